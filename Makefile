@@ -1,0 +1,47 @@
+# Every recipe is a line or two; what needs more is a program under tests/ or operator/.
+PYTHON ?= python3
+VENV   := .venv/bin
+COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: help dev fix check verify generate requirements test test-long demo image clean
+
+help:  ## what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+dev: .venv/ready  ## a virtual environment in .venv, from hash-pinned requirements
+
+.venv/ready: requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv && $(VENV)/pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	$(VENV)/uv pip sync --quiet --python $(VENV)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt
+	$(VENV)/uv pip install --quiet --python $(VENV)/python --no-deps --editable . && touch $@
+
+fix: dev  ## format, and mend what can be mended without thinking
+	$(VENV)/ruff check --fix . && $(VENV)/ruff format .
+
+check: dev  ## format, lint, types, the direction of imports
+	$(VENV)/ruff format --check . && $(VENV)/ruff check .
+	$(VENV)/mypy && $(VENV)/lint-imports --no-cache
+
+verify: check  ## check, and that what is generated is fresh
+	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
+
+generate: dev  ## write the CRD from the model
+	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
+
+requirements: dev  ## pin the dependencies anew
+	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
+
+test: verify  ## every test, on a real Kubernetes built from Go modules
+	$(VENV)/pytest -m "not long"
+
+test-long: dev  ## the tests that take minutes each
+	$(VENV)/pytest -m long
+
+demo: dev  ## the main job, live: ONCE=1 ends by itself, KUBECONFIG_DEMO=path uses your cluster
+	$(VENV)/python -m tests.demo
+
+image: dev  ## the container image, without a daemon
+	$(VENV)/python -m tests.image
+
+clean:  ## forget what was built here; the Kubernetes binaries stay cached
+	rm -rf .venv build

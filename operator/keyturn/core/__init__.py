@@ -1,0 +1,1 @@
+"""Decisions without I/O: values in, values out; the clock and the dice are arguments."""

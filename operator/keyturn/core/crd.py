@@ -1,0 +1,105 @@
+"""The CRD, written from the types of the API: inlined, structural, with the rules in CEL."""
+
+import inspect
+from typing import Any
+
+import msgspec
+
+from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
+from keyturn.core.model.part import Part
+
+_COLUMNS = (
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Reason", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Secret", ".status.secretName", 0),
+    # Times as strings: a date column shows <invalid> for the future.
+    ("Expires", ".status.expiresAt", 0),
+    ("Renews", ".status.renewAt", 0),
+    ("Principal", ".status.principal", 1),
+    ("Revision", ".status.revision", 1),
+    ("Failures", ".status.failedAttempts", 1),
+)
+
+
+def crd() -> dict[str, Any]:
+    """The CustomResourceDefinition as a manifest."""
+    columns: list[dict[str, Any]] = [
+        {"name": name, "type": "integer" if name in ("Revision", "Failures") else "string", "jsonPath": path}
+        | ({"priority": priority} if priority else {})
+        for name, path, priority in _COLUMNS
+    ]
+    columns.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": columns,
+        "selectableFields": [{"jsonPath": ".spec.target.secretName"}],
+        "schema": {"openAPIV3Schema": schema()},
+    }
+    names = {"plural": PLURAL, "singular": KIND.lower(), "kind": KIND, "listKind": f"{KIND}List",
+             "shortNames": ["treq"], "categories": ["keyturn"]}  # fmt: skip
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def schema() -> dict[str, Any]:
+    """The structural schema of a TokenRequest."""
+    _, components = msgspec.json.schema_components((TokenRequest,), ref_template="{name}")
+    root = _structural(components["TokenRequest"], components)
+    root["properties"] |= {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+    }
+    root["required"] = ["spec"]
+    return root
+
+
+def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """Inline references, turn "X or null" into X, drop what a structural schema may not say."""
+    if "$ref" in node:
+        name = node["$ref"]
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        return _structural(components[name] | rest, components)
+    if "anyOf" in node:
+        member = next(m for m in node["anyOf"] if m != {"type": "null"})
+        rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        return _structural(member | rest, components)
+    kept = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
+    if kept.get("additionalProperties") is False:
+        del kept["additionalProperties"]
+    if not kept.get("required"):
+        kept.pop("required", None)
+    return _strings(kept | _rules(node.get("title", "")))
+
+
+def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
+    if key == "properties":
+        return {name: _structural(child, components) for name, child in value.items()}
+    if key in ("items", "additionalProperties") and isinstance(value, dict):
+        return _structural(value, components)
+    return value
+
+
+def _rules(title: str) -> dict[str, Any]:
+    parts = {part.__name__: part for part in Part.__subclasses__()}
+    rules = [{"rule": rule.cel, "message": rule.says} for rule in parts[title].RULES] if title in parts else []
+    return {"x-kubernetes-validations": rules} if rules else {}
+
+
+def _strings(node: dict[str, Any]) -> dict[str, Any]:
+    """Make enums strings (Kubernetes wants a type beside them), end patterns as RE2 does, unindent docstrings."""
+    if "description" in node:
+        node["description"] = inspect.cleandoc(node["description"])
+    if "enum" in node:
+        node["type"] = "string"
+    if "pattern" in node:
+        node["pattern"] = node["pattern"].replace(r"\Z", "$")
+    node.pop("propertyNames", None)
+    return node

@@ -1,0 +1,79 @@
+"""Failures, classed by who must act, and what each reason leads to."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class KeyturnError(Exception):
+    """A failure that is told to the user: a reason of the closed set below and one sentence without secrets.
+
+    `request_id` is AWS's, for a support case. Messages name the service and the code, never a body or a token.
+    """
+
+    def __init__(self, reason: str, message: str, *, request_id: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.request_id = request_id
+
+
+class UnavailableError(KeyturnError):
+    """Time must pass: no answer, or an answer of the kind that goes away by itself."""
+
+
+class ThrottledError(UnavailableError):
+    """Time must pass, and fewer calls: `retry_after` is what the service asked for, if it did."""
+
+    def __init__(self, message: str, *, request_id: str = "", retry_after: timedelta = timedelta()) -> None:
+        super().__init__("Throttled", message, request_id=request_id)
+        self.retry_after = retry_after
+
+
+class RefusedError(KeyturnError):
+    """A person must act: the same request would be refused again.
+
+    `settles` marks a refusal that IAM, being eventually consistent, may take back within minutes.
+    """
+
+    def __init__(self, reason: str, message: str, *, request_id: str = "", settles: bool = False) -> None:
+        super().__init__(reason, message, request_id=request_id)
+        self.settles = settles
+
+
+class LeavingError(KeyturnError):
+    """The request or its namespace is going away: nobody is told, nothing is tried again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Leaving", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What a reason leads to.
+
+    `event` is told once in a series. `wait` is the time to the next try; without it the backoff decides.
+    `look` is how often the thing that is waited for is looked at meanwhile, which makes no call to AWS.
+    """
+
+    event: str
+    stalled: bool = False
+    wait: timedelta | None = None
+    look: timedelta | None = None
+
+
+_MINUTE = timedelta(minutes=1)
+_FORBIDDEN = Reaction("Stalled", stalled=True, wait=timedelta(minutes=5))
+_SOURCE_REFUSED = Reaction("Stalled", stalled=True, wait=timedelta(minutes=30), look=_MINUTE)
+
+REACTIONS = {
+    "Unavailable": Reaction("RenewalFailed"),
+    "Unreachable": Reaction("RenewalFailed"),
+    "Throttled": Reaction("RenewalFailed"),
+    "AccessDenied": _FORBIDDEN,
+    "SpecInvalid": Reaction("Stalled", stalled=True, wait=timedelta(minutes=30)),
+    "SourceInvalid": _SOURCE_REFUSED,
+    "SourceExpired": _SOURCE_REFUSED,
+    "TargetConflict": _SOURCE_REFUSED,
+    "SourceMissing": Reaction("SourceMissing", wait=_MINUTE),
+    "WriteRefused": Reaction("WriteRefused", stalled=True),
+}

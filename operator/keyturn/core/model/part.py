@@ -1,0 +1,51 @@
+"""What every part of the API is made of: a strict frozen Struct, and rules told once for CEL and Python."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+GROUP = "keyturn.dev"
+
+# Patterns end in \Z, which the CRD shows as $: Python's $ would let a newline at the end pass.
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z",
+    ),
+]
+Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[-._A-Za-z0-9]+\Z")]
+Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
+
+
+class Rule(NamedTuple):
+    """A law between fields: the sentence that the user reads, for the API server in CEL, for Python as a test."""
+
+    says: str
+    cel: str
+    holds: Callable[[Any], bool]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Base of the parts of the API. Unknown fields are refused: dropping one could grant more than was asked."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what breaks a rule; msgspec turns the ValueError into a ValidationError with the path."""
+        for rule in self.RULES:
+            if not rule.holds(self):
+                raise ValueError(rule.says)
+
+
+def exactly_one_of(*names: str) -> Rule:
+    """Refuse a union with no member or with two."""
+    members = ", ".join(f"has(self.{name})" for name in names)
+    return Rule(
+        says=f"give exactly one of {', '.join(names)}",
+        cel=f"[{members}].filter(x, x).size() == 1",
+        holds=lambda part: sum(value is not None for value in msgspec.structs.astuple(part)) == 1,
+    )

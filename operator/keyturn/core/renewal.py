@@ -1,0 +1,161 @@
+"""When and why credentials are renewed."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError
+from keyturn.core.marks import FoundSecret, Marks, fingerprint, is_dressed, is_ours, unchanged
+from keyturn.core.model import Renewal, Request
+
+HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
+_IAM_SETTLES = timedelta(minutes=2)
+
+
+def reason_to_renew(request: Request, found: FoundSecret | None, source: str | None, now: datetime) -> str | None:
+    """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
+
+    `source` is the token that the pipeline starts from, None where it was not read.
+    """
+    if found is None:
+        return "SecretMissing"
+    check_ours(request, found)
+    marks = found.marks
+    if marks is None:
+        return "MarksUnreadable"
+    checks = (
+        ("SpecChanged", not unchanged(request.request_hash, marks.request_hash)),
+        ("SourceChanged", source is not None and fingerprint(source, request) != marks.source),
+        ("Drifted", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
+        ("RenewalAsked", request.renew_requested not in ("", marks.handled)),
+        ("Due", now >= marks.renew),
+    )
+    return next((reason for reason, holds in checks if holds), None)
+
+
+def check_ours(request: Request, found: FoundSecret) -> None:
+    """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
+    if found.immutable:
+        raise RefusedError("TargetConflict", f"Secret {request.secret_name} is immutable; nothing can renew it")
+    if not is_ours(request, found):
+        owner = f"belongs to TokenRequest {found.marks.request}" if found.marks else "was not made by Keyturn"
+        raise RefusedError(
+            "TargetConflict",
+            f"Secret {request.secret_name} {owner}; choose another spec.target.secretName, or consent by the "
+            f"annotation keyturn.dev/adopt-by: {request.name} on the Secret",
+        )
+
+
+def reason_to_dress(request: Request, found: FoundSecret) -> bool:
+    """Whether the Secret must be applied again, with the data it has: metadata, owner or renewal changed."""
+    marks = found.marks
+    return marks is not None and not (
+        is_dressed(request, found) and marks.uid == request.uid and unchanged(request.dress_hash, marks.dress_hash)
+    )
+
+
+def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, spread: float) -> datetime:
+    """Pick the moment of the next renewal, once per issue, in whole seconds.
+
+    `spread` in [0, 1) moves it earlier by up to a tenth of the lifetime, so that requests issued together do
+    not renew together. The result is stored, never computed again: a fresh draw on each look would keep
+    moving the moment away.
+    """
+    lifetime = expires_at - issued_at
+    latest = expires_at - min(renew_before, lifetime / 2)
+    return whole(latest - lifetime / 10 * spread)
+
+
+def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
+    """How long before the expiry to renew: as asked for, else a third of the real lifetime."""
+    if renewal and renewal.before is not None:
+        return renewal.before
+    if renewal and renewal.renew_before_percentage is not None:
+        return lifetime * renewal.renew_before_percentage / 100
+    return lifetime / 3
+
+
+def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: int) -> timedelta:
+    """The least time between two exchanges of a request.
+
+    What a person changed is worth an exchange after `least` (10 s by default). What merely became due has a
+    twentieth of the lifetime, so that no clock or issuer can make a loop of it. Healing doubles from a minute
+    to half an hour with the `heals` of late: whoever keeps breaking a Secret would keep us exchanging.
+    """
+    if reason in HEALED:
+        return min(timedelta(minutes=1) * 2 ** max(heals - 1, 0), timedelta(minutes=30)) if heals else timedelta()
+    return max(least, lifetime / 20) if reason == "Due" else least
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """The last try failed: why, how often in a row, when it is tried again, and what would change that.
+
+    `waits_for` names the state that was refused (the hashes of spec, source and Secret); None after a restart.
+    """
+
+    error: KeyturnError
+    failed_attempts: int
+    next_attempt_at: datetime
+    generation: int
+    handled: str = ""
+    waits_for: str | None = None
+
+    def holds_back(self, request: Request, state: str, now: datetime) -> bool:
+        """Whether it is too early to try again: neither the time has come nor has anything changed."""
+        asked = request.renew_requested not in ("", self.handled)
+        changed = request.generation != self.generation or self.waits_for not in (None, state)
+        return now < self.next_attempt_at and not asked and not changed
+
+
+def next_try(
+    request: Request, error: KeyturnError, failed: int, life_left: timedelta, now: datetime, chance: float
+) -> datetime:
+    """When to try again after the `failed`th failure in a row, in whole seconds.
+
+    Exponential with full jitter (`chance` in [0, 1)), at most a quarter of the life that is left, between 5 s
+    and 5 min; reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
+    """
+    wait = REACTIONS[error.reason].wait
+    if _may_settle(request, error, now):
+        wait = timedelta(seconds=5)
+    if wait is None:
+        limit = min(max(life_left / 4, timedelta(seconds=5)), timedelta(minutes=5))
+        wait = max(timedelta(seconds=1), chance * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
+    if isinstance(error, ThrottledError):
+        wait = max(wait, error.retry_after)
+    return whole(now + wait + timedelta(milliseconds=999))
+
+
+def _may_settle(request: Request, error: KeyturnError, now: datetime) -> bool:
+    # IAM is eventually consistent: a role that was just made is refused for some seconds.
+    return isinstance(error, RefusedError) and error.settles and now - (request.created_at or now) < _IAM_SETTLES
+
+
+def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
+    """When to warn that the source ends: 14 days before, or in the last tenth of a life that is shorter."""
+    if expires_at is None:
+        return None
+    notice = timedelta(days=14)
+    return expires_at - (min(notice, (expires_at - issued_at) / 10) if issued_at else notice)
+
+
+def next_look(request: Request, marks: Marks | None, setback: Setback | None, now: datetime) -> datetime | None:
+    """When to look at the request again; None where only a change can bring news."""
+    if request.spec.suspend:
+        moments = [marks.expires] if marks else []
+    elif setback:
+        look = REACTIONS[setback.error.reason].look
+        moments = [
+            setback.next_attempt_at,
+            *([now + look] if look else []),
+            *([marks.expires] if marks else []),
+        ]
+    else:
+        moments = [m for m in (marks.renew, marks.source_warns) if m] if marks else [now]
+    coming = [moment for moment in moments if moment > now]
+    return min(coming) if coming else (None if request.spec.suspend else now)
+
+
+def whole(moment: datetime) -> datetime:
+    """Cut to whole seconds, UTC."""
+    return moment.astimezone(UTC).replace(microsecond=0)

@@ -1,0 +1,36 @@
+"""The settings that have structure: one YAML file, validated like the API."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@]+(/[^?#]*)?\Z")]
+
+
+class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """How AWS is reached. `endpoints` maps a service, or service/region, to a URL other than AWS's own."""
+
+    endpoints: dict[Annotated[str, Meta(pattern=r"^[a-z-]+(/[a-z0-9-]+)?\Z")], Url] = {}
+
+    def endpoint(self, service: str, region: str) -> str | None:
+        """The URL to use instead of the one that botocore builds, if there is one."""
+        return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
+
+
+class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Limits on renewing. The least interval also holds a twentieth of the lifetime, whichever is longer."""
+
+    least_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
+
+
+class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The file given by --config."""
+
+    aws: AwsSettings = AwsSettings()
+    renewal: RenewalSettings = RenewalSettings()
+
+
+def parse_settings(content: Any) -> Settings:
+    """Read the settings; raises ValueError with the path of the field. Nothing at all means the defaults."""
+    return msgspec.convert({} if content is None else content, Settings)

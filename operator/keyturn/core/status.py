@@ -1,0 +1,179 @@
+"""What a look at a request means for its status, its conditions and its events: the state table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from keyturn.core.errors import REACTIONS
+from keyturn.core.marks import Marks, unchanged
+from keyturn.core.model import Condition, Request, Status
+from keyturn.core.render import rfc3339
+from keyturn.core.renewal import Setback, renew_before
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a look at a request ended.
+
+    `marks` are those on the Secret afterwards, if it is there and ours. `reason` is why it was renewed, empty
+    where it was not. `setback` is the last failure, this one or one that still holds back.
+    """
+
+    at: datetime
+    marks: Marks | None = None
+    reason: str = ""
+    request_id: str = ""
+    setback: Setback | None = None
+    tried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A Kubernetes Event about a TokenRequest."""
+
+    type: str
+    reason: str
+    message: str
+
+
+_EVENT_OF_ISSUE = {"Issued": "Normal", "Drifted": "Warning"}
+
+
+def report(request: Request, previous: Status, outcome: Outcome) -> Status:
+    """Tell the status after a look. Nothing is invented: times come from the marks, failures from the setback."""
+    marks, setback = outcome.marks, outcome.setback
+    handled = setback.handled if setback else marks.handled if marks else ""
+    conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
+    told = Status(
+        observed_generation=request.generation,
+        conditions=tuple(_dated(c, previous, request, outcome.at) for c in conditions if c),
+        secret_name=request.secret_name,
+        last_attempt_at=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_at,
+        next_attempt_at=rfc3339(setback.next_attempt_at) if setback else None,
+        failed_attempts=setback.failed_attempts if setback else 0,
+        revision=previous.revision,
+        handled_refresh=handled or previous.handled_refresh,
+    )
+    if marks is None:
+        return told
+    return msgspec.structs.replace(
+        told,
+        issued_at=rfc3339(marks.issued),
+        expires_at=rfc3339(marks.expires),
+        renew_at=rfc3339(marks.renew),
+        revision=marks.revision,
+        principal=marks.principal or None,
+        source_expires_at=rfc3339(marks.source_expires) if marks.source_expires else None,
+    )
+
+
+def events(previous: Status, now: Status) -> Iterator[Event]:
+    """Tell what the change from one status to the next is worth: each once, a routine renewal not at all."""
+    was, renewed = previous.condition("Renewed"), now.condition("Renewed")
+    if renewed and renewed.status == "False" and _event_of(renewed.reason) != _event_of(was.reason if was else ""):
+        yield Event("Warning", _event_of(renewed.reason), renewed.message)
+    if renewed and renewed.reason in _EVENT_OF_ISSUE and now.revision != previous.revision:
+        yield Event(_EVENT_OF_ISSUE[renewed.reason], renewed.reason, renewed.message)
+    ready, was_ready = now.condition("Ready"), previous.condition("Ready")
+    if (
+        ready
+        and ready.reason in ("Expired", "SourceExpiring")
+        and (was_ready is None or was_ready.reason != ready.reason)
+    ):
+        yield Event("Warning", ready.reason, ready.message)
+
+
+def invalid(previous: Status, generation: int, message: str, now: datetime) -> Status:
+    """Tell the status of a TokenRequest whose spec cannot be read."""
+    refused = {"status": "False", "reason": "SpecInvalid", "message": message}
+    wanted = [
+        _condition("Ready", **refused),
+        _condition("Renewed", **refused),
+        _condition("Stalled", "True", "SpecInvalid", message),
+    ]
+    dated = tuple(_with_time(condition, previous, generation, now) for condition in wanted)
+    return msgspec.structs.replace(previous, observed_generation=generation, conditions=dated)
+
+
+def _event_of(reason: str) -> str:
+    return REACTIONS[reason].event if reason in REACTIONS else ""
+
+
+def _ready(request: Request, outcome: Outcome) -> Condition:
+    status, reason, message = _life(request, outcome)
+    if request.spec.suspend:
+        reason, message = "Suspended", f"spec.suspend is set: no renewal and no healing. {message}"
+    return _condition("Ready", status, reason, message)
+
+
+def _life(request: Request, outcome: Outcome) -> tuple[str, str, str]:
+    marks, setback = outcome.marks, outcome.setback
+    if marks is None or not unchanged(request.request_hash, marks.request_hash):
+        missing = f"Secret {request.secret_name} does not hold yet what the spec asks for"
+        return ("False", setback.error.reason, setback.error.message) if setback else ("False", "Pending", missing)
+    if outcome.at >= marks.expires:
+        return (
+            "False",
+            "Expired",
+            f"what Secret {request.secret_name} holds has expired at {rfc3339(marks.expires)}",
+        )
+    if marks.source_warns and marks.source_expires and outcome.at >= marks.source_warns:
+        ends = rfc3339(marks.source_expires)
+        return "True", "SourceExpiring", f"the source ends at {ends}; put a new one in its place before"
+    reason = "Issued" if marks.revision == 1 else "Renewed"
+    return "True", reason, f"Secret {request.secret_name} is valid until {rfc3339(marks.expires)}"
+
+
+def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
+    setback, marks = outcome.setback, outcome.marks
+    if setback:
+        return _condition("Renewed", "False", setback.error.reason, _failure(setback))
+    if outcome.reason and marks:
+        reason = "Issued" if marks.revision == 1 else "Drifted" if outcome.reason == "Drifted" else "Renewed"
+        return _condition("Renewed", "True", reason, _success(request, outcome, marks))
+    was = previous.condition("Renewed")
+    if was and was.status == "True":
+        return was
+    if marks is None:
+        return _condition("Renewed", "Unknown", "Pending", "not tried yet")
+    return _condition(
+        "Renewed", "True", "Issued" if marks.revision == 1 else "Renewed", _success(request, outcome, marks)
+    )
+
+
+def _stalled(outcome: Outcome) -> Condition | None:
+    setback = outcome.setback
+    if setback is None or not REACTIONS[setback.error.reason].stalled:
+        return None
+    return _condition("Stalled", "True", setback.error.reason, setback.error.message)
+
+
+def _failure(setback: Setback) -> str:
+    asked = f" (AWS request id {setback.error.request_id})" if setback.error.request_id else ""
+    return f"{setback.error.message}{asked}; next try at {rfc3339(setback.next_attempt_at)}"
+
+
+def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
+    why = f" because of {outcome.reason}" if outcome.reason and marks.revision > 1 else ""
+    asked = f" (AWS request id {outcome.request_id})" if outcome.request_id else ""
+    lifetime = marks.expires - marks.issued
+    cut = (
+        "; renewBefore is cut to half of it" if renew_before(request.spec.renewal, lifetime) > lifetime / 2 else ""
+    )
+    return f"issued{why} for {int(lifetime.total_seconds())} s{cut}, next at {rfc3339(marks.renew)}{asked}"
+
+
+def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
+    return Condition(type=kind, status=status, reason=reason, message=message, last_transition_time="")  # type: ignore[arg-type]
+
+
+def _dated(condition: Condition, previous: Status, request: Request, now: datetime) -> Condition:
+    return _with_time(condition, previous, request.generation, now)
+
+
+def _with_time(condition: Condition, previous: Status, generation: int, now: datetime) -> Condition:
+    was = previous.condition(condition.type)
+    since = was.last_transition_time if was and was.status == condition.status else rfc3339(now)
+    return msgspec.structs.replace(condition, last_transition_time=since, observed_generation=generation)

@@ -1,0 +1,149 @@
+"""Calls to AWS: one session that knows no credentials of its own, and its cached clients."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import CredentialResolver
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from keyturn.core.errors import KeyturnError, ThrottledError
+from keyturn.core.settings import AwsSettings
+from keyturn.exchange.verdicts import Operation, failure
+from keyturn.metrics import Metrics
+
+_ATTEMPTS = 3
+_OFFSET_WORTH_TELLING = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Where an exchange is made and under which name."""
+
+    region: str
+    session_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What AWS answered, and when it was asked: expiries count from there."""
+
+    members: dict[str, Any] = field(repr=False)
+    request_id: str
+    asked_at: datetime
+
+
+class Aws:
+    """The clients of AWS, one per service, region and endpoint, and the threads that run their calls."""
+
+    def __init__(
+        self, settings: AwsSettings, metrics: Metrics, now: Callable[[], datetime], threads: int = 16
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
+        self._connections = threads
+        self._session = _session()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._offsets: dict[str, timedelta] = {}
+        self._creating = threading.Lock()
+
+    async def ask(self, operation: Operation, region: str, parameters: dict[str, Any]) -> Answer:
+        """Make one unsigned call; raises the errors of core.errors.
+
+        It may be sent three times: only for operations that can be repeated.
+        """
+        asked_at, started, code = self._now(), time.monotonic(), "OK"
+        loop = asyncio.get_running_loop()
+        try:
+            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters)
+        except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
+            code = operation.code(error)
+            # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
+            raise self._failure(operation, error) from None
+        finally:
+            self._metrics.exchanges.labels(operation.exchange, code).inc()
+            self._metrics.exchange_duration.labels(operation.exchange).observe(time.monotonic() - started)
+        about = members["ResponseMetadata"]
+        self._note_clock(operation.service, about)
+        return Answer(members, about.get("RequestId", ""), asked_at)
+
+    def close(self) -> None:
+        """Let go of the threads; a call in hand ends by its own time-out."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, operation: Operation, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        client = self._client(operation.service, region)
+        try:
+            answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # botocore's XML parser falls over a page that is not AWS's, such as a proxy's.
+            raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
+        return answer
+
+    def _client(self, service: str, region: str) -> Any:
+        # Clients may be shared between threads, a session may not: making one is serialised.
+        with self._creating:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._session.client(
+                    service,  # type: ignore[call-overload]
+                    region_name=region,
+                    endpoint_url=self._settings.endpoint(service, region),
+                    config=Config(
+                        signature_version=UNSIGNED,
+                        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                        connect_timeout=3,
+                        read_timeout=10,
+                        max_pool_connections=self._connections,
+                    ),
+                )
+            return self._clients[service, region]
+
+    def _failure(self, operation: Operation, error: Exception) -> KeyturnError:
+        if isinstance(error, ClientError):
+            self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
+        classed = failure(operation, error, self._clock_hint(operation.service))
+        if isinstance(classed, ThrottledError):
+            self._metrics.throttled.labels(operation.service).inc()
+        return classed
+
+    def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:
+        date = about.get("HTTPHeaders", {}).get("date")
+        if date:
+            self._offsets[service] = parsedate_to_datetime(date) - self._now()
+            self._metrics.clock_offset.labels(service).set(self._offsets[service].total_seconds())
+
+    def _clock_hint(self, service: str) -> str:
+        offset = self._offsets.get(service, timedelta())
+        if abs(offset) < _OFFSET_WORTH_TELLING:
+            return ""
+        return f"; the clock of AWS differs from ours by {int(offset.total_seconds())} s"
+
+
+def _session() -> boto3.session.Session:
+    """Make the one session, without the default chain of credentials and without ~/.aws.
+
+    A Secret with a missing key must never fall back to the operator's own identity.
+    """
+    core = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    core.register_component("credential_provider", CredentialResolver(providers=[]))
+    return boto3.session.Session(botocore_session=core)

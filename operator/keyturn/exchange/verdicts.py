@@ -1,0 +1,100 @@
+"""What AWS's errors mean: tables of codes beside the functions that read them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
+
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+
+_TOO_MANY_REQUESTS = 429
+_FIRST_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a code of AWS means: a reason, and a hint for the person who reads the condition."""
+
+    reason: str
+    hint: str = ""
+    settles: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation of AWS as a pipeline uses it. `exchange` is its name in a manifest."""
+
+    exchange: str
+    service: str
+    name: str
+    title: str
+    verdicts: Mapping[str, Verdict]
+
+    def code(self, error: Exception) -> str:
+        """The label of an error in metrics: a code of our table, or `other`."""
+        code = _code(error) if isinstance(error, ClientError) else ""
+        return code if code in self.verdicts else "other"
+
+
+_THROTTLED, _UNAVAILABLE = Verdict("Throttled"), Verdict("Unavailable")
+
+# What any service may answer, whatever its model says. botocore retries most of these itself, not all.
+_COMMON = {
+    "RequestExpired": _UNAVAILABLE,
+    "RequestLimitExceeded": _THROTTLED,
+    "RequestThrottled": _THROTTLED,
+    "RequestThrottledException": _THROTTLED,
+    "RequestTimeTooSkewed": _UNAVAILABLE,
+    "SlowDown": _THROTTLED,
+    "ThrottledException": _THROTTLED,
+    "Throttling": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "TooManyRequestsException": _THROTTLED,
+}
+
+
+def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnError:
+    """Class what botocore raised. AWS's own message stays out: it may repeat the value that it refuses."""
+    if isinstance(error, ClientError):
+        return _refusal(operation, error, clock_hint)
+    if isinstance(error, ParamValidationError):
+        return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
+    kind = type(error).__name__
+    if isinstance(error, (HTTPClientError, OSError)):
+        return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})")
+    return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})")
+
+
+def member(operation: Operation, members: Mapping[str, Any], name: str) -> Any:
+    """Read a member that the answer must have; raises UnavailableError where it is missing or empty."""
+    if not members.get(name):
+        raise UnavailableError("Unavailable", f"{operation.title} answered without {name}")
+    return members[name]
+
+
+def _refusal(operation: Operation, error: ClientError, clock_hint: str) -> KeyturnError:
+    about: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    code, request_id = _code(error), about.get("RequestId", "")
+    verdict = operation.verdicts.get(code) or _COMMON.get(code) or _by_status(about.get("HTTPStatusCode", 0))
+    sentence = f"{operation.title}: {code}" + (f"; {verdict.hint}" if verdict.hint else "") + clock_hint
+    if verdict.reason == "Throttled":
+        return ThrottledError(sentence, request_id=request_id)
+    if verdict.reason == "Unavailable":
+        return UnavailableError(verdict.reason, sentence, request_id=request_id)
+    return RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+
+
+def _code(error: ClientError) -> str:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return code if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code) else "an error without a code"
+
+
+def _by_status(status: int) -> Verdict:
+    """Class a code that no table knows: a wrong retry is noise, a wrong stop is an outage."""
+    if status == _TOO_MANY_REQUESTS:
+        return _THROTTLED
+    if not status or status >= _FIRST_SERVER_ERROR:
+        return _UNAVAILABLE
+    return Verdict("AccessDenied" if status in (401, 403) else "SourceInvalid")

@@ -1,0 +1,157 @@
+"""From an event in the cluster to the agenda, and from the agenda to the spine and back into the status."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.model import RENEW_REQUESTED, Request, Status, parse
+from keyturn.core.model.status import read_status
+from keyturn.core.renewal import next_look, reason_to_dress, reason_to_renew
+from keyturn.core.status import events, invalid, report
+from keyturn.kube.agenda import Agenda
+from keyturn.kube.known import Entry, Known, remembered
+from keyturn.kube.report import Reporter
+from keyturn.kube.secrets import SecretStore
+from keyturn.kube.watch import Meta
+from keyturn.renew import Memory, World, look
+
+_LEAST_PAUSE = timedelta(seconds=1)
+_TELL_AGAIN = timedelta(seconds=10)
+_log = logging.getLogger(__name__)
+
+
+class Attendant:
+    """Keeps every TokenRequest on the agenda, and sees to it when its time has come."""
+
+    def __init__(self, world: World, store: SecretStore, agenda: Agenda, reporter: Reporter) -> None:
+        self._world = world
+        self._store = store
+        self._agenda = agenda
+        self._reporter = reporter
+        self.known = Known()
+
+    async def request_seen(self, body: Mapping[str, Any], *, alive: bool) -> None:
+        """Take in a TokenRequest that is there, has changed or has gone."""
+        uid = body["metadata"]["uid"]
+        if not alive or "deletionTimestamp" in body["metadata"]:
+            self._forget(uid)
+            return
+        entry = self.known.entries.get(uid)
+        if entry and not _has_changed(entry.request, body["metadata"]):
+            return
+        try:
+            request = parse(body)
+        except RefusedError as error:
+            self._forget(uid)
+            await self._tell_invalid(body, error)
+            return
+        if entry:
+            self.known.put(Entry(request, entry.status, entry.memory))
+            self._put(request, self._world.now(), entry.memory)
+        else:
+            self._meet(request, read_status(body))
+
+    def secret_seen(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+        """Take in a Secret of ours that is there, has changed or has gone.
+
+        Who writes it looks again. Who reads it does so only where the last try failed: a source that is a
+        target of ours changes often, and must not pull renewals forward.
+        """
+        if not self._store.observe(meta, alive):
+            return
+        for uid in self.known.concerned(meta.namespace, meta.name):
+            entry = self.known.entries[uid]
+            if entry.request.secret_name == meta.name or entry.memory.setback:
+                self._agenda.hurry(uid, self._world.now())
+
+    def source_seen(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+        """Take in a Secret labelled keyturn.dev/source: whoever reads it looks again at once."""
+        for uid in self.known.concerned(meta.namespace, meta.name):
+            self._agenda.hurry(uid, self._world.now())
+
+    async def attend(self, uid: str) -> None:
+        """Look at a request, tell how it went, and give it its next place on the agenda."""
+        entry = self.known.entries.get(uid)
+        if entry is None:
+            return
+        request = entry.request
+        try:
+            outcome = await look(self._world, request, entry.memory)
+            await self._tell(request, entry.status, report(request, entry.status, outcome))
+        except LeavingError as error:
+            _log.info("%s/%s: %s", request.namespace, request.name, error)
+        except KeyturnError as error:
+            _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
+            self._put(request, self._world.now() + _TELL_AGAIN, entry.memory)
+        else:
+            if self._is_current(request):
+                self._put(request, self._next(request, entry.memory), entry.memory)
+
+    def _is_current(self, request: Request) -> bool:
+        """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
+        entry = self.known.entries.get(request.uid)
+        return entry is not None and entry.request is request
+
+    async def _tell(self, request: Request, before: Status, status: Status) -> None:
+        if status == before:
+            return
+        await self._reporter.status(request.namespace, request.name, request.uid, status)
+        entry = self.known.entries.get(request.uid)
+        if entry:
+            entry.status = status
+        for event in events(before, status):
+            _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
+            await self._reporter.event(request, event)
+
+    def _meet(self, request: Request, status: Status) -> None:
+        """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
+        found = self._store.seen.get((request.namespace, request.secret_name))
+        memory = Memory(revision=status.revision, setback=remembered(status))
+        if found and found.marks and found.marks.request == request.name:
+            memory.saw(found.marks)
+        self.known.put(Entry(request, status, memory))
+        self._put(request, self._first(request, status, memory), memory)
+
+    def _first(self, request: Request, status: Status, memory: Memory) -> datetime:
+        """When to look at it first: by its own time, if nothing that the lists tell calls for a look now."""
+        now = self._world.now()
+        if memory.setback:
+            return self._next(request, memory) if memory.setback.holds_back(request, "", now) else now
+        told = status.observed_generation == request.generation and status.revision == memory.revision
+        return self._next(request, memory) if told and self._is_settled(request, now) else now
+
+    def _is_settled(self, request: Request, now: datetime) -> bool:
+        found = self._store.seen.get((request.namespace, request.secret_name))
+        if found is None or self._store.is_doubted(request):
+            return False
+        try:
+            return not (reason_to_renew(request, found, None, now) or reason_to_dress(request, found))
+        except RefusedError:
+            return False
+
+    def _next(self, request: Request, memory: Memory) -> datetime:
+        now = self._world.now()
+        moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
+        return max(moment, now + _LEAST_PAUSE) if moment else datetime.max.replace(tzinfo=now.tzinfo)
+
+    def _put(self, request: Request, due: datetime, memory: Memory) -> None:
+        expires = memory.marks.expires if memory.marks else due
+        self._agenda.put(request.uid, due, expires, request.namespace)
+
+    def _forget(self, uid: str) -> None:
+        self.known.drop(uid)
+        self._agenda.remove(uid)
+
+    async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
+        meta, before = body["metadata"], read_status(body)
+        status = invalid(before, meta.get("generation", 0), error.message, self._world.now())
+        if status != before:
+            await self._reporter.status(meta["namespace"], meta["name"], meta["uid"], status)
+
+
+def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:
+    """Whether a new version says anything that matters here; labels and status do not."""
+    asked = metadata.get("annotations", {}).get(RENEW_REQUESTED, "")
+    return (known.generation, known.renew_requested) != (metadata.get("generation", 0), asked)

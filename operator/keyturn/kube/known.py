@@ -1,0 +1,85 @@
+"""What is known of each TokenRequest: parsed once, with the status that was last told."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from keyturn.core.errors import REACTIONS, RefusedError
+from keyturn.core.model import Request, Status
+from keyturn.core.renewal import Setback
+from keyturn.metrics import Series
+from keyturn.renew import Memory
+
+
+@dataclass(slots=True)
+class Entry:
+    """A TokenRequest, what was told about it, and what is remembered of it."""
+
+    request: Request
+    status: Status
+    memory: Memory = field(default_factory=Memory)
+
+
+class Known:
+    """The TokenRequests that are alive, found by uid, by target and by source."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def put(self, entry: Entry) -> None:
+        """Add or replace an entry."""
+        self.drop(entry.request.uid)
+        self.entries[entry.request.uid] = entry
+        for place in _secrets(entry.request):
+            self._by_secret[place].add(entry.request.uid)
+
+    def drop(self, uid: str) -> Entry | None:
+        """Forget a request; its series go with it."""
+        entry = self.entries.pop(uid, None)
+        if entry:
+            for place in _secrets(entry.request):
+                self._by_secret[place].discard(uid)
+                if not self._by_secret[place]:
+                    del self._by_secret[place]
+        return entry
+
+    def concerned(self, namespace: str, secret: str) -> frozenset[str]:
+        """The uids of the requests that read or write a Secret."""
+        return frozenset(self._by_secret.get((namespace, secret), ()))
+
+    def series(self) -> Iterator[Series]:
+        """What is exported of each."""
+        for entry in list(self.entries.values()):
+            marks = entry.memory.marks
+            yield Series(
+                namespace=entry.request.namespace,
+                name=entry.request.name,
+                issued=marks.issued if marks else None,
+                renews=marks.renew if marks else None,
+                expires=marks.expires if marks else None,
+                source_expires=marks.source_expires if marks else None,
+                conditions=tuple((c.type, c.status) for c in entry.status.conditions),
+                failed_attempts=entry.status.failed_attempts,
+                suspended=bool(entry.request.spec.suspend),
+            )
+
+
+def remembered(status: Status) -> Setback | None:
+    """The last failure, as the status tells it: the time of the next try survives a restart."""
+    renewed = status.condition("Renewed")
+    if not (renewed and renewed.status == "False" and renewed.reason in REACTIONS and status.next_attempt_at):
+        return None
+    return Setback(
+        error=RefusedError(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
+        failed_attempts=status.failed_attempts,
+        next_attempt_at=datetime.fromisoformat(status.next_attempt_at),
+        generation=status.observed_generation,
+        handled=status.handled_refresh or "",
+    )
+
+
+def _secrets(request: Request) -> tuple[tuple[str, str], tuple[str, str]]:
+    source = request.spec.source.token.secret_key_ref.name
+    return (request.namespace, request.secret_name), (request.namespace, source)

@@ -1,0 +1,62 @@
+"""What is told in the cluster: the status of a TokenRequest, and Events about it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, Request, Status
+from keyturn.core.render import rfc3339
+from keyturn.core.status import Event
+from keyturn.kube.api import MERGE, Kube
+
+_LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
+
+
+class Reporter:
+    """Writes status and Events, one request each."""
+
+    def __init__(self, kube: Kube, now: Callable[[], datetime], instance: str) -> None:
+        self._kube = kube
+        self._now = now
+        self._instance = instance
+
+    async def status(self, namespace: str, name: str, uid: str, status: Status) -> None:
+        """Patch the status; raises LeavingError where the TokenRequest is gone."""
+        told = {field: getattr(status, attribute) for field, attribute in _FIELDS}
+        # A field that is not told any more must be null: a merge patch leaves out nothing by itself.
+        body = {"metadata": {"uid": uid}, "status": {key: _plain(value) for key, value in told.items()}}
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
+        answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
+        if not answer.found or answer.status == 409:  # noqa: PLR2004 - another uid has this name now
+            raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
+        if answer.refused:
+            raise RefusedError("WriteRefused", f"the status of {namespace}/{name}: {answer.message}")
+
+    async def event(self, request: Request, event: Event) -> None:
+        """Post an Event; that it cannot be posted must not stop anything."""
+        now = rfc3339(self._now())
+        about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
+                 "name": request.name, "uid": request.uid}  # fmt: skip
+        body = {
+            "metadata": {"generateName": f"{request.name[:200]}.", "namespace": request.namespace},
+            "involvedObject": about,
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message[:_LONGEST_MESSAGE],
+            "source": {"component": "keyturn"},
+            "reportingComponent": GROUP,
+            "reportingInstance": self._instance,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self._kube.ask("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+
+
+_FIELDS = tuple(zip(Status.__struct_encode_fields__, Status.__struct_fields__, strict=True))
+
+
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value)

@@ -1,0 +1,159 @@
+"""The Kubernetes shell put together: watches in, the agenda in the middle, writes out."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
+from yaml import YAMLError
+
+from keyturn.core.marks import OUR_LABEL
+from keyturn.core.model import GROUP
+from keyturn.core.settings import Settings
+from keyturn.exchange import exchange
+from keyturn.exchange.aws import Aws
+from keyturn.kube import agenda as agendas
+from keyturn.kube.agenda import Agenda
+from keyturn.kube.api import Kube
+from keyturn.kube.attend import Attendant
+from keyturn.kube.events import watch_requests
+from keyturn.kube.health import serve
+from keyturn.kube.leadership import Lease, lead
+from keyturn.kube.report import Reporter
+from keyturn.kube.secrets import SecretStore
+from keyturn.kube.watch import watch
+from keyturn.metrics import Metrics
+from keyturn.renew import World
+
+_SOURCE_LABEL = f"{GROUP}/source=true"
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_log = logging.getLogger(__name__)
+
+
+class NoClusterError(Exception):
+    """There is no cluster to work in: neither a service account nor a usable kubeconfig."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the operator runs. No namespaces mean all of them."""
+
+    kubeconfig: str | None
+    namespaces: tuple[str, ...]
+    listen: str
+    workers: int
+    leader_elect: bool
+    lease_name: str
+    lease_namespace: str | None
+
+
+class Shell:
+    """The operator in one cluster."""
+
+    def __init__(
+        self, place: Place, settings: Settings, now: Callable[[], datetime], chance: Callable[[], float]
+    ) -> None:
+        self._place = place
+        self._settings = settings
+        self._now = now
+        self._chance = chance
+        self._metrics = Metrics()
+        self._instance = f"{socket.gethostname()}-{os.getpid()}"
+
+    async def run(self) -> None:
+        """Run until told to stop.
+
+        Raises NoClusterError where there is none, LostLeaseError where another operator has taken over.
+        """
+        place = self._place
+        configuration = await _configuration(place.kubeconfig)
+        async with ApiClient(configuration) as client:
+            kube = Kube(client)
+            lease = Lease(kube, _lease_namespace(place), place.lease_name, self._instance, self._now)
+            self._metrics.leader.set(0)
+            ready = lease.seen.is_set if place.leader_elect else bool
+            serving = await serve(place.listen, self._metrics.registry, ready)
+            work = functools.partial(self._work, kube, configuration)
+            try:
+                await _until_told(lead(lease, work, kube.stop_writing) if place.leader_elect else work())
+            finally:
+                await serving.cleanup()
+
+    async def _work(self, kube: Kube, configuration: Configuration) -> None:
+        """Renew: the work of the one operator that holds the Lease."""
+        place, metrics = self._place, self._metrics
+        metrics.leader.set(1)
+        aws = Aws(self._settings.aws, metrics, self._now, place.workers)
+        store, agenda = SecretStore(kube), Agenda(place.workers)
+        world = World(
+            store=store,
+            exchange=functools.partial(exchange, aws),
+            now=self._now,
+            chance=self._chance,
+            metrics=metrics,
+            least_interval=timedelta(seconds=self._settings.renewal.least_interval_seconds),
+        )
+        attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
+        metrics.export(attendant.known.series, agenda.counts)
+        _log.info("renewing in %s", ", ".join(place.namespaces) or "all namespaces")
+        with contextlib.closing(aws):
+            await self._renew(kube, configuration, attendant, agenda)
+
+    async def _renew(self, kube: Kube, configuration: Configuration, attendant: Attendant, agenda: Agenda) -> None:
+        namespaces = self._place.namespaces
+        async with asyncio.TaskGroup() as tasks:
+            listed = []
+            for path in _secret_paths(namespaces):
+                for selector, see in ((OUR_LABEL, attendant.secret_seen), (_SOURCE_LABEL, attendant.source_seen)):
+                    listed.append(asyncio.Event())
+                    tasks.create_task(watch(kube, path, selector, see, listed[-1]))
+            # The Secrets first: what a request needs is decided by what its Secret says.
+            await asyncio.gather(*(event.wait() for event in listed))
+            tasks.create_task(agendas.run(agenda, attendant.attend, self._now))
+            await watch_requests(configuration, namespaces, attendant.request_seen)
+            # kopf ends with SIGTERM or SIGINT, which it handles itself: so does all the rest.
+            raise asyncio.CancelledError
+
+
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    """Run `work` until it ends, or until SIGTERM or SIGINT cancels it."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _configuration(kubeconfig: str | None) -> Configuration:
+    configuration = Configuration()
+    try:
+        if kubeconfig or os.environ.get("KUBECONFIG"):
+            await kube_config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, YAMLError) as error:
+        raise NoClusterError(f"no cluster: {error}") from error
+    return configuration
+
+
+def _lease_namespace(place: Place) -> str:
+    if place.lease_namespace:
+        return place.lease_namespace
+    return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
+
+
+def _secret_paths(namespaces: tuple[str, ...]) -> list[str]:
+    if not namespaces:
+        return ["/api/v1/secrets"]
+    return [f"/api/v1/namespaces/{namespace}/secrets" for namespace in namespaces]
