@@ -1,0 +1,16 @@
+"""An AWS of our own: it checks what AWS checks, and can be told to misbehave.
+
+__main__         python -m tests.aws: the only real clock
+running          a handle for tests: the emulator as a process of its own
+app              HTTP in, one operation, HTTP out
+control          the test's side door: counts, faults, seeds, secrets
+license_manager, sts     one file per service: its operations and what it refuses
+service          what an operation is given, and how it refuses
+shapes           botocore's model as a law for requests and answers
+wire             the two protocols: JSON 1.1 and Query
+sigv4            who signed this call
+tokens           JWTs and the keys that sign them
+trust            a role's trust policy
+faults           what goes wrong on purpose
+world            what this AWS knows
+"""

@@ -1,0 +1,84 @@
+"""The test's side door at /_control/: counts, faults, seeds, secrets. JSON in, JSON out."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from tests.aws.faults import Fault
+from tests.aws.license_manager import mint
+from tests.aws.tokens import in_seconds
+from tests.aws.world import (
+    ACCOUNT,
+    LICENSE_ARN,
+    AccessKey,
+    RefreshToken,
+    Role,
+    Settings,
+    World,
+    identifier,
+    secret_text,
+)
+
+WORLD = web.AppKey("world", World)
+
+
+def add_routes(app: web.Application, operations: frozenset[str]) -> None:
+    """Add the control endpoint; a fault for an operation that is not here is a mistake and is refused."""
+
+    def add_fault(world: World, **fault: Any) -> None:
+        if fault.get("operation") not in operations:
+            raise ValueError(f"the operation is none of {sorted(operations)}")
+        world.faults.add(msgspec.convert(fault, Fault))
+
+    app.router.add_get("/_control/calls", _doing(_calls))
+    app.router.add_get("/_control/secrets", _doing(lambda world: world.secrets))
+    app.router.add_delete("/_control/faults", _doing(lambda world: world.faults.clear()))
+    app.router.add_post("/_control/faults", _doing(add_fault))
+    app.router.add_post("/_control/reset", _doing(World.forget_calls))
+    app.router.add_post("/_control/settings", _doing(_change_settings))
+    app.router.add_post("/_control/roles", _doing(_add_role))
+    app.router.add_post("/_control/licenses", _doing(lambda world, arn: world.licenses.add(arn)))
+    app.router.add_post("/_control/users", _doing(_add_user))
+    app.router.add_post("/_control/refresh-tokens", _doing(_add_refresh_token))
+
+
+def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        given = json.loads(await request.read() or "{}")
+        try:
+            return web.json_response(act(request.app[WORLD], **given))
+        except (TypeError, ValueError) as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+
+    return handle
+
+
+def _calls(world: World) -> dict[str, Any]:
+    return {"counts": world.counts, "recent": [asdict(record) for record in world.recent]}
+
+
+def _change_settings(world: World, **changes: Any) -> None:
+    world.settings = msgspec.convert({**msgspec.structs.asdict(world.settings), **changes}, Settings)
+
+
+def _add_role(world: World, **role: Any) -> None:
+    new = msgspec.convert(role, Role)
+    world.roles[new.arn] = new
+
+
+def _add_user(world: World, name: str, account: str = ACCOUNT) -> dict[str, str]:
+    arn = f"arn:aws:iam::{account}:user/{name}"
+    key = world.keep(AccessKey(identifier("AKIA"), secret_text(30), arn, identifier("AIDA")))
+    return {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}
+
+
+def _add_refresh_token(
+    world: World, properties: list[str], expires_in: float, account: str = ACCOUNT, license_arn: str = LICENSE_ARN
+) -> dict[str, str]:
+    now = world.now()
+    token = mint(world, RefreshToken(account, license_arn, now, in_seconds(now, expires_in), properties))
+    return {"token": token.token, "token_id": token.token_id}

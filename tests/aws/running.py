@@ -1,0 +1,90 @@
+"""The emulator as a process of its own, and a handle on it for tests."""
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """A running emulator: `url` is the endpoint for every service, `pid` its process."""
+
+    url: str
+    pid: int
+
+    def calls(self, operation: str) -> int:
+        """Count the calls of an operation since the start or the last reset, whatever became of them."""
+        counts: dict[str, int] = self.control("GET", "calls")["counts"]
+        return counts.get(operation, 0)
+
+    def recent(self) -> list[dict[str, str]]:
+        """Tell the last thousand calls: operation, at, principal, outcome."""
+        recent: list[dict[str, str]] = self.control("GET", "calls")["recent"]
+        return recent
+
+    def reset(self) -> None:
+        """Start again with counts, faults and settings; what was issued stays valid."""
+        self.control("POST", "reset")
+
+    def fault(self, operation: str, **fault: Any) -> None:
+        """Make the next call of an operation (or `times`) go wrong, as faults.py tells."""
+        self.control("POST", "faults", operation=operation, **fault)
+
+    def clear_faults(self) -> None:
+        self.control("DELETE", "faults")
+
+    def settings(self, **changes: float) -> None:
+        """Change lifetimes, latency_seconds or clock_offset_seconds from now on, until reset."""
+        self.control("POST", "settings", **changes)
+
+    def refresh_token(self, properties: list[str] | None = None, expires_in: float = 86400, **more: str) -> str:
+        """Mint a License Manager refresh token that lives so many seconds."""
+        minted = self.control("POST", "refresh-tokens", properties=properties or [], expires_in=expires_in, **more)
+        token: str = minted["token"]
+        return token
+
+    def secrets(self) -> list[str]:
+        """Tell every secret value that was ever issued or seeded, so that a test can look for it in logs."""
+        secrets: list[str] = self.control("GET", "secrets")
+        return secrets
+
+    def control(self, method: str, path: str, **body: Any) -> Any:
+        """Ask the control endpoint; what it refuses is a mistake in the test and raises ValueError."""
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=10)
+        try:
+            connection.request(method, f"/_control/{path}", json.dumps(body))
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK:
+            raise ValueError(f"{method} {path}: {text}")
+        return json.loads(text)
+
+
+@contextmanager
+def running_emulator(**options: float | str) -> Iterator[Aws]:
+    """Start an emulator on a free loopback port, stop it at the end; `options` as `python -m tests.aws` has.
+
+    At the end it raises if the emulator gave an answer that AWS could not give.
+    """
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in {"port": 0, **options}.items()]
+    command = [sys.executable, "-m", "tests.aws", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
+        try:
+            first_line = process.stdout.readline() if process.stdout else ""
+            if not first_line:
+                raise RuntimeError("the emulator did not start: its reason is on stderr")
+            yield Aws(first_line.split()[-1], process.pid)
+        finally:
+            process.terminate()
+    if process.returncode != 0:
+        raise RuntimeError("the emulator gave an answer that AWS could not give: the reason is on stderr")

@@ -1,0 +1,150 @@
+"""What this AWS knows: accounts, roles, licenses, and everything it ever issued."""
+
+import base64
+import os
+import secrets
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tests.aws.faults import Faults
+from tests.aws.tokens import SigningKey
+from tests.aws.trust import TrustPolicy
+
+ACCOUNT = "111122223333"
+LICENSE_ARN = f"arn:aws:license-manager::{ACCOUNT}:license:l-0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LicenseConsumer"
+# The example keys of AWS's own documentation: no scanner takes them for real ones.
+USER_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
+USER_SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+ISSUER = "https://openid-license-manager.amazonaws.com"
+PROVIDER = ISSUER.removeprefix("https://")
+ISSUER_ACCOUNT_PROPERTY = "aws:license-manager:token-issuer-account-id:"
+ASSUME_ACTION = "sts:AssumeRoleWithWebIdentity"
+TRUST_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Federated": PROVIDER},
+            "Action": ASSUME_ACTION,
+            "Condition": {"ForAnyValue:StringLike": {f"{PROVIDER}:amr": ISSUER_ACCOUNT_PROPERTY + ACCOUNT}},
+        }
+    ],
+}
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be set at the start and changed while it runs; lifetimes are caps on what is asked for."""
+
+    region: str = "us-east-1"
+    session_seconds: int = 43200
+    access_token_seconds: int = 3600
+    latency_seconds: float = 0
+    clock_offset_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key with its principal: of a user for ever, of a role session until `expires_at`."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    principal_arn: str
+    principal_id: str
+    session_token: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+
+    @property
+    def account(self) -> str:
+        return self.principal_arn.split(":")[4]
+
+
+class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An IAM role."""
+
+    arn: str
+    trust_policy: TrustPolicy
+    max_session_seconds: int = 3600
+    role_id: str = msgspec.field(default_factory=lambda: identifier("AROA"))
+
+
+@dataclass(slots=True)
+class RefreshToken:
+    """What License Manager remembers of a refresh token."""
+
+    account: str
+    license_arn: str
+    issued_at: datetime
+    expires_at: datetime
+    properties: list[str]
+    asked: dict[str, Any] = field(default_factory=dict)
+    token_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    token: str = field(default="", repr=False)
+    deleted: bool = False
+
+
+@dataclass(slots=True)
+class Record:
+    """One call, as the control endpoint tells it; never a secret."""
+
+    operation: str
+    at: str
+    principal: str = ""
+    outcome: str = ""
+
+
+class World:
+    """All state of the emulator; `clock` is the only time it knows."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self.settings, self._first_settings, self._clock = settings, settings, clock
+        self.access_token_key, self.refresh_token_key = SigningKey(), SigningKey()
+        self.access_keys: dict[str, AccessKey] = {}
+        role = Role(arn=ROLE_ARN, trust_policy=msgspec.convert(TRUST_POLICY, TrustPolicy))
+        self.roles = {ROLE_ARN: role}
+        self.licenses = {LICENSE_ARN}
+        self.refresh_tokens: dict[str, RefreshToken] = {}
+        self.secrets: list[str] = []
+        self.faults = Faults()
+        self.bugs = 0
+        self.counts: Counter[str] = Counter()
+        self.recent: deque[Record] = deque(maxlen=1000)
+        user = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
+        self.keep(AccessKey(USER_KEY_ID, USER_SECRET_KEY, user, identifier("AIDA")))
+
+    def now(self) -> datetime:
+        return self._clock() + timedelta(seconds=self.settings.clock_offset_seconds)
+
+    def forget_calls(self) -> None:
+        """Start again with counts, faults and settings; what was issued stays valid and known."""
+        self.counts.clear()
+        self.recent.clear()
+        self.faults.clear()
+        self.settings = self._first_settings
+
+    def keep(self, key: AccessKey) -> AccessKey:
+        self.access_keys[key.access_key_id] = key
+        self.remember(key.secret_access_key, key.session_token)
+        return key
+
+    def remember(self, *values: str) -> None:
+        """Note secret values, so that a test can look for them where they must not be."""
+        self.secrets.extend(value for value in values if value)
+
+
+def identifier(prefix: str) -> str:
+    """Make an identifier as IAM does: a prefix that tells the kind, and 20 characters in all."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    return prefix + "".join(secrets.choice(alphabet) for _ in range(16))
+
+
+def secret_text(size: int) -> str:
+    """Make a secret of `size` random bytes, with the `+`, `/` and `=` that AWS's have."""
+    return base64.b64encode(os.urandom(size)).decode()
