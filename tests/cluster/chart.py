@@ -1,0 +1,44 @@
+"""The chart as Kubernetes objects, by Helm."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.controlplane import binary
+
+CHART = Path(__file__).parents[2] / "charts" / "keyturn"
+# The templates that an operator needs which runs outside of the cluster.
+RIGHTS = ("crds", "serviceaccount", "rbac")
+Values = Mapping[str, Any]
+
+
+class HelmError(RuntimeError):
+    """Helm refused; the message has its command and what it said."""
+
+
+def chart_objects(
+    values: Values | None = None,
+    *,
+    release: str = "keyturn",
+    namespace: str = "keyturn",
+    only: Sequence[str] = (),
+) -> str:
+    """Render the YAML of a release, or only of the templates that `only` names."""
+    show = [argument for name in only for argument in ("--show-only", f"templates/{name}.yaml")]
+    return helm("template", release, str(CHART), "--namespace", namespace, *show, values=values)
+
+
+def helm(*arguments: str, values: Values | None = None, kubeconfig: Path | None = None) -> str:
+    """Run Helm and return what it printed. Raises HelmError."""
+    command = [str(binary("helm")), *arguments]
+    if values is not None:
+        command += ["--values", "-"]
+    if kubeconfig is not None:
+        command += ["--kubeconfig", str(kubeconfig)]
+    stdin = json.dumps(values)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise HelmError(f"helm {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,64 @@
+"""What cluster tests share: the emulator, and an operator that runs as its own service account."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.aws.running import Aws, running_emulator
+from tests.cluster.chart import RIGHTS, chart_objects
+from tests.cluster.namespace import Namespace
+from tests.cluster.operator import Operator, running_operator
+from tests.controlplane import ControlPlane
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Aws]:
+    """One AWS for the whole session."""
+    with running_emulator() as aws:
+        yield aws
+
+
+@pytest.fixture
+def aws(emulator: Aws) -> Aws:
+    """The AWS, with no faults and all counts at zero."""
+    emulator.reset()
+    return emulator
+
+
+@pytest.fixture(scope="session")
+def installed(plane: ControlPlane) -> ControlPlane:
+    """The control plane with the CRD and the rights of the chart."""
+    plane.kubectl("create", "namespace", "keyturn")
+    plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
+    plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
+    return plane
+
+
+@pytest.fixture
+def namespace(installed: ControlPlane) -> Namespace:
+    """A fresh namespace."""
+    return Namespace.created(installed)
+
+
+@pytest.fixture(scope="session")
+def shared_operator(
+    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    """One operator for the tests that neither stop it nor count what it does."""
+    with running_operator(installed, emulator, tmp_path_factory.mktemp("operator")) as operator:
+        yield operator
+
+
+@pytest.fixture
+def operator(shared_operator: Operator, aws: Aws) -> Operator:
+    """A running operator, against an AWS without faults."""
+    return shared_operator
+
+
+@pytest.fixture
+def own_operator(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
+    """An operator of the test's own, for its namespace only, with a Lease of its own: it may be killed."""
+    with ExitStack() as stack:
+        yield stack.enter_context(running_operator(installed, aws, tmp_path, namespace=namespace.name))

@@ -1,0 +1,108 @@
+"""The operator as a process of its own, as the service account that the chart makes."""
+
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.aws.running import Aws
+from tests.controlplane import ControlPlane, dies_with_us
+
+_ROOT = Path(__file__).parents[2]
+_LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
+
+
+@dataclass(slots=True)
+class Operator:
+    """A running operator: its process, its log and its metrics."""
+
+    command: list[str]
+    log_file: Path
+    address: str = ""
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Start it, again after a kill; the log goes on."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(dies_with_us(self.command), cwd=_ROOT, stdout=log, stderr=log)
+        self._wait_until_listening()
+
+    def kill(self) -> None:
+        """End it as a node's death does: kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it as Kubernetes does, by SIGTERM; returns its exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def log(self) -> str:
+        """Read all that it has logged."""
+        return self.log_file.read_text()
+
+    def get(self, path: str) -> str:
+        """GET a path of its health server."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
+            found: str = answer.read().decode()
+        return found
+
+    def metric(self, sample: str) -> float | None:
+        """Read one sample of /metrics by its name with labels, as exposed."""
+        for line in self.get("/metrics").splitlines():
+            if line.startswith(f"{sample} "):
+                return float(line.rpartition(" ")[2])
+        return None
+
+    def _wait_until_listening(self) -> None:
+        before = len(_LISTENING.findall(self.log())) if self.address else 0
+        deadline = time.monotonic() + 30
+        while len(found := _LISTENING.findall(self.log())) <= before:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the operator did not start:\n{self.log()[-2000:]}")
+            time.sleep(0.05)
+        self.address = found[-1]
+
+
+@contextmanager
+def running_operator(
+    plane: ControlPlane,
+    aws: Aws,
+    directory: Path,
+    *,
+    namespace: str = "",
+    flags: tuple[str, ...] = (),
+    settings: dict[str, Any] | None = None,
+) -> Iterator[Operator]:
+    """Start an operator as the chart's service account; the emulator is its AWS.
+
+    With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
+    """
+    endpoints = dict.fromkeys(("sts", "license-manager"), aws.url)
+    config = directory / "config.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {"aws": {"endpoints": endpoints}, "renewal": {"leastIntervalSeconds": 1}} | (settings or {})
+        )
+    )
+    kubeconfig = plane.service_account_kubeconfig("keyturn", "keyturn")
+    command = [
+        sys.executable, "-m", "keyturn", "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
+        "--listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
+        *((f"--namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
+    ]  # fmt: skip
+    operator = Operator(command, directory / "operator.log")
+    operator.log_file.touch()
+    operator.start()
+    try:
+        yield operator
+    finally:
+        operator.kill()
