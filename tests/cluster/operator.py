@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.aws.running import Aws
-from tests.controlplane import ControlPlane, dies_with_us
+from tests.controlplane import ControlPlane, ExistingCluster, dies_with_us
 
 _ROOT = Path(__file__).parents[2]
 _LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
@@ -73,12 +73,13 @@ class Operator:
 
 
 @contextmanager
-def running_operator(
-    plane: ControlPlane,
+def running_operator(  # noqa: PLR0913 - each is a choice of its own
+    plane: ControlPlane | ExistingCluster,
     aws: Aws,
     directory: Path,
     *,
     namespace: str = "",
+    account: tuple[str, str] = ("keyturn", "keyturn"),
     flags: tuple[str, ...] = (),
     settings: dict[str, Any] | None = None,
 ) -> Iterator[Operator]:
@@ -93,7 +94,7 @@ def running_operator(
             {"aws": {"endpoints": endpoints}, "renewal": {"leastIntervalSeconds": 1}} | (settings or {})
         )
     )
-    kubeconfig = plane.service_account_kubeconfig("keyturn", "keyturn")
+    kubeconfig = plane.service_account_kubeconfig(*account)
     command = [
         sys.executable, "-m", "keyturn", "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
         "--listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
