@@ -1,8 +1,10 @@
 """From an event in the cluster to the agenda, and from the agenda to the spine and back into the status."""
 
 import logging
+import traceback
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
@@ -19,6 +21,7 @@ from keyturn.renew import Memory, World, look
 
 _LEAST_PAUSE = timedelta(seconds=1)
 _TELL_AGAIN = timedelta(seconds=10)
+_AFTER_A_BUG = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 
 
@@ -80,14 +83,18 @@ class Attendant:
         try:
             outcome = await look(self._world, request, entry.memory)
             await self._tell(request, entry.status, report(request, entry.status, outcome))
+            due = self._next(request, entry.memory)
         except LeavingError as error:
             _log.info("%s/%s: %s", request.namespace, request.name, error)
+            return
         except KeyturnError as error:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
-            self._put(request, self._world.now() + _TELL_AGAIN, entry.memory)
-        else:
-            if self._is_current(request):
-                self._put(request, self._next(request, entry.memory), entry.memory)
+            due = self._world.now() + _TELL_AGAIN
+        except Exception as error:  # noqa: BLE001 - a bug that one request meets must not stop the others
+            _log.error("%s/%s: a bug: %s", request.namespace, request.name, _where(error))  # noqa: TRY400
+            due = self._world.now() + _AFTER_A_BUG
+        if self._is_current(request):
+            self._put(request, due, entry.memory)
 
     def _is_current(self, request: Request) -> bool:
         """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
@@ -155,3 +162,11 @@ def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:
     """Whether a new version says anything that matters here; labels and status do not."""
     asked = metadata.get("annotations", {}).get(RENEW_REQUESTED, "")
     return (known.generation, known.renew_requested) != (metadata.get("generation", 0), asked)
+
+
+def _where(error: Exception) -> str:
+    """Tell a bug's type and place. Its message stays out: nobody can say which value is in it."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return f"{type(error).__name__} in " + " < ".join(
+        f"{f.name} {Path(f.filename).name}:{f.lineno}" for f in frames[::-1]
+    )
