@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from keyturn.core.holding import Source
 from keyturn.core.model import GROUP, Request, canonical_hash
 
 MARKS = f"{GROUP}/marks"
@@ -33,6 +34,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     renew: datetime
     spread: float
     request_hash: str
+    exchange_hash: str
     dress_hash: str
     data_hash: str
     source: str
@@ -111,6 +113,16 @@ def fingerprint(value: str, request: Request) -> str:
     """
     key = f"{request.namespace}/{request.name}".encode()
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def source_fingerprint(source: Source, request: Request) -> str:
+    """The fingerprint of all that the source gave."""
+    keys = source.credentials
+    values = [
+        source.token or "",
+        *((keys.access_key_id, keys.secret_access_key, keys.session_token or "") if keys else ()),
+    ]
+    return fingerprint("\n".join(values), request)
 
 
 def unchanged(ours: str, theirs: str) -> bool:

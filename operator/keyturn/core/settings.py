@@ -18,6 +18,13 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
         return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
 
 
+class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Which issuers may be asked: `hosts` (empty: any), at global addresses or in `private_networks` (CIDR)."""
+
+    hosts: tuple[str, ...] = ()
+    private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+
+
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Limits on renewing. The least interval also holds a twentieth of the lifetime, whichever is longer."""
 
@@ -28,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     """The file given by --config."""
 
     aws: AwsSettings = AwsSettings()
+    issuers: WebSettings = WebSettings()
     renewal: RenewalSettings = RenewalSettings()
 
 

@@ -12,28 +12,22 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
+import botocore.credentials
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.credentials import CredentialResolver
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.credentials import CredentialResolver, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
 from keyturn.core.errors import KeyturnError, ThrottledError
+from keyturn.core.holding import Credentials
 from keyturn.core.settings import AwsSettings
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
 _ATTEMPTS = 3
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Where an exchange is made and under which name."""
-
-    region: str
-    session_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +51,21 @@ class Aws:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._connections = threads
         self._session = _session()
-        self._clients: dict[tuple[str, str], Any] = {}
+        self._clients: dict[tuple[str, str, bool], Any] = {}
         self._offsets: dict[str, timedelta] = {}
         self._creating = threading.Lock()
 
-    async def ask(self, operation: Operation, region: str, parameters: dict[str, Any]) -> Answer:
-        """Make one unsigned call; raises the errors of core.errors.
+    async def ask(
+        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None = None
+    ) -> Answer:
+        """Make one call, signed with `signer` if it is given; raises the errors of core.errors.
 
         It may be sent three times: only for operations that can be repeated.
         """
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
         try:
-            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters)
+            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters, signer)
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
@@ -85,8 +81,11 @@ class Aws:
         """Let go of the threads; a call in hand ends by its own time-out."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, operation: Operation, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        client = self._client(operation.service, region)
+    def _send(
+        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None
+    ) -> dict[str, Any]:
+        client = self._client(operation.service, region, signed=signer is not None)
+        _signer.held = signer
         try:
             answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -94,23 +93,23 @@ class Aws:
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return answer
 
-    def _client(self, service: str, region: str) -> Any:
+    def _client(self, service: str, region: str, *, signed: bool) -> Any:
         # Clients may be shared between threads, a session may not: making one is serialised.
         with self._creating:
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._session.client(
+            if (service, region, signed) not in self._clients:
+                self._clients[service, region, signed] = self._session.client(
                     service,  # type: ignore[call-overload]
                     region_name=region,
                     endpoint_url=self._settings.endpoint(service, region),
                     config=Config(
-                        signature_version=UNSIGNED,
+                        signature_version=None if signed else UNSIGNED,
                         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
                         connect_timeout=3,
                         read_timeout=10,
                         max_pool_connections=self._connections,
                     ),
                 )
-            return self._clients[service, region]
+            return self._clients[service, region, signed]
 
     def _failure(self, operation: Operation, error: Exception) -> KeyturnError:
         if isinstance(error, ClientError):
@@ -133,11 +132,43 @@ class Aws:
         return f"; the clock of AWS differs from ours by {int(offset.total_seconds())} s"
 
 
-def _session() -> boto3.session.Session:
-    """Make the one session, without the default chain of credentials and without ~/.aws.
+class _Signer(threading.local):
+    """Whose credentials the call of this thread is signed with."""
 
-    A Secret with a missing key must never fall back to the operator's own identity.
+    held: Credentials | None = None
+
+
+_signer = _Signer()
+
+
+class _Callers(botocore.credentials.Credentials):
+    """Credentials that are asked for anew by each signature: one client signs for any number of identities.
+
+    A client for each identity would cost 140 KB and connections of its own.
     """
+
+    def __init__(self) -> None:
+        super().__init__("", "")
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        held = _signer.held
+        if held is None:
+            raise NoCredentialsError
+        return ReadOnlyCredentials(held.access_key_id, held.secret_access_key, held.session_token)
+
+
+class _NoChain(CredentialResolver):
+    """No default chain: a Secret with a missing key must never fall back to the operator's own identity."""
+
+    def __init__(self) -> None:
+        super().__init__(providers=[])
+
+    def load_credentials(self) -> _Callers:
+        return _Callers()
+
+
+def _session() -> boto3.session.Session:
+    """Make the one session, without the default chain of credentials and without ~/.aws."""
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),
@@ -145,5 +176,5 @@ def _session() -> boto3.session.Session:
             "credentials_file": (None, None, os.devnull, None),
         }
     )
-    core.register_component("credential_provider", CredentialResolver(providers=[]))
+    core.register_component("credential_provider", _NoChain())
     return boto3.session.Session(botocore_session=core)

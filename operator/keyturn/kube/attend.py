@@ -17,7 +17,8 @@ from keyturn.kube.known import Entry, Known, remembered
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
 from keyturn.kube.watch import Meta
-from keyturn.renew import Memory, World, look
+from keyturn.renew import Memory, look
+from keyturn.renew.world import World
 
 _LEAST_PAUSE = timedelta(seconds=1)
 _TELL_AGAIN = timedelta(seconds=10)
@@ -91,7 +92,7 @@ class Attendant:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
             due = self._world.now() + _TELL_AGAIN
         except Exception as error:  # noqa: BLE001 - a bug that one request meets must not stop the others
-            _log.error("%s/%s: a bug: %s", request.namespace, request.name, _where(error))  # noqa: TRY400
+            _log.error("%s/%s: a bug: %s", request.namespace, request.name, _where(error))
             due = self._world.now() + _AFTER_A_BUG
         if self._is_current(request):
             self._put(request, due, entry.memory)
@@ -116,8 +117,11 @@ class Attendant:
         """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
         found = self._store.seen.get((request.namespace, request.secret_name))
         memory = Memory(revision=status.revision, setback=remembered(status))
-        if found and found.marks and found.marks.request == request.name:
-            memory.saw(found.marks)
+        written = found or self._store.written_by(request.uid)
+        if written and written.marks and written.marks.request == request.name:
+            memory.saw(written.marks)
+        if found is None:
+            memory.marks = None
         self.known.put(Entry(request, status, memory))
         self._put(request, self._first(request, status, memory), memory)
 

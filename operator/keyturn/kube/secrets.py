@@ -1,18 +1,18 @@
 """Secrets: sources are read, targets are written by server-side apply, each with its marks."""
 
-import base64
-import binascii
 from collections import defaultdict
 from typing import Any
 
 import msgspec
 
 from keyturn.core.errors import RefusedError
+from keyturn.core.holding import Source
 from keyturn.core.marks import FoundSecret, Marks, consents, field_manager
 from keyturn.core.model import Request
 from keyturn.core.renewal import check_ours
 from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
 _CREATED, _CONFLICT, _UNPROCESSABLE = 201, 409, 422
@@ -54,25 +54,17 @@ class SecretStore:
             self._doubted.add(place)
         return True
 
+    def written_by(self, uid: str) -> FoundSecret | None:
+        """Find a Secret that a request wrote, under whatever name."""
+        return next((self.seen[place] for place in self._written_by.get(uid, ())), None)
+
     def is_doubted(self, request: Request) -> bool:
         """Whether the target must be read again before it is believed."""
         return (request.namespace, request.secret_name) in self._doubted
 
-    async def read_source(self, request: Request) -> str:
-        """Read the key of the source Secret, fresh."""
-        source = request.spec.source.token.secret_key_ref
-        answer = await self._kube.ask("GET", _path(request.namespace, source.name))
-        if not answer.found:
-            raise RefusedError("SourceMissing", f"Secret {source.name} does not exist")
-        if answer.refused:
-            raise RefusedError("SourceMissing", f"Secret {source.name} may not be read: {answer.message}")
-        encoded = (answer.body.get("data") or {}).get(source.key)
-        if not encoded:
-            raise RefusedError("SourceMissing", f"Secret {source.name} has no key {source.key}, or an empty one")
-        try:
-            return base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            raise RefusedError("SourceInvalid", f"key {source.key} of Secret {source.name} is not text") from None
+    async def read_source(self, request: Request) -> Source:
+        """Read the source, fresh."""
+        return await read_source(self._kube, request)
 
     async def read_target(self, request: Request) -> FoundSecret | None:
         """Find the target as the watch saw it; read it where the watch left a doubt."""

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,11 +19,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
+from keyturn.core.errors import UnavailableError
 from keyturn.core.marks import OUR_LABEL
 from keyturn.core.model import GROUP
 from keyturn.core.settings import Settings
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
+from keyturn.exchange.systems import Systems
+from keyturn.exchange.web import Web
 from keyturn.kube import agenda as agendas
 from keyturn.kube.agenda import Agenda
 from keyturn.kube.api import Kube
@@ -31,9 +36,11 @@ from keyturn.kube.health import serve
 from keyturn.kube.leadership import Lease, lead
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
+from keyturn.kube.sources import read_value
+from keyturn.kube.tokens import TokenSecrets
 from keyturn.kube.watch import watch
 from keyturn.metrics import Metrics
-from keyturn.renew import World
+from keyturn.renew.world import Turns, World
 
 _SOURCE_LABEL = f"{GROUP}/source=true"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -69,6 +76,7 @@ class Shell:
         self._chance = chance
         self._metrics = Metrics()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
+        self._held_until: Callable[[], float] = lambda: math.inf
 
     async def run(self) -> None:
         """Run until told to stop.
@@ -82,6 +90,8 @@ class Shell:
             lease = Lease(kube, _lease_namespace(place), place.lease_name, self._instance, self._now)
             self._metrics.leader.set(0)
             ready = lease.seen.is_set if place.leader_elect else bool
+            if place.leader_elect:
+                self._held_until = lambda: lease.held_until
             serving = await serve(place.listen, self._metrics.registry, ready)
             work = functools.partial(self._work, kube, configuration)
             try:
@@ -95,12 +105,21 @@ class Shell:
         metrics.leader.set(1)
         aws = Aws(self._settings.aws, metrics, self._now, place.workers)
         store, agenda = SecretStore(kube), Agenda(place.workers)
+        systems = Systems(
+            aws=aws,
+            web=Web(self._settings.issuers, metrics, self._now),
+            read_value=functools.partial(read_value, kube),
+        )
         world = World(
             store=store,
-            exchange=functools.partial(exchange, aws),
+            tokens=TokenSecrets(kube),
+            exchange=functools.partial(exchange, systems),
             now=self._now,
             chance=self._chance,
+            turns=Turns(time.monotonic),
             metrics=metrics,
+            permit=self._permit,
+            holder=self._instance,
             least_interval=timedelta(seconds=self._settings.renewal.least_interval_seconds),
         )
         attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
@@ -108,6 +127,11 @@ class Shell:
         _log.info("renewing in %s", ", ".join(place.namespaces) or "all namespaces")
         with contextlib.closing(aws):
             await self._renew(kube, configuration, attendant, agenda)
+
+    def _permit(self, seconds: float) -> None:
+        """Raise UnavailableError unless the Lease is ours for so long, whatever happens to it from now on."""
+        if self._held_until() - time.monotonic() < seconds:
+            raise UnavailableError("Unavailable", "the Lease does not last long enough to spend a token")
 
     async def _renew(self, kube: Kube, configuration: Configuration, attendant: Attendant, agenda: Agenda) -> None:
         namespaces = self._place.namespaces

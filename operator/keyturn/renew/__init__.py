@@ -1,18 +1,18 @@
-"""The spine: read, decide, exchange, write."""
+"""The spine: read, decide, exchange, save a rotated token, write."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.holding import Holding, Token, jwt_times, unwrapped
-from keyturn.core.marks import FoundSecret, Marks, data_hash, fingerprint, is_ours
-from keyturn.core.model import Exchange, Request, canonical_hash
+from keyturn.core.holding import Holding, Source, Token, jwt_times
+from keyturn.core.lineage import KeptToken, live_token, token_fingerprint
+from keyturn.core.marks import FoundSecret, Marks, data_hash, is_ours, source_fingerprint
+from keyturn.core.model import Request, canonical_hash
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import (
     HEALED,
@@ -27,38 +27,8 @@ from keyturn.core.renewal import (
     whole,
 )
 from keyturn.core.status import Outcome
-from keyturn.metrics import Metrics
-
-
-class Store(Protocol):
-    """Where sources are read and targets are kept. All of it raises the errors of core.errors."""
-
-    async def read_target(self, request: Request) -> FoundSecret | None:
-        """Find the target as it is, or as a watch that is still true saw it; None where there is none."""
-
-    async def read_source(self, request: Request) -> str:
-        """Read the source token, fresh; SourceMissing where the Secret or the key is not there."""
-
-    async def rehearse(self, request: Request) -> None:
-        """Try the write without writing: TargetConflict or WriteRefused before anything is exchanged."""
-
-    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
-        """Write the data and the marks at once, and let go of what the request wrote elsewhere before."""
-
-    async def dress(self, request: Request, marks: Marks) -> None:
-        """Write marks, labels, annotations and owner anew around the data that the target holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """All that is outside: the store, the exchanges, the clock and the dice (in [0, 1))."""
-
-    store: Store
-    exchange: Callable[[Request, Exchange, Holding], Awaitable[Holding]]
-    now: Callable[[], datetime]
-    chance: Callable[[], float]
-    metrics: Metrics
-    least_interval: timedelta = timedelta(seconds=10)
+from keyturn.renew.spend import spend
+from keyturn.renew.world import World, token_place
 
 
 @dataclass(slots=True)
@@ -95,10 +65,13 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
     if request.spec.suspend:
         return Outcome(now, memory.marks, setback=memory.setback)
     try:
-        outcome = await renew(world, request, memory, now)
+        async with world.turns.turn(request):
+            outcome = await renew(world, request, memory, now)
     except LeavingError:
         raise
     except KeyturnError as error:
+        if memory.setback and memory.setback.is_still(error, now):
+            return Outcome(now, memory.marks, setback=memory.setback)
         memory.setback = _setback(world, request, memory, error, now)
         world.metrics.renewals.labels("failure", error.reason).inc()
         return Outcome(now, memory.marks, setback=memory.setback, tried=True)
@@ -111,63 +84,91 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
     found = await world.store.read_target(request)
     memory.saw(found.marks if found and is_ours(request, found) else None)
-    source = unwrapped(await world.store.read_source(request), "the source token")
-    memory.state = _state(request, source, found)
+    source = await world.store.read_source(request)
+    kept = await _live_token(world, request, source) if request.spec.consumes else None
+    proof = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
+    memory.state = _state(request, proof, found)
 
-    reason = reason_to_renew(request, found, source, now)
-    if reason is None and found and found.marks:
-        return Outcome(now, await _dressed(world, request, found, found.marks))
-    if reason is None or _too_soon(world, request, memory, reason, now):
+    reason = reason_to_renew(request, found, proof, now, memory.last)
+    if reason is None:
+        return Outcome(now, await _kept_as_it_is(world, request, memory, found))
+    if _too_soon(world, request, memory, reason, now):
         return Outcome(now, memory.marks, setback=memory.setback)
 
     started = time.monotonic()
-    source_issued, source_expires = jwt_times(source)
-    if source_expires and source_expires <= now:
-        raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(source_expires)}")
     if found is None:
         await world.store.rehearse(request)
-    holding = Holding(source_token=Token(source, source_expires))
+    holding = _start(source, kept, now)
     for step in request.spec.exchanges:
-        holding = await world.exchange(request, step, holding)
+        # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
+        run = functools.partial(spend, kept, world) if kept and step.operation.consumes else world.exchange
+        holding = await run(request, step, holding)
 
-    marks, data = _issue(request, holding, now, memory.revision + 1, world.chance())
-    marks = replace(marks, source=fingerprint(source, request), source_expires=source_expires,
-                    source_warns=source_warning(source_issued, source_expires))  # fmt: skip
+    marks, data = _issue(world, request, holding, proof, memory.revision + 1, now)
     await world.store.write(request, marks, data)
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)
 
 
+async def _live_token(world: World, request: Request, source: Source) -> KeptToken:
+    namespace, name = token_place(request)
+    kept = await world.tokens.read(request)
+    return live_token(source.token or "", kept, lambda token: token_fingerprint(token, namespace, name), name)
+
+
+def _start(source: Source, kept: KeptToken | None, now: datetime) -> Holding:
+    """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
+    value = kept.value if kept else source.token
+    token = Token(value, jwt_times(value)[1]) if value else None
+    if token and token.expires_at and token.expires_at <= now:
+        raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
+    return Holding(source_token=token, credentials=source.credentials)
+
+
 def _issue(
-    request: Request, holding: Holding, now: datetime, revision: int, spread: float
+    world: World, request: Request, holding: Holding, proof: str, revision: int, now: datetime
 ) -> tuple[Marks, dict[str, str]]:
     """Render what is held, and pick the renewal time, once."""
-    formats, issued = request.spec.formats, whole(now)
+    formats, issued, spread = request.spec.formats, whole(now), round(world.chance(), 3)
     expires = expiry(formats, holding)
-    if expires is None or expires <= now:
-        raise UnavailableError("Unavailable", "AWS answered what has expired already; is this clock right?")
+    if expires is None:
+        raise RefusedError(
+            "SpecInvalid", "the issuer does not say when its token expires, so it can't be renewed in time"
+        )
+    if expires <= now:
+        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
     data = render(formats, holding, request.spec.region)
+    source_issued, source_expires = jwt_times(holding.source_token.value) if holding.source_token else (None, None)
     marks = Marks(
         request=request.name,
         uid=request.uid,
         issued=issued,
         expires=expires,
         renew=renewal_time(issued, expires, renew_before(request.spec.renewal, expires - issued), spread),
-        spread=round(spread, 3),
+        spread=spread,
         request_hash=request.request_hash,
+        exchange_hash=request.exchange_hash,
         dress_hash=request.dress_hash,
         data_hash=data_hash(data, request),
-        source="",
+        source=proof,
         revision=revision,
         keys=tuple(data),
         handled=request.renew_requested,
         principal=holding.principal,
+        source_expires=source_expires,
+        source_warns=source_warning(source_issued, source_expires),
     )
     return marks, data
 
 
-async def _dressed(world: World, request: Request, found: FoundSecret, marks: Marks) -> Marks:
-    """Bring metadata, owner and renewal time up to the spec, without an exchange."""
+async def _kept_as_it_is(
+    world: World, request: Request, memory: Memory, found: FoundSecret | None
+) -> Marks | None:
+    """Nothing is exchanged: only metadata, owner and renewal time are brought up to the spec."""
+    marks = found.marks if found else None
+    if marks is None or found is None:
+        memory.not_before = memory.last.renew if memory.last else None
+        return None
     if not reason_to_dress(request, found):
         return marks
     before = renew_before(request.spec.renewal, marks.expires - marks.issued)
@@ -181,9 +182,9 @@ async def _dressed(world: World, request: Request, found: FoundSecret, marks: Ma
     return anew
 
 
-def _state(request: Request, source: str, found: FoundSecret | None) -> str:
+def _state(request: Request, proof: str, found: FoundSecret | None) -> str:
     version = f"{found.uid}/{found.resource_version}" if found else ""
-    return canonical_hash([request.request_hash, fingerprint(source, request), version])
+    return canonical_hash([request.request_hash, proof, version])
 
 
 def _too_soon(world: World, request: Request, memory: Memory, reason: str, now: datetime) -> bool:
