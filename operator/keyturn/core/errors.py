@@ -20,8 +20,11 @@ class KeyturnError(Exception):
 class UnavailableError(KeyturnError):
     """Time must pass: no answer, or an answer of the kind that goes away by itself.
 
-    `in_doubt`: what was asked may have been done all the same, and a token may be spent.
+    `in_doubt`: what was asked may have been done all the same, and a token may be spent. `system` names who did
+    not answer: when it works again, nobody needs to wait any longer.
     """
+
+    system = ""
 
     def __init__(self, reason: str, message: str, *, request_id: str = "", in_doubt: bool = False) -> None:
         super().__init__(reason, message, request_id=request_id)

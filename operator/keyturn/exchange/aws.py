@@ -20,9 +20,11 @@ from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
-from keyturn.core.errors import KeyturnError, ThrottledError
+from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.holding import Credentials
+from keyturn.core.outages import Outages
 from keyturn.core.settings import AwsSettings
+from keyturn.exchange.pace import Pace, Paces, is_too_long
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
@@ -43,9 +45,16 @@ class Aws:
     """The clients of AWS, one per service, region and endpoint, and the threads that run their calls."""
 
     def __init__(
-        self, settings: AwsSettings, metrics: Metrics, now: Callable[[], datetime], threads: int = 16
+        self,
+        settings: AwsSettings,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        outages: Outages,
+        threads: int = 16,
     ) -> None:
         self._settings = settings
+        self._outages = outages
+        self._paces = Paces()
         self._metrics = metrics
         self._now = now
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
@@ -62,6 +71,9 @@ class Aws:
 
         It may be sent three times: only for operations that can be repeated.
         """
+        system = f"{operation.service}/{region}"
+        pace = self._paces.of((system, signer.access_key_id if signer else ""))
+        await self._turn(operation, pace)
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
         try:
@@ -69,13 +81,23 @@ class Aws:
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
-            raise self._failure(operation, error) from None
+            raise self._failure(operation, error, system, pace) from None
         finally:
             self._metrics.exchanges.labels(operation.exchange, code).inc()
             self._metrics.exchange_duration.labels(operation.exchange).observe(time.monotonic() - started)
+        pace.went_through()
+        self._outages.worked(system, time.monotonic())
         about = members["ResponseMetadata"]
         self._note_clock(operation.service, about)
         return Answer(members, about.get("RequestId", ""), asked_at)
+
+    async def _turn(self, operation: Operation, pace: Pace) -> None:
+        """Wait for our turn; raises ThrottledError, without a call, where that takes too long for a worker."""
+        wait = pace.wait(time.monotonic())
+        if is_too_long(wait):
+            raise ThrottledError(f"{operation.title} throttles us", retry_after=timedelta(seconds=wait))
+        if wait > 0:
+            await asyncio.sleep(wait)
 
     def close(self) -> None:
         """Let go of the threads; a call in hand ends by its own time-out."""
@@ -111,12 +133,16 @@ class Aws:
                 )
             return self._clients[service, region, signed]
 
-    def _failure(self, operation: Operation, error: Exception) -> KeyturnError:
+    def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
         if isinstance(error, ClientError):
             self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
         classed = failure(operation, error, self._clock_hint(operation.service))
         if isinstance(classed, ThrottledError):
+            pace.throttled(time.monotonic(), classed.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
+        elif isinstance(classed, UnavailableError):
+            classed.system = system
+            self._outages.failed(system)
         return classed
 
     def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.outages import Outages
 from keyturn.core.settings import WebSettings
 from keyturn.metrics import Metrics
 
@@ -57,8 +58,15 @@ class WebAnswer:
 class Web:
     """The connections to issuers, in a pool of their own: at most two calls in flight per host."""
 
-    def __init__(self, settings: WebSettings, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: WebSettings,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        outages: Outages,
+    ) -> None:
         self._settings = settings
+        self._outages = outages
         self._metrics = metrics
         self._now = now
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_IN_FLIGHT))
@@ -73,10 +81,15 @@ class Web:
         try:
             answer = await self._send(form)
             code = "OK" if answer.status in range(200, 300) else "other"
+        except UnavailableError as error:
+            error.system = host
+            self._outages.failed(host)
+            raise
         finally:
             self._slots[host].release()
             self._metrics.exchanges.labels(exchange, code).inc()
             self._metrics.exchange_duration.labels(exchange).observe(time.monotonic() - started)
+        self._outages.worked(host, time.monotonic())
         return answer
 
     async def _slot(self, host: str) -> None:

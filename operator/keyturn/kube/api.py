@@ -1,6 +1,7 @@
 """The API server, spoken to without the client's models: they cost more than all the rest of a renewal."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -12,7 +13,9 @@ import msgspec
 from kubernetes.aio.client import ApiClient
 
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.outages import Outages
 
+SYSTEM = "kubernetes"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
@@ -50,8 +53,9 @@ class ApiAnswer:
 class Kube:
     """A connection to one API server."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, outages: Outages) -> None:
         self._client = client
+        self._outages = outages
         self._writing = True
 
     def stop_writing(self) -> None:
@@ -100,9 +104,12 @@ class Kube:
                 failed = UnavailableError("Unreachable", f"the API server did not answer ({type(error).__name__})")
             else:
                 if not _is_passing(response.status):
+                    self._outages.worked(SYSTEM, time.monotonic())
                     return ApiAnswer(response.status, _decoded(response.status, content))
                 failed = UnavailableError("Unavailable", f"the API server answered HTTP {response.status}")
             if pause is None:
+                failed.system = SYSTEM
+                self._outages.failed(SYSTEM)
                 raise failed
             await asyncio.sleep(pause)
         raise AssertionError

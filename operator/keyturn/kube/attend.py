@@ -3,11 +3,12 @@
 import logging
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import RENEW_REQUESTED, Request, Status, parse
 from keyturn.core.model.status import read_status
 from keyturn.core.renewal import next_look, reason_to_dress, reason_to_renew
@@ -74,6 +75,15 @@ class Attendant:
         """Take in a Secret labelled keyturn.dev/source: whoever reads it looks again at once."""
         for uid in self.known.concerned(meta.namespace, meta.name):
             self._agenda.hurry(uid, self._world.now())
+
+    def recovered(self, system: str) -> None:
+        """Hurry those whose last try failed because of a system that works again, the most urgent first."""
+        now = self._world.now()
+        for uid, entry in self.known.entries.items():
+            setback = entry.memory.setback
+            if setback and isinstance(setback.error, UnavailableError) and setback.error.system == system:
+                entry.memory.setback = replace(setback, next_attempt_at=now)
+                self._agenda.hurry(uid, now)
 
     async def attend(self, uid: str) -> None:
         """Look at a request, tell how it went, and give it its next place on the agenda."""

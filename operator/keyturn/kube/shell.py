@@ -22,6 +22,7 @@ from yaml import YAMLError
 from keyturn.core.errors import UnavailableError
 from keyturn.core.marks import OUR_LABEL
 from keyturn.core.model import GROUP
+from keyturn.core.outages import Outages
 from keyturn.core.settings import Settings
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
@@ -75,6 +76,7 @@ class Shell:
         self._now = now
         self._chance = chance
         self._metrics = Metrics()
+        self._outages = Outages()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._held_until: Callable[[], float] = lambda: math.inf
 
@@ -86,7 +88,7 @@ class Shell:
         place = self._place
         configuration = await _configuration(place.kubeconfig)
         async with ApiClient(configuration) as client:
-            kube = Kube(client)
+            kube = Kube(client, self._outages)
             lease = Lease(kube, _lease_namespace(place), place.lease_name, self._instance, self._now)
             self._metrics.leader.set(0)
             ready = lease.seen.is_set if place.leader_elect else bool
@@ -103,11 +105,11 @@ class Shell:
         """Renew: the work of the one operator that holds the Lease."""
         place, metrics = self._place, self._metrics
         metrics.leader.set(1)
-        aws = Aws(self._settings.aws, metrics, self._now, place.workers)
+        aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers)
         store, agenda = SecretStore(kube), Agenda(place.workers)
         systems = Systems(
             aws=aws,
-            web=Web(self._settings.issuers, metrics, self._now),
+            web=Web(self._settings.issuers, metrics, self._now, self._outages),
             read_value=functools.partial(read_value, kube),
         )
         world = World(
@@ -123,6 +125,7 @@ class Shell:
             least_interval=timedelta(seconds=self._settings.renewal.least_interval_seconds),
         )
         attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
+        self._outages.when_over(attendant.recovered)
         metrics.export(attendant.known.series, agenda.counts)
         _log.info("renewing in %s", ", ".join(place.namespaces) or "all namespaces")
         with contextlib.closing(aws):
