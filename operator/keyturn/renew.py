@@ -93,6 +93,7 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
     now = world.now()
     memory.not_before = None
     if request.spec.suspend:
+        await _read_target(world, request, memory)
         return Outcome(now, memory.marks, setback=memory.setback)
     try:
         outcome = await renew(world, request, memory, now)
@@ -109,8 +110,7 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
 
 async def renew(world: World, request: Request, memory: Memory, now: datetime) -> Outcome:
     """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
-    found = await world.store.read_target(request)
-    memory.saw(found.marks if found and is_ours(request, found) else None)
+    found = await _read_target(world, request, memory)
     source = unwrapped(await world.store.read_source(request), "the source token")
     memory.state = _state(request, source, found)
 
@@ -136,6 +136,12 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     await world.store.write(request, marks, data)
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)
+
+
+async def _read_target(world: World, request: Request, memory: Memory) -> FoundSecret | None:
+    found = await world.store.read_target(request)
+    memory.saw(found.marks if found and is_ours(request, found) else None)
+    return found
 
 
 def _issue(

@@ -22,8 +22,8 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
     `source` is the fingerprint of the source token, `source_warns` the time from which its end is told. `keys`
-    are those of the data. `digest` is over all the rest, and so over the data by their hash: marks that were
-    edited by hand do not count.
+    are those of the data. `adopted` stays true when the consent is taken back. `digest` is over all the rest, and
+    so over the data by their hash: marks that were edited by hand do not count.
     """
 
     request: str
@@ -42,6 +42,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     principal: str = ""
     source_expires: datetime | None = None
     source_warns: datetime | None = None
+    adopted: bool = False
     digest: str = ""
 
     def encoded(self) -> str:
@@ -90,6 +91,11 @@ def consents(request: Request, found: FoundSecret | None) -> bool:
     return found is not None and found.annotations.get(ADOPT_BY) == request.name
 
 
+def is_adopted(request: Request, found: FoundSecret | None) -> bool:
+    """Whether somebody else made this Secret and gave it to the request: it must not go when the request goes."""
+    return consents(request, found) or bool(found and found.marks and found.marks.adopted)
+
+
 def read_marks(annotations: Mapping[str, str]) -> Marks | None:
     """Read the marks from a Secret's annotations; None where there are none that count."""
     try:
@@ -133,7 +139,7 @@ def is_ours(request: Request, found: FoundSecret) -> bool:
 
 def is_dressed(request: Request, found: FoundSecret) -> bool:
     """Whether labels, annotations and owner are as the spec wants them."""
-    owned = not request.retains and not consents(request, found)
+    owned = not request.retains and not is_adopted(request, found)
     return (
         labels(request).items() <= found.labels.items()
         and annotations(request).items() <= found.annotations.items()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 
@@ -62,7 +63,7 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
     if isinstance(error, ParamValidationError):
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
     kind = type(error).__name__
-    if isinstance(error, (HTTPClientError, OSError)):
+    if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})")
     return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})")
 

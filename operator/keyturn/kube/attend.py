@@ -91,7 +91,7 @@ class Attendant:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
             due = self._world.now() + _TELL_AGAIN
         except Exception as error:  # noqa: BLE001 - a bug that one request meets must not stop the others
-            _log.error("%s/%s: a bug: %s", request.namespace, request.name, _where(error))  # noqa: TRY400
+            _log.error("%s/%s: a bug: %s", request.namespace, request.name, _where(error))
             due = self._world.now() + _AFTER_A_BUG
         if self._is_current(request):
             self._put(request, due, entry.memory)
