@@ -107,7 +107,11 @@ class Secrets:
         self._called("read_source")
         wanted = request.spec.source
         token = self._value(request, wanted.token.secret_key_ref) if wanted.token else None
-        keys = self._secrets.get((request.namespace, wanted.credentials.secret_ref.name)) if wanted.credentials else None
+        keys = (
+            self._secrets.get((request.namespace, wanted.credentials.secret_ref.name))
+            if wanted.credentials
+            else None
+        )
         if wanted.credentials and keys is None:
             raise RefusedError("SourceMissing", f"Secret {wanted.credentials.secret_ref.name} does not exist")
         return read_source(token, keys.data if keys else None)

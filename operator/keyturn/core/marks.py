@@ -23,8 +23,8 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
     `source` is the fingerprint of the source token, `source_warns` the time from which its end is told. `keys`
-    are those of the data. `digest` is over all the rest, and so over the data by their hash: marks that were
-    edited by hand do not count.
+    are those of the data. `adopted` stays true when the consent is taken back. `digest` is over all the rest, and
+    so over the data by their hash: marks that were edited by hand do not count.
     """
 
     request: str
@@ -44,6 +44,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     principal: str = ""
     source_expires: datetime | None = None
     source_warns: datetime | None = None
+    adopted: bool = False
     digest: str = ""
 
     def encoded(self) -> str:
@@ -90,6 +91,11 @@ def annotations(request: Request) -> dict[str, str]:
 def consents(request: Request, found: FoundSecret | None) -> bool:
     """Whether a Secret of somebody else says that this request may take it."""
     return found is not None and found.annotations.get(ADOPT_BY) == request.name
+
+
+def is_adopted(request: Request, found: FoundSecret | None) -> bool:
+    """Whether somebody else made this Secret and gave it to the request: it must not go when the request goes."""
+    return consents(request, found) or bool(found and found.marks and found.marks.adopted)
 
 
 def read_marks(annotations: Mapping[str, str]) -> Marks | None:
@@ -145,7 +151,7 @@ def is_ours(request: Request, found: FoundSecret) -> bool:
 
 def is_dressed(request: Request, found: FoundSecret) -> bool:
     """Whether labels, annotations and owner are as the spec wants them."""
-    owned = not request.retains and not consents(request, found)
+    owned = not request.retains and not is_adopted(request, found)
     return (
         labels(request).items() <= found.labels.items()
         and annotations(request).items() <= found.annotations.items()

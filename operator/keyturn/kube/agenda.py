@@ -92,8 +92,9 @@ class Agenda:
 
     def counts(self) -> dict[str, int]:
         """How many requests are in which state."""
-        overdue = sum(len(queue) for queue in self._overdue.values())
-        return {"waiting": len(self._coming), "due": overdue, "busy": len(self._busy)}
+        placed = len(self._places.keys() - self._busy.keys())
+        overdue = sum(self._is_current(item) for queue in self._overdue.values() for item in queue)
+        return {"waiting": placed - overdue, "due": overdue, "busy": len(self._busy)}
 
     def _queue(self, uid: str, place: Place) -> None:
         heapq.heappush(self._coming, (place.due, place.serial, uid))
