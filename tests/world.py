@@ -97,6 +97,10 @@ class Outside:
     def __post_init__(self) -> None:
         self.turns = Turns(self.monotonic)
 
+    def watch(self, checkpoint: Checkpoint) -> None:
+        """Have `checkpoint` awaited wherever the spine awaits the outside."""
+        self.checkpoint = self.tokens.checkpoint = self.secrets.checkpoint = checkpoint
+
     def monotonic(self) -> float:
         """The clock that is never set."""
         return (self.now - NOW).total_seconds()
@@ -138,9 +142,10 @@ class Outside:
         return marks
 
     async def _exchange(self, _: Request, step: Exchange, holding: Holding) -> Holding:
-        await self.checkpoint("before the exchange")
+        name = type(step.operation).__name__
+        await self.checkpoint(f"before {name}")
         given = await self.aws.exchange(step, holding, self.now)
-        await self.checkpoint("after the exchange")
+        await self.checkpoint(f"after {name}")
         return given
 
     async def _sleep(self, seconds: float) -> None:

@@ -82,6 +82,7 @@ class SecretStore:
         """
         if (request.namespace, request.secret_name) in self._vanished:
             await self._check_alive(request)
+            self._vanished.discard((request.namespace, request.secret_name))
         answer = await self._send(request, secret_manifest(request, None, {}, owned=False), dryRun="All")
         if answer.status == _CREATED:
             return

@@ -145,7 +145,7 @@ async def test_a_cancelled_renewal_still_saves_the_token_that_was_answered() -> 
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait_after_the_exchange(where: str) -> None:
-        if where == "after the exchange":
+        if where == "after OauthToken":
             asked.set()
             await go_on.wait()
 
@@ -188,7 +188,7 @@ def lose_the_answer(outside: Outside) -> None:
 
 def die_with_an_intent(outside: Outside) -> None:
     async def die(where: str) -> None:
-        if where == "before the exchange":
+        if where == "before OauthToken":
             raise asyncio.CancelledError
 
     outside.checkpoint = die
