@@ -28,7 +28,7 @@ from keyturn.core.model import Request
 from keyturn.core.model.source import SecretKeyRef
 from keyturn.core.render import rfc3339
 from keyturn.core.renewal import check_ours
-from tests.issuer import Checkpoint, nothing
+from tests.rotation import Checkpoint, nothing
 
 
 @dataclass(slots=True)

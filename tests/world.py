@@ -15,7 +15,7 @@ from keyturn.core.status import Outcome
 from keyturn.metrics import Metrics
 from keyturn.renew import Memory, look
 from keyturn.renew.world import Turns, World
-from tests.issuer import Checkpoint, KeptTokens, RotatingIssuer, nothing
+from tests.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
 from tests.store import Secrets
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -92,6 +92,7 @@ class Outside:
     metrics: Metrics = field(default_factory=Metrics)
     tokens: KeptTokens = field(default_factory=KeptTokens)
     checkpoint: Checkpoint = nothing
+    jumps: timedelta = timedelta()
     turns: Turns = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +104,12 @@ class Outside:
 
     def monotonic(self) -> float:
         """The clock that is never set."""
-        return (self.now - NOW).total_seconds()
+        return (self.now - NOW - self.jumps).total_seconds()
+
+    def set_clock(self, jump: timedelta) -> None:
+        """Set the clock, by so much, as an administrator does: no time passes."""
+        self.now += jump
+        self.jumps += jump
 
     @property
     def world(self) -> World:

@@ -1,5 +1,6 @@
 """The spine: read, decide, exchange, save a rotated token, write."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -63,7 +64,8 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
     now = world.now()
     memory.not_before = None
     if request.spec.suspend:
-        await _read_target(world, request, memory)
+        with contextlib.suppress(UnavailableError, RefusedError):
+            await _read_target(world, request, memory)
         return Outcome(now, memory.marks, setback=memory.setback)
     try:
         async with world.turns.turn(request):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from keyturn.core.model import Request
-from tests.issuer import nothing
+from tests.rotation import nothing
 from tests.world import HOUR, MINUTE, SECOND, Outside, rotating, world
 
 DUE = 45 * MINUTE
