@@ -159,6 +159,7 @@ class Secrets:
     def _meet(self, request: Request) -> FoundSecret | None:
         secret = self._secrets.get(_target(request))
         if secret is None:
+            self._met.discard(_target(request))
             return None
         self._met.add(_target(request))
         return _found(request, secret)
@@ -176,6 +177,7 @@ class Secrets:
         others = was.owners - {request.uid, was.marks.uid if was.marks else ""}
         owned = not request.retains and not adopted
         self.put(request.secret_name, request.namespace)
+        self._met.add(_target(request))
         self._secrets[_target(request)] = replace(
             self._secrets[_target(request)],
             data={key: value for key, value in was.data.items() if key not in gone} | data,
