@@ -22,9 +22,9 @@ OUR_LABEL = f"{MANAGED_BY}=keyturn"
 class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
-    `source` is the fingerprint of the source token, `source_warns` the time from which its end is told. `keys`
-    are those of the data. `adopted` stays true when the consent is taken back. `digest` is over all the rest, and
-    so over the data by their hash: marks that were edited by hand do not count.
+    `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
+    of the data. `adopted` stays true when the consent is taken back. A digest over all of them, and so over the
+    data by their hash, goes with them: marks that were edited by hand do not count.
     """
 
     request: str
@@ -45,11 +45,11 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     source_expires: datetime | None = None
     source_warns: datetime | None = None
     adopted: bool = False
-    digest: str = ""
 
     def encoded(self) -> str:
         """The annotation's value."""
-        return msgspec.json.encode(msgspec.structs.replace(self, digest=_digest(self))).decode()
+        text = msgspec.json.encode(self).decode()
+        return f'{text[:-1]},"digest":"{_digest(text)}"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,18 @@ def is_adopted(request: Request, found: FoundSecret | None) -> bool:
 
 
 def read_marks(annotations: Mapping[str, str]) -> Marks | None:
-    """Read the marks from a Secret's annotations; None where there are none that count."""
+    """Read the marks from a Secret's annotations; None where there are none that count.
+
+    The digest is over the text and not over what is known of it: marks of a newer release, with a field more,
+    still count.
+    """
+    text, _, digest = annotations.get(MARKS, "").rpartition(',"digest":"')
+    if digest != _digest(text + "}") + '"}':
+        return None
     try:
-        marks = msgspec.json.decode(annotations.get(MARKS, ""), type=Marks)
+        return msgspec.json.decode(text + "}", type=Marks)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return marks if hmac.compare_digest(marks.digest, _digest(marks)) else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:
@@ -165,5 +171,5 @@ def _metadata(request: Request, kind: str) -> dict[str, str]:
     return dict(given or {})
 
 
-def _digest(marks: Marks) -> str:
-    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(marks, digest=""))).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
