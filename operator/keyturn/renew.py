@@ -148,6 +148,8 @@ def _issue(
     request: Request, holding: Holding, now: datetime, revision: int, spread: float
 ) -> tuple[Marks, dict[str, str]]:
     """Render what is held, and pick the renewal time, once."""
+    # Cut before it is used: from what is stored, a dressing must find the same time again.
+    spread = round(spread, 3)
     formats, issued = request.spec.formats, whole(now)
     expires = expiry(formats, holding)
     if expires is None or expires <= now:
@@ -159,7 +161,7 @@ def _issue(
         issued=issued,
         expires=expires,
         renew=renewal_time(issued, expires, renew_before(request.spec.renewal, expires - issued), spread),
-        spread=round(spread, 3),
+        spread=spread,
         request_hash=request.request_hash,
         dress_hash=request.dress_hash,
         data_hash=data_hash(data, request),
