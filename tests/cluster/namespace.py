@@ -4,12 +4,11 @@ import base64
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import yaml
-
+from tests.aws.running import Aws
 from tests.controlplane import ControlPlane
 
 _numbers = itertools.count(1)
@@ -37,11 +36,21 @@ class Namespace:
 
     def apply(self, *manifests: dict[str, Any]) -> None:
         """Apply manifests."""
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+        self.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, manifests)))
 
-    def token(self, token: str, *, name: str = "license", key: str = "license_token") -> None:
+    def token(
+        self,
+        token: str,
+        *,
+        name: str = "license",
+        key: str = "license_token",
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         """Make or replace a source Secret."""
-        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: token}})
+        about = {"name": name, "labels": labels or {}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": {key: token}}
+        # On the server, else kubectl itself keeps the token in an annotation.
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(secret))
 
     def read(self, kind: str, name: str) -> dict[str, Any]:
         """Get an object; an empty dict where there is none."""
@@ -60,10 +69,29 @@ class Namespace:
                 return one["status"], one["reason"], one["message"]
         return "", "", ""
 
+    def turns(self, name: str, kind: str, reason: str, *, seconds: float = 20) -> str:
+        """Wait until a condition of a TokenRequest has a reason, and return its message."""
+        until(lambda: self.condition(name, kind)[1] == reason, seconds=seconds)
+        return self.condition(name, kind)[2]
+
     def status(self, name: str) -> dict[str, Any]:
         """Get the status of a TokenRequest."""
         found: dict[str, Any] = self.read("tokenrequest", name).get("status", {})
         return found
+
+    def issued(self, aws: Aws, name: str = "acme", **spec: Any) -> None:
+        """Make a source and the flagship TokenRequest, and wait until it is Ready."""
+        self.token(aws.refresh_token())
+        self.apply(token_request(name, **spec))
+        self.is_ready(name)
+
+    def patch(self, kind: str, name: str, patch: dict[str, Any]) -> None:
+        """Change an object by a merge patch: None removes a field."""
+        self.kubectl("patch", kind, name, "--type=merge", "--patch-file=/dev/stdin", stdin=json.dumps(patch))
+
+    def ask(self, name: str, value: str) -> None:
+        """Ask a TokenRequest for a renewal now."""
+        self.kubectl("annotate", "--overwrite", "treq", name, f"keyturn.dev/renew-requested-at={value}")
 
     def is_ready(self, name: str, timeout: int = 20) -> None:
         """Wait until a TokenRequest is Ready."""
@@ -71,13 +99,9 @@ class Namespace:
 
     def events(self, name: str) -> list[str]:
         """Get the reasons of the Events about a TokenRequest, the oldest first."""
-        found = json.loads(
-            self.kubectl("get", "events", "-o", "json", f"--field-selector=involvedObject.name={name}")
-        )
-        return [
-            event["reason"]
-            for event in sorted(found["items"], key=lambda e: str(e["metadata"]["creationTimestamp"]))
-        ]
+        which = f"--field-selector=involvedObject.name={name}"
+        found = json.loads(self.kubectl("get", "events", "-o", "json", which))["items"]
+        return [it["reason"] for it in sorted(found, key=lambda it: int(it["metadata"]["resourceVersion"]))]
 
 
 def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> T:
