@@ -136,7 +136,15 @@ class OauthToken(Operation, frozen=True, kw_only=True):
         Meta(max_length=2048, pattern=r"^https://[^/?#@\s]+(/[^?#\s]*)?\Z", description="The token endpoint."),
     ]
     grant_type: Annotated[Literal["refresh_token"], Meta(description="RFC 6749 section 6.")]
-    client_id: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
+    client_id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=1024,
+            pattern=r"^[ -~]+\Z",
+            description="The client that the token was given to.",
+        ),
+    ]
     client_secret_from: Annotated[SecretValue, Meta(description="The client's secret.")] | None = None
     client_authentication: (
         Annotated[
