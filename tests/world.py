@@ -66,8 +66,8 @@ class Issuer:
     async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
         """Give what the step gives, or fail as told."""
         if step.oauth_token:
-            given = self.issuer.answer(holding.newest_token.value, now)
-            return replace(holding, access_token=given.access_token, refresh_token=given.refresh_token)
+            answer = self.issuer.answer(holding.newest_token.value, now)
+            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
         token, number = holding.newest_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
@@ -154,7 +154,7 @@ class Outside:
         await self.checkpoint(f"after {name}")
         return given
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, _: float) -> None:
         await self.checkpoint("sleep")
 
 

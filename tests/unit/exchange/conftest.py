@@ -1,18 +1,14 @@
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 
 import pytest
 
 from keyturn.core.settings import AwsSettings
 from keyturn.exchange.aws import Aws
-from keyturn.metrics import Metrics
+from keyturn.exchange.pace import Paces
 from tests.aws import running
 from tests.aws.running import running_emulator
-
-
-def real_now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - the emulator lives by the real clock
+from tests.unit.exchange.steps import aws
 
 
 def settings(emulator: running.Aws) -> AwsSettings:
@@ -33,12 +29,14 @@ def emulator(running_aws: running.Aws) -> running.Aws:
 
 
 @pytest.fixture(scope="session")
-def metrics() -> Metrics:
-    return Metrics()
-
-
-@pytest.fixture(scope="session")
-def client(running_aws: running.Aws, metrics: Metrics) -> Iterator[Aws]:
-    """Our client of AWS, for all tests that do not need one of their own."""
-    with closing(Aws(settings(running_aws), metrics, real_now)) as made:
+def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
+    """To make one costs a quarter of a second."""
+    with closing(aws(settings(running_aws))) as made:
         yield made
+
+
+@pytest.fixture
+def client(shared_client: Aws) -> Aws:
+    """Our client of AWS, as if no throttle had ever slowed it down."""
+    shared_client._paces = Paces()
+    return shared_client

@@ -6,13 +6,14 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.outages import Outages
 from keyturn.kube.api import APPLY, ApiAnswer, Kube, refusal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def served(handler: Handler, token: str = "") -> AsyncIterator[Kube]:
+async def served(handler: Handler, token: str = "", outages: Outages | None = None) -> AsyncIterator[Kube]:
     """A Kube that speaks to a server of our own, by real HTTP."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -24,7 +25,7 @@ async def served(handler: Handler, token: str = "") -> AsyncIterator[Kube]:
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
     try:
         async with ApiClient(configuration) as client:
-            yield Kube(client)
+            yield Kube(client, outages or Outages())
     finally:
         await runner.cleanup()
 

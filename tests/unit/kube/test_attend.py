@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,6 @@ from keyturn.kube.api import ApiAnswer
 from keyturn.kube.attend import Attendant
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
-from keyturn.renew import World
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import SOURCE, TARGET, TOKEN_REQUEST
 from tests.world import HOUR, MINUTE, NOW, SECOND, Issuer, Outside, manifest
@@ -35,8 +34,7 @@ class Operator:
     def start(self) -> None:
         """Start anew: all that a process knows is forgotten."""
         self.agenda, self.store = Agenda(4), SecretStore(self.server)
-        known = self.outside.world
-        world = World(self.store, known.exchange, known.now, known.chance, known.metrics)
+        world = replace(self.outside.world, store=self.store)
         self.attendant = Attendant(world, self.store, self.agenda, Reporter(self.server, world.now, "pod-1"))
 
     @property

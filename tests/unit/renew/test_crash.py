@@ -68,7 +68,7 @@ AWAITS = [
 ]
 
 
-async def before(first: bool) -> Outside:
+async def before(*, first: bool) -> Outside:
     outside = world("seed")
     if not first:
         await outside.look(rotating())
@@ -77,8 +77,8 @@ async def before(first: bool) -> Outside:
 
 
 @pytest.mark.parametrize(("first", "number"), AWAITS)
-async def test_after_a_death_the_token_is_live_or_in_doubt(first: bool, number: int) -> None:
-    outside = await before(first)
+async def test_after_a_death_the_token_is_live_or_in_doubt(number: int, *, first: bool) -> None:
+    outside = await before(first=first)
     where = await crash(outside, rotating(), number, die)
     reasons = await run_on(outside, rotating())
     kept, issuer = outside.tokens.kept["billing", "license-keyturn"], outside.aws.issuer
@@ -93,8 +93,8 @@ async def test_after_a_death_the_token_is_live_or_in_doubt(first: bool, number: 
 
 
 @pytest.mark.parametrize(("first", "number"), AWAITS)
-async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(first: bool, number: int) -> None:
-    outside = await before(first)
+async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(number: int, *, first: bool) -> None:
+    outside = await before(first=first)
     await crash(outside, rotating(), number, be_cancelled)
     reasons = await run_on(outside, rotating())
     kept, issuer = outside.tokens.kept["billing", "license-keyturn"], outside.aws.issuer
@@ -105,8 +105,8 @@ async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(first: 
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_no_await_is_left_out(first: bool) -> None:
-    places = [await crash(await before(first), rotating(), number, die) for number in range(1, 17)]
+async def test_no_await_is_left_out(*, first: bool) -> None:
+    places = [await crash(await before(first=first), rotating(), number, die) for number in range(1, 17)]
 
     assert [place for place in places if place][-1] == "after write"
     assert places[-1] == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,11 @@ from tests.unit.renew.test_crash import crash, die
 from tests.world import ASSUME_ROLE, HOUR, MINUTE, REFRESH, SECOND, Outside, request, world
 
 TARGETS = ("acme", "elsewhere")
-FORMATS = ([{"env": {}}], [{"credentialProcess": {}}], [{"env": {}}, {"token": {}}])
+FORMATS: tuple[list[dict[str, Any]], ...] = (
+    [{"env": {}}],
+    [{"credentialProcess": {}}],
+    [{"env": {}}, {"token": {}}],
+)
 API_FAILURES = (
     UnavailableError("Unreachable", "the API server did not answer"),
     RefusedError("WriteRefused", "a policy"),
@@ -36,7 +41,7 @@ class Promises(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.outside: Outside = world("seed")
-        self.spec: dict[str, object] = {"exchanges": [REFRESH, ASSUME_ROLE]}
+        self.spec: dict[str, Any] = {"exchanges": [REFRESH, ASSUME_ROLE]}
         self.status = Status()
         self.last: Outcome | None = None
         self.doubts = 0
@@ -65,7 +70,7 @@ class Promises(RuleBasedStateMachine):
         self._look()
 
     @rule(formats=st.sampled_from(FORMATS), secret=st.sampled_from(TARGETS), suspend=st.booleans())
-    def the_spec_changes(self, formats: object, secret: str, suspend: bool) -> None:
+    def the_spec_changes(self, formats: object, secret: str, *, suspend: bool) -> None:
         self.spec |= {"target": {"formats": formats, "secretName": secret}, "suspend": suspend}
         self._look()
 
@@ -77,7 +82,9 @@ class Promises(RuleBasedStateMachine):
     @rule(secret=st.sampled_from(TARGETS), what=st.sampled_from(["data", "marks"]))
     def the_secret_is_edited(self, secret: str, what: str) -> None:
         if secret in self.outside.secrets.names():
-            change = {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {MARKS: "{}"}}
+            change: dict[str, Any] = (
+                {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {MARKS: "{}"}}
+            )
             self.outside.secrets.put(secret, **change)
         self._look()
 
@@ -133,7 +140,7 @@ class Promises(RuleBasedStateMachine):
         self.outside.aws.failures.clear()
 
     @rule(lost=st.booleans(), after=MOMENTS)
-    def the_issuer_fails(self, lost: bool, after: timedelta) -> None:
+    def the_issuer_fails(self, *, lost: bool, after: timedelta) -> None:
         issuer = self.outside.aws.issuer
         before = len(issuer.spent)
         issuer.lost, issuer.unavailable = int(lost), int(not lost)
@@ -184,7 +191,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def a_failure_says_when_the_next_try_is(self) -> None:
         renewed = self.status.condition("Renewed")
-        if renewed and renewed.status in ("False",):
+        if renewed and renewed.status == "False":
             assert self.status.next_attempt_at
 
     @invariant()

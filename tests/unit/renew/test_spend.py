@@ -1,5 +1,7 @@
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -201,7 +203,7 @@ def die_with_an_intent(outside: Outside) -> None:
         pytest.param(die_with_an_intent, True, id="died before sending: the one careful try succeeds"),
     ],
 )
-async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside], None], survives: bool) -> None:
+async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside], None], *, survives: bool) -> None:
     outside = await spent()
     trouble(outside)
     try:
@@ -245,7 +247,7 @@ async def test_a_new_token_ends_the_doubt() -> None:
         pytest.param({"target": {"secretName": "elsewhere"}}, id="another Secret"),
     ],
 )
-async def test_what_only_moves_waits_for_its_time(change: dict[str, object]) -> None:
+async def test_what_only_moves_waits_for_its_time(change: dict[str, Any]) -> None:
     outside = await spent()
 
     await outside.look(rotating(**change), MINUTE)
@@ -255,6 +257,6 @@ async def test_what_only_moves_waits_for_its_time(change: dict[str, object]) -> 
     assert len(outside.aws.issuer.spent) == 2
 
 
-async def reason(outside: Outside, wanted: Request, after: object) -> str:
-    outcome = await outside.look(wanted, after)  # type: ignore[arg-type]
+async def reason(outside: Outside, wanted: Request, after: timedelta) -> str:
+    outcome = await outside.look(wanted, after)
     return outcome.setback.error.reason if outcome.setback else ""
