@@ -23,11 +23,9 @@ from tests.world import request
 LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
 
 
-def aws(
-    settings: AwsSettings | None = None, metrics: Metrics | None = None, outages: Outages | None = None
-) -> Aws:
+def aws(settings: AwsSettings | None = None, metrics: Metrics | None = None, threads: int = 16) -> Aws:
     """A client of AWS that nobody has used before, as after a start."""
-    return Aws(settings or AwsSettings(), metrics or Metrics(), real_now, outages or Outages())
+    return Aws(settings or AwsSettings(), metrics or Metrics(), real_now, Outages(), threads)
 
 
 def web(settings: WebSettings = LOOPBACK, metrics: Metrics | None = None, outages: Outages | None = None) -> Web:

@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,27 +86,6 @@ async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulat
 
     assert error.__cause__ is None
     assert error.__suppress_context__
-
-
-@pytest.fixture
-def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment full of credentials that are not ours to use."""
-    (tmp_path / ".aws").mkdir()
-    keys = "aws_access_key_id = AKIAFILE\naws_secret_access_key = planted\n"
-    (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{keys}")
-    (tmp_path / ".aws" / "config").write_text("[default]\nregion = eu-north-1\n[profile broken\n")
-    for name, value in {
-        "HOME": str(tmp_path),
-        "AWS_ACCESS_KEY_ID": "AKIAENV",
-        "AWS_SECRET_ACCESS_KEY": "planted",
-        "AWS_SESSION_TOKEN": "planted",
-        "AWS_PROFILE": "not-there",
-        "AWS_DEFAULT_PROFILE": "not-there",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9",
-        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/ambient",
-        "AWS_WEB_IDENTITY_TOKEN_FILE": "/not/there",
-    }.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.usefixtures("ambient")
