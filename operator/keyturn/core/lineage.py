@@ -9,8 +9,10 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import GROUP
@@ -26,14 +28,18 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
     holder: str
     token: str
-    start: datetime
+    start: Annotated[datetime, Meta(tz=True)]
     give_up_seconds: int
     careful: bool = False
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Fingerprints: `seeds` of what the user handed in, `spent` of what is spent, `live` of the one to use."""
+    """Fingerprints: `seeds` of what the user handed in, `spent` of what is spent, `live` of the one to use.
 
+    `of` is the source, Secret and key: two sources must not share a token Secret.
+    """
+
+    of: str
     seeds: tuple[str, ...]
     live: str
     spent: tuple[str, ...] = ()
@@ -50,12 +56,13 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     def seeded(self, token: str) -> "Lineage":
         """The lineage after the user signed in again: what was live before is not to be used any more."""
         spent = (*self.spent, *((self.live,) if self.live != token else ()))
-        return Lineage(seeds=(*self.seeds, token)[-_REMEMBERED:], live=token, spent=spent[-_REMEMBERED:])
+        seeds = (*self.seeds, token)[-_REMEMBERED:]
+        return Lineage(of=self.of, seeds=seeds, live=token, spent=spent[-_REMEMBERED:])
 
     def rotated(self, token: str) -> "Lineage":
         """The lineage after the issuer answered with `token`, or with none new, when it is the live one again."""
         spent = self.spent if token == self.live else (*self.spent, self.live)[-_REMEMBERED:]
-        return Lineage(seeds=self.seeds, live=token, spent=spent)
+        return Lineage(of=self.of, seeds=self.seeds, live=token, spent=spent)
 
     def intended(self, intent: Intent | None) -> "Lineage":
         """The lineage with another intent."""
@@ -90,28 +97,26 @@ def token_fingerprint(token: str, namespace: str, secret: str) -> str:
     return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def live_token(handed_in: str, kept: KeptToken | None, of: Fingerprint, secret: str) -> KeptToken:
+def live_token(handed_in: str, kept: KeptToken | None, marked: Fingerprint, of: str, secret: str) -> KeptToken:
     """Find the token to use: the source's if it is new, else the kept one.
 
     A source that shows anything of the lineage, as GitOps puts it back, is no news. Raises RefusedError:
     SourceReverted where the token Secret shows a spent token, TargetConflict where it is not ours.
     """
-    mark = of(handed_in)
+    mark = marked(handed_in)
     if kept is None:
-        return KeptToken(handed_in, Lineage(seeds=(mark,), live=mark))
+        return KeptToken(handed_in, Lineage(of=of, seeds=(mark,), live=mark))
     lineage = kept.lineage
-    if lineage is None:
-        raise RefusedError(
-            "TargetConflict",
-            f"Secret {secret} was not made by Keyturn to keep a token in; choose another source.token.saveTo",
-        )
+    if lineage is None or lineage.of != of:
+        keeps = f"keeps the token of {lineage.of}" if lineage else "was not made by Keyturn to keep a token in"
+        raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
     if not lineage.knows(mark):
         return KeptToken(handed_in, lineage.seeded(mark), uid=kept.uid, version=kept.version)
-    shown = of(kept.value)
-    if shown in lineage.spent:
+    shown = marked(kept.value)
+    if not kept.value or shown in lineage.spent:
         raise RefusedError(
             "SourceReverted",
-            f"Secret {secret} shows a token that is spent; put back the newest one, or a new one in the source",
+            f"Secret {secret} shows no token or a spent one; put back the newest, or a new one in the source",
         )
     if shown != lineage.live:
         # The late save of a holder that was given up: younger than what we know, and alive.

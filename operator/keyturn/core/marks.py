@@ -5,8 +5,10 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from keyturn.core.holding import Source
 from keyturn.core.model import GROUP, Request, canonical_hash
@@ -17,6 +19,9 @@ ADOPT_BY = f"{GROUP}/adopt-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
+
+# A time without a zone can't be compared with ours: whoever writes one has edited the marks.
+Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -29,9 +34,9 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
     request: str
     uid: str
-    issued: datetime
-    expires: datetime
-    renew: datetime
+    issued: Moment
+    expires: Moment
+    renew: Moment
     spread: float
     request_hash: str
     exchange_hash: str
@@ -42,8 +47,8 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     keys: tuple[str, ...]
     handled: str = ""
     principal: str = ""
-    source_expires: datetime | None = None
-    source_warns: datetime | None = None
+    source_expires: Moment | None = None
+    source_warns: Moment | None = None
     adopted: bool = False
 
     def encoded(self) -> str:

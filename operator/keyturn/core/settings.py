@@ -1,5 +1,6 @@
 """The settings that have structure: one YAML file, validated like the API."""
 
+import ipaddress
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +24,11 @@ class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
     hosts: tuple[str, ...] = ()
     private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no network: an issuer would be refused for it much later."""
+        for network in self.private_networks:
+            ipaddress.ip_network(network)
 
 
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

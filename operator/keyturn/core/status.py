@@ -139,7 +139,7 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
         reason = "Issued" if marks.revision == 1 else "Drifted" if outcome.reason == "Drifted" else "Renewed"
         return _condition("Renewed", "True", reason, _success(request, outcome, marks))
     was = previous.condition("Renewed")
-    if was and was.status == "True":
+    if was and was.status == "True" and marks and previous.renew_at == rfc3339(marks.renew):
         return was
     if marks is None:
         return _condition("Renewed", "Unknown", "Pending", "not tried yet")

@@ -29,6 +29,7 @@ from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
 _ATTEMPTS = 3
+_CLIENTS = 128  # a region is free text: the oldest goes
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
 
 
@@ -72,7 +73,8 @@ class Aws:
         It may be sent three times: only for operations that can be repeated.
         """
         system = f"{operation.service}/{region}"
-        pace = self._paces.of((system, signer.access_key_id if signer else ""))
+        # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
+        pace = self._paces.of((system, signer.access_key_id if signer and not signer.session_token else ""))
         await self._turn(operation, pace)
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
@@ -131,6 +133,8 @@ class Aws:
                         max_pool_connections=self._connections,
                     ),
                 )
+            if len(self._clients) > _CLIENTS:
+                self._clients.pop(next(iter(self._clients)))
             return self._clients[service, region, signed]
 
     def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
@@ -148,7 +152,10 @@ class Aws:
     def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:
         date = about.get("HTTPHeaders", {}).get("date")
         if date:
-            self._offsets[service] = parsedate_to_datetime(date) - self._now()
+            try:
+                self._offsets[service] = parsedate_to_datetime(date) - self._now()
+            except (TypeError, ValueError):
+                return  # Something between us and AWS writes dates of its own.
             self._metrics.clock_offset.labels(service).set(self._offsets[service].total_seconds())
 
     def _clock_hint(self, service: str) -> str:

@@ -4,6 +4,7 @@ import base64
 import ssl
 from dataclasses import replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -13,6 +14,8 @@ from keyturn.core.model.exchanges import OauthToken
 from keyturn.exchange.systems import Call
 from keyturn.exchange.web import Form, WebAnswer
 
+_REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
+_TOKENS = ("access_token", "refresh_token")
 _LONGEST_LIFE = timedelta(days=366)
 
 # RFC 6749 section 5.2, RFC 8628 section 3.5 (slow_down), RFC 6749 section 4.1.2.1 (the last two).
@@ -60,33 +63,31 @@ async def _authenticate(call: Call, wanted: OauthToken, fields: dict[str, str]) 
 async def _trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
     if wanted.ca_bundle_from is None:
         return None
+    bundle = await call.secret(wanted.ca_bundle_from.secret_key_ref)
     try:
-        return ssl.create_default_context(cadata=await call.secret(wanted.ca_bundle_from.secret_key_ref))
+        # Python takes an empty bundle for none, and would trust the usual certificates.
+        return ssl.create_default_context(cadata=bundle or "none")
     except (ssl.SSLError, ValueError):
         raise RefusedError("SpecInvalid", "caBundleFrom holds no certificates in PEM") from None
 
 
 def _members(answer: WebAnswer) -> dict[str, Any]:
-    """The members of a good answer; raises what an error answer means."""
-    members = answer.json
-    code = members.get("error") if members else None
-    if isinstance(code, str):
-        raise _refusal(answer, code)
-    if answer.status == 429:  # noqa: PLR2004 - RFC 6585
+    """The members of a good answer; raises what any other means, and whether the token may be spent."""
+    members, status = answer.json or {}, answer.status
+    code = members.get("error")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ThrottledError(f"{answer.host} answered HTTP 429", retry_after=answer.retry_after)
-    if answer.status == 503:  # noqa: PLR2004 - RFC 9110 section 15.6.4: it did not handle the request
+    if isinstance(code, str) and (code in _ERRORS or status in _CLIENT_ERRORS):
+        raise _refusal(answer, code)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        # RFC 9110 section 15.6.4: it was unable to handle the request.
         raise UnavailableError("Unavailable", f"{answer.host} answered HTTP 503")
-    if answer.status >= 500 or members is None or answer.status in range(200, 400):  # noqa: PLR2004
-        return _usable(answer, members)
-    raise RefusedError("AccessDenied", f"{answer.host} answered HTTP {answer.status} without an OAuth error")
-
-
-def _usable(answer: WebAnswer, members: dict[str, Any] | None) -> dict[str, Any]:
-    """A good answer has a token; of any other nobody can say whether the one that was sent is spent."""
-    given = {name for name in ("access_token", "refresh_token") if members and isinstance(members.get(name), str)}
-    if answer.status == 200 and members and given:  # noqa: PLR2004 - RFC 6749 section 5.1
+    if status in _REDIRECTS or status in _CLIENT_ERRORS:
+        hint = "is tokenUrl its token endpoint?"
+        raise RefusedError("SpecInvalid", f"{answer.host} answered HTTP {status} without an OAuth error; {hint}")
+    if status == HTTPStatus.OK and any(isinstance(members.get(name), str) for name in _TOKENS):
         return members
-    sentence = f"{answer.host} answered HTTP {answer.status}, and no token"
+    sentence = f"{answer.host} answered HTTP {status}, and no token"
     raise UnavailableError("Unavailable", sentence, in_doubt=True)
 
 

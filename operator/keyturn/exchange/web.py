@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 import time
@@ -25,8 +26,19 @@ _CALL_SECONDS, _SLOT_SECONDS = 10, 5
 _IN_FLIGHT = 2
 _LONGEST = 64 * 1024
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# Where clouds hand out the identity of the machine: never, whatever the settings say.
-_METADATA = tuple(ipaddress.ip_network(n) for n in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32"))
+# Where clouds (AWS, Azure, Alibaba, Oracle, Google) hand out the identity of the machine: never, whatever the
+# settings say.
+_METADATA = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32"),
+        *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"),
+    )
+)
+# All of IPv6 that is given out; Python calls more than that global.
+_GLOBAL = ipaddress.ip_network("2000::/3")
+_NUMBERS, _DOTTED = re.compile(r"(0x[0-9a-f]+|[0-9.])+"), re.compile(r"([0-9]{1,3}\.){3}[0-9]{1,3}")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +52,16 @@ class Form:
 
     @property
     def host(self) -> str:
-        """The host that is asked."""
-        return URL(self.url).host or ""
+        """The host that is asked; raises RefusedError (SpecInvalid) for what is no URL."""
+        try:
+            url = URL(self.url)
+            host = (url.host or "").encode("idna").decode() if url.port else ""
+        except ValueError:
+            host = ""
+        # 127.1 and 2130706433 are addresses too, to some resolvers.
+        if not host or (_NUMBERS.fullmatch(host) and not _DOTTED.fullmatch(host)):
+            raise RefusedError("SpecInvalid", "tokenUrl names no host")
+        return host
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +131,8 @@ class Web:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
             # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
             raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
+        except ValueError:
+            raise RefusedError("SpecInvalid", "tokenUrl is not a URL that can be asked") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             sentence = f"{form.host} was asked and gave no whole answer ({type(error).__name__})"
             raise UnavailableError("Unreachable", sentence, in_doubt=True) from None
@@ -124,7 +146,7 @@ class Web:
         )
         return aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=_CALL_SECONDS, sock_connect=5),
+            timeout=aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn"},
         )
@@ -172,16 +194,26 @@ class _Resolver(AbstractResolver):
 
     def allows(self, address: _Address) -> bool:
         """Whether an address may be spoken to."""
-        mapped = getattr(address, "ipv4_mapped", None)
-        if mapped:
-            return self.allows(mapped)
+        inner = _inner(address)
+        if inner:
+            return self.allows(inner)
         if any(address in network for network in _METADATA if network.version == address.version):
             return False
         listed = any(address in network for network in self._networks if network.version == address.version)
-        return listed or (address.is_global and not address.is_multicast)
+        given_out = address.version == 4 or address in _GLOBAL  # noqa: PLR2004 - of IP
+        return listed or (given_out and address.is_global and not address.is_multicast)
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _inner(address: _Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one leads to: mapped, by NAT64 (RFC 6052) or by 6to4 (RFC 3056)."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ ONE = _METADATA.format("PartialObjectMetadata")
 LIST = _METADATA.format("PartialObjectMetadataList")
 _PAUSES = (0.2, 1.0)
 _TIMEOUT = 10.0
+WATCH_SECONDS = 290
 _OK = range(200, 300)
 
 
@@ -78,17 +80,17 @@ class Kube:
         Answers of 429 and 5xx and none at all are tried three times; then it is UnavailableError. What else is
         refused comes back as an answer: only the caller knows what it means.
         """
-        if method != "GET" and not self._writing:
-            raise LeavingError("the Lease is lost: another operator writes now")
         return await self._tried(_Question(method, path, body, kind, query or {}, accept))
 
-    async def save(self, path: str, body: object) -> ApiAnswer:
-        """Merge a patch even when the Lease is lost: a token that was answered exists nowhere else."""
-        return await self._tried(_Question("PATCH", path, body, MERGE, {}, JSON))
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
+        """POST, or PATCH as a merge, even when the Lease is lost: an answered token exists nowhere else."""
+        kind = MERGE if method == "PATCH" else JSON
+        return await self._tried(_Question(method, path, body, kind, query, JSON, even_so=True))
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
-        response = await self._send(_Question("GET", path, None, JSON, query, ONE), None)
+        # Longer than the server keeps it open: a connection that is dead and says nothing ends here.
+        response = await self._send(_Question("GET", path, None, JSON, query, ONE), WATCH_SECONDS + 30)
         async with response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
@@ -97,6 +99,7 @@ class Kube:
 
     async def _tried(self, question: "_Question") -> ApiAnswer:
         for pause in (*_PAUSES, None):
+            self._check_leading(question)
             try:
                 response = await self._send(question, _TIMEOUT)
                 async with response:
@@ -115,7 +118,11 @@ class Kube:
             await asyncio.sleep(pause)
         raise AssertionError
 
-    async def _send(self, question: "_Question", seconds: float | None) -> aiohttp.ClientResponse:
+    def _check_leading(self, question: "_Question") -> None:
+        if question.method != "GET" and not (self._writing or question.even_so):
+            raise LeavingError("the Lease is lost: another operator writes now")
+
+    async def _send(self, question: "_Question", seconds: float) -> aiohttp.ClientResponse:
         headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
         # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
         await self._client.update_params_for_auth(
@@ -144,6 +151,7 @@ class _Question:
     kind: str
     query: Mapping[str, str]
     accept: str
+    even_so: bool = False
 
 
 def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> RefusedError | LeavingError:
@@ -155,10 +163,11 @@ def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> Refused
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return LeavingError("the namespace is terminating")
     message = answer.message
-    for value in filter(None, secrets.values()):
-        # As it is, and as it was sent, which is what a policy sees and may repeat.
-        for shape in (value, base64.b64encode(value.encode()).decode()):
-            message = message.replace(shape, "...")
+    for value in secrets.values():
+        # As it is and as it was sent, which is what a policy sees and may repeat, and piece by piece: a file may
+        # be quoted with its line ends escaped.
+        for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
+            message = message.replace(piece, "...") if piece else message
     return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
 
 

@@ -96,8 +96,9 @@ class Attendant:
             await self._tell(request, entry.status, report(request, entry.status, outcome))
             due = self._next(request, entry.memory)
         except LeavingError as error:
+            # Its end will be seen by the watch; if not, it was no end.
             _log.info("%s/%s: %s", request.namespace, request.name, error)
-            return
+            due = self._world.now() + _AFTER_A_BUG
         except KeyturnError as error:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
             due = self._world.now() + _TELL_AGAIN
@@ -154,7 +155,11 @@ class Attendant:
 
     def _next(self, request: Request, memory: Memory) -> datetime:
         now = self._world.now()
+        if not memory.setback and self._store.is_doubted(request):
+            return now + _LEAST_PAUSE
         moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
+        if memory.not_before and memory.marks and now < memory.marks.expires:
+            moment = min(memory.not_before, memory.marks.expires)
         return max(moment, now + _LEAST_PAUSE) if moment else datetime.max.replace(tzinfo=now.tzinfo)
 
     def _put(self, request: Request, due: datetime, memory: Memory) -> None:
@@ -168,8 +173,12 @@ class Attendant:
     async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
         meta, before = body["metadata"], read_status(body)
         status = invalid(before, meta.get("generation", 0), error.message, self._world.now())
-        if status != before:
+        if status == before:
+            return
+        try:
             await self._reporter.status(meta["namespace"], meta["name"], meta["uid"], status)
+        except KeyturnError as failed:
+            _log.warning("%s/%s: not told that %s: %s", meta["namespace"], meta["name"], error, failed)
 
 
 def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:

@@ -71,11 +71,14 @@ def remembered(status: Status) -> Setback | None:
     renewed = status.condition("Renewed")
     if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_at):
         return None
+    next_attempt_at = datetime.fromisoformat(status.next_attempt_at)
+    if next_attempt_at.tzinfo is None:
+        return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Setback(
         error=kind(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
         failed_attempts=status.failed_attempts,
-        next_attempt_at=datetime.fromisoformat(status.next_attempt_at),
+        next_attempt_at=next_attempt_at,
         generation=status.observed_generation,
         handled=status.handled_refresh or "",
     )

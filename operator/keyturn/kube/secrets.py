@@ -1,5 +1,6 @@
 """Secrets: sources are read, targets are written by server-side apply, each with its marks."""
 
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -18,6 +19,7 @@ from keyturn.kube.watch import Meta
 _CREATED, _CONFLICT, _UNPROCESSABLE = 201, 409, 422
 
 Place = tuple[str, str]
+_log = logging.getLogger(__name__)
 
 
 class SecretStore:
@@ -58,7 +60,8 @@ class SecretStore:
 
     def written_by(self, uid: str) -> FoundSecret | None:
         """Find a Secret that a request wrote, under whatever name."""
-        return next((self.seen[place] for place in self._written_by.get(uid, ())), None)
+        places = self._written_by.get(uid, ())
+        return next((self.seen[p] for p in places if field_manager(uid) in self.seen[p].managers), None)
 
     def is_doubted(self, request: Request) -> bool:
         """Whether the target must be read again before it is believed."""
@@ -102,7 +105,7 @@ class SecretStore:
             # Another request that wants the same Secret may have done so already.
             for meta, alive in self._in_hand.pop(place, ()):
                 self.observe(meta, alive)
-        for former in self._written_by[request.uid] - {place}:
+        for former in self._formers(request) - {place}:
             await self._let_go(request, former)
 
     async def dress(self, request: Request, marks: Marks) -> None:
@@ -110,6 +113,9 @@ class SecretStore:
         found, data = await self._read(request)
         if found and found.marks and found.data_hash == found.marks.data_hash:
             await self.write(request, marks, data)
+        else:
+            # It was edited meanwhile: the next look finds that out by itself.
+            self._doubted.add((request.namespace, request.secret_name))
 
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
@@ -132,23 +138,36 @@ class SecretStore:
         if known and known.marks and known.marks.uid != request.uid:
             # Fields that only the manager of a former request holds, such as its owner reference, go with it.
             former = field_manager(known.marks.uid)
-            nothing = empty_manifest(request.secret_name)
-            answer = await self._send(request, nothing, fieldManager=former, force="true")
+            nothing = empty_manifest(request.secret_name, known.uid)
+            retired = await self._send(request, nothing, fieldManager=former, force="true")
+            answer = answer if retired.refused else retired
         self._take((request.namespace, request.secret_name), found_secret(_meta(answer)))
         self._doubted.discard((request.namespace, request.secret_name))
 
+    def _formers(self, request: Request) -> set[Place]:
+        """Where else the request wrote. A copy that somebody made has our marks, but not our field manager."""
+        ours = field_manager(request.uid)
+        return {
+            place
+            for place in self._written_by[request.uid]
+            if place[0] == request.namespace and ours in self.seen[place].managers
+        }
+
     async def _let_go(self, request: Request, place: Place) -> None:
-        found, path = self.seen.get(place), _path(*place)
-        if found is None:
-            return
+        found, path = self.seen[place], _path(*place)
         if is_adopted(request, found):
             query = {"fieldManager": field_manager(request.uid), "force": "true"}
-            await self._kube.ask("PATCH", path, empty_manifest(place[1]), kind=APPLY, query=query)
+            answer = await self._kube.ask(
+                "PATCH", path, empty_manifest(place[1], found.uid), kind=APPLY, query=query
+            )
         elif request.retains:
-            await self._kube.ask("PATCH", path, released(found), kind=MERGE)
+            answer = await self._kube.ask("PATCH", path, released(found), kind=MERGE)
         else:
-            await self._kube.ask("DELETE", path, {"preconditions": {"uid": found.uid}}, kind=JSON)
-        self._forget(place)
+            answer = await self._kube.ask("DELETE", path, {"preconditions": {"uid": found.uid}}, kind=JSON)
+        if answer.refused and answer.found:
+            _log.warning("Secret %s/%s could not be let go: %s", *place, answer.message)
+        else:
+            self._forget(place)
 
     async def _send(self, request: Request, manifest: dict[str, Any], **query: str) -> ApiAnswer:
         query = {"fieldManager": field_manager(request.uid)} | query

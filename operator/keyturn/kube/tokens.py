@@ -38,7 +38,10 @@ class TokenSecrets:
         body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
         body["metadata"] |= {"name": name, "labels": labels}
-        answer = await self._kube.ask("POST", f"/api/v1/namespaces/{namespace}/secrets", body, query=_MANAGER)
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        answer = await self._kube.save("POST", path, body, query=_MANAGER)
+        if not answer.found:
+            raise LeavingError(f"namespace {namespace} is gone")
         return self._done(request, kept, answer)
 
     async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
@@ -52,7 +55,7 @@ class TokenSecrets:
         )
 
     async def _save(self, request: Request, kept: KeptToken) -> KeptToken:
-        answer = await self._kube.save(_path(request), _body(request, kept, kept.value))
+        answer = await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
         if answer.found and answer.status != _CONFLICT:
             return self._done(request, kept, answer)
         return await self._save_anew(request, kept)

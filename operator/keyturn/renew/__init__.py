@@ -6,6 +6,7 @@ import functools
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -31,6 +32,8 @@ from keyturn.core.status import Outcome
 from keyturn.renew.spend import spend
 from keyturn.renew.world import World, token_place
 
+_TURN = timedelta(seconds=1)
+
 
 @dataclass(slots=True)
 class Memory:
@@ -55,6 +58,11 @@ class Memory:
         if marks:
             self.last, self.revision = marks, marks.revision
 
+    def after(self, outcome: Outcome) -> None:
+        """Take note of how a look ended."""
+        self.saw(outcome.marks)
+        self.setback = outcome.setback
+
 
 async def look(world: World, request: Request, memory: Memory) -> Outcome:
     """Look at a request once: renew it if there is a reason to, and say how that ended.
@@ -62,10 +70,13 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
     Failures end up in the outcome and in the memory. What is raised is LeavingError, or a bug.
     """
     now = world.now()
-    memory.not_before = None
+    # Another request of the same source spends its token: to wait for that here would cost a worker.
+    taken = world.turns.is_taken(request)
+    memory.not_before = now + _TURN if taken else None
     if request.spec.suspend:
         with contextlib.suppress(UnavailableError, RefusedError):
             await _read_target(world, request, memory)
+    if request.spec.suspend or taken:
         return Outcome(now, memory.marks, setback=memory.setback)
     try:
         async with world.turns.turn(request):
@@ -74,12 +85,12 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
         raise
     except KeyturnError as error:
         if memory.setback and memory.setback.is_still(error, now):
+            memory.setback = dataclasses.replace(memory.setback, **_seen(request, memory))
             return Outcome(now, memory.marks, setback=memory.setback)
         memory.setback = _setback(world, request, memory, error, now)
         world.metrics.renewals.labels("failure", error.reason).inc()
         return Outcome(now, memory.marks, setback=memory.setback, tried=True)
-    memory.saw(outcome.marks)
-    memory.setback = outcome.setback
+    memory.after(outcome)
     return outcome
 
 
@@ -121,7 +132,9 @@ async def _read_target(world: World, request: Request, memory: Memory) -> FoundS
 async def _live_token(world: World, request: Request, source: Source) -> KeptToken:
     namespace, name = token_place(request)
     kept = await world.tokens.read(request)
-    return live_token(source.token or "", kept, lambda token: token_fingerprint(token, namespace, name), name)
+    source_of = request.spec.source.token
+    of = f"{source_of.secret_key_ref.name}/{source_of.secret_key_ref.key}" if source_of else ""
+    return live_token(source.token or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
 
 
 def _start(source: Source, kept: KeptToken | None, now: datetime) -> Holding:
@@ -191,8 +204,9 @@ async def _kept_as_it_is(
 
 
 def _state(request: Request, proof: str, found: FoundSecret | None) -> str:
-    version = f"{found.uid}/{found.resource_version}" if found else ""
-    return canonical_hash([request.request_hash, proof, version])
+    # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
+    ours = found is not None and not found.immutable and is_ours(request, found)
+    return canonical_hash([request.request_hash, proof, found is None, ours])
 
 
 def _too_soon(world: World, request: Request, memory: Memory, reason: str, now: datetime) -> bool:
@@ -205,6 +219,9 @@ def _too_soon(world: World, request: Request, memory: Memory, reason: str, now: 
         return False
     lifetime = memory.last.expires - memory.last.issued
     earliest = memory.last.issued + least_interval(reason, lifetime, world.least_interval, memory.heals)
+    if reason in HEALED:
+        # However often it is broken, it is renewed before it expires.
+        earliest = min(earliest, max(memory.last.renew, memory.last.issued + world.least_interval))
     if now < earliest:
         memory.not_before = earliest
     return now < earliest
@@ -213,14 +230,15 @@ def _too_soon(world: World, request: Request, memory: Memory, reason: str, now: 
 def _setback(world: World, request: Request, memory: Memory, error: KeyturnError, now: datetime) -> Setback:
     failed = (memory.setback.failed_attempts if memory.setback else 0) + 1
     life_left = memory.marks.expires - now if memory.marks else timedelta()
-    return Setback(
-        error=error,
-        failed_attempts=failed,
-        next_attempt_at=next_try(request, error, failed, life_left, now, world.chance()),
-        generation=request.generation,
-        handled=request.renew_requested,
-        waits_for=memory.state,
-    )
+    # It is kept for long, and its frames would keep tokens alive with it.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    next_attempt_at = next_try(request, error, failed, life_left, now, world.chance())
+    return Setback(error, failed, next_attempt_at, **_seen(request, memory))
+
+
+def _seen(request: Request, memory: Memory) -> dict[str, Any]:
+    """What a try has taken note of, so that only a change causes another before its time."""
+    return {"generation": request.generation, "handled": request.renew_requested, "waits_for": memory.state}
 
 
 def _count(world: World, memory: Memory, reason: str, now: datetime, started: float) -> None:

@@ -1,10 +1,13 @@
 """Spending a token that the answer may replace: intent, one call, save."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TypeVar
+
+from msgspec import structs
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding
@@ -71,7 +74,9 @@ async def _exchange_and_save(
     world: World, request: Request, step: Exchange, holding: Holding, intended: KeptToken
 ) -> Holding:
     try:
-        given = await world.exchange(request, step, holding)
+        # Again: the writes before may have taken long, and the Lease may be another's by now.
+        world.permit(SPEND_SECONDS)
+        given = await _in_time(world.exchange(request, step, holding))
     except KeyturnError as error:
         raise await _after_failure(world, request, intended, error) from None
     token = given.refresh_token or intended.value
@@ -86,8 +91,17 @@ async def _exchange_and_save(
     return given
 
 
+async def _in_time(exchange: Awaitable[Holding]) -> Holding:
+    """End a call before anybody else may take the token for abandoned."""
+    try:
+        async with asyncio.timeout(SPEND_SECONDS):
+            return await exchange
+    except TimeoutError:
+        raise UnavailableError("Unreachable", "the issuer took too long", in_doubt=True) from None
+
+
 async def _until_it_holds(world: World, request: Request, saved: KeptToken) -> None:
-    for attempt in range(10**9):
+    for attempt in itertools.count():
         try:
             await world.tokens.keep(request, saved)
         except LeavingError:
@@ -111,21 +125,13 @@ async def _after_failure(world: World, request: Request, intended: KeptToken, er
         if lineage.intent and not careful:
             world.turns.watched(request, lineage.intent)
         return _given_up() if careful else UnavailableError("RefreshInDoubt", error.message, in_doubt=True)
-    before = _less_careful(lineage.intent) if careful else None
+    before = structs.replace(lineage.intent, careful=False) if careful and lineage.intent else None
     try:
         await world.tokens.keep(request, replace(intended, lineage=lineage.intended(before)))
     except KeyturnError as failed:
         # The intent stays: the worst that follows is a doubt where there need be none.
         _log.warning("an intent was not taken back: %s", failed)
     return error
-
-
-def _less_careful(intent: Intent | None) -> Intent | None:
-    if intent is None:
-        return None
-    return Intent(
-        holder=intent.holder, token=intent.token, start=intent.start, give_up_seconds=intent.give_up_seconds
-    )
 
 
 def _given_up() -> RefusedError:

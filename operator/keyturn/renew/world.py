@@ -69,6 +69,11 @@ class Turns:
         async with lock:
             yield
 
+    def is_taken(self, request: Request) -> bool:
+        """Whether another request spends the token of the same source just now."""
+        lock = self._locks.get(token_place(request)) if request.spec.consumes else None
+        return lock is not None and lock.locked()
+
     def watched(self, request: Request, intent: Intent) -> float:
         """For how many seconds this very intent has been seen; the first look at it starts the count."""
         place = token_place(request)
