@@ -1,6 +1,9 @@
 """The operator ends, by a kill or by a signal, and comes back: nothing that is not due is done."""
 
 import time
+from collections.abc import Iterator
+
+import pytest
 
 from tests.aws.running import Aws
 from tests.cluster.namespace import Namespace, token_request, until
@@ -128,12 +131,20 @@ def test_namespace_goes_under_a_running_operator(own_operator: Operator, aws: Aw
     assert "a bug" not in own_operator.log()
 
 
-def test_deleted_while_a_finalizer_holds_it_leaves_silently(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+@pytest.fixture
+def held(own_operator: Operator, aws: Aws, namespace: Namespace) -> Iterator[None]:
+    """A TokenRequest that is being deleted, held by somebody's finalizer."""
     namespace.issued(aws)
     namespace.patch("treq", "acme", {"metadata": {"finalizers": ["example.com/held"]}})
     namespace.kubectl("delete", "treq", "acme", "--wait=false")
+    yield
+    namespace.patch("treq", "acme", {"metadata": {"finalizers": None}})
+
+
+@pytest.mark.usefixtures("held")
+def test_deleted_while_a_finalizer_holds_it_leaves_silently(
+    own_operator: Operator, aws: Aws, namespace: Namespace
+) -> None:
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: place not in own_operator.get("/metrics"))
     status = namespace.status("acme")
@@ -146,7 +157,6 @@ def test_deleted_while_a_finalizer_holds_it_leaves_silently(
     assert not namespace.read("secret", "acme")
     assert namespace.events("acme") == ["Issued"]
     assert exchanges(aws) == 4
-    namespace.patch("treq", "acme", {"metadata": {"finalizers": None}})
 
 
 def test_restart_of_the_api_server_is_lived_through(
