@@ -91,7 +91,8 @@ class Ground:
         """The processes whose CPU counts."""
         servers = {"API server": "kube-apiserver", "etcd": "etcd"}
         pids = {name: self.plane._servers[server]._running().pid for name, server in servers.items()}
-        operator = {"operator": self._operator.process.pid} if self._operator else {}
+        running = self._operator and self._operator.process.poll() is None
+        operator = {"operator": self.operator.process.pid} if running else {}
         return pids | operator | {"emulator": self.aws.pid}
 
     def used(self) -> Usage:
