@@ -9,7 +9,7 @@ from tests.aws.conftest import Client, as_keys, refresh, refusal
 from tests.aws.oauth.asking import ask, basic
 from tests.aws.oauth.clients import AUDIENCE, CLIENT_ID
 from tests.aws.running import Aws
-from tests.aws.world import ACCOUNT, OIDC_ROLE_ARN
+from tests.aws.world import ACCOUNT, ASSUME_ACTION, OIDC_ROLE_ARN, PROVIDER, trusting
 
 SCOPES = "offline_access openid"
 
@@ -70,7 +70,8 @@ def test_aws_takes_its_tokens_for_a_role(name: str, client: Client, assume: Call
 def test_aws_takes_none_for_another_audience_or_role(aws: Aws, client: Client, assume: Callable[..., Any]) -> None:
     aws.control("POST", "oauth-clients", client_id="else", client_secret="else", audience="else")
     other = refresh(aws, aws.oauth_refresh_token("else"), basic("else", "else"))["access_token"]
-    licensed = OIDC_ROLE_ARN.replace("Oidc", "License")
+    licensed = OIDC_ROLE_ARN + "Not"
+    aws.control("POST", "roles", arn=licensed, trust_policy=trusting({"Federated": PROVIDER}, ASSUME_ACTION, {}))
 
     assert refusal(assume, WebIdentityToken=other) == ("InvalidIdentityToken", 400)
     assert refusal(assume, RoleArn=licensed) == ("AccessDenied", 403)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.controlplane import ControlPlane, ExistingCluster, KubectlError
+from tests.controlplane import ControlPlane, ExistingCluster, KubectlError, dies_with_us
 from tests.controlplane.process import DiedError
 
 NUMBERS = count()
@@ -139,9 +140,10 @@ def test_a_server_that_dies_is_named_and_its_log_shown(tmp_path: Path) -> None:
 @pytest.mark.cluster
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-def test_run_leaves_no_server_behind(end: signal.Signals) -> None:
-    command = [sys.executable, "-m", "tests.controlplane", "run"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+def test_run_leaves_no_server_behind(end: signal.Signals, tmp_path: Path) -> None:
+    command = dies_with_us([sys.executable, "-m", "tests.controlplane", "run"])
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
         try:
             assert run.stdout
             kubeconfig = Path(run.stdout.readline().removeprefix("export KUBECONFIG=").strip())

@@ -22,9 +22,9 @@ OUR_LABEL = f"{MANAGED_BY}=keyturn"
 class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
-    `source` is the fingerprint of the source token, `source_warns` the time from which its end is told. `keys`
-    are those of the data. `digest` is over all the rest, and so over the data by their hash: marks that were
-    edited by hand do not count.
+    `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
+    of the data. `adopted` stays true when the consent is taken back. A digest over all of them, and so over the
+    data by their hash, goes with them: marks that were edited by hand do not count.
     """
 
     request: str
@@ -44,11 +44,12 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     principal: str = ""
     source_expires: datetime | None = None
     source_warns: datetime | None = None
-    digest: str = ""
+    adopted: bool = False
 
     def encoded(self) -> str:
         """The annotation's value."""
-        return msgspec.json.encode(msgspec.structs.replace(self, digest=_digest(self))).decode()
+        text = msgspec.json.encode(self).decode()
+        return f'{text[:-1]},"digest":"{_digest(text)}"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,24 @@ def consents(request: Request, found: FoundSecret | None) -> bool:
     return found is not None and found.annotations.get(ADOPT_BY) == request.name
 
 
+def is_adopted(request: Request, found: FoundSecret | None) -> bool:
+    """Whether somebody else made this Secret and gave it to the request: it must not go when the request goes."""
+    return consents(request, found) or bool(found and found.marks and found.marks.adopted)
+
+
 def read_marks(annotations: Mapping[str, str]) -> Marks | None:
-    """Read the marks from a Secret's annotations; None where there are none that count."""
+    """Read the marks from a Secret's annotations; None where there are none that count.
+
+    The digest is over the text and not over what is known of it: marks of a newer release, with a field more,
+    still count.
+    """
+    text, _, digest = annotations.get(MARKS, "").rpartition(',"digest":"')
+    if digest != _digest(text + "}") + '"}':
+        return None
     try:
-        marks = msgspec.json.decode(annotations.get(MARKS, ""), type=Marks)
+        return msgspec.json.decode(text + "}", type=Marks)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return marks if hmac.compare_digest(marks.digest, _digest(marks)) else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:
@@ -145,7 +157,7 @@ def is_ours(request: Request, found: FoundSecret) -> bool:
 
 def is_dressed(request: Request, found: FoundSecret) -> bool:
     """Whether labels, annotations and owner are as the spec wants them."""
-    owned = not request.retains and not consents(request, found)
+    owned = not request.retains and not is_adopted(request, found)
     return (
         labels(request).items() <= found.labels.items()
         and annotations(request).items() <= found.annotations.items()
@@ -159,5 +171,5 @@ def _metadata(request: Request, kind: str) -> dict[str, str]:
     return dict(given or {})
 
 
-def _digest(marks: Marks) -> str:
-    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(marks, digest=""))).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

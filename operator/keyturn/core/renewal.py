@@ -52,13 +52,15 @@ def check_ours(request: Request, found: FoundSecret) -> None:
     """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
     if found.immutable:
         raise RefusedError("TargetConflict", f"Secret {request.secret_name} is immutable; nothing can renew it")
-    if not is_ours(request, found):
-        owner = f"belongs to TokenRequest {found.marks.request}" if found.marks else "was not made by Keyturn"
-        raise RefusedError(
-            "TargetConflict",
-            f"Secret {request.secret_name} {owner}; choose another spec.target.secretName, or consent by the "
-            f"annotation keyturn.dev/adopt-by: {request.name} on the Secret",
-        )
+    if is_ours(request, found):
+        return
+    advice = "choose another spec.target.secretName"
+    if found.marks:
+        whose = f"belongs to TokenRequest {found.marks.request}; {advice}"
+    else:
+        consent = f"consent by the annotation keyturn.dev/adopt-by: {request.name} on the Secret"
+        whose = f"was not made by Keyturn; {advice}, or {consent}"
+    raise RefusedError("TargetConflict", f"Secret {request.secret_name} {whose}")
 
 
 def reason_to_dress(request: Request, found: FoundSecret) -> bool:
@@ -98,7 +100,8 @@ def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: in
     to half an hour with the `heals` of late: whoever keeps breaking a Secret would keep us exchanging.
     """
     if reason in HEALED:
-        return min(timedelta(minutes=1) * 2 ** max(heals - 1, 0), timedelta(minutes=30)) if heals else timedelta()
+        doubled = timedelta(minutes=1) * 2 ** min(max(heals - 1, 0), 5)
+        return min(doubled, timedelta(minutes=30)) if heals else timedelta()
     return max(least, lifetime / 20) if reason == "Due" else least
 
 

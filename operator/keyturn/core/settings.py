@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@]+(/[^?#]*)?\Z")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z")]
 
 
 class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 
@@ -63,7 +64,7 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
     if isinstance(error, ParamValidationError):
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
     kind = type(error).__name__
-    if isinstance(error, (HTTPClientError, OSError)):
+    if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})")
     return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})")
 

@@ -1,6 +1,7 @@
 """The API server, spoken to without the client's models: they cost more than all the rest of a renewal."""
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -154,8 +155,10 @@ def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> Refused
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return LeavingError("the namespace is terminating")
     message = answer.message
-    for value in secrets.values():
-        message = message.replace(value, "...") if value else message
+    for value in filter(None, secrets.values()):
+        # As it is, and as it was sent, which is what a policy sees and may repeat.
+        for shape in (value, base64.b64encode(value.encode()).decode()):
+            message = message.replace(shape, "...")
     return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import LeavingError, RefusedError
 from keyturn.core.holding import Source
-from keyturn.core.marks import FoundSecret, Marks, consents, field_manager
-from keyturn.core.model import Request
+from keyturn.core.marks import MANAGED_BY, FoundSecret, Marks, field_manager, is_adopted
+from keyturn.core.model import GROUP, PLURAL, VERSION, Request
 from keyturn.core.renewal import check_ours
 from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
@@ -31,6 +31,7 @@ class SecretStore:
         self._kube = kube
         self.seen: dict[Place, FoundSecret] = {}
         self._doubted: set[Place] = set()
+        self._vanished: set[Place] = set()
         self._written_by: defaultdict[str, set[Place]] = defaultdict(set)
         self._in_hand: dict[Place, list[tuple[Meta, bool]]] = {}
 
@@ -44,6 +45,7 @@ class SecretStore:
         if not alive:
             # The label may have gone and not the Secret: it is read before that is believed.
             self._doubted.add(place)
+            self._vanished.add(place)
             self._forget(place)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
@@ -71,11 +73,16 @@ class SecretStore:
         place = (request.namespace, request.secret_name)
         if place in self._doubted:
             await self._read(request)
-            self._doubted.discard(place)
         return self.seen.get(place)
 
     async def rehearse(self, request: Request) -> None:
-        """Apply without writing. A Secret that is there and was not known must turn out to be ours."""
+        """Apply without writing. A Secret that is there and was not known must turn out to be ours.
+
+        Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
+        """
+        if (request.namespace, request.secret_name) in self._vanished:
+            await self._check_alive(request)
+            self._vanished.discard((request.namespace, request.secret_name))
         answer = await self._send(request, secret_manifest(request, None, {}, owned=False), dryRun="All")
         if answer.status == _CREATED:
             return
@@ -88,11 +95,12 @@ class SecretStore:
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         """Apply data and marks in one request; then go the Secrets of a former spec.target.secretName."""
         place = (request.namespace, request.secret_name)
-        self._in_hand[place] = []
+        self._in_hand.setdefault(place, [])
         try:
             await self._apply(request, marks, data)
         finally:
-            for meta, alive in self._in_hand.pop(place):
+            # Another request that wants the same Secret may have done so already.
+            for meta, alive in self._in_hand.pop(place, ()):
                 self.observe(meta, alive)
         for former in self._written_by[request.uid] - {place}:
             await self._let_go(request, former)
@@ -103,17 +111,22 @@ class SecretStore:
         if found and found.marks and found.data_hash == found.marks.data_hash:
             await self.write(request, marks, data)
 
+    async def _check_alive(self, request: Request) -> None:
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
+        answer = await self._kube.ask("GET", path, accept=ONE)
+        about = answer.body.get("metadata", {})
+        if not answer.found or about.get("uid", request.uid) != request.uid or "deletionTimestamp" in about:
+            raise LeavingError("the TokenRequest is gone")
+
     async def _apply(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         known = self.seen.get((request.namespace, request.secret_name))
-        manifest = secret_manifest(request, marks, data, owned=_owned(request, known))
-        answer = await self._send(request, manifest)
+        answer = await self._send(request, _manifest(request, marks, data, known))
         if answer.status in (_CONFLICT, _UNPROCESSABLE):
             # Somebody holds a field of ours, or it is immutable. Force is for what a read has shown to be ours.
             known, _ = await self._read(request)
             if known:
                 check_ours(request, known)
-            manifest = secret_manifest(request, marks, data, owned=_owned(request, known))
-            answer = await self._send(request, manifest, force="true")
+            answer = await self._send(request, _manifest(request, marks, data, known), force="true")
         if answer.refused:
             raise refusal(answer, f"Secret {request.secret_name}", data)
         if known and known.marks and known.marks.uid != request.uid:
@@ -128,7 +141,7 @@ class SecretStore:
         found, path = self.seen.get(place), _path(*place)
         if found is None:
             return
-        if consents(request, found):
+        if is_adopted(request, found):
             query = {"fieldManager": field_manager(request.uid), "force": "true"}
             await self._kube.ask("PATCH", path, empty_manifest(place[1]), kind=APPLY, query=query)
         elif request.retains:
@@ -147,15 +160,19 @@ class SecretStore:
         answer = await self._kube.ask("GET", _path(*place))
         if not answer.found:
             self._forget(place)
+            self._doubted.discard(place)
             return None, {}
         if answer.refused:
             raise RefusedError("WriteRefused", f"Secret {request.secret_name} may not be read: {answer.message}")
         found, data = read_secret(request, answer.body)
         self._take(place, found)
+        # No watch shows a Secret without our label: its consent, or its end, is seen by reading it each time.
+        (self._doubted.discard if found.labels.get(MANAGED_BY) == "keyturn" else self._doubted.add)(place)
         return found, data
 
     def _take(self, place: Place, found: FoundSecret) -> None:
         self._forget(place)
+        self._vanished.discard(place)
         self.seen[place] = found
         if found.marks:
             self._written_by[found.marks.uid].add(place)
@@ -169,8 +186,10 @@ class SecretStore:
                 del self._written_by[found.marks.uid]
 
 
-def _owned(request: Request, found: FoundSecret | None) -> bool:
-    return not request.retains and not consents(request, found)
+def _manifest(request: Request, marks: Marks, data: dict[str, str], found: FoundSecret | None) -> dict[str, Any]:
+    adopted = is_adopted(request, found)
+    marks = msgspec.structs.replace(marks, adopted=adopted)
+    return secret_manifest(request, marks, data, owned=not request.retains and not adopted)
 
 
 def _meta(answer: ApiAnswer) -> Meta:

@@ -1,5 +1,6 @@
 """The spine: read, decide, exchange, save a rotated token, write."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -63,6 +64,8 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
     now = world.now()
     memory.not_before = None
     if request.spec.suspend:
+        with contextlib.suppress(UnavailableError, RefusedError):
+            await _read_target(world, request, memory)
         return Outcome(now, memory.marks, setback=memory.setback)
     try:
         async with world.turns.turn(request):
@@ -82,8 +85,7 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
 
 async def renew(world: World, request: Request, memory: Memory, now: datetime) -> Outcome:
     """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
-    found = await world.store.read_target(request)
-    memory.saw(found.marks if found and is_ours(request, found) else None)
+    found = await _read_target(world, request, memory)
     source = await world.store.read_source(request)
     kept = await _live_token(world, request, source) if request.spec.consumes else None
     proof = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
@@ -108,6 +110,12 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     await world.store.write(request, marks, data)
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)
+
+
+async def _read_target(world: World, request: Request, memory: Memory) -> FoundSecret | None:
+    found = await world.store.read_target(request)
+    memory.saw(found.marks if found and is_ours(request, found) else None)
+    return found
 
 
 async def _live_token(world: World, request: Request, source: Source) -> KeptToken:

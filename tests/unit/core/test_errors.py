@@ -1,0 +1,54 @@
+from datetime import timedelta
+
+import pytest
+
+from keyturn.core.errors import (
+    REACTIONS,
+    KeyturnError,
+    LeavingError,
+    RefusedError,
+    ThrottledError,
+    UnavailableError,
+)
+from tests.world import MINUTE
+
+# The rows of the design that exist; reason, event, stalled, wait in minutes, look in minutes.
+_ROWS = [
+    ("Unavailable", "RenewalFailed", False, None, None),
+    ("Unreachable", "RenewalFailed", False, None, None),
+    ("Throttled", "RenewalFailed", False, None, None),
+    ("AccessDenied", "Stalled", True, 5, None),
+    ("SpecInvalid", "Stalled", True, 30, None),
+    ("SourceInvalid", "Stalled", True, 30, 1),
+    ("SourceExpired", "Stalled", True, 30, 1),
+    ("TargetConflict", "Stalled", True, 30, 1),
+    ("SourceMissing", "SourceMissing", False, 1, None),
+    ("WriteRefused", "WriteRefused", True, None, None),
+]
+
+
+@pytest.mark.parametrize(("reason", "event", "stalled", "wait", "look"), _ROWS)
+def test_what_a_reason_leads_to(
+    reason: str, event: str, wait: int | None, look: int | None, *, stalled: bool
+) -> None:
+    reaction = REACTIONS[reason]
+
+    assert (reaction.event, reaction.stalled) == (event, stalled)
+    assert reaction.wait == (wait * MINUTE if wait else None)
+    assert reaction.look == (look * MINUTE if look else None)
+
+
+def test_every_reason_has_a_row() -> None:
+    assert REACTIONS.keys() == {row[0] for row in _ROWS}
+
+
+def test_a_throttled_call_is_an_unavailable_one_with_a_pace() -> None:
+    error = ThrottledError("slow", request_id="id", retry_after=timedelta(seconds=7))
+
+    assert isinstance(error, UnavailableError)
+    assert (error.reason, error.request_id, error.retry_after.seconds) == ("Throttled", "id", 7)
+
+
+@pytest.mark.parametrize("error", [RefusedError("SourceInvalid", "why"), LeavingError("why")])
+def test_an_error_reads_as_its_sentence(error: KeyturnError) -> None:
+    assert (str(error), error.message) == ("why", "why")

@@ -1,0 +1,203 @@
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.marks import FoundSecret
+from keyturn.core.model import Renewal
+from keyturn.core.renewal import (
+    check_ours,
+    least_interval,
+    next_try,
+    reason_to_dress,
+    reason_to_renew,
+    renew_before,
+    renewal_time,
+    source_warning,
+)
+from tests.unit.core.test_marks import MADE, OURS, REQUEST, changed
+from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request
+
+NEVER = NOW - DAY
+AWAY = UnavailableError("Unreachable", "no answer")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "spread", "after"),
+    [
+        pytest.param(10, 0.0, 50, id="without spread: exactly renew_before ahead"),
+        pytest.param(10, 0.5, 47, id="half the spread: a twentieth of the lifetime earlier"),
+        pytest.param(30, 0.0, 30, id="half the lifetime"),
+        pytest.param(90, 0.0, 30, id="renew_before beyond the lifetime: half the lifetime"),
+    ],
+)
+def test_renewal_time(minutes: int, spread: float, after: int) -> None:
+    assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, spread) == NOW + after * MINUTE
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**7), st.floats(0, 1, exclude_max=True))
+def test_the_renewal_is_within_the_life(lifetime: int, before: int, spread: float) -> None:
+    expires = NOW + lifetime * SECOND
+    at = renewal_time(NOW, expires, before * SECOND, spread)
+
+    assert NOW + lifetime * SECOND * 0.4 - SECOND <= at <= expires
+    assert at.microsecond == 0
+
+
+@pytest.mark.parametrize(
+    ("renewal", "before"),
+    [
+        pytest.param(None, 20 * MINUTE, id="by default a third of the lifetime"),
+        pytest.param(Renewal(), 20 * MINUTE, id="no wish is the default"),
+        pytest.param(Renewal(renew_before="5m"), 5 * MINUTE, id="as asked for"),
+        pytest.param(Renewal(renew_before_percentage=10), 6 * MINUTE, id="in per cent of the lifetime"),
+    ],
+)
+def test_renew_before(renewal: Renewal | None, before: timedelta) -> None:
+    assert renew_before(renewal, HOUR) == before
+
+
+@pytest.mark.parametrize(
+    ("reason", "lifetime", "heals", "least"),
+    [
+        pytest.param("Due", HOUR, 0, 3 * MINUTE, id="due: a twentieth of the lifetime"),
+        pytest.param("Due", MINUTE, 0, 10 * SECOND, id="due, of a short life: 10 s"),
+        pytest.param("SpecChanged", HOUR, 0, 10 * SECOND, id="what a person changed: 10 s"),
+        pytest.param("RenewalAsked", HOUR, 3, 10 * SECOND, id="what a person asked for: 10 s"),
+        pytest.param("Drifted", HOUR, 0, 0 * SECOND, id="the first heal: at once"),
+        pytest.param("SecretMissing", HOUR, 1, MINUTE, id="the second: after a minute"),
+        pytest.param("Drifted", HOUR, 5, 16 * MINUTE, id="then it doubles"),
+        pytest.param("MarksUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
+    ],
+)
+def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: timedelta) -> None:
+    assert least_interval(reason, lifetime, 10 * SECOND, heals) == least
+
+
+@pytest.mark.parametrize(
+    ("found", "source", "now", "reason"),
+    [
+        pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
+        pytest.param(changed(marks=None), None, NEVER, "MarksUnreadable", id="no marks"),
+        pytest.param(OURS, "refresh-token", NEVER, None, id="nothing"),
+        pytest.param(OURS, "other", NEVER, "SourceChanged", id="another source"),
+        pytest.param(OURS, None, NEVER, None, id="the source was not read"),
+        pytest.param(changed(data_hash=MADE.data_hash), None, NEVER, None, id="the data were read, and are ours"),
+        pytest.param(changed(data_hash="v1:x"), None, NEVER, "Drifted", id="the data were edited"),
+        pytest.param(changed(data_hash="v9:x"), None, NEVER, None, id="a data hash of another version"),
+        pytest.param(OURS, None, MADE.renew, "Due", id="due, to the second"),
+        pytest.param(OURS, None, MADE.renew - SECOND, None, id="a second before"),
+        pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
+    ],
+)
+def test_reason_to_renew(found: FoundSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
+    assert reason_to_renew(REQUEST, found, source, now) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"request_hash": "v1:x"}, "SpecChanged", id="the spec changed"),
+        pytest.param({"request_hash": "v9:x"}, None, id="a spec hash of another version"),
+        pytest.param({"renew_requested": "now"}, "RenewalAsked", id="a renewal was asked for"),
+        pytest.param({"dress_hash": "v1:x"}, None, id="only its dress changed"),
+    ],
+)
+def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | None) -> None:
+    assert reason_to_renew(replace(REQUEST, **changes), OURS, None, NEVER) == reason  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        pytest.param(
+            changed(immutable=True), "Secret acme is immutable; nothing can renew it", id="an immutable Secret"
+        ),
+        pytest.param(
+            changed(marks=None, labels={}, owners=frozenset()),
+            "was not made by Keyturn; choose another",
+            id="foreign",
+        ),
+    ],
+)
+def test_a_secret_that_may_not_be_written(found: FoundSecret, says: str) -> None:
+    with pytest.raises(RefusedError, match=says) as refused:
+        check_ours(REQUEST, found)
+
+    assert refused.value.reason == "TargetConflict"
+
+
+@pytest.mark.parametrize(
+    ("uid", "dress", "found", "dressed"),
+    [
+        pytest.param("acme-0001", None, OURS, False, id="as it is"),
+        pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="of a request before"),
+        pytest.param("acme-0001", "v1:x", OURS, True, id="other metadata are wanted"),
+        pytest.param("acme-0001", "v9:x", OURS, False, id="a hash of another version"),
+        pytest.param("acme-0001", "v1:x", changed(marks=None), False, id="without marks it is renewed instead"),
+    ],
+)
+def test_reason_to_dress(uid: str, dress: str | None, found: FoundSecret, *, dressed: bool) -> None:
+    wanted = request(uid=uid)
+    wanted = replace(wanted, dress_hash=dress or wanted.dress_hash)
+
+    assert reason_to_dress(wanted, found) is dressed
+
+
+@pytest.mark.parametrize(
+    ("error", "failed", "life", "chance", "seconds"),
+    [
+        pytest.param(AWAY, 1, HOUR, 0.5, 2, id="the first: up to 4 s"),
+        pytest.param(AWAY, 3, HOUR, 0.5, 8, id="the third: up to 16 s"),
+        pytest.param(AWAY, 1, HOUR, 0.0, 1, id="never under a second"),
+        pytest.param(AWAY, 50, DAY, 0.99, 297, id="never over 5 min"),
+        pytest.param(AWAY, 50, 2 * MINUTE, 0.5, 15, id="at most a quarter of the life that is left"),
+        pytest.param(AWAY, 50, timedelta(), 0.5, 3, id="expired: within 5 s"),
+        pytest.param(AWAY, 50, -HOUR, 0.5, 3, id="long expired: within 5 s"),
+        pytest.param(ThrottledError("", retry_after=MINUTE), 1, HOUR, 0.5, 60, id="throttled: as it was told"),
+        pytest.param(ThrottledError(""), 1, HOUR, 0.5, 2, id="throttled without a time: as any other"),
+        pytest.param(RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300, id="forbidden: 5 min"),
+        pytest.param(RefusedError("SourceInvalid", ""), 1, HOUR, 0.5, 1800, id="refused: half an hour"),
+        pytest.param(RefusedError("SourceMissing", ""), 1, HOUR, 0.5, 60, id="no source: a minute"),
+        pytest.param(RefusedError("WriteRefused", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
+    ],
+)
+def test_next_try(error: KeyturnError, failed: int, life: timedelta, chance: float, seconds: int) -> None:
+    assert next_try(REQUEST, error, failed, life, NOW, chance) == NOW + seconds * SECOND
+
+
+def test_next_try_is_never_early_by_a_fraction() -> None:
+    at = next_try(REQUEST, AWAY, 1, HOUR, NOW + timedelta(milliseconds=1), 0.5)
+
+    assert at == NOW + 3 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("settles", "age", "seconds"),
+    [
+        pytest.param(True, MINUTE, 5, id="a role that may be new, and a request that is"),
+        pytest.param(True, 2 * MINUTE, 300, id="after two minutes"),
+        pytest.param(False, MINUTE, 300, id="a refusal that does not settle"),
+    ],
+)
+def test_iam_may_settle(*, settles: bool, age: timedelta, seconds: int) -> None:
+    made = replace(REQUEST, created_at=NOW - age)
+    error = RefusedError("AccessDenied", "", settles=settles)
+
+    assert next_try(made, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
+
+
+@pytest.mark.parametrize(
+    ("issued", "expires", "warns"),
+    [
+        pytest.param(NOW, None, None, id="a source without an end"),
+        pytest.param(NOW, NOW + 365 * DAY, NOW + 351 * DAY, id="a year: 14 days before"),
+        pytest.param(NOW, NOW + 10 * DAY, NOW + 9 * DAY, id="10 days: the last tenth"),
+        pytest.param(None, NOW + 20 * DAY, NOW + 6 * DAY, id="of unknown length: 14 days before"),
+    ],
+)
+def test_source_warning(issued: datetime | None, expires: datetime | None, warns: datetime | None) -> None:
+    assert source_warning(issued, expires) == warns

@@ -1,0 +1,47 @@
+from typing import Any
+
+import pytest
+
+from keyturn.core.settings import Settings, parse_settings
+
+URL = "http://127.0.0.1:4566"
+
+
+@pytest.mark.parametrize("content", [None, {}, {"aws": {}}, {"renewal": {"leastIntervalSeconds": 10}}])
+def test_what_is_left_out_is_the_default(content: Any) -> None:
+    assert parse_settings(content) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "found"),
+    [
+        pytest.param({}, None, id="none: AWS's own"),
+        pytest.param({"sts": URL}, URL, id="of the service"),
+        pytest.param(
+            {"sts": "https://a.example", "sts/eu-west-1": URL}, URL, id="of the service and region first"
+        ),
+        pytest.param({"sts/us-east-1": URL}, None, id="of another region"),
+        pytest.param({"license-manager": URL}, None, id="of another service"),
+    ],
+)
+def test_endpoint(endpoints: dict[str, str], found: str | None) -> None:
+    settings = parse_settings({"aws": {"endpoints": endpoints}})
+
+    assert settings.aws.endpoint("sts", "eu-west-1") == found
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        pytest.param({"other": 1}, "unknown field `other`", id="an unknown field"),
+        pytest.param({"aws": {"endpoints": {"STS": URL}}}, r"\$.aws.endpoints", id="a service in capitals"),
+        pytest.param({"aws": {"endpoints": {"sts": "ftp://x"}}}, r"\$.aws.endpoints", id="no HTTP"),
+        pytest.param({"aws": {"endpoints": {"sts": "http://me@x"}}}, r"\$.aws.endpoints", id="a user in the URL"),
+        pytest.param({"aws": {"endpoints": {"sts": f"{URL}\n"}}}, r"\$.aws.endpoints", id="a newline at the end"),
+        pytest.param({"renewal": {"leastIntervalSeconds": 0}}, r"\$.renewal.leastInter", id="no interval"),
+        pytest.param([], "Expected `object`, got `array`", id="a list"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_path(content: Any, path: str) -> None:
+    with pytest.raises(ValueError, match=path):
+        parse_settings(content)

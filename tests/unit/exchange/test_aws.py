@@ -1,0 +1,202 @@
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import EndpointConnectionError
+
+from keyturn.core.errors import ThrottledError, UnavailableError
+from keyturn.core.settings import AwsSettings
+from keyturn.exchange.aws import Aws
+from keyturn.metrics import Metrics
+from tests.aws import running
+from tests.unit.exchange.conftest import real_now, settings
+from tests.unit.exchange.steps import assume_role, failing, get_access_token
+from tests.world import HOUR, MINUTE, request
+
+LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
+OPERATIONS = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
+
+
+@contextmanager
+def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
+    """A client that nobody has used before, as after a start."""
+    metrics = Metrics()
+    with closing(Aws(settings(emulator), metrics, real_now)) as made:
+        yield made, metrics
+
+
+@OPERATIONS
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param({"drop": "before"}, "Unreachable", id="a dropped connection"),
+        pytest.param({"drop": "after"}, "Unreachable", id="a lost answer"),
+        pytest.param({"body": "html"}, "Unavailable", id="a page of a proxy"),
+        pytest.param({"body": "empty"}, "Unavailable", id="an empty answer"),
+        pytest.param({"status": 502, "body": "html"}, "Unavailable", id="a gateway's error page"),
+        pytest.param({"status": 503, "body": "empty"}, "Unavailable", id="an empty 503"),
+        pytest.param({"code": "NewlyInvented", "status": 500}, "Unavailable", id="an unknown code of 500"),
+        pytest.param({"code": "NewlyInvented", "status": 429}, "Throttled", id="an unknown code of 429"),
+        pytest.param({"code": "NewlyInvented", "status": 403}, "AccessDenied", id="an unknown code of 403"),
+        pytest.param({"code": "NewlyInvented", "status": 400}, "SourceInvalid", id="an unknown code of 400"),
+    ],
+)
+async def test_what_goes_wrong_between(
+    operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+) -> None:
+    assert (await failing(client, emulator, operation, **fault)).reason == reason
+
+
+@OPERATIONS
+async def test_what_passes_is_tried_three_times_and_no_more(
+    operation: str, client: Aws, emulator: running.Aws
+) -> None:
+    await failing(client, emulator, operation, code="InternalFailure", status=500)
+
+    assert emulator.calls(operation) == 3
+
+
+@OPERATIONS
+async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+    await failing(client, emulator, operation, code="NewlyInvented", status=400)
+
+    assert emulator.calls(operation) == 1
+
+
+async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: running.Aws) -> None:
+    emulator.fault(LICENSE_MANAGER, drop="before", times=2)
+
+    assert (await get_access_token(client, emulator.refresh_token())).access_token
+
+
+async def test_nobody_listens() -> None:
+    nowhere = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
+    with closing(Aws(nowhere, Metrics(), real_now)) as client, pytest.raises(UnavailableError) as raised:
+        await get_access_token(client, "refresh")
+
+    assert raised.value.reason == "Unreachable"
+    assert raised.value.message == "License Manager GetAccessToken did not answer (EndpointConnectionError)"
+
+
+async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulator: running.Aws) -> None:
+    error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
+
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+@pytest.fixture
+def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment full of credentials that are not ours to use."""
+    (tmp_path / ".aws").mkdir()
+    keys = "aws_access_key_id = AKIAFILE\naws_secret_access_key = planted\n"
+    (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{keys}")
+    (tmp_path / ".aws" / "config").write_text("[default]\nregion = eu-north-1\n[profile broken\n")
+    for name, value in {
+        "HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "AKIAENV",
+        "AWS_SECRET_ACCESS_KEY": "planted",
+        "AWS_SESSION_TOKEN": "planted",
+        "AWS_PROFILE": "not-there",
+        "AWS_DEFAULT_PROFILE": "not-there",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9",
+        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/ambient",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/not/there",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("ambient")
+async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, _):
+        held = await get_access_token(client, emulator.refresh_token())
+        await assume_role(client, held.newest_token.value)
+
+    # A signature of keys that this AWS does not know would have been refused.
+    assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]
+    assert emulator.recent()[0]["principal"] == "anonymous"
+
+
+@pytest.mark.usefixtures("ambient")
+def test_the_session_finds_no_credentials() -> None:
+    with closing(Aws(AwsSettings(), Metrics(), real_now)) as client:
+        assert client._session.get_credentials() is None
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("eu-west-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+    ],
+)
+@pytest.mark.usefixtures("ambient")
+async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
+    asked: list[tuple[str | None, bool]] = []
+
+    def stop(request: AWSPreparedRequest, **_: object) -> None:
+        asked.append((request.url, "Authorization" in request.headers))
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    with closing(Aws(AwsSettings(), Metrics(), real_now)) as client:
+        for service, step in (("license-manager", get_access_token), ("sts", assume_role)):
+            client._client(service, region).meta.events.register("before-send", stop)
+            with pytest.raises(UnavailableError):
+                await step(client, "token", request(region=region))
+
+    assert set(asked) == {
+        (f"https://license-manager.{region}.{domain}/", False),
+        (f"https://sts.{region}.{domain}/", False),
+    }
+
+
+async def test_one_client_for_each_service_and_region(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, _):
+        first = client._client("sts", "us-east-1")
+
+        assert client._client("sts", "us-east-1") is first
+        assert client._client("sts", "eu-west-1") is not first
+
+
+async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, metrics):
+        await get_access_token(client, emulator.refresh_token())
+        throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
+        await failing(client, emulator, STS, code="NewlyInvented")
+    count = metrics.registry.get_sample_value
+    name = "licenseManagerGetAccessToken"
+
+    assert isinstance(throttled, ThrottledError)
+    assert count("keyturn_exchanges_total", {"exchange": name, "code": "OK"}) == 1
+    assert count("keyturn_exchanges_total", {"exchange": name, "code": "RateLimitExceededException"}) == 1
+    assert count("keyturn_exchanges_total", {"exchange": "assumeRoleWithWebIdentity", "code": "other"}) == 1
+    assert count("keyturn_throttled_total", {"service": "license-manager"}) == 1
+    assert count("keyturn_exchange_duration_seconds_count", {"exchange": name}) == 2
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emulator: running.Aws) -> None:
+    seconds = offset.total_seconds()
+    with of_its_own(emulator) as (client, metrics):
+        error = await failing(
+            client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=seconds
+        )
+    measured = metrics.registry.get_sample_value("keyturn_clock_offset_seconds", {"service": "license-manager"})
+
+    assert measured == pytest.approx(seconds, abs=5)
+    assert "; the clock of AWS differs from ours by " in error.message
+
+
+async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, _):
+        error = await failing(
+            client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10
+        )
+
+    assert "clock" not in error.message

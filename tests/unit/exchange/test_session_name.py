@@ -1,0 +1,30 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyturn.exchange.session_name import session_name
+
+NAME = st.from_regex(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "made"),
+    [
+        pytest.param("billing", "acme", "billing.acme", id="short: as it is"),
+        pytest.param("a" * 31, "b" * 32, f"{'a' * 31}.{'b' * 32}", id="64 characters: as it is"),
+        pytest.param("a", "b:c", "a.b-c", id="a sign that STS refuses"),
+    ],
+)
+def test_session_name(namespace: str, name: str, made: str) -> None:
+    assert session_name(namespace, name) == made
+
+
+def test_two_long_names_do_not_become_one() -> None:
+    assert session_name("billing", "a" * 100 + "x") != session_name("billing", "a" * 100 + "y")
+
+
+@given(NAME, NAME)
+def test_sts_takes_every_name(namespace: str, name: str) -> None:
+    assert re.fullmatch(r"[\w+=,.@-]{2,64}", session_name(namespace, name), re.ASCII)

@@ -1,0 +1,174 @@
+"""An API server in memory: objects with versions, merge patches, and server-side apply of what a Secret has."""
+
+import asyncio
+import base64
+import copy
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from keyturn.kube.api import APPLY, JSON, ApiAnswer, Kube
+from keyturn.kube.watch import Meta
+
+Leaf = tuple[str, str]
+Body = dict[str, Any]
+
+
+class ApiServer(Kube):
+    """`asked` are the requests that were made, `answers` what is answered instead, by method and path."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Body] = {}
+        self.asked: list[str] = []
+        self.answers: dict[str, ApiAnswer | Exception] = {}
+        self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
+        self._numbers = itertools.count(1)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        kind: str = JSON,
+        query: Mapping[str, str] | None = None,
+        accept: str = JSON,  # noqa: ARG002 - all of an object is answered
+    ) -> ApiAnswer:
+        path = path.removesuffix("/status")
+        self.asked.append(f"{method} {path}")
+        # An answer takes a while, in which others may ask.
+        await asyncio.sleep(0)
+        instead = self.answers.get(f"{method} {path}")
+        if isinstance(instead, Exception):
+            raise instead
+        return instead or self._answer(
+            method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query or {}
+        )
+
+    def count(self, method: str) -> int:
+        """How many requests of a method were made."""
+        return sum(line.startswith(f"{method} ") for line in self.asked)
+
+    def put(self, path: str, **body: Any) -> Meta:
+        """Make or edit an object as a user with kubectl does."""
+        was = self.objects.get(path, {"metadata": {"name": path.rpartition("/")[2]}})
+        edited = _merged(was, body)
+        for leaf, value in _leaves(edited).items():
+            if _leaves(was).get(leaf) != value:
+                self._managers[path][leaf] = {"kubectl-edit"}
+        return self._keep(path, edited)
+
+    def meta(self, path: str) -> Meta:
+        """The metadata of an object, as a watch shows them."""
+        return msgspec.convert(self._shown(path)["metadata"], Meta)
+
+    def data(self, path: str) -> dict[str, str]:
+        """The data of a Secret, decoded."""
+        found = self.objects[path].get("data", {})
+        return {key: base64.b64decode(value).decode() for key, value in found.items()}
+
+    def _answer(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiAnswer:
+        if method == "POST":
+            return self._post(path, body)
+        if method == "PATCH" and kind == APPLY:
+            return self._apply(path, body, query)
+        refused = self._refusal(path, body or {})
+        if refused:
+            return refused
+        shown = self._shown(path)
+        if method == "PATCH":
+            self._keep(path, _merged(self.objects[path], body))
+            shown = self._shown(path)
+        if method == "DELETE":
+            del self.objects[path]
+        return ApiAnswer(200, shown)
+
+    def _refusal(self, path: str, body: Body) -> ApiAnswer | None:
+        if path not in self.objects:
+            return ApiAnswer(404, {"message": "not found"})
+        known = self.objects[path]["metadata"]
+        asked = {**body.get("metadata", {}), **body.get("preconditions", {})}
+        if all(asked.get(key) in (None, known[key]) for key in ("uid", "resourceVersion")):
+            return None
+        return ApiAnswer(409, {"message": "the object has been modified"})
+
+    def _post(self, path: str, body: Body) -> ApiAnswer:
+        name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{next(self._numbers)}"
+        if f"{path}/{name}" in self.objects:
+            return ApiAnswer(409, {"message": "already exists"})
+        self._keep(f"{path}/{name}", body | {"metadata": body["metadata"] | {"name": name}})
+        return ApiAnswer(201, self._shown(f"{path}/{name}"))
+
+    def _apply(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
+        was, wanted, manager = self.objects.get(path), _leaves(body), query["fieldManager"]
+        known, managers = _leaves(was or {}), self._managers[path]
+        changed = {leaf for leaf, value in wanted.items() if known.get(leaf, value) != value}
+        if was and was.get("immutable") and any(kind == "data" for kind, _ in changed):
+            return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
+        if "force" not in query and any(managers.get(leaf, {manager}) != {manager} for leaf in changed):
+            return ApiAnswer(409, {"message": "Apply failed with 1 conflict"})
+        status = 200 if was else 201
+        if "dryRun" in query:
+            return ApiAnswer(status, body)
+        owners = {
+            leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | wanted
+        }
+        for leaf in wanted:
+            owners[leaf].add(manager)
+        kept = {leaf: value for leaf, value in (known | wanted).items() if owners[leaf]}
+        self._managers[path] = {leaf: owners[leaf] for leaf in kept}
+        self._keep(path, _body(kept, was or {"metadata": {"name": body["metadata"]["name"]}}))
+        return ApiAnswer(status, self._shown(path))
+
+    def _keep(self, path: str, body: Body) -> Meta:
+        number = next(self._numbers)
+        fixed = {
+            "namespace": path.split("/namespaces/")[1].split("/", maxsplit=1)[0],
+            "resourceVersion": str(number),
+        }
+        uid = self.objects.get(path, body)["metadata"].get("uid", f"uid-{number}")
+        self.objects[path] = body | {"metadata": body["metadata"] | fixed | {"uid": uid}}
+        left = _leaves(self.objects[path])
+        self._managers[path] = {leaf: names for leaf, names in self._managers[path].items() if leaf in left}
+        return self.meta(path)
+
+    def _shown(self, path: str) -> Body:
+        shown, fields = copy.deepcopy(self.objects[path]), defaultdict[str, dict[str, Any]](dict)
+        for (kind, name), managers in self._managers[path].items():
+            for manager in managers:
+                fields[manager].setdefault(f"f:{kind}", {})[f"f:{name}"] = {}
+        shown["metadata"]["managedFields"] = [
+            {"manager": manager, "operation": "Apply", "fieldsV1": owned} for manager, owned in fields.items()
+        ]
+        return shown
+
+
+def _leaves(body: Body) -> dict[Leaf, Any]:
+    """What of a Secret is managed field by field."""
+    meta = body.get("metadata", {})
+    maps = {"data": body.get("data"), "labels": meta.get("labels"), "annotations": meta.get("annotations")}
+    leaves = {(kind, key): value for kind, values in maps.items() for key, value in (values or {}).items()}
+    return leaves | {("ownerReferences", owner["uid"]): owner for owner in meta.get("ownerReferences") or ()}
+
+
+def _body(leaves: dict[Leaf, Any], was: Body) -> Body:
+    def all_of(wanted: str) -> dict[str, Any]:
+        return {name: value for (kind, name), value in leaves.items() if kind == wanted}
+
+    meta = was["metadata"] | {kind: all_of(kind) for kind in ("labels", "annotations")}
+    meta["ownerReferences"] = list(all_of("ownerReferences").values())
+    return was | {"metadata": meta, "data": all_of("data")}
+
+
+def _merged(body: Body, patch: Body) -> Body:
+    """RFC 7396."""
+    merged = dict(body)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merged(merged.get(key) or {}, value) if isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,34 @@
+import pytest
+from kubernetes.aio.client import Configuration
+
+from keyturn.kube.events import _connection, _settings
+
+
+def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
+    settings = _settings()
+
+    assert (settings.scanning.disabled, settings.posting.enabled, settings.peering.standalone) == (
+        True,
+        False,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "token"),
+    [
+        pytest.param("Bearer abc", "Bearer", "abc", id="a service account"),
+        pytest.param("abc", None, "abc", id="a token without a scheme"),
+        pytest.param(None, None, None, id="a client certificate only"),
+    ],
+)
+async def test_kopf_speaks_to_the_same_api_server(
+    value: str | None, scheme: str | None, token: str | None
+) -> None:
+    configuration = Configuration(host="https://127.0.0.1:6443", ssl_ca_cert="/ca.crt")
+    if value:
+        configuration.api_key = {"BearerToken": value}
+    connection = await _connection(configuration)
+
+    assert (connection.server, connection.ca_path) == ("https://127.0.0.1:6443", "/ca.crt")
+    assert (connection.scheme, connection.token, connection.insecure) == (scheme, token, False)

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import pytest
+
+from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS
+from keyturn.kube.api import ApiAnswer
+from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, cluster, issued, marks
+from tests.world import request
+
+
+async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
+    server, store = cluster()
+    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPT_BY: "acme"}})
+    await store.rehearse(REQUEST)
+    await store.write(REQUEST, marks(), DATA)
+
+    assert server.data(TARGET) == {"theirs": "x", **DATA}
+    assert server.meta(TARGET).owner_references == ()
+
+
+async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> None:
+    server, store = cluster()
+    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPT_BY: "acme"}})
+    await store.rehearse(REQUEST)
+    await store.write(REQUEST, marks(), DATA)
+    moved = request(target={"secretName": "new"})
+    await store.write(moved, marks(moved), DATA)
+
+    assert server.data(TARGET) == {"theirs": "x"}
+
+
+async def test_a_rehearsal_of_a_request_that_is_gone() -> None:
+    _, store = cluster()
+
+    with pytest.raises(LeavingError):
+        await store.rehearse(replace(REQUEST, uid="another"))
+
+
+async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
+    server, store = cluster()
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted" is not allowed'})
+
+    with pytest.raises(RefusedError) as refused:
+        await store.write(REQUEST, marks(), DATA)
+
+    assert refused.value.reason == "WriteRefused"
+    assert refused.value.message == 'the API server refused to write Secret acme: denied: "..." is not allowed'
+
+
+async def test_a_conflict_on_what_is_ours_is_forced() -> None:
+    server, store = await issued()
+    server.put(TARGET, data={"token": "ZWRpdGVk"})
+    await store.write(REQUEST, marks(revision=2), DATA)
+
+    assert server.asked == [f"PATCH {TARGET}", f"GET {TARGET}", f"PATCH {TARGET}"]
+    assert server.data(TARGET) == DATA
+
+
+async def test_an_immutable_secret_is_refused() -> None:
+    server, store = await issued()
+    server.put(TARGET, immutable=True)
+
+    with pytest.raises(RefusedError, match="is immutable"):
+        await store.write(REQUEST, marks(), {**DATA, "token": "new"})
+
+
+async def test_dressing_keeps_the_data() -> None:
+    server, store = await issued()
+    wanted = request(target={"metadata": {"labels": {"team": "blue"}}})
+    await store.dress(wanted, marks(wanted))
+
+    assert server.data(TARGET) == DATA
+    assert server.meta(TARGET).labels["team"] == "blue"
+
+
+async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
+    server, store = await issued()
+    server.put(TARGET, data={"token": "ZWRpdGVk"})
+    await store.dress(REQUEST, marks())
+
+    assert server.count("PATCH") == 0
+
+
+async def test_made_again_a_request_takes_the_secret_over() -> None:
+    server, store = await issued()
+    again = request(uid="else-0002")
+    await store.write(again, marks(again), DATA)
+
+    assert [owner.uid for owner in server.meta(TARGET).owner_references] == ["else-0002"]
+    assert {fields.manager for fields in server.meta(TARGET).managed_fields} == {"keyturn-else-000"}
+
+
+@pytest.mark.parametrize(("policy", "stays"), [("Delete", False), ("Retain", True)])
+async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: bool) -> None:
+    server, store = await issued()
+    moved = request(target={"secretName": "new", "deletionPolicy": policy})
+    await store.write(moved, marks(moved), DATA)
+
+    assert (TARGET in server.objects) is stays
+    assert server.data(f"{SECRETS}/new") == DATA
+
+
+async def test_a_released_secret_is_nobodys_and_keeps_its_data() -> None:
+    server, store = await issued(request(target={"deletionPolicy": "Retain"}))
+    moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
+    await store.write(moved, marks(moved), DATA)
+    meta = server.meta(TARGET)
+
+    assert (server.data(TARGET), MARKS in meta.annotations, MANAGED_BY in meta.labels) == (DATA, False, False)

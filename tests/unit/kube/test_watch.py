@@ -1,0 +1,158 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+
+from keyturn.core.errors import UnavailableError
+from keyturn.kube.api import ApiAnswer, Kube
+from keyturn.kube.watch import Fields, Meta, watch
+
+PATH = "/api/v1/secrets"
+
+
+def item(name: str, version: int = 1) -> dict[str, Any]:
+    about = {"name": name, "namespace": "billing", "uid": f"uid-{name}", "resourceVersion": str(version)}
+    return {"metadata": about}
+
+
+def line(kind: str, name: str = "", version: int = 1, **more: Any) -> bytes:
+    return json.dumps({"type": kind, "object": (item(name, version) if name else {}) | more}).encode()
+
+
+def listed(*names: str, version: int = 1, remaining: str = "") -> ApiAnswer:
+    items = [item(name) for name in names] or None
+    return ApiAnswer(200, {"items": items, "metadata": {"resourceVersion": str(version), "continue": remaining}})
+
+
+Round = list[bytes | Exception]
+
+
+class Watched(Kube):
+    """An API server that answers lists and watches in turn; after the last watch nothing happens any more."""
+
+    def __init__(self, lists: list[ApiAnswer | Exception], watches: list[Round]) -> None:
+        self._lists = lists
+        self._watches = watches
+        self.queries: list[Mapping[str, str]] = []
+        self.finished = asyncio.Event()
+
+    async def ask(self, *_: Any, query: Mapping[str, str] | None = None, **__: Any) -> ApiAnswer:
+        self.queries.append(query or {})
+        answer = self._lists.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def watch(self, _path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        self.queries.append(query)
+        if not self._watches:
+            self.finished.set()
+            await asyncio.Event().wait()
+        for one in self._watches.pop(0):
+            if isinstance(one, Exception):
+                raise one
+            yield one
+
+
+async def told(server: Watched) -> list[str]:
+    """Watch until the server has nothing more to say: "+name" for what is there, "-name" for what is gone."""
+    seen: list[str] = []
+
+    def see(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+        seen.append(f"{'+' if alive else '-'}{meta.name}")
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        event = asyncio.Event()
+        task = tasks.create_task(watch(server, PATH, "a=b", see, event))
+        await server.finished.wait()
+        task.cancel()
+    assert event.is_set()
+    return seen
+
+
+async def test_a_list_and_then_the_changes() -> None:
+    changes: Round = [line("ADDED", "b", 2), line("MODIFIED", "a", 3), line("DELETED", "b", 4)]
+
+    assert await told(Watched([listed("a")], [changes])) == ["+a", "+b", "+a", "-b"]
+
+
+async def test_an_empty_list_comes_as_null() -> None:
+    assert await told(Watched([listed()], [[line("ADDED", "a")]])) == ["+a"]
+
+
+async def test_a_list_comes_page_by_page() -> None:
+    server = Watched([listed("a", remaining="more"), listed("b")], [])
+
+    assert await told(server) == ["+a", "+b"]
+    assert server.queries[1]["continue"] == "more"
+
+
+async def test_a_watch_goes_on_from_the_last_version() -> None:
+    server = Watched([listed("a", version=5)], [[line("ADDED", "b", 7)], []])
+    await told(server)
+
+    assert [query["resourceVersion"] for query in server.queries[1:]] == ["5", "7", "7"]
+
+
+async def test_a_bookmark_moves_the_version_and_is_not_told() -> None:
+    server = Watched([listed("a", version=5)], [[line("BOOKMARK", metadata={"resourceVersion": "9"})]])
+
+    assert await told(server) == ["+a"]
+    assert server.queries[-1]["resourceVersion"] == "9"
+
+
+async def test_a_version_that_is_gone_is_listed_anew_and_tells_who_is_gone() -> None:
+    expired = line("ERROR", code=410)
+    server = Watched([listed("a", "b"), listed("b", "c")], [[line("ADDED", "d", 2), expired]])
+
+    seen = await told(server)
+
+    assert seen[:3] == ["+a", "+b", "+d"]
+    assert sorted(seen[3:5]) == ["-a", "-d"]
+    assert seen[5:] == ["+b", "+c"]
+
+
+async def test_another_error_in_the_stream_goes_on_from_where_it_was() -> None:
+    server = Watched([listed("a", version=5)], [[line("ERROR", code=500)]])
+
+    assert await told(server) == ["+a"]
+    assert server.queries[-1]["resourceVersion"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("broken", "again"),
+    [
+        pytest.param(aiohttp.ServerDisconnectedError(), False, id="cut: it goes on"),
+        pytest.param(
+            aiohttp.ClientResponseError(None, (), status=410),  # type: ignore[arg-type]
+            True,
+            id="refused, for the version is gone: it is listed anew",
+        ),
+    ],
+)
+async def test_a_watch_that_breaks(broken: Exception, *, again: bool) -> None:
+    server = Watched([listed("a"), listed("a")], [[broken]])
+
+    assert await told(server) == ["+a", "+a"] if again else ["+a"]
+
+
+async def test_a_list_that_fails_is_tried_again() -> None:
+    server = Watched([UnavailableError("Unreachable", "no answer"), listed("a")], [])
+
+    assert await told(server) == ["+a"]
+
+
+async def test_a_list_whose_pages_have_expired_starts_again() -> None:
+    server = Watched([listed("a", remaining="more"), ApiAnswer(410, {}), listed("b")], [])
+
+    assert await told(server) == ["+b"]
+
+
+def test_the_keys_that_a_manager_owns() -> None:
+    fields = Fields(fields_v1={"f:data": {".": {}, "f:token": {}, "f:a.b": {}}, "f:metadata": {"f:labels": {}}})
+
+    assert fields.data_keys() == {"token", "a.b"}
+    assert Fields().data_keys() == frozenset()

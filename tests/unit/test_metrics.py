@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import pytest
+from prometheus_client import generate_latest
+
+from keyturn import __version__
+from keyturn.metrics import Metrics, Series
+from tests.world import HOUR, NOW
+
+PLACE = {"namespace": "billing", "name": "acme"}
+ONE = Series(
+    namespace="billing",
+    name="acme",
+    issued=NOW,
+    renews=NOW + HOUR / 2,
+    expires=NOW + HOUR,
+    source_expires=None,
+    conditions=(("Ready", "True"), ("Renewed", "False")),
+    failed_attempts=3,
+    suspended=True,
+)
+# What design promises of the parts that exist.
+NAMES = {
+    "keyturn_credentials_expiration_timestamp_seconds",
+    "keyturn_credentials_renewal_timestamp_seconds",
+    "keyturn_credentials_issued_timestamp_seconds",
+    "keyturn_source_expiration_timestamp_seconds",
+    "keyturn_request_condition",
+    "keyturn_request_failed_attempts",
+    "keyturn_request_suspended",
+    "keyturn_renewals",
+    "keyturn_renewal_lateness_seconds",
+    "keyturn_renewal_duration_seconds",
+    "keyturn_exchanges",
+    "keyturn_exchange_duration_seconds",
+    "keyturn_throttled",
+    "keyturn_clock_offset_seconds",
+    "keyturn_agenda_requests",
+    "keyturn_leader",
+    "keyturn_build",
+}
+
+
+def exported(*series: Series) -> tuple[Metrics, list[Series]]:
+    """Metrics that export a list, which a test may change."""
+    metrics, alive = Metrics(), list(series)
+    metrics.export(lambda: alive, lambda: {"waiting": 2, "due": 1, "busy": 0})
+    return metrics, alive
+
+
+def test_names_are_promises() -> None:
+    metrics, _ = exported(ONE)
+
+    assert {family.name for family in metrics.registry.collect()} == NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("keyturn_credentials_issued_timestamp_seconds", {}, NOW.timestamp()),
+        ("keyturn_credentials_renewal_timestamp_seconds", {}, NOW.timestamp() + 1800),
+        ("keyturn_credentials_expiration_timestamp_seconds", {}, NOW.timestamp() + 3600),
+        ("keyturn_source_expiration_timestamp_seconds", {}, None),
+        ("keyturn_request_condition", {"condition": "Ready", "status": "True"}, 1),
+        ("keyturn_request_condition", {"condition": "Renewed", "status": "False"}, 1),
+        ("keyturn_request_condition", {"condition": "Stalled", "status": "True"}, None),
+        ("keyturn_request_failed_attempts", {}, 3),
+        ("keyturn_request_suspended", {}, 1),
+    ],
+)
+def test_a_series_of_an_object(name: str, labels: dict[str, str], value: float | None) -> None:
+    metrics, _ = exported(ONE)
+
+    assert metrics.registry.get_sample_value(name, PLACE | labels) == value
+
+
+def test_a_dropped_object_leaves_no_series() -> None:
+    metrics, alive = exported(ONE, replace(ONE, name="other"))
+    before = generate_latest(metrics.registry)
+    alive.pop(0)
+    after = generate_latest(metrics.registry)
+
+    assert (b'name="acme"' in before, b'name="acme"' in after, b'name="other"' in after) == (True, False, True)
+
+
+def test_the_agenda_by_state() -> None:
+    metrics, _ = exported()
+
+    assert metrics.registry.get_sample_value("keyturn_agenda_requests", {"state": "due"}) == 1
+
+
+def test_build_info() -> None:
+    assert Metrics().registry.get_sample_value("keyturn_build_info", {"version": __version__}) == 1
+
+
+def test_no_series_tells_when_a_counter_was_made() -> None:
+    metrics = Metrics()
+    metrics.renewals.labels("success", "Due").inc()
+
+    assert b"_created" not in generate_latest(metrics.registry)
