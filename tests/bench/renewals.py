@@ -115,7 +115,7 @@ async def _steady(on: Ground, table: Table, rate: int) -> None:
         table.add(f"{name}: connections to AWS", on.connections(), "", at_most=16)
         on.operator.stop()
         await asyncio.sleep(1)
-    due = sum(one.issued >= one.due for one in seen.renewals) + seen.first_issues
+    due = sum(one.issued >= one.due.replace(microsecond=0) for one in seen.renewals) + seen.first_issues
     table.add(f"{name}: AWS calls per issue due", on.aws.calls(OPERATION) / due, "", exactly=1)
     _tell(table, name, renewals, used)
 
