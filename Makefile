@@ -30,9 +30,10 @@ generate: dev  ## write the CRD from the model
 
 requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
 
 test: verify  ## every test, on a real Kubernetes built from Go modules
-	$(VENV)/pytest -m "not long"
+	$(VENV)/python -m tests.controlplane build && $(VENV)/pytest -m "not long"
 
 test-long: dev  ## the tests that take minutes each
 	$(VENV)/pytest -m long
