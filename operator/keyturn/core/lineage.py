@@ -27,7 +27,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     """Somebody is about to spend a token, or died doing it. `careful` marks the one try after such a death."""
 
     holder: str
-    token: str
+    spends: str
     start: Annotated[datetime, Meta(tz=True)]
     give_up_seconds: int
     careful: bool = False

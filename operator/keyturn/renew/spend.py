@@ -42,7 +42,7 @@ async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
     world.permit(SPEND_SECONDS)
     intent = Intent(
         holder=world.holder,
-        token=lineage.live,
+        spends=lineage.live,
         start=whole(world.now()),
         give_up_seconds=GIVE_UP_SECONDS,
         careful=careful,
@@ -57,7 +57,7 @@ async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
 def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
     """Whether the live token may be spent by somebody who is gone; raises RefreshInDoubt until that is sure."""
     intent = lineage.intent
-    if intent is None or intent.token != lineage.live:
+    if intent is None or intent.spends != lineage.live:
         return False
     if intent.careful:
         raise _given_up()
