@@ -26,6 +26,7 @@ DOWN, UP = ("sts", "failed", 0.0), ("sts", "worked", 0.0)
         pytest.param([DOWN], [], id="a failure is not told"),
         pytest.param([DOWN, UP], ["sts"], id="the first success after a failure"),
         pytest.param([DOWN, DOWN, UP, UP], ["sts"], id="once, however often it failed"),
+        pytest.param([DOWN, UP, ("sts", "worked", 60.0)], ["sts"], id="once, however long ago that was"),
         pytest.param([DOWN, ("other", "worked", 0.0)], [], id="the success of another"),
         pytest.param([DOWN, UP, DOWN, ("sts", "worked", 9.9)], ["sts"], id="within 10 s of the last: not yet"),
         pytest.param(
