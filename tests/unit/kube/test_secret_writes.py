@@ -58,7 +58,7 @@ async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
 
 async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     server, store = cluster()
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted" is not allowed'})
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted-token" is not allowed'})
 
     with pytest.raises(RefusedError) as refused:
         await store.write(REQUEST, marks(), DATA)

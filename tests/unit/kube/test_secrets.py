@@ -16,7 +16,7 @@ SECRETS = "/api/v1/namespaces/billing/secrets"
 TARGET, SOURCE = f"{SECRETS}/acme", f"{SECRETS}/license"
 TOKEN_REQUEST = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"
 REQUEST = request()
-DATA = {"token": "planted", "expiration": "2026-01-02T04:04:05Z"}
+DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
 def marks(wanted: Request = REQUEST, **changes: Any) -> Marks:
