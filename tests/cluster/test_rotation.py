@@ -1,5 +1,6 @@
 """A rotating source on the real control plane: every token is spent once, in order, and the newest is kept."""
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -67,6 +68,11 @@ def sign_in(namespace: Namespace, aws: Aws) -> str:
     return token
 
 
+def reached(namespace: Namespace, revision: int) -> bool:
+    """Whether the request has been renewed so often."""
+    return bool(namespace.status("acme").get("revision") == revision)
+
+
 def test_three_requests_spend_sixty_tokens_in_order(
     rotating_operator: Operator, namespace: Namespace, aws: Aws
 ) -> None:
@@ -99,7 +105,7 @@ def test_the_source_is_never_written_and_gitops_may_put_it_back(
     namespace.is_ready("acme")
     for revision in range(2, 6):
         namespace.kubectl("annotate", "treq/acme", "--overwrite", f"keyturn.dev/renew-requested-at=n{revision}")
-        until(lambda wanted=revision: namespace.status("acme").get("revision") == wanted)
+        until(functools.partial(reached, namespace, revision))
     assert namespace.read("secret", "source")["metadata"]["resourceVersion"] == before
 
     namespace.kubectl("label", "secret/source", "keyturn.dev/source=true")

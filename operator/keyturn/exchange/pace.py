@@ -7,6 +7,7 @@ from datetime import timedelta
 
 _SLOWEST, _FASTEST = 0.5, 200.0  # calls a second; past the fastest there is no pace at all
 _LONGEST_WAIT_SECONDS = 5.0
+_BURST_SECONDS = 1.0
 _KEPT = 1024
 
 
@@ -16,6 +17,7 @@ class Pace:
 
     rate: float = _FASTEST
     _free_at: float = 0.0
+    _cut_at: float = -_BURST_SECONDS
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=32))
 
     def wait(self, now: float) -> float:
@@ -30,10 +32,14 @@ class Pace:
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Go slower: seven tenths of what was tried of late, after the pause that was asked for."""
+        self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))
+        if now - self._cut_at < _BURST_SECONDS:
+            return  # Calls that were in flight together are one burst: to cut for each would all but stop.
+        self._cut_at = now
         span = now - self._recent[0] if len(self._recent) > 1 else 1.0
         tried = len(self._recent) / max(span, 0.05)
         self.rate = max(_SLOWEST, min(self.rate, tried) * 0.7)
-        self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))
+        self._free_at = max(self._free_at, now + 1 / self.rate)
 
     def went_through(self) -> None:
         """Go a little faster again."""

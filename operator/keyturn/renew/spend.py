@@ -16,8 +16,8 @@ from keyturn.core.model import Exchange, Request
 from keyturn.core.renewal import whole
 from keyturn.renew.world import World, token_place
 
-# The whole of a call: 5 s for a free connection, 10 s for the answer, and a second for us.
-SPEND_SECONDS = 16
+# The whole of a call: 5 s for a free connection, 10 s for the answer (aiohttp rounds up), and some for us.
+SPEND_SECONDS = 18
 GIVE_UP_SECONDS = 30
 _PAUSES = (0.2, 0.5, 1, 2, 5)
 _T = TypeVar("_T")
