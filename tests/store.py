@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.holding import Source, read_source
 from keyturn.core.marks import (
     EXPIRES_AT,
     MANAGED_BY,
@@ -24,8 +25,10 @@ from keyturn.core.marks import (
     read_marks,
 )
 from keyturn.core.model import Request
+from keyturn.core.model.source import SecretKeyRef
 from keyturn.core.render import rfc3339
 from keyturn.core.renewal import check_ours
+from tests.rotation import Checkpoint, nothing
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.checkpoint: Checkpoint = nothing
         self.failures: dict[str, KeyturnError] = {}
         self.gone: set[str] = set()
         self._secrets: dict[tuple[str, str], Secret] = {}
@@ -95,23 +99,34 @@ class Secrets:
 
     async def read_target(self, request: Request) -> FoundSecret | None:
         """Find the target, if a watch by label would show it or it was met before."""
-        self._called("read_target")
+        await self._called("read_target")
         secret = self._secrets.get(_target(request))
         ours = secret and secret.labels.get(MANAGED_BY) == "keyturn"
         return self._meet(request) if ours or _target(request) in self._met else None
 
-    async def read_source(self, request: Request) -> str:
-        """Read the source token."""
-        self._called("read_source")
-        source = request.spec.source.token.secret_key_ref
-        secret = self._secrets.get((request.namespace, source.name))
-        if secret is None or not secret.data.get(source.key):
-            raise RefusedError("SourceMissing", f"Secret {source.name} has no key {source.key}")
-        return secret.data[source.key]
+    async def read_source(self, request: Request) -> Source:
+        """Read the source."""
+        await self._called("read_source")
+        wanted = request.spec.source
+        token = self._value(request, wanted.token.secret_key_ref) if wanted.token else None
+        keys = (
+            self._secrets.get((request.namespace, wanted.credentials.secret_ref.name))
+            if wanted.credentials
+            else None
+        )
+        if wanted.credentials and keys is None:
+            raise RefusedError("SourceMissing", f"Secret {wanted.credentials.secret_ref.name} does not exist")
+        return read_source(token, keys.data if keys else None)
+
+    def _value(self, request: Request, ref: SecretKeyRef) -> str:
+        secret = self._secrets.get((request.namespace, ref.name))
+        if secret is None or not secret.data.get(ref.key):
+            raise RefusedError("SourceMissing", f"Secret {ref.name} has no key {ref.key}")
+        return secret.data[ref.key]
 
     async def rehearse(self, request: Request) -> None:
         """Refuse the target of another, and a request that has gone."""
-        self._called("rehearse")
+        await self._called("rehearse")
         if request.uid in self.gone:
             raise LeavingError("the TokenRequest is gone")
         found = self._meet(request)
@@ -120,21 +135,23 @@ class Secrets:
 
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         """Apply the whole Secret, then see to those of a former secretName."""
-        self._called("write")
+        await self._called("write")
         self._apply(request, marks, data)
         former = [place for place, secret in self._secrets.items() if _wrote(secret, request)]
         for place in former:
             if place != _target(request):
                 self._let_go(request, place)
+        await self.checkpoint("after write")
 
     async def dress(self, request: Request, marks: Marks) -> None:
         """Apply the whole Secret with the data it has."""
-        self._called("dress")
+        await self._called("dress")
         found, secret = self._meet(request), self._secrets.get(_target(request))
         if secret and found and found.marks and found.data_hash == found.marks.data_hash:
             self._apply(request, marks, {key: secret.data[key] for key in found.marks.keys})
 
-    def _called(self, name: str) -> None:
+    async def _called(self, name: str) -> None:
+        await self.checkpoint(f"before {name}")
         self.calls[name] += 1
         if name in self.failures:
             raise self.failures[name]

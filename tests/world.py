@@ -13,7 +13,9 @@ from keyturn.core.marks import Marks
 from keyturn.core.model import Exchange, Request, parse
 from keyturn.core.status import Outcome
 from keyturn.metrics import Metrics
-from keyturn.renew import Memory, World, look
+from keyturn.renew import Memory, look
+from keyturn.renew.world import Turns, World
+from tests.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
 from tests.store import Secrets
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -21,6 +23,9 @@ SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "min
 ROLE = "arn:aws:iam::111122223333:role/LicenseConsumer"
 ACCESS_TOKEN: dict[str, Any] = {"licenseManagerGetAccessToken": {}}
 ASSUME_ROLE: dict[str, Any] = {"assumeRoleWithWebIdentity": {"roleArn": ROLE}}
+REFRESH: dict[str, Any] = {
+    "oauthToken": {"tokenUrl": "https://issuer.example/token", "grantType": "refresh_token", "clientId": "acme"}
+}
 FLAGSHIP = {
     "source": {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}},
     "region": "us-east-1",
@@ -56,9 +61,13 @@ class Issuer:
     life: timedelta = HOUR
     failures: list[KeyturnError] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
 
     async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
         """Give what the step gives, or fail as told."""
+        if step.oauth_token:
+            answer = self.issuer.answer(holding.newest_token.value, now)
+            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
         token, number = holding.newest_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
@@ -81,11 +90,40 @@ class Outside:
     aws: Issuer = field(default_factory=Issuer)
     memories: dict[str, Memory] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
+    tokens: KeptTokens = field(default_factory=KeptTokens)
+    checkpoint: Checkpoint = nothing
+    jumps: timedelta = timedelta()
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.monotonic)
+
+    def watch(self, checkpoint: Checkpoint) -> None:
+        """Have `checkpoint` awaited wherever the spine awaits the outside."""
+        self.checkpoint = self.tokens.checkpoint = self.secrets.checkpoint = checkpoint
+
+    def monotonic(self) -> float:
+        """The clock that is never set."""
+        return (self.now - NOW - self.jumps).total_seconds()
+
+    def set_clock(self, jump: timedelta) -> None:
+        """Set the clock, by so much, as an administrator does: no time passes."""
+        self.now += jump
+        self.jumps += jump
 
     @property
     def world(self) -> World:
         """The same, as the spine sees it."""
-        return World(self.secrets, self._exchange, lambda: self.now, lambda: self.chance, self.metrics)
+        return World(
+            store=self.secrets,
+            tokens=self.tokens,
+            exchange=self._exchange,
+            now=lambda: self.now,
+            chance=lambda: self.chance,
+            turns=self.turns,
+            metrics=self.metrics,
+            sleep=self._sleep,
+        )
 
     @property
     def exchanges(self) -> int:
@@ -100,6 +138,7 @@ class Outside:
     def restart(self) -> None:
         """Forget what a process remembers."""
         self.memories.clear()
+        self.turns = Turns(self.monotonic)
 
     def marks(self, name: str = "acme") -> Marks:
         """The marks on a Secret; a test that asks for them is sure that they are there."""
@@ -109,7 +148,14 @@ class Outside:
         return marks
 
     async def _exchange(self, _: Request, step: Exchange, holding: Holding) -> Holding:
-        return await self.aws.exchange(step, holding, self.now)
+        name = type(step.operation).__name__
+        await self.checkpoint(f"before {name}")
+        given = await self.aws.exchange(step, holding, self.now)
+        await self.checkpoint(f"after {name}")
+        return given
+
+    async def _sleep(self, _: float) -> None:
+        await self.checkpoint("sleep")
 
 
 def world(source: str = "refresh-token") -> Outside:
@@ -117,6 +163,11 @@ def world(source: str = "refresh-token") -> Outside:
     outside = Outside()
     outside.secrets.put("license", data={"license_token": source})
     return outside
+
+
+def rotating(name: str = "acme", **spec: Any) -> Request:
+    """A request whose source token is replaced with each use."""
+    return request(name, exchanges=[REFRESH, ASSUME_ROLE], **spec)
 
 
 async def issued() -> Outside:

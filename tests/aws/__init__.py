@@ -3,8 +3,10 @@
 __main__         python -m tests.aws: the only real clock
 running          a handle for tests: the emulator as a process of its own
 app              HTTP in, one operation, HTTP out
+happening        one call on its way, and what goes wrong with it
 control          the test's side door: counts, faults, seeds, secrets
-license_manager, sts     one file per service: its operations and what it refuses
+license_manager, sts     one part per service: its operations and what it refuses
+oauth            an OAuth issuer, on a port of its own
 service          what an operation is given, and how it refuses
 shapes           botocore's model as a law for requests and answers
 wire             the two protocols: JSON 1.1 and Query

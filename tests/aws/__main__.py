@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import signal
+import socket
+import ssl
 import sys
 from datetime import UTC, datetime
 
@@ -10,6 +12,9 @@ import msgspec
 from aiohttp import web
 
 from tests.aws.app import make_app
+from tests.aws.oauth.app import make_issuer_app
+from tests.aws.oauth.authority import certify_loopback
+from tests.aws.oauth.issuer import Issuer
 from tests.aws.world import Settings, World
 
 
@@ -20,24 +25,40 @@ def main() -> int:
     for setting in msgspec.structs.fields(Settings):
         parser.add_argument(f"--{setting.name.replace('_', '-')}", type=setting.type, default=setting.default)
     given = vars(parser.parse_args())
-    port = given.pop("port")
-    world = World(Settings(**given), lambda: datetime.now(UTC))  # noqa: TID251 - the one real clock of the emulator
-    asyncio.run(_serve(world, port))
+    with _listening(given.pop("port")) as aws, _listening() as issuer:
+        certified = certify_loopback(_now())
+        host, port = issuer.getsockname()
+        world = World(Settings(**given), _now, Issuer(f"https://{host}:{port}", certified.ca))
+        asyncio.run(_serve(world, aws, issuer, certified.server_context()))
     return 1 if world.bugs else 0
 
 
-async def _serve(world: World, port: int) -> None:
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the one real clock of the emulator
+
+
+def _listening(port: int = 0) -> socket.socket:
+    return socket.create_server(("127.0.0.1", port))
+
+
+async def _serve(world: World, aws: socket.socket, issuer: socket.socket, tls: ssl.SSLContext) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
     # A call that a fault holds back must not hold back the end.
-    runner = web.AppRunner(make_app(world), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    host, bound_port = runner.addresses[0]
-    print(f"AWS emulator ready: http://{host}:{bound_port}", flush=True)
+    runners = [
+        web.AppRunner(make_app(world), access_log=None, shutdown_timeout=0.1),
+        web.AppRunner(make_issuer_app(world), access_log=None, shutdown_timeout=0.1),
+    ]
+    for runner in runners:
+        await runner.setup()
+    await web.SockSite(runners[0], aws).start()
+    await web.SockSite(runners[1], issuer, ssl_context=tls).start()
+    host, port = aws.getsockname()
+    print(f"AWS emulator ready: http://{host}:{port}", flush=True)
     await stopped.wait()
-    await runner.cleanup()
+    for runner in runners:
+        await runner.cleanup()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.aws.oauth.asking import Answer, ask, basic
+from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
 from tests.aws.running import Aws, running_emulator
 from tests.aws.world import ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 
@@ -70,3 +72,11 @@ def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, int]:
         call(**params)
     answer = caught.value.response
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def refresh(aws: Aws, token: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
+    """Ask the issuer for a refresh; without headers the seeded client shows its secret by basic."""
+    asked = {"grant_type": "refresh_token", "refresh_token": token, **form}
+    return ask(
+        f"{aws.issuer}/token", aws.ca, asked, basic(CLIENT_ID, CLIENT_SECRET) if headers is None else headers
+    )

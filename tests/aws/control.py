@@ -1,6 +1,7 @@
 """The test's side door at /_control/: counts, faults, seeds, secrets. JSON in, JSON out."""
 
 import json
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -9,21 +10,21 @@ import msgspec
 from aiohttp import web
 
 from tests.aws.faults import Fault
+from tests.aws.happening import WORLD
 from tests.aws.license_manager import mint
+from tests.aws.oauth.clients import Client
 from tests.aws.tokens import in_seconds
 from tests.aws.world import (
     ACCOUNT,
     LICENSE_ARN,
     AccessKey,
+    Principal,
     RefreshToken,
-    Role,
     Settings,
     World,
     identifier,
     secret_text,
 )
-
-WORLD = web.AppKey("world", World)
 
 
 def add_routes(app: web.Application, operations: frozenset[str]) -> None:
@@ -40,10 +41,15 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
     app.router.add_post("/_control/faults", _doing(add_fault))
     app.router.add_post("/_control/reset", _doing(World.forget_calls))
     app.router.add_post("/_control/settings", _doing(_change_settings))
-    app.router.add_post("/_control/roles", _doing(_add_role))
+    app.router.add_post("/_control/roles", _doing(World.add_role))
     app.router.add_post("/_control/licenses", _doing(lambda world, arn: world.licenses.add(arn)))
     app.router.add_post("/_control/users", _doing(_add_user))
+    app.router.add_post("/_control/mfa-codes", _doing(_add_mfa_code))
     app.router.add_post("/_control/refresh-tokens", _doing(_add_refresh_token))
+    app.router.add_get("/_control/issuer", _doing(_issuer))
+    app.router.add_post("/_control/oauth-clients", _doing(_add_oauth_client))
+    app.router.add_post("/_control/oauth-refresh-tokens", _doing(_add_oauth_refresh_token))
+    app.router.add_post("/_control/oauth-family", _doing(_oauth_family))
 
 
 def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -65,15 +71,17 @@ def _change_settings(world: World, **changes: Any) -> None:
     world.settings = msgspec.convert({**msgspec.structs.asdict(world.settings), **changes}, Settings)
 
 
-def _add_role(world: World, **role: Any) -> None:
-    new = msgspec.convert(role, Role)
-    world.roles[new.arn] = new
-
-
 def _add_user(world: World, name: str, account: str = ACCOUNT) -> dict[str, str]:
     arn = f"arn:aws:iam::{account}:user/{name}"
-    key = world.keep(AccessKey(identifier("AKIA"), secret_text(30), arn, identifier("AIDA")))
+    user = Principal(arn, identifier("AIDA"))
+    key = world.keep(AccessKey(identifier("AKIA"), secret_text(30), user))
     return {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}
+
+
+def _add_mfa_code(world: World, name: str, account: str = ACCOUNT) -> dict[str, str]:
+    serial, code = f"arn:aws:iam::{account}:mfa/{name}", f"{secrets.randbelow(10**6):06}"
+    world.mfa_codes[serial, code] = world.now()
+    return {"serial": serial, "code": code}
 
 
 def _add_refresh_token(
@@ -82,3 +90,28 @@ def _add_refresh_token(
     now = world.now()
     token = mint(world, RefreshToken(account, license_arn, now, in_seconds(now, expires_in), properties))
     return {"token": token.token, "token_id": token.token_id}
+
+
+def _issuer(world: World) -> dict[str, str]:
+    return {"url": world.issuer.url, "ca": world.issuer.ca}
+
+
+def _add_oauth_client(world: World, **client: Any) -> None:
+    new = msgspec.convert(client, Client)
+    world.issuer.clients[new.client_id] = new
+    world.remember(new.client_secret)
+
+
+def _add_oauth_refresh_token(
+    world: World, client: str, subject: str, scope: str, expires_in: float | None
+) -> dict[str, str]:
+    if client not in world.issuer.clients:
+        raise ValueError(f"the client is none of {sorted(world.issuer.clients)}")
+    ends = None if expires_in is None else in_seconds(world.now(), expires_in)
+    family = world.issuer.families.start(client, subject, frozenset(scope.split()), ends)
+    world.remember(family.newest)
+    return {"token": family.newest}
+
+
+def _oauth_family(world: World, token: str) -> dict[str, Any]:
+    return asdict(world.issuer.families.find(token)[0].history)

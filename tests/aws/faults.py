@@ -8,9 +8,10 @@ import msgspec
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the next calls of one operation go wrong; `times` None is until cleared.
 
-    With `code` the answer is an AWS error (HTTP 400 if no `status` is given); with `status` or `body`
-    alone it is what a proxy in between would say. `drop` cuts the connection before the operation
+    With `code` the answer is an error of AWS or OAuth (HTTP 400 if no `status` is given); with `status` or
+    `body` alone it is what a proxy in between would say. `drop` cuts the connection before the operation
     happens, or after it: the lost answer. `expired` lets it happen, but what it issues is already over.
+    Of OAuth answers `without` leaves a member out, and `token_characters` makes the access token long.
     """
 
     operation: str
@@ -25,6 +26,12 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_seconds: float = 0
     clock_offset_seconds: float = 0
     expired: bool = False
+    without: str = ""
+    token_characters: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.without or self.token_characters) and not self.operation.startswith("oauth:"):
+            raise ValueError("only OAuth answers can be without a member or have long tokens")
 
 
 class Faults:

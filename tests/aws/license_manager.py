@@ -45,13 +45,15 @@ def _new_token(call: Call) -> RefreshToken:
         raise _invalid(f"ExpirationInDays must be 1 to {_DAYS_MAX}")
     properties = call.params.get("TokenProperties", [])
     expires_at = call.expiry(days * 86400)
-    account = call.signer.account
+    account = call.signer.principal.account
     return mint(call.world, RefreshToken(account, license_arn, call.now, expires_at, properties, call.params))
 
 
 def _issued_before(call: Call) -> RefreshToken | None:
     for token in call.world.refresh_tokens.values():
-        recent = call.now - token.issued_at < CLIENT_TOKEN_WINDOW and token.account == call.signer.account
+        recent = (
+            call.now - token.issued_at < CLIENT_TOKEN_WINDOW and token.account == call.signer.principal.account
+        )
         if recent and token.asked.get("ClientToken") == call.params["ClientToken"]:
             if token.asked != call.params:
                 raise _invalid("ClientToken was used with other parameters")
@@ -108,7 +110,7 @@ def list_tokens(call: Call) -> dict[str, Any]:
 
 def _wanted(call: Call, filters: list[dict[str, Any]], token: RefreshToken) -> bool:
     return (
-        token.account == call.signer.account
+        token.account == call.signer.principal.account
         and token.token_id in call.params.get("TokenIds", [token.token_id])
         and all(token.license_arn in one["Values"] for one in filters)
     )
@@ -138,7 +140,7 @@ def _listed(token: RefreshToken) -> dict[str, Any]:
 def delete_token(call: Call) -> dict[str, Any]:
     """Answer DeleteToken: from now on the refresh token gives nothing more."""
     token = call.world.refresh_tokens.get(call.params["TokenId"])
-    if token is None or token.account != call.signer.account:
+    if token is None or token.account != call.signer.principal.account:
         raise AwsError("ResourceNotFoundException", "The token is not found")
     token.deleted = True
     return {}

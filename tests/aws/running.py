@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.aws.oauth.clients import CLIENT_ID
+from tests.aws.oauth.families import History
+
 _ROOT = Path(__file__).parents[2]
 
 
@@ -21,7 +24,10 @@ class Aws:
     pid: int
 
     def calls(self, operation: str) -> int:
-        """Count the calls of an operation since the start or the last reset, whatever became of them."""
+        """Count the calls of an operation since the start or the last reset, whatever became of them.
+
+        `oauth:token` is one too; `oauth:refresh_token` counts only refresh tokens that were spent.
+        """
         counts: dict[str, int] = self.control("GET", "calls")["counts"]
         return counts.get(operation, 0)
 
@@ -50,6 +56,35 @@ class Aws:
         minted = self.control("POST", "refresh-tokens", properties=properties or [], expires_in=expires_in, **more)
         token: str = minted["token"]
         return token
+
+    def mfa_code(self, name: str = "keyturn") -> tuple[str, str]:
+        """Read a user's MFA device: its serial number, and a code that works once within 90 seconds."""
+        shown = self.control("POST", "mfa-codes", name=name)
+        return shown["serial"], shown["code"]
+
+    @property
+    def issuer(self) -> str:
+        """The URL of the OAuth issuer."""
+        url: str = self.control("GET", "issuer")["url"]
+        return url
+
+    @property
+    def ca(self) -> str:
+        """The CA of the OAuth issuer, in PEM."""
+        pem: str = self.control("GET", "issuer")["ca"]
+        return pem
+
+    def oauth_refresh_token(
+        self, client: str = CLIENT_ID, scope: str = "openid offline_access", expires_in: float | None = None
+    ) -> str:
+        """Mint the first refresh token of a family; without `expires_in` it lives until it is spent."""
+        asked = {"client": client, "subject": "demo-user", "scope": scope, "expires_in": expires_in}
+        token: str = self.control("POST", "oauth-refresh-tokens", **asked)["token"]
+        return token
+
+    def family(self, token: str) -> History:
+        """Tell what became of the family of an OAuth refresh token, the first or any later one."""
+        return History(**self.control("POST", "oauth-family", token=token))
 
     def secrets(self) -> list[str]:
         """Tell every secret value that was ever issued or seeded, so that a test can look for it in logs."""

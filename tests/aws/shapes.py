@@ -7,6 +7,8 @@ from typing import Any
 
 from botocore.model import ListShape, Shape, StructureShape
 
+# How a pattern of AWS says letters, separators and digits, and how Python's does (`_` is in all those patterns).
+_UNICODE_CLASSES = r"\p{L}\p{Z}\p{N}", r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 Limits = Mapping[str, dict[str, Any]]
 _TYPES: dict[str, Any] = {
     "structure": dict, "list": list, "string": str, "integer": int, "boolean": bool, "timestamp": datetime,
@@ -45,7 +47,7 @@ def _broken(limits: dict[str, Any], value: Any) -> Iterator[str]:
         yield f"Member must have value or length greater than or equal to {limits['min']}"
     if "max" in limits and size > limits["max"]:
         yield f"Member must have value or length less than or equal to {limits['max']}"
-    if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
+    if "pattern" in limits and not re.fullmatch(limits["pattern"].replace(*_UNICODE_CLASSES), value):
         yield f"Member must satisfy regular expression pattern: {limits['pattern']}"
     if "enum" in limits and value not in limits["enum"]:
         yield f"Member must satisfy enum value set: {limits['enum']}"

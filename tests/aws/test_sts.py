@@ -24,7 +24,7 @@ AMR = "openid-license-manager.amazonaws.com:amr"
 
 
 def _statement(**changes: Any) -> dict[str, Any]:
-    statements: list[dict[str, Any]] = TRUST_POLICY["Statement"]  # type: ignore[assignment]
+    statements: list[dict[str, Any]] = TRUST_POLICY["Statement"]
     return {**statements[0], **changes}
 
 
@@ -242,4 +242,4 @@ def test_trust_policy(statements: list[dict[str, Any]], amr: list[str], *, allow
     policy = msgspec.convert(document, TrustPolicy)
     provider = "openid-license-manager.amazonaws.com"
 
-    assert policy.allows("sts:AssumeRoleWithWebIdentity", provider, {AMR: amr}) is allowed
+    assert policy.allows("sts:AssumeRoleWithWebIdentity", {"Federated": {provider}}, {AMR: amr}) is allowed

@@ -5,7 +5,10 @@ from typing import Literal
 
 import msgspec
 
-Operator = Literal["StringEquals", "StringLike", "ForAnyValue:StringEquals", "ForAnyValue:StringLike"]
+Operator = Literal["Bool", "StringEquals", "StringLike", "ForAnyValue:StringEquals", "ForAnyValue:StringLike"]
+Kind = Literal["AWS", "Federated"]
+# The names that a caller goes by: a role session, for one, is also its role and its account.
+Principals = dict[Kind, set[str]]
 Context = dict[str, list[str]]
 
 
@@ -13,7 +16,7 @@ class Statement(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fie
     """One statement; a part of the language that is not here is refused when the role is made."""
 
     effect: Literal["Allow", "Deny"]
-    principal: dict[Literal["Federated"], str | list[str]]
+    principal: dict[Kind, str | list[str]]
     action: str | list[str]
     condition: dict[Operator, dict[str, str | list[str]]] = {}
     sid: str = ""
@@ -25,16 +28,20 @@ class TrustPolicy(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_f
     version: Literal["2012-10-17"]
     statement: list[Statement]
 
-    def allows(self, action: str, federated: str, context: Context) -> bool:
+    def allows(self, action: str, principals: Principals, context: Context) -> bool:
         """Answer as IAM does: a matching Deny wins, no matching Allow is a no."""
-        effects = {s.effect for s in self.statement if _applies(s, action, federated, context)}
+        effects = {s.effect for s in self.statement if _applies(s, action, principals, context)}
         return effects == {"Allow"}
 
 
-def _applies(statement: Statement, action: str, federated: str, context: Context) -> bool:
+def _applies(statement: Statement, action: str, principals: Principals, context: Context) -> bool:
     return (
         action in _words(statement.action)
-        and federated in _words(statement.principal.get("Federated", []))
+        and any(
+            name in _words(statement.principal.get(kind, []))
+            for kind, names in principals.items()
+            for name in names
+        )
         and all(
             _holds(operator, context.get(key, []), _words(wanted))
             for operator, keys in statement.condition.items()
@@ -53,7 +60,7 @@ def _holds(operator: str, values: list[str], wanted: list[str]) -> bool:
 
 
 def _same(comparison: str, value: str, pattern: str) -> bool:
-    if comparison == "StringEquals":
+    if comparison in {"Bool", "StringEquals"}:
         return value == pattern
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), value) is not None
 

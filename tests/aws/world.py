@@ -6,6 +6,7 @@ import secrets
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import msgspec
 
 from tests.aws.faults import Faults
+from tests.aws.oauth.issuer import Issuer
 from tests.aws.tokens import SigningKey
 from tests.aws.trust import TrustPolicy
 
 ACCOUNT = "111122223333"
 LICENSE_ARN = f"arn:aws:license-manager::{ACCOUNT}:license:l-0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LicenseConsumer"
+OIDC_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OidcConsumer"
+ACCOUNT_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/AccountConsumer"
 # The example keys of AWS's own documentation: no scanner takes them for real ones.
 USER_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 USER_SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -27,52 +31,82 @@ ISSUER = "https://openid-license-manager.amazonaws.com"
 PROVIDER = ISSUER.removeprefix("https://")
 ISSUER_ACCOUNT_PROPERTY = "aws:license-manager:token-issuer-account-id:"
 ASSUME_ACTION = "sts:AssumeRoleWithWebIdentity"
-TRUST_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Federated": PROVIDER},
-            "Action": ASSUME_ACTION,
-            "Condition": {"ForAnyValue:StringLike": {f"{PROVIDER}:amr": ISSUER_ACCOUNT_PROPERTY + ACCOUNT}},
-        }
-    ],
-}
+
+
+def trusting(principal: dict[str, str], actions: str | list[str], condition: dict[str, Any]) -> dict[str, Any]:
+    """Write a trust policy of one statement."""
+    statement = {"Effect": "Allow", "Principal": principal, "Action": actions, "Condition": condition}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+TRUST_POLICY = trusting(
+    {"Federated": PROVIDER},
+    ASSUME_ACTION,
+    {"ForAnyValue:StringLike": {f"{PROVIDER}:amr": ISSUER_ACCOUNT_PROPERTY + ACCOUNT}},
+)
+# Who may use the account may become this role, from a user as from another role.
+ACCOUNT_TRUST_POLICY = trusting(
+    {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], {}
+)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What can be set at the start and changed while it runs; lifetimes are caps on what is asked for."""
 
     region: str = "us-east-1"
-    session_seconds: int = 43200
+    session_seconds: int = 129600
     access_token_seconds: int = 3600
+    oauth_access_seconds: int = 3600
+    oauth_grace_seconds: float = 0
     latency_seconds: float = 0
     clock_offset_seconds: float = 0
 
 
 @dataclass(frozen=True, slots=True)
-class AccessKey:
-    """An access key with its principal: of a user for ever, of a role session until `expires_at`."""
+class Principal:
+    """Who acts: a user, or a session with what it hands on to the next role."""
 
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    principal_arn: str
-    principal_id: str
-    session_token: str = field(default="", repr=False)
-    expires_at: datetime | None = None
+    arn: str
+    unique_id: str
+    role_arn: str = ""
+    source_identity: str = ""
+    transitive_tags: dict[str, str] = field(default_factory=dict)
+    mfa: bool = False
 
     @property
     def account(self) -> str:
-        return self.principal_arn.split(":")[4]
+        return self.arn.split(":")[4]
 
 
-class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key with its principal: of a user for ever, of a session until `expires_at`."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    principal: Principal
+    session_token: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OidcProvider:
+    """An issuer whose tokens roles can trust, when they are for one of these audiences."""
+
+    principal: str
+    prefix: str
+    audiences: AbstractSet[str]
+    key: SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
     """An IAM role."""
 
     arn: str
     trust_policy: TrustPolicy
-    max_session_seconds: int = 3600
-    role_id: str = msgspec.field(default_factory=lambda: identifier("AROA"))
+    max_session_seconds: int
+    role_id: str = field(default_factory=lambda: identifier("AROA"))
 
 
 @dataclass(slots=True)
@@ -103,21 +137,42 @@ class Record:
 class World:
     """All state of the emulator; `clock` is the only time it knows."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], issuer: Issuer | None = None) -> None:
         self.settings, self._first_settings, self._clock = settings, settings, clock
         self.access_token_key, self.refresh_token_key = SigningKey(), SigningKey()
         self.access_keys: dict[str, AccessKey] = {}
-        role = Role(arn=ROLE_ARN, trust_policy=msgspec.convert(TRUST_POLICY, TrustPolicy))
-        self.roles = {ROLE_ARN: role}
+        self.roles: dict[str, Role] = {}
         self.licenses = {LICENSE_ARN}
+        license_manager = OidcProvider(PROVIDER, PROVIDER, self.licenses, self.access_token_key)
+        self.oidc_providers = {ISSUER: license_manager}
         self.refresh_tokens: dict[str, RefreshToken] = {}
+        self.mfa_codes: dict[tuple[str, str], datetime] = {}
         self.secrets: list[str] = []
         self.faults = Faults()
         self.bugs = 0
         self.counts: Counter[str] = Counter()
         self.recent: deque[Record] = deque(maxlen=1000)
-        user = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
-        self.keep(AccessKey(USER_KEY_ID, USER_SECRET_KEY, user, identifier("AIDA")))
+        self.issuer = issuer or Issuer("https://issuer.test")
+        self._seed()
+
+    def _seed(self) -> None:
+        user = Principal(f"arn:aws:iam::{ACCOUNT}:user/keyturn", identifier("AIDA"))
+        self.keep(AccessKey(USER_KEY_ID, USER_SECRET_KEY, user))
+        self.remember(*(client.client_secret for client in self.issuer.clients.values()))
+        self.add_role(ROLE_ARN, TRUST_POLICY)
+        self.add_role(ACCOUNT_ROLE_ARN, ACCOUNT_TRUST_POLICY, 43200)
+        self._trust_the_issuer()
+
+    def _trust_the_issuer(self) -> None:
+        host, audiences = self.issuer.url.removeprefix("https://"), self.issuer.audiences()
+        provider = OidcProvider(f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}", host, audiences, self.issuer.key)
+        self.oidc_providers[self.issuer.url] = provider
+        condition = {"StringEquals": {f"{host}:aud": sorted(audiences)}}
+        self.add_role(OIDC_ROLE_ARN, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
+
+    def add_role(self, arn: str, trust_policy: dict[str, Any], max_session_seconds: int = 3600) -> None:
+        """Make a role; a policy with a part of the language that is not here raises ValueError."""
+        self.roles[arn] = Role(arn, msgspec.convert(trust_policy, TrustPolicy), max_session_seconds)
 
     def now(self) -> datetime:
         return self._clock() + timedelta(seconds=self.settings.clock_offset_seconds)

@@ -70,7 +70,7 @@ def test_valid_secret_stays_while_aws_fails(
     aws.clear_faults()
     if reason == "SourceInvalid":
         namespace.ask("acme", "2")  # a person acts
-    until(lambda: namespace.status("acme")["revision"] == 2)
+    until(lambda: namespace.status("acme")["revision"] == 2, seconds=90)  # the backoff may be at 32 s by now
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
     assert "nextAttemptAt" not in namespace.status("acme")
     assert len(namespace.events("acme")) == 2

@@ -27,7 +27,7 @@ def source(name: str, key: str = "license_token") -> dict[str, Any]:
         pytest.param({"exchanges": [{}]}, "give exactly one of licenseManagerGetAccessToken", id="exchange"),
         pytest.param(
             {"target": {"secretName": "license"}},
-            "the target Secret must not be the Secret",
+            "the target must not be a Secret that the spec reads",
             id="target is source",
         ),
     ],

@@ -34,6 +34,7 @@ NAMES = {
     "keyturn_exchanges",
     "keyturn_exchange_duration_seconds",
     "keyturn_throttled",
+    "keyturn_token_rotations",
     "keyturn_clock_offset_seconds",
     "keyturn_agenda_requests",
     "keyturn_leader",

@@ -47,7 +47,7 @@ async def test_it_is_held_back_until_the_time_has_come() -> None:
     ("change", "wanted"),
     [
         pytest.param(lambda o: o.secrets.put("license", data={"license_token": "new"}), request(), id="source"),
-        pytest.param(lambda o: o.secrets.put("acme", data={"note": "x"}), request(), id="target"),
+        pytest.param(lambda o: o.secrets.delete("acme"), request(), id="the target is gone"),
         pytest.param(no_change, replace(request(), generation=2), id="spec"),
         pytest.param(no_change, replace(request(), renew_requested="now"), id="renewal asked for"),
     ],
@@ -59,6 +59,16 @@ async def test_a_change_ends_the_wait(change: Callable[[Outside], object], wante
     change(outside)
 
     assert (await outside.look(wanted, after=SECOND)).setback is None
+
+
+async def test_who_touches_the_target_does_not_end_the_wait() -> None:
+    outside = await issued()
+    outside.aws.failures = [RefusedError("SourceInvalid", "no")]
+    await outside.look(request(), after=RENEWS_AFTER)
+    outside.secrets.put("acme", data={"note": "x"})
+    outcome = await outside.look(request(), after=SECOND)
+
+    assert (outcome.setback is not None, outcome.tried) == (True, False)
 
 
 async def test_without_a_change_a_refused_source_is_asked_about_once() -> None:

@@ -55,7 +55,8 @@ def schema() -> dict[str, Any]:
     root["properties"] |= {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
-        "metadata": {"type": "object"},
+        # The API server has this limit anyway; said here, CEL can tell that rules which read the name are cheap.
+        "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
     }
     root["required"] = ["spec"]
     return root

@@ -18,7 +18,17 @@ class KeyturnError(Exception):
 
 
 class UnavailableError(KeyturnError):
-    """Time must pass: no answer, or an answer of the kind that goes away by itself."""
+    """Time must pass: no answer, or an answer of the kind that goes away by itself.
+
+    `in_doubt`: what was asked may have been done all the same, and a token may be spent. `system` names who did
+    not answer: when it works again, nobody needs to wait any longer.
+    """
+
+    system = ""
+
+    def __init__(self, reason: str, message: str, *, request_id: str = "", in_doubt: bool = False) -> None:
+        super().__init__(reason, message, request_id=request_id)
+        self.in_doubt = in_doubt
 
 
 class ThrottledError(UnavailableError):
@@ -73,6 +83,8 @@ REACTIONS = {
     "SpecInvalid": Reaction("Stalled", stalled=True, wait=timedelta(minutes=30)),
     "SourceInvalid": _SOURCE_REFUSED,
     "SourceExpired": _SOURCE_REFUSED,
+    "SourceReverted": _SOURCE_REFUSED,
+    "RefreshInDoubt": Reaction("RefreshInDoubt", wait=timedelta(minutes=30), look=_MINUTE),
     "TargetConflict": _SOURCE_REFUSED,
     "SourceMissing": Reaction("SourceMissing", wait=_MINUTE),
     "WriteRefused": Reaction("WriteRefused", stalled=True),

@@ -1,6 +1,7 @@
 """What travels the pipeline: named values, each with its own expiry. A step overwrites only what it gives."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,17 +34,35 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What a renewal starts from, as it was read: `token` and `credentials` as far as the spec names them."""
+
+    token: str | None = field(repr=False, default=None)
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What is held at one point of the pipeline.
 
-    `principal` is whose credentials they are (an ARN); `request_id` the one of AWS's last answer.
+    `refresh_token` is the one that the issuer answered, if it did. `principal` is whose credentials they are (an
+    ARN); `request_id` the one of AWS's last answer.
     """
 
     source_token: Token | None = None
     access_token: Token | None = None
+    id_token: Token | None = None
+    refresh_token: str | None = field(repr=False, default=None)
     credentials: Credentials | None = None
     principal: str = ""
     request_id: str = ""
+
+    @property
+    def own_credentials(self) -> Credentials:
+        """The credentials that the next step signs with. The API's rules see to it that there are some."""
+        if self.credentials is None:
+            raise RefusedError("SpecInvalid", "an exchange needs credentials, and nothing gives them")
+        return self.credentials
 
     @property
     def newest_token(self) -> Token:
@@ -66,11 +85,31 @@ def unwrapped(value: str, what: str) -> str:
     return safe(value.strip().strip("\"'").strip(), what)
 
 
+def read_source(token: str | None, keys: Mapping[str, str] | None) -> Source:
+    """Read a source as people store it; raises SourceMissing for absent keys, SourceInvalid for odd characters."""
+    return Source(
+        token=None if token is None else unwrapped(token, "the source token"),
+        credentials=None if keys is None else _credentials(keys),
+    )
+
+
+def _credentials(keys: Mapping[str, str]) -> Credentials:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        if not keys.get(name):
+            raise RefusedError("SourceMissing", f"the Secret of source.credentials has no key {name}")
+    session_token = keys.get("AWS_SESSION_TOKEN")
+    return Credentials(
+        access_key_id=unwrapped(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
+        secret_access_key=unwrapped(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
+        session_token=unwrapped(session_token, "AWS_SESSION_TOKEN") if session_token else None,
+    )
+
+
 def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
     """Read `iat` and `exp` (RFC 7519 section 4.1) of a token without trusting it; None for what is not there."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, RecursionError):
         return None, None
     return _moment(claims.get("iat")), _moment(claims.get("exp"))
 

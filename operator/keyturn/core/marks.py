@@ -5,9 +5,12 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from keyturn.core.holding import Source
 from keyturn.core.model import GROUP, Request, canonical_hash
 
 MARKS = f"{GROUP}/marks"
@@ -17,22 +20,26 @@ OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
 
+# A time without a zone can't be compared with ours: whoever writes one has edited the marks.
+Moment = Annotated[datetime, Meta(tz=True)]
+
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
-    `source` is the fingerprint of the source token, `source_warns` the time from which its end is told. `keys`
-    are those of the data. `adopted` stays true when the consent is taken back. `digest` is over all the rest, and
-    so over the data by their hash: marks that were edited by hand do not count.
+    `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
+    of the data. `adopted` stays true when the consent is taken back. A digest over all of them, and so over the
+    data by their hash, goes with them: marks that were edited by hand do not count.
     """
 
     request: str
     uid: str
-    issued: datetime
-    expires: datetime
-    renew: datetime
+    issued: Moment
+    expires: Moment
+    renew: Moment
     spread: float
     request_hash: str
+    exchange_hash: str
     dress_hash: str
     data_hash: str
     source: str
@@ -40,14 +47,14 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     keys: tuple[str, ...]
     handled: str = ""
     principal: str = ""
-    source_expires: datetime | None = None
-    source_warns: datetime | None = None
+    source_expires: Moment | None = None
+    source_warns: Moment | None = None
     adopted: bool = False
-    digest: str = ""
 
     def encoded(self) -> str:
         """The annotation's value."""
-        return msgspec.json.encode(msgspec.structs.replace(self, digest=_digest(self))).decode()
+        text = msgspec.json.encode(self).decode()
+        return f'{text[:-1]},"digest":"{_digest(text)}"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +104,18 @@ def is_adopted(request: Request, found: FoundSecret | None) -> bool:
 
 
 def read_marks(annotations: Mapping[str, str]) -> Marks | None:
-    """Read the marks from a Secret's annotations; None where there are none that count."""
+    """Read the marks from a Secret's annotations; None where there are none that count.
+
+    The digest is over the text and not over what is known of it: marks of a newer release, with a field more,
+    still count.
+    """
+    text, _, digest = annotations.get(MARKS, "").rpartition(',"digest":"')
+    if digest != _digest(text + "}") + '"}':
+        return None
     try:
-        marks = msgspec.json.decode(annotations.get(MARKS, ""), type=Marks)
+        return msgspec.json.decode(text + "}", type=Marks)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return marks if hmac.compare_digest(marks.digest, _digest(marks)) else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:
@@ -117,6 +130,16 @@ def fingerprint(value: str, request: Request) -> str:
     """
     key = f"{request.namespace}/{request.name}".encode()
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def source_fingerprint(source: Source, request: Request) -> str:
+    """The fingerprint of all that the source gave."""
+    keys = source.credentials
+    values = [
+        source.token or "",
+        *((keys.access_key_id, keys.secret_access_key, keys.session_token or "") if keys else ()),
+    ]
+    return fingerprint("\n".join(values), request)
 
 
 def unchanged(ours: str, theirs: str) -> bool:
@@ -153,5 +176,5 @@ def _metadata(request: Request, kind: str) -> dict[str, str]:
     return dict(given or {})
 
 
-def _digest(marks: Marks) -> str:
-    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(marks, digest=""))).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

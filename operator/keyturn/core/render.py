@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from keyturn.core.holding import Credentials, Holding, Token
+from keyturn.core.holding import Credentials, Holding, Token, safe
 from keyturn.core.model.target import CREDENTIAL_FORMATS, CredentialsFileFormat, Format
 
 
@@ -73,7 +73,7 @@ def _credentials_file(wanted: Format, holding: Holding, _: str | None) -> dict[s
 def _token(wanted: Format, holding: Holding, _: str | None) -> dict[str, str]:
     token: Token = holding.newest_token
     # No newline: a Go, Java, JavaScript or Rust SDK refuses a token file that ends in one.
-    return {wanted.options.keys[0]: token.value}
+    return {wanted.options.keys[0]: safe(token.value, "the token")}
 
 
 _RENDERERS: Mapping[str, Callable[[Format, Holding, str | None], dict[str, str]]] = {

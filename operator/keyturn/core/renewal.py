@@ -3,33 +3,49 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError
-from keyturn.core.marks import FoundSecret, Marks, fingerprint, is_dressed, is_ours, unchanged
+from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.marks import FoundSecret, Marks, is_dressed, is_ours, unchanged
 from keyturn.core.model import Renewal, Request
 
 HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
 _IAM_SETTLES = timedelta(minutes=2)
+_UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECONDS
 
 
-def reason_to_renew(request: Request, found: FoundSecret | None, source: str | None, now: datetime) -> str | None:
+def reason_to_renew(
+    request: Request, found: FoundSecret | None, proof: str | None, now: datetime, last: Marks | None = None
+) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
 
-    `source` is the token that the pipeline starts from, None where it was not read.
+    `proof` is the fingerprint of the source, None where it was not read. `last` are the marks of the last issue,
+    wherever it was written.
     """
     if found is None:
-        return "SecretMissing"
+        return None if last and _only_moved(request, last) and now < last.renew else "SecretMissing"
     check_ours(request, found)
     marks = found.marks
     if marks is None:
         return "MarksUnreadable"
     checks = (
-        ("SpecChanged", not unchanged(request.request_hash, marks.request_hash)),
-        ("SourceChanged", source is not None and fingerprint(source, request) != marks.source),
+        (
+            "SpecChanged",
+            not unchanged(request.request_hash, marks.request_hash) and not _only_moved(request, marks),
+        ),
+        ("SourceChanged", proof is not None and proof != marks.source),
         ("Drifted", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
         ("RenewalAsked", request.renew_requested not in ("", marks.handled)),
         ("Due", now >= marks.renew),
     )
     return next((reason for reason, holds in checks if holds), None)
+
+
+def _only_moved(request: Request, marks: Marks) -> bool:
+    """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
+    return (
+        request.spec.consumes
+        and not unchanged(request.request_hash, marks.request_hash)
+        and unchanged(request.exchange_hash, marks.exchange_hash)
+    )
 
 
 def check_ours(request: Request, found: FoundSecret) -> None:
@@ -103,6 +119,10 @@ class Setback:
     handled: str = ""
     waits_for: str | None = None
 
+    def is_still(self, error: KeyturnError, now: datetime) -> bool:
+        """Whether a look found only what is known: the same refusal, before its time."""
+        return self.error.message == error.message and now < self.next_attempt_at
+
     def holds_back(self, request: Request, state: str, now: datetime) -> bool:
         """Whether it is too early to try again: neither the time has come nor has anything changed."""
         asked = request.renew_requested not in ("", self.handled)
@@ -119,6 +139,8 @@ def next_try(
     and 5 min; reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
     """
     wait = REACTIONS[error.reason].wait
+    if isinstance(error, UnavailableError) and error.in_doubt:
+        wait = _UNTIL_GIVEN_UP
     if _may_settle(request, error, now):
         wait = timedelta(seconds=5)
     if wait is None:

@@ -1,5 +1,6 @@
 """The settings that have structure: one YAML file, validated like the API."""
 
+import ipaddress
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +19,18 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
         return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
 
 
+class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Which issuers may be asked: `hosts` (empty: any), at global addresses or in `private_networks` (CIDR)."""
+
+    hosts: tuple[str, ...] = ()
+    private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no network: an issuer would be refused for it much later."""
+        for network in self.private_networks:
+            ipaddress.ip_network(network)
+
+
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Limits on renewing. The least interval also holds a twentieth of the lifetime, whichever is longer."""
 
@@ -28,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     """The file given by --config."""
 
     aws: AwsSettings = AwsSettings()
+    issuers: WebSettings = WebSettings()
     renewal: RenewalSettings = RenewalSettings()
 
 

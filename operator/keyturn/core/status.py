@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from keyturn.core.errors import REACTIONS
+from keyturn.core.errors import REACTIONS, RefusedError
 from keyturn.core.marks import Marks, unchanged
 from keyturn.core.model import Condition, Request, Status
 from keyturn.core.render import rfc3339
@@ -72,7 +72,11 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
 def events(previous: Status, now: Status) -> Iterator[Event]:
     """Tell what the change from one status to the next is worth: each once, a routine renewal not at all."""
     was, renewed = previous.condition("Renewed"), now.condition("Renewed")
-    if renewed and renewed.status == "False" and _event_of(renewed.reason) != _event_of(was.reason if was else ""):
+    if (
+        renewed
+        and renewed.reason in REACTIONS
+        and _event_of(renewed.reason) != _event_of(was.reason if was else "")
+    ):
         yield Event("Warning", _event_of(renewed.reason), renewed.message)
     if renewed and renewed.reason in _EVENT_OF_ISSUE and now.revision != previous.revision:
         yield Event(_EVENT_OF_ISSUE[renewed.reason], renewed.reason, renewed.message)
@@ -129,12 +133,13 @@ def _life(request: Request, outcome: Outcome) -> tuple[str, str, str]:
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     setback, marks = outcome.setback, outcome.marks
     if setback:
-        return _condition("Renewed", "False", setback.error.reason, _failure(setback))
+        status = "Unknown" if setback.error.reason == "RefreshInDoubt" else "False"
+        return _condition("Renewed", status, setback.error.reason, _failure(setback))
     if outcome.reason and marks:
         reason = "Issued" if marks.revision == 1 else "Drifted" if outcome.reason == "Drifted" else "Renewed"
         return _condition("Renewed", "True", reason, _success(request, outcome, marks))
     was = previous.condition("Renewed")
-    if was and was.status == "True":
+    if was and was.status == "True" and marks and previous.renew_at == rfc3339(marks.renew):
         return was
     if marks is None:
         return _condition("Renewed", "Unknown", "Pending", "not tried yet")
@@ -145,7 +150,10 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
 
 def _stalled(outcome: Outcome) -> Condition | None:
     setback = outcome.setback
-    if setback is None or not REACTIONS[setback.error.reason].stalled:
+    if setback is None:
+        return None
+    given_up = setback.error.reason == "RefreshInDoubt" and isinstance(setback.error, RefusedError)
+    if not (REACTIONS[setback.error.reason].stalled or given_up):
         return None
     return _condition("Stalled", "True", setback.error.reason, setback.error.message)
 

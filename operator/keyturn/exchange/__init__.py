@@ -5,22 +5,35 @@ from typing import Any
 
 from keyturn.core.holding import Holding
 from keyturn.core.model import Exchange, Request
-from keyturn.core.model.exchanges import AssumeRoleWithWebIdentity, LicenseManagerGetAccessToken
-from keyturn.exchange import license_manager, sts
-from keyturn.exchange.aws import Aws, Call
+from keyturn.core.model.exchanges import (
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+    AwsOperation,
+    GetSessionToken,
+    LicenseManagerGetAccessToken,
+    OauthToken,
+)
+from keyturn.exchange import license_manager, oauth, sts
 from keyturn.exchange.session_name import session_name
+from keyturn.exchange.systems import Call, Systems
 
-EXCHANGES: Mapping[type, Callable[[Aws, Any, Holding, Call], Awaitable[Holding]]] = {
+EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
     LicenseManagerGetAccessToken: license_manager.get_access_token,
+    OauthToken: oauth.token,
     AssumeRoleWithWebIdentity: sts.assume_role_with_web_identity,
+    AssumeRole: sts.assume_role,
+    GetSessionToken: sts.get_session_token,
 }
 
 
-async def exchange(aws: Aws, request: Request, step: Exchange, holding: Holding) -> Holding:
+async def exchange(systems: Systems, request: Request, step: Exchange, holding: Holding) -> Holding:
     """Run one step of a pipeline; raises the errors of core.errors and nothing else."""
     wanted = step.operation
+    region = wanted.region if isinstance(wanted, AwsOperation) else None
     call = Call(
-        region=wanted.region or request.spec.region or "",
+        systems=systems,
+        namespace=request.namespace,
+        region=region or request.spec.region or "",
         session_name=session_name(request.namespace, request.name),
     )
-    return await EXCHANGES[type(wanted)](aws, wanted, holding, call)
+    return await EXCHANGES[type(wanted)](call, wanted, holding)

@@ -12,28 +12,25 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
+import botocore.credentials
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.credentials import CredentialResolver
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.credentials import CredentialResolver, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
-from keyturn.core.errors import KeyturnError, ThrottledError
+from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
+from keyturn.core.holding import Credentials
+from keyturn.core.outages import Outages
 from keyturn.core.settings import AwsSettings
+from keyturn.exchange.pace import Pace, Paces, is_too_long
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
 _ATTEMPTS = 3
+_CLIENTS = 128  # a region is free text: the oldest goes
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Where an exchange is made and under which name."""
-
-    region: str
-    session_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,44 +46,70 @@ class Aws:
     """The clients of AWS, one per service, region and endpoint, and the threads that run their calls."""
 
     def __init__(
-        self, settings: AwsSettings, metrics: Metrics, now: Callable[[], datetime], threads: int = 16
+        self,
+        settings: AwsSettings,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        outages: Outages,
+        threads: int = 16,
     ) -> None:
         self._settings = settings
+        self._outages = outages
+        self._paces = Paces()
         self._metrics = metrics
         self._now = now
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._connections = threads
         self._session = _session()
-        self._clients: dict[tuple[str, str], Any] = {}
+        self._clients: dict[tuple[str, str, bool], Any] = {}
         self._offsets: dict[str, timedelta] = {}
         self._creating = threading.Lock()
 
-    async def ask(self, operation: Operation, region: str, parameters: dict[str, Any]) -> Answer:
-        """Make one unsigned call; raises the errors of core.errors.
+    async def ask(
+        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None = None
+    ) -> Answer:
+        """Make one call, signed with `signer` if it is given; raises the errors of core.errors.
 
         It may be sent three times: only for operations that can be repeated.
         """
+        system = f"{operation.service}/{region}"
+        # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
+        pace = self._paces.of((system, signer.access_key_id if signer and not signer.session_token else ""))
+        await self._turn(operation, pace)
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
         try:
-            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters)
+            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters, signer)
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
-            raise self._failure(operation, error) from None
+            raise self._failure(operation, error, system, pace) from None
         finally:
             self._metrics.exchanges.labels(operation.exchange, code).inc()
             self._metrics.exchange_duration.labels(operation.exchange).observe(time.monotonic() - started)
+        pace.went_through()
+        self._outages.worked(system, time.monotonic())
         about = members["ResponseMetadata"]
         self._note_clock(operation.service, about)
         return Answer(members, about.get("RequestId", ""), asked_at)
+
+    async def _turn(self, operation: Operation, pace: Pace) -> None:
+        """Wait for our turn; raises ThrottledError, without a call, where that takes too long for a worker."""
+        wait = pace.wait(time.monotonic())
+        if is_too_long(wait):
+            raise ThrottledError(f"{operation.title} throttles us", retry_after=timedelta(seconds=wait))
+        if wait > 0:
+            await asyncio.sleep(wait)
 
     def close(self) -> None:
         """Let go of the threads; a call in hand ends by its own time-out."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, operation: Operation, region: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        client = self._client(operation.service, region)
+    def _send(
+        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None
+    ) -> dict[str, Any]:
+        client = self._client(operation.service, region, signed=signer is not None)
+        _signer.held = signer
         try:
             answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -94,36 +117,45 @@ class Aws:
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return answer
 
-    def _client(self, service: str, region: str) -> Any:
+    def _client(self, service: str, region: str, *, signed: bool) -> Any:
         # Clients may be shared between threads, a session may not: making one is serialised.
         with self._creating:
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._session.client(
+            if (service, region, signed) not in self._clients:
+                self._clients[service, region, signed] = self._session.client(
                     service,  # type: ignore[call-overload]
                     region_name=region,
                     endpoint_url=self._settings.endpoint(service, region),
                     config=Config(
-                        signature_version=UNSIGNED,
+                        signature_version=None if signed else UNSIGNED,
                         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
                         connect_timeout=3,
                         read_timeout=10,
                         max_pool_connections=self._connections,
                     ),
                 )
-            return self._clients[service, region]
+            if len(self._clients) > _CLIENTS:
+                self._clients.pop(next(iter(self._clients)))
+            return self._clients[service, region, signed]
 
-    def _failure(self, operation: Operation, error: Exception) -> KeyturnError:
+    def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
         if isinstance(error, ClientError):
             self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
         classed = failure(operation, error, self._clock_hint(operation.service))
         if isinstance(classed, ThrottledError):
+            pace.throttled(time.monotonic(), classed.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
+        elif isinstance(classed, UnavailableError):
+            classed.system = system
+            self._outages.failed(system)
         return classed
 
     def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:
         date = about.get("HTTPHeaders", {}).get("date")
         if date:
-            self._offsets[service] = parsedate_to_datetime(date) - self._now()
+            try:
+                self._offsets[service] = parsedate_to_datetime(date) - self._now()
+            except (TypeError, ValueError):
+                return  # Something between us and AWS writes dates of its own.
             self._metrics.clock_offset.labels(service).set(self._offsets[service].total_seconds())
 
     def _clock_hint(self, service: str) -> str:
@@ -133,11 +165,43 @@ class Aws:
         return f"; the clock of AWS differs from ours by {int(offset.total_seconds())} s"
 
 
-def _session() -> boto3.session.Session:
-    """Make the one session, without the default chain of credentials and without ~/.aws.
+class _Signer(threading.local):
+    """Whose credentials the call of this thread is signed with."""
 
-    A Secret with a missing key must never fall back to the operator's own identity.
+    held: Credentials | None = None
+
+
+_signer = _Signer()
+
+
+class _Callers(botocore.credentials.Credentials):
+    """Credentials that are asked for anew by each signature: one client signs for any number of identities.
+
+    A client for each identity would cost 140 KB and connections of its own.
     """
+
+    def __init__(self) -> None:
+        super().__init__("", "")
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        held = _signer.held
+        if held is None:
+            raise NoCredentialsError
+        return ReadOnlyCredentials(held.access_key_id, held.secret_access_key, held.session_token)
+
+
+class _NoChain(CredentialResolver):
+    """No default chain: a Secret with a missing key must never fall back to the operator's own identity."""
+
+    def __init__(self) -> None:
+        super().__init__(providers=[])
+
+    def load_credentials(self) -> _Callers:
+        return _Callers()
+
+
+def _session() -> boto3.session.Session:
+    """Make the one session, without the default chain of credentials and without ~/.aws."""
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),
@@ -145,5 +209,5 @@ def _session() -> boto3.session.Session:
             "credentials_file": (None, None, os.devnull, None),
         }
     )
-    core.register_component("credential_provider", CredentialResolver(providers=[]))
+    core.register_component("credential_provider", _NoChain())
     return boto3.session.Session(botocore_session=core)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from keyturn.core.holding import Holding, Token, jwt_times, safe
 from keyturn.core.model.exchanges import LicenseManagerGetAccessToken
-from keyturn.exchange.aws import Aws, Call
+from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member
 
 _LIFETIME = timedelta(hours=1)
@@ -28,7 +28,7 @@ _GET_ACCESS_TOKEN = Operation(
 )
 
 
-async def get_access_token(aws: Aws, wanted: LicenseManagerGetAccessToken, held: Holding, call: Call) -> Holding:
+async def get_access_token(call: Call, wanted: LicenseManagerGetAccessToken, held: Holding) -> Holding:
     """Call license-manager GetAccessToken, unsigned as AWS's own samples do.
 
     The answer names no expiry: it is the `exp` of the JWT, else the hour that the operation's page promises.
@@ -36,7 +36,7 @@ async def get_access_token(aws: Aws, wanted: LicenseManagerGetAccessToken, held:
     parameters = {"Token": held.newest_token.value}
     if wanted.token_properties:
         parameters["TokenProperties"] = list(wanted.token_properties)  # type: ignore[assignment]
-    answer = await aws.ask(_GET_ACCESS_TOKEN, call.region, parameters)
+    answer = await call.systems.aws.ask(_GET_ACCESS_TOKEN, call.region, parameters)
     token = safe(member(_GET_ACCESS_TOKEN, answer.members, "AccessToken"), "License Manager's access token")
     _, expires_at = jwt_times(token)
     access_token = Token(token, expires_at or answer.asked_at + _LIFETIME)

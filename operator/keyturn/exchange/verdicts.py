@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
@@ -81,10 +82,17 @@ def _refusal(operation: Operation, error: ClientError, clock_hint: str) -> Keytu
     verdict = operation.verdicts.get(code) or _COMMON.get(code) or _by_status(about.get("HTTPStatusCode", 0))
     sentence = f"{operation.title}: {code}" + (f"; {verdict.hint}" if verdict.hint else "") + clock_hint
     if verdict.reason == "Throttled":
-        return ThrottledError(sentence, request_id=request_id)
+        return ThrottledError(sentence, request_id=request_id, retry_after=_retry_after(error.response))
     if verdict.reason == "Unavailable":
         return UnavailableError(verdict.reason, sentence, request_id=request_id)
     return RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+
+
+def _retry_after(answer: Any) -> timedelta:
+    """What the service asked for: CodeArtifact's member, or the header (RFC 9110 section 10.2.3)."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    seconds = str(answer.get("retryAfterSeconds") or headers.get("retry-after") or "")
+    return timedelta(seconds=min(int(seconds), 3600)) if seconds.isdecimal() else timedelta()
 
 
 def _code(error: ClientError) -> str:

@@ -65,7 +65,8 @@ class Agenda:
         if len(self._busy) >= self.workers:
             return None
         self._collect(now)
-        waiting = [namespace for namespace in self._overdue if self._head(namespace)]
+        self._overdue = {namespace: queue for namespace, queue in self._overdue.items() if self._head(namespace)}
+        waiting = list(self._overdue)
         share = max(1, self.workers // 2)
         fair = [n for n in waiting if self._busy_in[n] < share or len(waiting) == 1]
         if not fair:
@@ -118,7 +119,7 @@ class Agenda:
     def _is_current(self, item: tuple[datetime, int, str]) -> bool:
         _, serial, uid = item
         place = self._places.get(uid)
-        return place is not None and place.serial == serial and uid not in self._busy
+        return place is not None and place.serial == serial
 
 
 async def run(agenda: Agenda, attend: Callable[[str], Awaitable[None]], now: Callable[[], datetime]) -> None:

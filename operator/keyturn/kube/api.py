@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,7 +15,9 @@ import msgspec
 from kubernetes.aio.client import ApiClient
 
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.outages import Outages
 
+SYSTEM = "kubernetes"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
@@ -22,6 +26,7 @@ ONE = _METADATA.format("PartialObjectMetadata")
 LIST = _METADATA.format("PartialObjectMetadataList")
 _PAUSES = (0.2, 1.0)
 _TIMEOUT = 10.0
+WATCH_SECONDS = 290
 _OK = range(200, 300)
 
 
@@ -51,8 +56,9 @@ class ApiAnswer:
 class Kube:
     """A connection to one API server."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, outages: Outages) -> None:
         self._client = client
+        self._outages = outages
         self._writing = True
 
     def stop_writing(self) -> None:
@@ -74,66 +80,78 @@ class Kube:
         Answers of 429 and 5xx and none at all are tried three times; then it is UnavailableError. What else is
         refused comes back as an answer: only the caller knows what it means.
         """
-        for pause in (*_PAUSES, None):
-            try:
-                answer = await self._once(method, path, body, kind, query or {}, accept)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                failed = UnavailableError("Unreachable", f"the API server did not answer ({type(error).__name__})")
-            else:
-                if not _is_passing(answer.status):
-                    return answer
-                failed = UnavailableError("Unavailable", f"the API server answered HTTP {answer.status}")
-            if pause is None:
-                raise failed
-            await asyncio.sleep(pause)
-        raise AssertionError
+        return await self._tried(_Question(method, path, body, kind, query or {}, accept))
+
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
+        """POST, or PATCH as a merge, even when the Lease is lost: an answered token exists nowhere else."""
+        kind = MERGE if method == "PATCH" else JSON
+        return await self._tried(_Question(method, path, body, kind, query, JSON, even_so=True))
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
-        response = await self._send("GET", path, None, JSON, query, accept=ONE, timeout=None)
+        # Longer than the server keeps it open: a connection that is dead and says nothing ends here.
+        response = await self._send(_Question("GET", path, None, JSON, query, ONE), WATCH_SECONDS + 30)
         async with response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
             async for line in response.content:
                 yield line
 
-    async def _once(
-        self, method: str, path: str, body: object, kind: str, query: Mapping[str, str], accept: str
-    ) -> ApiAnswer:
-        response = await self._send(method, path, body, kind, query, accept=accept, timeout=_TIMEOUT)
-        async with response:
-            content = await response.read()
-        decoded = msgspec.json.decode(content) if response.status in _OK else _status(content)
-        return ApiAnswer(response.status, decoded)
+    async def _tried(self, question: "_Question") -> ApiAnswer:
+        for pause in (*_PAUSES, None):
+            self._check_leading(question)
+            try:
+                response = await self._send(question, _TIMEOUT)
+                async with response:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failed = UnavailableError("Unreachable", f"the API server did not answer ({type(error).__name__})")
+            else:
+                if not _is_passing(response.status):
+                    self._outages.worked(SYSTEM, time.monotonic())
+                    return ApiAnswer(response.status, _decoded(response.status, content))
+                failed = UnavailableError("Unavailable", f"the API server answered HTTP {response.status}")
+            if pause is None:
+                failed.system = SYSTEM
+                self._outages.failed(SYSTEM)
+                raise failed
+            await asyncio.sleep(pause)
+        raise AssertionError
 
-    async def _send(  # noqa: PLR0913 - the parts of an HTTP request
-        self,
-        method: str,
-        path: str,
-        body: object,
-        kind: str,
-        query: Mapping[str, str],
-        *,
-        accept: str,
-        timeout: float | None,  # noqa: ASYNC109 - aiohttp's own
-    ) -> aiohttp.ClientResponse:
-        if method not in ("GET", "HEAD") and not self._writing:
+    def _check_leading(self, question: "_Question") -> None:
+        if question.method != "GET" and not (self._writing or question.even_so):
             raise LeavingError("the Lease is lost: another operator writes now")
-        headers = {"Accept": accept, "Content-Type": kind, "User-Agent": "keyturn"}
+
+    async def _send(self, question: "_Question", seconds: float) -> aiohttp.ClientResponse:
+        headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
         # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        await self._client.update_params_for_auth(
+            headers, [], ["BearerToken"], question.path, question.method, question.body
+        )
         rest = self._client.rest_client
         if rest.pool_manager is None:
             rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client makes it on its first call
+        query = f"?{urlencode(question.query)}" if question.query else ""
         response: aiohttp.ClientResponse = await rest.pool_manager.request(
-            method,
-            f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else ""),
-            data=msgspec.json.encode(body) if body is not None else None,
+            question.method,
+            f"{self._client.configuration.host}{question.path}{query}",
+            data=msgspec.json.encode(question.body) if question.body is not None else None,
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=_TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_TIMEOUT),
             proxy=rest.proxy,
         )
         return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    method: str
+    path: str
+    body: object = field(repr=False)
+    kind: str
+    query: Mapping[str, str]
+    accept: str
+    even_so: bool = False
 
 
 def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> RefusedError | LeavingError:
@@ -145,10 +163,11 @@ def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> Refused
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return LeavingError("the namespace is terminating")
     message = answer.message
-    for value in filter(None, secrets.values()):
-        # As it is, and as it was sent, which is what a policy sees and may repeat.
-        for shape in (value, base64.b64encode(value.encode()).decode()):
-            message = message.replace(shape, "...")
+    for value in secrets.values():
+        # As it is and as it was sent, which is what a policy sees and may repeat, and piece by piece: a file may
+        # be quoted with its line ends escaped.
+        for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
+            message = message.replace(piece, "...") if piece else message
     return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
 
 
@@ -156,8 +175,9 @@ def _is_passing(status: int) -> bool:
     return status in (401, 429) or status >= 500  # noqa: PLR2004 - HTTP's classes
 
 
-def _status(content: bytes) -> dict[str, Any]:
+def _decoded(status: int, content: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return {"message": "an answer that is not JSON; is something between us and the API server?"}
+        sentence = f"HTTP {status} with an answer that is not JSON; is something between us and the API server?"
+        return {"message": sentence, "metadata": {}}

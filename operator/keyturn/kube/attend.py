@@ -3,11 +3,12 @@
 import logging
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import RENEW_REQUESTED, Request, Status, parse
 from keyturn.core.model.status import read_status
 from keyturn.core.renewal import next_look, reason_to_dress, reason_to_renew
@@ -17,7 +18,8 @@ from keyturn.kube.known import Entry, Known, remembered
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
 from keyturn.kube.watch import Meta
-from keyturn.renew import Memory, World, look
+from keyturn.renew import Memory, look
+from keyturn.renew.world import World
 
 _LEAST_PAUSE = timedelta(seconds=1)
 _TELL_AGAIN = timedelta(seconds=10)
@@ -74,6 +76,15 @@ class Attendant:
         for uid in self.known.concerned(meta.namespace, meta.name):
             self._agenda.hurry(uid, self._world.now())
 
+    def recovered(self, system: str) -> None:
+        """Hurry those whose last try failed because of a system that works again, the most urgent first."""
+        now = self._world.now()
+        for uid, entry in self.known.entries.items():
+            setback = entry.memory.setback
+            if setback and isinstance(setback.error, UnavailableError) and setback.error.system == system:
+                entry.memory.setback = replace(setback, next_attempt_at=now)
+                self._agenda.hurry(uid, now)
+
     async def attend(self, uid: str) -> None:
         """Look at a request, tell how it went, and give it its next place on the agenda."""
         entry = self.known.entries.get(uid)
@@ -85,8 +96,9 @@ class Attendant:
             await self._tell(request, entry.status, report(request, entry.status, outcome))
             due = self._next(request, entry.memory)
         except LeavingError as error:
+            # Its end will be seen by the watch; if not, it was no end.
             _log.info("%s/%s: %s", request.namespace, request.name, error)
-            return
+            due = self._world.now() + _AFTER_A_BUG
         except KeyturnError as error:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
             due = self._world.now() + _TELL_AGAIN
@@ -116,8 +128,11 @@ class Attendant:
         """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
         found = self._store.seen.get((request.namespace, request.secret_name))
         memory = Memory(revision=status.revision, setback=remembered(status))
-        if found and found.marks and found.marks.request == request.name:
-            memory.saw(found.marks)
+        written = found or self._store.written_by(request.uid)
+        if written and written.marks and written.marks.request == request.name:
+            memory.saw(written.marks)
+        if found is None:
+            memory.marks = None
         self.known.put(Entry(request, status, memory))
         self._put(request, self._first(request, status, memory), memory)
 
@@ -140,7 +155,11 @@ class Attendant:
 
     def _next(self, request: Request, memory: Memory) -> datetime:
         now = self._world.now()
+        if not memory.setback and self._store.is_doubted(request):
+            return now + _LEAST_PAUSE
         moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
+        if memory.not_before and memory.marks and now < memory.marks.expires:
+            moment = min(memory.not_before, memory.marks.expires)
         return max(moment, now + _LEAST_PAUSE) if moment else datetime.max.replace(tzinfo=now.tzinfo)
 
     def _put(self, request: Request, due: datetime, memory: Memory) -> None:
@@ -154,8 +173,12 @@ class Attendant:
     async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
         meta, before = body["metadata"], read_status(body)
         status = invalid(before, meta.get("generation", 0), error.message, self._world.now())
-        if status != before:
+        if status == before:
+            return
+        try:
             await self._reporter.status(meta["namespace"], meta["name"], meta["uid"], status)
+        except KeyturnError as failed:
+            _log.warning("%s/%s: not told that %s: %s", meta["namespace"], meta["name"], error, failed)
 
 
 def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from keyturn.core.errors import REACTIONS, RefusedError
+from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.metrics import Series
@@ -69,17 +69,21 @@ class Known:
 def remembered(status: Status) -> Setback | None:
     """The last failure, as the status tells it: the time of the next try survives a restart."""
     renewed = status.condition("Renewed")
-    if not (renewed and renewed.status == "False" and renewed.reason in REACTIONS and status.next_attempt_at):
+    if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_at):
         return None
+    next_attempt_at = datetime.fromisoformat(status.next_attempt_at)
+    if next_attempt_at.tzinfo is None:
+        return None
+    kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Setback(
-        error=RefusedError(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
+        error=kind(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
         failed_attempts=status.failed_attempts,
-        next_attempt_at=datetime.fromisoformat(status.next_attempt_at),
+        next_attempt_at=next_attempt_at,
         generation=status.observed_generation,
         handled=status.handled_refresh or "",
     )
 
 
-def _secrets(request: Request) -> tuple[tuple[str, str], tuple[str, str]]:
-    source = request.spec.source.token.secret_key_ref.name
-    return (request.namespace, request.secret_name), (request.namespace, source)
+def _secrets(request: Request) -> frozenset[tuple[str, str]]:
+    names = {request.secret_name, *request.spec.secrets_read}
+    return frozenset((request.namespace, name) for name in names)

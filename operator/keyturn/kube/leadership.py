@@ -26,7 +26,7 @@ class Lease:
     """A Lease of coordination.k8s.io/v1, as `identity` sees it.
 
     `held_until` is when our hold ends at the latest, counted from before the request that renewed it. `seen` is
-    set with the first answer. `lost` is called when a hold could not be renewed, before anything else happens.
+    set with the first answer.
     """
 
     def __init__(self, kube: Kube, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:

@@ -49,9 +49,10 @@ def secret_manifest(
     }
 
 
-def empty_manifest(name: str) -> dict[str, Any]:
+def empty_manifest(name: str, uid: str) -> dict[str, Any]:
     """An apply of nothing: it takes back all that this manager had applied and nobody else holds."""
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+    # With the uid: an apply on an absent object would make an empty one.
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "uid": uid}}
 
 
 def released(found: FoundSecret) -> dict[str, Any]:

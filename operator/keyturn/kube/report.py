@@ -1,16 +1,18 @@
 """What is told in the cluster: the status of a TokenRequest, and Events about it."""
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
 
-from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, Request, Status
 from keyturn.core.render import rfc3339
 from keyturn.core.status import Event
 from keyturn.kube.api import MERGE, Kube
 
+_log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
 
 
@@ -52,7 +54,10 @@ class Reporter:
             "lastTimestamp": now,
             "count": 1,
         }
-        await self._kube.ask("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+        try:
+            await self._kube.ask("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+        except KeyturnError as error:
+            _log.warning("an Event was not posted: %s", error)
 
 
 _FIELDS = tuple(zip(Status.__struct_encode_fields__, Status.__struct_fields__, strict=True))

@@ -1,23 +1,25 @@
 """Secrets: sources are read, targets are written by server-side apply, each with its marks."""
 
-import base64
-import binascii
+import logging
 from collections import defaultdict
 from typing import Any
 
 import msgspec
 
 from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.holding import Source
 from keyturn.core.marks import MANAGED_BY, FoundSecret, Marks, field_manager, is_adopted
 from keyturn.core.model import GROUP, PLURAL, VERSION, Request
 from keyturn.core.renewal import check_ours
 from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
 _CREATED, _CONFLICT, _UNPROCESSABLE = 201, 409, 422
 
 Place = tuple[str, str]
+_log = logging.getLogger(__name__)
 
 
 class SecretStore:
@@ -31,6 +33,7 @@ class SecretStore:
         self._kube = kube
         self.seen: dict[Place, FoundSecret] = {}
         self._doubted: set[Place] = set()
+        self._vanished: set[Place] = set()
         self._written_by: defaultdict[str, set[Place]] = defaultdict(set)
         self._in_hand: dict[Place, list[tuple[Meta, bool]]] = {}
 
@@ -44,6 +47,7 @@ class SecretStore:
         if not alive:
             # The label may have gone and not the Secret: it is read before that is believed.
             self._doubted.add(place)
+            self._vanished.add(place)
             self._forget(place)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
@@ -54,25 +58,18 @@ class SecretStore:
             self._doubted.add(place)
         return True
 
+    def written_by(self, uid: str) -> FoundSecret | None:
+        """Find a Secret that a request wrote, under whatever name."""
+        places = self._written_by.get(uid, ())
+        return next((self.seen[p] for p in places if field_manager(uid) in self.seen[p].managers), None)
+
     def is_doubted(self, request: Request) -> bool:
         """Whether the target must be read again before it is believed."""
         return (request.namespace, request.secret_name) in self._doubted
 
-    async def read_source(self, request: Request) -> str:
-        """Read the key of the source Secret, fresh."""
-        source = request.spec.source.token.secret_key_ref
-        answer = await self._kube.ask("GET", _path(request.namespace, source.name))
-        if not answer.found:
-            raise RefusedError("SourceMissing", f"Secret {source.name} does not exist")
-        if answer.refused:
-            raise RefusedError("SourceMissing", f"Secret {source.name} may not be read: {answer.message}")
-        encoded = (answer.body.get("data") or {}).get(source.key)
-        if not encoded:
-            raise RefusedError("SourceMissing", f"Secret {source.name} has no key {source.key}, or an empty one")
-        try:
-            return base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            raise RefusedError("SourceInvalid", f"key {source.key} of Secret {source.name} is not text") from None
+    async def read_source(self, request: Request) -> Source:
+        """Read the source, fresh."""
+        return await read_source(self._kube, request)
 
     async def read_target(self, request: Request) -> FoundSecret | None:
         """Find the target as the watch saw it; read it where the watch left a doubt."""
@@ -86,7 +83,9 @@ class SecretStore:
 
         Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
         """
-        await self._check_alive(request)
+        if (request.namespace, request.secret_name) in self._vanished:
+            await self._check_alive(request)
+            self._vanished.discard((request.namespace, request.secret_name))
         answer = await self._send(request, secret_manifest(request, None, {}, owned=False), dryRun="All")
         if answer.status == _CREATED:
             return
@@ -106,7 +105,7 @@ class SecretStore:
             # Another request that wants the same Secret may have done so already.
             for meta, alive in self._in_hand.pop(place, ()):
                 self.observe(meta, alive)
-        for former in self._written_by[request.uid] - {place}:
+        for former in self._formers(request) - {place}:
             await self._let_go(request, former)
 
     async def dress(self, request: Request, marks: Marks) -> None:
@@ -114,6 +113,9 @@ class SecretStore:
         found, data = await self._read(request)
         if found and found.marks and found.data_hash == found.marks.data_hash:
             await self.write(request, marks, data)
+        else:
+            # It was edited meanwhile: the next look finds that out by itself.
+            self._doubted.add((request.namespace, request.secret_name))
 
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
@@ -136,23 +138,36 @@ class SecretStore:
         if known and known.marks and known.marks.uid != request.uid:
             # Fields that only the manager of a former request holds, such as its owner reference, go with it.
             former = field_manager(known.marks.uid)
-            nothing = empty_manifest(request.secret_name)
-            answer = await self._send(request, nothing, fieldManager=former, force="true")
+            nothing = empty_manifest(request.secret_name, known.uid)
+            retired = await self._send(request, nothing, fieldManager=former, force="true")
+            answer = answer if retired.refused else retired
         self._take((request.namespace, request.secret_name), found_secret(_meta(answer)))
         self._doubted.discard((request.namespace, request.secret_name))
 
+    def _formers(self, request: Request) -> set[Place]:
+        """Where else the request wrote. A copy that somebody made has our marks, but not our field manager."""
+        ours = field_manager(request.uid)
+        return {
+            place
+            for place in self._written_by[request.uid]
+            if place[0] == request.namespace and ours in self.seen[place].managers
+        }
+
     async def _let_go(self, request: Request, place: Place) -> None:
-        found, path = self.seen.get(place), _path(*place)
-        if found is None:
-            return
+        found, path = self.seen[place], _path(*place)
         if is_adopted(request, found):
             query = {"fieldManager": field_manager(request.uid), "force": "true"}
-            await self._kube.ask("PATCH", path, empty_manifest(place[1]), kind=APPLY, query=query)
+            answer = await self._kube.ask(
+                "PATCH", path, empty_manifest(place[1], found.uid), kind=APPLY, query=query
+            )
         elif request.retains:
-            await self._kube.ask("PATCH", path, released(found), kind=MERGE)
+            answer = await self._kube.ask("PATCH", path, released(found), kind=MERGE)
         else:
-            await self._kube.ask("DELETE", path, {"preconditions": {"uid": found.uid}}, kind=JSON)
-        self._forget(place)
+            answer = await self._kube.ask("DELETE", path, {"preconditions": {"uid": found.uid}}, kind=JSON)
+        if answer.refused and answer.found:
+            _log.warning("Secret %s/%s could not be let go: %s", *place, answer.message)
+        else:
+            self._forget(place)
 
     async def _send(self, request: Request, manifest: dict[str, Any], **query: str) -> ApiAnswer:
         query = {"fieldManager": field_manager(request.uid)} | query
@@ -176,6 +191,7 @@ class SecretStore:
 
     def _take(self, place: Place, found: FoundSecret) -> None:
         self._forget(place)
+        self._vanished.discard(place)
         self.seen[place] = found
         if found.marks:
             self._written_by[found.marks.uid].add(place)

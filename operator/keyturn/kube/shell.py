@@ -4,24 +4,32 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
+from keyturn.core.errors import UnavailableError
 from keyturn.core.marks import OUR_LABEL
 from keyturn.core.model import GROUP
+from keyturn.core.outages import Outages
 from keyturn.core.settings import Settings
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
+from keyturn.exchange.systems import Systems
+from keyturn.exchange.web import Web
 from keyturn.kube import agenda as agendas
 from keyturn.kube.agenda import Agenda
 from keyturn.kube.api import Kube
@@ -31,9 +39,11 @@ from keyturn.kube.health import serve
 from keyturn.kube.leadership import Lease, lead
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
+from keyturn.kube.sources import read_value
+from keyturn.kube.tokens import TokenSecrets
 from keyturn.kube.watch import watch
 from keyturn.metrics import Metrics
-from keyturn.renew import World
+from keyturn.renew.world import Turns, World
 
 _SOURCE_LABEL = f"{GROUP}/source=true"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -68,7 +78,9 @@ class Shell:
         self._now = now
         self._chance = chance
         self._metrics = Metrics()
+        self._outages = Outages()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
+        self._held_until: Callable[[], float] = lambda: math.inf
 
     async def run(self) -> None:
         """Run until told to stop.
@@ -78,10 +90,12 @@ class Shell:
         place = self._place
         configuration = await _configuration(place.kubeconfig)
         async with ApiClient(configuration) as client:
-            kube = Kube(client)
+            kube = Kube(client, self._outages)
             lease = Lease(kube, _lease_namespace(place), place.lease_name, self._instance, self._now)
             self._metrics.leader.set(0)
-            ready = lease.seen.is_set if place.leader_elect else bool
+            ready = lease.seen.is_set if place.leader_elect else (lambda: True)
+            if place.leader_elect:
+                self._held_until = lambda: lease.held_until
             serving = await serve(place.listen, self._metrics.registry, ready)
             work = functools.partial(self._work, kube, configuration)
             try:
@@ -93,21 +107,36 @@ class Shell:
         """Renew: the work of the one operator that holds the Lease."""
         place, metrics = self._place, self._metrics
         metrics.leader.set(1)
-        aws = Aws(self._settings.aws, metrics, self._now, place.workers)
+        aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers)
         store, agenda = SecretStore(kube), Agenda(place.workers)
+        systems = Systems(
+            aws=aws,
+            web=Web(self._settings.issuers, metrics, self._now, self._outages),
+            read_value=functools.partial(read_value, kube),
+        )
         world = World(
             store=store,
-            exchange=functools.partial(exchange, aws),
+            tokens=TokenSecrets(kube),
+            exchange=functools.partial(exchange, systems),
             now=self._now,
             chance=self._chance,
+            turns=Turns(time.monotonic),
             metrics=metrics,
+            permit=self._permit,
+            holder=self._instance,
             least_interval=timedelta(seconds=self._settings.renewal.least_interval_seconds),
         )
         attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
+        self._outages.when_over(attendant.recovered)
         metrics.export(attendant.known.series, agenda.counts)
         _log.info("renewing in %s", ", ".join(place.namespaces) or "all namespaces")
         with contextlib.closing(aws):
             await self._renew(kube, configuration, attendant, agenda)
+
+    def _permit(self, seconds: float) -> None:
+        """Raise UnavailableError unless the Lease is ours for so long, whatever happens to it from now on."""
+        if self._held_until() - time.monotonic() < seconds:
+            raise UnavailableError("Unavailable", "the Lease does not last long enough to spend a token")
 
     async def _renew(self, kube: Kube, configuration: Configuration, attendant: Attendant, agenda: Agenda) -> None:
         namespaces = self._place.namespaces
@@ -137,6 +166,8 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
 
 async def _configuration(kubeconfig: str | None) -> Configuration:
     configuration = Configuration()
+    # Else aiohttp looks for a netrc file and for proxies, in threads, before every request: 12 % of all CPU.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         if kubeconfig or os.environ.get("KUBECONFIG"):
             await kube_config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -147,7 +178,15 @@ async def _configuration(kubeconfig: str | None) -> Configuration:
     except TypeError as error:
         # The client's way to say that a kubeconfig is an empty file, or not a mapping.
         raise NoClusterError("no cluster: the kubeconfig is empty, or is none") from error
+    if configuration.proxy is None:
+        configuration.proxy = _proxy(configuration.host)
     return configuration
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for the API server, read once."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _lease_namespace(place: Place) -> str:

@@ -9,11 +9,10 @@ import aiohttp
 import msgspec
 
 from keyturn.core.errors import UnavailableError
-from keyturn.kube.api import LIST, Kube
+from keyturn.kube.api import LIST, WATCH_SECONDS, Kube
 
 _GONE = 410
 _PAGE = "500"
-_ROUND_SECONDS = 290
 _PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -87,7 +86,8 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
             version = await _follow(kube, path, selector, version, told)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
             version = "" if getattr(error, "status", 0) == _GONE else version
-            _log.warning("the watch of %s broke (%s); it goes on", path, type(error).__name__)
+            why = str(error) if isinstance(error, UnavailableError) else type(error).__name__
+            _log.warning("the watch of %s broke (%s); it goes on", path, why)
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
@@ -134,12 +134,14 @@ async def _list(kube: Kube, path: str, selector: str) -> tuple[list[Meta], str]:
 async def _follow(kube: Kube, path: str, selector: str, version: str, told: _Told) -> str:
     """Follow a watch until the server ends it; returns the version to go on from, empty to list anew."""
     query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true",
-             "resourceVersion": version, "timeoutSeconds": str(_ROUND_SECONDS)}  # fmt: skip
+             "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
     async for raw in kube.watch(path, query):
         line = msgspec.json.decode(raw, type=_Line)
         seen = msgspec.json.decode(line.object, type=_Any)
         if line.type == "ERROR":
-            return "" if seen.code == _GONE else version
+            if seen.code == _GONE:
+                return ""
+            raise UnavailableError("Unavailable", f"the watch ended with code {seen.code}")
         version = seen.metadata.resource_version
         if line.type != "BOOKMARK":
             told.one(msgspec.json.decode(line.object, type=_Item).metadata, alive=line.type != "DELETED")

@@ -21,6 +21,8 @@ _ROWS = [
     ("SpecInvalid", "Stalled", True, 30, None),
     ("SourceInvalid", "Stalled", True, 30, 1),
     ("SourceExpired", "Stalled", True, 30, 1),
+    ("SourceReverted", "Stalled", True, 30, 1),
+    ("RefreshInDoubt", "RefreshInDoubt", False, 30, 1),
     ("TargetConflict", "Stalled", True, 30, 1),
     ("SourceMissing", "SourceMissing", False, 1, None),
     ("WriteRefused", "WriteRefused", True, None, None),

@@ -92,6 +92,11 @@ def test_without_a_token_an_exchange_is_refused() -> None:
         _ = Holding().newest_token
 
 
+def test_without_credentials_an_exchange_is_refused() -> None:
+    with pytest.raises(RefusedError, match="needs credentials"):
+        _ = Holding().own_credentials
+
+
 def test_nothing_secret_is_in_a_repr() -> None:
     token, keys = Token("planted", NOW + timedelta()), Credentials("AKIA", "planted", "planted")
 

@@ -26,12 +26,13 @@ def _refusal(body: dict[str, Any]) -> str:
         ),
         pytest.param(
             {"exchanges": [ACCESS_TOKEN, {}]},
-            "give exactly one of licenseManagerGetAccessToken, assumeRoleWithWebIdentity (at spec.exchanges[1])",
+            "give exactly one of licenseManagerGetAccessToken, oauthToken, assumeRoleWithWebIdentity, assumeRole, "
+            "getSessionToken (at spec.exchanges[1])",
             id="a rule, with the place in the list",
         ),
         pytest.param(
             {"target": {"secretName": "license"}},
-            "the target Secret must not be the Secret that the source is read from",
+            "the target must not be a Secret that the spec reads or keeps a token in",
             id="a rule of the whole",
         ),
     ],
@@ -117,8 +118,8 @@ def test_a_condition_is_found_by_its_type() -> None:
 @pytest.mark.parametrize(
     ("spec", "changes"),
     [
-        pytest.param({"region": "eu-west-1"}, "request", id="a region"),
-        pytest.param({"exchanges": [ACCESS_TOKEN]}, "request", id="exchanges"),
+        pytest.param({"region": "eu-west-1"}, "exchange", id="a region"),
+        pytest.param({"exchanges": [ACCESS_TOKEN]}, "exchange", id="exchanges"),
         pytest.param({"target": {"secretName": "other"}}, "request", id="the Secret"),
         pytest.param({"target": {"formats": [{"env": {}}]}}, "request", id="formats"),
         pytest.param({"renewal": {"renewBefore": "5m"}}, "dress", id="when to renew"),
@@ -132,7 +133,8 @@ def test_a_condition_is_found_by_its_type() -> None:
 def test_what_a_change_of_the_spec_changes(spec: dict[str, Any], changes: str) -> None:
     before, after = request(), request(**spec)
 
-    assert (before.request_hash != after.request_hash) == (changes == "request")
+    assert (before.request_hash != after.request_hash) == (changes in ("exchange", "request"))
+    assert (before.exchange_hash != after.exchange_hash) == (changes == "exchange")
     assert (before.dress_hash != after.dress_hash) == (changes == "dress")
 
 

@@ -15,7 +15,7 @@ from keyturn.core.render import expiry, render, rfc3339
 from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
 
 KEYS = Credentials("ASIA1", "secret/key+", "session==", NOW + HOUR)
-HELD = Holding(Token("refresh"), Token("access", NOW + 30 * MINUTE), KEYS)
+HELD = Holding(Token("refresh"), Token("access", NOW + 30 * MINUTE), credentials=KEYS)
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"\\'), min_size=1)
 # botocore looks at the real clock, and has no use for what has expired.
 CREDENTIALS = st.builds(Credentials, VALUE, VALUE, st.none() | VALUE, st.just(NOW.replace(year=9000)))

@@ -1,13 +1,14 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.marks import FoundSecret
-from keyturn.core.model import Renewal
+from keyturn.core.marks import FoundSecret, Marks
+from keyturn.core.model import Renewal, Request
 from keyturn.core.renewal import (
     check_ours,
     least_interval,
@@ -19,7 +20,7 @@ from keyturn.core.renewal import (
     source_warning,
 )
 from tests.unit.core.test_marks import MADE, OURS, REQUEST, changed
-from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request
+from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
 
 NEVER = NOW - DAY
 AWAY = UnavailableError("Unreachable", "no answer")
@@ -78,11 +79,11 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
 
 
 @pytest.mark.parametrize(
-    ("found", "source", "now", "reason"),
+    ("found", "proof", "now", "reason"),
     [
         pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
         pytest.param(changed(marks=None), None, NEVER, "MarksUnreadable", id="no marks"),
-        pytest.param(OURS, "refresh-token", NEVER, None, id="nothing"),
+        pytest.param(OURS, MADE.source, NEVER, None, id="nothing"),
         pytest.param(OURS, "other", NEVER, "SourceChanged", id="another source"),
         pytest.param(OURS, None, NEVER, None, id="the source was not read"),
         pytest.param(changed(data_hash=MADE.data_hash), None, NEVER, None, id="the data were read, and are ours"),
@@ -93,8 +94,47 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
         pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
     ],
 )
-def test_reason_to_renew(found: FoundSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
-    assert reason_to_renew(REQUEST, found, source, now) == reason
+def test_reason_to_renew(found: FoundSecret | None, proof: str | None, now: datetime, reason: str | None) -> None:
+    assert reason_to_renew(REQUEST, found, proof, now) == reason
+
+
+ROTATING = rotating()
+MOVED = rotating(target={"secretName": "new", "formats": [{"env": {}}]})
+OF_ROTATING = msgspec.structs.replace(
+    MADE,
+    request_hash=ROTATING.request_hash,
+    exchange_hash=ROTATING.exchange_hash,
+    dress_hash=ROTATING.dress_hash,
+    renew=NOW + HOUR,
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "last", "now", "reason"),
+    [
+        pytest.param(MOVED, OF_ROTATING, NOW, None, id="only moved: waits"),
+        pytest.param(MOVED, OF_ROTATING, NOW + HOUR, "SecretMissing", id="only moved, and due"),
+        pytest.param(MOVED, None, NOW, "SecretMissing", id="never issued"),
+        pytest.param(ROTATING, OF_ROTATING, NOW, "SecretMissing", id="deleted where it should be"),
+        pytest.param(rotating(region="eu-west-1"), OF_ROTATING, NOW, "SecretMissing", id="something else is sent"),
+        pytest.param(request(target={"secretName": "new"}), MADE, NEVER, "SecretMissing", id="no token is spent"),
+    ],
+)
+def test_a_missing_secret_of_a_source_that_is_spent_by_use(
+    wanted: Request, last: Marks | None, now: datetime, reason: str | None
+) -> None:
+    assert reason_to_renew(wanted, None, None, now, last) == reason
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        pytest.param(MOVED, None, id="only formats and name: waits"),
+        pytest.param(rotating(region="eu-west-1"), "SpecChanged", id="something else is sent"),
+    ],
+)
+def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, reason: str | None) -> None:
+    assert reason_to_renew(wanted, changed(marks=OF_ROTATING), None, NOW) == reason
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ def test_endpoint(endpoints: dict[str, str], found: str | None) -> None:
         pytest.param({"aws": {"endpoints": {"sts": "http://me@x"}}}, r"\$.aws.endpoints", id="a user in the URL"),
         pytest.param({"aws": {"endpoints": {"sts": f"{URL}\n"}}}, r"\$.aws.endpoints", id="a newline at the end"),
         pytest.param({"renewal": {"leastIntervalSeconds": 0}}, r"\$.renewal.leastInter", id="no interval"),
+        pytest.param({"issuers": {"hosts": "one"}}, r"\$.issuers.hosts", id="hosts that are no list"),
+        pytest.param({"issuers": {"privateNetworks": ["10/8"]}}, r"\$.issuers", id="a network cut short"),
+        pytest.param({"issuers": {"privateNetworks": ["10.0.0.1/8"]}}, r"\$.issuers", id="a host in a network"),
+        pytest.param({"issuers": {"privateNetworks": ["all"]}}, r"\$.issuers.privateNet", id="a word"),
         pytest.param([], "Expected `object`, got `array`", id="a list"),
     ],
 )

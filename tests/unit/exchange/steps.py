@@ -1,5 +1,6 @@
 """One step of a pipeline against the emulator, as the spine takes it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -7,28 +8,64 @@ import pytest
 from keyturn.core.errors import KeyturnError
 from keyturn.core.holding import Holding, Token
 from keyturn.core.model import Request
+from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.outages import Outages
+from keyturn.core.settings import AwsSettings, WebSettings
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
+from keyturn.exchange.systems import Call, Systems
+from keyturn.exchange.web import Web
+from keyturn.metrics import Metrics
 from tests.aws import running
+from tests.unit.exchange.clock import real_now
 from tests.world import request
+
+LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
+
+
+def aws(settings: AwsSettings | None = None, metrics: Metrics | None = None, threads: int = 16) -> Aws:
+    """A client of AWS that nobody has used before, as after a start."""
+    return Aws(settings or AwsSettings(), metrics or Metrics(), real_now, Outages(), threads)
+
+
+def web(settings: WebSettings = LOOPBACK, metrics: Metrics | None = None, outages: Outages | None = None) -> Web:
+    """The connections to issuers, which may be on loopback."""
+    return Web(settings, metrics or Metrics(), real_now, outages or Outages())
+
+
+def systems(client: Aws, issuers: Web | None = None, values: Mapping[str, str] | None = None) -> Systems:
+    """The outside of the exchanges; `values` are the secrets of the steps, by the name of their Secret."""
+
+    async def read_value(_: str, ref: SecretKeyRef) -> str:
+        return (values or {})[ref.name]
+
+    return Systems(client, issuers or web(), read_value)
+
+
+def call(client: Aws) -> Call:
+    """A call for the flagship."""
+    return Call(systems(client), "billing", "us-east-1", "billing.acme")
 
 
 async def get_access_token(client: Aws, token: str, wanted: Request | None = None) -> Holding:
     """Exchange a refresh token for an access token."""
-    made = wanted or request()
-    return await exchange(client, made, made.spec.exchanges[0], Holding(Token(token)))
+    return await step(client, Holding(Token(token)), wanted or request(), 0)
 
 
 async def assume_role(client: Aws, token: str, wanted: Request | None = None) -> Holding:
     """Exchange a token for the credentials of the role."""
-    made = wanted or request()
-    return await exchange(client, made, made.spec.exchanges[1], Holding(Token(token)))
+    return await step(client, Holding(Token(token)), wanted or request(), 1)
+
+
+async def step(client: Aws, held: Holding, wanted: Request, number: int = 0) -> Holding:
+    """Take one step of a request."""
+    return await exchange(systems(client), wanted, wanted.spec.exchanges[number], held)
 
 
 async def failing(client: Aws, emulator: running.Aws, operation: str, **fault: Any) -> KeyturnError:
     """What is raised where an operation goes wrong, however often it is tried."""
     emulator.fault(operation, times=None, **fault)
-    step = get_access_token if operation == "GetAccessToken" else assume_role
+    failed = get_access_token if operation == "GetAccessToken" else assume_role
     with pytest.raises(KeyturnError) as raised:
-        await step(client, emulator.refresh_token())
+        await failed(client, emulator.refresh_token())
     return raised.value

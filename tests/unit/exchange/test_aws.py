@@ -1,20 +1,19 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from keyturn.core.errors import ThrottledError, UnavailableError
 from keyturn.core.settings import AwsSettings
 from keyturn.exchange.aws import Aws
 from keyturn.metrics import Metrics
 from tests.aws import running
-from tests.unit.exchange.conftest import real_now, settings
-from tests.unit.exchange.steps import assume_role, failing, get_access_token
+from tests.unit.exchange.conftest import settings
+from tests.unit.exchange.steps import assume_role, aws, failing, get_access_token
 from tests.world import HOUR, MINUTE, request
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
@@ -25,7 +24,7 @@ OPERATIONS = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
     """A client that nobody has used before, as after a start."""
     metrics = Metrics()
-    with closing(Aws(settings(emulator), metrics, real_now)) as made:
+    with closing(aws(settings(emulator), metrics)) as made:
         yield made, metrics
 
 
@@ -75,7 +74,7 @@ async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: running.
 
 async def test_nobody_listens() -> None:
     nowhere = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
-    with closing(Aws(nowhere, Metrics(), real_now)) as client, pytest.raises(UnavailableError) as raised:
+    with closing(aws(nowhere)) as client, pytest.raises(UnavailableError) as raised:
         await get_access_token(client, "refresh")
 
     assert raised.value.reason == "Unreachable"
@@ -87,27 +86,6 @@ async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulat
 
     assert error.__cause__ is None
     assert error.__suppress_context__
-
-
-@pytest.fixture
-def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment full of credentials that are not ours to use."""
-    (tmp_path / ".aws").mkdir()
-    keys = "aws_access_key_id = AKIAFILE\naws_secret_access_key = planted\n"
-    (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{keys}")
-    (tmp_path / ".aws" / "config").write_text("[default]\nregion = eu-north-1\n[profile broken\n")
-    for name, value in {
-        "HOME": str(tmp_path),
-        "AWS_ACCESS_KEY_ID": "AKIAENV",
-        "AWS_SECRET_ACCESS_KEY": "planted",
-        "AWS_SESSION_TOKEN": "planted",
-        "AWS_PROFILE": "not-there",
-        "AWS_DEFAULT_PROFILE": "not-there",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9",
-        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/ambient",
-        "AWS_WEB_IDENTITY_TOKEN_FILE": "/not/there",
-    }.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.usefixtures("ambient")
@@ -123,8 +101,12 @@ async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None
 
 @pytest.mark.usefixtures("ambient")
 def test_the_session_finds_no_credentials() -> None:
-    with closing(Aws(AwsSettings(), Metrics(), real_now)) as client:
-        assert client._session.get_credentials() is None
+    with closing(aws()) as client:
+        found = client._session.get_credentials()
+
+    assert found
+    with pytest.raises(NoCredentialsError):
+        found.get_frozen_credentials()
 
 
 @pytest.mark.parametrize(
@@ -144,9 +126,9 @@ async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
         asked.append((request.url, "Authorization" in request.headers))
         raise EndpointConnectionError(endpoint_url=request.url)
 
-    with closing(Aws(AwsSettings(), Metrics(), real_now)) as client:
+    with closing(aws()) as client:
         for service, step in (("license-manager", get_access_token), ("sts", assume_role)):
-            client._client(service, region).meta.events.register("before-send", stop)
+            client._client(service, region, signed=False).meta.events.register("before-send", stop)
             with pytest.raises(UnavailableError):
                 await step(client, "token", request(region=region))
 
@@ -156,12 +138,13 @@ async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
     }
 
 
-async def test_one_client_for_each_service_and_region(emulator: running.Aws) -> None:
+async def test_one_client_for_each_service_region_and_kind_of_call(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
-        first = client._client("sts", "us-east-1")
+        first = client._client("sts", "us-east-1", signed=False)
 
-        assert client._client("sts", "us-east-1") is first
-        assert client._client("sts", "eu-west-1") is not first
+        assert client._client("sts", "us-east-1", signed=False) is first
+        assert client._client("sts", "eu-west-1", signed=False) is not first
+        assert client._client("sts", "us-east-1", signed=True) is not first
 
 
 async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> None:

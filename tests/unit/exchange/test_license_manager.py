@@ -5,11 +5,11 @@ import pytest
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Holding, Token
 from keyturn.core.model.exchanges import LicenseManagerGetAccessToken
-from keyturn.exchange.aws import Answer, Aws, Call
+from keyturn.exchange.aws import Answer, Aws
 from keyturn.exchange.license_manager import get_access_token as ask
 from tests.aws import running
-from tests.unit.exchange.conftest import real_now
-from tests.unit.exchange.steps import failing, get_access_token
+from tests.unit.exchange.clock import real_now
+from tests.unit.exchange.steps import call, failing, get_access_token
 from tests.world import HOUR, NOW, request
 
 OPERATION = "GetAccessToken"
@@ -65,7 +65,7 @@ async def test_a_token_that_could_break_a_file_is_refused() -> None:
 
 
 async def _asked(aws: Aws) -> Holding:
-    return await ask(aws, LicenseManagerGetAccessToken(), Holding(Token("refresh")), Call("us-east-1", "x"))
+    return await ask(call(aws), LicenseManagerGetAccessToken(), Holding(Token("refresh")))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,6 @@ async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, 
 
 async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError) as refused:
-        await ask(client, LicenseManagerGetAccessToken(), Holding(Token(None)), Call("us-east-1", "x"))  # type: ignore[arg-type]
+        await ask(call(client), LicenseManagerGetAccessToken(), Holding(Token(None)))  # type: ignore[arg-type]
 
     assert (refused.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from keyturn.kube.api import APPLY, JSON, ApiAnswer, Kube
+from keyturn.core.errors import LeavingError
+from keyturn.kube.api import APPLY, JSON, MERGE, ApiAnswer, Kube
 from keyturn.kube.watch import Meta
 
 Leaf = tuple[str, str]
@@ -23,6 +24,7 @@ class ApiServer(Kube):
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
         self.asked: list[str] = []
+        self._writing = True
         self.answers: dict[str, ApiAnswer | Exception] = {}
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
         self._numbers = itertools.count(1)
@@ -37,6 +39,14 @@ class ApiServer(Kube):
         query: Mapping[str, str] | None = None,
         accept: str = JSON,  # noqa: ARG002 - all of an object is answered
     ) -> ApiAnswer:
+        if method != "GET" and not self._writing:
+            raise LeavingError("the Lease is lost")
+        return await self._asked(method, path, body, kind, query or {})
+
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
+        return await self._asked(method, path, body, MERGE if method == "PATCH" else JSON, query)
+
+    async def _asked(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiAnswer:
         path = path.removesuffix("/status")
         self.asked.append(f"{method} {path}")
         # An answer takes a while, in which others may ask.
@@ -44,9 +54,7 @@ class ApiServer(Kube):
         instead = self.answers.get(f"{method} {path}")
         if isinstance(instead, Exception):
             raise instead
-        return instead or self._answer(
-            method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query or {}
-        )
+        return instead or self._answer(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
 
     def count(self, method: str) -> int:
         """How many requests of a method were made."""
@@ -80,11 +88,18 @@ class ApiServer(Kube):
             return refused
         shown = self._shown(path)
         if method == "PATCH":
-            self._keep(path, _merged(self.objects[path], body))
-            shown = self._shown(path)
+            return self._patch(path, body, query)
         if method == "DELETE":
             del self.objects[path]
         return ApiAnswer(200, shown)
+
+    def _patch(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
+        merged = _merged(self.objects[path], body)
+        if merged.get("immutable") and merged.get("data") != self.objects[path].get("data"):
+            return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
+        if "dryRun" not in query:
+            self._keep(path, merged)
+        return ApiAnswer(200, self._shown(path))
 
     def _refusal(self, path: str, body: Body) -> ApiAnswer | None:
         if path not in self.objects:

@@ -6,13 +6,14 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.kube.api import APPLY, ApiAnswer, Kube, refusal
+from keyturn.core.outages import Outages
+from keyturn.kube.api import APPLY, MERGE, SYSTEM, ApiAnswer, Kube, refusal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def served(handler: Handler, token: str = "") -> AsyncIterator[Kube]:
+async def served(handler: Handler, token: str = "", outages: Outages | None = None) -> AsyncIterator[Kube]:
     """A Kube that speaks to a server of our own, by real HTTP."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -24,7 +25,7 @@ async def served(handler: Handler, token: str = "") -> AsyncIterator[Kube]:
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
     try:
         async with ApiClient(configuration) as client:
-            yield Kube(client)
+            yield Kube(client, outages or Outages())
     finally:
         await runner.cleanup()
 
@@ -115,6 +116,27 @@ async def test_without_the_lease_nothing_is_written() -> None:
     assert [method for method, _, _ in answers.requests] == ["GET"]
 
 
+async def test_without_the_lease_a_token_is_saved_all_the_same() -> None:
+    answers = Answers(503, 200)
+    async with served(answers.answer) as kube:
+        kube.stop_writing()
+        await kube.save("PATCH", "/a", {"b": 1}, query={"fieldManager": "x"})
+
+    assert answers.requests == [("PATCH", "/a?fieldManager=x", '{"b":1}')] * 2
+    assert answers.headers[0]["Content-Type"] == MERGE
+
+
+async def test_an_outage_of_the_api_server_is_told_when_it_is_over() -> None:
+    outages, over = Outages(), list[str]()
+    outages.when_over(over.append)
+    async with served(Answers(503, 503, 503, 200).answer, outages=outages) as kube:
+        with pytest.raises(UnavailableError) as raised:
+            await kube.ask("GET", "/a")
+        await kube.ask("GET", "/a")
+
+    assert (raised.value.system, over) == (SYSTEM, [SYSTEM])
+
+
 async def test_a_watch_is_read_line_by_line() -> None:
     async with served(Answers(200, text="one\ntwo\n").answer) as kube:
         assert [line async for line in kube.watch("/a", {})] == [b"one\n", b"two\n"]
@@ -126,13 +148,13 @@ async def test_a_watch_is_read_line_by_line() -> None:
         pytest.param({"message": "exceeded quota"}, "write it: exceeded quota", id="the API server's own words"),
         pytest.param({}, "write it: HTTP 403", id="no words"),
         pytest.param(
-            {"message": 'is "planted" a secret'}, 'write it: is "..." a secret', id="a secret in its words"
+            {"message": 'is "planted-secret" a secret'}, 'write it: is "..." a secret', id="a secret in its words"
         ),
         pytest.param({"message": "x" * 1000}, "x" * 500, id="too many words"),
     ],
 )
 def test_refusal(body: dict[str, str], says: str) -> None:
-    error = refusal(ApiAnswer(403, body), "it", {"token": "planted", "empty": ""})
+    error = refusal(ApiAnswer(403, body), "it", {"token": "planted-secret", "empty": "", "short": "w"})
 
     assert isinstance(error, RefusedError)
     assert (error.reason, error.message.endswith(says)) == ("WriteRefused", True)

@@ -1,10 +1,10 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from keyturn.core.errors import UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding
 from keyturn.core.model import RENEW_REQUESTED, Exchange
 from keyturn.kube.agenda import Agenda
@@ -12,7 +12,6 @@ from keyturn.kube.api import ApiAnswer
 from keyturn.kube.attend import Attendant
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
-from keyturn.renew import World
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import SOURCE, TARGET, TOKEN_REQUEST
 from tests.world import HOUR, MINUTE, NOW, SECOND, Issuer, Outside, manifest
@@ -35,8 +34,7 @@ class Operator:
     def start(self) -> None:
         """Start anew: all that a process knows is forgotten."""
         self.agenda, self.store = Agenda(4), SecretStore(self.server)
-        known = self.outside.world
-        world = World(self.store, known.exchange, known.now, known.chance, known.metrics)
+        world = replace(self.outside.world, store=self.store)
         self.attendant = Attendant(world, self.store, self.agenda, Reporter(self.server, world.now, "pod-1"))
 
     @property
@@ -224,8 +222,44 @@ async def test_a_request_that_went_during_its_look_does_not_come_back() -> None:
     operator = await issued()
     del operator.server.objects[TOKEN_REQUEST]
     await operator.work(NOW + HOUR)
+    await operator.see(alive=False)
 
     assert operator.agenda.next_due() is None
+
+
+def away(system: str) -> UnavailableError:
+    error = UnavailableError("Unreachable", f"{system} did not answer")
+    error.system = system
+    return error
+
+
+@pytest.mark.parametrize(
+    ("failure", "system", "looks"),
+    [
+        pytest.param(away("sts"), "sts", 1, id="what it waits for works again"),
+        pytest.param(away("sts"), "other", 0, id="something else works again"),
+        pytest.param(RefusedError("AccessDenied", "no"), "sts", 0, id="it waits for a person"),
+    ],
+)
+async def test_when_an_outage_is_over_who_waits_is_looked_at_at_once(
+    failure: KeyturnError, system: str, looks: int
+) -> None:
+    operator = Operator()
+    operator.outside.chance = 0.9
+    operator.aws.failures = [failure]
+    await operator.see()
+    await operator.work()
+    operator.attendant.recovered(system)
+
+    assert await operator.work(NOW + SECOND) == looks
+    assert operator.status()["revision" if looks else "failedAttempts"] == 1
+
+
+async def test_the_end_of_an_outage_does_not_disturb_who_did_not_fail() -> None:
+    operator = await issued()
+    operator.attendant.recovered("sts")
+
+    assert await operator.work(NOW + SECOND) == 0
 
 
 async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:

@@ -59,8 +59,10 @@ def test_metadata_of_the_spec_is_in_it() -> None:
     assert (made["labels"]["team"], made["annotations"]["note"]) == ("blue", "x")
 
 
-def test_an_apply_of_nothing_names_nothing() -> None:
-    assert empty_manifest("acme") == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme"}}
+def test_an_apply_of_nothing_names_nothing_but_the_secret() -> None:
+    metadata = {"name": "acme", "uid": "secret-1"}
+
+    assert empty_manifest("acme", "secret-1") == {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
 
 
 def test_a_release_touches_no_data() -> None:

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from keyturn.core.errors import LeavingError, RefusedError
 from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS
 from keyturn.kube.api import ApiAnswer
-from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, cluster, issued, marks
+from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issued, marks
 from tests.world import request
 
 
@@ -30,16 +31,34 @@ async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> 
     assert server.data(TARGET) == {"theirs": "x"}
 
 
-async def test_a_rehearsal_of_a_request_that_is_gone() -> None:
-    _, store = cluster()
+@pytest.mark.parametrize(
+    ("uid", "leaves"),
+    [
+        pytest.param("another", True, id="the request has gone with it"),
+        pytest.param(REQUEST.uid, False, id="the request is still there"),
+    ],
+)
+async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, leaves: bool) -> None:
+    server, store = await issued()
+    meta = server.meta(TARGET)
+    del server.objects[TARGET]
+    store.observe(meta, alive=False)
+    with pytest.raises(LeavingError) if leaves else nullcontext():
+        await store.rehearse(replace(REQUEST, uid=uid))
 
-    with pytest.raises(LeavingError):
-        await store.rehearse(replace(REQUEST, uid="another"))
+    assert server.asked == [f"GET {TOKEN_REQUEST}"] + ([] if leaves else [f"PATCH {TARGET}"])
+
+
+async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
+    server, store = cluster()
+    await store.rehearse(REQUEST)
+
+    assert server.asked == [f"PATCH {TARGET}"]
 
 
 async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     server, store = cluster()
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted" is not allowed'})
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted-token" is not allowed'})
 
     with pytest.raises(RefusedError) as refused:
         await store.write(REQUEST, marks(), DATA)

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import RefusedError
+from keyturn.core.holding import Source
 from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS, Marks, data_hash
 from keyturn.core.model import Request
 from keyturn.kube.api import ApiAnswer
@@ -15,13 +16,13 @@ SECRETS = "/api/v1/namespaces/billing/secrets"
 TARGET, SOURCE = f"{SECRETS}/acme", f"{SECRETS}/license"
 TOKEN_REQUEST = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"
 REQUEST = request()
-DATA = {"token": "planted", "expiration": "2026-01-02T04:04:05Z"}
+DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
 def marks(wanted: Request = REQUEST, **changes: Any) -> Marks:
     made = {name: getattr(MADE, name) for name in MADE.__struct_fields__}
-    fields = {"uid": wanted.uid, "request_hash": wanted.request_hash, "dress_hash": wanted.dress_hash}
-    return Marks(**made | fields | {"data_hash": data_hash(DATA, wanted)} | changes)
+    hashes = {name: getattr(wanted, name) for name in ("request_hash", "exchange_hash", "dress_hash")}
+    return Marks(**made | hashes | {"uid": wanted.uid, "data_hash": data_hash(DATA, wanted)} | changes)
 
 
 def cluster() -> tuple[ApiServer, SecretStore]:
@@ -172,7 +173,7 @@ async def test_the_source_is_read_each_time() -> None:
     first = await store.read_source(REQUEST)
     server.put(SOURCE, data={"license_token": "c2Vjb25k"})
 
-    assert (first, await store.read_source(REQUEST)) == ("first", "second")
+    assert (first, await store.read_source(REQUEST)) == (Source("first"), Source("second"))
 
 
 async def test_a_rehearsal_writes_nothing() -> None:

@@ -16,9 +16,10 @@ from msgspec import Meta
 from keyturn.core.errors import RefusedError
 from keyturn.core.model.exchanges import Exchange
 from keyturn.core.model.part import GROUP, Name, Part, Region, Rule
+from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE, gives
 from keyturn.core.model.source import Source
 from keyturn.core.model.status import Condition, Status
-from keyturn.core.model.target import CREDENTIAL_FORMATS, Format, Renewal, Target
+from keyturn.core.model.target import Format, Renewal, Target
 
 __all__ = [
     "GROUP", "KIND", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format", "Renewal",
@@ -29,9 +30,6 @@ KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
-DEFAULT_DURATION_SECONDS = 3600
-
-_FORMAT_NEEDS_CREDENTIALS = " || ".join(f"has(f.{name})" for name in CREDENTIAL_FORMATS)
 
 
 class Spec(Part, frozen=True):
@@ -54,50 +52,26 @@ class Spec(Part, frozen=True):
         | None
     ) = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="region is missing: give spec.region, or a region to each exchange",
-            cel="has(self.region) || self.exchanges.all(x, "
-            "has(x.licenseManagerGetAccessToken) ? has(x.licenseManagerGetAccessToken.region) : "
-            "has(x.assumeRoleWithWebIdentity) && has(x.assumeRoleWithWebIdentity.region))",
-            holds=lambda spec: bool(spec.region) or all(e.operation.region for e in spec.exchanges),
-        ),
-        Rule(
-            says="a format that holds credentials needs an exchange that gives them (assumeRoleWithWebIdentity)",
-            cel="self.exchanges.exists(x, has(x.assumeRoleWithWebIdentity)) || !has(self.target) || "
-            f"!has(self.target.formats) || !self.target.formats.exists(f, {_FORMAT_NEEDS_CREDENTIALS})",
-            holds=lambda spec: (
-                spec.gives_credentials or not any(f.name in CREDENTIAL_FORMATS for f in spec.formats)
-            ),
-        ),
-        Rule(
-            says="renewal.renewBefore must be shorter than the durationSeconds (default 3600) of the role",
-            cel="!has(self.renewal) || !has(self.renewal.renewBefore) || self.exchanges.all(x, "
-            "!has(x.assumeRoleWithWebIdentity) || duration(self.renewal.renewBefore).getSeconds()"
-            f" < x.assumeRoleWithWebIdentity.?durationSeconds.orValue({DEFAULT_DURATION_SECONDS}))",
-            holds=lambda spec: _renews_within_duration(spec),  # noqa: PLW0108 - it is defined below
-        ),
-    )
-
-    @property
-    def gives_credentials(self) -> bool:
-        """Whether the exchanges end with AWS credentials, not only with a token."""
-        return any(e.assume_role_with_web_identity for e in self.exchanges)
+    RULES: ClassVar[tuple[Rule, ...]] = SPEC_RULES
 
     @property
     def formats(self) -> tuple[Format, ...]:
         """The formats to write: those asked for, else the usual ones of the last value."""
         if self.target and self.target.formats:
             return self.target.formats
-        return Format.DEFAULTS["credentials" if self.gives_credentials else "token"]
+        return Format.DEFAULTS["credentials" if gives(self.exchanges, "credentials") else "token"]
 
+    @property
+    def consumes(self) -> bool:
+        """Whether a renewal may spend the source token."""
+        return any(exchange.operation.consumes for exchange in self.exchanges)
 
-def _renews_within_duration(spec: Spec) -> bool:
-    if not (spec.renewal and spec.renewal.before):
-        return True
-    seconds = spec.renewal.before.total_seconds()
-    roles = [e.assume_role_with_web_identity for e in spec.exchanges if e.assume_role_with_web_identity]
-    return all(seconds < (role.duration_seconds or DEFAULT_DURATION_SECONDS) for role in roles)
+    @property
+    def secrets_read(self) -> frozenset[str]:
+        """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
+        kept = {self.source.token.token_secret} if self.source.token else set()
+        own = {ref.secret_key_ref.name for exchange in self.exchanges for ref in exchange.operation.references}
+        return frozenset({*self.source.secrets, *kept, *own})
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -123,14 +97,7 @@ class TokenRequest(Part, frozen=True):
     kind: Literal["TokenRequest"] = "TokenRequest"
     status: Status | None = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="the target Secret must not be the Secret that the source is read from",
-            cel="self.spec.source.token.secretKeyRef.name"
-            " != self.spec.?target.?secretName.orValue(self.metadata.name)",
-            holds=lambda it: it.spec.source.token.secret_key_ref.name != it.secret_name,
-        ),
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (TARGET_RULE,)
 
     @property
     def secret_name(self) -> str:
@@ -142,8 +109,8 @@ class TokenRequest(Part, frozen=True):
 class Request:
     """A TokenRequest as the rest of the code sees it: parsed, named, hashed.
 
-    `request_hash` covers what must be exchanged anew when it changes, `dress_hash` what only dresses the
-    Secret or moves the next renewal: metadata, deletionPolicy, renewal.
+    `request_hash` covers what must be exchanged anew when it changes, `exchange_hash` the part of it that is
+    sent (not formats and secretName), `dress_hash` what only dresses the Secret or moves the next renewal.
     """
 
     namespace: str
@@ -155,6 +122,7 @@ class Request:
     spec: Spec
     secret_name: str
     request_hash: str
+    exchange_hash: str
     dress_hash: str
 
     @property
@@ -169,7 +137,8 @@ def parse(body: Mapping[str, Any]) -> Request:
     Raises RefusedError (SpecInvalid) with one sentence that ends with the path of the field.
     """
     try:
-        parsed = msgspec.convert(body, TokenRequest)
+        # Without the status: it is ours, a newer release may have told more, and nothing here depends on it.
+        parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
     except msgspec.ValidationError as error:
         raise RefusedError("SpecInvalid", _with_path(str(error))) from None
     meta, spec = parsed.metadata, body["spec"]
@@ -184,7 +153,8 @@ def parse(body: Mapping[str, Any]) -> Request:
         renew_requested=meta.annotations.get(RENEW_REQUESTED, ""),
         spec=parsed.spec,
         secret_name=parsed.secret_name,
-        request_hash=canonical_hash(_what_is_exchanged(spec, parsed.secret_name)),
+        request_hash=canonical_hash(_sent(spec) | _written(spec, parsed.secret_name)),
+        exchange_hash=canonical_hash(_sent(spec)),
         dress_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
     )
 
@@ -194,11 +164,14 @@ def canonical_hash(value: object) -> str:
     return "v1:" + hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]
 
 
-def _what_is_exchanged(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
+def _sent(spec: Mapping[str, Any]) -> dict[str, Any]:
     # The fields as the user wrote them, not as parsed: a release that adds a default changes no hash.
-    kept: dict[str, Any] = {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
+    return {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
+
+
+def _written(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
     formats = spec.get("target", {}).get("formats")
-    return kept | {"secretName": secret_name} | ({"formats": formats} if formats else {})
+    return {"secretName": secret_name} | ({"formats": formats} if formats else {})
 
 
 def _with_path(message: str) -> str:

@@ -1,6 +1,7 @@
 """What is told in the status of a TokenRequest. Times are RFC 3339, whole seconds, UTC."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -54,6 +55,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 def read_status(body: Mapping[str, Any]) -> Status:
     """Read the status of a TokenRequest; what does not fit counts as not told."""
     try:
-        return msgspec.convert(body.get("status") or {}, Status)
-    except msgspec.ValidationError:
+        status = msgspec.convert(body.get("status") or {}, Status)
+        for moment in (status.next_attempt_at, status.expires_at):
+            datetime.fromisoformat(moment or "2000-01-01T00:00:00Z")
+    except ValueError:
         return Status()
+    return status

@@ -1,0 +1,124 @@
+"""The lineage of a rotating token: what the user handed in, what it became, and who is spending it.
+
+A refresh token may be good for one use, and its issuer may end the whole family when a spent one is sent again
+(RFC 9700 section 4.14.2). So what is spent, and what may be, is written down before and after each use.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.model import GROUP
+
+LINEAGE = f"{GROUP}/lineage"
+_REMEMBERED = 100
+
+Fingerprint = Callable[[str], str]
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Somebody is about to spend a token, or died doing it. `careful` marks the one try after such a death."""
+
+    holder: str
+    spends: str
+    start: Annotated[datetime, Meta(tz=True)]
+    give_up_seconds: int
+    careful: bool = False
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Fingerprints: `seeds` of what the user handed in, `spent` of what is spent, `live` of the one to use.
+
+    `of` is the source, Secret and key: two sources must not share a token Secret.
+    """
+
+    of: str
+    seeds: tuple[str, ...]
+    live: str
+    spent: tuple[str, ...] = ()
+    intent: Intent | None = None
+
+    def encoded(self) -> str:
+        """The annotation's value."""
+        return msgspec.json.encode(self).decode()
+
+    def knows(self, token: str) -> bool:
+        """Whether a fingerprint is of this lineage, and so says nothing new."""
+        return token == self.live or token in self.seeds or token in self.spent
+
+    def seeded(self, token: str) -> "Lineage":
+        """The lineage after the user signed in again: what was live before is not to be used any more."""
+        spent = (*self.spent, *((self.live,) if self.live != token else ()))
+        seeds = (*self.seeds, token)[-_REMEMBERED:]
+        return Lineage(of=self.of, seeds=seeds, live=token, spent=spent[-_REMEMBERED:])
+
+    def rotated(self, token: str) -> "Lineage":
+        """The lineage after the issuer answered with `token`, or with none new, when it is the live one again."""
+        spent = self.spent if token == self.live else (*self.spent, self.live)[-_REMEMBERED:]
+        return Lineage(of=self.of, seeds=self.seeds, live=token, spent=spent)
+
+    def intended(self, intent: Intent | None) -> "Lineage":
+        """The lineage with another intent."""
+        return msgspec.structs.replace(self, intent=intent)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptToken:
+    """The token Secret: the live token, the one before it for one cycle, and the lineage of both.
+
+    `uid` and `version` are those of the stored object, empty for one that does not exist yet. `lineage` is None
+    where there is none that can be read: then it is not ours.
+    """
+
+    value: str = field(repr=False)
+    lineage: Lineage | None
+    previous: str = field(repr=False, default="")
+    uid: str = ""
+    version: str = ""
+
+
+def read_lineage(annotation: str) -> Lineage | None:
+    """Read the annotation; None where it is not one."""
+    try:
+        return msgspec.json.decode(annotation, type=Lineage)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def token_fingerprint(token: str, namespace: str, secret: str) -> str:
+    """64 bits that tell a token from another, keyed with the token Secret that all its requests share."""
+    return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def live_token(handed_in: str, kept: KeptToken | None, marked: Fingerprint, of: str, secret: str) -> KeptToken:
+    """Find the token to use: the source's if it is new, else the kept one.
+
+    A source that shows anything of the lineage, as GitOps puts it back, is no news. Raises RefusedError:
+    SourceReverted where the token Secret shows a spent token, TargetConflict where it is not ours.
+    """
+    mark = marked(handed_in)
+    if kept is None:
+        return KeptToken(handed_in, Lineage(of=of, seeds=(mark,), live=mark))
+    lineage = kept.lineage
+    if lineage is None or lineage.of != of:
+        keeps = f"keeps the token of {lineage.of}" if lineage else "was not made by Keyturn to keep a token in"
+        raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
+    if not lineage.knows(mark):
+        return KeptToken(handed_in, lineage.seeded(mark), uid=kept.uid, version=kept.version)
+    shown = marked(kept.value)
+    if not kept.value or shown in lineage.spent:
+        raise RefusedError(
+            "SourceReverted",
+            f"Secret {secret} shows no token or a spent one; put back the newest, or a new one in the source",
+        )
+    if shown != lineage.live:
+        # The late save of a holder that was given up: younger than what we know, and alive.
+        lineage = lineage.rotated(shown)
+    return KeptToken(kept.value, lineage, kept.previous, kept.uid, kept.version)

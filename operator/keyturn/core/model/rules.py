@@ -1,0 +1,161 @@
+"""The rules between the parts of a spec, each told once: in CEL for the API server, as a test for Python."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
+from keyturn.core.model.part import Rule
+from keyturn.core.model.target import CREDENTIAL_FORMATS
+
+CHAINED_SECONDS = 3600
+_KINDS = ("token", "credentials")
+
+
+def _any(names: Iterable[str], of: str) -> str:
+    return "(" + " || ".join(f"has({of}.{name})" for name in names) + ")"
+
+
+_IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
+_GIVE = {kind: [name for name, o in OPERATIONS.items() if kind == o.GIVES] for kind in _KINDS}
+_NEED = {kind: [name for name, o in OPERATIONS.items() if kind == o.NEEDS] for kind in _KINDS}
+_TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
+_ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
+_USER_ONLY = ["getSessionToken"]
+_FORMATS = {"credentials": list(CREDENTIAL_FORMATS), "token": ["token"]}
+
+
+def gives(exchanges: Iterable[Exchange], kind: str) -> bool:
+    """Whether one of the exchanges gives a `token` or `credentials`."""
+    return any(kind == exchange.operation.GIVES for exchange in exchanges)
+
+
+def _has_regions(spec: Any) -> bool:
+    steps = [e.operation for e in spec.exchanges if isinstance(e.operation, AwsOperation)]
+    return bool(spec.region) or all(step.region for step in steps)
+
+
+def _formats_are_given(spec: Any, kind: str) -> bool:
+    source = spec.source.token if kind == "token" else None
+    wanted = any(f.name in _FORMATS[kind] for f in (spec.target and spec.target.formats) or ())
+    return not wanted or bool(source) or gives(spec.exchanges, kind)
+
+
+def _needs_are_met(spec: Any, kind: str) -> bool:
+    first = spec.source.token if kind == "token" else spec.source.credentials
+    return all(
+        kind != exchange.operation.NEEDS or first or gives(spec.exchanges[:index], kind)
+        for index, exchange in enumerate(spec.exchanges)
+    )
+
+
+def _user_operations_come_first(spec: Any) -> bool:
+    return not any(
+        isinstance(exchange.operation, GetSessionToken) and gives(spec.exchanges[:index], "credentials")
+        for index, exchange in enumerate(spec.exchanges)
+    )
+
+
+def _chained_roles_are_short(spec: Any) -> bool:
+    after_role = False
+    for exchange in spec.exchanges:
+        if after_role and exchange.assume_role and (exchange.assume_role.duration_seconds or 0) > CHAINED_SECONDS:
+            return False
+        after_role = after_role or bool(exchange.assume_role or exchange.assume_role_with_web_identity)
+    return True
+
+
+def _refreshes_first(spec: Any) -> bool:
+    steps = [index for index, exchange in enumerate(spec.exchanges) if exchange.operation.consumes]
+    return not steps or (steps == [0] and spec.source.token is not None)
+
+
+def _renews_within_duration(spec: Any) -> bool:
+    if not (spec.renewal and spec.renewal.before):
+        return True
+    timed = [e.operation for e in spec.exchanges if e.operation.DEFAULT_SECONDS]
+    seconds = spec.renewal.before.total_seconds()
+    return all(seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed)
+
+
+def _before(given: Iterable[str]) -> str:
+    return f"self.exchanges.exists(j, y, j < i && {_any(given, 'y')})"
+
+
+def _needs_rule(kind: str, first: str) -> Rule:
+    return Rule(
+        says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
+        cel=f"has(self.source.{first}) || "
+        f"self.exchanges.all(i, x, !{_any(_NEED[kind], 'x')} || {_before(_GIVE[kind])})",
+        holds=lambda spec: _needs_are_met(spec, kind),
+    )
+
+
+def _formats_rule(kind: str, unless: str) -> Rule:
+    return Rule(
+        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
+        cel=f"{unless}self.exchanges.exists(x, {_any(_GIVE[kind], 'x')}) || !has(self.target) || "
+        f"!has(self.target.formats) || !self.target.formats.exists(f, {_any(_FORMATS[kind], 'f')})",
+        holds=lambda spec: _formats_are_given(spec, kind),
+    )
+
+
+_REGIONS = " || ".join(f"(has(x.{name}) && has(x.{name}.region))" for name in _IN_AWS)
+_DURATIONS = " && ".join(
+    f"(!has(x.{name}) || duration(self.renewal.renewBefore).getSeconds() < "
+    f"x.{name}.?durationSeconds.orValue({seconds}))"
+    for name, seconds in _TIMED.items()
+)
+
+SPEC_RULES = (
+    Rule(
+        says="region is missing: give spec.region, or a region to each exchange with AWS",
+        cel=f"has(self.region) || self.exchanges.all(x, {_REGIONS} || !{_any(_IN_AWS, 'x')})",
+        holds=_has_regions,
+    ),
+    _needs_rule("token", "token"),
+    _needs_rule("credentials", "credentials"),
+    _formats_rule("credentials", ""),
+    _formats_rule("token", "has(self.source.token) || "),
+    Rule(
+        says="getSessionToken takes the keys of an IAM user: no exchange before it may give credentials",
+        cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",
+        holds=_user_operations_come_first,
+    ),
+    Rule(
+        says="assumeRole after another role lasts at most 3600 s: lower its durationSeconds",
+        cel="self.exchanges.all(i, x, !has(x.assumeRole) || x.assumeRole.?durationSeconds.orValue(0) <= "
+        f"{CHAINED_SECONDS} || !{_before(_ROLES)})",
+        holds=_chained_roles_are_short,
+    ),
+    Rule(
+        says="the refresh_token grant uses source.token: it must be the first exchange",
+        cel="self.exchanges.all(i, x, !has(x.oauthToken) || x.oauthToken.grantType != 'refresh_token' || "
+        "(i == 0 && has(self.source.token)))",
+        holds=_refreshes_first,
+    ),
+    Rule(
+        says="renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)",
+        cel=f"!has(self.renewal) || !has(self.renewal.renewBefore) || self.exchanges.all(x, {_DURATIONS})",
+        holds=_renews_within_duration,
+    ),
+)
+
+# Each name is compared where it is there: in CEL's estimate of costs, orValue('') has no limit.
+_TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
+_TOKEN = "self.spec.source.token"  # noqa: S105 - it is CEL
+_CREDENTIALS = "self.spec.source.credentials"
+_OF_SOURCE = (
+    f"(!has({_TOKEN}) || ({_TOKEN}.secretKeyRef.name != {_TARGET} && (has({_TOKEN}.saveTo)"
+    f" ? {_TOKEN}.saveTo.secretName != {_TARGET} : {_TOKEN}.secretKeyRef.name + '-keyturn' != {_TARGET})))"
+    f" && (!has({_CREDENTIALS}) || {_CREDENTIALS}.secretRef.name != {_TARGET})"
+)
+_OF_STEPS = " && ".join(
+    f"(!has(x.{step}) || !has(x.{step}.{field}) || x.{step}.{field}.secretKeyRef.name != {_TARGET})"
+    for step, field in REFERENCES
+)
+
+TARGET_RULE = Rule(
+    says="the target must not be a Secret that the spec reads or keeps a token in",
+    cel=f"{_OF_SOURCE} && self.spec.exchanges.all(x, {_OF_STEPS})",
+    holds=lambda it: it.secret_name not in it.spec.secrets_read,
+)

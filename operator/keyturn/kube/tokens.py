@@ -1,0 +1,120 @@
+"""The token Secret: the live token of a source that its issuer rotates, with its lineage."""
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+from keyturn.core.errors import LeavingError, UnavailableError
+from keyturn.core.lineage import LINEAGE, KeptToken, read_lineage
+from keyturn.core.marks import MANAGED_BY
+from keyturn.core.model import GROUP, Request
+from keyturn.kube.api import MERGE, ApiAnswer, Kube, refusal
+from keyturn.renew.world import token_place
+
+TOKEN_OF = f"{GROUP}/token-of"
+_CONFLICT = 409
+# Of another length and value than any token: a policy or an immutable Secret must show itself in the rehearsal.
+_REHEARSAL = "rehearsal"
+
+
+class TokenSecrets:
+    """The TokenStore of the cluster. Without owner reference: the token outlives every TokenRequest."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def read(self, request: Request) -> KeptToken | None:
+        """Read the token Secret."""
+        answer = await self._kube.ask("GET", _path(request))
+        if not answer.found:
+            return None
+        if answer.refused:
+            raise refusal(answer, _name(request), {})
+        return _kept(request, answer)
+
+    async def create(self, request: Request, kept: KeptToken) -> KeptToken:
+        """Make the token Secret, with the first intent in it."""
+        namespace, name = token_place(request)
+        body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
+        labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
+        body["metadata"] |= {"name": name, "labels": labels}
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        answer = await self._kube.save("POST", path, body, query=_MANAGER)
+        if not answer.found:
+            raise LeavingError(f"namespace {namespace} is gone")
+        return self._done(request, kept, answer)
+
+    async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
+        """Patch data and lineage in one request; a save, which has no version, is written come what may."""
+        if not kept.version and not rehearse:
+            return await self._save(request, kept)
+        body = _body(request, kept, _REHEARSAL if rehearse else kept.value)
+        query = _MANAGER | ({"dryRun": "All"} if rehearse else {})
+        return self._done(
+            request, kept, await self._kube.ask("PATCH", _path(request), body, kind=MERGE, query=query)
+        )
+
+    async def _save(self, request: Request, kept: KeptToken) -> KeptToken:
+        answer = await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
+        if answer.found and answer.status != _CONFLICT:
+            return self._done(request, kept, answer)
+        return await self._save_anew(request, kept)
+
+    async def _save_anew(self, request: Request, kept: KeptToken) -> KeptToken:
+        """Save after somebody deleted the token Secret during the exchange, or put another in its place."""
+        now = await self.read(request)
+        if now is None:
+            return await self.create(request, replace(kept, uid="", version=""))
+        if now.lineage is None:
+            raise UnavailableError("Unavailable", f"{_name(request)} is not ours any more; delete it")
+        if now.uid == kept.uid:
+            raise UnavailableError("Unavailable", f"{_name(request)} was not written")
+        return await self.keep(request, replace(kept, uid=now.uid, version=""))
+
+    def _done(self, request: Request, kept: KeptToken, answer: ApiAnswer) -> KeptToken:
+        if answer.status == _CONFLICT or not answer.found:
+            raise UnavailableError("Unavailable", f"{_name(request)} was changed by somebody else meanwhile")
+        if answer.refused:
+            raise refusal(answer, _name(request), {"new": kept.value, "previous": kept.previous})
+        return _kept(request, answer)
+
+
+_MANAGER = {"fieldManager": "keyturn-token"}
+
+
+def _ref(request: Request) -> Any:
+    if request.spec.source.token is None:
+        raise LeavingError("no source.token")
+    return request.spec.source.token.secret_key_ref
+
+
+def _body(request: Request, kept: KeptToken, value: str) -> dict[str, Any]:
+    key = _ref(request).key
+    values = {key: value, f"{key}.previous": kept.previous}
+    precondition = {"uid": kept.uid} if kept.uid else {}
+    precondition |= {"resourceVersion": kept.version} if kept.version else {}
+    annotations = {LINEAGE: kept.lineage.encoded() if kept.lineage else None}
+    return {
+        "metadata": {"annotations": annotations} | precondition,
+        "data": {name: base64.b64encode(text.encode()).decode() for name, text in values.items()},
+    }
+
+
+def _kept(request: Request, answer: ApiAnswer) -> KeptToken:
+    meta, data, key = answer.body["metadata"], answer.body.get("data") or {}, _ref(request).key
+    return KeptToken(
+        value=base64.b64decode(data.get(key, "")).decode(errors="replace"),
+        lineage=read_lineage((meta.get("annotations") or {}).get(LINEAGE, "")),
+        previous=base64.b64decode(data.get(f"{key}.previous", "")).decode(errors="replace"),
+        uid=meta["uid"],
+        version=meta["resourceVersion"],
+    )
+
+
+def _name(request: Request) -> str:
+    return f"Secret {token_place(request)[1]}"
+
+
+def _path(request: Request) -> str:
+    namespace, name = token_place(request)
+    return f"/api/v1/namespaces/{namespace}/secrets/{name}"

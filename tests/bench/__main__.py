@@ -1,0 +1,40 @@
+"""make bench: measure, print a table, write build/bench.json. ONLY=NAME measures one part."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.bench.converge import converge_100, converge_1000, nothing, restart_1000, ten_thousand
+from tests.bench.ground import Ground, ground
+from tests.bench.outage import outage
+from tests.bench.renewals import highest, steady_20, steady_50
+from tests.bench.table import Table
+
+PARTS: dict[str, Callable[[Ground, Table], Awaitable[None]]] = {
+    part.__name__: part
+    for part in (
+        nothing, converge_100, converge_1000, restart_1000, ten_thousand,
+        steady_20, steady_50, highest, outage,
+    )
+}  # fmt: skip
+
+
+async def main() -> None:
+    """Measure each part on ground of its own."""
+    only = os.environ.get("ONLY", "")
+    if only and only not in PARTS:
+        sys.exit(f"ONLY is one of {', '.join(PARTS)}")
+    table = Table()
+    for name in [only] if only else PARTS:
+        print(f"\n{name}, load {os.getloadavg()[0]:.1f}", flush=True)
+        async with ground() as fresh:
+            await PARTS[name](fresh, table)
+        table.write(Path("build/bench.json"))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    asyncio.run(main())

@@ -1,0 +1,92 @@
+"""The issuer as a process of its own, and a handle on it for tests."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.aws.oauth.asking import ask
+from tests.aws.oauth.authority import certify_loopback
+from tests.controlplane.cache import cache, made_once, run_visibly
+
+CLIENT_ID = "keyturn"
+# Only what the pinned versions need: no scripts, no hints, no report to anybody.
+_NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+_HERE = Path(__file__).parent
+_PINS = ("package.json", "package-lock.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A running issuer with one client; `ca` (PEM) vouches for its server."""
+
+    url: str
+    ca: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+    @property
+    def token_url(self) -> str:
+        return f"{self.url}/token"
+
+    def refresh_token(self) -> str:
+        """Mint the first refresh token of a family, for the scope `openid offline_access`."""
+        return ask(f"{self.url}/mint", self.ca, form={}).text
+
+
+def missing() -> str:
+    """Tell what is not on this machine and must be; empty if nothing is."""
+    return " and ".join(f"there is no {name}" for name in ("node", "npm") if shutil.which(name) is None)
+
+
+@contextmanager
+def running_issuer() -> Iterator[Issuer]:
+    """Start an issuer on a free loopback port, and stop it at the end; its client may use basic or post."""
+    certified = certify_loopback(datetime.now(UTC))  # noqa: TID251 - a real server
+    # What comes first is not the same once it is form-encoded, which basic wants.
+    secret = "+/%25" + secrets.token_urlsafe(32)
+    settings = {
+        "certificate": certified.certificate,
+        "key": certified.key,
+        "client_id": CLIENT_ID,
+        "client_secret": secret,
+    }
+    with (
+        # From stdin node finds the packages of its working directory, which a file here would not.
+        (_HERE / "server.mjs").open() as program,
+        subprocess.Popen(
+            ["node", "--input-type=module"],
+            cwd=_installed(),
+            env=os.environ | {"SETTINGS": json.dumps(settings)},
+            stdin=program,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            url = process.stdout.readline().strip() if process.stdout else ""
+            if not url:
+                raise RuntimeError("the issuer did not start: its reason is on stderr")
+            yield Issuer(url, certified.ca, CLIENT_ID, secret)
+        finally:
+            process.terminate()
+
+
+def _installed() -> Path:
+    """Install the pinned packages, once per lock."""
+    digest = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _PINS)).hexdigest()[:16]
+    return made_once(cache() / f"issuer-{digest}", _install)
+
+
+def _install(folder: Path) -> None:
+    folder.mkdir()
+    for name in _PINS:
+        shutil.copy(_HERE / name, folder)
+    run_visibly("oidc-provider", _NPM_CI, 5, folder, {})

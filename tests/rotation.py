@@ -1,0 +1,109 @@
+"""A strict issuer and a token Secret, in memory: a spent refresh token that comes again ends its family."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.holding import Holding, Token
+from keyturn.core.lineage import KeptToken
+from keyturn.core.model import Request
+from keyturn.renew.world import token_place
+
+Checkpoint = Callable[[str], Awaitable[None]]
+
+
+async def nothing(_: str) -> None:
+    """Let everything else run for a moment, as a real call does."""
+    await asyncio.sleep(0)
+
+
+@dataclass(slots=True)
+class RotatingIssuer:
+    """Answers a refresh token with an access token and the next refresh token.
+
+    `live` is the one that is good, `spent` those that were, `reuses` counts spent ones that came again: with the
+    first the family is gone. `lost` answers are processed, but never arrive.
+    """
+
+    live: str = "seed"
+    spent: list[str] = field(default_factory=list)
+    reuses: int = 0
+    lost: int = 0
+    unavailable: int = 0
+    rotates: bool = True
+    life: timedelta = timedelta(hours=1)
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def sign_in(self) -> str:
+        """Start a new family, as a user does; returns its first token."""
+        self.live, self.spent = f"seed-{next(self._numbers)}", []
+        return self.live
+
+    def answer(self, token: str, now: datetime) -> Holding:
+        """Process a refresh, or raise what its adapter would."""
+        if self.unavailable:
+            self.unavailable -= 1
+            raise UnavailableError("Unreachable", "the issuer could not be reached")
+        if token in self.spent:
+            self.reuses, self.live = self.reuses + 1, ""
+        if token != self.live:
+            raise RefusedError("SourceInvalid", "invalid_grant")
+        number = next(self._numbers)
+        if self.rotates:
+            self.spent.append(token)
+            self.live = f"refresh-{number}"
+        if self.lost:
+            self.lost -= 1
+            raise UnavailableError("Unreachable", "no whole answer", in_doubt=True)
+        given = Token(f"access-{number}", now + self.life)
+        return Holding(access_token=given, refresh_token=self.live if self.rotates else None)
+
+
+class KeptTokens:
+    """The TokenStore in memory. `failures` are raised by the name of the call; a save is called `save`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], KeptToken] = {}
+        self.calls: Counter[str] = Counter()
+        self.failures: dict[str, list[KeyturnError]] = {}
+        self.checkpoint: Checkpoint = nothing
+        self._numbers = itertools.count(1)
+
+    async def read(self, request: Request) -> KeptToken | None:
+        """Read a token Secret."""
+        await self._called("read")
+        return self.kept.get(token_place(request))
+
+    async def create(self, request: Request, kept: KeptToken) -> KeptToken:
+        """Make a token Secret."""
+        await self._called("create")
+        if token_place(request) in self.kept:
+            raise UnavailableError("Unavailable", "there is one by now")
+        stored = self._store(request, replace(kept, uid=f"token-{next(self._numbers)}"))
+        await self.checkpoint("after create")
+        return stored
+
+    async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
+        """Write a kept token, or only try to."""
+        name = "rehearse" if rehearse else "intend" if kept.version else "save"
+        await self._called(name)
+        now = self.kept.get(token_place(request))
+        if kept.version and (now is None or (now.uid, now.version) != (kept.uid, kept.version)):
+            raise UnavailableError("Unavailable", "changed meanwhile")
+        stored = kept if rehearse else self._store(request, replace(kept, uid=now.uid if now else "token-0"))
+        await self.checkpoint(f"after {name}")
+        return stored
+
+    def _store(self, request: Request, kept: KeptToken) -> KeptToken:
+        self.kept[token_place(request)] = replace(kept, version=str(next(self._numbers)))
+        return self.kept[token_place(request)]
+
+    async def _called(self, name: str) -> None:
+        await self.checkpoint(f"before {name}")
+        self.calls[name] += 1
+        if self.failures.get(name):
+            raise self.failures[name].pop(0)

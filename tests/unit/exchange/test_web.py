@@ -1,0 +1,308 @@
+import asyncio
+import ipaddress
+import ssl
+
+import pytest
+from aiohttp import web as server
+
+from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.outages import Outages
+from keyturn.core.settings import WebSettings
+from keyturn.exchange.web import Form, Web, WebAnswer, _Resolver
+from keyturn.metrics import Metrics
+from tests.aws.oauth.authority import certify_loopback
+from tests.unit.exchange.clock import real_now
+from tests.unit.exchange.steps import web
+from tests.unit.exchange.tls import CERTIFIED, served
+from tests.world import SECOND
+
+pytestmark = pytest.mark.usefixtures("all_closed")
+TRUSTED = ssl.create_default_context(cadata=CERTIFIED.ca)
+LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
+
+
+async def post(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> WebAnswer:
+    """Send a form with a secret in it."""
+    form = Form(url, {"refresh_token": "planted"}, {"Authorization": "Basic planted"}, trusted)
+    return await (made or web()).post("oauthToken", form)
+
+
+async def unavailable(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> UnavailableError:
+    with pytest.raises(UnavailableError) as raised:
+        await post(url, made, trusted)
+    return raised.value
+
+
+async def good(_: server.Request) -> server.Response:
+    return server.json_response({"access_token": "a"}, headers={"Retry-After": "7"})
+
+
+async def test_a_form_is_sent_and_an_object_comes_back() -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    async def note(request: server.Request) -> server.Response:
+        asked.append((request.method, await request.text(), request.headers.get("Authorization")))
+        return await good(request)
+
+    async with served(note) as issuer:
+        answer = await post(issuer.url())
+
+    assert asked == [("POST", "refresh_token=planted", "Basic planted")]
+    assert (answer.status, answer.json, answer.host) == (200, {"access_token": "a"}, "127.0.0.1")
+    assert answer.retry_after == 7 * SECOND
+    assert abs(real_now() - answer.asked_at) < 5 * SECOND
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("127.0.0.1", id="an address in the URL"),
+        pytest.param("localhost", id="a name that resolves to one"),
+        pytest.param("[::ffff:127.0.0.1]", id="an IPv4 address in an IPv6 one"),
+    ],
+)
+async def test_loopback_is_not_spoken_to_unless_the_settings_say_so(host: str) -> None:
+    async with served(good) as issuer:
+        error = await unavailable(issuer.url(host), web(WebSettings()))
+
+        assert issuer.requests == 0
+    assert error.message.endswith(" could not be reached")
+    assert (error.reason, error.in_doubt) == ("Unreachable", False)
+
+
+async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() -> None:
+    async with served(good) as issuer:
+        assert (await post(issuer.url("localhost"))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        pytest.param("203.0.114.1", True, id="a global one"),
+        pytest.param("2606:4700::1", True, id="a global one of IPv6"),
+        pytest.param("::ffff:203.0.114.1", True, id="a global one in an IPv6 one"),
+        pytest.param("64:ff9b::203.0.114.1", True, id="a global one by NAT64"),
+        pytest.param("10.0.0.1", False, id="a private one"),
+        pytest.param("172.31.0.1", False, id="a private one of 172.16/12"),
+        pytest.param("192.168.0.1", False, id="a private one of 192.168/16"),
+        pytest.param("100.64.0.1", False, id="of a carrier's NAT"),
+        pytest.param("127.0.0.1", False, id="loopback"),
+        pytest.param("0.0.0.0", False, id="no address"),  # noqa: S104 - nothing is bound to it
+        pytest.param("255.255.255.255", False, id="everybody"),
+        pytest.param("224.0.0.1", False, id="a group"),
+        pytest.param("169.254.169.254", False, id="AWS's metadata"),
+        pytest.param("168.63.129.16", False, id="Azure's, which is global"),
+        pytest.param("::1", False, id="loopback of IPv6"),
+        pytest.param("::", False, id="no address of IPv6"),
+        pytest.param("::10.0.0.1", False, id="an IPv4-compatible one"),
+        pytest.param("::ffff:10.0.0.1", False, id="a private one in an IPv6 one"),
+        pytest.param("::ffff:169.254.169.254", False, id="metadata in an IPv6 one"),
+        pytest.param("64:ff9b::10.0.0.1", False, id="a private one by NAT64"),
+        pytest.param("64:ff9b::169.254.169.254", False, id="metadata by NAT64"),
+        pytest.param("64:ff9b:1::1", False, id="a network's own NAT64"),
+        pytest.param("2002:a00:1::", False, id="a private one by 6to4"),
+        pytest.param("fd00:ec2::254", False, id="AWS's metadata of IPv6"),
+        pytest.param("fc00::1", False, id="a private one of IPv6"),
+        pytest.param("fec0::1", False, id="a site's own of IPv6"),
+        pytest.param("fe80::1", False, id="a link's own of IPv6"),
+        pytest.param("ff02::1", False, id="a group of IPv6"),
+    ],
+)
+def test_which_addresses_may_be_spoken_to(address: str, *, allowed: bool) -> None:
+    assert _Resolver(WebSettings()).allows(ipaddress.ip_address(address)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        pytest.param("10.1.2.3", True, id="in a network that is listed"),
+        pytest.param("::ffff:10.1.2.3", True, id="the same in an IPv6 one"),
+        pytest.param("fd12::1", True, id="in a network of IPv6"),
+        pytest.param("10.2.0.1", False, id="beside it"),
+        pytest.param("169.254.169.254", False, id="metadata, though it is listed"),
+        pytest.param("fd00:ec2::254", False, id="metadata of IPv6, though it is listed"),
+        pytest.param("fd20:ce::254", False, id="Google's metadata, though it is listed"),
+        pytest.param("100.100.100.200", False, id="Alibaba's metadata, though it is listed"),
+    ],
+)
+def test_private_networks_that_the_settings_list(address: str, *, allowed: bool) -> None:
+    listed = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
+
+    assert _Resolver(WebSettings(private_networks=listed)).allows(ipaddress.ip_address(address)) is allowed
+
+
+@pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16"])
+def test_metadata_is_never_spoken_to(address: str, everything: str) -> None:
+    assert not _Resolver(WebSettings(private_networks=(everything,))).allows(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "refused"),
+    [
+        pytest.param((), False, id="none: any"),
+        pytest.param(("127.0.0.1", "other.example"), False, id="with this one"),
+        pytest.param(("other.example",), True, id="without this one"),
+        pytest.param(("0.0.1", "127.0.0.10"), True, id="with one that looks like it"),
+    ],
+)
+async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
+    made = web(WebSettings(hosts=hosts, private_networks=LOOPBACK.private_networks))
+    async with served(good) as issuer:
+        if refused:
+            with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
+                await post(issuer.url(), made)
+            assert error.value.reason == "SpecInvalid"
+        else:
+            await post(issuer.url(), made)
+
+        assert issuer.requests == (0 if refused else 1)
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    async def move(request: server.Request) -> server.Response:
+        return server.Response(status=307, headers={"Location": f"{request.path}/elsewhere"})
+
+    async with served(move) as issuer:
+        answer = await post(issuer.url())
+
+        assert (answer.status, issuer.requests) == (307, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [
+        pytest.param(64 * 1024, True, id="64 KiB"),
+        pytest.param(64 * 1024 + 1, False, id="a byte more"),
+        pytest.param(50 * 1024 * 1024, False, id="50 MiB"),
+    ],
+)
+async def test_an_answer_has_at_most_64_kib(size: int, *, read: bool) -> None:
+    sent = 0
+
+    async def say_much(request: server.Request) -> server.StreamResponse:
+        nonlocal sent
+        response = server.StreamResponse()
+        await response.prepare(request)
+        body = b'{"a": "%s"}' % (b"x" * (size - 9))
+        for at in range(0, len(body), 65536):
+            await response.write(body[at : at + 65536])
+            sent += 65536
+        return response
+
+    async with served(say_much) as issuer:
+        answer = await post(issuer.url())
+
+    assert (answer.json is not None) is read
+    assert sent < 10 * 1024 * 1024
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
+async def test_what_is_no_object_of_json(text: str) -> None:
+    async def say(_: server.Request) -> server.Response:
+        return server.Response(body=text.encode(errors="surrogatepass"))
+
+    async with served(say) as issuer:
+        assert (await post(issuer.url())).json is None
+
+
+async def test_two_are_in_flight_at_most() -> None:
+    now, most = 0, 0
+
+    async def take_a_while(request: server.Request) -> server.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        return await good(request)
+
+    made = web()
+    async with served(take_a_while) as issuer:
+        await asyncio.gather(*(post(issuer.url(), made) for _ in range(6)))
+        assert most == 2
+
+        await asyncio.gather(
+            post(issuer.url(), made), post(issuer.url("localhost"), made), post(issuer.url(), made)
+        )
+        assert most == 3
+
+
+async def test_a_slow_issuer_is_given_up_after_ten_seconds_and_its_queue_after_five() -> None:
+    async def sleep(request: server.Request) -> server.Response:
+        await asyncio.sleep(15)
+        return await good(request)
+
+    made, loop = web(), asyncio.get_running_loop()
+    async with served(sleep) as issuer:
+
+        async def failed() -> tuple[bool, str, bool]:
+            started = loop.time()
+            error = await unavailable(issuer.url(), made)
+            # aiohttp rounds a time-out of more than 5 s up to a whole second of its clock.
+            return 9.9 < loop.time() - started < 11.5, error.message, error.in_doubt
+
+        told = await asyncio.gather(*(failed() for _ in range(3)))
+        asked = issuer.requests
+
+    lost = (True, "127.0.0.1 was asked and gave no whole answer (TimeoutError)", True)
+    assert told == [lost, lost, (False, "127.0.0.1 is busy with other requests of ours", False)]
+    assert asked == 2
+
+
+async def test_what_cannot_be_reached_is_told_in_one_sentence(unused_tcp_port: int) -> None:
+    other = ssl.create_default_context(cadata=certify_loopback(real_now()).ca)
+    async with served(good) as issuer:
+        errors = [
+            await unavailable(f"https://127.0.0.1:{unused_tcp_port}/token"),
+            await unavailable(issuer.url(), trusted=other),
+            await unavailable(issuer.url(), web(WebSettings())),
+        ]
+        assert issuer.requests == 0
+    nowhere = await unavailable("https://not-there.invalid/token")
+
+    assert {error.message for error in errors} == {"127.0.0.1 could not be reached"}
+    assert nowhere.message == "not-there.invalid could not be reached"
+    assert {error.in_doubt for error in [*errors, nowhere]} == {False}
+
+
+async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
+    async def cut(request: server.Request) -> server.Response:
+        if request.transport:
+            request.transport.abort()
+        return server.Response()
+
+    async with served(cut) as issuer:
+        error = await unavailable(issuer.url())
+
+    assert (error.reason, error.in_doubt, error.system) == ("Unreachable", True, "127.0.0.1")
+    assert error.message == "127.0.0.1 was asked and gave no whole answer (ServerDisconnectedError)"
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"])
+async def test_the_environment_changes_nothing(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    async with served(good) as issuer:
+        assert (await post(issuer.url())).status == 200
+
+
+async def test_calls_are_counted_and_outages_told() -> None:
+    metrics, outages, over = Metrics(), Outages(), list[str]()
+    outages.when_over(over.append)
+    made = web(metrics=metrics, outages=outages)
+    async with served(good) as issuer:
+        await unavailable(issuer.url().replace("127.0.0.1", "localhost"), made, ssl.create_default_context())
+        await post(issuer.url("localhost"), made)
+    count = metrics.registry.get_sample_value
+
+    assert over == ["localhost"]
+    assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "OK"}) == 1
+    assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "other"}) == 1
+    assert count("keyturn_exchange_duration_seconds_count", {"exchange": "oauthToken"}) == 2
+
+
+def test_nothing_secret_is_in_a_repr() -> None:
+    form = Form("https://issuer.example", {"refresh_token": "planted"}, {"Authorization": "planted"})
+
+    assert "planted" not in repr(form)
+    assert "planted" not in repr(WebAnswer("host", 200, {"access_token": "planted"}, SECOND, real_now()))

@@ -1,0 +1,119 @@
+import base64
+from typing import Any
+
+import pytest
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.holding import Credentials, Source
+from keyturn.core.model.source import SecretKeyRef
+from keyturn.kube.api import ApiAnswer
+from keyturn.kube.sources import read_source, read_value
+from tests.unit.kube.api_server import ApiServer
+from tests.unit.kube.test_secrets import SECRETS
+from tests.world import request
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "planted/key+"}
+TOKEN_WAY = {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}}
+SESSION: list[dict[str, Any]] = [{"getSessionToken": {}}]
+
+
+def keys_way(name: str = "base") -> dict[str, Any]:
+    return {"credentials": {"secretRef": {"name": name}}}
+
+
+def server(**secrets: dict[str, str | bytes]) -> ApiServer:
+    """A cluster with these Secrets."""
+    made = ApiServer()
+    for name, data in secrets.items():
+        encoded = {
+            key: base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
+            for key, value in data.items()
+        }
+        made.put(f"{SECRETS}/{name}", data=encoded)
+    return made
+
+
+async def refusal(made: ApiServer) -> RefusedError:
+    with pytest.raises(RefusedError) as refused:
+        await read_source(made, request(source=keys_way(), exchanges=SESSION))
+    return refused.value
+
+
+async def test_a_token() -> None:
+    assert await read_source(server(license={"license_token": '"token"\n'}), request()) == Source("token")
+
+
+@pytest.mark.parametrize(
+    ("data", "credentials"),
+    [
+        pytest.param(KEYS, Credentials("AKIA1", "planted/key+"), id="of a user"),
+        pytest.param(
+            KEYS | {"AWS_SESSION_TOKEN": "session=="},
+            Credentials("AKIA1", "planted/key+", "session=="),
+            id="of a session",
+        ),
+        pytest.param(
+            KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="an empty session"
+        ),
+        pytest.param(
+            {name: f" {value}\n" for name, value in KEYS.items()},
+            Credentials("AKIA1", "planted/key+"),
+            id="with white space",
+        ),
+        pytest.param(KEYS | {"keystore": b"\xff\xfe"}, Credentials("AKIA1", "planted/key+"), id="beside a binary"),
+    ],
+)
+async def test_credentials(data: dict[str, str | bytes], credentials: Credentials) -> None:
+    wanted = request(source=keys_way(), exchanges=SESSION)
+
+    assert await read_source(server(base=data), wanted) == Source(None, credentials)
+
+
+async def test_both_are_read_from_one_secret_at_once() -> None:
+    made = server(license={**KEYS, "license_token": "token"})
+    found = await read_source(made, request(source=TOKEN_WAY | keys_way("license")))
+
+    assert found == Source("token", Credentials("AKIA1", "planted/key+"))
+    assert made.asked == [f"GET {SECRETS}/license"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "says"),
+    [
+        pytest.param(None, "SourceMissing", "Secret base does not exist", id="no Secret"),
+        pytest.param({}, "SourceMissing", "has no key AWS_ACCESS_KEY_ID", id="no data"),
+        pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceMissing", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
+        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceMissing", "AWS_ACCESS_KEY_ID", id="an empty key id"),
+        pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="bytes"),
+        pytest.param(KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="a space"),
+    ],
+)
+async def test_credentials_that_cannot_be_read(
+    data: dict[str, str | bytes] | None, reason: str, says: str
+) -> None:
+    error = await refusal(server() if data is None else server(base=data))
+
+    assert error.reason == reason
+    assert says in error.message
+    assert "planted" not in error.message
+
+
+async def test_a_secret_that_may_not_be_read() -> None:
+    made = server(base=dict(KEYS))
+    made.answers[f"GET {SECRETS}/base"] = ApiAnswer(403, {"message": "secrets is forbidden"})
+    error = await refusal(made)
+
+    assert (error.reason, error.message) == ("SourceMissing", "Secret base may not be read: secrets is forbidden")
+
+
+async def test_a_value_of_a_steps_own() -> None:
+    made = server(client={"secret": " s3cr et\n"})
+
+    assert await read_value(made, "billing", SecretKeyRef(name="client", key="secret")) == "s3cr et"
+
+
+async def test_a_value_that_is_not_there() -> None:
+    with pytest.raises(RefusedError, match="Secret client has no key other") as refused:
+        await read_value(server(client={"secret": "x"}), "billing", SecretKeyRef(name="client", key="other"))
+
+    assert refused.value.reason == "SourceMissing"

@@ -1,0 +1,112 @@
+"""A crash at every await of the spine, and what the next process makes of it."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from keyturn.core.model import Request
+from tests.rotation import nothing
+from tests.world import HOUR, MINUTE, SECOND, Outside, rotating, world
+
+DUE = 45 * MINUTE
+
+
+class Death(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+Crash = Callable[[asyncio.Task[object]], None]
+
+
+def die(_: asyncio.Task[object]) -> None:
+    raise Death
+
+
+def be_cancelled(task: asyncio.Task[object]) -> None:
+    task.cancel()
+
+
+async def crash(outside: Outside, wanted: Request, number: int, how: Crash) -> str:
+    """Look at a request, and crash at the given await; returns where that was, or nothing if it is not reached."""
+    reached: list[str] = []
+    crashed: list[str] = []
+    task: asyncio.Task[object]
+
+    async def checkpoint(where: str) -> None:
+        await asyncio.sleep(0)
+        if crashed and how is die:
+            raise Death
+        reached.append(where)
+        if len(reached) == number:
+            crashed.append(where)
+            how(task)
+
+    outside.watch(checkpoint)
+    task = asyncio.create_task(outside.look(wanted))
+    await asyncio.wait({task})
+    task.cancelled() or task.exception()
+    outside.watch(nothing)
+    return crashed[0] if crashed else ""
+
+
+async def run_on(outside: Outside, wanted: Request) -> list[str]:
+    """Let the next process work for some hours; returns the reasons of its failures, the last one last."""
+    outside.restart()
+    reasons = []
+    for after in (SECOND, *(31 * SECOND,) * 3, *(HOUR,) * 3):
+        outcome = await outside.look(wanted, after)
+        reasons.append(outcome.setback.error.reason if outcome.setback else "")
+    return reasons
+
+
+# Every await of a first renewal and of a later one; test_no_await_is_left_out sees to it that it is all of them.
+AWAITS = [
+    pytest.param(first, number, id=f"{'first' if first else 'later'} renewal, await {number}")
+    for first in (True, False)
+    for number in range(1, 17)
+]
+
+
+async def before(*, first: bool) -> Outside:
+    outside = world("seed")
+    if not first:
+        await outside.look(rotating())
+        outside.now += DUE
+    return outside
+
+
+@pytest.mark.parametrize(("first", "number"), AWAITS)
+async def test_after_a_death_the_token_is_live_or_in_doubt(number: int, *, first: bool) -> None:
+    outside = await before(first=first)
+    where = await crash(outside, rotating(), number, die)
+    reasons = await run_on(outside, rotating())
+    kept, issuer = outside.tokens.kept["billing", "license-keyturn"], outside.aws.issuer
+
+    if where in ("after OauthToken", "before save"):
+        # The answer died with the process: one careful try, and then a person must act.
+        assert reasons[-1] == "RefreshInDoubt"
+        assert issuer.reuses == 1
+    else:
+        assert reasons[-1] == ""
+        assert (kept.value, issuer.reuses) == (issuer.live, 0)
+
+
+@pytest.mark.parametrize(("first", "number"), AWAITS)
+async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(number: int, *, first: bool) -> None:
+    outside = await before(first=first)
+    await crash(outside, rotating(), number, be_cancelled)
+    reasons = await run_on(outside, rotating())
+    kept, issuer = outside.tokens.kept["billing", "license-keyturn"], outside.aws.issuer
+
+    # What was about to be sent goes out and is saved; only an intent before it may be left, and is waited out.
+    assert reasons[-1] == ""
+    assert (kept.value, issuer.reuses) == (issuer.live, 0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_no_await_is_left_out(*, first: bool) -> None:
+    places = [await crash(await before(first=first), rotating(), number, die) for number in range(1, 17)]
+
+    assert [place for place in places if place][-1] == "after write"
+    assert places[-1] == ""
