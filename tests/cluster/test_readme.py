@@ -52,17 +52,37 @@ def test_the_commands_for_a_cluster(own_plane: ControlPlane, aws: Aws, tmp_path:
     assert any("acme-billing" in text and "True" in text and "Issued" in text for text in shown)
 
 
-def test_make_demo_shows_two_renewals_and_ends_by_itself() -> None:
-    assert _MAKE == ["make demo", "make test"]
+def shown_by_demo(**variables: str) -> str:
     command = re.search(r"`(make demo ONCE=1)`", _README)
     assert command
-
-    done = subprocess.run(command[1].split(), cwd=_ROOT, capture_output=True, text=True, timeout=300, check=False)
-
+    done = subprocess.run(
+        command[1].split(),
+        cwd=_ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("assumed-role/LicenseConsumer/keyturn-demo.acme-billing until") == 2
-    assert " Issued " in done.stdout
-    assert 'keyturn_credentials_expiration_timestamp_seconds{name="acme-billing"' in done.stdout
+    return done.stdout
+
+
+def test_make_demo_shows_two_renewals_and_ends_by_itself() -> None:
+    shown = shown_by_demo()
+
+    assert _MAKE == ["make demo", "make test"]
+    assert shown.count("assumed-role/LicenseConsumer/keyturn-demo.acme-billing until") == 2
+    assert " Issued " in shown
+    assert 'keyturn_credentials_expiration_timestamp_seconds{name="acme-billing"' in shown
+
+
+def test_make_demo_uses_your_cluster_and_leaves_nothing_in_it(own_plane: ControlPlane) -> None:
+    shown = shown_by_demo(KUBECONFIG_DEMO=str(own_plane.kubeconfig))
+    own_plane.kubectl("wait", "--for=delete", "namespace/keyturn-demo", "--timeout=60s")
+
+    assert shown.count("assumed-role/LicenseConsumer/keyturn-demo.acme-billing until") == 2
+    assert own_plane.kubectl("get", "crd", "--ignore-not-found") == ""
 
 
 def test_ci_runs_the_test_command_and_nothing_else() -> None:

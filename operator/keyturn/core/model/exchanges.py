@@ -9,9 +9,23 @@ from keyturn.core.model.part import Part, Region, exactly_one_of
 from keyturn.core.model.source import SecretValue
 
 RoleArn = Annotated[
-    str, Meta(min_length=20, max_length=2048, pattern=r"^arn:aws[-a-z0-9]*:iam::[0-9]{12}:role/[!-~]+\Z")
+    str,
+    Meta(
+        min_length=20,
+        max_length=2048,
+        pattern=r"^arn:aws[-a-z0-9]*:iam::[0-9]{12}:role/[!-~]+\Z",
+        description="ARN of the role.",
+    ),
 ]
-RoleSessionName = Annotated[str, Meta(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*\Z")]
+RoleSessionName = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_+=,.@-]*\Z",
+        description="Name of the session in CloudTrail. Default: <namespace>.<name> of the TokenRequest.",
+    ),
+]
 DEFAULT_ROLE_SECONDS = 3600
 DEFAULT_SESSION_SECONDS = 43200
 
@@ -62,16 +76,8 @@ class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
 
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_ROLE_SECONDS
 
-    role_arn: Annotated[RoleArn, Meta(description="ARN of the role.")]
-    role_session_name: (
-        Annotated[
-            RoleSessionName,
-            Meta(
-                description="Name of the session in CloudTrail. Default: <namespace>.<name> of the TokenRequest."
-            ),
-        ]
-        | None
-    ) = None
+    role_arn: RoleArn
+    role_session_name: RoleSessionName | None = None
     duration_seconds: (
         Annotated[
             int,
@@ -91,16 +97,8 @@ class AssumeRole(AwsOperation, frozen=True, kw_only=True):
     NEEDS: ClassVar[str] = "credentials"
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_ROLE_SECONDS
 
-    role_arn: Annotated[RoleArn, Meta(description="ARN of the role.")]
-    role_session_name: (
-        Annotated[
-            RoleSessionName,
-            Meta(
-                description="Name of the session in CloudTrail. Default: <namespace>.<name> of the TokenRequest."
-            ),
-        ]
-        | None
-    ) = None
+    role_arn: RoleArn
+    role_session_name: RoleSessionName | None = None
     duration_seconds: (
         Annotated[
             int,
