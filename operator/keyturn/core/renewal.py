@@ -165,20 +165,21 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
 
 
 def next_look(request: Request, marks: Marks | None, setback: Setback | None, now: datetime) -> datetime | None:
-    """When to look at the request again; None where only a change can bring news."""
-    if request.spec.suspend:
-        moments = [marks.expires] if marks else []
-    elif setback:
+    """When to look at the request again; None where only a change can bring news.
+
+    A time to act that is past already means now. A time that only changes what is told (the expiry, the warning
+    that the source ends) counts while it is to come.
+    """
+    told = [marks.expires] if marks and (setback or request.spec.suspend) else []
+    act: list[datetime] = []
+    if setback and not request.spec.suspend:
         look = REACTIONS[setback.error.reason].look
-        moments = [
-            setback.next_attempt_at,
-            *([now + look] if look else []),
-            *([marks.expires] if marks else []),
-        ]
-    else:
-        moments = [m for m in (marks.renew, marks.source_warns) if m] if marks else [now]
-    coming = [moment for moment in moments if moment > now]
-    return min(coming) if coming else (None if request.spec.suspend else now)
+        act = [setback.next_attempt_at, *([now + look] if look else [])]
+    elif not request.spec.suspend:
+        act = [marks.renew if marks else now]
+        told = [marks.source_warns] if marks and marks.source_warns else []
+    moments = [max(now, moment) for moment in act] + [moment for moment in told if moment > now]
+    return min(moments, default=None)
 
 
 def whole(moment: datetime) -> datetime:

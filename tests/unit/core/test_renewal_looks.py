@@ -75,6 +75,16 @@ def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
             id="failed: at the expiry, to tell it",
         ),
         pytest.param(None, setback("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue: now"),
+        pytest.param(
+            HELD, setback("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue, the Secret valid: now"
+        ),
+        pytest.param(
+            replaced(HELD, source_warns=HELD.renew + HOUR),
+            None,
+            HELD.renew + SECOND,
+            HELD.renew + SECOND,
+            id="overdue, and the source ends later: now",
+        ),
     ],
 )
 def test_next_look(marks: Marks | None, failed: Setback | None, now: datetime, look: datetime) -> None:
