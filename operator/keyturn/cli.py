@@ -58,6 +58,8 @@ def operator(
     from keyturn.kube.leadership import LostLeaseError  # noqa: PLC0415
     from keyturn.kube.shell import NoClusterError, Place, Shell  # noqa: PLC0415
 
+    # The API server keeps objects that are nested 10,000 deep, and anybody may make one: it must be readable.
+    sys.setrecursionlimit(40_000)
     _log_to_stderr(log_level, log_format)
     shell = Shell(Place(namespaces=namespace, **place), _settings(config), _now, random.random)
     try:

@@ -86,6 +86,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "two formats with one key": (formats({"token": {}}, {"credentialsFile": {"key": "token"}}), _SAME_KEY),
     "a key that env writes": (formats({"token": {"key": "AWS_REGION"}}), _RESERVED_KEY),
     "a key that is always written": (formats({"credentialProcess": {"key": "expiration"}}), _RESERVED_KEY),
+    "a key that is a path": (formats({"token": {"key": ".."}}), "token.key"),
     "a key with a newline at the end": (formats({"token": {"key": "token\n"}}), "token.key"),
     "a profile with a bracket": (formats({"credentialsFile": {"profile": "a]"}}), "credentialsFile.profile"),
     "credentials where no exchange gives any": (

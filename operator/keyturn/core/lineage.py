@@ -26,10 +26,10 @@ Fingerprint = Callable[[str], str]
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Somebody is about to spend a token, or died doing it. `careful` marks the one try after such a death."""
 
-    holder: str
+    holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]
     spends: str
     start: Annotated[datetime, Meta(tz=True)]
-    give_up_seconds: int
+    give_up_seconds: Annotated[int, Meta(ge=0, le=3600)]
     careful: bool = False
 
 
@@ -39,7 +39,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     `of` is the source, Secret and key: two sources must not share a token Secret.
     """
 
-    of: str
+    of: Annotated[str, Meta(max_length=512, pattern=r"^[ -~]*\Z")]
     seeds: tuple[str, ...]
     live: str
     spent: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ def read_lineage(annotation: str) -> Lineage | None:
     """Read the annotation; None where it is not one."""
     try:
         return msgspec.json.decode(annotation, type=Lineage)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
 
 

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -19,6 +19,8 @@ ADOPT_BY = f"{GROUP}/adopt-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
+_LONGEST_LIFE = timedelta(days=20 * 366)
+_END_OF_TIME = 9000  # sums with later years overflow
 
 # A time without a zone can't be compared with ours: whoever writes one has edited the marks.
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -32,18 +34,18 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     data by their hash, goes with them: marks that were edited by hand do not count.
     """
 
-    request: str
-    uid: str
+    request: Annotated[str, Meta(max_length=253)]
+    uid: Annotated[str, Meta(max_length=64)]
     issued: Moment
     expires: Moment
     renew: Moment
-    spread: float
+    spread: Annotated[float, Meta(ge=0, lt=1)]
     request_hash: str
     exchange_hash: str
     dress_hash: str
     data_hash: str
     source: str
-    revision: int
+    revision: Annotated[int, Meta(ge=0, le=2**53)]
     keys: tuple[str, ...]
     handled: str = ""
     principal: str = ""
@@ -113,9 +115,12 @@ def read_marks(annotations: Mapping[str, str]) -> Marks | None:
     if digest != _digest(text + "}") + '"}':
         return None
     try:
-        return msgspec.json.decode(text + "}", type=Marks)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+        marks = msgspec.json.decode(text + "}", type=Marks)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
+    # The digest has no key: whoever may write the Secret can forge marks, and must not get further than that.
+    sane = marks.issued <= marks.renew <= marks.expires <= marks.issued + _LONGEST_LIFE
+    return marks if sane and marks.expires.year < _END_OF_TIME else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:

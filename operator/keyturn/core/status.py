@@ -38,6 +38,7 @@ class Event:
     message: str
 
 
+_LONGEST = 4096
 _EVENT_OF_ISSUE = {"Issued": "Normal", "Drifted": "Warning"}
 
 
@@ -174,7 +175,7 @@ def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
-    return Condition(type=kind, status=status, reason=reason, message=message, last_transition_time="")  # type: ignore[arg-type]
+    return Condition(type=kind, status=status, reason=reason, message=message[:_LONGEST], last_transition_time="")  # type: ignore[arg-type]
 
 
 def _dated(condition: Condition, previous: Status, request: Request, now: datetime) -> Condition:

@@ -92,7 +92,7 @@ def _retry_after(answer: Any) -> timedelta:
     """What the service asked for: CodeArtifact's member, or the header (RFC 9110 section 10.2.3)."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     seconds = str(answer.get("retryAfterSeconds") or headers.get("retry-after") or "")
-    return timedelta(seconds=min(int(seconds), 3600)) if seconds.isdecimal() else timedelta()
+    return timedelta(seconds=min(int(seconds), 3600)) if seconds.isdecimal() and len(seconds) < 10 else timedelta()  # noqa: PLR2004
 
 
 def _code(error: ClientError) -> str:

@@ -221,10 +221,10 @@ def _object(body: bytes) -> dict[str, Any] | None:
         return None
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> timedelta:
     value = response.headers.get("Retry-After", "")
-    return timedelta(seconds=min(int(value), 3600)) if value.isdecimal() else timedelta()
+    return timedelta(seconds=min(int(value), 3600)) if value.isdecimal() and len(value) < 10 else timedelta()  # noqa: PLR2004

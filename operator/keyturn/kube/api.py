@@ -178,6 +178,8 @@ def _is_passing(status: int) -> bool:
 def _decoded(status: int, content: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
+    except RecursionError:
+        raise UnavailableError("Unavailable", "the API server answered an object nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         sentence = f"HTTP {status} with an answer that is not JSON; is something between us and the API server?"
         return {"message": sentence, "metadata": {}}

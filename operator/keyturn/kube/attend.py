@@ -128,7 +128,7 @@ class Attendant:
         """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
         found = self._store.seen.get((request.namespace, request.secret_name))
         memory = Memory(revision=status.revision, setback=remembered(status))
-        written = found or self._store.written_by(request.uid)
+        written = found or self._store.written_by(request)
         if written and written.marks and written.marks.request == request.name:
             memory.saw(written.marks)
         if found is None:

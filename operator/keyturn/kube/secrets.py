@@ -58,10 +58,9 @@ class SecretStore:
             self._doubted.add(place)
         return True
 
-    def written_by(self, uid: str) -> FoundSecret | None:
+    def written_by(self, request: Request) -> FoundSecret | None:
         """Find a Secret that a request wrote, under whatever name."""
-        places = self._written_by.get(uid, ())
-        return next((self.seen[p] for p in places if field_manager(uid) in self.seen[p].managers), None)
+        return next((self.seen[place] for place in sorted(self._formers(request))), None)
 
     def is_doubted(self, request: Request) -> bool:
         """Whether the target must be read again before it is believed."""
@@ -149,7 +148,7 @@ class SecretStore:
         ours = field_manager(request.uid)
         return {
             place
-            for place in self._written_by[request.uid]
+            for place in self._written_by.get(request.uid, ())
             if place[0] == request.namespace and ours in self.seen[place].managers
         }
 

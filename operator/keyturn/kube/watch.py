@@ -103,7 +103,10 @@ class _Told:
             self._names[meta.uid] = (meta.namespace, meta.name)
         else:
             self._names.pop(meta.uid, None)
-        self._see(meta, alive)
+        try:
+            self._see(meta, alive)
+        except Exception as error:  # noqa: BLE001 - anybody may make such an object: it must not stop all others
+            _log.error("Secret %s/%s: a bug: %s", meta.namespace, meta.name, type(error).__name__)
 
     def all(self, items: list[Meta]) -> None:
         for uid in self._names.keys() - {meta.uid for meta in items}:
@@ -136,8 +139,12 @@ async def _follow(kube: Kube, path: str, selector: str, version: str, told: _Tol
     query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true",
              "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
     async for raw in kube.watch(path, query):
-        line = msgspec.json.decode(raw, type=_Line)
-        seen = msgspec.json.decode(line.object, type=_Any)
+        try:
+            line = msgspec.json.decode(raw, type=_Line)
+            seen = msgspec.json.decode(line.object, type=_Any)
+        except RecursionError:
+            _log.warning("an object under %s is nested too deeply to be read; it is passed over", path)
+            continue
         if line.type == "ERROR":
             if seen.code == _GONE:
                 return ""

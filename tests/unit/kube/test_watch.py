@@ -156,3 +156,26 @@ def test_the_keys_that_a_manager_owns() -> None:
 
     assert fields.data_keys() == {"token", "a.b"}
     assert Fields().data_keys() == frozenset()
+
+
+async def test_an_object_nested_too_deeply_is_passed_over() -> None:
+    deep = b'{"type":"MODIFIED","object":{"metadata":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_002
+    server = Watched([listed("a")], [[deep, line("ADDED", "b", 2)]])
+
+    assert await told(server) == ["+a", "+b"]
+
+
+async def test_who_is_told_may_fail_at_one_object_and_is_told_of_the_others() -> None:
+    seen: list[str] = []
+
+    def see(meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+        if meta.name == "forged":
+            raise OverflowError
+        seen.append(meta.name)
+
+    server = Watched([listed("forged", "b")], [])
+    watching = asyncio.create_task(watch(server, PATH, "x=y", see, asyncio.Event()))
+    await server.finished.wait()
+    watching.cancel()
+
+    assert seen == ["b"]
