@@ -49,7 +49,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
     conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
     told = Status(
         observed_generation=request.generation,
-        conditions=tuple(_dated(c, previous, request, outcome.at) for c in conditions if c),
+        conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
         last_attempt_at=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_at,
         next_attempt_at=rfc3339(setback.next_attempt_at) if setback else None,
@@ -176,10 +176,6 @@ def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
     return Condition(type=kind, status=status, reason=reason, message=message[:_LONGEST], last_transition_time="")  # type: ignore[arg-type]
-
-
-def _dated(condition: Condition, previous: Status, request: Request, now: datetime) -> Condition:
-    return _with_time(condition, previous, request.generation, now)
 
 
 def _with_time(condition: Condition, previous: Status, generation: int, now: datetime) -> Condition:
