@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
-from keyturn.core.model.part import Part
+from keyturn.core.model.part import parts
 
 _COLUMNS = (
     ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -89,8 +89,8 @@ def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
 
 
 def _rules(title: str) -> dict[str, Any]:
-    parts = {part.__name__: part for part in Part.__subclasses__()}
-    rules = [{"rule": rule.cel, "message": rule.says} for rule in parts[title].RULES] if title in parts else []
+    named = {part.__name__: part for part in parts()}
+    rules = [{"rule": rule.cel, "message": rule.says} for rule in named[title].RULES] if title in named else []
     return {"x-kubernetes-validations": rules} if rules else {}
 
 

@@ -42,19 +42,45 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """User name and password of a container registry; `host` is the one that images are named by."""
+
+    host: str
+    username: str
+    password: str = field(repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackageEndpoint:
+    """Where a package manager finds a repository; `format` is CodeArtifact's word for its kind, such as pypi."""
+
+    format: str
+    repository: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What is held at one point of the pipeline.
 
-    `refresh_token` is the one that the issuer answered, if it did. `principal` is whose credentials they are (an
-    ARN); `request_id` the one of AWS's last answer.
+    `refresh_token` is the one that the issuer answered, if it did. `identity_context` is AWS's signed word for
+    whom a role is assumed. The access token is the password of the `package_endpoints`. `principal` is whose
+    credentials they are (an ARN), `token_id` License Manager's name of the token that it made, `identity_id`
+    Cognito's of an identity; `request_id` is the one of AWS's last answer.
     """
 
     source_token: Token | None = None
     access_token: Token | None = None
     id_token: Token | None = None
     refresh_token: str | None = field(repr=False, default=None)
+    identity_context: str | None = field(repr=False, default=None)
     credentials: Credentials | None = None
+    registry_logins: tuple[RegistryLogin, ...] = ()
+    package_endpoints: tuple[PackageEndpoint, ...] = ()
     principal: str = ""
+    token_id: str = ""
+    identity_id: str = ""
     request_id: str = ""
 
     @property

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from keyturn.core.holding import Credentials, Holding, Token, safe
-from keyturn.core.model.target import CREDENTIAL_FORMATS, CredentialsFileFormat, Format
+from keyturn.core.model.formats import CredentialsFileFormat, Format
+from keyturn.core.model.part import Kind
 
 
 def render(formats: tuple[Format, ...], holding: Holding, region: str | None) -> dict[str, str]:
@@ -19,8 +20,7 @@ def render(formats: tuple[Format, ...], holding: Holding, region: str | None) ->
 
 def expiry(formats: tuple[Format, ...], holding: Holding) -> datetime | None:
     """The earliest expiry among the values that the formats hold."""
-    ends = [_credentials(holding).expires_at if f.name in CREDENTIAL_FORMATS else holding.newest_token.expires_at
-            for f in formats]  # fmt: skip
+    ends = [_expiry(kind, holding) for wanted in formats for kind in wanted.options.HOLDS]
     return min((end for end in ends if end), default=None)
 
 
@@ -34,6 +34,10 @@ def _credentials(holding: Holding) -> Credentials:
         message = "a format holds credentials, and no exchange gives them; the rules of the API refuse that"
         raise AssertionError(message)
     return holding.credentials
+
+
+def _expiry(kind: Kind, holding: Holding) -> datetime | None:
+    return _credentials(holding).expires_at if kind == "credentials" else holding.newest_token.expires_at
 
 
 def _env(_: Format, holding: Holding, region: str | None) -> dict[str, str]:

@@ -15,11 +15,12 @@ from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model.exchanges import Exchange
+from keyturn.core.model.formats import Format
 from keyturn.core.model.part import GROUP, Name, Part, Region, Rule
 from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE, gives
 from keyturn.core.model.source import Source
 from keyturn.core.model.status import Condition, Status
-from keyturn.core.model.target import Format, Renewal, Target
+from keyturn.core.model.target import Renewal, Target
 
 __all__ = [
     "GROUP", "KIND", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format", "Renewal",

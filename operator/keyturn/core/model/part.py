@@ -1,7 +1,7 @@
 """What every part of the API is made of: a strict frozen Struct, and rules told once for CEL and Python."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,9 @@ Name = Annotated[
 ]
 Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
+
+# What travels the pipeline: what operations need and give, and formats hold.
+Kind = Literal["token", "credentials", "registryLogins", "packageEndpoints"]
 
 
 class Rule(NamedTuple):
@@ -39,6 +42,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
         for rule in self.RULES:
             if not rule.holds(self):
                 raise ValueError(rule.says)
+
+
+def parts(of: type[Part] = Part) -> Iterator[type[Part]]:
+    """All parts of the API."""
+    for part in of.__subclasses__():
+        yield part
+        yield from parts(part)
 
 
 def exactly_one_of(*names: str) -> Rule:

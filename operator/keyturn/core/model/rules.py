@@ -1,14 +1,14 @@
 """The rules between the parts of a spec, each told once: in CEL for the API server, as a test for Python."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
-from keyturn.core.model.part import Rule
-from keyturn.core.model.target import CREDENTIAL_FORMATS
+from keyturn.core.model.formats import FORMATS
+from keyturn.core.model.part import Kind, Rule
 
 CHAINED_SECONDS = 3600
-_KINDS = ("token", "credentials")
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def _any(names: Iterable[str], of: str) -> str:
@@ -16,17 +16,17 @@ def _any(names: Iterable[str], of: str) -> str:
 
 
 _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
-_GIVE = {kind: [name for name, o in OPERATIONS.items() if kind == o.GIVES] for kind in _KINDS}
-_NEED = {kind: [name for name, o in OPERATIONS.items() if kind == o.NEEDS] for kind in _KINDS}
+_GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in _KINDS}
+_NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
 _ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
 _USER_ONLY = ["getSessionToken"]
-_FORMATS = {"credentials": list(CREDENTIAL_FORMATS), "token": ["token"]}
+_HOLD = {kind: [name for name, f in FORMATS.items() if kind in f.HOLDS] for kind in _KINDS}
 
 
-def gives(exchanges: Iterable[Exchange], kind: str) -> bool:
-    """Whether one of the exchanges gives a `token` or `credentials`."""
-    return any(kind == exchange.operation.GIVES for exchange in exchanges)
+def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
+    """Whether one of the exchanges gives a kind of value."""
+    return any(kind in exchange.operation.GIVES for exchange in exchanges)
 
 
 def _has_regions(spec: Any) -> bool:
@@ -34,16 +34,16 @@ def _has_regions(spec: Any) -> bool:
     return bool(spec.region) or all(step.region for step in steps)
 
 
-def _formats_are_given(spec: Any, kind: str) -> bool:
+def _formats_are_given(spec: Any, kind: Kind) -> bool:
     source = spec.source.token if kind == "token" else None
-    wanted = any(f.name in _FORMATS[kind] for f in (spec.target and spec.target.formats) or ())
+    wanted = any(f.name in _HOLD[kind] for f in (spec.target and spec.target.formats) or ())
     return not wanted or bool(source) or gives(spec.exchanges, kind)
 
 
-def _needs_are_met(spec: Any, kind: str) -> bool:
+def _needs_are_met(spec: Any, kind: Kind) -> bool:
     first = spec.source.token if kind == "token" else spec.source.credentials
     return all(
-        kind != exchange.operation.NEEDS or first or gives(spec.exchanges[:index], kind)
+        kind not in exchange.operation.NEEDS or first or gives(spec.exchanges[:index], kind)
         for index, exchange in enumerate(spec.exchanges)
     )
 
@@ -81,7 +81,7 @@ def _before(given: Iterable[str]) -> str:
     return f"self.exchanges.exists(j, y, j < i && {_any(given, 'y')})"
 
 
-def _needs_rule(kind: str, first: str) -> Rule:
+def _needs_rule(kind: Kind, first: str) -> Rule:
     return Rule(
         says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
         cel=f"has(self.source.{first}) || "
@@ -90,11 +90,11 @@ def _needs_rule(kind: str, first: str) -> Rule:
     )
 
 
-def _formats_rule(kind: str, unless: str) -> Rule:
+def _formats_rule(kind: Kind, unless: str) -> Rule:
     return Rule(
         says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
         cel=f"{unless}self.exchanges.exists(x, {_any(_GIVE[kind], 'x')}) || !has(self.target) || "
-        f"!has(self.target.formats) || !self.target.formats.exists(f, {_any(_FORMATS[kind], 'f')})",
+        f"!has(self.target.formats) || !self.target.formats.exists(f, {_any(_HOLD[kind], 'f')})",
         holds=lambda spec: _formats_are_given(spec, kind),
     )
 

@@ -6,19 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.core.model.part import Key, Name, Part, Rule, exactly_one_of
+from keyturn.core.model.formats import KEY_IN_CEL, Format
+from keyturn.core.model.part import Name, Part, Rule
 
-ENV_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
-RESERVED_KEYS = (*ENV_KEYS, "expiration")
-CREDENTIAL_FORMATS = ("env", "credentialProcess", "credentialsFile")
 _RESERVED_METADATA = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
 _DURATION = r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z"
 
-_key_is_free = Rule(
-    says=f"key must not be one of {', '.join(RESERVED_KEYS)}",
-    cel=f"!has(self.key) || !(self.key in {list(RESERVED_KEYS)})",
-    holds=lambda it: it.key not in RESERVED_KEYS,
-)
 _metadata_is_free = Rule(
     says="labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here",
     cel="[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
@@ -26,100 +19,6 @@ _metadata_is_free = Rule(
     holds=lambda it: (
         not any(re.search(_RESERVED_METADATA, key) for key in (*(it.labels or {}), *(it.annotations or {})))
     ),
-)
-
-
-class EnvFormat(Part, frozen=True):
-    """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, where known, AWS_REGION."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys that this format may write."""
-        return ENV_KEYS
-
-
-class CredentialProcessFormat(Part, frozen=True):
-    """The JSON that `credential_process = cat FILE` hands to an AWS SDK."""
-
-    key: Annotated[Key, Meta(description="Default: credentials.json.")] | None = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (_key_is_free,)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The one key that this format writes."""
-        return (self.key or "credentials.json",)
-
-
-class CredentialsFileFormat(Part, frozen=True):
-    """A shared credentials file. Only the AWS SDK for Java reads it again after it has changed."""
-
-    key: Annotated[Key, Meta(description="Default: credentials.")] | None = None
-    profile: (
-        Annotated[
-            str,
-            Meta(min_length=1, max_length=64, pattern=r"^[-A-Za-z0-9_.@]+\Z", description="Default: default."),
-        ]
-        | None
-    ) = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (_key_is_free,)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The one key that this format writes."""
-        return (self.key or "credentials",)
-
-
-class TokenFormat(Part, frozen=True):
-    """The newest token as it is, without a newline."""
-
-    key: Annotated[Key, Meta(description="Default: token.")] | None = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (_key_is_free,)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The one key that this format writes."""
-        return (self.key or "token",)
-
-
-class Format(Part, frozen=True):
-    """A way to write what is held: exactly one member."""
-
-    env: EnvFormat | None = None
-    credential_process: CredentialProcessFormat | None = None
-    credentials_file: CredentialsFileFormat | None = None
-    token: TokenFormat | None = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of(*CREDENTIAL_FORMATS, "token"),)
-    DEFAULTS: ClassVar[dict[str, tuple["Format", ...]]] = {}
-
-    @property
-    def options(self) -> EnvFormat | CredentialProcessFormat | CredentialsFileFormat | TokenFormat:
-        """The one member that is set."""
-        return self.env or self.credential_process or self.credentials_file or self.token  # type: ignore[return-value]
-
-    @property
-    def name(self) -> str:
-        """The name of the member that is set, as in a manifest."""
-        return next(
-            wire
-            for attribute, wire in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
-            if getattr(self, attribute) is not None
-        )
-
-
-Format.DEFAULTS.update(
-    credentials=(Format(env=EnvFormat()), Format(credential_process=CredentialProcessFormat())),
-    token=(Format(token=TokenFormat()),),
-)
-
-# An env format is known by its first key: two of them are a repeated key like any other.
-_KEY_IN_CEL = (
-    "(has({0}.env) ? 'AWS_ACCESS_KEY_ID' : has({0}.credentialProcess)"
-    " ? {0}.credentialProcess.?key.orValue('credentials.json') : has({0}.credentialsFile)"
-    " ? {0}.credentialsFile.?key.orValue('credentials') : {0}.?token.?key.orValue('token'))"
 )
 
 
@@ -174,8 +73,8 @@ class Target(Part, frozen=True):
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             says="two formats write the same key: give one of them another `key`",
-            cel=f"!has(self.formats) || self.formats.map(f, {_KEY_IN_CEL.format('f')}).all(k, "
-            f"self.formats.exists_one(g, {_KEY_IN_CEL.format('g')} == k))",
+            cel=f"!has(self.formats) || self.formats.map(f, {KEY_IN_CEL.format('f')}).all(k, "
+            f"self.formats.exists_one(g, {KEY_IN_CEL.format('g')} == k))",
             holds=lambda it: _all_distinct([key for f in it.formats or () for key in f.options.keys]),
         ),
     )

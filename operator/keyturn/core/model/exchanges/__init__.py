@@ -1,0 +1,46 @@
+"""The operations that turn what is held into something shorter-lived, one type each."""
+
+import msgspec
+
+from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
+from keyturn.core.model.exchanges.oauth import OauthToken
+from keyturn.core.model.exchanges.operation import AwsOperation, Operation
+from keyturn.core.model.exchanges.sts import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
+from keyturn.core.model.part import Part, exactly_one_of
+
+__all__ = [
+    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
+    "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+]  # fmt: skip
+
+AnyOperation = LicenseManagerGetAccessToken | AssumeRoleWithWebIdentity | AssumeRole | GetSessionToken | OauthToken
+
+
+class Exchange(Part, frozen=True):
+    """One step of the pipeline: exactly one operation."""
+
+    license_manager_get_access_token: LicenseManagerGetAccessToken | None = None
+    oauth_token: OauthToken | None = None
+    assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
+    assume_role: AssumeRole | None = None
+    get_session_token: GetSessionToken | None = None
+
+    @property
+    def operation(self) -> AnyOperation:
+        """The one member that is set."""
+        members: tuple[AnyOperation | None, ...] = msgspec.structs.astuple(self)
+        return next(member for member in members if member is not None)
+
+
+# By name in a manifest.
+OPERATIONS: dict[str, type[Operation]] = {
+    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(Exchange)
+}
+# Where the steps name secrets of their own: operation and field.
+REFERENCES = [
+    (name, field.encode_name)
+    for name, operation in OPERATIONS.items()
+    for field in msgspec.structs.fields(operation)
+    if field.name.endswith("_from")
+]
+Exchange.RULES = (exactly_one_of(*OPERATIONS),)
