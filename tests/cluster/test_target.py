@@ -14,9 +14,9 @@ RETAIN = {"deletionPolicy": "Retain"}
 Object = dict[str, Any]
 
 
-def foreign(**more: Any) -> Object:
+def foreign(name: str = "acme", **more: Any) -> Object:
     annotations = more.pop("annotations", {})
-    about = {"name": "acme", "annotations": annotations, "labels": {"app": "other"}}
+    about = {"name": name, "annotations": annotations, "labels": {"app": "other"}}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": AS_IT_WAS, **more}
 
 
@@ -69,6 +69,22 @@ def test_foreign_secret_is_refused(
     assert namespace.events("acme") == ["Stalled"]
     assert namespace.read("secret", "acme") == before
     assert exchanges(aws) == 0
+
+
+def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
+    operator: Operator, aws: Aws, namespace: Namespace
+) -> None:
+    namespace.issued(aws)
+    namespace.apply(foreign("theirs", stringData={"no": "key of ours"}))
+    before, spent = namespace.read("secret", "theirs"), exchanges(aws)
+
+    namespace.apply(token_request("second", secret="theirs"))
+
+    assert "was not made by Keyturn" in namespace.turns("second", "Stalled", "TargetConflict")
+    namespace.ask("second", "1")
+    until(lambda: namespace.status("second")["handledRefresh"] == "1")
+    assert namespace.read("secret", "theirs") == before
+    assert exchanges(aws) == 2 * spent  # the one of its first issue
 
 
 def test_secret_of_another_request_is_refused(operator: Operator, aws: Aws, namespace: Namespace) -> None:

@@ -1,7 +1,9 @@
 """Secrets: sources are read, targets are written by server-side apply, each with its marks."""
 
 import logging
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +19,9 @@ from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
 _CREATED, _CONFLICT, _UNPROCESSABLE = 201, 409, 422
+_REHEARSED_SECONDS = 600.0
+# An apply with a version creates what is absent and refuses what is there: no Secret is written unseen.
+_ABSENT = "1"
 
 Place = tuple[str, str]
 _log = logging.getLogger(__name__)
@@ -29,8 +34,10 @@ class SecretStore:
     has not yet seen our own write would renew twice.
     """
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
+        self._monotonic = monotonic
+        self._rehearsed: dict[str, tuple[str, float]] = {}
         self.seen: dict[Place, FoundSecret] = {}
         self._doubted: set[Place] = set()
         self._vanished: set[Place] = set()
@@ -81,12 +88,17 @@ class SecretStore:
         """Apply without writing. A Secret that is there and was not known must turn out to be ours.
 
         Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
+        What a namespace took within ten minutes is not tried again, unless a token would be spent for it: the
+        write itself refuses a Secret that is there, at the price of one exchange.
         """
         if (request.namespace, request.secret_name) in self._vanished:
             await self._check_alive(request)
             self._vanished.discard((request.namespace, request.secret_name))
+        if not request.spec.consumes and self._is_rehearsed(request):
+            return
         answer = await self._send(request, secret_manifest(request, None, {}, owned=False), dryRun="All")
         if answer.status == _CREATED:
+            self._rehearsed[request.namespace] = (request.dress_hash, self._monotonic())
             return
         found, _ = await self._read(request)
         if found:
@@ -116,6 +128,10 @@ class SecretStore:
             # It was edited meanwhile: the next look finds that out by itself.
             self._doubted.add((request.namespace, request.secret_name))
 
+    def _is_rehearsed(self, request: Request) -> bool:
+        dress, at = self._rehearsed.get(request.namespace, ("", 0.0))
+        return dress == request.dress_hash and self._monotonic() - at < _REHEARSED_SECONDS
+
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
         answer = await self._kube.ask("GET", path, accept=ONE)
@@ -133,6 +149,7 @@ class SecretStore:
                 check_ours(request, known)
             answer = await self._send(request, _manifest(request, marks, data, known), force="true")
         if answer.refused:
+            self._rehearsed.pop(request.namespace, None)
             raise refusal(answer, f"Secret {request.secret_name}", data)
         if known and known.marks and known.marks.uid != request.uid:
             # Fields that only the manager of a former request holds, such as its owner reference, go with it.
@@ -207,7 +224,10 @@ class SecretStore:
 def _manifest(request: Request, marks: Marks, data: dict[str, str], found: FoundSecret | None) -> dict[str, Any]:
     adopted = is_adopted(request, found)
     marks = msgspec.structs.replace(marks, adopted=adopted)
-    return secret_manifest(request, marks, data, owned=not request.retains and not adopted)
+    manifest = secret_manifest(request, marks, data, owned=not request.retains and not adopted)
+    if found is None:
+        manifest["metadata"]["resourceVersion"] = _ABSENT
+    return manifest
 
 
 def _meta(answer: ApiAnswer) -> Meta:

@@ -121,6 +121,9 @@ class ApiServer(Kube):
         was, wanted, manager = self.objects.get(path), _leaves(body), query["fieldManager"]
         known, managers = _leaves(was or {}), self._managers[path]
         changed = {leaf for leaf, value in wanted.items() if known.get(leaf, value) != value}
+        version = was and body["metadata"].get("resourceVersion", was["metadata"]["resourceVersion"])
+        if was and version != was["metadata"]["resourceVersion"]:
+            return ApiAnswer(409, {"message": "the object has been modified"})
         if was and was.get("immutable") and any(kind == "data" for kind, _ in changed):
             return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
         if "force" not in query and any(managers.get(leaf, {manager}) != {manager} for leaf in changed):

@@ -5,6 +5,7 @@ import pytest
 
 from keyturn.core.errors import LeavingError, RefusedError
 from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS
+from keyturn.core.model import Request
 from keyturn.kube.api import ApiAnswer
 from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issued, marks
 from tests.world import request
@@ -54,6 +55,55 @@ async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
     await store.rehearse(REQUEST)
 
     assert server.asked == [f"PATCH {TARGET}"]
+
+
+REFRESHING = request(
+    exchanges=[
+        {"oauthToken": {"tokenUrl": "https://id.example", "grantType": "refresh_token", "clientId": "me"}},
+        {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/LicenseConsumer"}},
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("second", "seconds", "rehearsals"),
+    [
+        pytest.param(request("other"), 599, 1, id="within ten minutes"),
+        pytest.param(request("other"), 600, 2, id="after ten minutes"),
+        pytest.param(request("other", namespace="else"), 0, 2, id="in another namespace"),
+        pytest.param(request("other", target={"metadata": {"labels": {"a": "b"}}}), 0, 2, id="with other labels"),
+        pytest.param(REFRESHING, 0, 2, id="where a token would be spent"),
+    ],
+)
+async def test_a_namespace_is_rehearsed_once(second: Request, seconds: float, rehearsals: int) -> None:
+    clock = [0.0]
+    server, store = cluster(lambda: clock[0])
+    await store.rehearse(REQUEST)
+    clock[0] += seconds
+    await store.rehearse(second)
+
+    assert server.count("PATCH") == rehearsals
+
+
+async def test_a_refused_write_is_rehearsed_again() -> None:
+    server, store = cluster()
+    await store.rehearse(REQUEST)
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+    with pytest.raises(RefusedError, match="denied"):
+        await store.write(REQUEST, marks(), DATA)
+
+    with pytest.raises(RefusedError, match="denied"):
+        await store.rehearse(REQUEST)
+
+
+async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
+    server, store = cluster()
+    server.put(TARGET, data={"theirs": "eA=="})
+
+    with pytest.raises(RefusedError, match="was not made by Keyturn"):
+        await store.write(REQUEST, marks(), DATA)
+
+    assert server.data(TARGET) == {"theirs": "x"}
 
 
 async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:

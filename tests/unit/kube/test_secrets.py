@@ -1,3 +1,5 @@
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,13 +27,13 @@ def marks(wanted: Request = REQUEST, **changes: Any) -> Marks:
     return Marks(**made | hashes | {"uid": wanted.uid, "data_hash": data_hash(DATA, wanted)} | changes)
 
 
-def cluster() -> tuple[ApiServer, SecretStore]:
+def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer, SecretStore]:
     server = ApiServer()
     server.put("/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme")
     server.objects["/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"]["metadata"]["uid"] = (
         REQUEST.uid
     )
-    return server, SecretStore(server)
+    return server, SecretStore(server, monotonic)
 
 
 async def issued(wanted: Request = REQUEST) -> tuple[ApiServer, SecretStore]:
