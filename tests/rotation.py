@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Token
-from keyturn.core.lineage import KeptToken
+from keyturn.core.lineage import KeptToken, is_overtaken
 from keyturn.core.model import Request
 from keyturn.renew.world import token_place
 
@@ -89,13 +89,23 @@ class KeptTokens:
 
     async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
         """Write a kept token, or only try to."""
-        name = "rehearse" if rehearse else "intend" if kept.version else "save"
+        name = "rehearse" if rehearse else "intend"
         await self._called(name)
         now = self.kept.get(token_place(request))
-        if kept.version and (now is None or (now.uid, now.version) != (kept.uid, kept.version)):
+        if now is None or (now.uid, now.version) != (kept.uid, kept.version):
             raise UnavailableError("Unavailable", "changed meanwhile")
-        stored = kept if rehearse else self._store(request, replace(kept, uid=now.uid if now else "token-0"))
+        stored = kept if rehearse else self._store(request, kept)
         await self.checkpoint(f"after {name}")
+        return stored
+
+    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+        """Write a token that was answered."""
+        await self._called("save")
+        now = self.kept.get(token_place(request))
+        if now and now.lineage and kept.lineage and is_overtaken(kept.lineage, now.lineage):
+            return now
+        stored = self._store(request, replace(kept, uid=now.uid if now else "token-0"))
+        await self.checkpoint("after save")
         return stored
 
     def _store(self, request: Request, kept: KeptToken) -> KeptToken:

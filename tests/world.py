@@ -13,7 +13,8 @@ from keyturn.core.marks import Marks
 from keyturn.core.model import Exchange, Request, parse
 from keyturn.core.status import Outcome
 from keyturn.metrics import Metrics
-from keyturn.renew import Memory, look
+from keyturn.renew import look
+from keyturn.renew.memory import Memory
 from keyturn.renew.world import Turns, World
 from tests.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
 from tests.store import Secrets

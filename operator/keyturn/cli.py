@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random  # noqa: TID251 - the real dice
 import sys
 from collections.abc import Callable
@@ -62,11 +63,23 @@ def operator(
     sys.setrecursionlimit(40_000)
     _log_to_stderr(log_level, log_format)
     shell = Shell(Place(namespaces=namespace, **place), _settings(config), _now, random.random)
+    log = logging.getLogger("keyturn")
     try:
         asyncio.run(shell.run())
-    except (NoClusterError, LostLeaseError) as error:
-        logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
+    except NoClusterError as error:
+        log.error("%s", error)  # noqa: TRY400 - one line, not a traceback
         sys.exit(1)
+    except LostLeaseError as error:
+        log.error("%s", error)  # noqa: TRY400
+        _leave(1)
+    _leave(0)
+
+
+def _leave(code: int) -> None:
+    """Exit at once: Python would first wait, half a minute perhaps, for threads whose calls to AWS hang."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _settings(path: str | None) -> Settings:

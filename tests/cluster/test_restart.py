@@ -112,6 +112,21 @@ def test_sigterm_ends_it_within_seconds_with_code_0(
     assert "a bug" not in own_operator.log()
 
 
+def test_sigterm_does_not_wait_for_a_call_that_hangs(
+    own_operator: Operator, aws: Aws, namespace: Namespace
+) -> None:
+    aws.fault("GetAccessToken", times=None, delay_seconds=20)
+    namespace.token(aws.refresh_token())
+    namespace.apply(token_request())
+    until(lambda: aws.calls("GetAccessToken"))
+    started = time.monotonic()
+
+    assert own_operator.stop() == 0
+
+    assert time.monotonic() - started < 8  # 5 s of it are kopf's, for tasks that it did not start
+    aws.clear_faults()
+
+
 def test_namespace_goes_while_the_operator_is_down(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     own_operator.kill()

@@ -14,6 +14,14 @@ def no_change(_: Outside) -> None:
     """The outside stays as it is."""
 
 
+async def test_the_highest_throw_of_the_dice_makes_marks_that_count() -> None:
+    outside = world()
+    outside.chance = 0.9999
+    await outside.look(request())
+
+    assert outside.marks().spread == 0.999
+
+
 async def test_a_first_issue_is_rehearsed_and_then_written_once() -> None:
     outside = world()
 

@@ -8,7 +8,7 @@ import pytest
 from keyturn.core.errors import LeavingError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.marks import ADOPT_BY
 from keyturn.core.model import Request
-from keyturn.renew import Memory
+from keyturn.renew.memory import Memory
 from tests.world import HOUR, MINUTE, NOW, SECOND, Outside, issued, request, signed, world
 
 RENEWS_AFTER = 40 * MINUTE
@@ -43,6 +43,20 @@ async def test_it_is_held_back_until_the_time_has_come() -> None:
     assert (late.setback, late.reason) == (None, "Due")
 
 
+async def test_to_hold_ourselves_back_is_no_failure_more() -> None:
+    outside = await issued()
+    ours = ThrottledError("License Manager throttles us", retry_after=30 * SECOND)
+    ours.unsent = True
+    outside.aws.failures = [ThrottledError("License Manager: throttled"), ours, ours]
+    counts = []
+    for _ in range(3):
+        outcome = await outside.look(request(), after=RENEWS_AFTER)
+        assert outcome.setback
+        counts.append(outcome.setback.failed_attempts)
+
+    assert counts == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
@@ -58,6 +72,8 @@ async def test_a_change_ends_the_wait(change: Callable[[Outside], object], wante
     await outside.look(request(), after=RENEWS_AFTER)
     change(outside)
 
+    # The first look is within the least interval: changes in a loop must not become calls in a loop.
+    assert (await outside.look(wanted, after=9 * SECOND)).tried is False
     assert (await outside.look(wanted, after=SECOND)).setback is None
 
 

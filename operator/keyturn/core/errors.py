@@ -32,7 +32,12 @@ class UnavailableError(KeyturnError):
 
 
 class ThrottledError(UnavailableError):
-    """Time must pass, and fewer calls: `retry_after` is what the service asked for, if it did."""
+    """Time must pass, and fewer calls: `retry_after` is what the service asked for, if it did.
+
+    `unsent` is true where nothing was sent, because the service has throttled us just before.
+    """
+
+    unsent = False
 
     def __init__(self, message: str, *, request_id: str = "", retry_after: timedelta = timedelta()) -> None:
         super().__init__("Throttled", message, request_id=request_id)

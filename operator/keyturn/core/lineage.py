@@ -92,6 +92,11 @@ def read_lineage(annotation: str) -> Lineage | None:
         return None
 
 
+def is_overtaken(ours: Lineage, now: Lineage) -> bool:
+    """Whether what is stored `now` came after `ours`: it knows our token, or the one that we spent, as spent."""
+    return now.live != ours.live and not {ours.live, *ours.spent[-1:]}.isdisjoint(now.spent)
+
+
 def token_fingerprint(token: str, namespace: str, secret: str) -> str:
     """64 bits that tell a token from another, keyed with the token Secret that all its requests share."""
     return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]

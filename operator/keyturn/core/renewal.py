@@ -9,6 +9,7 @@ from keyturn.core.model import Renewal, Request
 
 HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
 _IAM_SETTLES = timedelta(minutes=2)
+_LEAST_LIMIT, _NO_LIFE_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECONDS
 
 
@@ -136,7 +137,8 @@ def next_try(
     """When to try again after the `failed`th failure in a row, in whole seconds.
 
     Exponential with full jitter (`chance` in [0, 1)), at most a quarter of the life that is left, between 5 s
-    and 5 min; reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
+    and 5 min, or a minute where none is left: there is nothing to save, and many may wait for the same system.
+    Reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
     """
     wait = REACTIONS[error.reason].wait
     if isinstance(error, UnavailableError) and error.in_doubt:
@@ -144,7 +146,9 @@ def next_try(
     if _may_settle(request, error, now):
         wait = timedelta(seconds=5)
     if wait is None:
-        limit = min(max(life_left / 4, timedelta(seconds=5)), timedelta(minutes=5))
+        limit = (
+            min(max(life_left / 4, _LEAST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _NO_LIFE_LIMIT
+        )
         wait = max(timedelta(seconds=1), chance * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)

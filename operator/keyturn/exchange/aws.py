@@ -97,7 +97,9 @@ class Aws:
         """Wait for our turn; raises ThrottledError, without a call, where that takes too long for a worker."""
         wait = pace.wait(time.monotonic())
         if is_too_long(wait):
-            raise ThrottledError(f"{operation.title} throttles us", retry_after=timedelta(seconds=wait))
+            held_back = ThrottledError(f"{operation.title} throttles us", retry_after=timedelta(seconds=wait))
+            held_back.unsent = True
+            raise held_back
         if wait > 0:
             await asyncio.sleep(wait)
 

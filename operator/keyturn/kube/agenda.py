@@ -10,6 +10,9 @@ from datetime import datetime
 
 _LONGEST_SLEEP_SECONDS = 30.0
 
+# When it expires, its serial, its uid and its namespace.
+_Waiting = tuple[datetime, int, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -32,7 +35,8 @@ class Agenda:
         self.workers = workers
         self._places: dict[str, Place] = {}
         self._coming: list[tuple[datetime, int, str]] = []
-        self._overdue: dict[str, list[tuple[datetime, int, str]]] = {}
+        self._overdue: list[_Waiting] = []
+        self._parked: dict[str, list[_Waiting]] = {}
         self._busy: dict[str, str] = {}
         self._busy_in: Counter[str] = Counter()
         self._hurried: dict[str, datetime] = {}
@@ -65,14 +69,10 @@ class Agenda:
         if len(self._busy) >= self.workers:
             return None
         self._collect(now)
-        self._overdue = {namespace: queue for namespace, queue in self._overdue.items() if self._head(namespace)}
-        waiting = list(self._overdue)
-        share = max(1, self.workers // 2)
-        fair = [n for n in waiting if self._busy_in[n] < share or len(waiting) == 1]
-        if not fair:
+        item = self._next_fair() or self._next_of_the_only_one()
+        if item is None:
             return None
-        namespace = min(fair, key=lambda n: self._overdue[n][0])
-        _, _, uid = heapq.heappop(self._overdue[namespace])
+        _, _, uid, namespace = item
         del self._places[uid]
         self._busy[uid] = namespace
         self._busy_in[namespace] += 1
@@ -80,22 +80,27 @@ class Agenda:
 
     def done(self, uid: str) -> None:
         """End a look. Where a place was given meanwhile, it counts from now on."""
-        self._busy_in[self._busy.pop(uid)] -= 1
+        namespace = self._busy.pop(uid)
+        self._busy_in[namespace] -= 1
+        if not self._busy_in[namespace]:
+            del self._busy_in[namespace]
+        self._unpark(namespace)
         if uid in self._places:
             self._queue(uid, self._places[uid])
         self.changed.set()
 
     def next_due(self) -> datetime | None:
         """When the next request becomes due; None where none waits for its time."""
-        while self._coming and not self._is_current(self._coming[0]):
+        while self._coming and not self._is_current(*self._coming[0][1:]):
             heapq.heappop(self._coming)
         return self._coming[0][0] if self._coming else None
 
     def counts(self) -> dict[str, int]:
-        """How many requests are in which state."""
+        """How many requests are in which state; may be called from another thread."""
+        waiting = list(self._overdue) + [item for parked in list(self._parked.values()) for item in list(parked)]
+        overdue = sum(self._is_current(serial, uid) for _, serial, uid, _ in waiting)
         placed = len(self._places.keys() - self._busy.keys())
-        overdue = sum(self._is_current(item) for queue in self._overdue.values() for item in queue)
-        return {"waiting": placed - overdue, "due": overdue, "busy": len(self._busy)}
+        return {"waiting": max(0, placed - overdue), "due": overdue, "busy": len(self._busy)}
 
     def _queue(self, uid: str, place: Place) -> None:
         heapq.heappush(self._coming, (place.due, place.serial, uid))
@@ -103,21 +108,47 @@ class Agenda:
 
     def _collect(self, now: datetime) -> None:
         while self._coming and self._coming[0][0] <= now:
-            item = heapq.heappop(self._coming)
-            if self._is_current(item):
-                place = self._places[item[2]]
-                queue = self._overdue.setdefault(place.namespace, [])
-                heapq.heappush(queue, (place.expires, place.serial, item[2]))
+            _, serial, uid = heapq.heappop(self._coming)
+            if self._is_current(serial, uid):
+                place = self._places[uid]
+                heapq.heappush(self._overdue, (place.expires, serial, uid, place.namespace))
+
+    def _next_fair(self) -> _Waiting | None:
+        """The most urgent of a namespace that has not its share yet; those of the others are parked."""
+        while self._overdue:
+            item = heapq.heappop(self._overdue)
+            _, serial, uid, namespace = item
+            if not self._is_current(serial, uid):
+                self._unpark(namespace)
+            elif self._busy_in[namespace] < max(1, self.workers // 2):
+                return item
+            else:
+                heapq.heappush(self._parked.setdefault(namespace, []), item)
+        return None
+
+    def _next_of_the_only_one(self) -> _Waiting | None:
+        """The most urgent of a namespace beyond its share, where nobody else waits."""
+        for namespace in [name for name in self._parked if not self._head(name)]:
+            del self._parked[namespace]
+        if len(self._parked) != 1:
+            return None
+        return heapq.heappop(next(iter(self._parked.values())))
+
+    def _unpark(self, namespace: str) -> None:
+        """Let the next of a namespace wait with the others again: `_parked` holds none that could go."""
+        if self._head(namespace):
+            heapq.heappush(self._overdue, heapq.heappop(self._parked[namespace]))
+        else:
+            self._parked.pop(namespace, None)
 
     def _head(self, namespace: str) -> bool:
-        """Whether somebody waits in a namespace; drops what is out of date."""
-        queue = self._overdue[namespace]
-        while queue and not self._is_current(queue[0]):
-            heapq.heappop(queue)
-        return bool(queue)
+        """Whether somebody is parked in a namespace; drops what is out of date."""
+        parked = self._parked.get(namespace, [])
+        while parked and not self._is_current(*parked[0][1:3]):
+            heapq.heappop(parked)
+        return bool(parked)
 
-    def _is_current(self, item: tuple[datetime, int, str]) -> bool:
-        _, serial, uid = item
+    def _is_current(self, serial: int, uid: str) -> bool:
         place = self._places.get(uid)
         return place is not None and place.serial == serial
 

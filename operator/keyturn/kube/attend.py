@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.model import RENEW_REQUESTED, Request, Status, parse
+from keyturn.core.model import Request, Status, parse, renewal_asked
 from keyturn.core.model.status import read_status
 from keyturn.core.renewal import next_look, reason_to_dress, reason_to_renew
 from keyturn.core.status import events, invalid, report
@@ -18,7 +18,8 @@ from keyturn.kube.known import Entry, Known, remembered
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
 from keyturn.kube.watch import Meta
-from keyturn.renew import Memory, look
+from keyturn.renew import look
+from keyturn.renew.memory import Memory
 from keyturn.renew.world import World
 
 _LEAST_PAUSE = timedelta(seconds=1)
@@ -53,7 +54,7 @@ class Attendant:
             await self._tell_invalid(body, error)
             return
         if entry:
-            self.known.put(Entry(request, entry.status, entry.memory))
+            self.known.put(replace(entry, request=request))
             self._put(request, self._world.now(), entry.memory)
         else:
             self._meet(request, read_status(body))
@@ -69,12 +70,12 @@ class Attendant:
         for uid in self.known.concerned(meta.namespace, meta.name):
             entry = self.known.entries[uid]
             if entry.request.secret_name == meta.name or entry.memory.setback:
-                self._agenda.hurry(uid, self._world.now())
+                self._hurry(uid, entry)
 
     def source_seen(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
         """Take in a Secret labelled keyturn.dev/source: whoever reads it looks again at once."""
         for uid in self.known.concerned(meta.namespace, meta.name):
-            self._agenda.hurry(uid, self._world.now())
+            self._hurry(uid, self.known.entries[uid])
 
     def recovered(self, system: str) -> None:
         """Hurry those whose last try failed because of a system that works again, the most urgent first."""
@@ -90,7 +91,7 @@ class Attendant:
         entry = self.known.entries.get(uid)
         if entry is None:
             return
-        request = entry.request
+        request, entry.looked = entry.request, self._world.now()
         try:
             outcome = await look(self._world, request, entry.memory)
             await self._tell(request, entry.status, report(request, entry.status, outcome))
@@ -107,6 +108,11 @@ class Attendant:
             due = self._world.now() + _AFTER_A_BUG
         if self._is_current(request):
             self._put(request, due, entry.memory)
+
+    def _hurry(self, uid: str, entry: Entry) -> None:
+        """Look soon, but not at every edit that somebody makes in a loop."""
+        now = self._world.now()
+        self._agenda.hurry(uid, max(now, entry.looked + _LEAST_PAUSE) if entry.looked else now)
 
     def _is_current(self, request: Request) -> bool:
         """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
@@ -167,8 +173,10 @@ class Attendant:
         self._agenda.put(request.uid, due, expires, request.namespace)
 
     def _forget(self, uid: str) -> None:
-        self.known.drop(uid)
+        entry = self.known.drop(uid)
         self._agenda.remove(uid)
+        if entry:
+            self._store.forget(entry.request)
 
     async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
         meta, before = body["metadata"], read_status(body)
@@ -183,7 +191,7 @@ class Attendant:
 
 def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:
     """Whether a new version says anything that matters here; labels and status do not."""
-    asked = metadata.get("annotations", {}).get(RENEW_REQUESTED, "")
+    asked = renewal_asked(metadata.get("annotations", {}))
     return (known.generation, known.renew_requested) != (metadata.get("generation", 0), asked)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
+from uuid import uuid4
 
 import kopf
 from kubernetes.aio.client import Configuration
@@ -40,8 +41,24 @@ async def watch_requests(configuration: Configuration, namespaces: Sequence[str]
     )
 
 
+class _NothingHandled(kopf.DiffBaseStorage):
+    """No record of what was handled: kopf's own is an annotation, which anybody may write."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return {}
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Keep nothing."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.persistence.diffbase_storage = _NothingHandled()
+    # A name that nobody can put on an object: kopf would try to take its own finalizer away, for ever.
+    settings.persistence.finalizer = f"{GROUP}/{uuid4()}"
     settings.posting.enabled = False
     settings.peering.standalone = True
     # Else kopf watches CRDs and namespaces, which no namespaced install may.
@@ -49,6 +66,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = _PAGE
     settings.watching.server_timeout = 290
     settings.process.ultimate_exiting_timeout = None
+    # A worker lives on for so long after its event, 5 s by default: at start, one for each object there is.
+    settings.queueing.idle_timeout = 0.05
     return settings
 
 

@@ -9,16 +9,17 @@ from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.metrics import Series
-from keyturn.renew import Memory
+from keyturn.renew.memory import Memory
 
 
 @dataclass(slots=True)
 class Entry:
-    """A TokenRequest, what was told about it, and what is remembered of it."""
+    """A TokenRequest, what was told about it, what is remembered of it, and when it was looked at last."""
 
     request: Request
     status: Status
     memory: Memory = field(default_factory=Memory)
+    looked: datetime | None = None
 
 
 class Known:

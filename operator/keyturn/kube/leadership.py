@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.core.errors import KeyturnError
-from keyturn.kube.api import MERGE, Kube
+from keyturn.kube.api import MERGE, ApiAnswer, Kube
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Lease:
         self._identity = identity
         self._now = now
         self._observed: tuple[object, float] = (None, 0.0)
+        self._version = ""
         self.held_until = 0.0
         self.seen = asyncio.Event()
 
@@ -60,7 +61,8 @@ class Lease:
         self.held_until = 0.0
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                await self._kube.ask("PATCH", f"{self._path}/{self._name}", {"spec": _SPEC_OF_NOBODY}, kind=MERGE)
+                body = {"metadata": {"resourceVersion": self._version}, "spec": _SPEC_OF_NOBODY}
+                await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)
         except (KeyturnError, TimeoutError):
             _log.info("the Lease was not given back; it ends by itself")
 
@@ -68,7 +70,7 @@ class Lease:
         found = await self._kube.ask("GET", f"{self._path}/{self._name}")
         if not found.found:
             body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
-            return not (await self._kube.ask("POST", self._path, body)).refused
+            return self._took(await self._kube.ask("POST", self._path, body))
         if found.refused:
             _log.warning("the Lease may not be read: %s", found.message)
             return False
@@ -78,7 +80,12 @@ class Lease:
             return False
         # The version makes it ours or somebody else's, never both: a conflict is an answer like any other.
         body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
-        return not (await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
+        return self._took(await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE))
+
+    def _took(self, answer: ApiAnswer) -> bool:
+        if not answer.refused:
+            self._version = answer.body["metadata"]["resourceVersion"]
+        return not answer.refused
 
     def _is_stale(self, spec: dict[str, Any]) -> bool:
         """Whether another's hold has not been renewed for its whole length, while we watched."""

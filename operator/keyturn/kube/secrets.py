@@ -73,6 +73,11 @@ class SecretStore:
         """Whether the target must be read again before it is believed."""
         return (request.namespace, request.secret_name) in self._doubted
 
+    def forget(self, request: Request) -> None:
+        """Drop the doubts about the target of a request that is gone."""
+        for doubts in (self._doubted, self._vanished):
+            doubts.discard((request.namespace, request.secret_name))
+
     async def read_source(self, request: Request) -> Source:
         """Read the source, fresh."""
         return await read_source(self._kube, request)

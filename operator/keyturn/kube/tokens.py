@@ -1,11 +1,12 @@
 """The token Secret: the live token of a source that its issuer rotates, with its lineage."""
 
 import base64
+import logging
 from dataclasses import replace
 from typing import Any
 
 from keyturn.core.errors import LeavingError, UnavailableError
-from keyturn.core.lineage import LINEAGE, KeptToken, read_lineage
+from keyturn.core.lineage import LINEAGE, KeptToken, is_overtaken, read_lineage
 from keyturn.core.marks import MANAGED_BY
 from keyturn.core.model import GROUP, Request
 from keyturn.kube.api import MERGE, ApiAnswer, Kube, refusal
@@ -13,6 +14,7 @@ from keyturn.renew.world import token_place
 
 TOKEN_OF = f"{GROUP}/token-of"
 _CONFLICT = 409
+_log = logging.getLogger(__name__)
 # Of another length and value than any token: a policy or an immutable Secret must show itself in the rehearsal.
 _REHEARSAL = "rehearsal"
 
@@ -45,31 +47,27 @@ class TokenSecrets:
         return self._done(request, kept, answer)
 
     async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
-        """Patch data and lineage in one request; a save, which has no version, is written come what may."""
-        if not kept.version and not rehearse:
-            return await self._save(request, kept)
+        """Patch data and lineage in one request."""
         body = _body(request, kept, _REHEARSAL if rehearse else kept.value)
         query = _MANAGER | ({"dryRun": "All"} if rehearse else {})
         return self._done(
             request, kept, await self._kube.ask("PATCH", _path(request), body, kind=MERGE, query=query)
         )
 
-    async def _save(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+        """Patch data and lineage; what somebody deleted or changed during the exchange is looked at first."""
         answer = await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
         if answer.found and answer.status != _CONFLICT:
             return self._done(request, kept, answer)
-        return await self._save_anew(request, kept)
-
-    async def _save_anew(self, request: Request, kept: KeptToken) -> KeptToken:
-        """Save after somebody deleted the token Secret during the exchange, or put another in its place."""
         now = await self.read(request)
         if now is None:
             return await self.create(request, replace(kept, uid="", version=""))
         if now.lineage is None:
             raise UnavailableError("Unavailable", f"{_name(request)} is not ours any more; delete it")
-        if now.uid == kept.uid:
-            raise UnavailableError("Unavailable", f"{_name(request)} was not written")
-        return await self.keep(request, replace(kept, uid=now.uid, version=""))
+        if kept.lineage and is_overtaken(kept.lineage, now.lineage):
+            _log.warning("%s holds a newer token than the one that was answered late", _name(request))
+            return now
+        return await self.save(request, replace(kept, uid=now.uid, version=now.version))
 
     def _done(self, request: Request, kept: KeptToken, answer: ApiAnswer) -> KeptToken:
         if answer.status == _CONFLICT or not answer.found:

@@ -1,12 +1,10 @@
 """The spine: read, decide, exchange, save a rotated token, write."""
 
 import contextlib
-import dataclasses
 import functools
+import math
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -18,9 +16,6 @@ from keyturn.core.model import Request, canonical_hash
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import (
     HEALED,
-    Setback,
-    least_interval,
-    next_try,
     reason_to_dress,
     reason_to_renew,
     renew_before,
@@ -29,39 +24,11 @@ from keyturn.core.renewal import (
     whole,
 )
 from keyturn.core.status import Outcome
+from keyturn.renew.memory import Memory, failed, too_soon
 from keyturn.renew.spend import spend
 from keyturn.renew.world import World, token_place
 
 _TURN = timedelta(seconds=1)
-
-
-@dataclass(slots=True)
-class Memory:
-    """What the process remembers of a request between two looks. Losing it costs a delay, never an exchange.
-
-    `marks` are those on the target now, `last` those of the last issue, `revision` counts the issues, `heals`
-    the repairs of late. `state` is what the last look saw of spec, source and target; `not_before` is when a
-    reason that came too soon is due.
-    """
-
-    marks: Marks | None = None
-    last: Marks | None = None
-    revision: int = 0
-    setback: Setback | None = None
-    heals: int = 0
-    state: str = ""
-    not_before: datetime | None = None
-
-    def saw(self, marks: Marks | None) -> None:
-        """Take note of the marks that are on the target now."""
-        self.marks = marks
-        if marks:
-            self.last, self.revision = marks, marks.revision
-
-    def after(self, outcome: Outcome) -> None:
-        """Take note of how a look ended."""
-        self.saw(outcome.marks)
-        self.setback = outcome.setback
 
 
 async def look(world: World, request: Request, memory: Memory) -> Outcome:
@@ -84,12 +51,7 @@ async def look(world: World, request: Request, memory: Memory) -> Outcome:
     except LeavingError:
         raise
     except KeyturnError as error:
-        if memory.setback and memory.setback.is_still(error, now):
-            memory.setback = dataclasses.replace(memory.setback, **_seen(request, memory))
-            return Outcome(now, memory.marks, setback=memory.setback)
-        memory.setback = _setback(world, request, memory, error, now)
-        world.metrics.renewals.labels("failure", error.reason).inc()
-        return Outcome(now, memory.marks, setback=memory.setback, tried=True)
+        return failed(world, request, memory, error, now)
     memory.after(outcome)
     return outcome
 
@@ -105,12 +67,13 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     reason = reason_to_renew(request, found, proof, now, memory.last)
     if reason is None:
         return Outcome(now, await _kept_as_it_is(world, request, memory, found))
-    if _too_soon(world, request, memory, reason, now):
+    if too_soon(world, request, memory, reason, now):
         return Outcome(now, memory.marks, setback=memory.setback)
 
     started = time.monotonic()
     if found is None:
         await world.store.rehearse(request)
+    memory.exchanged = now
     holding = _start(source, kept, now)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
@@ -150,7 +113,7 @@ def _issue(
     world: World, request: Request, holding: Holding, proof: str, revision: int, now: datetime
 ) -> tuple[Marks, dict[str, str]]:
     """Render what is held, and pick the renewal time, once."""
-    formats, issued, spread = request.spec.formats, whole(now), round(world.chance(), 3)
+    formats, issued, spread = request.spec.formats, whole(now), math.floor(world.chance() * 1000) / 1000
     expires = expiry(formats, holding)
     if expires is None:
         raise RefusedError(
@@ -207,38 +170,6 @@ def _state(request: Request, proof: str, found: FoundSecret | None) -> str:
     # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
     ours = found is not None and not found.immutable and is_ours(request, found)
     return canonical_hash([request.request_hash, proof, found is None, ours])
-
-
-def _too_soon(world: World, request: Request, memory: Memory, reason: str, now: datetime) -> bool:
-    """Whether the last failure holds back, or the last issue is too young for another exchange."""
-    if memory.setback:
-        if memory.setback.waits_for is None:
-            memory.setback = dataclasses.replace(memory.setback, waits_for=memory.state)
-        return memory.setback.holds_back(request, memory.state, now)
-    if memory.last is None:
-        return False
-    lifetime = memory.last.expires - memory.last.issued
-    earliest = memory.last.issued + least_interval(reason, lifetime, world.least_interval, memory.heals)
-    if reason in HEALED:
-        # However often it is broken, it is renewed before it expires.
-        earliest = min(earliest, max(memory.last.renew, memory.last.issued + world.least_interval))
-    if now < earliest:
-        memory.not_before = earliest
-    return now < earliest
-
-
-def _setback(world: World, request: Request, memory: Memory, error: KeyturnError, now: datetime) -> Setback:
-    failed = (memory.setback.failed_attempts if memory.setback else 0) + 1
-    life_left = memory.marks.expires - now if memory.marks else timedelta()
-    # It is kept for long, and its frames would keep tokens alive with it.
-    error.__traceback__ = error.__context__ = error.__cause__ = None
-    next_attempt_at = next_try(request, error, failed, life_left, now, world.chance())
-    return Setback(error, failed, next_attempt_at, **_seen(request, memory))
-
-
-def _seen(request: Request, memory: Memory) -> dict[str, Any]:
-    """What a try has taken note of, so that only a change causes another before its time."""
-    return {"generation": request.generation, "handled": request.renew_requested, "waits_for": memory.state}
 
 
 def _count(world: World, memory: Memory, reason: str, now: datetime, started: float) -> None:

@@ -49,7 +49,9 @@ async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
     )
     wanted = replace(kept, lineage=lineage.intended(intent))
     if not kept.uid:
-        return await world.tokens.create(request, wanted)
+        # First without an intent: the rehearsal of what must be possible afterwards needs something to patch.
+        made = await world.tokens.create(request, kept)
+        wanted = replace(wanted, uid=made.uid, version=made.version)
     await world.tokens.keep(request, wanted, rehearse=True)
     return await world.tokens.keep(request, wanted)
 
@@ -83,7 +85,7 @@ async def _exchange_and_save(
     lineage = _lineage(intended).rotated(token_fingerprint(token, *token_place(request)))
     rotated = token != intended.value
     previous = intended.value if rotated else intended.previous
-    saved = replace(intended, value=token, previous=previous, lineage=lineage, version="")
+    saved = replace(intended, value=token, previous=previous, lineage=lineage)
     await _until_it_holds(world, request, saved)
     world.metrics.rotations.labels("rotated" if rotated else "kept").inc()
     if given.access_token is None:
@@ -103,7 +105,7 @@ async def _in_time(exchange: Awaitable[Holding]) -> Holding:
 async def _until_it_holds(world: World, request: Request, saved: KeptToken) -> None:
     for attempt in itertools.count():
         try:
-            await world.tokens.keep(request, saved)
+            await world.tokens.save(request, saved)
         except LeavingError:
             raise
         except KeyturnError as error:

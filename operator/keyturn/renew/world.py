@@ -44,10 +44,12 @@ class TokenStore(Protocol):
         """Make the token Secret; Unavailable where there is one by now."""
 
     async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
-        """Write all of a kept token in one request, or only try it.
+        """Write all of a kept token in one request, or only try it; Unavailable where another wrote meanwhile."""
 
-        Where `kept` has a version it must still be the stored one, else Unavailable. Without a version the write
-        counts whatever happened meanwhile, also when the Lease is lost: it is the save of a token.
+    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+        """Write a token that was answered, also when the Lease is lost, and whatever happened meanwhile.
+
+        Only where what is stored came after it, it is not written, and what is stored is returned.
         """
 
 

@@ -89,6 +89,13 @@ def test_what_a_request_takes_from_its_metadata() -> None:
     assert (made.renew_requested, made.created_at and made.created_at.minute) == ("now", 4)
 
 
+def test_a_long_request_for_a_renewal_is_cut() -> None:
+    body = manifest()
+    body["metadata"]["annotations"] = {RENEW_REQUESTED: "x" * 200_000}
+
+    assert parse(body).renew_requested == "x" * 128
+
+
 def test_metadata_of_a_newer_kubernetes_is_taken() -> None:
     body = manifest()
     body["metadata"]["somethingNew"] = {"deep": []}

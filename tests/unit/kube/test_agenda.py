@@ -78,6 +78,21 @@ def test_two_namespaces_with_their_share_leave_no_worker_to_either() -> None:
     assert made.take(NOW) == "b1"
 
 
+def test_those_beyond_their_share_go_on_when_the_one_before_them_has_left() -> None:
+    made = agenda("a", "b", "c", "d", workers=2)
+    for number in range(3):
+        made.put(f"x{number}", NOW, NOW + DAY, "other")
+    first = [made.take(NOW), made.take(NOW)]
+    made.done("a")
+    made.remove("b")
+    second = made.take(NOW)
+    made.done("x0")
+    made.done("c")
+
+    assert (first, second) == (["a", "x0"], "c")
+    assert take_all(made) == ["d", "x1", "x2"]
+
+
 def test_a_request_that_is_looked_at_is_not_taken_again() -> None:
     made = agenda("a")
     made.take(NOW)

@@ -161,9 +161,20 @@ async def test_an_edited_secret_is_healed() -> None:
     operator = await issued()
     meta = operator.server.put(TARGET, data={"AWS_REGION": "eA=="})
     operator.attendant.secret_seen(meta, alive=True)
-    await operator.work()
+    await operator.work(NOW + SECOND)
 
     assert operator.status()["conditions"][1]["reason"] == "Drifted"
+
+
+async def test_edits_in_a_loop_are_looked_at_once_a_second() -> None:
+    operator = await issued()
+    looks = 0
+    for tenth in range(20):
+        meta = operator.server.put(TARGET, metadata={"labels": {"note": str(tenth)}})
+        operator.attendant.secret_seen(meta, alive=True)
+        looks += await operator.work(NOW + tenth * SECOND / 10)
+
+    assert looks == 1
 
 
 async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:

@@ -1,3 +1,6 @@
+from typing import Any
+
+import kopf
 import pytest
 from kubernetes.aio.client import Configuration
 
@@ -12,6 +15,14 @@ def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
         False,
         True,
     )
+
+
+def test_nobody_can_have_kopf_write_to_an_object_or_read_what_it_never_wrote() -> None:
+    persistence = _settings().persistence
+    theirs: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
+
+    assert persistence.finalizer != _settings().persistence.finalizer
+    assert persistence.diffbase_storage.fetch(body=kopf.Body(theirs)) is None
 
 
 @pytest.mark.parametrize(

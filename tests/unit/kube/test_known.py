@@ -6,7 +6,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.model import Status
 from keyturn.core.status import Outcome, invalid, report
 from keyturn.kube.known import Entry, Known, remembered
-from keyturn.renew import Memory
+from keyturn.renew.memory import Memory
 from tests.unit.core.test_marks import MADE
 from tests.unit.core.test_status import FIRST, REQUEST, failed
 from tests.world import HOUR, NOW, request

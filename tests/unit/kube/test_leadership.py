@@ -90,6 +90,16 @@ async def test_a_lease_that_was_given_back_is_taken_at_once() -> None:
     assert await lease(server, "two").hold()
 
 
+async def test_a_lease_that_another_has_taken_is_not_given_back() -> None:
+    server = ApiServer()
+    made = lease(server, "one")
+    await made.hold()
+    server.put(LEASE, spec={"holderIdentity": "two"})
+    await made.release()
+
+    assert server.objects[LEASE]["spec"]["holderIdentity"] == "two"
+
+
 async def test_who_does_not_hold_it_gives_nothing_back() -> None:
     server = ApiServer()
     await lease(server).release()

@@ -119,11 +119,36 @@ async def test_a_guarded_write_is_one_request() -> None:
 async def test_a_save_does_not_mind_what_others_changed() -> None:
     server, tokens, made = await kept()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
-    await tokens.keep(REQUEST, replace(NEXT, uid=made.uid))
+    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert server.data(TOKEN) == {"license_token": "planted-after", "license_token.previous": "planted-token"}
     assert server.meta(TOKEN).labels["note"] == "x"
+
+
+async def test_a_save_is_one_request() -> None:
+    server, tokens, made = await kept()
+    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+
     assert server.asked == [f"PATCH {TOKEN}"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "wins"),
+    [
+        pytest.param(KNOWN, True, id="what we spent"),
+        pytest.param(KNOWN.rotated("3"), True, id="the same token, as after a lost answer"),
+        pytest.param(Lineage(of=KNOWN.of, seeds=("1",), live="1"), True, id="an old copy"),
+        pytest.param(KNOWN.seeded("9"), False, id="the user has signed in again"),
+        pytest.param(KNOWN.rotated("4"), False, id="another's token for the same one"),
+    ],
+)
+async def test_a_late_save_counts_unless_it_is_overtaken(stored: Lineage, *, wins: bool) -> None:
+    server, tokens, made = await kept()
+    await tokens.keep(REQUEST, replace(made, value="stored", lineage=stored))
+    found = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+
+    assert found.value == ("planted-after" if wins else "stored")
+    assert server.data(TOKEN)["license_token"] == found.value
 
 
 async def test_a_save_is_made_though_the_lease_is_lost() -> None:
@@ -131,7 +156,7 @@ async def test_a_save_is_made_though_the_lease_is_lost() -> None:
     server.stop_writing()
     with pytest.raises(LeavingError):
         await tokens.keep(REQUEST, made)
-    await tokens.keep(REQUEST, replace(NEXT, uid=made.uid))
+    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert server.data(TOKEN)["license_token"] == "planted-after"
 
@@ -142,7 +167,7 @@ async def test_a_save_after_a_deletion_makes_it_anew(*, lost: bool) -> None:
     del server.objects[TOKEN]
     if lost:
         server.stop_writing()
-    saved = await tokens.keep(REQUEST, replace(NEXT, uid=made.uid))
+    saved = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert saved.uid != made.uid
     assert (saved.value, saved.lineage) == ("planted-after", NEXT.lineage)
@@ -153,7 +178,7 @@ async def test_a_save_into_what_stands_there_now() -> None:
     server, tokens, made = await kept()
     del server.objects[TOKEN]
     await tokens.create(REQUEST, replace(KEPT, value="put back"))
-    saved = await tokens.keep(REQUEST, replace(NEXT, uid=made.uid))
+    saved = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert saved.uid != made.uid
     assert server.data(TOKEN)["license_token"] == "planted-after"
@@ -165,7 +190,7 @@ async def test_a_save_does_not_write_over_a_secret_of_somebody_else() -> None:
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
     with pytest.raises(UnavailableError, match="is not ours any more; delete it"):
-        await tokens.keep(REQUEST, replace(NEXT, uid=made.uid))
+        await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
     assert server.data(TOKEN) == {"license_token": "theirs"}
 
 
@@ -174,7 +199,7 @@ async def test_a_refusal_does_not_tell_the_token() -> None:
     server.answers[f"PATCH {TOKEN}"] = ApiAnswer(403, {"message": "planted-after and planted-token are not"})
 
     with pytest.raises(RefusedError) as refused:
-        await tokens.keep(REQUEST, replace(NEXT, uid=made.uid))
+        await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert refused.value.reason == "WriteRefused"
     assert "planted" not in refused.value.message

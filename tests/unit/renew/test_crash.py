@@ -64,7 +64,7 @@ async def run_on(outside: Outside, wanted: Request) -> list[str]:
 AWAITS = [
     pytest.param(first, number, id=f"{'first' if first else 'later'} renewal, await {number}")
     for first in (True, False)
-    for number in range(1, 17)
+    for number in range(1, 22)
 ]
 
 
@@ -106,7 +106,7 @@ async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(number:
 
 @pytest.mark.parametrize("first", [True, False])
 async def test_no_await_is_left_out(*, first: bool) -> None:
-    places = [await crash(await before(first=first), rotating(), number, die) for number in range(1, 17)]
+    places = [await crash(await before(first=first), rotating(), number, die) for number in range(1, 22)]
 
     assert [place for place in places if place][-1] == "after write"
     assert places[-1] == ""

@@ -40,7 +40,7 @@ async def test_the_intent_is_written_before_and_gone_after() -> None:
     lineage = kept(outside).lineage
     assert lineage
     assert lineage.intent is None
-    assert outside.tokens.calls == {"read": 2, "create": 1, "rehearse": 1, "intend": 1, "save": 2}
+    assert outside.tokens.calls == {"read": 2, "create": 1, "rehearse": 2, "intend": 2, "save": 2}
 
 
 async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:

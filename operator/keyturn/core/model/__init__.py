@@ -24,13 +24,14 @@ from keyturn.core.model.target import Renewal, Target
 
 __all__ = [
     "GROUP", "KIND", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format", "Renewal",
-    "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse",
+    "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse", "renewal_asked",
 ]  # fmt: skip
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
+_LONGEST_ASKED = 128
 
 
 class Spec(Part, frozen=True):
@@ -151,13 +152,18 @@ def parse(body: Mapping[str, Any]) -> Request:
         uid=meta.uid,
         generation=meta.generation,
         created_at=meta.creation_timestamp,
-        renew_requested=meta.annotations.get(RENEW_REQUESTED, ""),
+        renew_requested=renewal_asked(meta.annotations),
         spec=parsed.spec,
         secret_name=parsed.secret_name,
         request_hash=canonical_hash(_sent(spec) | _written(spec, parsed.secret_name)),
         exchange_hash=canonical_hash(_sent(spec)),
         dress_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
     )
+
+
+def renewal_asked(annotations: Mapping[str, str]) -> str:
+    """The value of the annotation that asks for a renewal, cut to what fits marks and status."""
+    return annotations.get(RENEW_REQUESTED, "")[:_LONGEST_ASKED]
 
 
 def canonical_hash(value: object) -> str:
