@@ -93,8 +93,7 @@ class Attendant:
             return
         request, entry.looked = entry.request, self._world.now()
         try:
-            outcome = await look(self._world, request, entry.memory)
-            await self._tell(request, entry.status, report(request, entry.status, outcome))
+            await self._tell(request, entry.status, await self._look(entry))
             due = self._next(request, entry.memory)
         except LeavingError as error:
             # Its end will be seen by the watch; if not, it was no end.
@@ -108,6 +107,12 @@ class Attendant:
             due = self._world.now() + _AFTER_A_BUG
         if self._is_current(request):
             self._put(request, due, entry.memory)
+
+    async def _look(self, entry: Entry) -> Status:
+        request = entry.request
+        outcome = await look(self._world, request, entry.memory)
+        _log.debug("%s/%s: looked at: %s", request.namespace, request.name, outcome)
+        return report(request, entry.status, outcome)
 
     def _hurry(self, uid: str, entry: Entry) -> None:
         """Look soon, but not at every edit that somebody makes in a loop."""
@@ -139,6 +144,9 @@ class Attendant:
             memory.saw(written.marks)
         if found is None:
             memory.marks = None
+            if status.revision:
+                # It was issued once, and no list shows it: perhaps only its label has gone.
+                self._store.doubt(request)
         self.known.put(Entry(request, status, memory))
         self._put(request, self._first(request, status, memory), memory)
 

@@ -73,6 +73,10 @@ class SecretStore:
         """Whether the target must be read again before it is believed."""
         return (request.namespace, request.secret_name) in self._doubted
 
+    def doubt(self, request: Request) -> None:
+        """Have the target read before it is believed."""
+        self._doubted.add((request.namespace, request.secret_name))
+
     def forget(self, request: Request) -> None:
         """Drop the doubts about the target of a request that is gone."""
         for doubts in (self._doubted, self._vanished):

@@ -120,6 +120,16 @@ async def test_after_a_restart_a_secret_that_was_touched_is_looked_at(edit: dict
     assert len(operator.aws.calls) == 2
 
 
+async def test_after_a_restart_a_secret_without_its_label_costs_no_exchange() -> None:
+    operator = await issued()
+    operator.start()
+    await operator.see()
+    await operator.work()
+
+    assert operator.aws.calls == []
+    assert operator.status()["conditions"][0]["status"] == "True"
+
+
 async def test_after_a_restart_the_next_try_keeps_its_time() -> None:
     operator = Operator()
     operator.outside.chance = 0.9
