@@ -171,3 +171,16 @@ async def test_after_a_restart_a_setback_waits_for_its_time() -> None:
     await outside.look(request(), after=MINUTE)
 
     assert outside.exchanges == 1
+
+
+async def test_while_writes_fail_one_exchange_is_in_vain() -> None:
+    outside = await issued()
+    no = UnavailableError("Unavailable", "the API server answered HTTP 503")
+    outside.secrets.failures = {"write": no, "rehearse": no}
+    for _ in range(3):
+        await outside.look(request(), after=RENEWS_AFTER)
+    assert len(outside.aws.calls) == 2
+    outside.secrets.failures = {}
+
+    outcome = await outside.look(request(), after=RENEWS_AFTER)
+    assert (outcome.reason, outcome.setback, len(outside.aws.calls)) == ("Due", None, 4)

@@ -78,20 +78,22 @@ class SecretStore:
         return self.seen.get(place)
 
     async def rehearse(self, request: Request) -> None:
-        """Apply without writing. A Secret that is there and was not known must turn out to be ours.
+        """Apply without writing. A Secret that is there must turn out to be ours.
 
         Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
         """
         if (request.namespace, request.secret_name) in self._vanished:
             await self._check_alive(request)
             self._vanished.discard((request.namespace, request.secret_name))
-        answer = await self._send(request, secret_manifest(request, None, {}, owned=False), dryRun="All")
+        manifest = secret_manifest(request, None, {}, owned=False)
+        answer = await self._send(request, manifest, dryRun="All")
         if answer.status == _CREATED:
             return
         found, _ = await self._read(request)
         if found:
             check_ours(request, found)
-        elif answer.refused:
+            answer = await self._send(request, manifest, dryRun="All", force="true")
+        if answer.refused:
             raise refusal(answer, f"Secret {request.secret_name}", {})
 
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:

@@ -41,7 +41,7 @@ class Memory:
 
     `marks` are those on the target now, `last` those of the last issue, `revision` counts the issues, `heals`
     the repairs of late. `state` is what the last look saw of spec, source and target; `not_before` is when a
-    reason that came too soon is due.
+    reason that came too soon is due. `unwritten`: the last exchange was in vain, its write failed.
     """
 
     marks: Marks | None = None
@@ -51,6 +51,7 @@ class Memory:
     heals: int = 0
     state: str = ""
     not_before: datetime | None = None
+    unwritten: bool = False
 
     def saw(self, marks: Marks | None) -> None:
         """Take note of the marks that are on the target now."""
@@ -104,12 +105,12 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
 
     reason = reason_to_renew(request, found, proof, now, memory.last)
     if reason is None:
-        return Outcome(now, await _kept_as_it_is(world, request, memory, found))
+        return Outcome(now, await _dressed(world, request, memory, found))
     if _too_soon(world, request, memory, reason, now):
         return Outcome(now, memory.marks, setback=memory.setback)
 
     started = time.monotonic()
-    if found is None:
+    if found is None or memory.unwritten:
         await world.store.rehearse(request)
     holding = _start(source, kept, now)
     for step in request.spec.exchanges:
@@ -118,7 +119,9 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
         holding = await run(request, step, holding)
 
     marks, data = _issue(world, request, holding, proof, memory.revision + 1, now)
+    memory.unwritten = True
     await world.store.write(request, marks, data)
+    memory.unwritten = False
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)
 
@@ -182,9 +185,7 @@ def _issue(
     return marks, data
 
 
-async def _kept_as_it_is(
-    world: World, request: Request, memory: Memory, found: FoundSecret | None
-) -> Marks | None:
+async def _dressed(world: World, request: Request, memory: Memory, found: FoundSecret | None) -> Marks | None:
     """Nothing is exchanged: only metadata, owner and renewal time are brought up to the spec."""
     marks = found.marks if found else None
     if marks is None or found is None:

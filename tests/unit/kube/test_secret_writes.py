@@ -56,6 +56,14 @@ async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
     assert server.asked == [f"PATCH {TARGET}"]
 
 
+async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
+    server, store = await issued()
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+
+    with pytest.raises(RefusedError, match="denied"):
+        await store.rehearse(REQUEST)
+
+
 async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     server, store = cluster()
     server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted-token" is not allowed'})
