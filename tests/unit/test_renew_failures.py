@@ -184,3 +184,17 @@ async def test_while_writes_fail_one_exchange_is_in_vain() -> None:
 
     outcome = await outside.look(request(), after=RENEWS_AFTER)
     assert (outcome.reason, outcome.setback, len(outside.aws.calls)) == ("Due", None, 4)
+
+
+async def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
+    outside = await issued()
+    outside.aws.failures = [RefusedError("SourceInvalid", "no"), RefusedError("SourceInvalid", "no")]
+    await outside.look(request(), after=RENEWS_AFTER)
+    outside.set_clock(-MINUTE)
+    again = await outside.look(replace(request(), renew_requested="now"))
+    assert again.setback
+    assert again.setback.next_attempt_at == outside.now + 30 * MINUTE
+
+    outside.set_clock(-HOUR)
+    moved = await outside.look(request(target={"formats": [{"env": {}}]}))
+    assert (moved.reason, moved.setback) == ("SpecChanged", None)

@@ -216,7 +216,7 @@ def _too_soon(world: World, request: Request, memory: Memory, reason: str, now: 
         if memory.setback.waits_for is None:
             memory.setback = dataclasses.replace(memory.setback, waits_for=memory.state)
         return memory.setback.holds_back(request, memory.state, now)
-    if memory.last is None:
+    if memory.last is None or now < memory.last.issued:  # by a clock that was set back since
         return False
     lifetime = memory.last.expires - memory.last.issued
     earliest = memory.last.issued + least_interval(reason, lifetime, world.least_interval, memory.heals)
@@ -234,7 +234,7 @@ def _setback(world: World, request: Request, memory: Memory, error: KeyturnError
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     next_attempt_at = next_try(request, error, failed, life_left, now, world.chance())
-    return Setback(error, failed, next_attempt_at, **_seen(request, memory))
+    return Setback(error, failed, next_attempt_at, failed_at=now, **_seen(request, memory))
 
 
 def _seen(request: Request, memory: Memory) -> dict[str, Any]:
