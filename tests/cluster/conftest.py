@@ -8,6 +8,7 @@ import pytest
 
 from tests.aws.running import Aws, running_emulator
 from tests.cluster.chart import RIGHTS, chart_objects
+from tests.cluster.interposer import Interposer
 from tests.cluster.namespace import Namespace
 from tests.cluster.operator import Operator, running_operator
 from tests.controlplane import ControlPlane
@@ -68,3 +69,10 @@ def own_operator(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_pa
     """An operator of the test's own, for its namespace only, with a Lease of its own: it may be killed."""
     with ExitStack() as stack:
         yield stack.enter_context(running_operator(installed, aws, tmp_path, namespace=namespace.name))
+
+
+@pytest.fixture
+def between(installed: ControlPlane) -> Iterator[Interposer]:
+    """What can fail between an operator and the API server."""
+    with Interposer.before(installed) as interposer:
+        yield interposer

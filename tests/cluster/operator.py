@@ -1,6 +1,7 @@
 """The operator as a process of its own, as the service account that the chart makes."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -9,15 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from tests.aws.running import Aws
-from tests.controlplane import ControlPlane, ExistingCluster, dies_with_us
+from tests.controlplane import dies_with_us
 
 _ROOT = Path(__file__).parents[2]
 _LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
+
+
+class Cluster(Protocol):
+    """Where an operator works, or what stands between."""
+
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """Write a kubeconfig of an existing service account."""
 
 
 @dataclass(slots=True)
@@ -39,6 +47,14 @@ class Operator:
         """End it as a node's death does: kill -9."""
         self.process.kill()
         self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop its clock, as a node that is out of breath does; its connections stay open."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """End it as Kubernetes does, by SIGTERM; returns its exit code."""
@@ -74,7 +90,7 @@ class Operator:
 
 @contextmanager
 def running_operator(  # noqa: PLR0913 - each is a choice of its own
-    plane: ControlPlane | ExistingCluster,
+    plane: Cluster,
     aws: Aws,
     directory: Path,
     *,
@@ -82,10 +98,12 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     account: tuple[str, str] = ("keyturn", "keyturn"),
     flags: tuple[str, ...] = (),
     settings: dict[str, Any] | None = None,
+    program: tuple[str, ...] = ("-m", "keyturn"),
 ) -> Iterator[Operator]:
     """Start an operator as the chart's service account; the emulator is its AWS.
 
     With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
+    `program` is what Python runs.
     """
     endpoints = dict.fromkeys(("sts", "license-manager"), aws.url)
     config = directory / "config.yaml"
@@ -96,7 +114,7 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     )
     kubeconfig = plane.service_account_kubeconfig(*account)
     command = [
-        sys.executable, "-m", "keyturn", "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
+        sys.executable, *program, "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
         "--listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
         *((f"--namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
     ]  # fmt: skip

@@ -187,3 +187,30 @@ async def test_after_a_restart_a_setback_waits_for_its_time() -> None:
     await outside.look(request(), after=MINUTE)
 
     assert outside.exchanges == 1
+
+
+async def test_while_writes_fail_one_exchange_is_in_vain() -> None:
+    outside = await issued()
+    no = UnavailableError("Unavailable", "the API server answered HTTP 503")
+    outside.secrets.failures = {"write": no, "rehearse": no}
+    for _ in range(3):
+        await outside.look(request(), after=RENEWS_AFTER)
+    assert len(outside.aws.calls) == 2
+    outside.secrets.failures = {}
+
+    outcome = await outside.look(request(), after=RENEWS_AFTER)
+    assert (outcome.reason, outcome.setback, len(outside.aws.calls)) == ("Due", None, 4)
+
+
+async def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
+    outside = await issued()
+    outside.aws.failures = [RefusedError("SourceInvalid", "no"), RefusedError("SourceInvalid", "no")]
+    await outside.look(request(), after=RENEWS_AFTER)
+    outside.set_clock(-MINUTE)
+    again = await outside.look(replace(request(), renew_requested="now"))
+    assert again.setback
+    assert again.setback.next_attempt_at == outside.now + 30 * MINUTE
+
+    outside.set_clock(-HOUR)
+    moved = await outside.look(request(target={"formats": [{"env": {}}]}))
+    assert (moved.reason, moved.setback) == ("SpecChanged", None)

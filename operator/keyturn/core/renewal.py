@@ -111,6 +111,8 @@ class Setback:
     """The last try failed: why, how often in a row, when it is tried again, and what would change that.
 
     `waits_for` names the state that was refused (the hashes of spec, source and Secret); None after a restart.
+    `failed_at` is when it failed: a clock that shows less than that was set back, and the time of the next try
+    was reckoned by another.
     """
 
     error: KeyturnError
@@ -119,16 +121,20 @@ class Setback:
     generation: int
     handled: str = ""
     waits_for: str | None = None
+    failed_at: datetime | None = None
 
     def is_still(self, error: KeyturnError, now: datetime) -> bool:
         """Whether a look found only what is known: the same refusal, before its time."""
-        return self.error.message == error.message and now < self.next_attempt_at
+        return self.error.message == error.message and self._waits(now)
 
     def holds_back(self, request: Request, state: str, now: datetime) -> bool:
         """Whether it is too early to try again: neither the time has come nor has anything changed."""
         asked = request.renew_requested not in ("", self.handled)
         changed = request.generation != self.generation or self.waits_for not in (None, state)
-        return now < self.next_attempt_at and not asked and not changed
+        return self._waits(now) and not asked and not changed
+
+    def _waits(self, now: datetime) -> bool:
+        return (self.failed_at is None or self.failed_at <= now) and now < self.next_attempt_at
 
 
 def next_try(

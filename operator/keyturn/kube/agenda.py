@@ -6,9 +6,10 @@ import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 _LONGEST_SLEEP_SECONDS = 30.0
+_STEP = timedelta(seconds=5)  # less is a clock that is kept in time
 
 # When it expires, its serial, its uid and its namespace.
 _Waiting = tuple[datetime, int, str, str]
@@ -153,11 +154,18 @@ class Agenda:
         return place is not None and place.serial == serial
 
 
-async def run(agenda: Agenda, attend: Callable[[str], Awaitable[None]], now: Callable[[], datetime]) -> None:
+async def run(
+    agenda: Agenda,
+    attend: Callable[[str], Awaitable[None]],
+    now: Callable[[], datetime],
+    set_back: Callable[[], None],
+) -> None:
     """Look at what is due, for ever, each request in a task of its own.
 
-    Sleeps are monotonic and at most 30 s long: a clock that is set does not make anything late for longer.
+    Sleeps are monotonic and at most 30 s long: a clock that is set does not make anything late for longer. When it
+    was set back, `set_back` is called, for every time to come was reckoned by another clock.
     """
+    now = _watched(now, set_back)
 
     async def attended(uid: str) -> None:
         try:
@@ -177,6 +185,20 @@ async def run(agenda: Agenda, attend: Callable[[str], Awaitable[None]], now: Cal
             else:
                 # Overdue, but every worker is busy, or has its namespace's share: `done` wakes us.
                 await agenda.changed.wait()
+
+
+def _watched(now: Callable[[], datetime], set_back: Callable[[], None]) -> Callable[[], datetime]:
+    """The clock, looked at by somebody who calls `set_back` when it shows less than before."""
+    latest = now()
+
+    def look() -> datetime:
+        nonlocal latest
+        latest, before = now(), latest
+        if latest < before - _STEP:
+            set_back()
+        return latest
+
+    return look
 
 
 async def _sleep(changed: asyncio.Event, seconds: float) -> None:

@@ -27,6 +27,7 @@ LIST = _METADATA.format("PartialObjectMetadataList")
 _PAUSES = (0.2, 1.0)
 _TIMEOUT = 10.0
 WATCH_SECONDS = 290
+_SILENCE_SECONDS = 90
 _OK = range(200, 300)
 
 
@@ -89,8 +90,11 @@ class Kube:
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
-        # Longer than the server keeps it open: a connection that is dead and says nothing ends here.
-        response = await self._send(_Question("GET", path, None, JSON, query, ONE), WATCH_SECONDS + 30)
+        # Longer than the server keeps it open, or is silent: it sends a bookmark each minute. A connection that is
+        # dead and says nothing ends here.
+        response = await self._send(
+            _Question("GET", path, None, JSON, query, ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
+        )
         async with response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
@@ -122,7 +126,9 @@ class Kube:
         if question.method != "GET" and not (self._writing or question.even_so):
             raise LeavingError("the Lease is lost: another operator writes now")
 
-    async def _send(self, question: "_Question", seconds: float) -> aiohttp.ClientResponse:
+    async def _send(
+        self, question: "_Question", seconds: float, *, silence: float | None = None
+    ) -> aiohttp.ClientResponse:
         headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
         # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
         await self._client.update_params_for_auth(
@@ -137,7 +143,7 @@ class Kube:
             f"{self._client.configuration.host}{question.path}{query}",
             data=msgspec.json.encode(question.body) if question.body is not None else None,
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_TIMEOUT, sock_read=silence),
             proxy=rest.proxy,
         )
         return response

@@ -86,6 +86,11 @@ class Attendant:
                 entry.memory.setback = replace(setback, next_attempt_at=now)
                 self._agenda.hurry(uid, now)
 
+    def clock_set_back(self) -> None:
+        """Look at all again: a look knows which times still count."""
+        for uid in self.known.entries:
+            self._agenda.hurry(uid, self._world.now())
+
     async def attend(self, uid: str) -> None:
         """Look at a request, tell how it went, and give it its next place on the agenda."""
         entry = self.known.entries.get(uid)

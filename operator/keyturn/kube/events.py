@@ -1,6 +1,6 @@
 """kopf watches the TokenRequests: no handler that patches, no finalizer, no annotation of its own."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -33,12 +33,30 @@ async def watch_requests(configuration: Configuration, namespaces: Sequence[str]
     async def _(**_: Any) -> kopf.ConnectionInfo:
         return await _connection(configuration)
 
-    await kopf.operator(
+    started = await kopf.spawn_tasks(
         registry=registry,
         settings=_settings(),
         clusterwide=not namespaces,
         namespaces=tuple(namespaces),
     )
+    await kopf.run_tasks(started, ignored=_Everything())
+
+
+class _Everything(Collection[Any]):
+    """The tasks that kopf must leave alone when it ends.
+
+    Else it takes every task that is younger than itself for its own and cancels it within five seconds: the save
+    of a rotated token too.
+    """
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 class _NothingHandled(kopf.DiffBaseStorage):

@@ -72,8 +72,8 @@ def remembered(status: Status) -> Setback | None:
     renewed = status.condition("Renewed")
     if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_at):
         return None
-    next_attempt_at = datetime.fromisoformat(status.next_attempt_at)
-    if next_attempt_at.tzinfo is None:
+    next_attempt_at = _moment(status.next_attempt_at)
+    if next_attempt_at is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Setback(
@@ -82,7 +82,13 @@ def remembered(status: Status) -> Setback | None:
         next_attempt_at=next_attempt_at,
         generation=status.observed_generation,
         handled=status.handled_refresh or "",
+        failed_at=_moment(status.last_attempt_at or ""),
     )
+
+
+def _moment(told: str) -> datetime | None:
+    moment = datetime.fromisoformat(told) if told else None
+    return moment if moment and moment.tzinfo else None
 
 
 def _secrets(request: Request) -> frozenset[tuple[str, str]]:

@@ -6,12 +6,13 @@ from datetime import datetime
 
 import msgspec
 
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, Request, Status
 from keyturn.core.render import rfc3339
 from keyturn.core.status import Event
 from keyturn.kube.api import MERGE, Kube
 
+_CONFLICT = 409
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
 
@@ -31,8 +32,11 @@ class Reporter:
         body = {"metadata": {"uid": uid}, "status": {key: _plain(value) for key, value in told.items()}}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
-        if not answer.found or answer.status == 409:  # noqa: PLR2004 - another uid has this name now
+        if not answer.found:
             raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
+        if answer.status == _CONFLICT:
+            # Another uid has this name now, which the watch will show; or only too many write at once.
+            raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {answer.message}")
         if answer.refused:
             raise RefusedError("WriteRefused", f"the status of {namespace}/{name}: {answer.message}")
 

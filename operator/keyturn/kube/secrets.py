@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
 from keyturn.core.holding import Source
 from keyturn.core.marks import MANAGED_BY, FoundSecret, Marks, field_manager, is_adopted
 from keyturn.core.model import GROUP, PLURAL, VERSION, Request
@@ -79,8 +79,8 @@ class SecretStore:
 
     def forget(self, request: Request) -> None:
         """Drop the doubts about the target of a request that is gone."""
-        for doubts in (self._doubted, self._vanished):
-            doubts.discard((request.namespace, request.secret_name))
+        self._doubted.discard((request.namespace, request.secret_name))
+        self._vanished.discard((request.namespace, request.secret_name))
 
     async def read_source(self, request: Request) -> Source:
         """Read the source, fresh."""
@@ -94,7 +94,7 @@ class SecretStore:
         return self.seen.get(place)
 
     async def rehearse(self, request: Request) -> None:
-        """Apply without writing. A Secret that is there and was not known must turn out to be ours.
+        """Apply without writing. A Secret that is there must turn out to be ours.
 
         Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
         What a namespace took within ten minutes is not tried again, unless a token would be spent for it: the
@@ -105,14 +105,17 @@ class SecretStore:
             self._vanished.discard((request.namespace, request.secret_name))
         if not request.spec.consumes and self._is_rehearsed(request):
             return
-        answer = await self._send(request, secret_manifest(request, None, {}, owned=False), dryRun="All")
+        answer = await self._send(
+            request, manifest := secret_manifest(request, None, {}, owned=False), dryRun="All"
+        )
         if answer.status == _CREATED:
             self._rehearsed[request.namespace] = (request.dress_hash, self._monotonic())
             return
         found, _ = await self._read(request)
         if found:
             check_ours(request, found)
-        elif answer.refused:
+            answer = await self._send(request, manifest, dryRun="All", force="true")
+        if answer.refused:
             raise refusal(answer, f"Secret {request.secret_name}", {})
 
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
@@ -121,6 +124,9 @@ class SecretStore:
         self._in_hand.setdefault(place, [])
         try:
             await self._apply(request, marks, data)
+        except KeyturnError:
+            self._rehearsed.pop(request.namespace, None)
+            raise
         finally:
             # Another request that wants the same Secret may have done so already.
             for meta, alive in self._in_hand.pop(place, ()):
@@ -158,7 +164,6 @@ class SecretStore:
                 check_ours(request, known)
             answer = await self._send(request, _manifest(request, marks, data, known), force="true")
         if answer.refused:
-            self._rehearsed.pop(request.namespace, None)
             raise refusal(answer, f"Secret {request.secret_name}", data)
         if known and known.marks and known.marks.uid != request.uid:
             # Fields that only the manager of a former request holds, such as its owner reference, go with it.

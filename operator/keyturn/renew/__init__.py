@@ -66,12 +66,12 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
 
     reason = reason_to_renew(request, found, proof, now, memory.last)
     if reason is None:
-        return Outcome(now, await _kept_as_it_is(world, request, memory, found))
+        return Outcome(now, await _dressed(world, request, memory, found))
     if too_soon(world, request, memory, reason, now):
         return Outcome(now, memory.marks, setback=memory.setback)
 
     started = time.monotonic()
-    if found is None:
+    if found is None or memory.unwritten:
         await world.store.rehearse(request)
     memory.exchanged = now
     holding = _start(source, kept, now)
@@ -81,7 +81,7 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
         holding = await run(request, step, holding)
 
     marks, data = _issue(world, request, holding, proof, memory.revision + 1, now)
-    await world.store.write(request, marks, data)
+    await _write(world, request, memory, marks, data)
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)
 
@@ -145,9 +145,7 @@ def _issue(
     return marks, data
 
 
-async def _kept_as_it_is(
-    world: World, request: Request, memory: Memory, found: FoundSecret | None
-) -> Marks | None:
+async def _dressed(world: World, request: Request, memory: Memory, found: FoundSecret | None) -> Marks | None:
     """Nothing is exchanged: only metadata, owner and renewal time are brought up to the spec."""
     marks = found.marks if found else None
     if marks is None or found is None:
@@ -164,6 +162,12 @@ async def _kept_as_it_is(
     )
     await world.store.dress(request, anew)
     return anew
+
+
+async def _write(world: World, request: Request, memory: Memory, marks: Marks, data: dict[str, str]) -> None:
+    memory.unwritten = True
+    await world.store.write(request, marks, data)
+    memory.unwritten = False
 
 
 def _state(request: Request, proof: str, found: FoundSecret | None) -> str:

@@ -19,7 +19,8 @@ class Memory:
 
     `marks` are those on the target now, `last` those of the last issue, `revision` counts the issues, `heals`
     the repairs of late. `exchanged` is when the last try reached the exchanges. `state` is what the last look
-    saw of spec, source and target; `not_before` is when a reason that came too soon is due.
+    saw of spec, source and target; `not_before` is when a reason that came too soon is due. `unwritten`: the last
+    exchange was in vain, its write failed.
     """
 
     marks: Marks | None = None
@@ -30,6 +31,7 @@ class Memory:
     exchanged: datetime | None = None
     state: str = ""
     not_before: datetime | None = None
+    unwritten: bool = False
 
     def saw(self, marks: Marks | None) -> None:
         """Take note of the marks that are on the target now."""
@@ -49,7 +51,7 @@ def too_soon(world: World, request: Request, memory: Memory, reason: str, now: d
         if memory.setback.waits_for is None:
             memory.setback = dataclasses.replace(memory.setback, waits_for=memory.state)
         return memory.setback.holds_back(request, memory.state, now) or _edited_too_soon(world, memory, now)
-    if memory.last is None:
+    if memory.last is None or now < memory.last.issued:  # by a clock that was set back since
         return False
     lifetime = memory.last.expires - memory.last.issued
     earliest = memory.last.issued + least_interval(reason, lifetime, world.least_interval, memory.heals)
@@ -63,9 +65,9 @@ def too_soon(world: World, request: Request, memory: Memory, reason: str, now: d
 
 def _edited_too_soon(world: World, memory: Memory, now: datetime) -> bool:
     """Whether somebody's change comes before its time: edits in a loop must not become calls in a loop."""
-    earliest = memory.exchanged + world.least_interval if memory.exchanged else now
-    if memory.setback:
-        earliest = min(earliest, memory.setback.next_attempt_at)
+    if memory.setback is None or memory.exchanged is None or now < memory.exchanged:
+        return False
+    earliest = min(memory.exchanged + world.least_interval, memory.setback.next_attempt_at)
     if now < earliest:
         memory.not_before = earliest
     return now < earliest
@@ -89,7 +91,7 @@ def _setback(world: World, request: Request, memory: Memory, error: KeyturnError
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     next_attempt_at = next_try(request, error, failures, life_left, now, world.chance())
-    return Setback(error, failures, next_attempt_at, **_seen(request, memory))
+    return Setback(error, failures, next_attempt_at, failed_at=now, **_seen(request, memory))
 
 
 def _seen(request: Request, memory: Memory) -> dict[str, Any]:

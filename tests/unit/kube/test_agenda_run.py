@@ -17,6 +17,10 @@ class Desk:
         self.seen: list[str] = []
         self.open = asyncio.Event()
         self.came = asyncio.Event()
+        self.sets_back = 0
+
+    def set_back(self) -> None:
+        self.sets_back += 1
 
     async def attend(self, uid: str) -> None:
         assert uid not in self.present
@@ -30,7 +34,7 @@ class Desk:
     async def run(self, made: Agenda, wanted: int) -> None:
         """Run the agenda until so many were seen."""
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(run(made, self.attend, lambda: self.now))
+            task = tasks.create_task(run(made, self.attend, lambda: self.now, self.set_back))
             while len(self.seen) < wanted:
                 await self.came.wait()
                 self.came.clear()
@@ -70,6 +74,29 @@ async def test_run_ends_with_what_a_look_raises() -> None:
         raise LookupError
 
     with pytest.raises(ExceptionGroup) as raised:
-        await run(agenda("a"), fail, lambda: NOW)
+        await run(agenda("a"), fail, lambda: NOW, lambda: None)
 
     assert raised.group_contains(LookupError)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        pytest.param(-60, 1, id="set back"),
+        pytest.param(-1, 0, id="kept in time"),
+        pytest.param(60, 0, id="set forward"),
+    ],
+)
+async def test_a_clock_that_is_set_back_is_told_once(seconds: int, told: int) -> None:
+    desk, made, loop = Desk(), Agenda(2), asyncio.get_running_loop()
+    desk.open.set()
+
+    def step() -> None:
+        desk.now += seconds * SECOND
+        made.put("a", desk.now, NOW, "billing")
+
+    loop.call_later(0.01, step)
+    loop.call_later(0.02, made.put, "b", NOW - 120 * SECOND, NOW, "billing")
+    await desk.run(made, 2)
+
+    assert desk.sets_back == told

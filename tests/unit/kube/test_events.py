@@ -1,10 +1,11 @@
+import asyncio
 from typing import Any
 
 import kopf
 import pytest
 from kubernetes.aio.client import Configuration
 
-from keyturn.kube.events import _connection, _settings
+from keyturn.kube.events import _connection, _Everything, _settings
 
 
 def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
@@ -43,3 +44,10 @@ async def test_kopf_speaks_to_the_same_api_server(
 
     assert (connection.server, connection.ca_path) == ("https://127.0.0.1:6443", "/ca.crt")
     assert (connection.scheme, connection.token, connection.insecure) == (scheme, token, False)
+
+
+async def test_kopf_leaves_our_tasks_alone_when_it_ends() -> None:
+    task = asyncio.current_task()
+
+    assert task in _Everything()
+    assert {each for each in asyncio.all_tasks() if each not in _Everything()} == set()

@@ -1,6 +1,6 @@
 import pytest
 
-from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import Status
 from keyturn.core.status import Event
 from keyturn.kube.api import ApiAnswer
@@ -39,13 +39,16 @@ async def test_what_is_not_told_any_more_goes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "uid"),
-    [pytest.param("gone", REQUEST.uid, id="it is gone"), pytest.param("acme", "other", id="another has its name")],
+    ("name", "uid", "error"),
+    [
+        pytest.param("gone", REQUEST.uid, LeavingError, id="it is gone"),
+        pytest.param("acme", "other", UnavailableError, id="another has its name, or too many write at once"),
+    ],
 )
-async def test_a_request_that_is_gone_is_not_told(name: str, uid: str) -> None:
+async def test_a_request_that_cannot_be_told_now(name: str, uid: str, error: type[KeyturnError]) -> None:
     server, reporter = cluster()
 
-    with pytest.raises(LeavingError):
+    with pytest.raises(error):
         await reporter.status("billing", name, uid, FIRST)
 
     assert "status" not in server.objects[TOKEN_REQUEST]

@@ -96,6 +96,14 @@ async def test_a_refused_write_is_rehearsed_again() -> None:
         await store.rehearse(REQUEST)
 
 
+async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
+    server, store = await issued()
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+
+    with pytest.raises(RefusedError, match="denied"):
+        await store.rehearse(REQUEST)
+
+
 async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})

@@ -56,7 +56,7 @@ def read_status(body: Mapping[str, Any]) -> Status:
     """Read the status of a TokenRequest; what does not fit counts as not told."""
     try:
         status = msgspec.convert(body.get("status") or {}, Status)
-        for moment in (status.next_attempt_at, status.expires_at):
+        for moment in (status.next_attempt_at, status.last_attempt_at, status.expires_at):
             datetime.fromisoformat(moment or "2000-01-01T00:00:00Z")
     except ValueError:
         return Status()

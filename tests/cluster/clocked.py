@@ -1,0 +1,25 @@
+"""`python -m tests.cluster.clocked FILE ...` is `python -m keyturn ...`, its clock ahead by the seconds in FILE.
+
+The command line is the only place that knows the real clock: what is put in its place there is all that there is.
+"""
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keyturn import cli
+
+
+def main() -> None:
+    """Run the command line by a clock that can be set."""
+    ahead, real = Path(sys.argv.pop(1)), cli._now
+
+    def now() -> datetime:
+        return real() + timedelta(seconds=float(ahead.read_text()))
+
+    cli._now = now
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
