@@ -13,7 +13,7 @@ from tests.aws.faults import Fault
 from tests.aws.happening import WORLD
 from tests.aws.license_manager import mint
 from tests.aws.oauth.clients import Client
-from tests.aws.tokens import in_seconds
+from tests.aws.tokens import PublicKeys, in_seconds
 from tests.aws.world import (
     ACCOUNT,
     LICENSE_ARN,
@@ -37,19 +37,24 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
 
     app.router.add_get("/_control/calls", _doing(_calls))
     app.router.add_get("/_control/secrets", _doing(lambda world: world.secrets))
-    app.router.add_delete("/_control/faults", _doing(lambda world: world.faults.clear()))
-    app.router.add_post("/_control/faults", _doing(add_fault))
-    app.router.add_post("/_control/reset", _doing(World.forget_calls))
-    app.router.add_post("/_control/settings", _doing(_change_settings))
-    app.router.add_post("/_control/roles", _doing(World.add_role))
-    app.router.add_post("/_control/licenses", _doing(lambda world, arn: world.licenses.add(arn)))
-    app.router.add_post("/_control/users", _doing(_add_user))
-    app.router.add_post("/_control/mfa-codes", _doing(_add_mfa_code))
-    app.router.add_post("/_control/refresh-tokens", _doing(_add_refresh_token))
     app.router.add_get("/_control/issuer", _doing(_issuer))
-    app.router.add_post("/_control/oauth-clients", _doing(_add_oauth_client))
-    app.router.add_post("/_control/oauth-refresh-tokens", _doing(_add_oauth_refresh_token))
-    app.router.add_post("/_control/oauth-family", _doing(_oauth_family))
+    app.router.add_delete("/_control/faults", _doing(lambda world: world.faults.clear()))
+    posted: dict[str, Callable[..., Any]] = {
+        "faults": add_fault,
+        "reset": World.forget_calls,
+        "settings": _change_settings,
+        "roles": World.add_role,
+        "oidc-providers": _trust_issuer,
+        "licenses": lambda world, arn: world.licenses.add(arn),
+        "users": _add_user,
+        "mfa-codes": _add_mfa_code,
+        "refresh-tokens": _add_refresh_token,
+        "oauth-clients": _add_oauth_client,
+        "oauth-refresh-tokens": _add_oauth_refresh_token,
+        "oauth-family": _oauth_family,
+    }
+    for name, act in posted.items():
+        app.router.add_post(f"/_control/{name}", _doing(act))
 
 
 def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -69,6 +74,12 @@ def _calls(world: World) -> dict[str, Any]:
 
 def _change_settings(world: World, **changes: Any) -> None:
     world.settings = msgspec.convert({**msgspec.structs.asdict(world.settings), **changes}, Settings)
+
+
+def _trust_issuer(world: World, url: str, jwks: dict[str, Any], audience: str) -> str:
+    arn = f"arn:aws:iam::{ACCOUNT}:role/Of{len(world.oidc_providers)}"
+    world.trust(url, PublicKeys(jwks), {audience}, arn)
+    return arn
 
 
 def _add_user(world: World, name: str, account: str = ACCOUNT) -> dict[str, str]:

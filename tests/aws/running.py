@@ -62,6 +62,11 @@ class Aws:
         shown = self.control("POST", "mfa-codes", name=name)
         return shown["serial"], shown["code"]
 
+    def trust_issuer(self, url: str, jwks: dict[str, Any], audience: str) -> str:
+        """Trust another issuer by its public keys; returns the ARN of a role for its tokens for that audience."""
+        arn: str = self.control("POST", "oidc-providers", url=url, jwks=jwks, audience=audience)
+        return arn
+
     @property
     def issuer(self) -> str:
         """The URL of the OAuth issuer."""

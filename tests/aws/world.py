@@ -15,7 +15,7 @@ import msgspec
 
 from tests.aws.faults import Faults
 from tests.aws.oauth.issuer import Issuer
-from tests.aws.tokens import SigningKey
+from tests.aws.tokens import PublicKeys, SigningKey
 from tests.aws.trust import TrustPolicy
 
 ACCOUNT = "111122223333"
@@ -96,7 +96,7 @@ class OidcProvider:
     principal: str
     prefix: str
     audiences: AbstractSet[str]
-    key: SigningKey
+    key: SigningKey | PublicKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +161,15 @@ class World:
         self.remember(*(client.client_secret for client in self.issuer.clients.values()))
         self.add_role(ROLE_ARN, TRUST_POLICY)
         self.add_role(ACCOUNT_ROLE_ARN, ACCOUNT_TRUST_POLICY, 43200)
-        self._trust_the_issuer()
+        self.trust(self.issuer.url, self.issuer.key, self.issuer.audiences(), OIDC_ROLE_ARN)
 
-    def _trust_the_issuer(self) -> None:
-        host, audiences = self.issuer.url.removeprefix("https://"), self.issuer.audiences()
-        provider = OidcProvider(f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}", host, audiences, self.issuer.key)
-        self.oidc_providers[self.issuer.url] = provider
+    def trust(self, url: str, key: SigningKey | PublicKeys, audiences: AbstractSet[str], role_arn: str) -> None:
+        """Register an issuer, and a role for its tokens for any of these audiences."""
+        host = url.removeprefix("https://")
+        provider = OidcProvider(f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}", host, audiences, key)
+        self.oidc_providers[url] = provider
         condition = {"StringEquals": {f"{host}:aud": sorted(audiences)}}
-        self.add_role(OIDC_ROLE_ARN, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
+        self.add_role(role_arn, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
 
     def add_role(self, arn: str, trust_policy: dict[str, Any], max_session_seconds: int = 3600) -> None:
         """Make a role; a policy with a part of the language that is not here raises ValueError."""

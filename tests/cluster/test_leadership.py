@@ -11,6 +11,7 @@ import pytest
 from tests.aws.running import Aws
 from tests.cluster.namespace import Namespace, until
 from tests.cluster.operator import Operator, running_operator
+from tests.cluster.writes import writes
 from tests.controlplane import ControlPlane
 
 DONE = 'keyturn_renewals_total{reason="RenewalAsked",result="success"}'
@@ -80,6 +81,27 @@ def test_standby_ends_with_code_0_and_leaves_the_lease(start: Start, installed: 
 
     holder = ("--namespace", "keyturn", "get", "lease", "keyturn", "-o", "jsonpath={.spec.holderIdentity}")
     assert installed.kubectl(*holder).endswith(f"-{first.process.pid}")
+
+
+def test_failover_does_nothing_that_is_not_due(
+    start: Start, installed: ControlPlane, aws: Aws, namespace: Namespace
+) -> None:
+    first = start()
+    until(lambda: leads(first))
+    namespace.issued(aws)
+    namespace.issued(aws, "retained", target={"deletionPolicy": "Retain"})
+    second = start()
+    until(lambda: is_ready(second))
+    before = [namespace.read(kind, name) for kind in ("secret", "treq") for name in ("acme", "retained")]
+    wrote, called = writes(installed), aws.calls("GetAccessToken")
+
+    first.kill()
+    lease(installed, holderIdentity=None)  # instead of the 30 s until it has run out
+    until(lambda: leads(second))
+    until(lambda: second.metric('keyturn_agenda_requests{state="waiting"}') == 2)
+
+    assert (writes(installed) - wrote, aws.calls("GetAccessToken") - called) == ({}, 0)
+    assert [namespace.read(kind, name) for kind in ("secret", "treq") for name in ("acme", "retained")] == before
 
 
 @pytest.mark.long

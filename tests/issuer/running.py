@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.aws.oauth.asking import ask
 from tests.aws.oauth.authority import certify_loopback
 from tests.controlplane.cache import cache, made_once, run_visibly
 
 CLIENT_ID = "keyturn"
+AUDIENCE = "sts.amazonaws.com"
 # Only what the pinned versions need: no scripts, no hints, no report to anybody.
 _NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
 _HERE = Path(__file__).parent
@@ -36,9 +38,19 @@ class Issuer:
     def token_url(self) -> str:
         return f"{self.url}/token"
 
-    def refresh_token(self) -> str:
-        """Mint the first refresh token of a family, for the scope `openid offline_access`."""
-        return ask(f"{self.url}/mint", self.ca, form={}).text
+    def refresh_token(self, *, jwt: bool = False) -> str:
+        """Mint the first refresh token of a family; with `jwt` its access tokens are JWTs for AUDIENCE."""
+        return ask(f"{self.url}/mint{'/jwt' * jwt}", self.ca, form={}).text
+
+    def counts(self) -> dict[str, int]:
+        """Tell how many refresh tokens were consumed, requests refused and families revoked."""
+        found: dict[str, int] = json.loads(ask(f"{self.url}/counts", self.ca).text)
+        return found
+
+    def jwks(self) -> dict[str, Any]:
+        """Give its public keys (RFC 7517)."""
+        found: dict[str, Any] = json.loads(ask(f"{self.url}/jwks", self.ca).text)
+        return found
 
 
 def missing() -> str:

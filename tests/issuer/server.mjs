@@ -1,11 +1,14 @@
 // A real OpenID provider for tests: it rotates refresh tokens and ends the family of one that is used twice.
-// It reads its settings from SETTINGS (JSON), says its URL in one line, and mints first refresh tokens at POST /mint.
+// It reads its settings from SETTINGS (JSON) and says its URL in one line. POST /mint mints a first refresh token,
+// POST /mint/jwt one whose access tokens are JWTs for AWS, GET /counts tells what became of all of them.
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:https';
 import { Provider } from 'oidc-provider';
 
 const { certificate, key, client_id, client_secret } = JSON.parse(process.env.SETTINGS);
 const scope = 'openid offline_access';
+const aws = { indicator: 'urn:aws', audience: 'sts.amazonaws.com', scope: 'assume' };
+const counts = { consumed: 0, refused: 0, revoked: 0 };
 const signingKey = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
 
 const server = createServer({ cert: certificate, key });
@@ -18,24 +21,40 @@ server.listen(0, '127.0.0.1', () => {
       grant_types: ['authorization_code', 'refresh_token'],
       redirect_uris: ['https://app.invalid/callback'],
     }],
-    features: { devInteractions: { enabled: false } },
+    features: {
+      devInteractions: { enabled: false },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: () => ({ audience: aws.audience, scope: aws.scope, accessTokenFormat: 'jwt' }),
+        useGrantedResource: () => true,
+      },
+    },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     jwks: { keys: [{ ...signingKey, alg: 'RS256', use: 'sig' }] },
     rotateRefreshToken: true,
     ttl: { AccessToken: 3600, Grant: 86400, IdToken: 3600, RefreshToken: 86400 },
   });
+  provider.on('refresh_token.consumed', () => { counts.consumed += 1; });
+  provider.on('grant.error', () => { counts.refused += 1; });
+  provider.on('grant.revoked', () => { counts.revoked += 1; });
   const answer = provider.callback();
+  const ours = {
+    'POST /mint': () => mint(provider),
+    'POST /mint/jwt': () => mint(provider, aws),
+    'GET /counts': async () => JSON.stringify(counts),
+  };
   server.on('request', (request, response) => {
-    if (request.method !== 'POST' || request.url !== '/mint') return answer(request, response);
-    return mint(provider).then((token) => response.end(token));
+    const act = ours[`${request.method} ${request.url}`];
+    return act ? act().then((text) => response.end(text)) : answer(request, response);
   });
   console.log(url);
 });
 
 // What a browser and a person would have led to.
-async function mint(provider) {
+async function mint(provider, resource) {
   const grant = new provider.Grant({ accountId: 'demo-user', clientId: client_id });
   grant.addOIDCScope(scope);
+  if (resource) grant.addResourceScope(resource.indicator, resource.scope);
   const token = new provider.RefreshToken({
     accountId: 'demo-user',
     client: await provider.Client.find(client_id),
@@ -43,8 +62,9 @@ async function mint(provider) {
     grantId: await grant.save(),
     gty: 'authorization_code',
     iiat: Math.floor(Date.now() / 1000),
+    resource: resource?.indicator,
     rotations: 0,
-    scope,
+    scope: resource ? `${scope} ${resource.scope}` : scope,
   });
   return token.save();
 }

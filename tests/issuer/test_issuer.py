@@ -4,7 +4,7 @@ import jwt
 import pytest
 
 from tests.aws.oauth.asking import Answer, ask, basic
-from tests.issuer.running import Issuer, missing, running_issuer
+from tests.issuer.running import AUDIENCE, Issuer, missing, running_issuer
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -72,6 +72,23 @@ def test_an_id_token_comes_of_its_keys(issuer: Issuer) -> None:
 
     assert found["token_endpoint"] == issuer.token_url
     assert jwt.decode(id_token, jwt.PyJWK(keys[0]), ["RS256"], audience=issuer.client_id, issuer=issuer.url)
+
+
+def test_an_access_token_for_aws_is_a_jwt_of_its_keys(issuer: Issuer) -> None:
+    answer = refresh(issuer, issuer.refresh_token(jwt=True))
+    again = refresh(issuer, answer["refresh_token"])["access_token"]
+    key = jwt.PyJWK(issuer.jwks()["keys"][0])
+
+    assert jwt.decode(again, key, ["RS256"], audience=AUDIENCE, issuer=issuer.url)["sub"] == "demo-user"
+
+
+def test_what_became_of_tokens_is_counted() -> None:
+    with running_issuer() as issuer:
+        first = issuer.refresh_token()
+        for token in (first, first, refresh(issuer, issuer.refresh_token())["refresh_token"]):
+            refresh(issuer, token)
+
+        assert issuer.counts() == {"consumed": 3, "refused": 1, "revoked": 1}
 
 
 def test_the_secret_may_be_in_the_body(issuer: Issuer) -> None:

@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,6 +59,12 @@ class Attendant:
             self._put(request, self._world.now(), entry.memory)
         else:
             self._meet(request, read_status(body))
+
+    def requests_listed(self, uids: AbstractSet[str], namespace: str) -> None:
+        """Take in which TokenRequests there are, in a namespace or in all: others have gone unseen."""
+        for uid, entry in list(self.known.entries.items()):
+            if uid not in uids and namespace in ("", entry.request.namespace):
+                self._forget(uid)
 
     def secret_seen(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
         """Take in a Secret of ours that is there, has changed or has gone.

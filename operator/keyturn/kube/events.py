@@ -1,15 +1,26 @@
 """kopf watches the TokenRequests: no handler that patches, no finalizer, no annotation of its own."""
 
+import asyncio
+import itertools
+import logging
 from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from http import HTTPStatus
 from typing import Any, Protocol
 from uuid import uuid4
 
+import aiohttp
 import kopf
+import msgspec
 from kubernetes.aio.client import Configuration
 
+from keyturn.core.errors import UnavailableError
 from keyturn.core.model import GROUP, PLURAL, VERSION
+from keyturn.kube.api import Kube
 
 _PAGE = 500
+_UNTIL_SERVED_SECONDS = 5
+_log = logging.getLogger(__name__)
 
 
 class Seen(Protocol):
@@ -19,8 +30,21 @@ class Seen(Protocol):
         """Take in a TokenRequest that is there, has changed or has gone."""
 
 
-async def watch_requests(configuration: Configuration, namespaces: Sequence[str], seen: Seen) -> None:
-    """Tell `seen` of every TokenRequest there is and of every change, until SIGTERM or SIGINT (kopf's own)."""
+class Listed(Protocol):
+    """Who is told which TokenRequests a whole list shows, of one namespace or, without its name, of all."""
+
+    def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
+        """Take in that there are these and no others."""
+
+
+async def watch_requests(
+    kube: Kube, configuration: Configuration, namespaces: Sequence[str], seen: Seen, listed: Listed
+) -> None:
+    """Tell `seen` of every TokenRequest there is and of every change, until SIGTERM or SIGINT (kopf's own).
+
+    It waits for the CRD, and lives through its end: what went unseen meanwhile is what `listed` is not told of.
+    """
+    await _served(kube)
     registry = kopf.OperatorRegistry()
 
     # Measured: an event handler costs one status write of ours; create and update handlers add a write of
@@ -30,8 +54,8 @@ async def watch_requests(configuration: Configuration, namespaces: Sequence[str]
         await seen(event["object"], alive=event["type"] != "DELETED")
 
     @kopf.on.login(registry=registry)
-    async def _(**_: Any) -> kopf.ConnectionInfo:
-        return await _connection(configuration)
+    async def _(**_: Any) -> kopf.AiohttpSession:
+        return _session(await _connection(configuration), listed)
 
     started = await kopf.spawn_tasks(
         registry=registry,
@@ -86,7 +110,35 @@ def _settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     # A worker lives on for so long after its event, 5 s by default: at start, one for each object there is.
     settings.queueing.idle_timeout = 0.05
+    # By default it gives up after a minute, and with it ends all of us.
+    settings.networking.error_backoffs = _Patience()
     return settings
+
+
+class _Patience:
+    """Pauses between tries, in seconds, for ever. kopf counts what has a length."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
+
+
+async def _served(kube: Kube) -> None:
+    """Wait until the API server serves TokenRequests: what kopf does not find at its start it never watches."""
+    for tried in itertools.count():
+        try:
+            if await _is_served(kube):
+                return
+        except UnavailableError as error:
+            _log.warning("waiting for the API server: %s", error)
+        else:
+            _log.log(logging.DEBUG if tried else logging.WARNING, "waiting for the CRD %s.%s", PLURAL, GROUP)
+        await asyncio.sleep(_UNTIL_SERVED_SECONDS)
+
+
+async def _is_served(kube: Kube) -> bool:
+    groups = (await kube.ask("GET", "/apis")).body.get("groups") or ()
+    kinds = (await kube.ask("GET", f"/apis/{GROUP}/{VERSION}")).body.get("resources") or ()
+    return GROUP in {group["name"] for group in groups} and PLURAL in {kind["name"] for kind in kinds}
 
 
 async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
@@ -102,3 +154,62 @@ async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
     )
+
+
+def _session(info: kopf.ConnectionInfo, listed: Listed) -> kopf.AiohttpSession:
+    """Make kopf's connection as it would itself, but for what we hear of the answers."""
+    http = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        headers=info.as_http_headers(),
+        middlewares=(_Answers(listed),),
+    )
+    return kopf.AiohttpSession(aiohttp_session=http, server=info.server)
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    uid: str = ""
+    remaining: str = msgspec.field(default="", name="continue")
+
+
+class _Item(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+
+
+class _List(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    items: tuple[_Item, ...] = ()
+
+
+class _Answers:
+    """What the API server answers kopf about TokenRequests.
+
+    To kopf a 404, while the CRD is away, is fatal, and a list that follows a cut watch says nothing of those that
+    are not in it.
+    """
+
+    def __init__(self, listed: Listed) -> None:
+        self._listed = listed
+        self._uids: dict[str, set[str]] = {}
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        answer = await handler(request)
+        if not request.url.path.endswith(f"/{PLURAL}"):
+            return answer
+        if answer.status == HTTPStatus.NOT_FOUND:
+            answer.release()
+            raise aiohttp.ClientConnectionError(f"the API server does not serve {PLURAL}.{GROUP}")
+        if answer.status == HTTPStatus.OK and "watch" not in request.url.query:
+            page = msgspec.json.decode(await answer.read(), type=_List)
+            self._take(request.url.path, page, first="continue" not in request.url.query)
+        return answer
+
+    def _take(self, path: str, page: _List, *, first: bool) -> None:
+        uids = self._uids.pop(path, set()) if not first else set()
+        uids |= {item.metadata.uid for item in page.items}
+        if page.metadata.remaining:
+            self._uids[path] = uids
+        else:
+            _, _, place = path.partition("/namespaces/")
+            self._listed(uids, place.partition("/")[0])

@@ -149,7 +149,9 @@ class Shell:
             # The Secrets first: what a request needs is decided by what its Secret says.
             await asyncio.gather(*(event.wait() for event in listed))
             tasks.create_task(agendas.run(agenda, attendant.attend, self._now, attendant.clock_set_back))
-            await watch_requests(configuration, namespaces, attendant.request_seen)
+            await watch_requests(
+                kube, configuration, namespaces, attendant.request_seen, attendant.requests_listed
+            )
             # kopf ends with SIGTERM or SIGINT, which it handles itself: so does all the rest.
             raise asyncio.CancelledError
 

@@ -210,6 +210,22 @@ async def test_a_deleted_request_leaves_the_agenda() -> None:
     assert (operator.agenda.next_due(), list(operator.attendant.known.series())) == (None, [])
 
 
+@pytest.mark.parametrize(
+    ("uids", "namespace", "left"),
+    [
+        pytest.param({"acme-0001"}, "", 1, id="it is listed"),
+        pytest.param({"other"}, "", 0, id="another is listed"),
+        pytest.param(set(), "billing", 0, id="its namespace is empty"),
+        pytest.param(set(), "elsewhere", 1, id="the list is of another namespace"),
+    ],
+)
+async def test_who_is_listed_no_more_leaves_the_agenda(uids: set[str], namespace: str, left: int) -> None:
+    operator = await issued()
+    operator.attendant.requests_listed(uids, namespace)
+
+    assert (operator.agenda.counts()["waiting"], len(operator.attendant.known.entries)) == (left, left)
+
+
 async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> None:
     operator = Operator()
     for _ in range(2):
