@@ -56,7 +56,7 @@ class TokenSecrets:
 
     async def save(self, request: Request, kept: KeptToken) -> KeptToken:
         """Patch data and lineage; what somebody deleted or changed during the exchange is looked at first."""
-        answer = await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
+        answer = await self._patch(request, kept)
         if answer.found and answer.status != _CONFLICT:
             return self._done(request, kept, answer)
         now = await self.read(request)
@@ -67,7 +67,11 @@ class TokenSecrets:
         if kept.lineage and is_overtaken(kept.lineage, now.lineage):
             _log.warning("%s holds a newer token than the one that was answered late", _name(request))
             return now
-        return await self.save(request, replace(kept, uid=now.uid, version=now.version))
+        again = await self._patch(request, replace(kept, uid=now.uid, version=now.version))
+        return self._done(request, kept, again)
+
+    async def _patch(self, request: Request, kept: KeptToken) -> ApiAnswer:
+        return await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
 
     def _done(self, request: Request, kept: KeptToken, answer: ApiAnswer) -> KeptToken:
         if answer.status == _CONFLICT or not answer.found:
