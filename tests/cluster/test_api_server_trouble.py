@@ -175,8 +175,7 @@ def test_refused_target_costs_one_rotation(
     ("status", "body"),
     [
         pytest.param(503, "", id="cut, and for some seconds not to be had again"),
-        pytest.param(410, GONE, id="its version is gone, as HTTP says it"),
-        pytest.param(200, json.dumps({"type": "ERROR", "object": json.loads(GONE)}), id="as an event says it"),
+        pytest.param(200, json.dumps({"type": "ERROR", "object": json.loads(GONE)}), id="its version is gone"),
     ],
 )
 def test_changes_while_the_watch_is_cut_are_seen_after_it(

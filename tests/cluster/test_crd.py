@@ -63,7 +63,7 @@ def test_crd_goes_and_comes_back(own_operator: Operator, aws: Aws, namespace: Na
     used = cpu_seconds(own_operator.process.pid)
     time.sleep(5)  # nothing to wait for: that it does nothing is the point
     assert cpu_seconds(own_operator.process.pid) - used < 0.5
-    assert own_operator.log().count("does not serve tokenrequests.keyturn.dev") < 20
+    assert own_operator.log().count("tokenrequests.keyturn.dev: HTTP 404") < 20
 
     install(namespace.plane)
     namespace.apply(token_request("kept", target=RETAIN), token_request())

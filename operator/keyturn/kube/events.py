@@ -183,8 +183,8 @@ class _List(msgspec.Struct, frozen=True):
 class _Answers:
     """What the API server answers kopf about TokenRequests.
 
-    To kopf a 404, while the CRD is away, is fatal, and a list that follows a cut watch says nothing of those that
-    are not in it.
+    To kopf a 404, while the CRD is away, and a 410, for a list whose pages took too long, are fatal. And a list
+    that follows a cut watch says nothing of those that are not in it.
     """
 
     def __init__(self, listed: Listed) -> None:
@@ -197,9 +197,9 @@ class _Answers:
         answer = await handler(request)
         if not request.url.path.endswith(f"/{PLURAL}"):
             return answer
-        if answer.status == HTTPStatus.NOT_FOUND:
+        if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             answer.release()
-            raise aiohttp.ClientConnectionError(f"the API server does not serve {PLURAL}.{GROUP}")
+            raise aiohttp.ClientConnectionError(f"{PLURAL}.{GROUP}: HTTP {answer.status}")
         if answer.status == HTTPStatus.OK and "watch" not in request.url.query:
             page = msgspec.json.decode(await answer.read(), type=_List)
             self._take(request.url.path, page, first="continue" not in request.url.query)
