@@ -99,12 +99,11 @@ def test_policy_on_the_status_stops_no_renewal(operator: Operator, aws: Aws, nam
     assert spent <= 2 * namespace.status("acme")["revision"]
 
 
-@pytest.mark.parametrize("secret", ["acme", TOKEN_SECRET])
-def test_policy_at_the_first_issue_spends_no_token(
-    operator: Operator, aws: Aws, namespace: Namespace, secret: str
+def test_policy_on_the_token_secret_spends_no_token_at_the_first_issue(
+    operator: Operator, aws: Aws, namespace: Namespace
 ) -> None:
     seed = sign_in(namespace, aws)
-    with refusing(namespace, secret):
+    with refusing(namespace, TOKEN_SECRET):
         namespace.apply(rotating_request(aws))
         refused(namespace, WORDS)
         has_tried_again(namespace)
