@@ -46,12 +46,12 @@ def pair(start: Start, between: Interposer, installed: ControlPlane) -> tuple[Op
     return first, second
 
 
-def spend(namespace: Namespace, aws: Aws, between: Interposer, *, saves: bool) -> str:
-    """Start to spend the second token of a new family; its save fails until that is cleared."""
+def spend(namespace: Namespace, aws: Aws, between: Interposer, *, saves: bool, **fault: str) -> str:
+    """Start to spend the second token of a new family; without `saves` its save fails until that is cleared."""
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.is_ready("acme")
-    aws.fault("oauth:token", delay_seconds=7 if saves else 1)
+    aws.fault("oauth:token", delay_seconds=7 if saves else 1, **fault)
     namespace.ask("acme", "1")
     until(lambda: aws.calls("oauth:token") == 2)
     if not saves:
@@ -79,6 +79,7 @@ def test_told_to_end_it_saves_first(
     assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
+@pytest.mark.long
 def test_who_wakes_with_an_answer_saves_it_and_ends(
     pair: tuple[Operator, Operator], between: Interposer, aws: Aws, namespace: Namespace
 ) -> None:
@@ -100,3 +101,28 @@ def test_who_wakes_with_an_answer_saves_it_and_ends(
     until(lambda: namespace.status("acme")["revision"] == 2, seconds=50)
     family = aws.family(seed)
     assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_who_freezes_before_the_answer_leaves_a_doubt(
+    pair: tuple[Operator, Operator], between: Interposer, aws: Aws, namespace: Namespace, drop: str
+) -> None:
+    first, second = pair
+    seed = spend(namespace, aws, between, saves=True, drop=drop)
+    kept = namespace.data("source-keyturn")
+
+    first.freeze()
+    until(lambda: leads(second), seconds=50)
+    namespace.turns("acme", "Renewed", "RefreshInDoubt")
+    first.thaw()
+
+    assert first.process.wait(timeout=20) == 1
+    assert namespace.data("source-keyturn") == kept
+    until(lambda: aws.calls("oauth:token") == 3, seconds=50)
+    time.sleep(5)  # the one careful try was the last
+    assert aws.calls("oauth:token") == 3
+    # What the issuer never saw is as good as before; what it saw and was sent again ends the family.
+    ends = (0, [0, 1], "") if drop == "before" else (1, [0, 1], "RefreshInDoubt")
+    family = aws.family(seed)
+    assert (family.reuses, family.spends, namespace.condition("acme", "Stalled")[1]) == ends
