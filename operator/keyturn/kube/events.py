@@ -55,7 +55,7 @@ async def watch_requests(
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:
-        return _session(await _connection(configuration), listed)
+        return _session(await _connection(configuration), configuration.proxy, listed)
 
     started = await kopf.spawn_tasks(
         registry=registry,
@@ -156,12 +156,13 @@ async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
     )
 
 
-def _session(info: kopf.ConnectionInfo, listed: Listed) -> kopf.AiohttpSession:
-    """Make kopf's connection as it would itself, but for what we hear of the answers."""
+def _session(info: kopf.ConnectionInfo, proxy: str | None, listed: Listed) -> kopf.AiohttpSession:
+    """Make kopf's connection as it would itself, but by our proxy, and heard."""
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
         headers=info.as_http_headers(),
         middlewares=(_Answers(listed),),
+        proxy=proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)
 

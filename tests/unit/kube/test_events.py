@@ -91,7 +91,7 @@ async def connected(heard: Heard, bodies: dict[str, Any]) -> AsyncIterator[aioht
 
     async with served(answer) as kube:
         info = kopf.ConnectionInfo(server=kube._client.configuration.host)
-        async with _session(info, heard).aiohttp_session as session:
+        async with _session(info, None, heard).aiohttp_session as session:
             session._base_url = URL(info.server)
             yield session
 
@@ -121,6 +121,18 @@ async def test_only_whole_lists_are_told(path: str, told: list[tuple[set[str], s
         await (await session.get(path)).read()
 
     assert heard.told == told
+
+
+async def test_kopf_goes_by_the_proxy_of_the_kubeconfig() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.raw_path)
+
+    async with served(answer) as kube:
+        info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), kube._client.configuration.host
+        async with _session(info, proxy, Heard()).aiohttp_session as session:
+            answered = await (await session.get("http://cluster.example/version")).text()
+
+    assert answered == "http://cluster.example/version"
 
 
 async def test_a_kind_that_is_not_served_is_as_good_as_no_answer() -> None:
