@@ -17,7 +17,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.model.exchanges import Exchange
 from keyturn.core.model.formats import Format
 from keyturn.core.model.part import GROUP, Name, Part, Region, Rule
-from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE, gives
+from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE
 from keyturn.core.model.source import Source
 from keyturn.core.model.status import Condition, Status
 from keyturn.core.model.target import Renewal, Target
@@ -60,7 +60,8 @@ class Spec(Part, frozen=True):
         """The formats to write: those asked for, else the usual ones of the last value."""
         if self.target and self.target.formats:
             return self.target.formats
-        return Format.DEFAULTS["credentials" if gives(self.exchanges, "credentials") else "token"]
+        given = self.exchanges[-1].operation.GIVES
+        return next(formats for kind, formats in Format.DEFAULTS.items() if kind in given)
 
     @property
     def consumes(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
-from keyturn.core.model.formats import FORMATS
+from keyturn.core.model.formats import Format, holders_in_cel, names_in_cel
 from keyturn.core.model.part import Kind, Rule
 
 CHAINED_SECONDS = 3600
@@ -12,7 +12,7 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def _any(names: Iterable[str], of: str) -> str:
-    return "(" + " || ".join(f"has({of}.{name})" for name in names) + ")"
+    return "(" + (" || ".join(f"has({of}.{name})" for name in names) or "false") + ")"
 
 
 _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
@@ -21,7 +21,6 @@ _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for k
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
 _ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
 _USER_ONLY = ["getSessionToken"]
-_HOLD = {kind: [name for name, f in FORMATS.items() if kind in f.HOLDS] for kind in _KINDS}
 
 
 def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
@@ -35,9 +34,11 @@ def _has_regions(spec: Any) -> bool:
 
 
 def _formats_are_given(spec: Any, kind: Kind) -> bool:
-    source = spec.source.token if kind == "token" else None
-    wanted = any(f.name in _HOLD[kind] for f in (spec.target and spec.target.formats) or ())
-    return not wanted or bool(source) or gives(spec.exchanges, kind)
+    formats: Iterable[Format] = (spec.target and spec.target.formats) or ()
+    wanted = [f for f in formats if kind in f.options.holds]
+    # The source token may be written as a token; it is none of the values that a template can name.
+    from_source = kind == "token" and spec.source.token and not any(f.template for f in wanted)
+    return not wanted or bool(from_source) or gives(spec.exchanges, kind)
 
 
 def _needs_are_met(spec: Any, kind: Kind) -> bool:
@@ -93,8 +94,9 @@ def _needs_rule(kind: Kind, first: str) -> Rule:
 def _formats_rule(kind: Kind, unless: str) -> Rule:
     return Rule(
         says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
-        cel=f"{unless}self.exchanges.exists(x, {_any(_GIVE[kind], 'x')}) || !has(self.target) || "
-        f"!has(self.target.formats) || !self.target.formats.exists(f, {_any(_HOLD[kind], 'f')})",
+        cel=f"self.exchanges.exists(x, {_any(_GIVE[kind], 'x')}) || !has(self.target) || "
+        f"!has(self.target.formats) || !self.target.formats.exists(f, {unless}{holders_in_cel(kind, 'f')} || "
+        f"(has(f.template) && {names_in_cel(kind, 'f.template.text')}))",
         holds=lambda spec: _formats_are_given(spec, kind),
     )
 
@@ -115,7 +117,9 @@ SPEC_RULES = (
     _needs_rule("token", "token"),
     _needs_rule("credentials", "credentials"),
     _formats_rule("credentials", ""),
-    _formats_rule("token", "has(self.source.token) || "),
+    _formats_rule("token", "!has(self.source.token) && "),
+    _formats_rule("registryLogins", ""),
+    _formats_rule("packageEndpoints", ""),
     Rule(
         says="getSessionToken takes the keys of an IAM user: no exchange before it may give credentials",
         cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",
