@@ -9,10 +9,11 @@ import msgspec
 from keyturn.core.errors import LeavingError, RefusedError
 from keyturn.core.holding import Source
 from keyturn.core.marks import MANAGED_BY, FoundSecret, Marks, field_manager, is_adopted
-from keyturn.core.model import GROUP, PLURAL, VERSION, Request
+from keyturn.core.model import GROUP, OPAQUE, PLURAL, VERSION, Request
 from keyturn.core.renewal import check_ours
 from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.kube.retire import retire
 from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
@@ -44,6 +45,9 @@ class SecretStore:
             self._in_hand[place].append((meta, alive))
             return False
         known = self.seen.get(place)
+        if not alive and known and known.uid != meta.uid:
+            # The end of one whose place was taken, by us where the type had to change.
+            return False
         if not alive:
             # The label may have gone and not the Secret: it is read before that is believed.
             self._doubted.add(place)
@@ -131,6 +135,7 @@ class SecretStore:
             known, _ = await self._read(request)
             if known:
                 check_ours(request, known)
+                known = await self._of_its_type(request, marks, data, known)
             answer = await self._send(request, _manifest(request, marks, data, known), force="true")
         if answer.refused:
             raise refusal(answer, f"Secret {request.secret_name}", data)
@@ -142,6 +147,17 @@ class SecretStore:
             answer = answer if retired.refused else retired
         self._take((request.namespace, request.secret_name), found_secret(_meta(answer)))
         self._doubted.discard((request.namespace, request.secret_name))
+
+    async def _of_its_type(
+        self, request: Request, marks: Marks, data: dict[str, str], found: FoundSecret
+    ) -> FoundSecret | None:
+        """Delete a Secret that has not the type for its formats: no type can be changed."""
+        manifest = _manifest(request, marks, data, found)
+        if manifest.get("type", found.type) == found.type:
+            return found
+        await retire(self._kube, request, manifest, data, found.uid)
+        self._forget((request.namespace, request.secret_name))
+        return None
 
     def _formers(self, request: Request) -> set[Place]:
         """Where else the request wrote. A copy that somebody made has our marks, but not our field manager."""
@@ -207,7 +223,11 @@ class SecretStore:
 def _manifest(request: Request, marks: Marks, data: dict[str, str], found: FoundSecret | None) -> dict[str, Any]:
     adopted = is_adopted(request, found)
     marks = msgspec.structs.replace(marks, adopted=adopted)
-    return secret_manifest(request, marks, data, owned=not request.retains and not adopted)
+    made = secret_manifest(request, marks, data, owned=not request.retains and not adopted)
+    if adopted and made["type"] == OPAQUE:
+        # Its maker chose the type, and ours needs none of its own.
+        del made["type"]
+    return made
 
 
 def _meta(answer: ApiAnswer) -> Meta:

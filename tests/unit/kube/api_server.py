@@ -80,7 +80,7 @@ class ApiServer(Kube):
 
     def _answer(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiAnswer:
         if method == "POST":
-            return self._post(path, body)
+            return self._post(path, body, query)
         if method == "PATCH" and kind == APPLY:
             return self._apply(path, body, query)
         refused = self._refusal(path, body or {})
@@ -110,10 +110,12 @@ class ApiServer(Kube):
             return None
         return ApiAnswer(409, {"message": "the object has been modified"})
 
-    def _post(self, path: str, body: Body) -> ApiAnswer:
+    def _post(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
         name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{next(self._numbers)}"
         if f"{path}/{name}" in self.objects:
             return ApiAnswer(409, {"message": "already exists"})
+        if "dryRun" in query:
+            return ApiAnswer(201, body)
         self._keep(f"{path}/{name}", body | {"metadata": body["metadata"] | {"name": name}})
         return ApiAnswer(201, self._shown(f"{path}/{name}"))
 
@@ -125,6 +127,9 @@ class ApiServer(Kube):
             return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
         if "force" not in query and any(managers.get(leaf, {manager}) != {manager} for leaf in changed):
             return ApiAnswer(409, {"message": "Apply failed with 1 conflict"})
+        kind = body.get("type") or (was or {}).get("type", "Opaque")
+        if was and kind != was.get("type", "Opaque"):
+            return ApiAnswer(422, {"message": "type: Invalid value: field is immutable"})
         status = 200 if was else 201
         if "dryRun" in query:
             return ApiAnswer(status, body)
@@ -135,7 +140,7 @@ class ApiServer(Kube):
             owners[leaf].add(manager)
         kept = {leaf: value for leaf, value in (known | wanted).items() if owners[leaf]}
         self._managers[path] = {leaf: owners[leaf] for leaf in kept}
-        self._keep(path, _body(kept, was or {"metadata": {"name": body["metadata"]["name"]}}))
+        self._keep(path, _body(kept, was or {"type": kind, "metadata": {"name": body["metadata"]["name"]}}))
         return ApiAnswer(status, self._shown(path))
 
     def _keep(self, path: str, body: Body) -> Meta:

@@ -23,13 +23,15 @@ from keyturn.core.model.status import Condition, Status
 from keyturn.core.model.target import Renewal, Target
 
 __all__ = [
-    "GROUP", "KIND", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format", "Renewal",
-    "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse",
+    "DOCKER", "GROUP", "KIND", "OPAQUE", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format",
+    "Renewal", "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse",
 ]  # fmt: skip
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
+# Types of Secrets.
+OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 
 
@@ -62,6 +64,11 @@ class Spec(Part, frozen=True):
             return self.target.formats
         given = self.exchanges[-1].operation.GIVES
         return next(formats for kind, formats in Format.DEFAULTS.items() if kind in given)
+
+    @property
+    def secret_type(self) -> str:
+        """The type that the Secret must have for its formats. No Secret's type can be changed."""
+        return DOCKER if any(wanted.docker_config_json for wanted in self.formats) else OPAQUE
 
     @property
     def consumes(self) -> bool:

@@ -1,0 +1,18 @@
+"""A request that writes formats, whatever its exchanges give: what is held is then made by hand."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from keyturn.core.model import Request, Target, canonical_hash
+from tests.world import request
+
+
+def writing(*formats: dict[str, Any], **spec: Any) -> Request:
+    """The flagship with these formats, which no rule between exchanges and formats has seen."""
+    made = request(**spec)
+    changed = copy.copy(made.spec)
+    msgspec.structs.force_setattr(changed, "target", msgspec.convert({"formats": formats}, Target))
+    return replace(made, spec=changed, request_hash=canonical_hash(formats))
