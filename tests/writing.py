@@ -10,9 +10,10 @@ from keyturn.core.model import Request, Target, canonical_hash
 from tests.world import request
 
 
-def writing(*formats: dict[str, Any], **target: Any) -> Request:
+def writing(*formats: dict[str, Any], region: str | None = "us-east-1", **target: Any) -> Request:
     """The flagship with these formats, which no rule between exchanges and formats has seen."""
     made = request()
     changed = copy.copy(made.spec)
     msgspec.structs.force_setattr(changed, "target", msgspec.convert(target | {"formats": formats}, Target))
+    msgspec.structs.force_setattr(changed, "region", region)
     return replace(made, spec=changed, request_hash=canonical_hash(formats))

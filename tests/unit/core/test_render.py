@@ -12,24 +12,19 @@ from hypothesis import strategies as st
 
 from keyturn.core.holding import Credentials, Holding, Token, safe
 from keyturn.core.render import expiry, render, rfc3339
-from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, ROLE, request
+from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
+from tests.writing import writing
 
 KEYS = Credentials("ASIA1", "secret/key+", "session==", NOW + HOUR)
 HELD = Holding(Token("refresh"), Token("access", NOW + 30 * MINUTE), credentials=KEYS)
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"\\'), min_size=1)
 # botocore looks at the real clock, and has no use for what has expired.
 CREDENTIALS = st.builds(Credentials, VALUE, VALUE, st.none() | VALUE, st.just(NOW.replace(year=9000)))
-OWN_REGION: dict[str, Any] = {
-    "exchanges": [
-        {"licenseManagerGetAccessToken": {"region": "us-east-1"}},
-        {"assumeRoleWithWebIdentity": {"region": "us-east-1", "roleArn": ROLE}},
-    ]
-}
 PROFILE = st.from_regex(r"^[-A-Za-z0-9_.@]{1,64}\Z")
 
 
 def rendered(*formats: dict[str, Any], held: Holding = HELD, region: str | None = "us-east-1") -> dict[str, str]:
-    return render(request(target={"formats": list(formats)}, **OWN_REGION, region=region), held)
+    return render(writing(*formats, region=region), held)
 
 
 def without_session() -> Holding:
@@ -72,14 +67,14 @@ def test_token_is_the_newest_without_a_newline() -> None:
     assert rendered({"token": {}}) == {"token": "access", "expiration": "2026-01-02T03:34:05Z"}
 
 
-@pytest.mark.parametrize("name", ["credentialProcess", "credentialsFile", "token"])
+@pytest.mark.parametrize("name", ["credentialProcess", "credentialsFile", "token", "webIdentityToken"])
 def test_the_key_is_the_one_that_was_asked_for(name: str) -> None:
     assert rendered({name: {"key": "other"}}).keys() == {"other", "expiration"}
 
 
 @pytest.mark.parametrize("name", ["env", "credentialProcess", "credentialsFile", "token"])
 def test_no_key_that_is_written_is_unknown_to_the_format(name: str) -> None:
-    wanted = request(target={"formats": [{name: {}}]})
+    wanted = writing({name: {}})
 
     assert render(wanted, HELD).keys() == {*wanted.spec.formats[0].options.keys, "expiration"}
 

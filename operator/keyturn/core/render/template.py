@@ -1,15 +1,18 @@
 """The text of a template with the values in it."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Holding, Token, jwt_times, safe
+from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.model import Request
 from keyturn.core.model.formats import PLACE, TemplateFormat
 from keyturn.core.render.values import logins, rfc3339, safe_endpoint
 
+# What means itself in a shell, in quotes, in JSON, XML and INI: which of them the text is, nobody knows.
+_PLAIN = re.compile(r"[-A-Za-z0-9._~+/=:,@]+")
 # A value with its own end, or None where it is not held.
 _Take = Callable[[Holding], Token | None]
 
@@ -22,12 +25,15 @@ def named(options: TemplateFormat, holding: Holding) -> Iterator[Token]:
 
 
 def template(options: TemplateFormat, request: Request, holding: Holding, ends: datetime | None) -> str:
-    """Put the values into the text, in one pass: what a value looks like changes nothing."""
+    """Put the values into the text, in one pass: what a value looks like changes nothing.
+
+    Raises RefusedError: SpecInvalid for a name that nobody gave, SourceInvalid for a value that is not plain.
+    """
     about = {"region": request.spec.region, "expiration": rfc3339(ends) if ends else None}
 
     def value(name: str) -> str:
         if name in _TRAVELS:
-            return safe(_taken(name, holding).value, f"the value of {name}")
+            return _plain(name, _taken(name, holding).value)
         return about[name] or _missing(name)
 
     values = {name: value(name) for name in options.names}
@@ -36,6 +42,14 @@ def template(options: TemplateFormat, request: Request, holding: Holding, ends: 
 
 def _taken(name: str, holding: Holding) -> Token:
     return _TRAVELS[name](holding) or _missing(name)
+
+
+def _plain(name: str, value: str) -> str:
+    if not _PLAIN.fullmatch(value):
+        raise RefusedError(
+            "SourceInvalid", f"the value of {name} has characters that a template would have to escape"
+        )
+    return value
 
 
 def _missing(name: str) -> Any:

@@ -34,7 +34,7 @@ _TEXT = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
 class TemplateFormat(OneFormat, frozen=True):
     """A text of your own: each {{ name }} in it becomes that value, once, as it is, and nothing else changes.
 
-    There is no logic and no escaping: no value has a space, a double quote, a backslash or a newline.
+    There is no logic and no escaping: a value with more than letters, digits and -._~+/=:,@ is refused.
     """
 
     HOLDS: ClassVar[tuple[Kind, ...]] = ()
