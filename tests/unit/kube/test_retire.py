@@ -1,4 +1,6 @@
 import base64
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -6,7 +8,9 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.marks import ADOPT_BY, data_hash
 from keyturn.core.model import DOCKER, OPAQUE
 from keyturn.kube.api import ApiAnswer
-from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, cluster, issued, marks
+from keyturn.kube.secrets import SecretStore
+from tests.unit.kube.api_server import ApiServer
+from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issued, marks
 from tests.writing import writing
 
 IMAGES = writing({"dockerConfigJson": {}})
@@ -23,6 +27,7 @@ async def test_a_secret_of_ours_with_another_type_is_made_anew() -> None:
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (DOCKER, LOGINS)
     assert server.meta(TARGET).uid != before
+    assert server.objects.keys() == {TARGET, TOKEN_REQUEST}
     assert server.asked == [
         f"PATCH {TARGET}", f"GET {TARGET}", f"POST {SECRETS}", f"DELETE {TARGET}", f"PATCH {TARGET}",
     ]  # fmt: skip
@@ -63,12 +68,49 @@ async def test_a_refusal_costs_nothing_and_is_told_without_the_data(refused: str
     assert server.data(TARGET) == DATA
 
 
-async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
-    server, store = await issued()
-    server.answers[f"DELETE {TARGET}"] = ApiAnswer(409, {"message": "the UID in the precondition does not match"})
+class Meanwhile(ApiServer):
+    """An API server where something happens while it answers the first request of a method."""
 
-    with pytest.raises(RefusedError, match="does not match"):
+    def __init__(self, method: str, happens: Callable[["Meanwhile"], None]) -> None:
+        super().__init__()
+        self._method, self._happens = method, happens
+
+    async def ask(self, method: str, *args: Any, **named: Any) -> ApiAnswer:
+        answer = await super().ask(method, *args, **named)
+        if method == self._method:
+            self._happens(self)
+        return answer
+
+
+def _replaced(server: Meanwhile) -> None:
+    del server.objects[TARGET]
+    server.put(TARGET, data={"theirs": "eA=="})
+
+
+def _refusing(server: Meanwhile) -> None:
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "the quota is used up"})
+
+
+async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
+    server = Meanwhile("POST", _replaced)
+    store = SecretStore(server)
+    await store.write(REQUEST, marks(), DATA)
+
+    with pytest.raises(RefusedError, match="the object has been modified"):
         await store.write(IMAGES, OF_LOGINS, LOGINS)
+
+    assert server.data(TARGET) == {"theirs": "x"}
+
+
+async def test_what_was_deleted_and_not_made_anew_is_known_to_be_gone() -> None:
+    server = Meanwhile("DELETE", _refusing)
+    store = SecretStore(server)
+    await store.write(REQUEST, marks(), DATA)
+
+    with pytest.raises(RefusedError, match="the quota is used up"):
+        await store.write(IMAGES, OF_LOGINS, LOGINS)
+
+    assert await store.read_target(IMAGES) is None
 
 
 async def test_deleted_meanwhile_it_is_made() -> None:
