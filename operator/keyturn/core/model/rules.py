@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
-from keyturn.core.model.formats import Format, holders_in_cel, names_in_cel
+from keyturn.core.model.format_rules import FORMAT_RULES
 from keyturn.core.model.part import Kind, Rule
 
 CHAINED_SECONDS = 3600
@@ -12,7 +12,7 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def _any(names: Iterable[str], of: str) -> str:
-    return "(" + (" || ".join(f"has({of}.{name})" for name in names) or "false") + ")"
+    return "(" + " || ".join(f"has({of}.{name})" for name in names) + ")"
 
 
 _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
@@ -31,14 +31,6 @@ def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
 def _has_regions(spec: Any) -> bool:
     steps = [e.operation for e in spec.exchanges if isinstance(e.operation, AwsOperation)]
     return bool(spec.region) or all(step.region for step in steps)
-
-
-def _formats_are_given(spec: Any, kind: Kind) -> bool:
-    formats: Iterable[Format] = (spec.target and spec.target.formats) or ()
-    wanted = [f for f in formats if kind in f.options.holds]
-    # The source token may be written as a token; it is none of the values that a template can name.
-    from_source = kind == "token" and spec.source.token and not any(f.template for f in wanted)
-    return not wanted or bool(from_source) or gives(spec.exchanges, kind)
 
 
 def _needs_are_met(spec: Any, kind: Kind) -> bool:
@@ -91,16 +83,6 @@ def _needs_rule(kind: Kind, first: str) -> Rule:
     )
 
 
-def _formats_rule(kind: Kind, unless: str) -> Rule:
-    return Rule(
-        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
-        cel=f"self.exchanges.exists(x, {_any(_GIVE[kind], 'x')}) || !has(self.target) || "
-        f"!has(self.target.formats) || !self.target.formats.exists(f, {unless}{holders_in_cel(kind, 'f')} || "
-        f"(has(f.template) && {names_in_cel(kind, 'f.template.text')}))",
-        holds=lambda spec: _formats_are_given(spec, kind),
-    )
-
-
 _REGIONS = " || ".join(f"(has(x.{name}) && has(x.{name}.region))" for name in _IN_AWS)
 _DURATIONS = " && ".join(
     f"(!has(x.{name}) || duration(self.renewal.renewBefore).getSeconds() < "
@@ -116,10 +98,7 @@ SPEC_RULES = (
     ),
     _needs_rule("token", "token"),
     _needs_rule("credentials", "credentials"),
-    _formats_rule("credentials", ""),
-    _formats_rule("token", "!has(self.source.token) && "),
-    _formats_rule("registryLogins", ""),
-    _formats_rule("packageEndpoints", ""),
+    *FORMAT_RULES,
     Rule(
         says="getSessionToken takes the keys of an IAM user: no exchange before it may give credentials",
         cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",
