@@ -29,7 +29,9 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "a role of another partition": role(roleArn="arn:aws-us-gov:iam::111122223333:role/team/a=b@c"),
     "a session name and the longest duration": role(roleSessionName="a=b,c.d@e+f", durationSeconds=43200),
-    "every format": formats({"env": {}}, {"credentialProcess": {}}, {"credentialsFile": {}}, {"token": {}}),
+    "every format of the flagship": formats(
+        {"env": {}}, {"credentialProcess": {}}, {"credentialsFile": {}}, {"token": {}}
+    ),
     "one format twice, with two keys": formats({"token": {}}, {"token": {"key": "other"}}),
     "a token format beside a role": formats({"token": {"key": "web_identity_token"}}),
     "a profile": formats({"credentialsFile": {"profile": "me@work.example"}}),

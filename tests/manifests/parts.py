@@ -15,6 +15,15 @@ def formats(*wanted: dict[str, Any]) -> dict[str, Any]:
     return {"target": {"formats": list(wanted)}}
 
 
+def template(text: str, key: str = "file") -> dict[str, Any]:
+    return {"template": {"key": key, "text": text}}
+
+
+def config(**options: Any) -> dict[str, Any]:
+    """An awsConfig beside the file that it names."""
+    return formats({"credentialProcess": {}}, {"awsConfig": options})
+
+
 def labels(**wanted: str) -> dict[str, Any]:
     return {"target": {"metadata": {"labels": {key.replace("__", "/"): value for key, value in wanted.items()}}}}
 

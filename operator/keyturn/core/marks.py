@@ -65,7 +65,7 @@ class FoundSecret:
 
     `marks` is None where there are none or their digest is wrong. `owners` are the uids of owner references,
     `managers` the field managers of ours. `touched` is whether the metadata shows that anybody else has had a
-    hand in our keys. `data_hash` (of our keys) and `immutable` are known after a full read only.
+    hand in our keys. `data_hash` (of our keys), `immutable` and `type` are known after a full read only.
     """
 
     uid: str
@@ -78,6 +78,7 @@ class FoundSecret:
     touched: bool = False
     data_hash: str | None = None
     immutable: bool = False
+    type: str = ""
 
 
 def field_manager(uid: str) -> str:

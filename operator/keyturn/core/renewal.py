@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.marks import FoundSecret, Marks, is_dressed, is_ours, unchanged
-from keyturn.core.model import Renewal, Request
+from keyturn.core.marks import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
+from keyturn.core.model import OPAQUE, Renewal, Request
 
 HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
 _IAM_SETTLES = timedelta(minutes=2)
@@ -53,15 +53,24 @@ def check_ours(request: Request, found: FoundSecret) -> None:
     """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
     if found.immutable:
         raise RefusedError("TargetConflict", f"Secret {request.secret_name} is immutable; nothing can renew it")
-    if is_ours(request, found):
-        return
     advice = "choose another spec.target.secretName"
+    if is_ours(request, found):
+        _check_type(request, found, advice)
+        return
     if found.marks:
         whose = f"belongs to TokenRequest {found.marks.request}; {advice}"
     else:
         consent = f"consent by the annotation keyturn.dev/adopt-by: {request.name} on the Secret"
         whose = f"was not made by Keyturn; {advice}, or {consent}"
     raise RefusedError("TargetConflict", f"Secret {request.secret_name} {whose}")
+
+
+def _check_type(request: Request, found: FoundSecret, advice: str) -> None:
+    # One of ours is made anew with another type; one that somebody else made stays as it is.
+    wanted = request.spec.secret_type
+    if is_adopted(request, found) and wanted != OPAQUE and found.type not in ("", wanted):
+        says = f"Secret {request.secret_name} is of type {found.type}, and its formats need {wanted}; {advice}"
+        raise RefusedError("TargetConflict", says)
 
 
 def reason_to_dress(request: Request, found: FoundSecret) -> bool:

@@ -18,6 +18,7 @@ from keyturn.kube.agenda import Agenda
 from keyturn.kube.known import Entry, Known, remembered
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
+from keyturn.kube.seen import target
 from keyturn.kube.watch import Meta
 from keyturn.renew import look
 from keyturn.renew.memory import Memory
@@ -72,7 +73,7 @@ class Attendant:
         Who writes it looks again. Who reads it does so only where the last try failed: a source that is a
         target of ours changes often, and must not pull renewals forward.
         """
-        if not self._store.observe(meta, alive):
+        if not self._store.seen.observe(meta, alive):
             return
         for uid in self.known.concerned(meta.namespace, meta.name):
             entry = self.known.entries[uid]
@@ -149,16 +150,16 @@ class Attendant:
 
     def _meet(self, request: Request, status: Status) -> None:
         """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
-        found = self._store.seen.get((request.namespace, request.secret_name))
+        found = self._store.seen.get(target(request))
         memory = Memory(revision=status.revision, setback=remembered(status))
-        written = found or self._store.written_by(request)
+        written = found or self._store.seen.written_by(request)
         if written and written.marks and written.marks.request == request.name:
             memory.saw(written.marks)
         if found is None:
             memory.marks = None
             if status.revision:
                 # It was issued once, and no list shows it: perhaps only its label has gone.
-                self._store.doubt(request)
+                self._store.seen.doubt(request)
         self.known.put(Entry(request, status, memory))
         self._put(request, self._first(request, status, memory), memory)
 
@@ -171,8 +172,8 @@ class Attendant:
         return self._next(request, memory) if told and self._is_settled(request, now) else now
 
     def _is_settled(self, request: Request, now: datetime) -> bool:
-        found = self._store.seen.get((request.namespace, request.secret_name))
-        if found is None or self._store.is_doubted(request):
+        found = self._store.seen.get(target(request))
+        if found is None or self._store.seen.is_doubted(request):
             return False
         try:
             return not (reason_to_renew(request, found, None, now) or reason_to_dress(request, found))
@@ -181,7 +182,7 @@ class Attendant:
 
     def _next(self, request: Request, memory: Memory) -> datetime:
         now = self._world.now()
-        if not memory.setback and self._store.is_doubted(request):
+        if not memory.setback and self._store.seen.is_doubted(request):
             return now + _LEAST_PAUSE
         moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
         if memory.not_before and memory.marks and now < memory.marks.expires:
@@ -196,7 +197,7 @@ class Attendant:
         entry = self.known.drop(uid)
         self._agenda.remove(uid)
         if entry:
-            self._store.forget(entry.request)
+            self._store.seen.leave(entry.request)
 
     async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
         meta, before = body["metadata"], read_status(body)

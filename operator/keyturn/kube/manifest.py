@@ -20,10 +20,12 @@ from keyturn.core.marks import (
     labels,
     read_marks,
 )
-from keyturn.core.model import GROUP, KIND, VERSION, Request
+from keyturn.core.model import DOCKER, GROUP, KIND, OPAQUE, VERSION, Request
 from keyturn.core.render import rfc3339
 from keyturn.kube.watch import Meta
 
+# The API server checks the data of this type; what is rehearsed has none yet.
+_REHEARSED = {DOCKER: {".dockerconfigjson": "{}"}}
 _NOT_KEPT = frozenset({MARKS, EXPIRES_AT, "kubectl.kubernetes.io/last-applied-configuration"})
 
 
@@ -35,6 +37,8 @@ def secret_manifest(
     `owned` gives it an owner reference, with which it goes when the TokenRequest goes.
     """
     owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": request.name, "uid": request.uid}
+    kind = request.spec.secret_type
+    shown = data if marks else _REHEARSED.get(kind, data)
     marked = {MARKS: marks.encoded(), EXPIRES_AT: rfc3339(marks.expires)} if marks else {}
     about = {
         "name": request.secret_name,
@@ -44,8 +48,9 @@ def secret_manifest(
     return {
         "apiVersion": "v1",
         "kind": "Secret",
+        "type": kind,
         "metadata": about | ({"ownerReferences": [owner]} if owned else {}),
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in shown.items()},
     }
 
 
@@ -88,7 +93,8 @@ def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[FoundSecret,
     keys = found.marks.keys if found.marks else ()
     given = body.get("data") or {}
     data = {key: _decoded(given[key]) for key in keys if key in given}
-    return replace(found, data_hash=data_hash(data, request), immutable=bool(body.get("immutable"))), data
+    known = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
+    return replace(found, data_hash=data_hash(data, request), **known), data
 
 
 def _touched(meta: Meta, marks: Marks) -> bool:

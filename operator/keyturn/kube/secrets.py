@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +9,13 @@ import msgspec
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
 from keyturn.core.holding import Source
-from keyturn.core.marks import MANAGED_BY, FoundSecret, Marks, field_manager, is_adopted
-from keyturn.core.model import GROUP, PLURAL, VERSION, Request
+from keyturn.core.marks import FoundSecret, Marks, field_manager, is_adopted
+from keyturn.core.model import GROUP, OPAQUE, PLURAL, VERSION, Request
 from keyturn.core.renewal import check_ours
 from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.kube.retire import retire
+from keyturn.kube.seen import Place, SeenSecrets, target
 from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
@@ -23,64 +24,17 @@ _REHEARSED_SECONDS = 600.0
 # An apply with a version creates what is absent and refuses what is there: no Secret is written unseen.
 _ABSENT = "1"
 
-Place = tuple[str, str]
 _log = logging.getLogger(__name__)
 
 
 class SecretStore:
-    """The Store of the cluster. `seen` is what is known of our Secrets, by namespace and name.
-
-    What we wrote is what we know until the watch shows a newer version: a look that starts from a watch which
-    has not yet seen our own write would renew twice.
-    """
+    """The Store of the cluster. `seen` is what is known of our Secrets without reading them."""
 
     def __init__(self, kube: Kube, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
         self._monotonic = monotonic
         self._rehearsed: dict[str, tuple[str, float]] = {}
-        self.seen: dict[Place, FoundSecret] = {}
-        self._doubted: set[Place] = set()
-        self._vanished: set[Place] = set()
-        self._written_by: defaultdict[str, set[Place]] = defaultdict(set)
-        self._in_hand: dict[Place, list[tuple[Meta, bool]]] = {}
-
-    def observe(self, meta: Meta, alive: bool) -> bool:  # noqa: FBT001 - the watch's own shape
-        """Take in what the watch shows; returns whether that is news that a look must see to."""
-        place = (meta.namespace, meta.name)
-        if place in self._in_hand:
-            self._in_hand[place].append((meta, alive))
-            return False
-        known = self.seen.get(place)
-        if not alive:
-            # The label may have gone and not the Secret: it is read before that is believed.
-            self._doubted.add(place)
-            self._vanished.add(place)
-            self._forget(place)
-            return known is not None
-        if known and int(meta.resource_version) <= int(known.resource_version):
-            return False
-        found = found_secret(meta)
-        self._take(place, found)
-        if known or found.touched:
-            self._doubted.add(place)
-        return True
-
-    def written_by(self, request: Request) -> FoundSecret | None:
-        """Find a Secret that a request wrote, under whatever name."""
-        return next((self.seen[place] for place in sorted(self._formers(request))), None)
-
-    def is_doubted(self, request: Request) -> bool:
-        """Whether the target must be read again before it is believed."""
-        return (request.namespace, request.secret_name) in self._doubted
-
-    def doubt(self, request: Request) -> None:
-        """Have the target read before it is believed."""
-        self._doubted.add((request.namespace, request.secret_name))
-
-    def forget(self, request: Request) -> None:
-        """Drop the doubts about the target of a request that is gone."""
-        self._doubted.discard((request.namespace, request.secret_name))
-        self._vanished.discard((request.namespace, request.secret_name))
+        self.seen = SeenSecrets()
 
     async def read_source(self, request: Request) -> Source:
         """Read the source, fresh."""
@@ -88,10 +42,9 @@ class SecretStore:
 
     async def read_target(self, request: Request) -> FoundSecret | None:
         """Find the target as the watch saw it; read it where the watch left a doubt."""
-        place = (request.namespace, request.secret_name)
-        if place in self._doubted:
+        if self.seen.is_doubted(request):
             await self._read(request)
-        return self.seen.get(place)
+        return self.seen.get(target(request))
 
     async def rehearse(self, request: Request) -> None:
         """Apply without writing. A Secret that is there must turn out to be ours.
@@ -100,38 +53,36 @@ class SecretStore:
         What a namespace took within ten minutes is not tried again, unless a token would be spent for it: the
         write itself refuses a Secret that is there, at the price of one exchange.
         """
-        if (request.namespace, request.secret_name) in self._vanished:
+        if self.seen.has_vanished(request):
             await self._check_alive(request)
-            self._vanished.discard((request.namespace, request.secret_name))
         if not request.spec.consumes and self._is_rehearsed(request):
             return
-        answer = await self._send(
-            request, manifest := secret_manifest(request, None, {}, owned=False), dryRun="All"
-        )
+        manifest = secret_manifest(request, None, {}, owned=False)
+        answer = await self._send(request, manifest, dryRun="All")
         if answer.status == _CREATED:
             self._rehearsed[request.namespace] = (request.dress_hash, self._monotonic())
             return
         found, _ = await self._read(request)
         if found:
-            check_ours(request, found)
-            answer = await self._send(request, manifest, dryRun="All", force="true")
+            answer = await self._rehearse_on(request, found, manifest)
         if answer.refused:
             raise refusal(answer, f"Secret {request.secret_name}", {})
 
+    async def _rehearse_on(self, request: Request, found: FoundSecret, manifest: dict[str, Any]) -> ApiAnswer:
+        check_ours(request, found)
+        # One of another type makes room for a new one, whatever is applied to it.
+        same = {} if found.type == manifest["type"] else {"type": found.type}
+        return await self._send(request, manifest | same, dryRun="All", force="true")
+
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         """Apply data and marks in one request; then go the Secrets of a former spec.target.secretName."""
-        place = (request.namespace, request.secret_name)
-        self._in_hand.setdefault(place, [])
         try:
-            await self._apply(request, marks, data)
+            with self.seen.in_hand(target(request)):
+                await self._apply(request, marks, data)
         except KeyturnError:
             self._rehearsed.pop(request.namespace, None)
             raise
-        finally:
-            # Another request that wants the same Secret may have done so already.
-            for meta, alive in self._in_hand.pop(place, ()):
-                self.observe(meta, alive)
-        for former in self._formers(request) - {place}:
+        for former in self.seen.formers(request) - {target(request)}:
             await self._let_go(request, former)
 
     async def dress(self, request: Request, marks: Marks) -> None:
@@ -141,7 +92,7 @@ class SecretStore:
             await self.write(request, marks, data)
         else:
             # It was edited meanwhile: the next look finds that out by itself.
-            self._doubted.add((request.namespace, request.secret_name))
+            self.seen.doubt(request)
 
     def _is_rehearsed(self, request: Request) -> bool:
         dress, at = self._rehearsed.get(request.namespace, ("", 0.0))
@@ -155,13 +106,14 @@ class SecretStore:
             raise LeavingError("the TokenRequest is gone")
 
     async def _apply(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
-        known = self.seen.get((request.namespace, request.secret_name))
+        known = self.seen.get(target(request))
         answer = await self._send(request, _manifest(request, marks, data, known))
         if answer.status in (_CONFLICT, _UNPROCESSABLE):
             # Somebody holds a field of ours, or it is immutable. Force is for what a read has shown to be ours.
             known, _ = await self._read(request)
             if known:
                 check_ours(request, known)
+                known = await self._of_its_type(request, marks, data, known)
             answer = await self._send(request, _manifest(request, marks, data, known), force="true")
         if answer.refused:
             raise refusal(answer, f"Secret {request.secret_name}", data)
@@ -171,20 +123,23 @@ class SecretStore:
             nothing = empty_manifest(request.secret_name, known.uid)
             retired = await self._send(request, nothing, fieldManager=former, force="true")
             answer = answer if retired.refused else retired
-        self._take((request.namespace, request.secret_name), found_secret(_meta(answer)))
-        self._doubted.discard((request.namespace, request.secret_name))
+        self.seen.was_written(target(request), found_secret(_meta(answer)))
 
-    def _formers(self, request: Request) -> set[Place]:
-        """Where else the request wrote. A copy that somebody made has our marks, but not our field manager."""
-        ours = field_manager(request.uid)
-        return {
-            place
-            for place in self._written_by.get(request.uid, ())
-            if place[0] == request.namespace and ours in self.seen[place].managers
-        }
+    async def _of_its_type(
+        self, request: Request, marks: Marks, data: dict[str, str], found: FoundSecret
+    ) -> FoundSecret | None:
+        """Delete a Secret that has not the type for its formats: no type can be changed."""
+        manifest = _manifest(request, marks, data, found)
+        if manifest.get("type", found.type) == found.type:
+            return found
+        await retire(self._kube, request, manifest, data, found.uid)
+        self.seen.forget(target(request))
+        return None
 
     async def _let_go(self, request: Request, place: Place) -> None:
-        found, path = self.seen[place], _path(*place)
+        found, path = self.seen.get(place), _path(*place)
+        if found is None:
+            return
         if is_adopted(request, found):
             query = {"fieldManager": field_manager(request.uid), "force": "true"}
             answer = await self._kube.ask(
@@ -197,7 +152,7 @@ class SecretStore:
         if answer.refused and answer.found:
             _log.warning("Secret %s/%s could not be let go: %s", *place, answer.message)
         else:
-            self._forget(place)
+            self.seen.forget(place)
 
     async def _send(self, request: Request, manifest: dict[str, Any], **query: str) -> ApiAnswer:
         query = {"fieldManager": field_manager(request.uid)} | query
@@ -205,40 +160,22 @@ class SecretStore:
         return await self._kube.ask("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
 
     async def _read(self, request: Request) -> tuple[FoundSecret | None, dict[str, str]]:
-        place = (request.namespace, request.secret_name)
+        place = target(request)
         answer = await self._kube.ask("GET", _path(*place))
-        if not answer.found:
-            self._forget(place)
-            self._doubted.discard(place)
-            return None, {}
-        if answer.refused:
+        if answer.refused and answer.found:
             raise RefusedError("WriteRefused", f"Secret {request.secret_name} may not be read: {answer.message}")
-        found, data = read_secret(request, answer.body)
-        self._take(place, found)
-        # No watch shows a Secret without our label: its consent, or its end, is seen by reading it each time.
-        (self._doubted.discard if found.labels.get(MANAGED_BY) == "keyturn" else self._doubted.add)(place)
+        found, data = read_secret(request, answer.body) if answer.found else (None, {})
+        self.seen.was_read(place, found)
         return found, data
-
-    def _take(self, place: Place, found: FoundSecret) -> None:
-        self._forget(place)
-        self._vanished.discard(place)
-        self.seen[place] = found
-        if found.marks:
-            self._written_by[found.marks.uid].add(place)
-
-    def _forget(self, place: Place) -> None:
-        found = self.seen.pop(place, None)
-        if found and found.marks:
-            places = self._written_by[found.marks.uid]
-            places.discard(place)
-            if not places:
-                del self._written_by[found.marks.uid]
 
 
 def _manifest(request: Request, marks: Marks, data: dict[str, str], found: FoundSecret | None) -> dict[str, Any]:
     adopted = is_adopted(request, found)
     marks = msgspec.structs.replace(marks, adopted=adopted)
     manifest = secret_manifest(request, marks, data, owned=not request.retains and not adopted)
+    if adopted and manifest["type"] == OPAQUE:
+        # Its maker chose the type, and ours needs none of its own.
+        del manifest["type"]
     if found is None:
         manifest["metadata"]["resourceVersion"] = _ABSENT
     return manifest

@@ -121,7 +121,7 @@ def _issue(
         )
     if expires <= now:
         raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
-    data = render(formats, holding, request.spec.region)
+    data = render(request, holding)
     source_issued, source_expires = jwt_times(holding.source_token.value) if holding.source_token else (None, None)
     marks = Marks(
         request=request.name,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keyturn.core.holding import Credentials, Holding, Token, safe
 from keyturn.core.render import expiry, render, rfc3339
 from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
+from tests.writing import writing
 
 KEYS = Credentials("ASIA1", "secret/key+", "session==", NOW + HOUR)
 HELD = Holding(Token("refresh"), Token("access", NOW + 30 * MINUTE), credentials=KEYS)
@@ -23,7 +24,7 @@ PROFILE = st.from_regex(r"^[-A-Za-z0-9_.@]{1,64}\Z")
 
 
 def rendered(*formats: dict[str, Any], held: Holding = HELD, region: str | None = "us-east-1") -> dict[str, str]:
-    return render(request(target={"formats": list(formats)}).spec.formats, held, region)
+    return render(writing(*formats, region=region), held)
 
 
 def without_session() -> Holding:
@@ -66,16 +67,16 @@ def test_token_is_the_newest_without_a_newline() -> None:
     assert rendered({"token": {}}) == {"token": "access", "expiration": "2026-01-02T03:34:05Z"}
 
 
-@pytest.mark.parametrize("name", ["credentialProcess", "credentialsFile", "token"])
+@pytest.mark.parametrize("name", ["credentialProcess", "credentialsFile", "token", "webIdentityToken"])
 def test_the_key_is_the_one_that_was_asked_for(name: str) -> None:
     assert rendered({name: {"key": "other"}}).keys() == {"other", "expiration"}
 
 
 @pytest.mark.parametrize("name", ["env", "credentialProcess", "credentialsFile", "token"])
 def test_no_key_that_is_written_is_unknown_to_the_format(name: str) -> None:
-    wanted = request(target={"formats": [{name: {}}]}).spec.formats
+    wanted = writing({name: {}})
 
-    assert render(wanted, HELD, "us-east-1").keys() == {*wanted[0].options.keys, "expiration"}
+    assert render(wanted, HELD).keys() == {*wanted.spec.formats[0].options.keys, "expiration"}
 
 
 @pytest.mark.parametrize(

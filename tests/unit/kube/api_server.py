@@ -80,7 +80,7 @@ class ApiServer(Kube):
 
     def _answer(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiAnswer:
         if method == "POST":
-            return self._post(path, body)
+            return self._post(path, body, query)
         if method == "PATCH" and kind == APPLY:
             return self._apply(path, body, query)
         refused = self._refusal(path, body or {})
@@ -110,10 +110,12 @@ class ApiServer(Kube):
             return None
         return ApiAnswer(409, {"message": "the object has been modified"})
 
-    def _post(self, path: str, body: Body) -> ApiAnswer:
+    def _post(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
         name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{next(self._numbers)}"
         if f"{path}/{name}" in self.objects:
             return ApiAnswer(409, {"message": "already exists"})
+        if "dryRun" in query:
+            return ApiAnswer(201, body)
         self._keep(f"{path}/{name}", body | {"metadata": body["metadata"] | {"name": name}})
         return ApiAnswer(201, self._shown(f"{path}/{name}"))
 
@@ -121,13 +123,10 @@ class ApiServer(Kube):
         was, wanted, manager = self.objects.get(path), _leaves(body), query["fieldManager"]
         known, managers = _leaves(was or {}), self._managers[path]
         changed = {leaf for leaf, value in wanted.items() if known.get(leaf, value) != value}
-        version = was and body["metadata"].get("resourceVersion", was["metadata"]["resourceVersion"])
-        if was and version != was["metadata"]["resourceVersion"]:
-            return ApiAnswer(409, {"message": "the object has been modified"})
-        if was and was.get("immutable") and any(kind == "data" for kind, _ in changed):
-            return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
-        if "force" not in query and any(managers.get(leaf, {manager}) != {manager} for leaf in changed):
-            return ApiAnswer(409, {"message": "Apply failed with 1 conflict"})
+        held = any(managers.get(leaf, {manager}) != {manager} for leaf in changed)
+        refused = was and _refused(was, body, {kind for kind, _ in changed}, held=held and "force" not in query)
+        if refused:
+            return refused
         status = 200 if was else 201
         if "dryRun" in query:
             return ApiAnswer(status, body)
@@ -138,7 +137,12 @@ class ApiServer(Kube):
             owners[leaf].add(manager)
         kept = {leaf: value for leaf, value in (known | wanted).items() if owners[leaf]}
         self._managers[path] = {leaf: owners[leaf] for leaf in kept}
-        self._keep(path, _body(kept, was or {"metadata": {"name": body["metadata"]["name"]}}))
+        self._keep(
+            path,
+            _body(
+                kept, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}
+            ),
+        )
         return ApiAnswer(status, self._shown(path))
 
     def _keep(self, path: str, body: Body) -> Meta:
@@ -162,6 +166,20 @@ class ApiServer(Kube):
             {"manager": manager, "operation": "Apply", "fieldsV1": owned} for manager, owned in fields.items()
         ]
         return shown
+
+
+def _refused(was: Body, body: Body, changed: set[str], *, held: bool) -> ApiAnswer | None:
+    """What an apply is refused for; `held` is whether another manager has a field of it."""
+    version, kind = was["metadata"]["resourceVersion"], was.get("type", "Opaque")
+    if body["metadata"].get("resourceVersion", version) != version:
+        return ApiAnswer(409, {"message": "the object has been modified"})
+    if was.get("immutable") and "data" in changed:
+        return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
+    if held:
+        return ApiAnswer(409, {"message": "Apply failed with 1 conflict"})
+    if body.get("type", kind) != kind:
+        return ApiAnswer(422, {"message": "type: Invalid value: field is immutable"})
+    return None
 
 
 def _leaves(body: Body) -> dict[Leaf, Any]:

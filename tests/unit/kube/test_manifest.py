@@ -9,6 +9,7 @@ from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, rel
 from keyturn.kube.watch import Meta
 from tests.unit.core.test_marks import DATA, MADE, REQUEST
 from tests.world import request
+from tests.writing import writing
 
 OURS, THEIRS = "keyturn-acme-000", "kubectl-edit"
 ENCODED = {key: base64.b64encode(value.encode()).decode() for key, value in DATA.items()}
@@ -27,7 +28,7 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
 def test_a_manifest_is_the_whole_secret() -> None:
     made = secret_manifest(REQUEST, MADE, DATA, owned=True)
 
-    assert made["data"] == ENCODED
+    assert (made["type"], made["data"]) == ("Opaque", ENCODED)
     assert made["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
     assert made["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
     assert read_marks(made["metadata"]["annotations"])
@@ -50,6 +51,12 @@ def test_without_an_owner() -> None:
 
 def test_a_rehearsal_has_no_marks() -> None:
     assert secret_manifest(REQUEST, None, {}, owned=False)["metadata"]["annotations"] == {}
+
+
+def test_a_rehearsal_of_registry_logins_has_data_that_the_type_accepts() -> None:
+    made = secret_manifest(writing({"dockerConfigJson": {}}), None, {}, owned=False)
+
+    assert (made["type"], made["data"]) == ("kubernetes.io/dockerconfigjson", {".dockerconfigjson": "e30="})
 
 
 def test_metadata_of_the_spec_is_in_it() -> None:
@@ -103,7 +110,8 @@ def test_without_marks_it_counts_as_touched() -> None:
 def test_a_full_read_has_the_data_under_our_keys_only() -> None:
     found, data = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
 
-    assert (data, found.data_hash, found.immutable) == (DATA, MADE.data_hash, False)
+    assert (data, found.data_hash) == (DATA, MADE.data_hash)
+    assert (found.immutable, found.type) == (False, "Opaque")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, 
     server, store = await issued()
     meta = server.meta(TARGET)
     del server.objects[TARGET]
-    store.observe(meta, alive=False)
+    store.seen.observe(meta, alive=False)
     with pytest.raises(LeavingError) if leaves else nullcontext():
         await store.rehearse(replace(REQUEST, uid=uid))
 

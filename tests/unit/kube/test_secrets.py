@@ -6,9 +6,8 @@ import pytest
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Source
-from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS, Marks, data_hash
+from keyturn.core.marks import ADOPT_BY, Marks, data_hash
 from keyturn.core.model import Request
-from keyturn.kube.api import ApiAnswer
 from keyturn.kube.secrets import SecretStore
 from tests.unit.core.test_marks import MADE
 from tests.unit.kube.api_server import ApiServer
@@ -56,97 +55,7 @@ async def test_what_is_written_is_found_again() -> None:
 async def test_the_echo_of_our_own_write_is_no_news() -> None:
     server, store = await issued()
 
-    assert store.observe(server.meta(TARGET), alive=True) is False
-
-
-async def test_an_echo_that_comes_before_the_answer_is_no_news() -> None:
-    server, store = cluster()
-    seen: list[bool] = []
-
-    class Early(ApiServer):
-        async def ask(self, *args: Any, **named: Any) -> ApiAnswer:
-            answer = await server.ask(*args, **named)
-            seen.append(store.observe(server.meta(TARGET), alive=True))
-            return answer
-
-    store = SecretStore(Early())
-    await store.write(REQUEST, marks(), DATA)
-
-    assert (seen, store.is_doubted(REQUEST)) == ([False], False)
-
-
-async def test_a_version_that_is_older_than_our_write_is_no_news() -> None:
-    server, store = await issued()
-    old = server.meta(TARGET)
-    await store.write(REQUEST, marks(revision=2), DATA)
-
-    assert store.observe(old, alive=True) is False
-    assert store.seen["billing", "acme"].marks == (await store.read_target(REQUEST)).marks  # type: ignore[union-attr]
-
-
-async def test_an_edit_by_hand_is_news_and_is_read_once() -> None:
-    server, store = await issued()
-    news = store.observe(server.put(TARGET, data={"token": "ZWRpdGVk"}), alive=True)
-    first = await store.read_target(REQUEST)
-    await store.read_target(REQUEST)
-
-    assert (news, server.asked) == (True, [f"GET {TARGET}"])
-    assert first
-    assert first.data_hash == data_hash({**DATA, "token": "edited"}, REQUEST)
-
-
-async def test_an_edit_that_leaves_no_trace_in_the_metadata_is_read_too() -> None:
-    server, store = await issued()
-    store.observe(server.put(TARGET, immutable=True), alive=True)
-    found = await store.read_target(REQUEST)
-
-    assert found
-    assert found.immutable
-
-
-@pytest.mark.parametrize(
-    ("edit", "doubted"),
-    [
-        pytest.param({}, False, id="nobody touched it"),
-        pytest.param({"data": {"token": "ZWRpdGVk"}}, True, id="a key of ours is another's"),
-        pytest.param({"data": {"token": None}}, True, id="a key of ours is gone"),
-        pytest.param({"data": {"theirs": "eA=="}}, False, id="a key of theirs"),
-        pytest.param({"metadata": {"annotations": {MARKS: "{}"}}}, True, id="the marks were edited"),
-    ],
-)
-async def test_after_a_start_only_what_was_touched_is_doubted(edit: dict[str, Any], *, doubted: bool) -> None:
-    server, _ = await issued()
-    server.put(TARGET, **edit)
-    fresh = SecretStore(server)
-
-    assert fresh.observe(server.meta(TARGET), alive=True) is True
-    assert fresh.is_doubted(REQUEST) is doubted
-
-
-async def test_a_secret_that_is_gone_is_read_before_that_is_believed() -> None:
-    server, store = await issued()
-    meta = server.meta(TARGET)
-    del server.objects[TARGET]
-
-    assert store.observe(meta, alive=False) is True
-    assert await store.read_target(REQUEST) is None
-    assert (await store.read_target(REQUEST), server.asked) == (None, [f"GET {TARGET}"])
-
-
-async def test_a_secret_that_lost_its_label_only_is_still_found() -> None:
-    server, store = await issued()
-    meta = server.put(TARGET, metadata={"labels": {MANAGED_BY: None}})
-    store.observe(meta, alive=False)
-    found = await store.read_target(REQUEST)
-
-    assert found
-    assert found.marks
-
-
-async def test_a_secret_that_nobody_knows_may_vanish() -> None:
-    server, store = cluster()
-
-    assert store.observe(server.put(TARGET), alive=False) is False
+    assert store.seen.observe(server.meta(TARGET), alive=True) is False
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,22 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.model.exchanges import Exchange
 from keyturn.core.model.formats import Format
 from keyturn.core.model.part import GROUP, Name, Part, Region, Rule
-from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE, gives
+from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE
 from keyturn.core.model.source import Source
 from keyturn.core.model.status import Condition, Status
 from keyturn.core.model.target import Renewal, Target
 
 __all__ = [
-    "GROUP", "KIND", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format", "Renewal",
-    "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse", "renewal_asked",
+    "DOCKER", "GROUP", "KIND", "OPAQUE", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format",
+    "Renewal", "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse",
+    "renewal_asked",
 ]  # fmt: skip
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
+# Types of Secrets.
+OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 _LONGEST_ASKED = 128
 
@@ -61,7 +64,13 @@ class Spec(Part, frozen=True):
         """The formats to write: those asked for, else the usual ones of the last value."""
         if self.target and self.target.formats:
             return self.target.formats
-        return Format.DEFAULTS["credentials" if gives(self.exchanges, "credentials") else "token"]
+        given = self.exchanges[-1].operation.GIVES
+        return next(formats for kind, formats in Format.DEFAULTS.items() if kind in given)
+
+    @property
+    def secret_type(self) -> str:
+        """The type that the Secret must have for its formats. No Secret's type can be changed."""
+        return DOCKER if any(wanted.docker_config_json for wanted in self.formats) else OPAQUE
 
     @property
     def consumes(self) -> bool:

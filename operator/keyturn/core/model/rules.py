@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
-from keyturn.core.model.formats import FORMATS
+from keyturn.core.model.format_rules import FORMAT_RULES
 from keyturn.core.model.part import Kind, Rule
 
 CHAINED_SECONDS = 3600
@@ -21,7 +21,6 @@ _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for k
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
 _ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
 _USER_ONLY = ["getSessionToken"]
-_HOLD = {kind: [name for name, f in FORMATS.items() if kind in f.HOLDS] for kind in _KINDS}
 
 
 def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
@@ -32,12 +31,6 @@ def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
 def _has_regions(spec: Any) -> bool:
     steps = [e.operation for e in spec.exchanges if isinstance(e.operation, AwsOperation)]
     return bool(spec.region) or all(step.region for step in steps)
-
-
-def _formats_are_given(spec: Any, kind: Kind) -> bool:
-    source = spec.source.token if kind == "token" else None
-    wanted = any(f.name in _HOLD[kind] for f in (spec.target and spec.target.formats) or ())
-    return not wanted or bool(source) or gives(spec.exchanges, kind)
 
 
 def _needs_are_met(spec: Any, kind: Kind) -> bool:
@@ -90,15 +83,6 @@ def _needs_rule(kind: Kind, first: str) -> Rule:
     )
 
 
-def _formats_rule(kind: Kind, unless: str) -> Rule:
-    return Rule(
-        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
-        cel=f"{unless}self.exchanges.exists(x, {_any(_GIVE[kind], 'x')}) || !has(self.target) || "
-        f"!has(self.target.formats) || !self.target.formats.exists(f, {_any(_HOLD[kind], 'f')})",
-        holds=lambda spec: _formats_are_given(spec, kind),
-    )
-
-
 _REGIONS = " || ".join(f"(has(x.{name}) && has(x.{name}.region))" for name in _IN_AWS)
 _DURATIONS = " && ".join(
     f"(!has(x.{name}) || duration(self.renewal.renewBefore).getSeconds() < "
@@ -114,8 +98,7 @@ SPEC_RULES = (
     ),
     _needs_rule("token", "token"),
     _needs_rule("credentials", "credentials"),
-    _formats_rule("credentials", ""),
-    _formats_rule("token", "has(self.source.token) || "),
+    *FORMAT_RULES,
     Rule(
         says="getSessionToken takes the keys of an IAM user: no exchange before it may give credentials",
         cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",

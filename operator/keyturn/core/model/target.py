@@ -56,7 +56,8 @@ class Target(Part, frozen=True):
             Meta(
                 min_length=1,
                 max_length=8,
-                description="Default: env and credentialProcess for credentials, token for a token.",
+                description="Default, by what the last exchange gives: env and credentialProcess for "
+                "credentials, dockerConfigJson for registry logins, token for a token.",
             ),
         ]
         | None
@@ -76,6 +77,14 @@ class Target(Part, frozen=True):
             cel=f"!has(self.formats) || self.formats.map(f, {KEY_IN_CEL.format('f')}).all(k, "
             f"self.formats.exists_one(g, {KEY_IN_CEL.format('g')} == k))",
             holds=lambda it: _all_distinct([key for f in it.formats or () for key in f.options.keys]),
+        ),
+        Rule(
+            says="awsConfig names the file of a credentialProcess format: give one beside it",
+            cel="!has(self.formats) || !self.formats.exists(f, has(f.awsConfig)) || "
+            "self.formats.exists(f, has(f.credentialProcess))",
+            holds=lambda it: (
+                not any(f.aws_config for f in it.formats or ()) or any(f.credential_process for f in it.formats)
+            ),
         ),
     )
 

@@ -1,0 +1,95 @@
+"""The ways to write what is held, one type each."""
+
+from typing import ClassVar
+
+import msgspec
+
+from keyturn.core.model.formats.aws import (
+    MOUNTED_AT,
+    AwsConfigFormat,
+    CredentialProcessFormat,
+    CredentialsFileFormat,
+    EnvFormat,
+)
+from keyturn.core.model.formats.one import OneFormat
+from keyturn.core.model.formats.packages import (
+    DockerConfigJsonFormat,
+    MavenFormat,
+    NpmFormat,
+    PipFormat,
+)
+from keyturn.core.model.formats.template import NAMES, PLACE, TemplateFormat, names_in_cel
+from keyturn.core.model.formats.token import TokenFormat, WebIdentityTokenFormat
+from keyturn.core.model.part import Kind, Part, exactly_one_of
+
+__all__ = [
+    "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat", "CredentialProcessFormat",
+    "CredentialsFileFormat", "DockerConfigJsonFormat", "EnvFormat", "Format", "MavenFormat", "NpmFormat",
+    "OneFormat", "PipFormat", "TemplateFormat", "TokenFormat", "WebIdentityTokenFormat", "holders_in_cel",
+    "names_in_cel",
+]  # fmt: skip
+
+
+class Format(Part, frozen=True):
+    """A way to write what is held: exactly one member."""
+
+    env: EnvFormat | None = None
+    credential_process: CredentialProcessFormat | None = None
+    credentials_file: CredentialsFileFormat | None = None
+    token: TokenFormat | None = None
+    web_identity_token: WebIdentityTokenFormat | None = None
+    aws_config: AwsConfigFormat | None = None
+    docker_config_json: DockerConfigJsonFormat | None = None
+    pip: PipFormat | None = None
+    npm: NpmFormat | None = None
+    maven: MavenFormat | None = None
+    template: TemplateFormat | None = None
+
+    # By the kind of the last value, the first that it is of.
+    DEFAULTS: ClassVar[dict[Kind, tuple["Format", ...]]] = {}
+
+    @property
+    def options(self) -> OneFormat:
+        """The one member that is set."""
+        members: tuple[OneFormat | None, ...] = msgspec.structs.astuple(self)
+        return next(member for member in members if member is not None)
+
+    @property
+    def name(self) -> str:
+        """The name of the member that is set, as in a manifest."""
+        return next(
+            wire
+            for attribute, wire in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
+            if getattr(self, attribute) is not None
+        )
+
+
+# By name in a manifest.
+FORMATS: dict[str, type[OneFormat]] = {
+    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(Format)
+}
+Format.RULES = (exactly_one_of(*FORMATS),)
+Format.DEFAULTS.update(
+    {
+        "credentials": (Format(env=EnvFormat()), Format(credential_process=CredentialProcessFormat())),
+        "registryLogins": (Format(docker_config_json=DockerConfigJsonFormat()),),
+        "token": (Format(token=TokenFormat()),),
+    }
+)
+
+
+def _key_in_cel() -> str:
+    told = "''"
+    for name, one in FORMATS.items():
+        key = f"{{0}}.{name}.?key.orValue('{one.KEY}')" if "key" in one.__struct_fields__ else f"'{one.KEY}'"
+        told = f"has({{0}}.{name}) ? {key} : {told}"
+    return f"({told})"
+
+
+# The key that a format writes, or its first.
+KEY_IN_CEL = _key_in_cel()
+
+
+def holders_in_cel(kind: Kind, of: str) -> str:
+    """The test whether a format is one that always holds a kind, in CEL."""
+    return "(" + " || ".join(f"has({of}.{name})" for name, one in FORMATS.items() if kind in one.HOLDS) + ")"

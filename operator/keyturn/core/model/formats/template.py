@@ -1,0 +1,84 @@
+"""A file of the user's own, with the names of what travels in it."""
+
+import re
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from keyturn.core.model.formats.one import OneFormat, key_is_free
+from keyturn.core.model.part import Key, Kind, Rule
+
+# By name in a text: the kind of value that an exchange must give, None where that is not known before.
+NAMES: dict[str, Kind | None] = {
+    "accessToken": "token",
+    "idToken": "token",
+    "identityContext": "token",
+    "tokenId": "token",
+    "accessKeyId": "credentials",
+    "secretAccessKey": "credentials",
+    "sessionToken": "credentials",
+    "principal": "credentials",
+    "registryHost": "registryLogins",
+    "registryUsername": "registryLogins",
+    "registryPassword": "registryLogins",
+    "packageEndpoint": "packageEndpoints",
+    "identityId": None,
+    "region": None,
+    "expiration": None,
+}
+PLACE = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
+# Every {{ begins a known name: what is left out by mistake would be sent to nobody as it is.
+_TEXT = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
+
+
+class TemplateFormat(OneFormat, frozen=True):
+    """A text of your own: each {{ name }} in it becomes that value, once, as it is, and nothing else changes.
+
+    There is no logic and no escaping: a value with more than letters, digits and -._~+/=:,@ is refused.
+    """
+
+    HOLDS: ClassVar[tuple[Kind, ...]] = ()
+    KEY: ClassVar[str] = ""
+
+    key: Annotated[Key, Meta(description="Under which key of the Secret.")]
+    text: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=16384,
+            description=f"At most 16384 characters. The names: {', '.join(NAMES)}. Those of a registry and of a "
+            "packageEndpoint need an exchange that gives exactly one.",
+        ),
+    ]
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        key_is_free,
+        Rule(
+            says=f"in text, {{{{ may only begin {{{{ NAME }}}}, with a NAME of {', '.join(NAMES)}",
+            cel=f"self.text.matches(r'^{_TEXT}$')",
+            holds=lambda it: re.fullmatch(_TEXT, it.text) is not None,
+        ),
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in the text, each once."""
+        return tuple(dict.fromkeys(PLACE.findall(self.text)))
+
+    @property
+    def holds(self) -> tuple[Kind, ...]:
+        """The kinds of value that the text names."""
+        kinds = (NAMES[name] for name in self.names)
+        return tuple(dict.fromkeys(kind for kind in kinds if kind))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The one key that it writes."""
+        return (self.key,)
+
+
+def names_in_cel(kind: Kind, text: str) -> str:
+    """The test whether `text` names a value of a kind, in CEL."""
+    return (
+        f"{text}.matches(r'\\{{\\{{ *(?:{'|'.join(name for name, of in NAMES.items() if of == kind)}) *\\}}\\}}')"
+    )
