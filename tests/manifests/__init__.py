@@ -5,12 +5,14 @@ The sentence is what both say of a bad one: our rule's, else the path of the fie
 
 from typing import Any
 
+from tests.manifests import formats
 from tests.manifests.bad import BAD
-from tests.manifests.formats import BAD_FORMATS, GOOD_FORMATS
 from tests.manifests.good import GOOD
 from tests.world import manifest
 
+_GOOD = GOOD | formats.GOOD
+_BAD = BAD | formats.BAD
 MANIFESTS: dict[str, tuple[dict[str, Any], str | None]] = {
-    **{name: (manifest(**spec), None) for name, spec in (GOOD | GOOD_FORMATS).items()},
-    **{name: (manifest(**spec), says) for name, (spec, says) in (BAD | BAD_FORMATS).items()},
+    **{name: (manifest(**spec), None) for name, spec in _GOOD.items()},
+    **{name: (manifest(**spec), says) for name, (spec, says) in _BAD.items()},
 }

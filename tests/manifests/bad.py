@@ -22,16 +22,16 @@ from tests.world import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, ROLE
 
 _EXACTLY_ONE_OPERATION = "give exactly one of licenseManagerGetAccessToken, oauthToken, assumeRoleWithWebIdentity"
 _EXACTLY_ONE_FORMAT = "give exactly one of env, credentialProcess, credentialsFile, token"
-RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
-SAME_KEY = "two formats write the same key: give one of them another `key`"
+_RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
+_SAME_KEY = "two formats write the same key: give one of them another `key`"
 _METADATA = "labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here"
 _NO_REGION = "region is missing: give spec.region, or a region to each exchange"
-NO_CREDENTIALS = "a format that holds credentials needs an exchange that gives them"
+_NO_CREDENTIALS = "a format that holds credentials needs an exchange that gives them"
 _SAME_SECRET = "the target must not be a Secret that the spec reads or keeps a token in"
 _TOO_EARLY = "renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)"
 _NO_TOKEN = "token missing: give source.token, or put an exchange that gives token before"
 _NO_KEYS = "credentials missing: give source.credentials, or put an exchange that gives credentials before"
-NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
+_NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
 _USER_ONLY = "getSessionToken takes the keys of an IAM user: no exchange before it may give credentials"
 _CHAINED = "assumeRole after another role lasts at most 3600 s"
 _REFRESH_FIRST = "the refresh_token grant uses source.token: it must be the first exchange"
@@ -82,16 +82,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nine formats": (formats(*({"token": {"key": f"k{n}"}} for n in range(9))), "spec.target.formats"),
     "a format without a member": (formats({}), _EXACTLY_ONE_FORMAT),
     "two members in one format": (formats({"env": {}, "token": {}}), _EXACTLY_ONE_FORMAT),
-    "env twice": (formats({"env": {}}, {"env": {}}), SAME_KEY),
-    "two formats with one key": (formats({"token": {}}, {"credentialsFile": {"key": "token"}}), SAME_KEY),
-    "a key that env writes": (formats({"token": {"key": "AWS_REGION"}}), RESERVED_KEY),
-    "a key that is always written": (formats({"credentialProcess": {"key": "expiration"}}), RESERVED_KEY),
+    "env twice": (formats({"env": {}}, {"env": {}}), _SAME_KEY),
+    "two formats with one key": (formats({"token": {}}, {"credentialsFile": {"key": "token"}}), _SAME_KEY),
+    "a key that env writes": (formats({"token": {"key": "AWS_REGION"}}), _RESERVED_KEY),
+    "a key that is always written": (formats({"credentialProcess": {"key": "expiration"}}), _RESERVED_KEY),
     "a key that is a path": (formats({"token": {"key": ".."}}), "token.key"),
     "a key with a newline at the end": (formats({"token": {"key": "token\n"}}), "token.key"),
     "a profile with a bracket": (formats({"credentialsFile": {"profile": "a]"}}), "credentialsFile.profile"),
     "credentials where no exchange gives any": (
         {"exchanges": [ACCESS_TOKEN]} | formats({"env": {}}),
-        NO_CREDENTIALS,
+        _NO_CREDENTIALS,
     ),
     "a label of ours": (labels(**{"keyturn.dev__x": "1"}), _METADATA),
     "a label of Kubernetes": (labels(**{"app.kubernetes.io__managed-by": "me"}), _METADATA),
@@ -142,7 +142,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no credentials for a role": ({"exchanges": [assume()]}, _NO_KEYS),
     "no credentials for a session": ({"exchanges": [ACCESS_TOKEN, SESSION]}, _NO_KEYS),
     "credentials that come only later": ({"exchanges": [assume(), ASSUME_ROLE]}, _NO_KEYS),
-    "a token where no exchange gives any": (of_user(**formats({"token": {}})), NO_TOKEN_GIVEN),
+    "a token where no exchange gives any": (of_user(**formats({"token": {}})), _NO_TOKEN_GIVEN),
     "a user's session after a role": (of_user(assume(), SESSION), _USER_ONLY),
     "a user's session after a web identity": ({"exchanges": [ASSUME_ROLE, SESSION]}, _USER_ONLY),
     "a user's session twice": (of_user(SESSION, SESSION), _USER_ONLY),

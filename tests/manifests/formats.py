@@ -2,16 +2,19 @@
 
 from typing import Any
 
-from tests.manifests.bad import NO_CREDENTIALS, NO_TOKEN_GIVEN, RESERVED_KEY, SAME_KEY
 from tests.manifests.parts import config, formats, of_user, template
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE
 
+_RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
+_SAME_KEY = "two formats write the same key: give one of them another `key`"
+_NO_CREDENTIALS = "a format that holds credentials needs an exchange that gives them"
+_NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
 _NO_LOGIN = "a format that holds registryLogins needs an exchange that gives them"
 _NO_ENDPOINT = "a format that holds packageEndpoints needs an exchange that gives them"
 _UNKNOWN_NAME = "in text, {{ may only begin {{ NAME }}, with a NAME of accessToken, idToken"
 _NO_FILE = "awsConfig names the file of a credentialProcess format: give one beside it"
 
-GOOD_FORMATS: dict[str, dict[str, Any]] = {
+GOOD: dict[str, dict[str, Any]] = {
     "every format of credentials and a token": formats(
         {"env": {}},
         {"credentialProcess": {}},
@@ -36,10 +39,10 @@ GOOD_FORMATS: dict[str, dict[str, Any]] = {
     "a template as long as can be": formats(*(template("{a" * 8192, key=f"k{n}") for n in range(8))),
 }
 
-BAD_FORMATS: dict[str, tuple[dict[str, Any], str]] = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a token for an SDK where no exchange gives any": (
         of_user(**formats({"webIdentityToken": {}})),
-        NO_TOKEN_GIVEN,
+        _NO_TOKEN_GIVEN,
     ),
     "a config file alone": (formats({"awsConfig": {}}), _NO_FILE),
     "a config file beside another file than it can name": (
@@ -48,9 +51,9 @@ BAD_FORMATS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a config file with the key of the file that it names": (
         formats({"awsConfig": {}}, {"credentialProcess": {"key": "config"}}),
-        SAME_KEY,
+        _SAME_KEY,
     ),
-    "a config file under a reserved key": (config(key="expiration"), RESERVED_KEY),
+    "a config file under a reserved key": (config(key="expiration"), _RESERVED_KEY),
     "a mount path that is relative": (config(mountPath="etc/aws"), "awsConfig.mountPath"),
     "a mount path with a slash at the end": (config(mountPath="/etc/aws/"), "awsConfig.mountPath"),
     "a mount path with a space": (config(mountPath="/etc/my aws"), "awsConfig.mountPath"),
@@ -58,17 +61,17 @@ BAD_FORMATS: dict[str, tuple[dict[str, Any], str]] = {
     "a mount path with a newline at the end": (config(mountPath="/etc/aws\n"), "awsConfig.mountPath"),
     "a mount path of 513 characters": (config(mountPath="/" + "a" * 512), "awsConfig.mountPath"),
     "registry logins where no exchange gives any": (formats({"dockerConfigJson": {}}), _NO_LOGIN),
-    "registry logins twice": (formats({"dockerConfigJson": {}}, {"dockerConfigJson": {}}), SAME_KEY),
+    "registry logins twice": (formats({"dockerConfigJson": {}}, {"dockerConfigJson": {}}), _SAME_KEY),
     "registry logins and a token under their key": (
         formats({"dockerConfigJson": {}}, {"token": {"key": ".dockerconfigjson"}}),
-        SAME_KEY,
+        _SAME_KEY,
     ),
     "registry logins under another key": (formats({"dockerConfigJson": {"key": "a"}}), "unknown field"),
     "pip where no exchange gives a repository": (formats({"pip": {}}), _NO_ENDPOINT),
     "npm where no exchange gives a repository": (formats({"npm": {}}), _NO_ENDPOINT),
     "Maven where no exchange gives a repository": (formats({"maven": {}}), _NO_ENDPOINT),
-    "pip twice": (formats({"pip": {}}, {"pip": {}}), SAME_KEY),
-    "npm and Maven under one key": (formats({"npm": {"key": "a"}}, {"maven": {"key": "a"}}), SAME_KEY),
+    "pip twice": (formats({"pip": {}}, {"pip": {}}), _SAME_KEY),
+    "npm and Maven under one key": (formats({"npm": {"key": "a"}}, {"maven": {"key": "a"}}), _SAME_KEY),
     "a repository of one character": (formats({"pip": {"repository": "a"}}), "pip.repository"),
     "a repository that is a path": (formats({"npm": {"repository": "a/b"}}), "npm.repository"),
     "a repository with a newline at the end": (formats({"maven": {"repository": "ab\n"}}), "maven.repository"),
@@ -84,11 +87,11 @@ BAD_FORMATS: dict[str, tuple[dict[str, Any], str]] = {
     "a template without a text": (formats({"template": {"key": "a"}}), "text"),
     "an empty template": (formats(template("")), "template.text"),
     "a template that is too long": (formats(template("a" * 16385)), "template.text"),
-    "a template under a reserved key": (formats(template("a", key="AWS_REGION")), RESERVED_KEY),
-    "two templates with one key": (formats(template("a"), template("b")), SAME_KEY),
+    "a template under a reserved key": (formats(template("a", key="AWS_REGION")), _RESERVED_KEY),
+    "two templates with one key": (formats(template("a"), template("b")), _SAME_KEY),
     "a template under the key of another format": (
         formats({"env": {}}, {"token": {}}, template("a", "token")),
-        SAME_KEY,
+        _SAME_KEY,
     ),
     "a template with an unknown name": (formats(template("{{ accessToken }} {{ password }}")), _UNKNOWN_NAME),
     "a template with a name in other letters": (formats(template("{{ accesstoken }}")), _UNKNOWN_NAME),
@@ -101,13 +104,13 @@ BAD_FORMATS: dict[str, tuple[dict[str, Any], str]] = {
     "a template with a newline in the braces": (formats(template("{{\naccessToken }}")), _UNKNOWN_NAME),
     "a template of credentials that no exchange gives": (
         {"exchanges": [ACCESS_TOKEN]} | formats(template("{{ accessKeyId }}")),
-        NO_CREDENTIALS,
+        _NO_CREDENTIALS,
     ),
     "a template of a token that only the source gives": (
         {"exchanges": [ASSUME_ROLE]} | formats(template("{{ accessToken }}")),
-        NO_TOKEN_GIVEN,
+        _NO_TOKEN_GIVEN,
     ),
-    "a template of a token that nothing gives": (of_user(**formats(template("{{ idToken }}"))), NO_TOKEN_GIVEN),
+    "a template of a token that nothing gives": (of_user(**formats(template("{{ idToken }}"))), _NO_TOKEN_GIVEN),
     "a template of a login that no exchange gives": (formats(template("x:{{registryPassword}}")), _NO_LOGIN),
     "a template of an endpoint that no exchange gives": (formats(template("{{ packageEndpoint }}")), _NO_ENDPOINT),
 }
