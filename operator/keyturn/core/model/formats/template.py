@@ -27,7 +27,7 @@ NAMES: dict[str, Kind | None] = {
     "expiration": None,
 }
 PLACE = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
-# Every {{ begins a known name: what is left out by mistake would be sent to nobody as it is.
+# Every {{ begins a known name: a misspelt one would be written as it is, and found out by the tool that reads it.
 _TEXT = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
 
 
