@@ -113,7 +113,8 @@ def test_nothing_is_hammered_and_all_go_on_within_a_minute(
     ):
         namespace.turns(name, "Renewed", reason)
     time.sleep(10)  # nothing to wait for: that nothing is tried again is the point
-    assert aws.calls("GetAccessToken") == 1
+    # That of "invalid"; and one of "conflict", where the write found out what no rehearsal had.
+    assert aws.calls("GetAccessToken") in (1, 2)
 
     namespace.token(aws.refresh_token(), name="later")
     namespace.patch("secret", "license", {"stringData": {"later": aws.refresh_token()}})

@@ -20,7 +20,7 @@ from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
 _CREATED, _CONFLICT, _UNPROCESSABLE = 201, 409, 422
-_REHEARSED_SECONDS = 600.0
+_REHEARSED_SECONDS = 10.0
 # An apply with a version creates what is absent and refuses what is there: no Secret is written unseen.
 _ABSENT = "1"
 
@@ -50,12 +50,12 @@ class SecretStore:
         """Apply without writing. A Secret that is there must turn out to be ours.
 
         Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
-        What a namespace took within ten minutes is not tried again, unless a token would be spent for it: the
+        What a namespace took within ten seconds is not tried again, unless a token would be spent for it: the
         write itself refuses a Secret that is there, at the price of one exchange.
         """
         if self.seen.has_vanished(request):
             await self._check_alive(request)
-        if not request.spec.consumes and self._is_rehearsed(request):
+        elif not request.spec.consumes and self._is_rehearsed(request):
             return
         manifest = secret_manifest(request, None, {}, owned=False)
         answer = await self._send(request, manifest, dryRun="All")

@@ -10,6 +10,7 @@ from keyturn.kube.manifest import found_secret
 from keyturn.kube.watch import Meta
 
 Place = tuple[str, str]
+_REMEMBERED = 10_000
 
 
 def target(request: Request) -> Place:
@@ -27,7 +28,8 @@ class SeenSecrets:
     def __init__(self) -> None:
         self._found: dict[Place, FoundSecret] = {}
         self._doubted: set[Place] = set()
-        self._vanished: set[Place] = set()
+        # In the order of their end, for the oldest go.
+        self._vanished: dict[Place, None] = {}
         self._written_by: defaultdict[str, set[Place]] = defaultdict(set)
         self._in_hand: dict[Place, list[tuple[Meta, bool]]] = {}
 
@@ -43,9 +45,7 @@ class SeenSecrets:
             return False
         if not alive:
             # The label may have gone and not the Secret: it is read before that is believed.
-            self._doubted.add(place)
-            self._vanished.add(place)
-            self.forget(place)
+            self._lose(place)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
             return False
@@ -54,6 +54,13 @@ class SeenSecrets:
         if known or found.touched:
             self._doubted.add(place)
         return True
+
+    def _lose(self, place: Place) -> None:
+        self.forget(place)
+        self._doubted.add(place)
+        self._vanished[place] = None
+        if len(self._vanished) > _REMEMBERED:
+            del self._vanished[next(iter(self._vanished))]
 
     def written_by(self, request: Request) -> FoundSecret | None:
         """Find a Secret that a request wrote, under whatever name."""
@@ -85,9 +92,8 @@ class SeenSecrets:
         return target(request) in self._vanished
 
     def leave(self, request: Request) -> None:
-        """Drop the doubts about the target of a request that is gone."""
+        """Drop the doubt about the target of a request that is gone. A look in hand still learns of its end."""
         self._doubted.discard(target(request))
-        self._vanished.discard(target(request))
 
     def was_read(self, place: Place, found: FoundSecret | None) -> None:
         """Take in what a read showed. No watch shows a Secret without our label: that one is doubted each time."""
@@ -117,7 +123,7 @@ class SeenSecrets:
 
     def _take(self, place: Place, found: FoundSecret) -> None:
         self.forget(place)
-        self._vanished.discard(place)
+        self._vanished.pop(place, None)
         self._found[place] = found
         if found.marks:
             self._written_by[found.marks.uid].add(place)

@@ -68,8 +68,8 @@ REFRESHING = request(
 @pytest.mark.parametrize(
     ("second", "seconds", "rehearsals"),
     [
-        pytest.param(request("other"), 599, 1, id="within ten minutes"),
-        pytest.param(request("other"), 600, 2, id="after ten minutes"),
+        pytest.param(request("other"), 9, 1, id="within ten seconds"),
+        pytest.param(request("other"), 10, 2, id="after ten seconds"),
         pytest.param(request("other", namespace="else"), 0, 2, id="in another namespace"),
         pytest.param(request("other", target={"metadata": {"labels": {"a": "b"}}}), 0, 2, id="with other labels"),
         pytest.param(REFRESHING, 0, 2, id="where a token would be spent"),
