@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyturn.core.marks import ADOPT_BY, MARKS
+from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS, OWNER_UID
 from keyturn.core.model import Request
 from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, ROLE, SECOND, Outside, issued, request, signed, world
 
@@ -96,6 +96,15 @@ async def test_each_reason_renews_exactly_once(
 
     assert [outcome.reason for outcome in outcomes] == [reason, "", "", ""]
     assert (outside.exchanges, outside.secrets.calls["write"]) == (2, 1)
+
+
+async def test_who_undoes_our_labels_in_a_loop_has_them_back_once_a_minute() -> None:
+    outside = await issued()
+    for _ in range(60):
+        outside.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
+        await outside.look(request(), after=SECOND)
+
+    assert outside.secrets.calls["dress"] == 1
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class RefusedError(KeyturnError):
 
 
 class LeavingError(KeyturnError):
-    """The request or its namespace is going away: nobody is told, nothing is tried again."""
+    """The request or its namespace is going away: nobody is told; its end will be seen."""
 
     def __init__(self, message: str) -> None:
         super().__init__("Leaving", message)

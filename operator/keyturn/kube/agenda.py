@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _LONGEST_SLEEP_SECONDS = 30.0
+_SPARE = 1000
 _STEP = timedelta(seconds=5)  # less is a clock that is kept in time
 
 # When it expires, its serial, its uid and its namespace.
@@ -105,6 +106,10 @@ class Agenda:
 
     def _queue(self, uid: str, place: Place) -> None:
         heapq.heappush(self._coming, (place.due, place.serial, uid))
+        if len(self._coming) > 2 * len(self._places) + _SPARE:
+            # Places that were replaced stay until their time: who is hurried often would leave many.
+            self._coming = [item for item in self._coming if self._is_current(*item[1:])]
+            heapq.heapify(self._coming)
         self.changed.set()
 
     def _collect(self, now: datetime) -> None:

@@ -27,6 +27,7 @@ from keyturn.renew.world import World
 _LEAST_PAUSE = timedelta(seconds=1)
 _TELL_AGAIN = timedelta(seconds=10)
 _AFTER_A_BUG = timedelta(minutes=5)
+_IF_IT_WAS_NO_END = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +39,7 @@ class Attendant:
         self._store = store
         self._agenda = agenda
         self._reporter = reporter
+        self._untold: dict[str, tuple[Mapping[str, Any], RefusedError]] = {}
         self.known = Known()
 
     async def request_seen(self, body: Mapping[str, Any], *, alive: bool) -> None:
@@ -57,7 +59,7 @@ class Attendant:
             return
         if entry:
             self.known.put(replace(entry, request=request))
-            self._put(request, self._world.now(), entry.memory)
+            self._put(request, self._soon(entry), entry.memory)
         else:
             self._meet(request, read_status(body))
 
@@ -102,16 +104,16 @@ class Attendant:
     async def attend(self, uid: str) -> None:
         """Look at a request, tell how it went, and give it its next place on the agenda."""
         entry = self.known.entries.get(uid)
-        if entry is None:
-            return
+        await (self._attend(entry) if entry else self._tell_again(uid))
+
+    async def _attend(self, entry: Entry) -> None:
         request, entry.looked = entry.request, self._world.now()
         try:
             await self._tell(request, entry.status, await self._look(entry))
             due = self._next(request, entry.memory)
         except LeavingError as error:
-            # Its end will be seen by the watch; if not, it was no end.
             _log.info("%s/%s: %s", request.namespace, request.name, error)
-            due = self._world.now() + _AFTER_A_BUG
+            due = self._world.now() + _IF_IT_WAS_NO_END
         except KeyturnError as error:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
             due = self._world.now() + _TELL_AGAIN
@@ -128,9 +130,12 @@ class Attendant:
         return report(request, entry.status, outcome)
 
     def _hurry(self, uid: str, entry: Entry) -> None:
-        """Look soon, but not at every edit that somebody makes in a loop."""
+        self._agenda.hurry(uid, self._soon(entry))
+
+    def _soon(self, entry: Entry) -> datetime:
+        """When to look at what changed: now, but not at every edit that somebody makes in a loop."""
         now = self._world.now()
-        self._agenda.hurry(uid, max(now, entry.looked + _LEAST_PAUSE) if entry.looked else now)
+        return max(now, entry.looked + _LEAST_PAUSE) if entry.looked and entry.looked <= now else now
 
     def _is_current(self, request: Request) -> bool:
         """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
@@ -182,7 +187,8 @@ class Attendant:
 
     def _next(self, request: Request, memory: Memory) -> datetime:
         now = self._world.now()
-        if not memory.setback and self._store.seen.is_doubted(request):
+        waits = memory.setback or request.spec.suspend
+        if not waits and self._store.seen.is_doubted(request):
             return now + _LEAST_PAUSE
         moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
         if memory.not_before and memory.marks and now < memory.marks.expires:
@@ -196,8 +202,13 @@ class Attendant:
     def _forget(self, uid: str) -> None:
         entry = self.known.drop(uid)
         self._agenda.remove(uid)
+        self._untold.pop(uid, None)
         if entry:
             self._store.seen.leave(entry.request)
+
+    async def _tell_again(self, uid: str) -> None:
+        if untold := self._untold.pop(uid, None):
+            await self._tell_invalid(*untold)
 
     async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
         meta, before = body["metadata"], read_status(body)
@@ -208,6 +219,9 @@ class Attendant:
             await self._reporter.status(meta["namespace"], meta["name"], meta["uid"], status)
         except KeyturnError as failed:
             _log.warning("%s/%s: not told that %s: %s", meta["namespace"], meta["name"], error, failed)
+            self._untold[meta["uid"]] = body, error
+            due = self._world.now() + _TELL_AGAIN
+            self._agenda.put(meta["uid"], due, due, meta["namespace"])
 
 
 def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:

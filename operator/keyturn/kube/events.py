@@ -184,8 +184,9 @@ class _List(msgspec.Struct, frozen=True):
 class _Answers:
     """What the API server answers kopf about TokenRequests.
 
-    To kopf a 404, while the CRD is away, and a 410, for a list whose pages took too long, are fatal. And a list
-    that follows a cut watch says nothing of those that are not in it.
+    To kopf a 404, while the CRD is away, is fatal: as a lost connection it is tried again. So is a 410, for a list
+    whose pages took too long: as a broken answer it has the list begin anew. And a list that follows a cut watch
+    says nothing of those that are not in it.
     """
 
     def __init__(self, listed: Listed) -> None:
@@ -198,10 +199,14 @@ class _Answers:
         answer = await handler(request)
         if not request.url.path.endswith(f"/{PLURAL}"):
             return answer
-        if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        watched = "watch" in request.url.query
+        if answer.status == HTTPStatus.NOT_FOUND:
             answer.release()
-            raise aiohttp.ClientConnectionError(f"{PLURAL}.{GROUP}: HTTP {answer.status}")
-        if answer.status == HTTPStatus.OK and "watch" not in request.url.query:
+            raise aiohttp.ClientConnectionError(f"{PLURAL}.{GROUP}: HTTP 404")
+        if answer.status == HTTPStatus.GONE and not watched:
+            answer.release()
+            raise aiohttp.ClientPayloadError(f"{PLURAL}.{GROUP}: HTTP 410")
+        if answer.status == HTTPStatus.OK and not watched:
             page = msgspec.json.decode(await answer.read(), type=_List)
             self._take(request.url.path, page, first="continue" not in request.url.query)
         return answer

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyturn.core.model import Request
-from keyturn.kube.api import JSON, Kube, refusal
+from keyturn.kube.api import JSON, ApiAnswer, Kube, refusal
+
+
+async def try_anew(kube: Kube, request: Request, manifest: dict[str, Any]) -> ApiAnswer:
+    """Try to make a Secret without making it, under another name, for the target's own is taken."""
+    metadata = {
+        key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")
+    }
+    trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
+    return await kube.ask("POST", _secrets(request), trial, query={"dryRun": "All"})
 
 
 async def retire(
@@ -12,15 +21,16 @@ async def retire(
 ) -> None:
     """Delete the target, if it still is the one with this uid, once `manifest` can take its place.
 
-    Raises RefusedError (WriteRefused). The new one is tried first, under another name: a policy that refuses it
-    must not cost the Secret that there is.
+    Raises RefusedError (WriteRefused). The new one is tried first: a policy that refuses it must not cost the
+    Secret that there is.
     """
-    secrets = f"/api/v1/namespaces/{request.namespace}/secrets"
-    metadata = {key: value for key, value in manifest["metadata"].items() if key != "name"}
-    trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
-    answer = await kube.ask("POST", secrets, trial, query={"dryRun": "All"})
+    answer = await try_anew(kube, request, manifest)
     if not answer.refused:
         precondition = {"preconditions": {"uid": uid}}
-        answer = await kube.ask("DELETE", f"{secrets}/{request.secret_name}", precondition, kind=JSON)
+        answer = await kube.ask("DELETE", f"{_secrets(request)}/{request.secret_name}", precondition, kind=JSON)
     if answer.refused and answer.found:
         raise refusal(answer, f"Secret {request.secret_name}", data)
+
+
+def _secrets(request: Request) -> str:
+    return f"/api/v1/namespaces/{request.namespace}/secrets"

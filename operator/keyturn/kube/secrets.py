@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.holding import Source
 from keyturn.core.marks import FoundSecret, Marks, field_manager, is_adopted
 from keyturn.core.model import GROUP, OPAQUE, PLURAL, VERSION, Request
 from keyturn.core.renewal import check_ours
 from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
-from keyturn.kube.retire import retire
+from keyturn.kube.retire import retire, try_anew
 from keyturn.kube.seen import Place, SeenSecrets, target
 from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
@@ -70,9 +70,9 @@ class SecretStore:
 
     async def _rehearse_on(self, request: Request, found: FoundSecret, manifest: dict[str, Any]) -> ApiAnswer:
         check_ours(request, found)
-        # One of another type makes room for a new one, whatever is applied to it.
-        same = {} if found.type == manifest["type"] else {"type": found.type}
-        return await self._send(request, manifest | same, dryRun="All", force="true")
+        if found.type != manifest["type"]:
+            return await try_anew(self._kube, request, manifest)
+        return await self._send(request, manifest, dryRun="All", force="true")
 
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         """Apply data and marks in one request; then go the Secrets of a former spec.target.secretName."""
@@ -83,7 +83,11 @@ class SecretStore:
             self._rehearsed.pop(request.namespace, None)
             raise
         for former in self.seen.formers(request) - {target(request)}:
-            await self._let_go(request, former)
+            try:
+                await self._let_go(request, former)
+            except UnavailableError as error:
+                # What was renewed is written: that is no failure of it. The next renewal lets go of the former.
+                _log.warning("Secret %s/%s could not be let go: %s", *former, error)
 
     async def dress(self, request: Request, marks: Marks) -> None:
         """Apply the whole Secret again with the data it has: an apply without data would remove them."""
@@ -161,11 +165,16 @@ class SecretStore:
 
     async def _read(self, request: Request) -> tuple[FoundSecret | None, dict[str, str]]:
         place = target(request)
+        before = self.seen.get(place)
         answer = await self._kube.ask("GET", _path(*place))
         if answer.refused and answer.found:
             raise RefusedError("WriteRefused", f"Secret {request.secret_name} may not be read: {answer.message}")
         found, data = read_secret(request, answer.body) if answer.found else (None, {})
+        overtaken = self.seen.get(place) is not before
         self.seen.was_read(place, found)
+        if overtaken:
+            # The watch showed something while the answer was on its way: nobody knows which of them is older.
+            self.seen.doubt(request)
         return found, data
 
 

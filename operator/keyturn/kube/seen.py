@@ -60,7 +60,9 @@ class SeenSecrets:
         self._doubted.add(place)
         self._vanished[place] = None
         if len(self._vanished) > _REMEMBERED:
-            del self._vanished[next(iter(self._vanished))]
+            oldest = next(iter(self._vanished))
+            del self._vanished[oldest]
+            self._doubted.discard(oldest)
 
     def written_by(self, request: Request) -> FoundSecret | None:
         """Find a Secret that a request wrote, under whatever name."""
@@ -68,7 +70,7 @@ class SeenSecrets:
 
     def is_doubted(self, request: Request) -> bool:
         """Whether the target must be read again before it is believed."""
-        return (request.namespace, request.secret_name) in self._doubted
+        return target(request) in self._doubted
 
     def get(self, place: Place) -> FoundSecret | None:
         """Find a Secret."""
@@ -92,8 +94,9 @@ class SeenSecrets:
         return target(request) in self._vanished
 
     def leave(self, request: Request) -> None:
-        """Drop the doubt about the target of a request that is gone. A look in hand still learns of its end."""
-        self._doubted.discard(target(request))
+        """Drop the doubt about a target that is gone with its request. A look in hand still learns of its end."""
+        if target(request) not in self._found:
+            self._doubted.discard(target(request))
 
     def was_read(self, place: Place, found: FoundSecret | None) -> None:
         """Take in what a read showed. No watch shows a Secret without our label: that one is doubted each time."""

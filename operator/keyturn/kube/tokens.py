@@ -35,7 +35,7 @@ class TokenSecrets:
         return _kept(request, answer)
 
     async def create(self, request: Request, kept: KeptToken) -> KeptToken:
-        """Make the token Secret, with the first intent in it."""
+        """Make the token Secret."""
         namespace, name = token_place(request)
         body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}

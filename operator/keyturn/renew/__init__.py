@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Source, Token, jwt_times
 from keyturn.core.lineage import KeptToken, live_token, token_fingerprint
-from keyturn.core.marks import FoundSecret, Marks, data_hash, is_ours, source_fingerprint
+from keyturn.core.marks import FoundSecret, Marks, data_hash, is_ours, source_fingerprint, unchanged
 from keyturn.core.model import Request, canonical_hash
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import (
@@ -29,6 +29,7 @@ from keyturn.renew.spend import spend
 from keyturn.renew.world import World, token_place
 
 _TURN = timedelta(seconds=1)
+_UNDRESSED = timedelta(minutes=1)
 
 
 async def look(world: World, request: Request, memory: Memory) -> Outcome:
@@ -151,8 +152,9 @@ async def _dressed(world: World, request: Request, memory: Memory, found: FoundS
     if marks is None or found is None:
         memory.not_before = memory.last.renew if memory.last else None
         return None
-    if not reason_to_dress(request, found):
+    if not reason_to_dress(request, found) or not _may_dress(world, request, memory, marks):
         return marks
+    memory.dressed = world.now()
     before = renew_before(request.spec.renewal, marks.expires - marks.issued)
     anew = replace(
         marks,
@@ -162,6 +164,18 @@ async def _dressed(world: World, request: Request, memory: Memory, found: FoundS
     )
     await world.store.dress(request, anew)
     return anew
+
+
+def _may_dress(world: World, request: Request, memory: Memory, marks: Marks) -> bool:
+    """Whether the data are those of the spec, and nobody undoes in a loop what we dress."""
+    if not unchanged(request.request_hash, marks.request_hash):
+        return False
+    asked = marks.uid != request.uid or not unchanged(request.dress_hash, marks.dress_hash)
+    since = world.now() - memory.dressed if memory.dressed else _UNDRESSED
+    if asked or not timedelta() <= since < _UNDRESSED:
+        return True
+    memory.not_before = min(world.now() + _UNDRESSED - since, marks.renew)
+    return False
 
 
 async def _write(world: World, request: Request, memory: Memory, marks: Marks, data: dict[str, str]) -> None:

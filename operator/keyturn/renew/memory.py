@@ -18,7 +18,8 @@ class Memory:
     """What the process remembers of a request between two looks. Losing it costs a delay, never an exchange.
 
     `marks` are those on the target now, `last` those of the last issue, `revision` counts the issues, `heals`
-    the repairs of late. `exchanged` is when the last try reached the exchanges. `state` is what the last look
+    the repairs of late. `exchanged` is when the last try reached the exchanges, `dressed` when
+    the Secret was dressed. `state` is what the last look
     saw of spec, source and target; `not_before` is when a reason that came too soon is due. `unwritten`: the last
     exchange was in vain, its write failed.
     """
@@ -29,6 +30,7 @@ class Memory:
     setback: Setback | None = None
     heals: int = 0
     exchanged: datetime | None = None
+    dressed: datetime | None = None
     state: str = ""
     not_before: datetime | None = None
     unwritten: bool = False

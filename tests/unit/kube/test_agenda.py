@@ -190,6 +190,14 @@ def test_what_is_removed_during_a_look_does_not_come_back() -> None:
     assert made.take(NOW) is None
 
 
+def test_who_is_hurried_often_leaves_nothing_behind() -> None:
+    made = Agenda(4)
+    for number in range(10_000):
+        made.put("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
+
+    assert len(made._coming) <= 1002
+
+
 def test_counts() -> None:
     made = agenda("a", "b", workers=1)
     made.put("c", NOW + HOUR, NOW + DAY, "billing")

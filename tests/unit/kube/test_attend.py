@@ -1,3 +1,4 @@
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -176,15 +177,48 @@ async def test_an_edited_secret_is_healed() -> None:
     assert operator.status()["conditions"][1]["reason"] == "Drifted"
 
 
-async def test_edits_in_a_loop_are_looked_at_once_a_second() -> None:
+async def edit_the_secret(operator: Operator, number: int) -> None:
+    meta = operator.server.put(TARGET, metadata={"labels": {"note": str(number)}})
+    operator.attendant.secret_seen(meta, alive=True)
+
+
+async def edit_the_spec(operator: Operator, number: int) -> None:
+    body = manifest(region=f"eu-west-{number}")
+    body["metadata"]["generation"] = 2 + number
+    await operator.attendant.request_seen(body, alive=True)
+
+
+@pytest.mark.parametrize("edit", [edit_the_secret, edit_the_spec])
+async def test_edits_in_a_loop_are_looked_at_once_a_second(
+    edit: Callable[[Operator, int], Awaitable[None]],
+) -> None:
     operator = await issued()
     looks = 0
     for tenth in range(20):
-        meta = operator.server.put(TARGET, metadata={"labels": {"note": str(tenth)}})
-        operator.attendant.secret_seen(meta, alive=True)
+        await edit(operator, tenth)
         looks += await operator.work(NOW + tenth * SECOND / 10)
 
     assert looks == 1
+
+
+async def test_suspended_without_our_label_it_is_not_read_again_and_again() -> None:
+    operator = await issued()
+    await operator.see(suspend=True)
+    meta = operator.server.put(TARGET, metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}})
+    operator.attendant.secret_seen(meta, alive=False)
+    await operator.work(NOW + SECOND)
+
+    assert await operator.work(NOW + MINUTE) == 0
+
+
+async def test_a_spec_that_cannot_be_read_is_told_until_it_is_told() -> None:
+    operator = Operator()
+    operator.server.answers[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
+    await operator.see(region="-")
+    operator.server.answers.clear()
+    await operator.work(NOW + 10 * SECOND)
+
+    assert operator.status()["conditions"][0]["reason"] == "SpecInvalid"
 
 
 async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:
@@ -309,4 +343,5 @@ async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
 
     operator.outside.aws = Meanwhile()
 
-    assert await operator.work(NOW + 40 * MINUTE) == 2
+    assert await operator.work(NOW + 40 * MINUTE) == 1
+    assert await operator.work(NOW + 40 * MINUTE + SECOND) == 1

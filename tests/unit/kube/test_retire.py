@@ -50,6 +50,14 @@ async def test_the_end_of_the_former_is_no_news() -> None:
     assert await store.read_target(IMAGES)
 
 
+async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
+    server, store = await issued()
+    server.answers[f"POST {SECRETS}"] = ApiAnswer(403, {"message": "no pull Secrets here"})
+
+    with pytest.raises(RefusedError, match="no pull Secrets here"):
+        await store.rehearse(IMAGES)
+
+
 @pytest.mark.parametrize(
     "refused",
     [

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyturn.core.errors import LeavingError, RefusedError
+from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
 from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS
 from keyturn.core.model import Request
 from keyturn.kube.api import ApiAnswer
@@ -175,6 +175,18 @@ async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: b
     await store.write(moved, marks(moved), DATA)
 
     assert (TARGET in server.objects) is stays
+    assert server.data(f"{SECRETS}/new") == DATA
+
+
+async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
+    server, store = await issued()
+    moved = request(target={"secretName": "new"})
+    server.answers[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
+    await store.write(moved, marks(moved), DATA)
+    server.answers.clear()
+    await store.write(moved, marks(moved, revision=2), DATA)
+
+    assert TARGET not in server.objects
     assert server.data(f"{SECRETS}/new") == DATA
 
 

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from keyturn.core.marks import MANAGED_BY, MARKS, data_hash
 from keyturn.kube.api import ApiAnswer
@@ -91,6 +92,33 @@ async def test_a_secret_that_lost_its_label_only_is_still_found() -> None:
 
     assert found
     assert found.marks
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_the_watch_shows_during_a_read_leaves_a_doubt(*, ends: bool) -> None:
+    server, store = await issued()
+    store.seen.observe(server.put(TARGET, data={"token": "ZWRpdGVk"}), alive=True)
+
+    class Late(ApiServer):
+        async def ask(self, *args: Any, **named: Any) -> ApiAnswer:
+            answer = await server.ask(*args, **named)
+            meta = server.put(TARGET, data={"token": "YWdhaW4="})
+            store.seen.observe(meta, alive=not ends)
+            return answer
+
+    store._kube = Late()
+    await store.read_target(REQUEST)
+
+    assert store.seen.is_doubted(REQUEST)
+
+
+def test_secrets_that_came_and_went_are_forgotten() -> None:
+    server, store = cluster()
+    meta = server.put(TARGET)
+    for number in range(10_010):
+        store.seen.observe(replace(meta, name=str(number)), alive=False)
+
+    assert (len(store.seen._vanished), len(store.seen._doubted)) == (10_000, 10_000)
 
 
 async def test_a_secret_that_nobody_knows_may_vanish() -> None:
