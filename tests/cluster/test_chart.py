@@ -49,6 +49,8 @@ def own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane
 def empty(own_plane: ControlPlane) -> Iterator[ControlPlane]:
     """This cluster, from which release and CRD are removed in the end."""
     yield own_plane
+    # One that is not served yet may take minutes to go.
+    own_plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s", check=False)
     uninstall(own_plane, "--ignore-not-found")
     own_plane.kubectl("delete", CRD, "--ignore-not-found")
 
