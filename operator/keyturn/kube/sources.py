@@ -12,12 +12,14 @@ from keyturn.kube.api import Kube
 
 
 async def read_source(kube: Kube, request: Request) -> Source:
-    """Read all that the source of a request names, each Secret once."""
-    wanted = request.spec.source
-    data = {name: await _read(kube, request.namespace, name) for name in dict.fromkeys(wanted.secrets)}
+    """Read all that the source of a request names, each Secret once, and what works only once in a step."""
+    wanted, spending = request.spec.source, request.spec.spending
+    proof = spending.ref if spending and spending.step.proof else None
+    names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
+    data = {name: await _read(kube, request.namespace, name) for name in names}
     token = _value(wanted.token.secret_key_ref, data) if wanted.token else None
     keys = data[wanted.credentials.secret_ref.name] if wanted.credentials else None
-    return parsed_source(token, None if keys is None else _texts(keys))
+    return parsed_source(token, None if keys is None else _texts(keys), _value(proof, data) if proof else None)
 
 
 async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef) -> str:

@@ -2,6 +2,10 @@
 
 import msgspec
 
+from keyturn.core.model.exchanges.identity_center import (
+    IdentityCenterCreateToken,
+    IdentityCenterGetRoleCredentials,
+)
 from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
@@ -10,10 +14,19 @@ from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
     "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
-    "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+    "GetSessionToken", "IdentityCenterCreateToken", "IdentityCenterGetRoleCredentials",
+    "LicenseManagerGetAccessToken", "OauthToken", "Operation",
 ]  # fmt: skip
 
-AnyOperation = LicenseManagerGetAccessToken | AssumeRoleWithWebIdentity | AssumeRole | GetSessionToken | OauthToken
+AnyOperation = (
+    LicenseManagerGetAccessToken
+    | OauthToken
+    | IdentityCenterCreateToken
+    | IdentityCenterGetRoleCredentials
+    | AssumeRoleWithWebIdentity
+    | AssumeRole
+    | GetSessionToken
+)
 
 
 class Exchange(Part, frozen=True):
@@ -21,6 +34,8 @@ class Exchange(Part, frozen=True):
 
     license_manager_get_access_token: LicenseManagerGetAccessToken | None = None
     oauth_token: OauthToken | None = None
+    identity_center_create_token: IdentityCenterCreateToken | None = None
+    identity_center_get_role_credentials: IdentityCenterGetRoleCredentials | None = None
     assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
     assume_role: AssumeRole | None = None
     get_session_token: GetSessionToken | None = None

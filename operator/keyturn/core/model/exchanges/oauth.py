@@ -13,6 +13,8 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     """A token endpoint of OAuth 2.0 (RFC 6749): a refresh token for an access token, at any issuer."""
 
     GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    GIVES_ID_TOKEN: ClassVar[bool] = True
+    CONSUMES: ClassVar[str] = "{0}.grantType == 'refresh_token'"
 
     token_url: Annotated[
         str,

@@ -1,6 +1,7 @@
 """What all operations share."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -8,20 +9,58 @@ from msgspec import Meta
 from keyturn.core.model.part import Kind, Part, Region
 from keyturn.core.model.source import SecretValue
 
+# What a step may be given that works only once.
+PROOFS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
+
+ReadFrom = Annotated[
+    Literal["accessToken", "idToken"],
+    Meta(
+        description="Which token goes on: the newest access token (or the source's; the default), or the ID token"
+        " of an exchange before."
+    ),
+]
+
 
 class Operation(Part, frozen=True):
     """What every operation tells of itself: the kinds of value that it needs and gives.
 
-    `DEFAULT_SECONDS` is the lifetime that AWS gives where none is asked for, None where it cannot be chosen.
+    `NEEDS_IF` has a condition (CEL, the step is {0}) for kinds that are needed by some grants only; `needs` says
+    the same in Python. `DEFAULT_SECONDS` is the lifetime that AWS gives where none is asked for, None where it
+    cannot be chosen. `CONSUMES` is the condition (CEL) under which the step spends the source token.
     """
 
     NEEDS: ClassVar[tuple[Kind, ...]] = ("token",)
+    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {}
     GIVES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    GIVES_ID_TOKEN: ClassVar[bool] = False
     DEFAULT_SECONDS: ClassVar[int | None] = None
+    CONSUMES: ClassVar[str] = ""
+
+    @property
+    def needs(self) -> tuple[Kind, ...]:
+        """The kinds of value that this very step needs."""
+        return self.NEEDS
 
     @property
     def consumes(self) -> bool:
         """Whether the answer may replace the source token: what was sent is then spent."""
+        return False
+
+    @property
+    def proof(self) -> SecretValue | None:
+        """What the step is given that works only once, such as an authorization code."""
+        fields = msgspec.structs.fields(self)
+        given = (getattr(self, field.name) for field in fields if field.encode_name in PROOFS)
+        return next((value for value in given if value), None)
+
+    @property
+    def once(self) -> bool:
+        """Whether the step works only once, with a proof of its own."""
+        return self.proof is not None
+
+    @property
+    def uses_up_token(self) -> bool:
+        """Whether the token that the step reads works only once here, though the answer replaces it by none."""
         return False
 
     @property
