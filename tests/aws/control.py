@@ -49,6 +49,7 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
     app.router.add_get("/_control/issuer", _doing(_issuer))
     app.router.add_post("/_control/oauth-clients", _doing(_add_oauth_client))
     app.router.add_post("/_control/oauth-refresh-tokens", _doing(_add_oauth_refresh_token))
+    app.router.add_post("/_control/jwts", _doing(_sign))
     app.router.add_post("/_control/oauth-family", _doing(_oauth_family))
 
 
@@ -111,6 +112,14 @@ def _add_oauth_refresh_token(
     family = world.issuer.families.start(client, subject, frozenset(scope.split()), ends)
     world.remember(family.newest)
     return {"token": family.newest}
+
+
+def _sign(world: World, audience: str, subject: str = "demo-user", expires_in: float = 300) -> dict[str, str]:
+    ends = in_seconds(world.now(), expires_in).timestamp()
+    claims = {"iss": world.issuer.url, "sub": subject, "aud": audience, "exp": int(ends)}
+    token = world.issuer.key.sign({**claims, "email": f"{subject}@example.com"})
+    world.remember(token)
+    return {"token": token}
 
 
 def _oauth_family(world: World, token: str) -> dict[str, Any]:

@@ -82,6 +82,15 @@ class Aws:
         token: str = self.control("POST", "oauth-refresh-tokens", **asked)["token"]
         return token
 
+    def oauth_client(self, client_id: str, **client: str) -> None:
+        """Register a client; with neither secret nor public key it is a public one."""
+        self.control("POST", "oauth-clients", **({"client_id": client_id, "client_secret": ""} | client))
+
+    def jwt(self, audience: str, **claims: Any) -> str:
+        """Have the OAuth issuer sign a JWT for somebody else: `subject`, and `expires_in` seconds."""
+        token: str = self.control("POST", "jwts", audience=audience, **claims)["token"]
+        return token
+
     def family(self, token: str) -> History:
         """Tell what became of the family of an OAuth refresh token, the first or any later one."""
         return History(**self.control("POST", "oauth-family", token=token))

@@ -7,9 +7,10 @@ from typing import Any
 
 from tests.manifests.bad import BAD
 from tests.manifests.good import GOOD
+from tests.manifests.tokens import BAD_TOKENS, GOOD_TOKENS
 from tests.world import manifest
 
 MANIFESTS: dict[str, tuple[dict[str, Any], str | None]] = {
-    **{name: (manifest(**spec), None) for name, spec in GOOD.items()},
-    **{name: (manifest(**spec), says) for name, (spec, says) in BAD.items()},
+    **{name: (manifest(**spec), None) for name, spec in {**GOOD, **GOOD_TOKENS}.items()},
+    **{name: (manifest(**spec), says) for name, (spec, says) in {**BAD, **BAD_TOKENS}.items()},
 }

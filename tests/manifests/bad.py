@@ -20,7 +20,7 @@ from tests.manifests.parts import (
 )
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, ROLE
 
-_EXACTLY_ONE_OPERATION = "give exactly one of licenseManagerGetAccessToken, oauthToken, "
+_EXACTLY_ONE_OPERATION = "give exactly one of licenseManagerGetAccessToken, "
 _EXACTLY_ONE_FORMAT = "give exactly one of env, credentialProcess, credentialsFile, token"
 _RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
 _SAME_KEY = "two formats write the same key: give one of them another `key`"
@@ -185,7 +185,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "key",
     ),
     "an unknown client authentication": (
-        refresh(clientAuthentication="private_key_jwt"),
+        refresh(clientAuthentication="tls_client_auth"),
         "oauthToken.clientAuthentication",
     ),
     "a scope with a space": (refresh(scope=["a b"]), "oauthToken.scope[0]"),

@@ -3,18 +3,18 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.exchange.aws import Aws
 from keyturn.exchange.web import Web
 
 
 @dataclass(frozen=True, slots=True)
 class Systems:
-    """The outside of the exchanges. `read_value(namespace, ref)` reads a secret of a step's own."""
+    """The outside of the exchanges. `read_value(namespace, ref)` reads a value of a step's own."""
 
     aws: Aws
     web: Web
-    read_value: Callable[[str, SecretKeyRef], Awaitable[str]]
+    read_value: Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,6 @@ class Call:
     region: str
     session_name: str
 
-    async def secret(self, ref: SecretKeyRef) -> str:
-        """Read a secret of the step's own."""
+    async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
+        """Read a value of the step's own."""
         return await self.systems.read_value(self.namespace, ref)

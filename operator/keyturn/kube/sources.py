@@ -7,7 +7,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Source
 from keyturn.core.holding import read_source as parsed_source
 from keyturn.core.model import Request
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.kube.api import Kube
 
 
@@ -22,9 +22,23 @@ async def read_source(kube: Kube, request: Request) -> Source:
     return parsed_source(token, None if keys is None else _texts(keys), _value(proof, data) if proof else None)
 
 
-async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef) -> str:
+async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
     """Read one value of a step's own, such as a client's secret."""
+    if isinstance(ref, ConfigMapKeyRef):
+        return await _of_config_map(kube, namespace, ref)
     return _value(ref, {ref.name: await _read(kube, namespace, ref.name)}).strip()
+
+
+async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> str:
+    answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
+    if not answer.found:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} does not exist")
+    if answer.refused:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} may not be read: {answer.message}")
+    value = (answer.body.get("data") or {}).get(ref.key)
+    if not value:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
+    return str(value)
 
 
 async def _read(kube: Kube, namespace: str, name: str) -> dict[str, str]:

@@ -206,9 +206,11 @@ _OF_SOURCE = (
 
 
 def _is_not_read(step: str, field: str) -> str:
-    name = f"x.{step}.{field}.secretKeyRef.name"
-    kept = f" && {name} + '-keyturn' != {_TARGET}" if field in PROOFS else ""
-    return f"(!has(x.{step}) || !has(x.{step}.{field}) || ({name} != {_TARGET}{kept}))"
+    ref = f"x.{step}.{field}.secretKeyRef"
+    kept = f" && {ref}.name + '-keyturn' != {_TARGET}" if field in PROOFS else ""
+    # A CA bundle may be in a ConfigMap.
+    there = f"!has(x.{step}.{field}) || !has({ref})" if field == "caBundleFrom" else f"!has(x.{step}.{field})"
+    return f"(!has(x.{step}) || {there} || ({ref}.name != {_TARGET}{kept}))"
 
 
 _OF_STEPS = " && ".join(_is_not_read(step, field) for step, field in REFERENCES)

@@ -6,7 +6,7 @@ from keyturn.core.model.exchanges.identity_center import (
     IdentityCenterCreateToken,
     IdentityCenterGetRoleCredentials,
 )
-from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
+from keyturn.core.model.exchanges.license_manager import LicenseManagerCreateToken, LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
 from keyturn.core.model.exchanges.sts import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
@@ -15,11 +15,12 @@ from keyturn.core.model.part import Part, exactly_one_of
 __all__ = [
     "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
     "GetSessionToken", "IdentityCenterCreateToken", "IdentityCenterGetRoleCredentials",
-    "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+    "LicenseManagerCreateToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
 ]  # fmt: skip
 
 AnyOperation = (
     LicenseManagerGetAccessToken
+    | LicenseManagerCreateToken
     | OauthToken
     | IdentityCenterCreateToken
     | IdentityCenterGetRoleCredentials
@@ -33,6 +34,7 @@ class Exchange(Part, frozen=True):
     """One step of the pipeline: exactly one operation."""
 
     license_manager_get_access_token: LicenseManagerGetAccessToken | None = None
+    license_manager_create_token: LicenseManagerCreateToken | None = None
     oauth_token: OauthToken | None = None
     identity_center_create_token: IdentityCenterCreateToken | None = None
     identity_center_get_role_credentials: IdentityCenterGetRoleCredentials | None = None

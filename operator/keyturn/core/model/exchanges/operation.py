@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.core.model.part import Kind, Part, Region
-from keyturn.core.model.source import SecretValue
+from keyturn.core.model.source import BundleValue, SecretKeyRef, SecretValue
 
 # What a step may be given that works only once.
 PROOFS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
@@ -64,9 +64,11 @@ class Operation(Part, frozen=True):
         return False
 
     @property
-    def references(self) -> tuple[SecretValue, ...]:
-        """The step's own secrets."""
-        return tuple(v for v in msgspec.structs.astuple(self) if isinstance(v, SecretValue))
+    def references(self) -> tuple[SecretKeyRef, ...]:
+        """Where the step's own secrets are."""
+        values = msgspec.structs.astuple(self)
+        refs = (v.secret_key_ref for v in values if isinstance(v, SecretValue | BundleValue))
+        return tuple(ref for ref in refs if ref)
 
 
 class AwsOperation(Operation, frozen=True):
