@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
+from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
 
@@ -65,6 +66,14 @@ class PackageEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """A token of License Manager that was followed by another one, and when: it may still be in use."""
+
+    token_id: str
+    at: Annotated[datetime, Meta(tz=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What is held at one point of the pipeline.
 
@@ -72,7 +81,8 @@ class Holding:
     once, it is the one to use in its place. `ends`: nothing is left to renew with. `identity_context` is AWS's
     signed word for whom a role is assumed. The access token is the password of the `package_endpoints`.
     `principal` is whose credentials they are (an ARN), `token_id` License Manager's name of the token that it
-    made, `identity_id` Cognito's of an identity; `request_id` is the one of AWS's last answer.
+    made, `superseded` those of before that are not revoked, `identity_id` Cognito's of an identity; `request_id`
+    is the one of AWS's last answer. `revision` counts the issues: a try that is made again has the same.
     """
 
     source_token: Token | None = None
@@ -89,6 +99,8 @@ class Holding:
     token_id: str = ""
     identity_id: str = ""
     request_id: str = ""
+    superseded: tuple[Superseded, ...] = ()
+    revision: int = 0
 
     @property
     def own_credentials(self) -> Credentials:

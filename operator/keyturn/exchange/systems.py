@@ -19,12 +19,16 @@ class Systems:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One exchange: in which region of AWS, under which session name, for a request of which namespace."""
+    """One exchange: in which region of AWS, under which session name, for a request of which namespace.
+
+    `client_token` names the issue: AWS answers the same to the same.
+    """
 
     systems: Systems
     namespace: str
     region: str
     session_name: str
+    client_token: str = ""
 
     async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         """Read a value of the step's own."""

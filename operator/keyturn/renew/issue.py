@@ -4,20 +4,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.holding import Holding, Source, Token, jwt_times
+from keyturn.core.holding import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.lineage import KeptToken
 from keyturn.core.marks import Marks, data_hash
 from keyturn.core.model import Request
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning, whole
 
+_REMEMBERED = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an issue is marked with besides what it gave: the source's fingerprint, the number, chance and time."""
+    """What an issue is marked with besides what it gave: the source's fingerprint, the issue before, chance, time."""
 
     proof: str
-    revision: int
+    last: Marks | None
     chance: float
     now: datetime
 
@@ -32,7 +34,7 @@ def check_not_spent(kept: KeptToken | None, setback: Setback | None) -> None:
     raise RefusedError("SourceSpent", f"what the source holds works once, and is used; put a new one there{why}")
 
 
-def start(request: Request, source: Source, kept: KeptToken | None, now: datetime) -> Holding:
+def start(request: Request, source: Source, kept: KeptToken | None, last: Marks | None, now: datetime) -> Holding:
     """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
     once = request.spec.spending is not None and request.spec.spending.once
     value = kept.value if kept and not once else source.token
@@ -41,7 +43,12 @@ def start(request: Request, source: Source, kept: KeptToken | None, now: datetim
     needed = kept is None or kept.answered is None or not once
     if needed and token and token.expires_at and token.expires_at <= now:
         raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
-    return Holding(source_token=token, credentials=source.credentials)
+    return Holding(
+        source_token=token,
+        credentials=source.credentials,
+        revision=last.revision + 1 if last else 1,
+        superseded=last.superseded if last else (),
+    )
 
 
 def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Marks, dict[str, str]]:
@@ -71,13 +78,15 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         dress_hash=request.dress_hash,
         data_hash=data_hash(data, request),
         source=given.proof,
-        revision=given.revision,
+        revision=holding.revision,
         keys=tuple(data),
         handled=request.renew_requested,
         principal=holding.principal,
         source_expires=source_expires,
         source_warns=source_warning(source_issued, source_expires),
         once=holding.ends,
+        token_id=holding.token_id,
+        superseded=_superseded(holding, given.last, issued),
     )
     return marks, data
 
@@ -86,3 +95,10 @@ def _source_times(request: Request, holding: Holding) -> tuple[datetime | None, 
     """When the source began and ends; the end of what works only once is no news once it is used."""
     once = request.spec.spending is not None and request.spec.spending.once
     return (None, None) if once or holding.source_token is None else jwt_times(holding.source_token.value)
+
+
+def _superseded(holding: Holding, last: Marks | None, now: datetime) -> tuple[Superseded, ...]:
+    """Which tokens of before are not revoked, the one that is followed now among them."""
+    followed = last is not None and last.token_id not in ("", holding.token_id)
+    before = (Superseded(last.token_id, now),) if last and followed else ()
+    return (*holding.superseded, *before)[-_REMEMBERED:]
