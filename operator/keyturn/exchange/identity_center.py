@@ -6,7 +6,7 @@ from typing import Any
 
 import jwt
 
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe
 from keyturn.core.model.exchanges import IdentityCenterCreateToken, IdentityCenterGetRoleCredentials
 from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
@@ -90,6 +90,9 @@ async def create_token(call: Call, wanted: IdentityCenterCreateToken, held: Hold
     repeatable = "subjectToken" in parameters
     operation = _CREATE_TOKEN if repeatable else _CREATE_TOKEN_ONCE
     answer = await call.systems.aws.ask(operation, call.region, parameters, held.own_credentials)
+    if not (answer.members.get("accessToken") or answer.members.get("refreshToken")):
+        # botocore takes a page of something between us and AWS for an answer without members.
+        raise UnavailableError("Unavailable", f"{operation.title} answered no token", in_doubt=not repeatable)
     given = _given(held, answer)
     return replace(given, refresh_token=None) if repeatable else given
 
