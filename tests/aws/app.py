@@ -1,8 +1,8 @@
 """HTTP in, one operation, HTTP out."""
 
 import uuid
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import parse_qs
 
 from aiohttp import web

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tests.aws.directory import REDIRECT_URI, Application, Code, Session
+from tests.aws.directory_control import DIRECTORY
 from tests.aws.faults import Fault
 from tests.aws.happening import WORLD
 from tests.aws.license_manager import mint
@@ -47,16 +47,10 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
     app.router.add_post("/_control/users", _doing(_add_user))
     app.router.add_post("/_control/mfa-codes", _doing(_add_mfa_code))
     app.router.add_post("/_control/refresh-tokens", _doing(_add_refresh_token))
-    app.router.add_get("/_control/issuer", _doing(_issuer))
     app.router.add_post("/_control/oauth-clients", _doing(_add_oauth_client))
     app.router.add_post("/_control/oauth-refresh-tokens", _doing(_add_oauth_refresh_token))
-    app.router.add_post("/_control/identity-center-applications", _doing(_add_application))
-    app.router.add_post("/_control/identity-center-codes", _doing(_add_code))
-    app.router.add_post("/_control/identity-center-tokens", _doing(_add_center_token))
-    app.router.add_post("/_control/identity-center-refresh-tokens", _doing(_add_center_refresh_token))
-    app.router.add_post("/_control/identity-center-family", _doing(_center_family))
-    app.router.add_delete("/_control/identity-center-sessions", _doing(lambda w: w.directory.sessions.clear()))
-    app.router.add_post("/_control/jwts", _doing(_sign))
+    for method, name, act in (*DIRECTORY, ("GET", "issuer", _issuer)):
+        app.router.add_route(method, f"/_control/{name}", _doing(act))
     app.router.add_post("/_control/oauth-family", _doing(_oauth_family))
 
 
@@ -119,45 +113,6 @@ def _add_oauth_refresh_token(
     family = world.issuer.families.start(client, subject, frozenset(scope.split()), ends)
     world.remember(family.newest)
     return {"token": family.newest}
-
-
-def _add_application(world: World, **application: Any) -> None:
-    new = msgspec.convert(application, Application)
-    world.directory.applications[new.arn] = new
-
-
-def _add_code(world: World, application: str, challenge: str, user: str = "demo-user") -> dict[str, str]:
-    code = world.directory.new_code(Code(application, user, REDIRECT_URI, challenge, world.now()))
-    world.remember(code)
-    return {"code": code}
-
-
-def _add_center_token(world: World, application: str, user: str = "demo-user") -> dict[str, str]:
-    scopes = world.directory.applications[application].scopes
-    ends = in_seconds(world.now(), world.settings.identity_center_seconds)
-    token = world.directory.new_session(Session(user, application, scopes, ends))
-    world.remember(token)
-    return {"token": token}
-
-
-def _add_center_refresh_token(world: World, application: str, user: str = "demo-user") -> dict[str, str]:
-    scopes = world.directory.applications[application].scopes
-    family = world.directory.families.start(application, user, scopes)
-    world.remember(family.newest)
-    return {"token": family.newest}
-
-
-def _center_family(world: World, token: str) -> dict[str, Any]:
-    directory = world.directory
-    return asdict(directory.families.find(directory.of_code.get(token, token))[0].history)
-
-
-def _sign(world: World, audience: str, subject: str = "demo-user", expires_in: float = 300) -> dict[str, str]:
-    ends = in_seconds(world.now(), expires_in).timestamp()
-    claims = {"iss": world.issuer.url, "sub": subject, "aud": audience, "exp": int(ends)}
-    token = world.issuer.key.sign({**claims, "email": f"{subject}@example.com"})
-    world.remember(token)
-    return {"token": token}
 
 
 def _oauth_family(world: World, token: str) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _tokens(
         answer["idToken"] = _id_token(call, application, user, answer)
     if refreshes and "refresh_token" in application.grants:
         answer["refreshToken"] = directory.families.start(application.arn, user, scopes).newest
-    call.world.remember(*(answer.get(name, "") for name in ("accessToken", "idToken", "refreshToken")))
+    call.world.remember(*(str(answer.get(name, "")) for name in ("accessToken", "idToken", "refreshToken")))
     return answer
 
 

@@ -118,6 +118,9 @@ GOOD_TOKENS: dict[str, dict[str, Any]] = {
     "an exchange at Identity Center": of_center(
         EXCHANGE, subjectTokenType=f"{TYPE}access_token", requestedTokenType=f"{TYPE}refresh_token"
     ),
+    "an ID token for a role": {
+        "exchanges": [REFRESH, {"assumeRoleWithWebIdentity": ASSUME_ROLE["assumeRoleWithWebIdentity"] | ID_TOKEN}]
+    },
     "credentials of a permission set": roles(),
     "credentials of a permission set after a code": of_user(*center()["exchanges"], *roles()["exchanges"]),
     "a new token of a license": create(),
@@ -199,6 +202,15 @@ BAD_TOKENS: dict[str, tuple[dict[str, Any], str]] = {
     "an ID token that nobody gives": (exchanged(**ID_TOKEN), _NO_ID_TOKEN),
     "an ID token of License Manager": (
         {"exchanges": [ACCESS_TOKEN, exchanged(**ID_TOKEN)["exchanges"][0]]},
+        _NO_ID_TOKEN,
+    ),
+    "an ID token for a role that nobody gives": (
+        {
+            "exchanges": [
+                ACCESS_TOKEN,
+                {"assumeRoleWithWebIdentity": ASSUME_ROLE["assumeRoleWithWebIdentity"] | ID_TOKEN},
+            ]
+        },
         _NO_ID_TOKEN,
     ),
     "nothing to exchange": (alone(exchanged()), _NO_TOKEN),

@@ -1,4 +1,4 @@
-"""AWS IAM Identity Center: its tokens for an application, and the credentials of what its users are assigned to."""
+"""AWS IAM Identity Center: its tokens for an application, and the credentials of what a user is assigned to."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,8 +20,8 @@ _CONTEXT = "sts:identity_context"
 _LONGEST_LIFE = timedelta(days=366)
 _APPLICATION = "is clientId the application's ARN, and is this caller among its authentication methods?"
 _ASSIGNED = (
-    "is the user assigned to the application (or does it need no assignment), does the application allow this grant,"
-    " and the caller's policy sso-oauth:CreateTokenWithIAM?"
+    "is the user assigned to the application (or does it need no assignment), does the application allow this"
+    " grant, and the caller's policy sso-oauth:CreateTokenWithIAM?"
 )
 _KEYS = Verdict("AccessDenied", hint="are the AWS credentials that sign it right, and active?")
 
@@ -41,7 +41,8 @@ _CREATE_TOKEN = Operation(
         "InvalidClientException": Verdict("AccessDenied", hint=_APPLICATION),
         "InvalidGrantException": Verdict(
             "SourceInvalid",
-            hint="the code, the assertion or the token is expired, used, revoked or another application's; sign in again",
+            hint="the code, the assertion or the token is expired, used, revoked or another application's; sign in"
+            " again",
         ),
         "InvalidRequestException": Verdict(
             "SpecInvalid",

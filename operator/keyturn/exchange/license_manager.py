@@ -1,4 +1,4 @@
-"""AWS License Manager: AWS credentials for a long-lived refresh token, and that for an access token of one hour."""
+"""AWS License Manager: credentials for a long-lived refresh token, and that for an access token of one hour."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

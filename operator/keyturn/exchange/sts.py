@@ -64,7 +64,7 @@ async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIde
     parameters: dict[str, Any] = {
         "RoleArn": wanted.role_arn,
         "RoleSessionName": wanted.role_session_name or call.session_name,
-        "WebIdentityToken": held.newest_token.value,
+        "WebIdentityToken": held.token_to_read(wanted.from_).value,
     } | _duration(wanted)
     answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, answer)

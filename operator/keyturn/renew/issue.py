@@ -16,7 +16,7 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an issue is marked with besides what it gave: the source's fingerprint, the issue before, chance, time."""
+    """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, time."""
 
     proof: str
     last: Marks | None

@@ -1,4 +1,4 @@
-"""JWTs that are shown to this issuer: who signed them, for whom, until when, and whether they were shown before."""
+"""JWTs that are shown to this issuer: who signed them, for whom, until when, and whether it was before."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.aws.service import Call
 from tests.aws.directory import CONTEXT_PROVIDER
+from tests.aws.service import Call
 from tests.aws.sts.mfa import passed_mfa
 from tests.aws.sts.session import checked_tags, role_session
 from tests.aws.trust import Context, Principals

@@ -31,7 +31,7 @@ def asking(grant: str, **changes: Any) -> Request:
     if grant == CODE:
         asked |= {"redirectUri": REDIRECT_URI, "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}}}
     before = [REFRESH] if "from" in changes else []
-    return request(**(BOTH | {"exchanges": [*before, *center(**asked)["exchanges"]]}))
+    return request(source=BOTH["source"], exchanges=[*before, *center(**asked)["exchanges"]])
 
 
 async def ask(
@@ -101,8 +101,9 @@ async def test_an_assertion_is_the_newest_token_or_the_id_token(
     which: str, client: Aws, emulator: running.Aws
 ) -> None:
     good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
-    tokens = {"id_token": good, "access_token": bad} if which == "idToken" else {"access_token": good}
-    held = await ask(client, Holding(credentials=USER, **tokens), BEARER, **{"from": which})
+    given = Holding(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
+    chosen: dict[str, Any] = {"from": which}
+    held = await ask(client, given, BEARER, **chosen)
 
     assert held.identity_context
 
@@ -129,11 +130,11 @@ async def test_a_token_of_another_application_is_exchanged(
 
 async def test_the_context_goes_with_the_next_role(client: Aws, emulator: running.Aws) -> None:
     held = await ask(client, with_code(emulator), CODE)
-    wanted = request(**(BOTH | {"exchanges": [ASSUME]}))
+    wanted = request(source=BOTH["source"], exchanges=[ASSUME])
     given = await exchange(systems(client), wanted, wanted.spec.exchanges[0], held)
     count = emulator.calls("AssumeRole:with context")
+    made_up = Holding(credentials=USER, identity_context="made-up")
     with pytest.raises(KeyturnError) as refused:
-        made_up = Holding(credentials=USER, identity_context="made-up")
         await exchange(systems(client), wanted, wanted.spec.exchanges[0], made_up)
 
     assert given.credentials
@@ -164,7 +165,7 @@ class Answering:
 
 
 @pytest.mark.parametrize(
-    ("grant", "attempts"), [(CODE, 1), ("refresh_token", 1), (BEARER, 1), (EXCHANGE, 3)], ids=lambda it: str(it)
+    ("grant", "attempts"), [(CODE, 1), ("refresh_token", 1), (BEARER, 1), (EXCHANGE, 3)], ids=str
 )
 async def test_what_may_be_used_up_is_sent_once(grant: str, attempts: int) -> None:
     answering = Answering(accessToken="a", expiresIn=60)

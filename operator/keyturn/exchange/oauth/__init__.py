@@ -39,7 +39,8 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
     """Ask a token endpoint, once, with the grant that is wanted.
 
     An answer to the refresh_token grant without a refresh_token leaves the old one valid; of other grants none is
-    kept. The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a JWT.
+    kept. The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a
+    JWT.
     """
     fields = await _fields(call, wanted, held)
     headers = await authenticate(call, wanted, fields, call.systems.web.now())
@@ -56,7 +57,7 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
 
 async def _fields(call: Call, wanted: OauthToken, held: Holding) -> Fields:
     """Write what is asked for, but for who asks."""
-    fields = [("grant_type", wanted.grant_type)]
+    fields: Fields = [("grant_type", wanted.grant_type)]
     if "token" in wanted.needs:
         fields.append((_TOKEN_OF[wanted.grant_type], held.token_to_read(wanted.from_).value))
     actor = await call.secret(wanted.actor_token_from.secret_key_ref) if wanted.actor_token_from else None

@@ -21,7 +21,7 @@ _Algorithm = Literal[
 
 
 class OauthToken(Operation, frozen=True, kw_only=True):
-    """A token endpoint of OAuth 2.0 (RFC 6749), at any issuer: a token, or the client alone, for an access token."""
+    """A token endpoint of OAuth 2.0 (RFC 6749), at any issuer: a token, or the client alone, for a token."""
 
     NEEDS_IF: ClassVar[Mapping[Kind, str]] = {"token": "{0}.grantType != 'client_credentials'"}
     GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
@@ -65,8 +65,8 @@ class OauthToken(Operation, frozen=True, kw_only=True):
         Annotated[
             Literal["basic", "post", "private_key_jwt", "none"],
             Meta(
-                description="How the client shows who it is (RFC 6749 section 2.3.1, RFC 7523 section 2.2). Default:"
-                " basic with clientSecretFrom, private_key_jwt with clientKeyFrom, else none."
+                description="How the client shows who it is (RFC 6749 section 2.3.1, RFC 7523 section 2.2)."
+                " Default: basic with clientSecretFrom, private_key_jwt with clientKeyFrom, else none."
             ),
         ]
         | None

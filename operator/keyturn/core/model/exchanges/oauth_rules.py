@@ -45,7 +45,8 @@ RULES = (
         holds=lambda it: not (it.client_secret_from and it.client_key_from),
     ),
     Rule(
-        says="clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom, none neither",
+        says="clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom, none"
+        " neither",
         cel="!has(self.clientAuthentication) || (self.clientAuthentication in ['basic', 'post'] ? "
         "has(self.clientSecretFrom) : self.clientAuthentication == 'private_key_jwt' ? has(self.clientKeyFrom) : "
         "!has(self.clientSecretFrom) && !has(self.clientKeyFrom))",
@@ -82,8 +83,8 @@ RULES = (
         holds=lambda it: it.from_ is None or it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER),
     ),
     Rule(
-        says="extraParameters may not be parameters of OAuth, nor secrets, nor have other characters in their names"
-        " than letters, digits, dots, dashes and underscores",
+        says="extraParameters may not be parameters of OAuth, nor secrets, nor have other characters in their"
+        " names than letters, digits, dots, dashes and underscores",
         cel=f"!has(self.extraParameters) || self.extraParameters.all(k, !(k in {list(_PROTOCOL)}) && "
         f"k.matches(r'{_NAME}') && !k.matches(r'{_SECRET}'))",
         holds=lambda it: all(_is_free(name) for name in it.extra_parameters or {}),
