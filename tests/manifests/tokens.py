@@ -27,8 +27,8 @@ def oauth(*more: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def alone(spec: dict[str, Any]) -> dict[str, Any]:
-    """Nothing to start from but credentials that nothing needs."""
-    return of_user(*spec["exchanges"])
+    """Nothing to start from."""
+    return spec | {"source": {}}
 
 
 def exchanged(**changes: Any) -> dict[str, Any]:
@@ -213,6 +213,8 @@ BAD_TOKENS: dict[str, tuple[dict[str, Any], str]] = {
         },
         _NO_ID_TOKEN,
     ),
+    "nothing to start from, and an exchange with AWS": ({"source": {}, "exchanges": [ACCESS_TOKEN]}, _NO_TOKEN),
+    "nothing to start from, and a role": ({"source": {}, "exchanges": [assume()]}, _NO_KEYS),
     "nothing to exchange": (alone(exchanged()), _NO_TOKEN),
     "no assertion": (alone(oauth(grantType=BEARER)), _NO_TOKEN),
     "a code without credentials": (center(), _NO_KEYS),

@@ -89,18 +89,13 @@ class CredentialSource(Part, frozen=True):
 
 
 class Source(Part, frozen=True):
-    """The long-lived proof that short-lived credentials are made from: a token, AWS credentials, or both."""
+    """The long-lived proof that short-lived credentials are made from: a token, AWS credentials, or both.
+
+    Neither, where the first exchange is a client that asks for itself.
+    """
 
     token: Annotated[TokenSource, Meta(description="A token, such as a refresh token.")] | None = None
     credentials: Annotated[CredentialSource, Meta(description="AWS credentials.")] | None = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="give token, credentials, or both",
-            cel="has(self.token) || has(self.credentials)",
-            holds=lambda it: bool(it.token or it.credentials),
-        ),
-    )
 
     @property
     def secrets(self) -> tuple[str, ...]:
