@@ -56,7 +56,7 @@ async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulat
 
 async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emulator: running.Aws) -> None:
     first = await mint(client, name="again")
-    again = await mint(client, name="again")
+    again = await mint(client, replace(USER, request_id="of another process"), name="again")
     next_issue = await mint(client, replace(USER, revision=2), name="again")
     other = await mint(client, name="another")
 

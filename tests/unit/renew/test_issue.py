@@ -15,7 +15,7 @@ WANTED = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchan
 
 
 class Minting:
-    """License Manager: a token for each call; what was superseded is deleted or not. `seen` is what it was given."""
+    """License Manager: a token for each call; it may delete what was superseded. `seen` is what it was given."""
 
     def __init__(self, outside: Outside) -> None:
         self.outside, self.seen = outside, list[Holding]()

@@ -1,16 +1,36 @@
 """What works only once: it seeds a refresh token, or it is issued once and never tried again."""
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
 
 from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
+from keyturn.core.holding import Holding, Token
 from keyturn.core.lineage import KeptToken
-from keyturn.core.model import Status
+from keyturn.core.model import Exchange, Request, Status
 from keyturn.core.status import Outcome, report
-from tests.world import ASSUME_ROLE, CODE, DAY, HOUR, MINUTE, SECOND, Outside, once, request, signed, with_code
+from keyturn.renew import Memory, look
+from tests.world import (
+    ASSUME_ROLE,
+    CODE,
+    DAY,
+    HOUR,
+    MINUTE,
+    REFRESH,
+    SECOND,
+    Outside,
+    once,
+    request,
+    signed,
+    with_code,
+)
 
 DUE = 45 * MINUTE
+BOTH = {
+    "token": {"secretKeyRef": {"name": "license", "key": "license_token"}},
+    "credentials": {"secretRef": {"name": "base"}},
+}
 PLACE = ("billing", "sign-in-keyturn")
 
 
@@ -164,6 +184,39 @@ async def test_nothing_is_sent_where_the_secret_could_not_be_written() -> None:
     assert outside.aws.issuer.spent == []
 
 
+async def test_a_new_code_is_not_sent_where_the_secret_could_not_be_written_any_more() -> None:
+    outside = await never_again()
+    outside.secrets.put("sign-in", data={"code": outside.aws.issuer.sign_in()})
+    outside.secrets.failures["rehearse"] = RefusedError("WriteRefused", "a quota")
+    outcome = await outside.look(once(), MINUTE)
+
+    assert outcome.setback
+    assert outcome.setback.error.reason == "WriteRefused"
+    assert outside.aws.issuer.spent == []
+
+
+async def test_the_refresh_token_of_one_step_is_not_taken_for_that_of_another() -> None:
+    given: list[str | None] = []
+
+    async def exchange(_: Request, step: Exchange, held: Holding) -> Holding:
+        given.append(held.refresh_token)
+        answer = dataclasses.replace(
+            held, access_token=Token("token", outside.now + HOUR), refresh_token="refresh"
+        )
+        return answer if step.oauth_token or step.identity_center_create_token else held
+
+    outside = with_code()
+    bearer = {"identityCenterCreateToken": {
+        "clientId": CODE["identityCenterCreateToken"]["clientId"],
+        "grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    }}  # fmt: skip
+    wanted = request(source=BOTH, exchanges=[REFRESH, bearer, bearer], target={"formats": [{"token": {}}]})
+    outcome = await look(dataclasses.replace(outside.world, exchange=exchange), wanted, Memory())
+
+    assert outcome.setback is None
+    assert given == [None, None, None]
+
+
 async def test_other_formats_wait_for_the_next_time() -> None:
     outside = with_code("seed")
     await outside.look(once())
@@ -177,11 +230,9 @@ async def test_the_source_token_is_what_works_once_where_it_is_the_assertion() -
     assertion = {"clientId": CODE["identityCenterCreateToken"]["clientId"],
                  "grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer"}  # fmt: skip
     outside = with_code()
-    source = {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}},
-              "credentials": {"secretRef": {"name": "base"}}}  # fmt: skip
     jwt = outside.aws.issuer.live = signed(outside.now, outside.now + DAY)
     outside.secrets.put("license", data={"license_token": jwt})
-    wanted = request(source=source, exchanges=[{"identityCenterCreateToken": assertion}, ASSUME_ROLE])
+    wanted = request(source=BOTH, exchanges=[{"identityCenterCreateToken": assertion}, ASSUME_ROLE])
     for _ in range(40):
         outcome = await outside.look(wanted, DUE)
         assert outcome.setback is None

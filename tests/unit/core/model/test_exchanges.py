@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.manifests.parts import assume, of_user, refresh, secret_at
 from tests.manifests.tokens import BEARER, BOTH, EXCHANGE, center, create, of_center, roles
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, request
 
