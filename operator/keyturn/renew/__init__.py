@@ -110,14 +110,15 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     check_not_spent(kept, memory.setback)
     if found is None or _works_once(request, kept):
         await world.store.rehearse(request)
-    holding = start(request, source, kept, memory.last, now)
+    given = Circumstances(proof, memory.last, memory.revision + 1, world.chance(), now)
+    holding = start(request, source, kept, given)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
         run = functools.partial(spend, kept, world) if kept and _spends(request, step) else world.exchange
         # An answered refresh token is saved by now; a later step must not take it for its own.
         holding = dataclasses.replace(await run(request, step, holding), refresh_token=None)
 
-    marks, data = issue(request, holding, Circumstances(proof, memory.last, world.chance(), now))
+    marks, data = issue(request, holding, given)
     await world.store.write(request, marks, data)
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)

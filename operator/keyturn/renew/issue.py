@@ -16,10 +16,11 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, time."""
+    """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, its number."""
 
     proof: str
     last: Marks | None
+    revision: int
     chance: float
     now: datetime
 
@@ -34,20 +35,20 @@ def check_not_spent(kept: KeptToken | None, setback: Setback | None) -> None:
     raise RefusedError("SourceSpent", f"what the source holds works once, and is used; put a new one there{why}")
 
 
-def start(request: Request, source: Source, kept: KeptToken | None, last: Marks | None, now: datetime) -> Holding:
+def start(request: Request, source: Source, kept: KeptToken | None, given: Circumstances) -> Holding:
     """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
     once = request.spec.spending is not None and request.spec.spending.once
     value = kept.value if kept and not once else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
     # What was answered for it may live on.
     needed = kept is None or kept.answered is None or not once
-    if needed and token and token.expires_at and token.expires_at <= now:
+    if needed and token and token.expires_at and token.expires_at <= given.now:
         raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
     return Holding(
         source_token=token,
         credentials=source.credentials,
-        revision=last.revision + 1 if last else 1,
-        superseded=last.superseded if last else (),
+        revision=given.revision,
+        superseded=given.last.superseded if given.last else (),
     )
 
 

@@ -65,6 +65,14 @@ async def test_a_restart_forgets_none_of_them() -> None:
     assert [one.token_id for one in minting.outside.marks().superseded] == ["id-1", "id-2"]
 
 
+async def test_the_numbers_go_on_where_only_the_status_remembers_them() -> None:
+    minting = Minting(with_code())
+    minting.memory = Memory(revision=7)
+    await minting.look()
+
+    assert (minting.seen[0].revision, minting.outside.marks().revision) == (8, 8)
+
+
 async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -> None:
     minting = Minting(with_code())
     await minting.look()
