@@ -116,7 +116,9 @@ class Secrets:
         )
         if wanted.credentials and keys is None:
             raise RefusedError("SourceMissing", f"Secret {wanted.credentials.secret_ref.name} does not exist")
-        return read_source(token, keys.data if keys else None)
+        spending = request.spec.spending
+        proof = self._value(request, spending.ref) if spending and spending.step.proof else None
+        return read_source(token, keys.data if keys else None, proof)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:
         secret = self._secrets.get((request.namespace, ref.name))

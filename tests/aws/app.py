@@ -2,19 +2,20 @@
 
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from tests.aws import control, license_manager, sts
+from tests.aws import control, identity_center, license_manager, rest, sts
 from tests.aws.happening import WORLD, Happening, happen
 from tests.aws.oauth.app import OPERATION as OAUTH_OPERATION
 from tests.aws.service import Call, Service
-from tests.aws.sigv4 import Signed, find_caller
+from tests.aws.sigv4 import Signed, find_caller, signed_region
 from tests.aws.wire import AwsError
 from tests.aws.world import AccessKey, World
 
-SERVICES = (license_manager.SERVICE, sts.SERVICE)
+SERVICES = (license_manager.SERVICE, sts.SERVICE, identity_center.SERVICE, identity_center.PORTAL)
 _OPERATIONS = frozenset(name for service in SERVICES for name in service.operations)
 _BY_TARGET = {service.model.metadata.get("targetPrefix"): service for service in SERVICES}
 
@@ -24,6 +25,9 @@ def make_app(world: World) -> web.Application:
     app = web.Application()
     app[WORLD] = world
     app.router.add_post("/", _answer)
+    for service in SERVICES:
+        for method, path, operation in rest.routes(service):
+            app.router.add_route(method, path, partial(_answer_rest, service, operation))
     app.router.add_get("/.well-known/jwks.json", _public_keys)
     control.add_routes(app, _OPERATIONS | {OAUTH_OPERATION})
     return app
@@ -39,9 +43,17 @@ async def _answer(request: web.Request) -> web.Response:
     return await happen(request, operation, _Asked(service, operation, signed).response)
 
 
+async def _answer_rest(service: Service, operation: str, request: web.Request) -> web.StreamResponse:
+    signed = await _signed(request)
+    body = rest.body(service, operation, request, signed.body)
+    return await happen(request, operation, _Asked(service, operation, signed, body).response)
+
+
 async def _signed(request: web.Request) -> Signed:
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Signed(f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read())
+    return Signed(
+        f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read(), request.method
+    )
 
 
 def _addressed(signed: Signed) -> tuple[Service, str]:
@@ -59,15 +71,17 @@ class _Asked:
     service: Service
     operation: str
     signed: Signed
+    body: bytes | None = None
 
     def response(self, happening: Happening) -> web.Response:
         request_id = str(uuid.uuid4())
         try:
-            body, status = self._performed(happening, request_id), 200
+            body, status, more = self._performed(happening, request_id), 200, {}
         except AwsError as error:
             happening.record.outcome = error.code
             body, status = self.service.wire.error(error, request_id), error.status
-        headers = {"Content-Type": self.service.wire.content_type, "x-amzn-RequestId": request_id}
+            more = self.service.wire.headers(error)
+        headers = {"Content-Type": self.service.wire.content_type, "x-amzn-RequestId": request_id, **more}
         return web.Response(body=body, status=status, headers=headers)
 
     def _performed(self, happening: Happening, request_id: str) -> bytes:
@@ -78,10 +92,18 @@ class _Asked:
             raise self.service.wire.refusal("unknown operation", f"Could not find operation {self.operation}")
         caller = self._caller(happening)
         record.principal = caller.principal.arn if caller else ""
-        params = self.service.read(self.operation, self.signed.body)
+        self._check_region(happening.world.settings.region)
+        params = self.service.read(self.operation, self.signed.body if self.body is None else self.body)
         record.principal = record.principal or params.get("RoleArn", "anonymous")
         call = Call(happening.world, params, caller, happening.now, fault.expired)
         return self.service.write(self.operation, self.service.operations[self.operation](call), request_id)
+
+    def _check_region(self, home: str) -> None:
+        """Send who asks elsewhere than at home to the right region."""
+        asked = signed_region(self.signed)
+        if self.operation in self.service.at_home and asked not in {"", home}:
+            location = f"https://{self.service.name}.{home}.amazonaws.com"
+            raise AwsError("RedirectException", "This is not the correct Region", Location=location)
 
     def _caller(self, happening: Happening) -> AccessKey | None:
         never_signed = self.service.operation(self.operation).auth_type == "none"

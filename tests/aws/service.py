@@ -46,9 +46,10 @@ class Service:
         operations: dict[str, Callable[[Call], dict[str, Any]]],
         stricter: shapes.Limits = MappingProxyType({}),
         may_be_unsigned: frozenset[str] = frozenset(),
+        at_home: frozenset[str] = frozenset(),
     ) -> None:
         self.name, self.operations = name, operations
-        self.stricter, self.may_be_unsigned = stricter, may_be_unsigned
+        self.stricter, self.may_be_unsigned, self.at_home = stricter, may_be_unsigned, at_home
         self.model = ServiceModel(botocore.loaders.Loader().load_service_model(name, "service-2"), name)
         self.wire: Wire = WIRES[self.model.metadata["protocol"]]
 

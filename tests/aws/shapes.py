@@ -11,7 +11,8 @@ from botocore.model import ListShape, Shape, StructureShape
 _UNICODE_CLASSES = r"\p{L}\p{Z}\p{N}", r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 Limits = Mapping[str, dict[str, Any]]
 _TYPES: dict[str, Any] = {
-    "structure": dict, "list": list, "string": str, "integer": int, "boolean": bool, "timestamp": datetime,
+    "structure": dict, "list": list, "string": str, "integer": int, "long": int, "boolean": bool,
+    "timestamp": datetime,
 }  # fmt: skip
 
 

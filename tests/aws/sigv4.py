@@ -32,6 +32,13 @@ class Signed:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    method: str = "POST"
+
+
+def signed_region(signed: Signed) -> str:
+    """Tell the region that a request was signed for; empty where it was not signed."""
+    parts = _AUTHORIZATION.fullmatch(signed.headers.get("authorization", ""))
+    return parts["region"] if parts else ""
 
 
 def find_caller(world: World, service: Service, signed: Signed, now: datetime) -> AccessKey:
@@ -58,7 +65,7 @@ def find_caller(world: World, service: Service, signed: Signed, now: datetime) -
 
 
 def _wrong_scope(world: World, service: Service, parts: re.Match[str]) -> str:
-    if parts["region"] != world.settings.region:
+    if parts["region"] != world.settings.region and not service.at_home:
         return f"Credential should be scoped to a valid region, not '{parts['region']}'."
     if parts["service"] != service.model.signing_name:
         return f"Credential should be scoped to correct service: '{service.model.signing_name}'."
@@ -81,7 +88,7 @@ def _wrong_time(signed: Signed, parts: re.Match[str], now: datetime) -> str:
 
 def _wrong_signature(signed: Signed, parts: re.Match[str], key: AccessKey) -> str:
     headers = {name: signed.headers.get(name, "") for name in parts["headers"].split(";")}
-    request = AWSRequest("POST", signed.url, headers, signed.body)
+    request = AWSRequest(signed.method, signed.url, headers, signed.body)
     request.context["timestamp"] = headers["x-amz-date"]
     signer = SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), parts["service"], parts["region"])
     to_sign = signer.string_to_sign(request, signer.canonical_request(request))

@@ -10,9 +10,10 @@ from botocore.model import ListShape, Shape, StructureShape
 from tests.aws import license_manager, sts
 from tests.aws.app import SERVICES
 from tests.aws.conftest import USER, Client
+from tests.aws.directory import APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
 from tests.aws.running import Aws
 from tests.aws.service import Service
-from tests.aws.world import ACCOUNT_ROLE_ARN, LICENSE_ARN, ROLE_ARN
+from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, LICENSE_ARN, ROLE_ARN
 
 # What AWS may leave out too.
 NOT_SET = {"SessionTokenUtilization", "SessionTokenSize"}
@@ -44,6 +45,17 @@ def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
         "GetFederationToken": {"Name": "guest", "Policy": "{}"},
         "GetSessionToken": {},
         "GetCallerIdentity": {},
+        "CreateTokenWithIAM": {
+            "clientId": APPLICATION_ARN,
+            "grantType": "authorization_code",
+            "code": aws.code(),
+            "redirectUri": REDIRECT_URI,
+        },
+        "GetRoleCredentials": {
+            "roleName": PERMISSION_SET,
+            "accountId": ACCOUNT,
+            "accessToken": aws.center_token(),
+        },
     }
 
 

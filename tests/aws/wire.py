@@ -49,8 +49,23 @@ class _Json:
     def write(self, _operation: str, _shape: Shape | None, answer: dict[str, Any], _id: str) -> bytes:
         return json.dumps(answer).encode()
 
+    def headers(self, error: AwsError) -> dict[str, str]:
+        """Tell the code of an error in a header too, as the REST protocols do."""
+        return {"x-amzn-ErrorType": error.code}
+
     def error(self, error: AwsError, _: str) -> bytes:
         return json.dumps({"__type": error.code, "Message": error.message, **error.members}).encode()
+
+
+@dataclass(frozen=True)
+class _RestJson(_Json):
+    """What is in the path, the query and the headers is put into the body by tests.aws.rest before it is read."""
+
+    content_type: str = "application/json"
+
+    def error(self, error: AwsError, _: str) -> bytes:
+        told = {"error": error.code, "error_description": error.message, "message": error.message}
+        return json.dumps({**told, **error.members}).encode()
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,9 @@ class _Query:
         result = f"<{operation}Result>{_xml(shape, answer)}</{operation}Result>"
         metadata = f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
         return self._document(f"{operation}Response", result + metadata)
+
+    def headers(self, _: AwsError) -> dict[str, str]:
+        return {}
 
     def error(self, error: AwsError, request_id: str) -> bytes:
         members = {"Type": "Sender", "Code": error.code, "Message": error.message, **error.members}
@@ -114,5 +132,5 @@ def _escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-Wire = _Json | _Query
-WIRES: dict[str, Wire] = {"json": _Json(), "query": _Query("2011-06-15")}
+Wire = _Json | _RestJson | _Query
+WIRES: dict[str, Wire] = {"json": _Json(), "rest-json": _RestJson(), "query": _Query("2011-06-15")}

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tests.aws.directory import Directory
 from tests.aws.faults import Faults
 from tests.aws.oauth.issuer import Issuer
 from tests.aws.tokens import PublicKeys, SigningKey
@@ -46,7 +47,9 @@ TRUST_POLICY = trusting(
 )
 # Who may use the account may become this role, from a user as from another role.
 ACCOUNT_TRUST_POLICY = trusting(
-    {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], {}
+    {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+    ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity", "sts:SetContext"],
+    {},
 )
 
 
@@ -57,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_seconds: int = 129600
     access_token_seconds: int = 3600
     oauth_access_seconds: int = 3600
+    identity_center_seconds: int = 3600
     oauth_grace_seconds: float = 0
     latency_seconds: float = 0
     clock_offset_seconds: float = 0
@@ -153,6 +157,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.recent: deque[Record] = deque(maxlen=1000)
         self.issuer = issuer or Issuer("https://issuer.test")
+        self.directory = Directory()
         self._seed()
 
     def _seed(self) -> None:

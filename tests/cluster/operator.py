@@ -105,7 +105,7 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
     `program` is what Python runs.
     """
-    endpoints = dict.fromkeys(("sts", "license-manager"), aws.url)
+    endpoints = dict.fromkeys(("sts", "license-manager", "sso-oidc", "sso"), aws.url)
     config = directory / "config.yaml"
     config.write_text(
         yaml.safe_dump(

@@ -41,6 +41,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
+  resources: [configmaps]  # a CA bundle may be in one
+  verbs: [get]
+- apiGroups: [""]
   resources: [events]
   verbs: [create]
 {{- end }}

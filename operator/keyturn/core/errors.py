@@ -89,6 +89,7 @@ REACTIONS = {
     "SourceInvalid": _SOURCE_REFUSED,
     "SourceExpired": _SOURCE_REFUSED,
     "SourceReverted": _SOURCE_REFUSED,
+    "SourceSpent": _SOURCE_REFUSED,
     "RefreshInDoubt": Reaction("RefreshInDoubt", wait=timedelta(minutes=30), look=_MINUTE),
     "TargetConflict": _SOURCE_REFUSED,
     "SourceMissing": Reaction("SourceMissing", wait=_MINUTE),

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keyturn.core.holding import Source
+from keyturn.core.holding import Source, Superseded
 from keyturn.core.model import GROUP, Request, canonical_hash
 
 MARKS = f"{GROUP}/marks"
@@ -30,8 +30,10 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
     `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
-    of the data. `adopted` stays true when the consent is taken back. A digest over all of them, and so over the
-    data by their hash, goes with them: marks that were edited by hand do not count.
+    of the data. `adopted` stays true when the consent is taken back. `once`: nothing is left to renew with.
+    `token_id` and `superseded` are License Manager's names of the token that is held and of those before it. A
+    digest over all of them, and so over the data by their hash, goes with them: marks that were edited by hand do
+    not count.
     """
 
     request: Annotated[str, Meta(max_length=253)]
@@ -52,6 +54,9 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     source_expires: Moment | None = None
     source_warns: Moment | None = None
     adopted: bool = False
+    once: bool = False
+    token_id: str = ""
+    superseded: tuple[Superseded, ...] = ()
 
     def encoded(self) -> str:
         """The annotation's value."""

@@ -1,5 +1,6 @@
 """One small file per system that tokens are exchanged with; siblings do not know each other."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -10,16 +11,22 @@ from keyturn.core.model.exchanges import (
     AssumeRoleWithWebIdentity,
     AwsOperation,
     GetSessionToken,
+    IdentityCenterCreateToken,
+    IdentityCenterGetRoleCredentials,
+    LicenseManagerCreateToken,
     LicenseManagerGetAccessToken,
     OauthToken,
 )
-from keyturn.exchange import license_manager, oauth, sts
+from keyturn.exchange import identity_center, license_manager, oauth, sts
 from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call, Systems
 
 EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
     LicenseManagerGetAccessToken: license_manager.get_access_token,
+    LicenseManagerCreateToken: license_manager.create_token,
     OauthToken: oauth.token,
+    IdentityCenterCreateToken: identity_center.create_token,
+    IdentityCenterGetRoleCredentials: identity_center.get_role_credentials,
     AssumeRoleWithWebIdentity: sts.assume_role_with_web_identity,
     AssumeRole: sts.assume_role,
     GetSessionToken: sts.get_session_token,
@@ -35,5 +42,12 @@ async def exchange(systems: Systems, request: Request, step: Exchange, holding: 
         namespace=request.namespace,
         region=region or request.spec.region or "",
         session_name=session_name(request.namespace, request.name),
+        client_token=_client_token(request, holding),
     )
     return await EXCHANGES[type(wanted)](call, wanted, holding)
+
+
+def _client_token(request: Request, holding: Holding) -> str:
+    """Name this very issue: a try that is made again, after a crash too, has the same name (56 characters)."""
+    issue = f"{request.uid}/{holding.revision}/{request.exchange_hash}"
+    return f"keyturn-{hashlib.sha256(issue.encode()).hexdigest()[:48]}"

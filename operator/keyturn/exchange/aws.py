@@ -28,7 +28,6 @@ from keyturn.exchange.pace import Pace, Paces, is_too_long
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
-_ATTEMPTS = 3
 _CLIENTS = 128  # a region is free text: the oldest goes
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
 
@@ -61,7 +60,7 @@ class Aws:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._connections = threads
         self._session = _session()
-        self._clients: dict[tuple[str, str, bool], Any] = {}
+        self._clients: dict[tuple[str, str, bool, int], Any] = {}
         self._offsets: dict[str, timedelta] = {}
         self._creating = threading.Lock()
 
@@ -70,7 +69,7 @@ class Aws:
     ) -> Answer:
         """Make one call, signed with `signer` if it is given; raises the errors of core.errors.
 
-        It may be sent three times: only for operations that can be repeated.
+        It may be sent as often as the operation allows: once where it must not be repeated.
         """
         system = f"{operation.service}/{region}"
         # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
@@ -110,7 +109,7 @@ class Aws:
     def _send(
         self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None
     ) -> dict[str, Any]:
-        client = self._client(operation.service, region, signed=signer is not None)
+        client = self._client(operation.service, region, signed=signer is not None, attempts=operation.attempts)
         _signer.held = signer
         try:
             answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
@@ -119,25 +118,27 @@ class Aws:
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return answer
 
-    def _client(self, service: str, region: str, *, signed: bool) -> Any:
+    def _client(self, service: str, region: str, *, signed: bool, attempts: int = 3) -> Any:
+        key = (service, region, signed, attempts)
         # Clients may be shared between threads, a session may not: making one is serialised.
         with self._creating:
-            if (service, region, signed) not in self._clients:
-                self._clients[service, region, signed] = self._session.client(
+            if key not in self._clients:
+                self._clients[key] = self._session.client(
                     service,  # type: ignore[call-overload]
                     region_name=region,
                     endpoint_url=self._settings.endpoint(service, region),
                     config=Config(
                         signature_version=None if signed else UNSIGNED,
-                        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                        retries={"mode": "standard", "total_max_attempts": attempts},
                         connect_timeout=3,
-                        read_timeout=10,
+                        # What must not be sent twice has ten seconds in all.
+                        read_timeout=10 if attempts > 1 else 7,
                         max_pool_connections=self._connections,
                     ),
                 )
             if len(self._clients) > _CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
-            return self._clients[service, region, signed]
+            return self._clients[key]
 
     def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
         if isinstance(error, ClientError):

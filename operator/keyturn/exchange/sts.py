@@ -64,18 +64,19 @@ async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIde
     parameters: dict[str, Any] = {
         "RoleArn": wanted.role_arn,
         "RoleSessionName": wanted.role_session_name or call.session_name,
-        "WebIdentityToken": held.newest_token.value,
+        "WebIdentityToken": held.token_to_read(wanted.from_).value,
     } | _duration(wanted)
     answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, answer)
 
 
 async def assume_role(call: Call, wanted: AssumeRole, held: Holding) -> Holding:
-    """Call sts AssumeRole, signed with the credentials that are held."""
+    """Call sts AssumeRole, signed with the credentials that are held; a held identity context goes with it."""
     parameters: dict[str, Any] = {
         "RoleArn": wanted.role_arn,
         "RoleSessionName": wanted.role_session_name or call.session_name,
     } | _duration(wanted)
+    parameters |= _provided_contexts(wanted, held)
     answer = await call.systems.aws.ask(_ASSUME_ROLE, call.region, parameters, held.own_credentials)
     return _held(_ASSUME_ROLE, held, answer)
 
@@ -84,6 +85,15 @@ async def get_session_token(call: Call, wanted: GetSessionToken, held: Holding) 
     """Call sts GetSessionToken, signed with the keys of an IAM user."""
     answer = await call.systems.aws.ask(_GET_SESSION_TOKEN, call.region, _duration(wanted), held.own_credentials)
     return _held(_GET_SESSION_TOKEN, held, answer)
+
+
+def _provided_contexts(wanted: AssumeRole, held: Holding) -> dict[str, Any]:
+    """For whom the role is assumed, where Identity Center has said so: each role after it is told."""
+    if held.identity_context is None:
+        return {}
+    partition = wanted.role_arn.split(":")[1]
+    provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
+    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": held.identity_context}]}
 
 
 def _duration(wanted: AssumeRole | AssumeRoleWithWebIdentity | GetSessionToken) -> dict[str, Any]:

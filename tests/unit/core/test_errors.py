@@ -22,6 +22,7 @@ _ROWS = [
     ("SourceInvalid", "Stalled", True, 30, 1),
     ("SourceExpired", "Stalled", True, 30, 1),
     ("SourceReverted", "Stalled", True, 30, 1),
+    ("SourceSpent", "Stalled", True, 30, 1),
     ("RefreshInDoubt", "RefreshInDoubt", False, 30, 1),
     ("TargetConflict", "Stalled", True, 30, 1),
     ("SourceMissing", "SourceMissing", False, 1, None),

@@ -14,7 +14,7 @@ from tests.unit.exchange.steps import aws
 
 
 def settings(emulator: running.Aws) -> AwsSettings:
-    return AwsSettings(endpoints=dict.fromkeys(("sts", "license-manager"), emulator.url))
+    return AwsSettings(endpoints=dict.fromkeys(("sts", "license-manager", "sso-oidc", "sso"), emulator.url))
 
 
 @pytest.fixture(scope="session")

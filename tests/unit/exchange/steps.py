@@ -8,7 +8,7 @@ import pytest
 from keyturn.core.errors import KeyturnError
 from keyturn.core.holding import Holding, Token
 from keyturn.core.model import Request
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.outages import Outages
 from keyturn.core.settings import AwsSettings, WebSettings
 from keyturn.exchange import exchange
@@ -36,7 +36,7 @@ def web(settings: WebSettings = LOOPBACK, metrics: Metrics | None = None, outage
 def systems(client: Aws, issuers: Web | None = None, values: Mapping[str, str] | None = None) -> Systems:
     """The outside of the exchanges; `values` are the secrets of the steps, by the name of their Secret."""
 
-    async def read_value(_: str, ref: SecretKeyRef) -> str:
+    async def read_value(_: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         return (values or {})[ref.name]
 
     return Systems(client, issuers or web(), read_value)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
+from keyturn.core.model.exchanges.operation import PROOFS
 from keyturn.core.model.format_rules import FORMAT_RULES
 from keyturn.core.model.part import Kind, Rule
 
@@ -18,9 +19,37 @@ def _any(names: Iterable[str], of: str) -> str:
 _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
 _GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in _KINDS}
 _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
+_GIVE_ID_TOKEN = [name for name, o in OPERATIONS.items() if o.GIVES_ID_TOKEN]
+_READ_FROM = [name for name, o in OPERATIONS.items() if "from_" in o.__struct_fields__]
+_ID_TOKENS = {name: [f"(has(x.{name}.from) && x.{name}.from == 'idToken')"] for name in _READ_FROM}
+# By operation: when it uses up what it is given. The first is a refresh token, the others work only once.
+_CONSUME = {name: [o.CONSUMES.format(f"x.{name}")] for name, o in OPERATIONS.items() if o.CONSUMES}
+_PROVE = {
+    name: [f"has(x.{name}.{proof})" for proof in PROOFS if proof in o.__struct_encode_fields__]
+    for name, o in OPERATIONS.items()
+}
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
 _ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
 _USER_ONLY = ["getSessionToken"]
+
+
+def _when(conditions: dict[str, list[str]]) -> str:
+    """Whether x is an operation to which one of its conditions applies."""
+    steps = [f"(has(x.{name}) && ({' || '.join(given)}))" for name, given in conditions.items() if given]
+    return "(" + " || ".join(steps) + ")"
+
+
+def _needing(kind: Kind) -> str:
+    needed = {name: OPERATIONS[name].NEEDS_IF.get(kind, "true").format(f"x.{name}") for name in _NEED[kind]}
+    always, sometimes = (
+        [n for n, c in needed.items() if c == "true"],
+        [n for n, c in needed.items() if c != "true"],
+    )
+    return (
+        f"({_any(always, 'x')} || {_when({name: [needed[name]] for name in sometimes})})"
+        if sometimes
+        else (_any(always, "x"))
+    )
 
 
 def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
@@ -36,7 +65,7 @@ def _has_regions(spec: Any) -> bool:
 def _needs_are_met(spec: Any, kind: Kind) -> bool:
     first = spec.source.token if kind == "token" else spec.source.credentials
     return all(
-        kind not in exchange.operation.NEEDS or first or gives(spec.exchanges[:index], kind)
+        kind not in exchange.operation.needs or first or gives(spec.exchanges[:index], kind)
         for index, exchange in enumerate(spec.exchanges)
     )
 
@@ -57,9 +86,25 @@ def _chained_roles_are_short(spec: Any) -> bool:
     return True
 
 
-def _refreshes_first(spec: Any) -> bool:
-    steps = [index for index, exchange in enumerate(spec.exchanges) if exchange.operation.consumes]
-    return not steps or (steps == [0] and spec.source.token is not None)
+def _refreshes_the_source(spec: Any) -> bool:
+    return all(
+        not exchange.operation.consumes or (spec.source.token and not gives(spec.exchanges[:index], "token"))
+        for index, exchange in enumerate(spec.exchanges)
+    )
+
+
+def _uses_up_one(spec: Any) -> bool:
+    steps = [e.operation for e in spec.exchanges if e.operation.consumes or e.operation.once]
+    return len(steps) <= 1
+
+
+def _id_tokens_are_given(spec: Any) -> bool:
+    given = False
+    for exchange in spec.exchanges:
+        if getattr(exchange.operation, "from_", None) == "idToken" and not given:
+            return False
+        given = given or exchange.operation.GIVES_ID_TOKEN
+    return True
 
 
 def _renews_within_duration(spec: Any) -> bool:
@@ -77,8 +122,7 @@ def _before(given: Iterable[str]) -> str:
 def _needs_rule(kind: Kind, first: str) -> Rule:
     return Rule(
         says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
-        cel=f"has(self.source.{first}) || "
-        f"self.exchanges.all(i, x, !{_any(_NEED[kind], 'x')} || {_before(_GIVE[kind])})",
+        cel=f"has(self.source.{first}) || self.exchanges.all(i, x, !{_needing(kind)} || {_before(_GIVE[kind])})",
         holds=lambda spec: _needs_are_met(spec, kind),
     )
 
@@ -111,10 +155,20 @@ SPEC_RULES = (
         holds=_chained_roles_are_short,
     ),
     Rule(
-        says="the refresh_token grant uses source.token: it must be the first exchange",
-        cel="self.exchanges.all(i, x, !has(x.oauthToken) || x.oauthToken.grantType != 'refresh_token' || "
-        "(i == 0 && has(self.source.token)))",
-        holds=_refreshes_first,
+        says="the refresh_token grant uses source.token: no exchange before it may give a token",
+        cel=f"self.exchanges.all(i, x, !{_when(_CONSUME)} || (has(self.source.token) && "
+        f"!{_before(_GIVE['token'])}))",
+        holds=_refreshes_the_source,
+    ),
+    Rule(
+        says="only one exchange may use up what it is given: a refresh token, or what works only once",
+        cel=f"self.exchanges.filter(x, {_when(_CONSUME)} || {_when(_PROVE)}).size() <= 1",
+        holds=_uses_up_one,
+    ),
+    Rule(
+        says=f"from: idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
+        cel=f"self.exchanges.all(i, x, !{_when(_ID_TOKENS)} || {_before(_GIVE_ID_TOKEN)})",
+        holds=_id_tokens_are_given,
     ),
     Rule(
         says="renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)",
@@ -132,10 +186,17 @@ _OF_SOURCE = (
     f" ? {_TOKEN}.saveTo.secretName != {_TARGET} : {_TOKEN}.secretKeyRef.name + '-keyturn' != {_TARGET})))"
     f" && (!has({_CREDENTIALS}) || {_CREDENTIALS}.secretRef.name != {_TARGET})"
 )
-_OF_STEPS = " && ".join(
-    f"(!has(x.{step}) || !has(x.{step}.{field}) || x.{step}.{field}.secretKeyRef.name != {_TARGET})"
-    for step, field in REFERENCES
-)
+
+
+def _is_not_read(step: str, field: str) -> str:
+    ref = f"x.{step}.{field}.secretKeyRef"
+    kept = f" && {ref}.name + '-keyturn' != {_TARGET}" if field in PROOFS else ""
+    # A CA bundle may be in a ConfigMap.
+    there = f"!has(x.{step}.{field}) || !has({ref})" if field == "caBundleFrom" else f"!has(x.{step}.{field})"
+    return f"(!has(x.{step}) || {there} || ({ref}.name != {_TARGET}{kept}))"
+
+
+_OF_STEPS = " && ".join(_is_not_read(step, field) for step, field in REFERENCES)
 
 TARGET_RULE = Rule(
     says="the target must not be a Secret that the spec reads or keeps a token in",

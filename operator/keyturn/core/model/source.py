@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.core.model.part import Key, Name, Part, Rule
+from keyturn.core.model.part import Key, Name, Part, Rule, exactly_one_of
 
 
 class SecretKeyRef(Part, frozen=True):
@@ -24,6 +24,27 @@ class SecretValue(Part, frozen=True):
     """A value that must not stand in a manifest."""
 
     secret_key_ref: Annotated[SecretKeyRef, Meta(description="Where the value is read, anew for each renewal.")]
+
+
+class ConfigMapKeyRef(Part, frozen=True):
+    """A key of a ConfigMap in the namespace of the TokenRequest."""
+
+    name: Annotated[Name, Meta(description="Name of the ConfigMap.")]
+    key: Annotated[Key, Meta(description="Key in its data.")]
+
+
+class BundleValue(Part, frozen=True):
+    """A value that need not be secret: exactly one place where it is."""
+
+    secret_key_ref: Annotated[SecretKeyRef, Meta(description="In a Secret.")] | None = None
+    config_map_key_ref: Annotated[ConfigMapKeyRef, Meta(description="In a ConfigMap.")] | None = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of("secretKeyRef", "configMapKeyRef"),)
+
+    @property
+    def ref(self) -> SecretKeyRef | ConfigMapKeyRef | None:
+        """The place; the rules see to it that there is one."""
+        return self.secret_key_ref or self.config_map_key_ref
 
 
 class SaveTo(Part, frozen=True):
@@ -68,18 +89,13 @@ class CredentialSource(Part, frozen=True):
 
 
 class Source(Part, frozen=True):
-    """The long-lived proof that short-lived credentials are made from: a token, AWS credentials, or both."""
+    """The long-lived proof that short-lived credentials are made from: a token, AWS credentials, or both.
+
+    Neither, where the first exchange is a client that asks for itself.
+    """
 
     token: Annotated[TokenSource, Meta(description="A token, such as a refresh token.")] | None = None
     credentials: Annotated[CredentialSource, Meta(description="AWS credentials.")] | None = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="give token, credentials, or both",
-            cel="has(self.token) || has(self.credentials)",
-            holds=lambda it: bool(it.token or it.credentials),
-        ),
-    )
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -2,7 +2,11 @@
 
 import msgspec
 
-from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
+from keyturn.core.model.exchanges.identity_center import (
+    IdentityCenterCreateToken,
+    IdentityCenterGetRoleCredentials,
+)
+from keyturn.core.model.exchanges.license_manager import LicenseManagerCreateToken, LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
 from keyturn.core.model.exchanges.sts import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
@@ -10,17 +14,30 @@ from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
     "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
-    "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+    "GetSessionToken", "IdentityCenterCreateToken", "IdentityCenterGetRoleCredentials",
+    "LicenseManagerCreateToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
 ]  # fmt: skip
 
-AnyOperation = LicenseManagerGetAccessToken | AssumeRoleWithWebIdentity | AssumeRole | GetSessionToken | OauthToken
+AnyOperation = (
+    LicenseManagerGetAccessToken
+    | LicenseManagerCreateToken
+    | OauthToken
+    | IdentityCenterCreateToken
+    | IdentityCenterGetRoleCredentials
+    | AssumeRoleWithWebIdentity
+    | AssumeRole
+    | GetSessionToken
+)
 
 
 class Exchange(Part, frozen=True):
     """One step of the pipeline: exactly one operation."""
 
     license_manager_get_access_token: LicenseManagerGetAccessToken | None = None
+    license_manager_create_token: LicenseManagerCreateToken | None = None
     oauth_token: OauthToken | None = None
+    identity_center_create_token: IdentityCenterCreateToken | None = None
+    identity_center_get_role_credentials: IdentityCenterGetRoleCredentials | None = None
     assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
     assume_role: AssumeRole | None = None
     get_session_token: GetSessionToken | None = None

@@ -2,9 +2,10 @@
 
 from typing import Annotated, ClassVar
 
+import msgspec
 from msgspec import Meta
 
-from keyturn.core.model.exchanges.operation import AwsOperation
+from keyturn.core.model.exchanges.operation import AwsOperation, ReadFrom
 from keyturn.core.model.part import Kind
 
 RoleArn = Annotated[
@@ -35,6 +36,7 @@ class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_ROLE_SECONDS
 
     role_arn: RoleArn
+    from_: ReadFrom | None = msgspec.field(default=None, name="from")
     role_session_name: RoleSessionName | None = None
     duration_seconds: (
         Annotated[
