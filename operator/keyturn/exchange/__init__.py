@@ -9,12 +9,12 @@ from keyturn.core.model.exchanges import (
     AssumeRole,
     AssumeRoleWithWebIdentity,
     AwsOperation,
+    GetFederationToken,
     GetSessionToken,
     LicenseManagerGetAccessToken,
     OauthToken,
 )
 from keyturn.exchange import license_manager, oauth, sts
-from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call, Systems
 
 EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
@@ -23,6 +23,7 @@ EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
     AssumeRoleWithWebIdentity: sts.assume_role_with_web_identity,
     AssumeRole: sts.assume_role,
     GetSessionToken: sts.get_session_token,
+    GetFederationToken: sts.get_federation_token,
 }
 
 
@@ -34,6 +35,6 @@ async def exchange(systems: Systems, request: Request, step: Exchange, holding: 
         systems=systems,
         namespace=request.namespace,
         region=region or request.spec.region or "",
-        session_name=session_name(request.namespace, request.name),
+        name=request.name,
     )
     return await EXCHANGES[type(wanted)](call, wanted, holding)

@@ -1,23 +1,38 @@
-"""AWS STS: a token or credentials for the credentials of a role or a user."""
+"""AWS STS: a token or credentials for the credentials of a role, a user or a guest."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
+from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Credentials, Holding, safe
-from keyturn.core.model.exchanges import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
+from keyturn.core.model.exchanges import (
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+    GetFederationToken,
+    GetSessionToken,
+)
+from keyturn.core.model.exchanges.session import PolicyArn, Tag
+from keyturn.core.model.source import SecretValue
 from keyturn.core.renewal import whole
 from keyturn.exchange.aws import Answer
+from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member
 
-_TRUST = "does the role's trust policy allow this caller?"
+_TRUST = "does the role's trust policy allow this caller, external id, tags, source identity, MFA code?"
 _DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
 _KEYS = Verdict("SourceInvalid", hint="are the access keys of the source right, and active?")
+_LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
 _COMMON = {
-    "MalformedPolicyDocument": Verdict("SpecInvalid"),
-    "PackedPolicyTooLarge": Verdict("SpecInvalid"),
+    "InvalidParameterValue": Verdict("SpecInvalid", hint="does a tag break the rules, or one that is handed on?"),
+    "MalformedPolicyDocument": Verdict("SpecInvalid", hint="is `policy` an IAM policy in JSON?"),
+    "PackedPolicyTooLarge": Verdict("SpecInvalid", hint="policy, policyArns and tags are too large together"),
     "RegionDisabledException": Verdict("AccessDenied", hint="STS is not enabled in that region"),
     "ValidationError": _DURATION,
 }
@@ -55,39 +70,91 @@ _GET_SESSION_TOKEN = Operation(
     service="sts",
     name="get_session_token",
     title="STS GetSessionToken",
-    verdicts=_SIGNED | {"AccessDenied": Verdict("AccessDenied", hint="only the keys of an IAM user may call it")},
+    verdicts=_SIGNED
+    | {
+        "AccessDenied": Verdict(
+            "AccessDenied", hint="only the keys of an IAM user may call it; is the MFA code right?"
+        )
+    },
+)
+_GET_FEDERATION_TOKEN = Operation(
+    exchange="getFederationToken",
+    service="sts",
+    name="get_federation_token",
+    title="STS GetFederationToken",
+    verdicts=_SIGNED
+    | {"AccessDenied": Verdict("AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it")},
 )
 
 
 async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIdentity, held: Holding) -> Holding:
     """Call sts AssumeRoleWithWebIdentity, which needs no AWS credentials."""
-    parameters: dict[str, Any] = {
-        "RoleArn": wanted.role_arn,
-        "RoleSessionName": wanted.role_session_name or call.session_name,
-        "WebIdentityToken": held.newest_token.value,
-    } | _duration(wanted)
+    parameters = _parameters(
+        wanted,
+        RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
+        WebIdentityToken=held.newest_token.value,
+    )
     answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, answer)
 
 
 async def assume_role(call: Call, wanted: AssumeRole, held: Holding) -> Holding:
     """Call sts AssumeRole, signed with the credentials that are held."""
-    parameters: dict[str, Any] = {
-        "RoleArn": wanted.role_arn,
-        "RoleSessionName": wanted.role_session_name or call.session_name,
-    } | _duration(wanted)
+    parameters = _parameters(
+        wanted,
+        RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
+        ExternalId=wanted.external_id or await _secret(call, wanted.external_id_from, r"[\w+=,.@:/-]{2,1224}"),
+        TokenCode=await _secret(call, wanted.token_code_from, r"[0-9]{6}"),
+    )
     answer = await call.systems.aws.ask(_ASSUME_ROLE, call.region, parameters, held.own_credentials)
     return _held(_ASSUME_ROLE, held, answer)
 
 
 async def get_session_token(call: Call, wanted: GetSessionToken, held: Holding) -> Holding:
     """Call sts GetSessionToken, signed with the keys of an IAM user."""
-    answer = await call.systems.aws.ask(_GET_SESSION_TOKEN, call.region, _duration(wanted), held.own_credentials)
+    parameters = _parameters(wanted, TokenCode=await _secret(call, wanted.token_code_from, r"[0-9]{6}"))
+    answer = await call.systems.aws.ask(_GET_SESSION_TOKEN, call.region, parameters, held.own_credentials)
     return _held(_GET_SESSION_TOKEN, held, answer)
 
 
-def _duration(wanted: AssumeRole | AssumeRoleWithWebIdentity | GetSessionToken) -> dict[str, Any]:
-    return {"DurationSeconds": wanted.duration_seconds} if wanted.duration_seconds else {}
+async def get_federation_token(call: Call, wanted: GetFederationToken, held: Holding) -> Holding:
+    """Call sts GetFederationToken, signed with the keys of an IAM user."""
+    name = session_name(call.namespace, call.name, wanted.name, _LONGEST_FEDERATED_NAME)
+    parameters = _parameters(wanted, Name=name)
+    answer = await call.systems.aws.ask(_GET_FEDERATION_TOKEN, call.region, parameters, held.own_credentials)
+    return _held(_GET_FEDERATION_TOKEN, held, answer)
+
+
+_SENT = (
+    *("role_arn", "provider_id", "policy", "policy_arns", "duration_seconds", "tags", "transitive_tag_keys"),
+    *("source_identity", "serial_number", "minimum_session_token_size"),
+)
+
+
+def _parameters(wanted: Any, **more: str | None) -> dict[str, Any]:
+    """The fields of a step, under AWS's names, and what else is sent."""
+    given = {name: getattr(wanted, name, None) for name in _SENT}
+    fields = {"".join(map(str.capitalize, name.split("_"))): _plain(value) for name, value in given.items()}
+    return {name: value for name, value in (fields | more).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tag):
+        return {"Key": value.key, "Value": value.value}
+    return structs.asdict(value) if isinstance(value, PolicyArn) else value
+
+
+async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | None:
+    """Read a secret of the step; raises SourceInvalid where AWS could not take it."""
+    if ref is None:
+        return None
+    value = await call.secret(ref.secret_key_ref)
+    if not re.fullmatch(pattern, value, re.ASCII):
+        where = f"key {ref.secret_key_ref.key} of Secret {ref.secret_key_ref.name}"
+        raise RefusedError("SourceInvalid", f"{where} is not what STS takes: wrong characters, or too long")
+    return value
 
 
 def _held(operation: Operation, held: Holding, answer: Answer) -> Holding:
@@ -98,5 +165,6 @@ def _held(operation: Operation, held: Holding, answer: Answer) -> Holding:
         session_token=safe(member(operation, given, "SessionToken"), "STS's session token"),
         expires_at=whole(member(operation, given, "Expiration")),
     )
-    principal = answer.members.get("AssumedRoleUser", {}).get("Arn", held.principal)
+    who = answer.members.get("AssumedRoleUser") or answer.members.get("FederatedUser") or {}
+    principal = who.get("Arn", held.principal)
     return replace(held, credentials=credentials, principal=principal, request_id=answer.request_id)

@@ -19,12 +19,12 @@ class Systems:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One exchange: in which region of AWS, under which session name, for a request of which namespace."""
+    """One exchange: in which region of AWS, for which request."""
 
     systems: Systems
     namespace: str
     region: str
-    session_name: str
+    name: str
 
     async def secret(self, ref: SecretKeyRef) -> str:
         """Read a secret of the step's own."""

@@ -44,7 +44,7 @@ def systems(client: Aws, issuers: Web | None = None, values: Mapping[str, str] |
 
 def call(client: Aws) -> Call:
     """A call for the flagship."""
-    return Call(systems(client), "billing", "us-east-1", "billing.acme")
+    return Call(systems(client), "billing", "us-east-1", "acme")
 
 
 async def get_access_token(client: Aws, token: str, wanted: Request | None = None) -> Holding:

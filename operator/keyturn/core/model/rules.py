@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
+from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange
 from keyturn.core.model.formats import FORMATS
 from keyturn.core.model.part import Kind, Rule
 
@@ -19,8 +19,8 @@ _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)
 _GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in _KINDS}
 _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
-_ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
-_USER_ONLY = ["getSessionToken"]
+_ROLES = [name for name, o in OPERATIONS.items() if o.IS_ROLE]
+_USER_ONLY = [name for name, o in OPERATIONS.items() if o.FOR_USERS_ONLY]
 _HOLD = {kind: [name for name, f in FORMATS.items() if kind in f.HOLDS] for kind in _KINDS}
 
 
@@ -50,7 +50,7 @@ def _needs_are_met(spec: Any, kind: Kind) -> bool:
 
 def _user_operations_come_first(spec: Any) -> bool:
     return not any(
-        isinstance(exchange.operation, GetSessionToken) and gives(spec.exchanges[:index], "credentials")
+        exchange.operation.FOR_USERS_ONLY and gives(spec.exchanges[:index], "credentials")
         for index, exchange in enumerate(spec.exchanges)
     )
 
@@ -60,8 +60,13 @@ def _chained_roles_are_short(spec: Any) -> bool:
     for exchange in spec.exchanges:
         if after_role and exchange.assume_role and (exchange.assume_role.duration_seconds or 0) > CHAINED_SECONDS:
             return False
-        after_role = after_role or bool(exchange.assume_role or exchange.assume_role_with_web_identity)
+        after_role = after_role or exchange.operation.IS_ROLE
     return True
+
+
+def _guests_assume_no_role(spec: Any) -> bool:
+    guests = [index for index, exchange in enumerate(spec.exchanges) if exchange.get_federation_token]
+    return not guests or all(exchange.assume_role is None for exchange in spec.exchanges[guests[0] :])
 
 
 def _refreshes_first(spec: Any) -> bool:
@@ -117,7 +122,7 @@ SPEC_RULES = (
     _formats_rule("credentials", ""),
     _formats_rule("token", "has(self.source.token) || "),
     Rule(
-        says="getSessionToken takes the keys of an IAM user: no exchange before it may give credentials",
+        says=f"{' and '.join(_USER_ONLY)} take the keys of an IAM user: no exchange before may give credentials",
         cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",
         holds=_user_operations_come_first,
     ),
@@ -126,6 +131,11 @@ SPEC_RULES = (
         cel="self.exchanges.all(i, x, !has(x.assumeRole) || x.assumeRole.?durationSeconds.orValue(0) <= "
         f"{CHAINED_SECONDS} || !{_before(_ROLES)})",
         holds=_chained_roles_are_short,
+    ),
+    Rule(
+        says="assumeRole cannot follow getFederationToken: STS lets a federated user assume no role",
+        cel=f"self.exchanges.all(i, x, !has(x.assumeRole) || !{_before(['getFederationToken'])})",
+        holds=_guests_assume_no_role,
     ),
     Rule(
         says="the refresh_token grant uses source.token: it must be the first exchange",

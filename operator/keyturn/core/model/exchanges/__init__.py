@@ -5,15 +5,27 @@ import msgspec
 from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
-from keyturn.core.model.exchanges.sts import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
+from keyturn.core.model.exchanges.sts import (
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+    GetFederationToken,
+    GetSessionToken,
+)
 from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
     "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
-    "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+    "GetFederationToken", "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
 ]  # fmt: skip
 
-AnyOperation = LicenseManagerGetAccessToken | AssumeRoleWithWebIdentity | AssumeRole | GetSessionToken | OauthToken
+AnyOperation = (
+    LicenseManagerGetAccessToken
+    | AssumeRoleWithWebIdentity
+    | AssumeRole
+    | GetSessionToken
+    | GetFederationToken
+    | OauthToken
+)
 
 
 class Exchange(Part, frozen=True):
@@ -24,6 +36,7 @@ class Exchange(Part, frozen=True):
     assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
     assume_role: AssumeRole | None = None
     get_session_token: GetSessionToken | None = None
+    get_federation_token: GetFederationToken | None = None
 
     @property
     def operation(self) -> AnyOperation:

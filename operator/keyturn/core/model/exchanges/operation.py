@@ -13,15 +13,23 @@ class Operation(Part, frozen=True):
     """What every operation tells of itself: the kinds of value that it needs and gives.
 
     `DEFAULT_SECONDS` is the lifetime that AWS gives where none is asked for, None where it cannot be chosen.
+    `IS_ROLE`: it gives the session of a role; `FOR_USERS_ONLY`: it takes only the keys of an IAM user.
     """
 
     NEEDS: ClassVar[tuple[Kind, ...]] = ("token",)
     GIVES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     DEFAULT_SECONDS: ClassVar[int | None] = None
+    IS_ROLE: ClassVar[bool] = False
+    FOR_USERS_ONLY: ClassVar[bool] = False
 
     @property
     def consumes(self) -> bool:
         """Whether the answer may replace the source token: what was sent is then spent."""
+        return False
+
+    @property
+    def once(self) -> bool:
+        """Whether it works only once, with what it was given: that is spent with the call."""
         return False
 
     @property
