@@ -1,4 +1,4 @@
-"""Specs with all that STS takes: those that are taken, and those that are refused with the sentence that says why."""
+"""Specs of sessions: those that are taken, and those that are refused with the sentence that says why."""
 
 from typing import Any
 
