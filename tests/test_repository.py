@@ -44,10 +44,9 @@ def test_a_function_fits_a_screen(source: Path) -> None:
 
 
 def _is_tested(module: Path) -> bool:
-    """Whether it has a test of its name, or its folder has: a module that outgrew its file is still one module."""
-    folder = UNIT / module.parent
-    own = folder / f"test_{module.stem}.py"
-    return own.exists() or folder.with_name(f"test_{folder.name}.py").exists()
+    """Whether it has a test of its name, or a folder of it has: what outgrew its file is still one module."""
+    of_folders = [parent.parent / f"test_{parent.name}.py" for parent in module.parents if parent.name]
+    return any((UNIT / test).exists() for test in (module.parent / f"test_{module.stem}.py", *of_folders))
 
 
 def test_each_module_has_its_test() -> None:
