@@ -5,7 +5,8 @@ running          a handle for tests: the emulator as a process of its own
 app              HTTP in, one operation, HTTP out
 happening        one call on its way, and what goes wrong with it
 control          the test's side door: counts, faults, seeds, secrets
-license_manager, sts     one part per service: its operations and what it refuses
+license_manager, sts, cognito   one part per service: its operations and what it refuses
+pools            what Cognito remembers
 oauth            an OAuth issuer, on a port of its own
 service          what an operation is given, and how it refuses
 shapes           botocore's model as a law for requests and answers

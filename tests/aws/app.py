@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from tests.aws import control, license_manager, sts
+from tests.aws import cognito, control, license_manager, sts
 from tests.aws.happening import WORLD, Happening, happen
 from tests.aws.oauth.app import OPERATION as OAUTH_OPERATION
 from tests.aws.service import Call, Service
@@ -14,7 +14,7 @@ from tests.aws.sigv4 import Signed, find_caller
 from tests.aws.wire import AwsError
 from tests.aws.world import AccessKey, World
 
-SERVICES = (license_manager.SERVICE, sts.SERVICE)
+SERVICES = (license_manager.SERVICE, sts.SERVICE, cognito.SERVICE)
 _OPERATIONS = frozenset(name for service in SERVICES for name in service.operations)
 _BY_TARGET = {service.model.metadata.get("targetPrefix"): service for service in SERVICES}
 

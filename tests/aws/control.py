@@ -50,6 +50,8 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
     app.router.add_post("/_control/oauth-clients", _doing(_add_oauth_client))
     app.router.add_post("/_control/oauth-refresh-tokens", _doing(_add_oauth_refresh_token))
     app.router.add_post("/_control/oauth-family", _doing(_oauth_family))
+    app.router.add_post("/_control/id-tokens", _doing(_add_id_token))
+    app.router.add_delete("/_control/identities", _doing(lambda world: world.identities.clear()))
 
 
 def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -115,3 +117,11 @@ def _add_oauth_refresh_token(
 
 def _oauth_family(world: World, token: str) -> dict[str, Any]:
     return asdict(world.issuer.families.find(token)[0].history)
+
+
+def _add_id_token(world: World, subject: str, audience: str, expires_in: float) -> dict[str, str]:
+    now = world.now()
+    times = {"iat": int(now.timestamp()), "exp": int(in_seconds(now, expires_in).timestamp())}
+    token = world.issuer.key.sign({"iss": world.issuer.url, "sub": subject, "aud": audience, **times})
+    world.remember(token)
+    return {"token": token}

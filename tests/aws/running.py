@@ -82,6 +82,12 @@ class Aws:
         token: str = self.control("POST", "oauth-refresh-tokens", **asked)["token"]
         return token
 
+    def id_token(self, subject: str = "demo-user", audience: str = CLIENT_ID, expires_in: float = 86400) -> str:
+        """Mint an ID token of the OAuth issuer, as after a sign-in."""
+        asked = {"subject": subject, "audience": audience, "expires_in": expires_in}
+        token: str = self.control("POST", "id-tokens", **asked)["token"]
+        return token
+
     def family(self, token: str) -> History:
         """Tell what became of the family of an OAuth refresh token, the first or any later one."""
         return History(**self.control("POST", "oauth-family", token=token))

@@ -10,6 +10,7 @@ from botocore.model import ListShape, Shape, StructureShape
 from tests.aws import license_manager, sts
 from tests.aws.app import SERVICES
 from tests.aws.conftest import USER, Client
+from tests.aws.pools import POOL_ID
 from tests.aws.running import Aws
 from tests.aws.service import Service
 from tests.aws.world import ACCOUNT_ROLE_ARN, LICENSE_ARN, ROLE_ARN
@@ -44,7 +45,16 @@ def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
         "GetFederationToken": {"Name": "guest", "Policy": "{}"},
         "GetSessionToken": {},
         "GetCallerIdentity": {},
+        **_of_the_pool(aws, client),
     }
+
+
+def _of_the_pool(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
+    """Give parameters for who signed in at the issuer."""
+    logins = {"Logins": {aws.issuer.removeprefix("https://"): aws.id_token()}}
+    in_pool = {"IdentityPoolId": POOL_ID, **logins}
+    identity = {"IdentityId": client("cognito-identity").get_id(**in_pool)["IdentityId"], **logins}
+    return {"GetId": in_pool, "GetOpenIdToken": identity, "GetCredentialsForIdentity": identity}
 
 
 def _leaves(shape: Shape | None) -> Iterator[str]:
@@ -74,8 +84,9 @@ def test_every_output_member_arrives(service: Service, operation: str, aws: Aws,
 def test_every_modelled_error_arrives(
     service: Service, operation: str, shape: StructureShape, aws: Aws, client: Client
 ) -> None:
-    # License Manager's model has no codes; its pages have: 500 for the server's fault, else 400.
-    modelled = {"code": shape.name, "httpStatusCode": 500 if "Server" in shape.name else 400}
+    # The models of JSON 1.1 have no codes; their pages have: 500 for the server's fault, else 400.
+    fault = shape.metadata.get("fault") or "Server" in shape.name
+    modelled = {"code": shape.name, "httpStatusCode": 500 if fault else 400}
     modelled |= shape.metadata.get("error", {})
     code, status = modelled["code"], modelled["httpStatusCode"]
     members = {"Location": "eu-west-1"} if "Location" in shape.members else {}

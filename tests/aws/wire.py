@@ -47,7 +47,8 @@ class _Json:
         return params
 
     def write(self, _operation: str, _shape: Shape | None, answer: dict[str, Any], _id: str) -> bytes:
-        return json.dumps(answer).encode()
+        # A moment is seconds since 1970 in JSON.
+        return json.dumps(answer, default=datetime.timestamp).encode()
 
     def error(self, error: AwsError, _: str) -> bytes:
         return json.dumps({"__type": error.code, "Message": error.message, **error.members}).encode()

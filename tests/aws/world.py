@@ -15,6 +15,7 @@ import msgspec
 
 from tests.aws.faults import Faults
 from tests.aws.oauth.issuer import Issuer
+from tests.aws.pools import COGNITO, POOL_ID, Identity, Pool
 from tests.aws.tokens import SigningKey
 from tests.aws.trust import TrustPolicy
 
@@ -23,6 +24,8 @@ LICENSE_ARN = f"arn:aws:license-manager::{ACCOUNT}:license:l-0a1b2c3d4e5f6071829
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LicenseConsumer"
 OIDC_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OidcConsumer"
 ACCOUNT_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/AccountConsumer"
+POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/PoolConsumer"
+OTHER_POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OtherPoolConsumer"
 # The example keys of AWS's own documentation: no scanner takes them for real ones.
 USER_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 USER_SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -139,7 +142,7 @@ class World:
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], issuer: Issuer | None = None) -> None:
         self.settings, self._first_settings, self._clock = settings, settings, clock
-        self.access_token_key, self.refresh_token_key = SigningKey(), SigningKey()
+        self.access_token_key, self.refresh_token_key, self.cognito_key = (SigningKey() for _ in range(3))
         self.access_keys: dict[str, AccessKey] = {}
         self.roles: dict[str, Role] = {}
         self.licenses = {LICENSE_ARN}
@@ -147,6 +150,8 @@ class World:
         self.oidc_providers = {ISSUER: license_manager}
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.mfa_codes: dict[tuple[str, str], datetime] = {}
+        self.pools: dict[str, Pool] = {}
+        self.identities: dict[str, Identity] = {}
         self.secrets: list[str] = []
         self.faults = Faults()
         self.bugs = 0
@@ -169,6 +174,19 @@ class World:
         self.oidc_providers[self.issuer.url] = provider
         condition = {"StringEquals": {f"{host}:aud": sorted(audiences)}}
         self.add_role(OIDC_ROLE_ARN, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
+
+        self._open_the_pool()
+
+    def _open_the_pool(self) -> None:
+        roles = POOL_ROLE_ARN, OTHER_POOL_ROLE_ARN
+        self.pools[POOL_ID] = Pool(POOL_ID, ACCOUNT, frozenset({self.issuer.url}), roles)
+        self.oidc_providers[f"https://{COGNITO}"] = OidcProvider(COGNITO, COGNITO, {POOL_ID}, self.cognito_key)
+        condition = {
+            "StringEquals": {f"{COGNITO}:aud": POOL_ID},
+            "ForAnyValue:StringLike": {f"{COGNITO}:amr": "authenticated"},
+        }
+        for arn in roles:
+            self.add_role(arn, trusting({"Federated": COGNITO}, ASSUME_ACTION, condition), 43200)
 
     def add_role(self, arn: str, trust_policy: dict[str, Any], max_session_seconds: int = 3600) -> None:
         """Make a role; a policy with a part of the language that is not here raises ValueError."""

@@ -9,12 +9,14 @@ from keyturn.core.model.exchanges import (
     AssumeRole,
     AssumeRoleWithWebIdentity,
     AwsOperation,
+    CognitoGetCredentials,
+    CognitoGetOpenIdToken,
     GetFederationToken,
     GetSessionToken,
     LicenseManagerGetAccessToken,
     OauthToken,
 )
-from keyturn.exchange import license_manager, oauth, sts
+from keyturn.exchange import cognito, license_manager, oauth, sts
 from keyturn.exchange.systems import Call, Systems
 
 EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
@@ -24,6 +26,8 @@ EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
     AssumeRole: sts.assume_role,
     GetSessionToken: sts.get_session_token,
     GetFederationToken: sts.get_federation_token,
+    CognitoGetCredentials: cognito.get_credentials,
+    CognitoGetOpenIdToken: cognito.get_open_id_token,
 }
 
 

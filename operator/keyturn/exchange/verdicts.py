@@ -85,7 +85,9 @@ def _refusal(operation: Operation, error: ClientError, clock_hint: str) -> Keytu
         return ThrottledError(sentence, request_id=request_id, retry_after=_retry_after(error.response))
     if verdict.reason == "Unavailable":
         return UnavailableError(verdict.reason, sentence, request_id=request_id)
-    return RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+    refused = RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+    refused.code = code
+    return refused
 
 
 def _retry_after(answer: Any) -> timedelta:

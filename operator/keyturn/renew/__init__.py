@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Source, Token, jwt_times
 from keyturn.core.lineage import KeptToken, live_token, token_fingerprint
-from keyturn.core.marks import FoundSecret, Marks, data_hash, is_ours, source_fingerprint
+from keyturn.core.marks import FoundSecret, Marks, data_hash, is_ours, kept_identity, source_fingerprint
 from keyturn.core.model import Request, canonical_hash
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import (
@@ -111,7 +111,7 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     started = time.monotonic()
     if found is None:
         await world.store.rehearse(request)
-    holding = _start(source, kept, now)
+    holding = dataclasses.replace(_start(source, kept, now), identity_id=kept_identity(memory.last, request))
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
         run = functools.partial(spend, kept, world) if kept and step.operation.consumes else world.exchange
@@ -176,6 +176,7 @@ def _issue(
         keys=tuple(data),
         handled=request.renew_requested,
         principal=holding.principal,
+        identity_id=holding.identity_id,
         source_expires=source_expires,
         source_warns=source_warning(source_issued, source_expires),
     )

@@ -27,7 +27,7 @@ def _refusal(body: dict[str, Any]) -> str:
         pytest.param(
             {"exchanges": [ACCESS_TOKEN, {}]},
             "give exactly one of licenseManagerGetAccessToken, oauthToken, assumeRoleWithWebIdentity, assumeRole, "
-            "getSessionToken, getFederationToken (at spec.exchanges[1])",
+            "getSessionToken, getFederationToken, cognitoGetCredentials, cognitoGetOpenIdToken (at spec.exchanges[1])",
             id="a rule, with the place in the list",
         ),
         pytest.param(

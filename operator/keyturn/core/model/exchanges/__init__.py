@@ -2,6 +2,7 @@
 
 import msgspec
 
+from keyturn.core.model.exchanges.cognito import CognitoGetCredentials, CognitoGetOpenIdToken
 from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
@@ -14,7 +15,8 @@ from keyturn.core.model.exchanges.sts import (
 from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
-    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
+    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "CognitoGetCredentials",
+    "CognitoGetOpenIdToken", "Exchange",
     "GetFederationToken", "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
 ]  # fmt: skip
 
@@ -25,6 +27,8 @@ AnyOperation = (
     | GetSessionToken
     | GetFederationToken
     | OauthToken
+    | CognitoGetCredentials
+    | CognitoGetOpenIdToken
 )
 
 
@@ -37,6 +41,8 @@ class Exchange(Part, frozen=True):
     assume_role: AssumeRole | None = None
     get_session_token: GetSessionToken | None = None
     get_federation_token: GetFederationToken | None = None
+    cognito_get_credentials: CognitoGetCredentials | None = None
+    cognito_get_open_id_token: CognitoGetOpenIdToken | None = None
 
     @property
     def operation(self) -> AnyOperation:
