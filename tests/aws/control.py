@@ -35,23 +35,9 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
             raise ValueError(f"the operation is none of {sorted(operations)}")
         world.faults.add(msgspec.convert(fault, Fault))
 
-    app.router.add_get("/_control/calls", _doing(_calls))
-    app.router.add_get("/_control/secrets", _doing(lambda world: world.secrets))
-    app.router.add_delete("/_control/faults", _doing(lambda world: world.faults.clear()))
-    app.router.add_post("/_control/faults", _doing(add_fault))
-    app.router.add_post("/_control/reset", _doing(World.forget_calls))
-    app.router.add_post("/_control/settings", _doing(_change_settings))
-    app.router.add_post("/_control/roles", _doing(World.add_role))
-    app.router.add_post("/_control/licenses", _doing(lambda world, arn: world.licenses.add(arn)))
-    app.router.add_post("/_control/users", _doing(_add_user))
-    app.router.add_post("/_control/mfa-codes", _doing(_add_mfa_code))
-    app.router.add_post("/_control/refresh-tokens", _doing(_add_refresh_token))
-    app.router.add_get("/_control/issuer", _doing(_issuer))
-    app.router.add_post("/_control/oauth-clients", _doing(_add_oauth_client))
-    app.router.add_post("/_control/oauth-refresh-tokens", _doing(_add_oauth_refresh_token))
-    app.router.add_post("/_control/oauth-family", _doing(_oauth_family))
-    app.router.add_post("/_control/id-tokens", _doing(_add_id_token))
-    app.router.add_delete("/_control/identities", _doing(lambda world: world.identities.clear()))
+    for route, act in {**_ROUTES, "POST faults": add_fault}.items():
+        method, _, path = route.partition(" ")
+        app.router.add_route(method, f"/_control/{path}", _doing(act))
 
 
 def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -125,3 +111,23 @@ def _add_id_token(world: World, subject: str, audience: str, expires_in: float) 
     token = world.issuer.key.sign({"iss": world.issuer.url, "sub": subject, "aud": audience, **times})
     world.remember(token)
     return {"token": token}
+
+
+_ROUTES: dict[str, Callable[..., Any]] = {
+    "GET calls": _calls,
+    "GET secrets": lambda world: world.secrets,
+    "DELETE faults": lambda world: world.faults.clear(),
+    "POST reset": World.forget_calls,
+    "POST settings": _change_settings,
+    "POST roles": World.add_role,
+    "POST licenses": lambda world, arn: world.licenses.add(arn),
+    "POST users": _add_user,
+    "POST mfa-codes": _add_mfa_code,
+    "POST refresh-tokens": _add_refresh_token,
+    "GET issuer": _issuer,
+    "POST oauth-clients": _add_oauth_client,
+    "POST oauth-refresh-tokens": _add_oauth_refresh_token,
+    "POST oauth-family": _oauth_family,
+    "POST id-tokens": _add_id_token,
+    "DELETE identities": lambda world: world.identities.clear(),
+}

@@ -26,13 +26,17 @@ def problems(shape: Shape, value: Any, path: str, stricter: Limits) -> Iterator[
     yield from (_problem(shape, value, path, rule) for rule in _broken(limits, value))
     if isinstance(shape, StructureShape):
         yield from _members(shape, value, path, stricter)
+    for inner, item, at in _inside(shape, value):
+        yield from problems(inner, item, f"{path}.{at}", stricter)
+
+
+def _inside(shape: Shape, value: Any) -> Iterator[tuple[Shape, Any, str]]:
+    """Tell what a list or a map holds."""
     if isinstance(shape, ListShape):
-        for index, item in enumerate(value, 1):
-            yield from problems(shape.member, item, f"{path}.{index}.member", stricter)
+        yield from ((shape.member, item, f"{index}.member") for index, item in enumerate(value, 1))
     if isinstance(shape, MapShape):
-        for name, item in value.items():
-            yield from problems(shape.key, name, f"{path}.key", stricter)
-            yield from problems(shape.value, item, f"{path}.{name}", stricter)
+        yield from ((shape.key, name, "key") for name in value)
+        yield from ((shape.value, item, name) for name, item in value.items())
 
 
 def _members(shape: StructureShape, value: dict[str, Any], path: str, stricter: Limits) -> Iterator[str]:
