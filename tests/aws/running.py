@@ -47,7 +47,7 @@ class Aws:
     def clear_faults(self) -> None:
         self.control("DELETE", "faults")
 
-    def settings(self, **changes: float) -> None:
+    def settings(self, **changes: float | str) -> None:
         """Change lifetimes, latency_seconds or clock_offset_seconds from now on, until reset."""
         self.control("POST", "settings", **changes)
 

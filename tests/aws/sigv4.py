@@ -6,8 +6,6 @@ the scope, the clock, the session token, and that the body is the one that was s
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 
@@ -16,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.aws.service import Service
+from tests.aws.wire import Signed
 from tests.aws.world import AccessKey, World
 
 CLOCK_WINDOW = timedelta(minutes=5)
@@ -23,15 +22,6 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key_id>\w+)/(?P<date>\d{8})/(?P<region>[\w-]+)/(?P<service>[\w-]+)"
     r"/aws4_request, ?SignedHeaders=(?P<headers>[\w;-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A request as it came in; header names are lower case."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 def find_caller(world: World, service: Service, signed: Signed, now: datetime) -> AccessKey:
@@ -81,7 +71,7 @@ def _wrong_time(signed: Signed, parts: re.Match[str], now: datetime) -> str:
 
 def _wrong_signature(signed: Signed, parts: re.Match[str], key: AccessKey) -> str:
     headers = {name: signed.headers.get(name, "") for name in parts["headers"].split(";")}
-    request = AWSRequest("POST", signed.url, headers, signed.body)
+    request = AWSRequest(signed.method, signed.url, headers, signed.body)
     request.context["timestamp"] = headers["x-amz-date"]
     signer = SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), parts["service"], parts["region"])
     to_sign = signer.string_to_sign(request, signer.canonical_request(request))

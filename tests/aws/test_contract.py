@@ -13,14 +13,16 @@ from tests.aws.conftest import USER, Client
 from tests.aws.pools import POOL_ID
 from tests.aws.running import Aws
 from tests.aws.service import Service
-from tests.aws.world import ACCOUNT_ROLE_ARN, LICENSE_ARN, ROLE_ARN
+from tests.aws.world import ACCOUNT_ROLE_ARN, DOMAIN, LICENSE_ARN, REPOSITORY, ROLE_ARN
 
 # What AWS may leave out too.
 NOT_SET = {"SessionTokenUtilization", "SessionTokenSize"}
 NOT_SET_BY = {"AssumeRoleWithWebIdentity": {"SourceIdentity"}}
-OPERATIONS = [pytest.param(service, name, id=name) for service in SERVICES for name in service.operations]
+OPERATIONS = [
+    pytest.param(service, name, id=service.label(name)) for service in SERVICES for name in service.operations
+]
 ERRORS = [
-    pytest.param(service, name, shape, id=f"{name} {shape.name}")
+    pytest.param(service, name, shape, id=f"{service.label(name)} {shape.name}")
     for service in SERVICES
     for name in service.operations
     for shape in service.operation(name).error_shapes
@@ -45,6 +47,10 @@ def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
         "GetFederationToken": {"Name": "guest", "Policy": "{}"},
         "GetSessionToken": {},
         "GetCallerIdentity": {},
+        "codeartifact:GetAuthorizationToken": {"domain": DOMAIN},
+        "codeartifact:GetRepositoryEndpoint": {"domain": DOMAIN, "repository": REPOSITORY, "format": "pypi"},
+        "ecr:GetAuthorizationToken": {},
+        "ecr-public:GetAuthorizationToken": {},
         **_of_the_pool(aws, client),
     }
 
@@ -71,7 +77,7 @@ def _given(answer: dict[str, Any]) -> Iterator[str]:
 
 @pytest.mark.parametrize(("service", "operation"), OPERATIONS)
 def test_every_output_member_arrives(service: Service, operation: str, aws: Aws, client: Client) -> None:
-    params = _good(aws, client)[operation]
+    params = _good(aws, client)[service.label(operation)]
     answer = getattr(client(service.name, **USER), xform_name(operation))(**params)
     answer.pop("ResponseMetadata")
 
@@ -90,10 +96,10 @@ def test_every_modelled_error_arrives(
     modelled |= shape.metadata.get("error", {})
     code, status = modelled["code"], modelled["httpStatusCode"]
     members = {"Location": "eu-west-1"} if "Location" in shape.members else {}
-    aws.fault(operation, code=code, status=status, members=members)
+    aws.fault(service.label(operation), code=code, status=status, members=members)
     boto = client(service.name, **USER)
     with pytest.raises(getattr(boto.exceptions, shape.name)) as caught:
-        getattr(boto, xform_name(operation))(**_good(aws, client)[operation])
+        getattr(boto, xform_name(operation))(**_good(aws, client)[service.label(operation)])
     answer = caught.value.response
 
     assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)

@@ -26,6 +26,7 @@ OIDC_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OidcConsumer"
 ACCOUNT_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/AccountConsumer"
 POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/PoolConsumer"
 OTHER_POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OtherPoolConsumer"
+DOMAIN, REPOSITORY = "acme", "packages"
 # The example keys of AWS's own documentation: no scanner takes them for real ones.
 USER_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 USER_SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -54,13 +55,19 @@ ACCOUNT_TRUST_POLICY = trusting(
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be set at the start and changed while it runs; lifetimes are caps on what is asked for."""
+    """What can be set at the start and changed while it runs; lifetimes are caps on what is asked for.
+
+    With a `registry_url`, such as the emulator's own, the endpoints of registries are there and not AWS's.
+    """
 
     region: str = "us-east-1"
     session_seconds: int = 129600
     access_token_seconds: int = 3600
     oauth_access_seconds: int = 3600
     oauth_grace_seconds: float = 0
+    package_token_seconds: int = 43200
+    registry_seconds: int = 43200
+    registry_url: str = ""
     latency_seconds: float = 0
     clock_offset_seconds: float = 0
 
@@ -150,8 +157,9 @@ class World:
         self.oidc_providers = {ISSUER: license_manager}
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.mfa_codes: dict[tuple[str, str], datetime] = {}
-        self.pools: dict[str, Pool] = {}
-        self.identities: dict[str, Identity] = {}
+        self.domains = {DOMAIN: frozenset({REPOSITORY, "other"})}
+        self.package_tokens, self.registry_passwords = dict[str, datetime](), dict[str, datetime]()
+        self.pools, self.identities = dict[str, Pool](), dict[str, Identity]()
         self.secrets: list[str] = []
         self.faults = Faults()
         self.bugs = 0

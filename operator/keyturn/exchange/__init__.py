@@ -9,14 +9,16 @@ from keyturn.core.model.exchanges import (
     AssumeRole,
     AssumeRoleWithWebIdentity,
     AwsOperation,
+    CodeArtifactGetAuthorizationToken,
     CognitoGetCredentials,
     CognitoGetOpenIdToken,
+    EcrGetAuthorizationToken,
     GetFederationToken,
     GetSessionToken,
     LicenseManagerGetAccessToken,
     OauthToken,
 )
-from keyturn.exchange import cognito, license_manager, oauth, sts
+from keyturn.exchange import codeartifact, cognito, ecr, license_manager, oauth, sts
 from keyturn.exchange.systems import Call, Systems
 
 EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
@@ -28,6 +30,8 @@ EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
     GetFederationToken: sts.get_federation_token,
     CognitoGetCredentials: cognito.get_credentials,
     CognitoGetOpenIdToken: cognito.get_open_id_token,
+    CodeArtifactGetAuthorizationToken: codeartifact.get_authorization_token,
+    EcrGetAuthorizationToken: ecr.get_authorization_token,
 }
 
 

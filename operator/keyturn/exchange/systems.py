@@ -1,7 +1,7 @@
 """What an exchange is given besides its own part of the spec: the systems, and where and for whom it is made."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyturn.core.model.source import SecretKeyRef
 from keyturn.exchange.aws import Aws
@@ -10,11 +10,15 @@ from keyturn.exchange.web import Web
 
 @dataclass(frozen=True, slots=True)
 class Systems:
-    """The outside of the exchanges. `read_value(namespace, ref)` reads a secret of a step's own."""
+    """The outside of the exchanges. `read_value(namespace, ref)` reads a secret of a step's own.
+
+    `endpoints` are those of repositories that are known already: they never change.
+    """
 
     aws: Aws
     web: Web
     read_value: Callable[[str, SecretKeyRef], Awaitable[str]]
+    endpoints: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

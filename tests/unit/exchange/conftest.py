@@ -12,7 +12,7 @@ from tests.aws import running
 from tests.aws.running import running_emulator
 from tests.unit.exchange.steps import aws
 
-SERVICES = ("sts", "license-manager", "cognito-identity")
+SERVICES = ("sts", "license-manager", "cognito-identity", "codeartifact", "ecr", "ecr-public")
 
 
 def settings(emulator: running.Aws) -> AwsSettings:

@@ -79,7 +79,10 @@ def _renews_within_duration(spec: Any) -> bool:
         return True
     timed = [e.operation for e in spec.exchanges if e.operation.DEFAULT_SECONDS]
     seconds = spec.renewal.before.total_seconds()
-    return all(seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed)
+    # 0 is CodeArtifact's word for a lifetime that nobody knows yet.
+    return all(
+        step.duration_seconds == 0 or seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed
+    )
 
 
 def _before(given: Iterable[str]) -> str:
@@ -106,8 +109,8 @@ def _formats_rule(kind: Kind, unless: str) -> Rule:
 
 _REGIONS = " || ".join(f"(has(x.{name}) && has(x.{name}.region))" for name in _IN_AWS)
 _DURATIONS = " && ".join(
-    f"(!has(x.{name}) || duration(self.renewal.renewBefore).getSeconds() < "
-    f"x.{name}.?durationSeconds.orValue({seconds}))"
+    f"(!has(x.{name}) || x.{name}.?durationSeconds.orValue({seconds}) == 0 || "
+    f"duration(self.renewal.renewBefore).getSeconds() < x.{name}.?durationSeconds.orValue({seconds}))"
     for name, seconds in _TIMED.items()
 )
 

@@ -2,7 +2,9 @@
 
 import msgspec
 
+from keyturn.core.model.exchanges.codeartifact import CodeArtifactGetAuthorizationToken
 from keyturn.core.model.exchanges.cognito import CognitoGetCredentials, CognitoGetOpenIdToken
+from keyturn.core.model.exchanges.ecr import EcrGetAuthorizationToken
 from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
@@ -15,8 +17,9 @@ from keyturn.core.model.exchanges.sts import (
 from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
-    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "CognitoGetCredentials",
-    "CognitoGetOpenIdToken", "Exchange",
+    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation",
+    "CodeArtifactGetAuthorizationToken", "CognitoGetCredentials", "CognitoGetOpenIdToken",
+    "EcrGetAuthorizationToken", "Exchange",
     "GetFederationToken", "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
 ]  # fmt: skip
 
@@ -29,6 +32,8 @@ AnyOperation = (
     | OauthToken
     | CognitoGetCredentials
     | CognitoGetOpenIdToken
+    | CodeArtifactGetAuthorizationToken
+    | EcrGetAuthorizationToken
 )
 
 
@@ -43,6 +48,8 @@ class Exchange(Part, frozen=True):
     get_federation_token: GetFederationToken | None = None
     cognito_get_credentials: CognitoGetCredentials | None = None
     cognito_get_open_id_token: CognitoGetOpenIdToken | None = None
+    code_artifact_get_authorization_token: CodeArtifactGetAuthorizationToken | None = None
+    ecr_get_authorization_token: EcrGetAuthorizationToken | None = None
 
     @property
     def operation(self) -> AnyOperation:
