@@ -13,11 +13,12 @@ from tests.aws.faults import Fault
 from tests.aws.happening import WORLD
 from tests.aws.license_manager import mint
 from tests.aws.oauth.clients import Client
-from tests.aws.tokens import in_seconds
+from tests.aws.tokens import PublicKeys, in_seconds
 from tests.aws.world import (
     ACCOUNT,
     LICENSE_ARN,
     AccessKey,
+    OidcProvider,
     Principal,
     RefreshToken,
     Settings,
@@ -113,6 +114,13 @@ def _add_id_token(world: World, subject: str, audience: str, expires_in: float) 
     return {"token": token}
 
 
+def _add_oidc_provider(world: World, url: str, audience: str, jwks: dict[str, Any]) -> dict[str, str]:
+    host = url.removeprefix("https://")
+    arn = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"
+    world.oidc_providers[url] = OidcProvider(arn, host, {audience}, PublicKeys(jwks))
+    return {"arn": arn}
+
+
 _ROUTES: dict[str, Callable[..., Any]] = {
     "GET calls": _calls,
     "GET secrets": lambda world: world.secrets,
@@ -128,6 +136,7 @@ _ROUTES: dict[str, Callable[..., Any]] = {
     "POST oauth-clients": _add_oauth_client,
     "POST oauth-refresh-tokens": _add_oauth_refresh_token,
     "POST oauth-family": _oauth_family,
+    "POST oidc-providers": _add_oidc_provider,
     "POST id-tokens": _add_id_token,
     "DELETE identities": lambda world: world.identities.clear(),
 }

@@ -35,6 +35,22 @@ class SigningKey:
         return {**public, "kid": self.kid, "use": "sig", "alg": ALGORITHM}
 
 
+class PublicKeys:
+    """The keys of somebody else's issuer (RFC 7517 section 5), by which its tokens are checked."""
+
+    def __init__(self, jwks: dict[str, Any]) -> None:
+        self._keys = jwt.PyJWKSet.from_dict(jwks)
+
+    def claims(self, token: str) -> dict[str, Any]:
+        """Read a JWT that one of these keys signed, whenever that was; others raise jwt.InvalidTokenError."""
+        try:
+            key = self._keys[jwt.get_unverified_header(token)["kid"]]
+        except KeyError:
+            raise jwt.InvalidTokenError("no such key") from None
+        claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], options=_UNCHECKED)  # type: ignore[arg-type]
+        return claims
+
+
 def in_seconds(now: datetime, seconds: float) -> datetime:
     """Give the moment that many seconds from now, in whole seconds as AWS writes them."""
     return now.replace(microsecond=0) + timedelta(seconds=seconds)

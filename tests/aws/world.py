@@ -16,7 +16,7 @@ import msgspec
 from tests.aws.faults import Faults
 from tests.aws.oauth.issuer import Issuer
 from tests.aws.pools import COGNITO, POOL_ID, Identity, Pool
-from tests.aws.tokens import SigningKey
+from tests.aws.tokens import PublicKeys, SigningKey
 from tests.aws.trust import TrustPolicy
 
 ACCOUNT = "111122223333"
@@ -106,7 +106,7 @@ class OidcProvider:
     principal: str
     prefix: str
     audiences: AbstractSet[str]
-    key: SigningKey
+    key: SigningKey | PublicKeys
 
 
 @dataclass(frozen=True, slots=True)

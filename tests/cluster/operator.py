@@ -87,7 +87,8 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
 
     With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
     """
-    endpoints = dict.fromkeys(("sts", "license-manager"), aws.url)
+    services = ("sts", "license-manager", "cognito-identity", "codeartifact", "ecr", "ecr-public")
+    endpoints = dict.fromkeys(services, aws.url)
     config = directory / "config.yaml"
     config.write_text(
         yaml.safe_dump(

@@ -83,6 +83,7 @@ REACTIONS = {
     "Unreachable": Reaction("RenewalFailed"),
     "Throttled": Reaction("RenewalFailed"),
     "AccessDenied": _FORBIDDEN,
+    "IdentityForbidden": _FORBIDDEN,
     "SpecInvalid": Reaction("Stalled", stalled=True, wait=timedelta(minutes=30)),
     "SourceInvalid": _SOURCE_REFUSED,
     "SourceExpired": _SOURCE_REFUSED,

@@ -1,6 +1,7 @@
 """One small file per system that tokens are exchanged with; siblings do not know each other."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from keyturn.core.holding import Holding
@@ -19,6 +20,7 @@ from keyturn.core.model.exchanges import (
     OauthToken,
 )
 from keyturn.exchange import codeartifact, cognito, ecr, license_manager, oauth, sts
+from keyturn.exchange.lent import service_account_token
 from keyturn.exchange.systems import Call, Systems
 
 EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
@@ -37,12 +39,16 @@ EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
 
 async def exchange(systems: Systems, request: Request, step: Exchange, holding: Holding) -> Holding:
     """Run one step of a pipeline; raises the errors of core.errors and nothing else."""
-    wanted = step.operation
+    wanted, source = step.operation, request.spec.source
     region = wanted.region if isinstance(wanted, AwsOperation) else None
     call = Call(
         systems=systems,
         namespace=request.namespace,
         region=region or request.spec.region or "",
         name=request.name,
+        is_ambient=source.is_ambient,
     )
+    if source.service_account and holding.source_token is None:
+        token = await service_account_token(call, source.service_account)
+        holding = replace(holding, source_token=token)
     return await EXCHANGES[type(wanted)](call, wanted, holding)

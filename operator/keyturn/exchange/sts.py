@@ -16,9 +16,12 @@ from keyturn.core.model.exchanges import (
     GetSessionToken,
 )
 from keyturn.core.model.exchanges.session import PolicyArn, Tag
+from keyturn.core.model.rules import AMBIENT_TAGS
 from keyturn.core.model.source import SecretValue
 from keyturn.core.renewal import whole
 from keyturn.exchange.aws import Answer
+from keyturn.exchange.lent import check_ambient
+from keyturn.exchange.own import AMBIENT
 from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member
@@ -99,14 +102,23 @@ async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIde
 
 
 async def assume_role(call: Call, wanted: AssumeRole, held: Holding) -> Holding:
-    """Call sts AssumeRole, signed with the credentials that are held."""
+    """Call sts AssumeRole, signed with the credentials that are held, or with our own where that is allowed."""
+    lent = call.is_ambient and held.credentials is None
+    if lent:
+        check_ambient(call, wanted.role_arn)
     parameters = _parameters(
         wanted,
         RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
         ExternalId=wanted.external_id or await _secret(call, wanted.external_id_from, r"[\w+=,.@:/-]{2,1224}"),
         TokenCode=await _secret(call, wanted.token_code_from, r"[0-9]{6}"),
     )
-    answer = await call.systems.aws.ask(_ASSUME_ROLE, call.region, parameters, held.own_credentials)
+    if lent:
+        # AWS sees for whom it was, whatever the manifest says.
+        ours = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
+        tags = parameters.get("Tags", [])
+        parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ours)]
+    signer = AMBIENT if lent else held.own_credentials
+    answer = await call.systems.aws.ask(_ASSUME_ROLE, call.region, parameters, signer)
     return _held(_ASSUME_ROLE, held, answer)
 
 

@@ -4,31 +4,39 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.settings import SourceSettings
 from keyturn.exchange.aws import Aws
 from keyturn.exchange.web import Web
+
+MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Systems:
     """The outside of the exchanges. `read_value(namespace, ref)` reads a secret of a step's own.
 
-    `endpoints` are those of repositories that are known already: they never change.
+    `make_token(namespace, service account, audiences, seconds)` makes a token of a service account. `sources` says
+    what of that, and of the operator's own identity, may be used. `endpoints` are those of repositories that are
+    known already: they never change.
     """
 
     aws: Aws
     web: Web
     read_value: Callable[[str, SecretKeyRef], Awaitable[str]]
+    make_token: MakeToken
+    sources: SourceSettings = field(default_factory=SourceSettings)
     endpoints: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One exchange: in which region of AWS, for which request."""
+    """One exchange: in which region of AWS, for which request, and whether its source is our own AWS identity."""
 
     systems: Systems
     namespace: str
     region: str
     name: str
+    is_ambient: bool = False
 
     async def secret(self, ref: SecretKeyRef) -> str:
         """Read a secret of the step's own."""

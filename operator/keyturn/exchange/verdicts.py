@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
@@ -64,6 +70,8 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
     if isinstance(error, ParamValidationError):
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
     kind = type(error).__name__
+    if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
+        return UnavailableError("Unavailable", f"{operation.title}: the operator has no AWS identity now ({kind})")
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})")
     return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})")

@@ -12,11 +12,13 @@ from keyturn.kube.api import Kube
 
 
 async def read_source(kube: Kube, request: Request) -> Source:
-    """Read all that the source of a request names, each Secret once."""
+    """Read all Secrets that the source of a request names, each once."""
     wanted = request.spec.source
     data = {name: await _read(kube, request.namespace, name) for name in dict.fromkeys(wanted.secrets)}
-    token = _value(wanted.token.secret_key_ref, data) if wanted.token else None
-    keys = data[wanted.credentials.secret_ref.name] if wanted.credentials else None
+    ref = wanted.token and wanted.token.secret_key_ref
+    token = _value(ref, data) if ref else None
+    of_keys = wanted.credentials and wanted.credentials.secret_ref
+    keys = data[of_keys.name] if of_keys else None
     return parsed_source(token, None if keys is None else _texts(keys))
 
 

@@ -83,8 +83,8 @@ _MANAGER = {"fieldManager": "keyturn-token"}
 
 
 def _ref(request: Request) -> Any:
-    if request.spec.source.token is None:
-        raise LeavingError("no source.token")
+    if request.spec.source.token is None or request.spec.source.token.secret_key_ref is None:
+        raise LeavingError("no source.token of a Secret")
     return request.spec.source.token.secret_key_ref
 
 

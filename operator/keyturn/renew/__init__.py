@@ -132,8 +132,7 @@ async def _read_target(world: World, request: Request, memory: Memory) -> FoundS
 async def _live_token(world: World, request: Request, source: Source) -> KeptToken:
     namespace, name = token_place(request)
     kept = await world.tokens.read(request)
-    source_of = request.spec.source.token
-    of = f"{source_of.secret_key_ref.name}/{source_of.secret_key_ref.key}" if source_of else ""
+    of = request.spec.source.token.place if request.spec.source.token else ""
     return live_token(source.token or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
 
 
@@ -159,7 +158,8 @@ def _issue(
     if expires <= now:
         raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
     data = render(formats, holding, request.spec.region)
-    source_issued, source_expires = jwt_times(holding.source_token.value) if holding.source_token else (None, None)
+    lasting = None if request.spec.source.service_account else holding.source_token
+    source_issued, source_expires = jwt_times(lasting.value) if lasting else (None, None)
     marks = Marks(
         request=request.name,
         uid=request.uid,

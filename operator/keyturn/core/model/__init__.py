@@ -70,7 +70,7 @@ class Spec(Part, frozen=True):
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
-        kept = {self.source.token.token_secret} if self.source.token else set()
+        kept = {self.source.token.token_secret} - {""} if self.source.token else set()
         own = {ref.secret_key_ref.name for exchange in self.exchanges for ref in exchange.operation.references}
         return frozenset({*self.source.secrets, *kept, *own})
 

@@ -8,6 +8,8 @@ from keyturn.core.model.formats import FORMATS
 from keyturn.core.model.part import Kind, Rule
 
 CHAINED_SECONDS = 3600
+AMBIENT_TAGS = ("kubernetes-namespace", "kubernetes-name")
+_AMBIENT_TAGS_LEFT = 50 - len(AMBIENT_TAGS)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -71,7 +73,7 @@ def _guests_assume_no_role(spec: Any) -> bool:
 
 def _refreshes_first(spec: Any) -> bool:
     steps = [index for index, exchange in enumerate(spec.exchanges) if exchange.operation.consumes]
-    return not steps or (steps == [0] and spec.source.token is not None)
+    return not steps or (steps == [0] and bool(spec.source.token and spec.source.token.secret_key_ref))
 
 
 def _renews_within_duration(spec: Any) -> bool:
@@ -83,6 +85,17 @@ def _renews_within_duration(spec: Any) -> bool:
     return all(
         step.duration_seconds == 0 or seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed
     )
+
+
+def _ambient_assumes_a_role(spec: Any) -> bool:
+    first = spec.exchanges[0].assume_role
+    return not spec.source.is_ambient or bool(first and first.role_session_name is None)
+
+
+def _ambient_is_tagged_by_us(spec: Any) -> bool:
+    tags = spec.exchanges[0].assume_role and spec.exchanges[0].assume_role.tags
+    ours = any(tag.key.lower() in AMBIENT_TAGS for tag in tags or ())
+    return not spec.source.is_ambient or not (ours or len(tags or ()) > _AMBIENT_TAGS_LEFT)
 
 
 def _before(given: Iterable[str]) -> str:
@@ -114,7 +127,21 @@ _DURATIONS = " && ".join(
     for name, seconds in _TIMED.items()
 )
 
+_NOT_AMBIENT = "!has(self.source.credentials) || !has(self.source.credentials.ambient) || "
+_FIRST = "self.exchanges[0].assumeRole"
+
 SPEC_RULES = (
+    Rule(
+        says="ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName",
+        cel=f"{_NOT_AMBIENT}(has({_FIRST}) && !has({_FIRST}.roleSessionName))",
+        holds=_ambient_assumes_a_role,
+    ),
+    Rule(
+        says=f"with ambient credentials the tags {' and '.join(AMBIENT_TAGS)} are Keyturn's, and 48 are left",
+        cel=f"{_NOT_AMBIENT}!has({_FIRST}) || !has({_FIRST}.tags) || ({_FIRST}.tags.size() <= {_AMBIENT_TAGS_LEFT}"
+        f" && {_FIRST}.tags.all(t, !(t.key.lowerAscii() in {list(AMBIENT_TAGS)})))",
+        holds=_ambient_is_tagged_by_us,
+    ),
     Rule(
         says="region is missing: give spec.region, or a region to each exchange with AWS",
         cel=f"has(self.region) || self.exchanges.all(x, {_REGIONS} || !{_any(_IN_AWS, 'x')})",
@@ -141,9 +168,9 @@ SPEC_RULES = (
         holds=_guests_assume_no_role,
     ),
     Rule(
-        says="the refresh_token grant uses source.token: it must be the first exchange",
+        says="the refresh_token grant uses source.token: it must be the first exchange, and the token in a Secret",
         cel="self.exchanges.all(i, x, !has(x.oauthToken) || x.oauthToken.grantType != 'refresh_token' || "
-        "(i == 0 && has(self.source.token)))",
+        "(i == 0 && has(self.source.token) && has(self.source.token.secretKeyRef)))",
         holds=_refreshes_first,
     ),
     Rule(
@@ -158,9 +185,10 @@ _TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
 _TOKEN = "self.spec.source.token"  # noqa: S105 - it is CEL
 _CREDENTIALS = "self.spec.source.credentials"
 _OF_SOURCE = (
-    f"(!has({_TOKEN}) || ({_TOKEN}.secretKeyRef.name != {_TARGET} && (has({_TOKEN}.saveTo)"
+    f"(!has({_TOKEN}) || !has({_TOKEN}.secretKeyRef) || "
+    f"({_TOKEN}.secretKeyRef.name != {_TARGET} && (has({_TOKEN}.saveTo)"
     f" ? {_TOKEN}.saveTo.secretName != {_TARGET} : {_TOKEN}.secretKeyRef.name + '-keyturn' != {_TARGET})))"
-    f" && (!has({_CREDENTIALS}) || {_CREDENTIALS}.secretRef.name != {_TARGET})"
+    f" && (!has({_CREDENTIALS}) || !has({_CREDENTIALS}.secretRef) || {_CREDENTIALS}.secretRef.name != {_TARGET})"
 )
 _OF_STEPS = " && ".join(
     f"(!has(x.{step}) || !has(x.{step}.{field}) || x.{step}.{field}.secretKeyRef.name != {_TARGET})"
