@@ -171,6 +171,7 @@ class World:
     def _seed(self) -> None:
         user = Principal(f"arn:aws:iam::{ACCOUNT}:user/keyturn", identifier("AIDA"))
         self.keep(AccessKey(USER_KEY_ID, USER_SECRET_KEY, user))
+        self._open_the_pool()
         self.remember(*(client.client_secret for client in self.issuer.clients.values()))
         self.add_role(ROLE_ARN, TRUST_POLICY)
         self.add_role(ACCOUNT_ROLE_ARN, ACCOUNT_TRUST_POLICY, 43200)
@@ -182,8 +183,6 @@ class World:
         self.oidc_providers[self.issuer.url] = provider
         condition = {"StringEquals": {f"{host}:aud": sorted(audiences)}}
         self.add_role(OIDC_ROLE_ARN, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
-
-        self._open_the_pool()
 
     def _open_the_pool(self) -> None:
         roles = POOL_ROLE_ARN, OTHER_POOL_ROLE_ARN
