@@ -6,12 +6,14 @@ app              HTTP in, one operation, HTTP out
 happening        one call on its way, and what goes wrong with it
 control          the test's side door: counts, faults, seeds, secrets
 license_manager, sts, identity_center     one part per service: its operations and what it refuses
+cognito, codeartifact, ecr                the same
 directory        what Identity Center knows
-rest             the REST protocol's places, put where the other protocols have theirs
+pools            what Cognito remembers
 oauth            an OAuth issuer, on a port of its own
 service          what an operation is given, and how it refuses
 shapes           botocore's model as a law for requests and answers
-wire             the protocols: JSON 1.1, REST-JSON and Query
+registries       what the tokens of codeartifact and ecr open
+wire             the protocols: JSON 1.1, REST with JSON, and Query
 sigv4            who signed this call
 tokens           JWTs and the keys that sign them
 trust            a role's trust policy

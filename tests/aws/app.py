@@ -2,22 +2,37 @@
 
 import uuid
 from dataclasses import dataclass
-from functools import partial
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
-from tests.aws import control, identity_center, license_manager, rest, sts
+from tests.aws import codeartifact, cognito, control, ecr, identity_center, license_manager, registries, sts
 from tests.aws.happening import WORLD, Happening, happen
 from tests.aws.oauth.app import OPERATION as OAUTH_OPERATION
 from tests.aws.service import Call, Service
-from tests.aws.sigv4 import Signed, find_caller, signed_region
-from tests.aws.wire import AwsError
+from tests.aws.sigv4 import find_caller, signed_region
+from tests.aws.wire import AwsError, Signed
 from tests.aws.world import AccessKey, World
 
-SERVICES = (license_manager.SERVICE, sts.SERVICE, identity_center.SERVICE, identity_center.PORTAL)
-_OPERATIONS = frozenset(name for service in SERVICES for name in service.operations)
+SERVICES = (
+    license_manager.SERVICE,
+    sts.SERVICE,
+    identity_center.SERVICE,
+    identity_center.PORTAL,
+    cognito.SERVICE,
+    codeartifact.SERVICE,
+    ecr.SERVICE,
+    ecr.PUBLIC_SERVICE,
+)
+_OPERATIONS = frozenset(service.label(name) for service in SERVICES for name in service.operations)
 _BY_TARGET = {service.model.metadata.get("targetPrefix"): service for service in SERVICES}
+_BY_PATH = {
+    (http["method"], http["requestUri"].partition("?")[0]): (service, name)
+    for service in SERVICES
+    if service.model.metadata["protocol"] == "rest-json"
+    for name in service.operations
+    for http in [service.operation(name).http]
+}
 
 
 def make_app(world: World) -> web.Application:
@@ -25,9 +40,9 @@ def make_app(world: World) -> web.Application:
     app = web.Application()
     app[WORLD] = world
     app.router.add_post("/", _answer)
-    for service in SERVICES:
-        for method, path, operation in rest.routes(service):
-            app.router.add_route(method, path, partial(_answer_rest, service, operation))
+    for method, path in _BY_PATH:
+        app.router.add_route(method, path, _answer)
+    registries.add_routes(app)
     app.router.add_get("/.well-known/jwks.json", _public_keys)
     control.add_routes(app, _OPERATIONS | {OAUTH_OPERATION})
     return app
@@ -40,13 +55,7 @@ async def _public_keys(request: web.Request) -> web.Response:
 async def _answer(request: web.Request) -> web.Response:
     signed = await _signed(request)
     service, operation = _addressed(signed)
-    return await happen(request, operation, _Asked(service, operation, signed).response)
-
-
-async def _answer_rest(service: Service, operation: str, request: web.Request) -> web.StreamResponse:
-    signed = await _signed(request)
-    body = rest.body(service, operation, request, signed.body)
-    return await happen(request, operation, _Asked(service, operation, signed, body).response)
+    return await happen(request, service.label(operation), _Asked(service, operation, signed).response)
 
 
 async def _signed(request: web.Request) -> Signed:
@@ -57,6 +66,9 @@ async def _signed(request: web.Request) -> Signed:
 
 
 def _addressed(signed: Signed) -> tuple[Service, str]:
+    addressed = _BY_PATH.get((signed.method, urlsplit(signed.url).path))
+    if addressed:
+        return addressed
     if "x-amz-target" in signed.headers:
         prefix, _, operation = signed.headers["x-amz-target"].partition(".")
         known = _BY_TARGET.get(prefix)
@@ -71,7 +83,6 @@ class _Asked:
     service: Service
     operation: str
     signed: Signed
-    body: bytes | None = None
 
     def response(self, happening: Happening) -> web.Response:
         request_id = str(uuid.uuid4())
@@ -93,7 +104,7 @@ class _Asked:
         caller = self._caller(happening)
         record.principal = caller.principal.arn if caller else ""
         self._check_region(happening.world.settings.region)
-        params = self.service.read(self.operation, self.signed.body if self.body is None else self.body)
+        params = self.service.read(self.operation, self.signed)
         record.principal = record.principal or params.get("RoleArn", "anonymous")
         call = Call(happening.world, params, caller, happening.now, fault.expired)
         return self.service.write(self.operation, self.service.operations[self.operation](call), request_id)

@@ -128,4 +128,5 @@ _ROUTES: dict[str, Callable[..., Any]] = {
     "POST oauth-refresh-tokens": _add_oauth_refresh_token,
     "POST oauth-family": _oauth_family,
     "POST oidc-providers": _trust_issuer,
+    "DELETE identities": lambda world: world.identities.clear(),
 }

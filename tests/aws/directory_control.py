@@ -43,9 +43,10 @@ def _center_family(world: World, token: str) -> dict[str, Any]:
 
 
 def _sign(world: World, audience: str, subject: str = "demo-user", expires_in: float = 300) -> dict[str, str]:
-    ends = in_seconds(world.now(), expires_in).timestamp()
-    claims = {"iss": world.issuer.url, "sub": subject, "aud": audience, "exp": int(ends)}
-    token = world.issuer.key.sign({**claims, "email": f"{subject}@example.com"})
+    now = world.now()
+    times = {"iat": int(now.timestamp()), "exp": int(in_seconds(now, expires_in).timestamp())}
+    claims = {"iss": world.issuer.url, "sub": subject, "aud": audience, "email": f"{subject}@example.com"}
+    token = world.issuer.key.sign({**claims, **times})
     world.remember(token)
     return {"token": token}
 

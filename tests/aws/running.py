@@ -50,7 +50,7 @@ class Aws:
     def clear_faults(self) -> None:
         self.control("DELETE", "faults")
 
-    def settings(self, **changes: float) -> None:
+    def settings(self, **changes: float | str) -> None:
         """Change lifetimes, latency_seconds or clock_offset_seconds from now on, until reset."""
         self.control("POST", "settings", **changes)
 
@@ -115,6 +115,10 @@ class Aws:
     def center_family(self, token: str) -> History:
         """Tell what became of the family of a refresh token of Identity Center, or of the code that it came of."""
         return History(**self.control("POST", "identity-center-family", token=token))
+
+    def id_token(self, subject: str = "demo-user", audience: str = CLIENT_ID, expires_in: float = 86400) -> str:
+        """Mint an ID token of the OAuth issuer, as after a sign-in."""
+        return self.jwt(audience, subject=subject, expires_in=expires_in)
 
     def family(self, token: str) -> History:
         """Tell what became of the family of an OAuth refresh token, the first or any later one."""

@@ -6,8 +6,6 @@ the scope, the clock, the session token, and that the body is the one that was s
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 
@@ -16,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.aws.service import Service
+from tests.aws.wire import Signed
 from tests.aws.world import AccessKey, World
 
 CLOCK_WINDOW = timedelta(minutes=5)
@@ -23,16 +22,6 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key_id>\w+)/(?P<date>\d{8})/(?P<region>[\w-]+)/(?P<service>[\w-]+)"
     r"/aws4_request, ?SignedHeaders=(?P<headers>[\w;-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A request as it came in; header names are lower case."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    method: str = "POST"
 
 
 def signed_region(signed: Signed) -> str:

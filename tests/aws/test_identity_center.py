@@ -129,4 +129,4 @@ def test_create_token_is_signed(aws: Aws, client: Client) -> None:
     call = client("sso-oidc").create_token_with_iam
     params = {"clientId": APPLICATION_ARN, "grantType": CODE, "code": "x", "redirectUri": REDIRECT_URI}
 
-    assert refusal(call, **params) == ("MissingAuthenticationTokenException", 400)
+    assert refusal(call, **params) == ("MissingAuthenticationTokenException", 403)

@@ -9,8 +9,10 @@ from typing import Any
 from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
+    NoCredentialsError,
     ParamValidationError,
     ProxyConnectionError,
 )
@@ -85,6 +87,8 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
     if isinstance(error, ParamValidationError):
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
     kind, once = type(error).__name__, operation.attempts == 1
+    if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
+        return UnavailableError("Unavailable", f"{operation.title}: the operator has no AWS identity now ({kind})")
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         in_doubt = once and not isinstance(error, _NEVER_SENT)
         return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})", in_doubt=in_doubt)
@@ -111,7 +115,9 @@ def _refusal(operation: Operation, error: ClientError, clock_hint: str) -> Keytu
         return UnavailableError(verdict.reason, sentence, request_id=request_id, in_doubt=in_doubt)
     if code in _ELSEWHERE:
         return _elsewhere(error, verdict, sentence, request_id)
-    return RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+    refused = RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+    refused.code = code
+    return refused
 
 
 def _elsewhere(error: ClientError, verdict: Verdict, sentence: str, request_id: str) -> ElsewhereError:

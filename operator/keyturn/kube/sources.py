@@ -17,9 +17,14 @@ async def read_source(kube: Kube, request: Request) -> Source:
     proof = spending.ref if spending and spending.step.proof else None
     names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
     data = {name: await _read(kube, request.namespace, name) for name in names}
-    token = _value(wanted.token.secret_key_ref, data) if wanted.token else None
-    keys = data[wanted.credentials.secret_ref.name] if wanted.credentials else None
-    return parsed_source(token, None if keys is None else _texts(keys), _value(proof, data) if proof else None)
+    ref = wanted.token and wanted.token.secret_key_ref
+    of_keys = wanted.credentials and wanted.credentials.secret_ref
+    keys = data[of_keys.name] if of_keys else None
+    return parsed_source(
+        token=_value(ref, data) if ref else None,
+        keys=None if keys is None else _texts(keys),
+        proof=_value(proof, data) if proof else None,
+    )
 
 
 async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:

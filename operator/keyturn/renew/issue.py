@@ -7,7 +7,7 @@ from datetime import datetime
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.lineage import KeptToken
-from keyturn.core.marks import Marks, data_hash
+from keyturn.core.marks import Marks, data_hash, kept_identity
 from keyturn.core.model import Request
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning, whole
@@ -49,6 +49,7 @@ def start(request: Request, source: Source, kept: KeptToken | None, given: Circu
         source_token=token,
         credentials=source.credentials,
         revision=given.revision,
+        identity_id=kept_identity(given.last, request),
         superseded=given.last.superseded if given.last else (),
     )
 
@@ -88,15 +89,17 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         source_warns=source_warning(source_issued, source_expires),
         once=holding.ends,
         token_id=holding.token_id,
+        identity_id=holding.identity_id,
         superseded=_superseded(holding, given.last, issued),
     )
     return marks, data
 
 
 def _source_times(request: Request, holding: Holding) -> tuple[datetime | None, datetime | None]:
-    """When the source began and ends; the end of what works only once is no news once it is used."""
+    """When the source began and ends; the end of what works only once, or is made anew each time, is no news."""
     once = request.spec.spending is not None and request.spec.spending.once
-    return (None, None) if once or holding.source_token is None else jwt_times(holding.source_token.value)
+    passing = once or request.spec.source.service_account is not None
+    return (None, None) if passing or holding.source_token is None else jwt_times(holding.source_token.value)
 
 
 def _superseded(holding: Holding, last: Marks | None, now: datetime) -> tuple[Superseded, ...]:

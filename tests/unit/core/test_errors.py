@@ -18,6 +18,7 @@ _ROWS = [
     ("Unreachable", "RenewalFailed", False, None, None),
     ("Throttled", "RenewalFailed", False, None, None),
     ("AccessDenied", "Stalled", True, 5, None),
+    ("IdentityForbidden", "Stalled", True, 5, None),
     ("SpecInvalid", "Stalled", True, 30, None),
     ("SourceInvalid", "Stalled", True, 30, 1),
     ("SourceExpired", "Stalled", True, 30, 1),

@@ -86,7 +86,7 @@ class Spec(Part, frozen=True):
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
-        kept = {self.source.token.token_secret} if self.source.token else set()
+        kept = {self.source.token.token_secret} - {""} if self.source.token else set()
         kept |= {self.spending.secret} if self.spending else set()
         own = {ref.name for exchange in self.exchanges for ref in exchange.operation.references}
         return frozenset({*self.source.secrets, *kept, *own})

@@ -31,7 +31,12 @@ def spending(source: Source, exchanges: Iterable[Exchange]) -> Spending | None:
 
 
 def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Spending | None:
-    """Find the step that uses up the source token: nothing before it gives another one."""
+    """Find the step that uses up the source token: nothing before it gives another one.
+
+    The token of a service account is made anew for each renewal: it may be used up.
+    """
+    if token.secret_key_ref is None:
+        return None
     for step in steps:
         if step.consumes or step.uses_up_token:
             return Spending(step, token.secret_key_ref, token.token_secret, once=not step.consumes)

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from tests.manifests.parts import assume, of_user, refresh, secret_at
+from tests.manifests.sessions import MFA
+from tests.manifests.sources import account
 from tests.manifests.tokens import BEARER, BOTH, EXCHANGE, center, create, of_center, roles
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, request
 
+_ACCOUNT = BOTH["source"] | account()["source"]
 _IN_SECRET = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]
 
 
@@ -34,6 +37,9 @@ _IN_SECRET = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchang
             None,
             id="an assertion that is made anew each time",
         ),
+        pytest.param(of_center(BEARER) | {"source": _ACCOUNT}, None, id="an assertion of a service account"),
+        pytest.param(of_user({"getSessionToken": MFA}), "0: mfa, kept in mfa-keyturn, once", id="an MFA code"),
+        pytest.param(of_user(assume(**MFA), assume()), "0: mfa, kept in mfa-keyturn, once", id="for a role"),
         pytest.param(of_center(EXCHANGE), None, id="a token that is exchanged"),
         pytest.param(roles(), None, id="a token that is read"),
     ],

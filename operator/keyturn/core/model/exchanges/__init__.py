@@ -2,6 +2,9 @@
 
 import msgspec
 
+from keyturn.core.model.exchanges.codeartifact import CodeArtifactGetAuthorizationToken
+from keyturn.core.model.exchanges.cognito import CognitoGetCredentials, CognitoGetOpenIdToken
+from keyturn.core.model.exchanges.ecr import EcrGetAuthorizationToken
 from keyturn.core.model.exchanges.identity_center import (
     IdentityCenterCreateToken,
     IdentityCenterGetRoleCredentials,
@@ -9,13 +12,20 @@ from keyturn.core.model.exchanges.identity_center import (
 from keyturn.core.model.exchanges.license_manager import LicenseManagerCreateToken, LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
-from keyturn.core.model.exchanges.sts import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
+from keyturn.core.model.exchanges.sts import (
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+    GetFederationToken,
+    GetSessionToken,
+)
 from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
-    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
-    "GetSessionToken", "IdentityCenterCreateToken", "IdentityCenterGetRoleCredentials",
-    "LicenseManagerCreateToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation",
+    "CodeArtifactGetAuthorizationToken", "CognitoGetCredentials", "CognitoGetOpenIdToken",
+    "EcrGetAuthorizationToken", "Exchange", "GetFederationToken", "GetSessionToken", "IdentityCenterCreateToken",
+    "IdentityCenterGetRoleCredentials", "LicenseManagerCreateToken", "LicenseManagerGetAccessToken", "OauthToken",
+    "Operation",
 ]  # fmt: skip
 
 AnyOperation = (
@@ -27,6 +37,11 @@ AnyOperation = (
     | AssumeRoleWithWebIdentity
     | AssumeRole
     | GetSessionToken
+    | GetFederationToken
+    | CognitoGetCredentials
+    | CognitoGetOpenIdToken
+    | CodeArtifactGetAuthorizationToken
+    | EcrGetAuthorizationToken
 )
 
 
@@ -41,6 +56,11 @@ class Exchange(Part, frozen=True):
     assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
     assume_role: AssumeRole | None = None
     get_session_token: GetSessionToken | None = None
+    get_federation_token: GetFederationToken | None = None
+    cognito_get_credentials: CognitoGetCredentials | None = None
+    cognito_get_open_id_token: CognitoGetOpenIdToken | None = None
+    code_artifact_get_authorization_token: CodeArtifactGetAuthorizationToken | None = None
+    ecr_get_authorization_token: EcrGetAuthorizationToken | None = None
 
     @property
     def operation(self) -> AnyOperation:

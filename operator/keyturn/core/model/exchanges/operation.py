@@ -26,7 +26,8 @@ class Operation(Part, frozen=True):
 
     `NEEDS_IF` has a condition (CEL, the step is {0}) for kinds that are needed by some grants only; `needs` says
     the same in Python. `DEFAULT_SECONDS` is the lifetime that AWS gives where none is asked for, None where it
-    cannot be chosen. `CONSUMES` is the condition (CEL) under which the step spends the source token.
+    cannot be chosen. `CONSUMES` is the condition (CEL) under which the step spends the source token. `IS_ROLE`: it
+    gives the session of a role; `FOR_USERS_ONLY`: it takes only the keys of an IAM user.
     """
 
     NEEDS: ClassVar[tuple[Kind, ...]] = ("token",)
@@ -35,6 +36,8 @@ class Operation(Part, frozen=True):
     GIVES_ID_TOKEN: ClassVar[bool] = False
     DEFAULT_SECONDS: ClassVar[int | None] = None
     CONSUMES: ClassVar[str] = ""
+    IS_ROLE: ClassVar[bool] = False
+    FOR_USERS_ONLY: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[Kind, ...]:
