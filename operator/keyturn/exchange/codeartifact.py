@@ -20,9 +20,6 @@ _VERDICTS = {
         "SpecInvalid", hint="is there such a domain of that owner, and such a repository, in this region?"
     ),
     "UnrecognizedClientException": _KEYS,
-    "ValidationException": Verdict(
-        "SpecInvalid", hint="is durationSeconds right? 0 is only for credentials of a role"
-    ),
 }
 _GET_TOKEN = Operation(
     exchange="codeArtifactGetAuthorizationToken",
@@ -35,7 +32,10 @@ _GET_TOKEN = Operation(
             "AccessDenied",
             hint="may the caller codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken?",
             settles=True,
-        )
+        ),
+        "ValidationException": Verdict(
+            "SpecInvalid", hint="is durationSeconds right? 0 is only for credentials of a role"
+        ),
     },
 )
 _GET_ENDPOINT = Operation(
@@ -47,7 +47,8 @@ _GET_ENDPOINT = Operation(
     | {
         "AccessDeniedException": Verdict(
             "AccessDenied", hint="may the caller codeartifact:GetRepositoryEndpoint?", settles=True
-        )
+        ),
+        "ValidationException": Verdict("SpecInvalid", hint="has it endpoints of that format and type?"),
     },
 )
 

@@ -160,7 +160,7 @@ async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
         pytest.param({"code": "ExpiredTokenException", "status": 403}, "SourceExpired", "", id="expired"),
         pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", "", id="broken"),
         pytest.param({"code": "ResourceNotFoundException", "status": 404}, "SpecInvalid", "", id="not there"),
-        pytest.param({"code": "ValidationException"}, "SpecInvalid", "durationSeconds", id="invalid"),
+        pytest.param({"code": "ValidationException"}, "SpecInvalid", "", id="invalid"),
     ],
 )
 async def test_each_error(
@@ -179,6 +179,13 @@ async def test_the_permission_that_is_forgotten_is_named(client: Aws, emulator: 
     emulator.fault(TOKEN, code="AccessDeniedException", status=403)
 
     assert "sts:GetServiceBearerToken" in (await refused(client, artifact())).message
+
+
+@pytest.mark.parametrize(("operation", "says"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
+async def test_what_is_invalid_is_named(operation: str, says: str, client: Aws, emulator: running.Aws) -> None:
+    emulator.fault(operation, code="ValidationException")
+
+    assert says in (await refused(client, artifact(**PYPI_NPM))).message
 
 
 async def test_a_throttle_says_how_long(client: Aws, emulator: running.Aws) -> None:
