@@ -12,7 +12,7 @@ dev: .venv/ready  ## a virtual environment in .venv, from hash-pinned requiremen
 
 .venv/ready: requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv .venv && $(VENV)/pip install --quiet --require-hashes -r requirements/bootstrap.txt
-	$(VENV)/uv pip sync --quiet --python $(VENV)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt
+	$(VENV)/uv pip sync --quiet --compile-bytecode --python $(VENV)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt
 	$(VENV)/uv pip install --quiet --python $(VENV)/python --no-deps --editable . && touch $@
 
 fix: dev  ## format, and mend what can be mended without thinking

@@ -37,7 +37,6 @@ def main() -> None:
     started = time.monotonic()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-demo-")))
-        say("a Kubernetes control plane (the first start builds it: about 7 minutes)")
         cluster = stack.enter_context(_cluster(directory))
         say("an AWS emulator, whose sessions last 15 s")
         aws = stack.enter_context(running_emulator(session_seconds=_SESSION_SECONDS))
@@ -48,11 +47,9 @@ def main() -> None:
         _show(cluster, aws, operator)
         if os.environ.get("ONCE"):
             return
-        say("renewing until Ctrl-C")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            print()
+        say("renewing until Ctrl-C; look at it from another shell:")
+        print(f"export KUBECONFIG={cluster.kubeconfig}\nkubectl -n {_NAMESPACE} get treq -w", flush=True)
+        signal.pause()
 
 
 def say(sentence: str) -> None:
@@ -63,8 +60,12 @@ def say(sentence: str) -> None:
 @contextmanager
 def _cluster(directory: Path) -> Iterator[Cluster]:
     if given := os.environ.get("KUBECONFIG_DEMO"):
+        say(f"the Kubernetes of {given}")
+        if not Path(given).is_file():
+            sys.exit(f"KUBECONFIG_DEMO: there is no file {given}")
         yield ExistingCluster(Path(given).resolve(), directory)
         return
+    say("a Kubernetes control plane (the first start builds it: about 7 minutes)")
     (directory / "plane").mkdir()
     with ControlPlane.started(directory / "plane") as plane:
         yield plane
@@ -134,4 +135,7 @@ def _prove(secret: str, aws: Aws) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print()

@@ -1,6 +1,7 @@
 """The command line: settings in, a running shell out; the only place that knows the real clock and dice."""
 
 import asyncio
+import gc
 import logging
 import os
 import random  # noqa: TID251 - the real dice
@@ -64,6 +65,9 @@ def operator(
     _log_to_stderr(log_level, log_format)
     shell = Shell(Place(namespaces=namespace, **place), _settings(config), _now, random.random)
     log = logging.getLogger("keyturn")
+    # What was imported stays for ever: without this each full collection looks at all of it again.
+    gc.collect()
+    gc.freeze()
     try:
         asyncio.run(shell.run())
     except NoClusterError as error:

@@ -52,6 +52,13 @@ def is_package_token(data: Data, aws: Aws) -> str:
     return "opens" if opens(url, basic("aws", data["token"])) else "does not open"
 
 
+def opens_registries(data: Data, aws: Aws) -> str:
+    """The hosts that the logins are for, if each of them opens a registry."""
+    auths = json.loads(data[".dockerconfigjson"])["auths"]
+    opened = [opens(f"{aws.url}/v2/", f"Basic {login['auth']}") for login in auths.values()]
+    return " ".join(sorted(auths)) if all(opened) else "does not open"
+
+
 KEYS = {"credentials": {"secretRef": {"name": "keys"}}}
 LOGIN = {"token": {"secretKeyRef": {"name": "login", "key": "id_token"}}}
 ROLE = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
@@ -123,6 +130,16 @@ FLOWS: dict[str, tuple[Flow, Callable[[Data, Aws], str], str, dict[str, int]]] =
         "opens",
         {"codeartifact:GetAuthorizationToken": 3, "codeartifact:GetRepositoryEndpoint": 1},
     ),
+    "registries of a role, private and public": (
+        lambda _: {
+            "source": KEYS,
+            "exchanges": [ROLE, {"ecrGetAuthorizationToken": {}}, {"ecrGetAuthorizationToken": {"public": True}}],
+            "target": {"formats": [{"dockerConfigJson": {}}]},
+        },
+        opens_registries,
+        f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com public.ecr.aws",
+        {"ecr:GetAuthorizationToken": 3, "ecr-public:GetAuthorizationToken": 3},
+    ),
     "a service account": (
         lambda _: {
             "source": {"token": {"serviceAccount": {"name": "app", "expirationSeconds": 600}}},
@@ -190,7 +207,9 @@ def _trust_the_cluster(aws: Aws, namespace: Namespace) -> None:
 def test_a_flow_is_issued_and_renewed_twice(
     flow: Flow, proof: Callable[[Data, Aws], str], proves: str, calls: dict[str, int], aws: Aws, ground: Namespace
 ) -> None:
-    aws.settings(session_seconds=SESSION_SECONDS, package_token_seconds=SESSION_SECONDS)
+    aws.settings(
+        session_seconds=SESSION_SECONDS, package_token_seconds=SESSION_SECONDS, registry_seconds=SESSION_SECONDS
+    )
     ground.apply(token_request(**flow(aws)))
     secrets: dict[int, Data] = {}
     until(lambda: _third(ground, secrets), seconds=60)

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.aws.pools import POOL_ID
 from tests.manifests.parts import assume, of_user
-from tests.world import ASSUME_ROLE, ROLE
+from tests.world import ASSUME_ROLE, REFRESH, ROLE
 
 USER_POOL = "cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEfGhI"
 _PROVIDER = "the name of a login provider has 1 to 128 printable characters"
@@ -27,7 +27,10 @@ GOOD: dict[str, dict[str, Any]] = {
         logins={f"p{n}.example": "accessToken" for n in range(10)},
         region="eu-west-1",
     ),
-    "a provider with a long name": only(logins={"a" * 128: "idToken"}),
+    "a provider with a long name": only(logins={"a" * 128: "accessToken"}),
+    "an ID token for a pool": {
+        "exchanges": [REFRESH, pool(logins={USER_POOL: "accessToken", "b.example": "idToken"})]
+    },
     "a pool's token": {"exchanges": [pool("cognitoGetOpenIdToken")]},
     "a pool's basic flow": {"exchanges": [pool("cognitoGetOpenIdToken"), ASSUME_ROLE]},
     "a role after a pool": {"exchanges": [pool(), assume(durationSeconds=3600)]},
@@ -39,16 +42,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a pool with a long id": (only(identityPoolId=f"us-east-1:{'a' * 46}"), "identityPoolId"),
     "a pool without logins": (only(logins=None), "logins"),
     "a pool with no login": (only(logins={}), "cognitoGetCredentials.logins"),
-    "eleven logins": (only(logins={f"p{n}": "idToken" for n in range(11)}), "cognitoGetCredentials.logins"),
+    "eleven logins": (only(logins={f"p{n}": "accessToken" for n in range(11)}), "cognitoGetCredentials.logins"),
     "a login with a token in it": (only(logins={USER_POOL: "eyJhbGciOi"}), "cognitoGetCredentials.logins"),
-    "a provider with a space": (only(logins={"a b": "idToken"}), _PROVIDER),
-    "a provider without a name": (only(logins={"": "idToken"}), _PROVIDER),
+    "a provider with a space": (only(logins={"a b": "accessToken"}), _PROVIDER),
+    "a provider without a name": (only(logins={"": "accessToken"}), _PROVIDER),
     "an account with letters": (only(accountId="acme"), "cognitoGetCredentials.accountId"),
     "an account of 16 digits": (only(accountId="1" * 16), "cognitoGetCredentials.accountId"),
     "a custom role that is none": (only(customRoleArn="PoolConsumer"), "customRoleArn"),
     "a custom role for a token": (
         {"exchanges": [pool("cognitoGetOpenIdToken", customRoleArn=ROLE)]},
         "unknown field",
+    ),
+    "an ID token for a pool that nobody gives": (
+        only(logins={USER_POOL: "accessToken", "b.example": "idToken"}),
+        "an idToken needs an exchange before that may give one",
     ),
     "a pool without a token": (of_user(pool()), "token missing: give source.token"),
     "a role over an hour after a pool": (

@@ -64,7 +64,7 @@ _EXTRA = "extraParameters may not be parameters of OAuth, nor secrets"
 _NO_CLIENT = "clientId is missing: only token-exchange and jwt-bearer may go without"
 _NO_TOKEN = "token missing: give source.token"
 _NO_KEYS = "credentials missing: give source.credentials"
-_NO_ID_TOKEN = "from: idToken needs an exchange before that may give one"
+_NO_ID_TOKEN = "an idToken needs an exchange before that may give one"
 _SAME_SECRET = "the target must not be a Secret that the spec reads or keeps a token in"
 _FROM_CENTER = "from says which token an assertion or a subject token is; this grant reads none"
 

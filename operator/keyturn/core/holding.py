@@ -118,11 +118,13 @@ class Holding:
         return token
 
     def token_to_read(self, which: str | None) -> Token:
-        """The token that a step with `from` reads; raises RefusedError (SpecInvalid) where no issuer gave it."""
+        """The token that a step chose to read; raises RefusedError (SpecInvalid) where no issuer gave it."""
         if which != "idToken":
             return self.newest_token
         if self.id_token is None:
-            raise RefusedError("SpecInvalid", "from: idToken, but no issuer answered one; is openid in its scope?")
+            raise RefusedError(
+                "SpecInvalid", "an idToken is wanted, and no issuer answered one; is openid in its scope?"
+            )
         return self.id_token
 
 

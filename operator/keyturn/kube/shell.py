@@ -180,7 +180,8 @@ async def _configuration(kubeconfig: str | None) -> Configuration:
         else:
             kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, YAMLError) as error:
-        raise NoClusterError(f"no cluster: {error}") from error
+        where = kubeconfig or os.environ.get("KUBECONFIG") or "this is no pod, and there is no --kubeconfig"
+        raise NoClusterError(f"no cluster: {where}: {error}") from error
     except TypeError as error:
         # The client's way to say that a kubeconfig is an empty file, or not a mapping.
         raise NoClusterError("no cluster: the kubeconfig is empty, or is none") from error

@@ -23,7 +23,11 @@ _GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for k
 _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
 _GIVE_ID_TOKEN = [name for name, o in OPERATIONS.items() if o.GIVES_ID_TOKEN]
 _READ_FROM = [name for name, o in OPERATIONS.items() if "from_" in o.__struct_fields__]
-_ID_TOKENS = {name: [f"(has(x.{name}.from) && x.{name}.from == 'idToken')"] for name in _READ_FROM}
+_LOG_IN = [name for name, o in OPERATIONS.items() if "logins" in o.__struct_fields__]
+_ID_TOKENS = {
+    **{name: [f"(has(x.{name}.from) && x.{name}.from == 'idToken')"] for name in _READ_FROM},
+    **{name: [f"x.{name}.logins.exists(p, x.{name}.logins[p] == 'idToken')"] for name in _LOG_IN},
+}
 # By operation: when it uses up what it is given. The first is a refresh token, the others work only once.
 _CONSUME = {name: [o.CONSUMES.format(f"x.{name}")] for name, o in OPERATIONS.items() if o.CONSUMES}
 _PROVE = {
@@ -109,7 +113,9 @@ def _uses_up_one(spec: Any) -> bool:
 def _id_tokens_are_given(spec: Any) -> bool:
     given = False
     for exchange in spec.exchanges:
-        if getattr(exchange.operation, "from_", None) == "idToken" and not given:
+        wanted = exchange.operation
+        read = (getattr(wanted, "from_", None), *(getattr(wanted, "logins", None) or {}).values())
+        if "idToken" in read and not given:
             return False
         given = given or exchange.operation.GIVES_ID_TOKEN
     return True
@@ -208,7 +214,7 @@ SPEC_RULES = (
         holds=_uses_up_one,
     ),
     Rule(
-        says=f"from: idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
+        says=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
         cel=f"self.exchanges.all(i, x, !{_when(_ID_TOKENS)} || {_before(_GIVE_ID_TOKEN)})",
         holds=_id_tokens_are_given,
     ),
