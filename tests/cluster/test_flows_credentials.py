@@ -219,6 +219,27 @@ def test_a_flow_is_issued_and_renewed_twice(
     assert len({json.dumps(data, sort_keys=True) for data in secrets.values()}) == 3
 
 
+@pytest.mark.parametrize(
+    ("operation", "wanted"), [("GetSessionToken", {}), ("AssumeRole", {"roleArn": ACCOUNT_ROLE_ARN})]
+)
+def test_an_mfa_code_is_used_once_and_then_a_persons_business(
+    operation: str, wanted: dict[str, Any], aws: Aws, ground: Namespace
+) -> None:
+    serial, code = aws.mfa_code()
+    ground.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mfa"}, "stringData": {"code": code}})
+    aws.settings(session_seconds=20)
+    mfa = {"serialNumber": serial, "tokenCodeFrom": {"secretKeyRef": {"name": "mfa", "key": "code"}}}
+    exchange = {operation[0].lower() + operation[1:]: wanted | mfa}
+    ground.apply(token_request(source=KEYS, exchanges=[exchange]))
+    ground.is_ready("acme")
+    assert ACCOUNT in who(ground.data("acme"), aws)
+    assert "renewAt" not in ground.status("acme")
+
+    ground.turns("acme", "Stalled", "SourceSpent", seconds=30)
+    until(lambda: ground.condition("acme", "Ready")[1] == "Expired", seconds=30)
+    assert aws.calls(operation) == 1
+
+
 def _third(ground: Namespace, secrets: dict[int, Data]) -> bool:
     """Keep the Secret of each issue until there are three."""
     revision = ground.status("acme").get("revision", 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.holding import Credentials, Holding
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
@@ -185,6 +185,20 @@ async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: 
 
     assert held.principal.endswith("assumed-role/Second/billing.acme")
     assert (again.reason, "MFA code" in again.message) == ("AccessDenied", True)
+
+
+@pytest.mark.parametrize("operation", ["GetSessionToken", "AssumeRole"])
+async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
+    operation: str, client: Aws, emulator: running.Aws
+) -> None:
+    serial, code = emulator.mfa_code()
+    mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
+    emulator.fault(operation, times=None, drop="after")
+    step = assume(**mfa) if operation == "AssumeRole" else {"getSessionToken": mfa}
+    error = await refused(client, step, secrets={"mfa": code})
+
+    assert isinstance(error, UnavailableError)
+    assert (error.in_doubt, emulator.calls(operation)) == (True, 1)
 
 
 async def test_a_device_that_is_not_the_users(client: Aws, emulator: running.Aws) -> None:

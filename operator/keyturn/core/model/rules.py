@@ -46,16 +46,10 @@ def _when(conditions: dict[str, list[str]]) -> str:
 
 
 def _needing(kind: Kind) -> str:
-    needed = {name: OPERATIONS[name].NEEDS_IF.get(kind, "true").format(f"x.{name}") for name in _NEED[kind]}
-    always, sometimes = (
-        [n for n, c in needed.items() if c == "true"],
-        [n for n, c in needed.items() if c != "true"],
-    )
-    return (
-        f"({_any(always, 'x')} || {_when({name: [needed[name]] for name in sometimes})})"
-        if sometimes
-        else (_any(always, "x"))
-    )
+    conditions = {name: OPERATIONS[name].NEEDS_IF.get(kind, "").format(f"x.{name}") for name in _NEED[kind]}
+    always = _any((name for name, condition in conditions.items() if not condition), "x")
+    sometimes = {name: [condition] for name, condition in conditions.items() if condition}
+    return f"({always} || {_when(sometimes)})" if sometimes else always
 
 
 def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
