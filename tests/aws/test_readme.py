@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from aiohttp import web
 
@@ -78,6 +77,4 @@ def test_every_route_of_the_side_door_has_its_row() -> None:
 
 
 def test_every_field_of_a_fault_has_its_row() -> None:
-    assert [name for name, _ in _table("field")] == sorted(
-        (field.name for field in msgspec.structs.fields(Fault)), key=[name for name, _ in _table("field")].index
-    )
+    assert {name for name, _ in _table("field")} == set(Fault.__struct_fields__)
