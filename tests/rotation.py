@@ -26,7 +26,8 @@ class RotatingIssuer:
     """Answers a refresh token with an access token and the next refresh token.
 
     `live` is the one that is good, `spent` those that were, `reuses` counts spent ones that came again: with the
-    first the family is gone. `lost` answers are processed, but never arrive.
+    first the family is gone. `lost` answers are processed, but never arrive. One that does not refresh takes a
+    token once, and answers none.
     """
 
     live: str = "seed"
@@ -35,6 +36,7 @@ class RotatingIssuer:
     lost: int = 0
     unavailable: int = 0
     rotates: bool = True
+    refreshes: bool = True
     life: timedelta = timedelta(hours=1)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -55,12 +57,12 @@ class RotatingIssuer:
         number = next(self._numbers)
         if self.rotates:
             self.spent.append(token)
-            self.live = f"refresh-{number}"
+            self.live = f"refresh-{number}" if self.refreshes else ""
         if self.lost:
             self.lost -= 1
             raise UnavailableError("Unreachable", "no whole answer", in_doubt=True)
         given = Token(f"access-{number}", now + self.life)
-        return Holding(access_token=given, refresh_token=self.live if self.rotates else None)
+        return Holding(access_token=given, refresh_token=self.live or None if self.rotates else None)
 
 
 class KeptTokens:

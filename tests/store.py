@@ -108,15 +108,17 @@ class Secrets:
         """Read the source."""
         await self._called("read_source")
         wanted = request.spec.source
-        token = self._value(request, wanted.token.secret_key_ref) if wanted.token else None
-        keys = (
-            self._secrets.get((request.namespace, wanted.credentials.secret_ref.name))
-            if wanted.credentials
-            else None
+        ref, of_keys = (
+            wanted.token and wanted.token.secret_key_ref,
+            wanted.credentials and wanted.credentials.secret_ref,
         )
-        if wanted.credentials and keys is None:
-            raise RefusedError("SourceMissing", f"Secret {wanted.credentials.secret_ref.name} does not exist")
-        return read_source(token, keys.data if keys else None)
+        token = self._value(request, ref) if ref else None
+        keys = self._secrets.get((request.namespace, of_keys.name)) if of_keys else None
+        if of_keys and keys is None:
+            raise RefusedError("SourceMissing", f"Secret {of_keys.name} does not exist")
+        spending = request.spec.spending
+        proof = self._value(request, spending.ref) if spending and spending.step.proof else None
+        return read_source(token, keys.data if keys else None, proof)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:
         secret = self._secrets.get((request.namespace, ref.name))

@@ -27,6 +27,14 @@ ASSUME_ROLE: dict[str, Any] = {"assumeRoleWithWebIdentity": {"roleArn": ROLE}}
 REFRESH: dict[str, Any] = {
     "oauthToken": {"tokenUrl": "https://issuer.example/token", "grantType": "refresh_token", "clientId": "acme"}
 }
+CODE: dict[str, Any] = {
+    "identityCenterCreateToken": {
+        "clientId": "arn:aws:sso::111122223333:application/ssoins-1/apl-1",
+        "grantType": "authorization_code",
+        "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}},
+        "redirectUri": "http://127.0.0.1/callback",
+    }
+}
 FLAGSHIP = {
     "source": {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}},
     "region": "us-east-1",
@@ -68,6 +76,9 @@ class Issuer:
         """Give what the step gives, or fail as told."""
         if step.oauth_token:
             answer = self.issuer.answer(holding.newest_token.value, now)
+            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
+        if step.identity_center_create_token:
+            answer = self.issuer.answer(holding.refresh_token or holding.proof or "", now)
             return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
         token, number = holding.newest_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
@@ -169,6 +180,20 @@ def world(source: str = "refresh-token") -> Outside:
 def rotating(name: str = "acme", **spec: Any) -> Request:
     """A request whose source token is replaced with each use."""
     return request(name, exchanges=[REFRESH, ASSUME_ROLE], **spec)
+
+
+def once(name: str = "acme", **spec: Any) -> Request:
+    """A request that starts from an authorization code."""
+    source = {"credentials": {"secretRef": {"name": "base"}}}
+    return request(name, source=source, exchanges=[CODE, ASSUME_ROLE], **spec)
+
+
+def with_code(code: str = "seed") -> Outside:
+    """The outside with what such a request starts from."""
+    outside = world()
+    outside.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
+    outside.secrets.put("sign-in", data={"code": code})
+    return outside
 
 
 async def issued() -> Outside:

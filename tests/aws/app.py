@@ -2,21 +2,37 @@
 
 import uuid
 from dataclasses import dataclass
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
-from tests.aws import control, license_manager, sts
+from tests.aws import codeartifact, cognito, control, ecr, identity_center, license_manager, registries, sts
 from tests.aws.happening import WORLD, Happening, happen
 from tests.aws.oauth.app import OPERATION as OAUTH_OPERATION
 from tests.aws.service import Call, Service
-from tests.aws.sigv4 import Signed, find_caller
-from tests.aws.wire import AwsError
+from tests.aws.sigv4 import find_caller, signed_region
+from tests.aws.wire import AwsError, Signed
 from tests.aws.world import AccessKey, World
 
-SERVICES = (license_manager.SERVICE, sts.SERVICE)
-_OPERATIONS = frozenset(name for service in SERVICES for name in service.operations)
+SERVICES = (
+    license_manager.SERVICE,
+    sts.SERVICE,
+    identity_center.SERVICE,
+    identity_center.PORTAL,
+    cognito.SERVICE,
+    codeartifact.SERVICE,
+    ecr.SERVICE,
+    ecr.PUBLIC_SERVICE,
+)
+_OPERATIONS = frozenset(service.label(name) for service in SERVICES for name in service.operations)
 _BY_TARGET = {service.model.metadata.get("targetPrefix"): service for service in SERVICES}
+_BY_PATH = {
+    (http["method"], http["requestUri"].partition("?")[0]): (service, name)
+    for service in SERVICES
+    if service.model.metadata["protocol"] == "rest-json"
+    for name in service.operations
+    for http in [service.operation(name).http]
+}
 
 
 def make_app(world: World) -> web.Application:
@@ -24,6 +40,9 @@ def make_app(world: World) -> web.Application:
     app = web.Application()
     app[WORLD] = world
     app.router.add_post("/", _answer)
+    for method, path in _BY_PATH:
+        app.router.add_route(method, path, _answer)
+    registries.add_routes(app)
     app.router.add_get("/.well-known/jwks.json", _public_keys)
     control.add_routes(app, _OPERATIONS | {OAUTH_OPERATION})
     return app
@@ -36,15 +55,20 @@ async def _public_keys(request: web.Request) -> web.Response:
 async def _answer(request: web.Request) -> web.Response:
     signed = await _signed(request)
     service, operation = _addressed(signed)
-    return await happen(request, operation, _Asked(service, operation, signed).response)
+    return await happen(request, service.label(operation), _Asked(service, operation, signed).response)
 
 
 async def _signed(request: web.Request) -> Signed:
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Signed(f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read())
+    return Signed(
+        f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read(), request.method
+    )
 
 
 def _addressed(signed: Signed) -> tuple[Service, str]:
+    addressed = _BY_PATH.get((signed.method, urlsplit(signed.url).path))
+    if addressed:
+        return addressed
     if "x-amz-target" in signed.headers:
         prefix, _, operation = signed.headers["x-amz-target"].partition(".")
         known = _BY_TARGET.get(prefix)
@@ -63,11 +87,12 @@ class _Asked:
     def response(self, happening: Happening) -> web.Response:
         request_id = str(uuid.uuid4())
         try:
-            body, status = self._performed(happening, request_id), 200
+            body, status, more = self._performed(happening, request_id), 200, {}
         except AwsError as error:
             happening.record.outcome = error.code
             body, status = self.service.wire.error(error, request_id), error.status
-        headers = {"Content-Type": self.service.wire.content_type, "x-amzn-RequestId": request_id}
+            more = self.service.wire.headers(error)
+        headers = {"Content-Type": self.service.wire.content_type, "x-amzn-RequestId": request_id, **more}
         return web.Response(body=body, status=status, headers=headers)
 
     def _performed(self, happening: Happening, request_id: str) -> bytes:
@@ -78,10 +103,18 @@ class _Asked:
             raise self.service.wire.refusal("unknown operation", f"Could not find operation {self.operation}")
         caller = self._caller(happening)
         record.principal = caller.principal.arn if caller else ""
-        params = self.service.read(self.operation, self.signed.body)
+        self._check_region(happening.world.settings.region)
+        params = self.service.read(self.operation, self.signed)
         record.principal = record.principal or params.get("RoleArn", "anonymous")
         call = Call(happening.world, params, caller, happening.now, fault.expired)
         return self.service.write(self.operation, self.service.operations[self.operation](call), request_id)
+
+    def _check_region(self, home: str) -> None:
+        """Send who asks elsewhere than at home to the right region."""
+        asked = signed_region(self.signed)
+        if self.operation in self.service.at_home and asked not in {"", home}:
+            location = f"https://{self.service.name}.{home}.amazonaws.com"
+            raise AwsError("RedirectException", "This is not the correct Region", Location=location)
 
     def _caller(self, happening: Happening) -> AccessKey | None:
         never_signed = self.service.operation(self.operation).auth_type == "none"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from tests.aws.directory_control import DIRECTORY
 from tests.aws.faults import Fault
 from tests.aws.happening import WORLD
 from tests.aws.license_manager import mint
@@ -35,26 +36,9 @@ def add_routes(app: web.Application, operations: frozenset[str]) -> None:
             raise ValueError(f"the operation is none of {sorted(operations)}")
         world.faults.add(msgspec.convert(fault, Fault))
 
-    app.router.add_get("/_control/calls", _doing(_calls))
-    app.router.add_get("/_control/secrets", _doing(lambda world: world.secrets))
-    app.router.add_get("/_control/issuer", _doing(_issuer))
-    app.router.add_delete("/_control/faults", _doing(lambda world: world.faults.clear()))
-    posted: dict[str, Callable[..., Any]] = {
-        "faults": add_fault,
-        "reset": World.forget_calls,
-        "settings": _change_settings,
-        "roles": World.add_role,
-        "oidc-providers": _trust_issuer,
-        "licenses": lambda world, arn: world.licenses.add(arn),
-        "users": _add_user,
-        "mfa-codes": _add_mfa_code,
-        "refresh-tokens": _add_refresh_token,
-        "oauth-clients": _add_oauth_client,
-        "oauth-refresh-tokens": _add_oauth_refresh_token,
-        "oauth-family": _oauth_family,
-    }
-    for name, act in posted.items():
-        app.router.add_post(f"/_control/{name}", _doing(act))
+    for route, act in {**_ROUTES, **DIRECTORY, "POST faults": add_fault}.items():
+        method, _, path = route.partition(" ")
+        app.router.add_route(method, f"/_control/{path}", _doing(act))
 
 
 def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -126,3 +110,23 @@ def _add_oauth_refresh_token(
 
 def _oauth_family(world: World, token: str) -> dict[str, Any]:
     return asdict(world.issuer.families.find(token)[0].history)
+
+
+_ROUTES: dict[str, Callable[..., Any]] = {
+    "GET calls": _calls,
+    "GET secrets": lambda world: world.secrets,
+    "DELETE faults": lambda world: world.faults.clear(),
+    "POST reset": World.forget_calls,
+    "POST settings": _change_settings,
+    "POST roles": World.add_role,
+    "POST licenses": lambda world, arn: world.licenses.add(arn),
+    "POST users": _add_user,
+    "POST mfa-codes": _add_mfa_code,
+    "POST refresh-tokens": _add_refresh_token,
+    "GET issuer": _issuer,
+    "POST oauth-clients": _add_oauth_client,
+    "POST oauth-refresh-tokens": _add_oauth_refresh_token,
+    "POST oauth-family": _oauth_family,
+    "POST oidc-providers": _trust_issuer,
+    "DELETE identities": lambda world: world.identities.clear(),
+}

@@ -159,4 +159,5 @@ SERVICE = Service(
     },
     stricter={"ClientToken": {"max": 60}, "Arn": {"pattern": _ARN}},
     may_be_unsigned=frozenset({"GetAccessToken"}),
+    at_home=frozenset({"CreateToken", "DeleteToken"}),
 )

@@ -1,5 +1,7 @@
 """The emulator as a process of its own, and a handle on it for tests."""
 
+import base64
+import hashlib
 import http.client
 import json
 import subprocess
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.aws.directory import APPLICATION_ARN
 from tests.aws.oauth.clients import CLIENT_ID
 from tests.aws.oauth.families import History
 
@@ -47,7 +50,7 @@ class Aws:
     def clear_faults(self) -> None:
         self.control("DELETE", "faults")
 
-    def settings(self, **changes: float) -> None:
+    def settings(self, **changes: float | str) -> None:
         """Change lifetimes, latency_seconds or clock_offset_seconds from now on, until reset."""
         self.control("POST", "settings", **changes)
 
@@ -86,6 +89,36 @@ class Aws:
         asked = {"client": client, "subject": "demo-user", "scope": scope, "expires_in": expires_in}
         token: str = self.control("POST", "oauth-refresh-tokens", **asked)["token"]
         return token
+
+    def oauth_client(self, client_id: str, **client: str) -> None:
+        """Register a client; with neither secret nor public key it is a public one."""
+        self.control("POST", "oauth-clients", **({"client_id": client_id, "client_secret": ""} | client))
+
+    def jwt(self, audience: str, **claims: Any) -> str:
+        """Have the OAuth issuer sign a JWT for somebody else: `subject`, and `expires_in` seconds."""
+        token: str = self.control("POST", "jwts", audience=audience, **claims)["token"]
+        return token
+
+    def code(self, verifier: str = "", application: str = APPLICATION_ARN) -> str:
+        """Sign a user in at Identity Center: an authorization code, for the code verifier if there is one."""
+        digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        asked = {"application": application, "challenge": digest if verifier else ""}
+        code: str = self.control("POST", "identity-center-codes", **asked)["code"]
+        return code
+
+    def center_token(self, application: str = APPLICATION_ARN, *, refresh: bool = False) -> str:
+        """Mint an access token of Identity Center, or the first refresh token of a family."""
+        path = "identity-center-refresh-tokens" if refresh else "identity-center-tokens"
+        token: str = self.control("POST", path, application=application)["token"]
+        return token
+
+    def center_family(self, token: str) -> History:
+        """Tell what became of the family of a refresh token of Identity Center, or of the code that it came of."""
+        return History(**self.control("POST", "identity-center-family", token=token))
+
+    def id_token(self, subject: str = "demo-user", audience: str = CLIENT_ID, expires_in: float = 86400) -> str:
+        """Mint an ID token of the OAuth issuer, as after a sign-in."""
+        return self.jwt(audience, subject=subject, expires_in=expires_in)
 
     def family(self, token: str) -> History:
         """Tell what became of the family of an OAuth refresh token, the first or any later one."""

@@ -11,7 +11,7 @@ from botocore.model import OperationModel, ServiceModel, StructureShape
 
 from tests.aws import shapes
 from tests.aws.tokens import in_seconds
-from tests.aws.wire import WIRES, Wire
+from tests.aws.wire import WIRES, Signed, Wire
 from tests.aws.world import AccessKey, World
 
 
@@ -46,19 +46,26 @@ class Service:
         operations: dict[str, Callable[[Call], dict[str, Any]]],
         stricter: shapes.Limits = MappingProxyType({}),
         may_be_unsigned: frozenset[str] = frozenset(),
+        at_home: frozenset[str] = frozenset(),
+        prefix: str = "",
     ) -> None:
         self.name, self.operations = name, operations
-        self.stricter, self.may_be_unsigned = stricter, may_be_unsigned
+        self.stricter, self.may_be_unsigned, self.at_home = stricter, may_be_unsigned, at_home
+        self._prefix = prefix
         self.model = ServiceModel(botocore.loaders.Loader().load_service_model(name, "service-2"), name)
         self.wire: Wire = WIRES[self.model.metadata["protocol"]]
 
     def operation(self, name: str) -> OperationModel:
         return self.model.operation_model(name)
 
-    def read(self, operation: str, body: bytes) -> dict[str, Any]:
+    def label(self, operation: str) -> str:
+        """Name an operation where those of all services are: in counts and faults."""
+        return self._prefix + operation
+
+    def read(self, operation: str, signed: Signed) -> dict[str, Any]:
         """Read the parameters; what breaks the model is the service's own validation error."""
         shape = self.operation(operation).input_shape
-        params = self.wire.read(shape, body)
+        params = self.wire.read(shape, signed)
         found = list(shapes.problems(shape, params, "", self.stricter)) if shape else []
         if found:
             one_or_more = f"{len(found)} validation error{'s'[: len(found) > 1]} detected: "

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from botocore.model import ListShape, Shape, StructureShape
+from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 # How a pattern of AWS says letters, separators and digits, and how Python's does (`_` is in all those patterns).
 _UNICODE_CLASSES = r"\p{L}\p{Z}\p{N}", r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 Limits = Mapping[str, dict[str, Any]]
 _TYPES: dict[str, Any] = {
-    "structure": dict, "list": list, "string": str, "integer": int, "boolean": bool, "timestamp": datetime,
+    "structure": dict, "list": list, "map": dict, "string": str, "integer": int, "long": int, "boolean": bool,
+    "timestamp": datetime,
 }  # fmt: skip
 
 
@@ -25,9 +26,17 @@ def problems(shape: Shape, value: Any, path: str, stricter: Limits) -> Iterator[
     yield from (_problem(shape, value, path, rule) for rule in _broken(limits, value))
     if isinstance(shape, StructureShape):
         yield from _members(shape, value, path, stricter)
+    for inner, item, at in _inside(shape, value):
+        yield from problems(inner, item, f"{path}.{at}", stricter)
+
+
+def _inside(shape: Shape, value: Any) -> Iterator[tuple[Shape, Any, str]]:
+    """Tell what a list or a map holds."""
     if isinstance(shape, ListShape):
-        for index, item in enumerate(value, 1):
-            yield from problems(shape.member, item, f"{path}.{index}.member", stricter)
+        yield from ((shape.member, item, f"{index}.member") for index, item in enumerate(value, 1))
+    if isinstance(shape, MapShape):
+        yield from ((shape.key, name, "key") for name in value)
+        yield from ((shape.value, item, name) for name, item in value.items())
 
 
 def _members(shape: StructureShape, value: dict[str, Any], path: str, stricter: Limits) -> Iterator[str]:
@@ -42,7 +51,7 @@ def _members(shape: StructureShape, value: dict[str, Any], path: str, stricter: 
 
 
 def _broken(limits: dict[str, Any], value: Any) -> Iterator[str]:
-    size = value if isinstance(value, int) else len(value) if isinstance(value, str | list) else 0
+    size = value if isinstance(value, int) else len(value) if isinstance(value, str | list | dict) else 0
     if "min" in limits and size < limits["min"]:
         yield f"Member must have value or length greater than or equal to {limits['min']}"
     if "max" in limits and size > limits["max"]:

@@ -10,16 +10,20 @@ from botocore.model import ListShape, Shape, StructureShape
 from tests.aws import license_manager, sts
 from tests.aws.app import SERVICES
 from tests.aws.conftest import USER, Client
+from tests.aws.directory import APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
+from tests.aws.pools import POOL_ID
 from tests.aws.running import Aws
 from tests.aws.service import Service
-from tests.aws.world import ACCOUNT_ROLE_ARN, LICENSE_ARN, ROLE_ARN
+from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, LICENSE_ARN, REPOSITORY, ROLE_ARN
 
 # What AWS may leave out too.
 NOT_SET = {"SessionTokenUtilization", "SessionTokenSize"}
 NOT_SET_BY = {"AssumeRoleWithWebIdentity": {"SourceIdentity"}}
-OPERATIONS = [pytest.param(service, name, id=name) for service in SERVICES for name in service.operations]
+OPERATIONS = [
+    pytest.param(service, name, id=service.label(name)) for service in SERVICES for name in service.operations
+]
 ERRORS = [
-    pytest.param(service, name, shape, id=f"{name} {shape.name}")
+    pytest.param(service, name, shape, id=f"{service.label(name)} {shape.name}")
     for service in SERVICES
     for name in service.operations
     for shape in service.operation(name).error_shapes
@@ -44,7 +48,31 @@ def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
         "GetFederationToken": {"Name": "guest", "Policy": "{}"},
         "GetSessionToken": {},
         "GetCallerIdentity": {},
+        "CreateTokenWithIAM": {
+            "clientId": APPLICATION_ARN,
+            "grantType": "authorization_code",
+            "code": aws.code(),
+            "redirectUri": REDIRECT_URI,
+        },
+        "GetRoleCredentials": {
+            "roleName": PERMISSION_SET,
+            "accountId": ACCOUNT,
+            "accessToken": aws.center_token(),
+        },
+        "codeartifact:GetAuthorizationToken": {"domain": DOMAIN},
+        "codeartifact:GetRepositoryEndpoint": {"domain": DOMAIN, "repository": REPOSITORY, "format": "pypi"},
+        "ecr:GetAuthorizationToken": {},
+        "ecr-public:GetAuthorizationToken": {},
+        **_of_the_pool(aws, client),
     }
+
+
+def _of_the_pool(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
+    """Give parameters for who signed in at the issuer."""
+    logins = {"Logins": {aws.issuer.removeprefix("https://"): aws.id_token()}}
+    in_pool = {"IdentityPoolId": POOL_ID, **logins}
+    identity = {"IdentityId": client("cognito-identity").get_id(**in_pool)["IdentityId"], **logins}
+    return {"GetId": in_pool, "GetOpenIdToken": identity, "GetCredentialsForIdentity": identity}
 
 
 def _leaves(shape: Shape | None) -> Iterator[str]:
@@ -61,7 +89,7 @@ def _given(answer: dict[str, Any]) -> Iterator[str]:
 
 @pytest.mark.parametrize(("service", "operation"), OPERATIONS)
 def test_every_output_member_arrives(service: Service, operation: str, aws: Aws, client: Client) -> None:
-    params = _good(aws, client)[operation]
+    params = _good(aws, client)[service.label(operation)]
     answer = getattr(client(service.name, **USER), xform_name(operation))(**params)
     answer.pop("ResponseMetadata")
 
@@ -74,15 +102,16 @@ def test_every_output_member_arrives(service: Service, operation: str, aws: Aws,
 def test_every_modelled_error_arrives(
     service: Service, operation: str, shape: StructureShape, aws: Aws, client: Client
 ) -> None:
-    # License Manager's model has no codes; its pages have: 500 for the server's fault, else 400.
-    modelled = {"code": shape.name, "httpStatusCode": 500 if "Server" in shape.name else 400}
+    # The models of JSON 1.1 have no codes; their pages have: 500 for the server's fault, else 400.
+    fault = shape.metadata.get("fault") or "Server" in shape.name
+    modelled = {"code": shape.name, "httpStatusCode": 500 if fault else 400}
     modelled |= shape.metadata.get("error", {})
     code, status = modelled["code"], modelled["httpStatusCode"]
     members = {"Location": "eu-west-1"} if "Location" in shape.members else {}
-    aws.fault(operation, code=code, status=status, members=members)
+    aws.fault(service.label(operation), code=code, status=status, members=members)
     boto = client(service.name, **USER)
     with pytest.raises(getattr(boto.exceptions, shape.name)) as caught:
-        getattr(boto, xform_name(operation))(**_good(aws, client)[operation])
+        getattr(boto, xform_name(operation))(**_good(aws, client)[service.label(operation)])
     answer = caught.value.response
 
     assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)

@@ -1,11 +1,12 @@
-"""The protocols of AWS: JSON 1.1 and Query, each with the codes that all its services share."""
+"""The protocols of AWS: JSON 1.1, REST with JSON, and Query, each with the codes that all its services share."""
 
 import html
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from botocore.model import ListShape, Shape, StructureShape
 
@@ -30,6 +31,16 @@ class AwsError(Exception):
         self.code, self.message, self.status, self.members = code, message, status, members
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A request as it came in; header names are lower case."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    method: str = "POST"
+
+
 @dataclass(frozen=True)
 class _Json:
     content_type: str = "application/x-amz-json-1.1"
@@ -37,9 +48,9 @@ class _Json:
     def refusal(self, kind: str, message: str) -> AwsError:
         return AwsError(_REFUSALS[kind][0], message)
 
-    def read(self, _: StructureShape | None, body: bytes) -> dict[str, Any]:
+    def read(self, _: StructureShape | None, signed: Signed) -> dict[str, Any]:
         try:
-            params = json.loads(body)
+            params = json.loads(signed.body)
         except ValueError:
             params = None
         if not isinstance(params, dict):
@@ -47,10 +58,41 @@ class _Json:
         return params
 
     def write(self, _operation: str, _shape: Shape | None, answer: dict[str, Any], _id: str) -> bytes:
-        return json.dumps(answer).encode()
+        # A moment is seconds since 1970 in JSON.
+        return json.dumps(answer, default=datetime.timestamp).encode()
+
+    def headers(self, error: AwsError) -> dict[str, str]:
+        """Tell the code of an error in a header too, as the REST protocols do."""
+        return {"x-amzn-ErrorType": error.code}
 
     def error(self, error: AwsError, _: str) -> bytes:
         return json.dumps({"__type": error.code, "Message": error.message, **error.members}).encode()
+
+
+@dataclass(frozen=True)
+class _RestJson(_Json):
+    """JSON in the body, and members in the query and in headers; refusals of the signature are HTTP 403."""
+
+    content_type: str = "application/json"
+
+    def refusal(self, kind: str, message: str) -> AwsError:
+        return AwsError(_REFUSALS[kind][0], message, _REFUSALS[kind][2])
+
+    def read(self, shape: StructureShape | None, signed: Signed) -> dict[str, Any]:
+        params = super().read(shape, signed) if signed.body else {}
+        query = dict(parse_qsl(urlsplit(signed.url).query, keep_blank_values=True))
+        for name, member in shape.members.items() if shape else ():
+            place = {"querystring": query, "header": signed.headers}.get(
+                member.serialization.get("location", ""), {}
+            )
+            wire_name = member.serialization.get("name", name)
+            if wire_name in place:
+                params[name] = _number(member, place[wire_name])
+        return params
+
+    def error(self, error: AwsError, _: str) -> bytes:
+        told = {"error": error.code, "error_description": error.message, "message": error.message}
+        return json.dumps({**told, **error.members}).encode()
 
 
 @dataclass(frozen=True)
@@ -61,8 +103,8 @@ class _Query:
     def refusal(self, kind: str, message: str) -> AwsError:
         return AwsError(_REFUSALS[kind][1], message, _REFUSALS[kind][2])
 
-    def read(self, shape: StructureShape | None, body: bytes) -> dict[str, Any]:
-        fields = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    def read(self, shape: StructureShape | None, signed: Signed) -> dict[str, Any]:
+        fields = dict(parse_qsl(signed.body.decode(errors="replace"), keep_blank_values=True))
         del fields["Action"]
         if fields.pop("Version", "") != self.version:
             raise self.refusal("unknown operation", "Could not find the operation for this version")
@@ -73,6 +115,9 @@ class _Query:
         result = f"<{operation}Result>{_xml(shape, answer)}</{operation}Result>"
         metadata = f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
         return self._document(f"{operation}Response", result + metadata)
+
+    def headers(self, _: AwsError) -> dict[str, str]:
+        return {}
 
     def error(self, error: AwsError, request_id: str) -> bytes:
         members = {"Type": "Sender", "Code": error.code, "Message": error.message, **error.members}
@@ -94,8 +139,12 @@ def _take(shape: Shape, at: str, fields: dict[str, str]) -> Any:
         while _has(fields, path := f"{at}.member.{len(items) + 1}"):
             items.append(_take(shape.member, path, fields))
         return items
-    text = fields.pop(at, None)
-    return int(text) if shape.type_name == "integer" and text and text.lstrip("-").isdecimal() else text
+    return _number(shape, fields.pop(at, None))
+
+
+def _number(shape: Shape, text: str | None) -> Any:
+    is_number = shape.type_name in {"integer", "long"} and text and text.lstrip("-").isdecimal()
+    return int(text) if is_number and text else text
 
 
 def _has(fields: dict[str, str], path: str) -> bool:
@@ -114,5 +163,5 @@ def _escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-Wire = _Json | _Query
-WIRES: dict[str, Wire] = {"json": _Json(), "query": _Query("2011-06-15")}
+Wire = _Json | _RestJson | _Query
+WIRES: dict[str, Wire] = {"json": _Json(), "rest-json": _RestJson(), "query": _Query("2011-06-15")}

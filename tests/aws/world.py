@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from tests.aws.directory import Directory
 from tests.aws.faults import Faults
 from tests.aws.oauth.issuer import Issuer
+from tests.aws.pools import COGNITO, POOL_ID, Identity, Pool
 from tests.aws.tokens import PublicKeys, SigningKey
 from tests.aws.trust import TrustPolicy
 
@@ -23,6 +25,9 @@ LICENSE_ARN = f"arn:aws:license-manager::{ACCOUNT}:license:l-0a1b2c3d4e5f6071829
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LicenseConsumer"
 OIDC_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OidcConsumer"
 ACCOUNT_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/AccountConsumer"
+POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/PoolConsumer"
+OTHER_POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OtherPoolConsumer"
+DOMAIN, REPOSITORY = "acme", "packages"
 # The example keys of AWS's own documentation: no scanner takes them for real ones.
 USER_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 USER_SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -46,18 +51,27 @@ TRUST_POLICY = trusting(
 )
 # Who may use the account may become this role, from a user as from another role.
 ACCOUNT_TRUST_POLICY = trusting(
-    {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], {}
+    {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+    ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity", "sts:SetContext"],
+    {},
 )
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be set at the start and changed while it runs; lifetimes are caps on what is asked for."""
+    """What can be set at the start and changed while it runs; lifetimes are caps on what is asked for.
+
+    With a `registry_url`, such as the emulator's own, the endpoints of registries are there and not AWS's.
+    """
 
     region: str = "us-east-1"
     session_seconds: int = 129600
     access_token_seconds: int = 3600
     oauth_access_seconds: int = 3600
+    identity_center_seconds: int = 3600
     oauth_grace_seconds: float = 0
+    package_token_seconds: int = 43200
+    registry_seconds: int = 43200
+    registry_url: str = ""
     latency_seconds: float = 0
     clock_offset_seconds: float = 0
 
@@ -139,7 +153,7 @@ class World:
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], issuer: Issuer | None = None) -> None:
         self.settings, self._first_settings, self._clock = settings, settings, clock
-        self.access_token_key, self.refresh_token_key = SigningKey(), SigningKey()
+        self.access_token_key, self.refresh_token_key, self.cognito_key = (SigningKey() for _ in range(3))
         self.access_keys: dict[str, AccessKey] = {}
         self.roles: dict[str, Role] = {}
         self.licenses = {LICENSE_ARN}
@@ -147,17 +161,22 @@ class World:
         self.oidc_providers = {ISSUER: license_manager}
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.mfa_codes: dict[tuple[str, str], datetime] = {}
+        self.domains = {DOMAIN: frozenset({REPOSITORY, "other"})}
+        self.package_tokens, self.registry_passwords = dict[str, datetime](), dict[str, datetime]()
+        self.pools, self.identities = dict[str, Pool](), dict[str, Identity]()
         self.secrets: list[str] = []
         self.faults = Faults()
         self.bugs = 0
         self.counts: Counter[str] = Counter()
         self.recent: deque[Record] = deque(maxlen=1000)
         self.issuer = issuer or Issuer("https://issuer.test")
+        self.directory = Directory()
         self._seed()
 
     def _seed(self) -> None:
         user = Principal(f"arn:aws:iam::{ACCOUNT}:user/keyturn", identifier("AIDA"))
         self.keep(AccessKey(USER_KEY_ID, USER_SECRET_KEY, user))
+        self._open_the_pool()
         self.remember(*(client.client_secret for client in self.issuer.clients.values()))
         self.add_role(ROLE_ARN, TRUST_POLICY)
         self.add_role(ACCOUNT_ROLE_ARN, ACCOUNT_TRUST_POLICY, 43200)
@@ -170,6 +189,17 @@ class World:
         self.oidc_providers[url] = provider
         condition = {"StringEquals": {f"{host}:aud": sorted(audiences)}}
         self.add_role(role_arn, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
+
+    def _open_the_pool(self) -> None:
+        roles = POOL_ROLE_ARN, OTHER_POOL_ROLE_ARN
+        self.pools[POOL_ID] = Pool(POOL_ID, ACCOUNT, frozenset({self.issuer.url}), roles)
+        self.oidc_providers[f"https://{COGNITO}"] = OidcProvider(COGNITO, COGNITO, {POOL_ID}, self.cognito_key)
+        condition = {
+            "StringEquals": {f"{COGNITO}:aud": POOL_ID},
+            "ForAnyValue:StringLike": {f"{COGNITO}:amr": "authenticated"},
+        }
+        for arn in roles:
+            self.add_role(arn, trusting({"Federated": COGNITO}, ASSUME_ACTION, condition), 43200)
 
     def add_role(self, arn: str, trust_policy: dict[str, Any], max_session_seconds: int = 3600) -> None:
         """Make a role; a policy with a part of the language that is not here raises ValueError."""

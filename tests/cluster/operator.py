@@ -18,6 +18,10 @@ from tests.aws.running import Aws
 from tests.controlplane import dies_with_us
 
 _ROOT = Path(__file__).parents[2]
+SERVICES = (
+    *("sts", "license-manager", "sso-oidc", "sso"),
+    *("cognito-identity", "codeartifact", "ecr", "ecr-public"),
+)
 _LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
 
 
@@ -105,7 +109,7 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
     `program` is what Python runs.
     """
-    endpoints = dict.fromkeys(("sts", "license-manager"), aws.url)
+    endpoints = dict.fromkeys(SERVICES, aws.url)
     config = directory / "config.yaml"
     config.write_text(
         yaml.safe_dump(

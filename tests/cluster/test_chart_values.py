@@ -56,6 +56,7 @@ ADDED: list[tuple[Values, str]] = [
     ({"tolerations": [{"key": "blue"}]}, "tolerations:\n      - key: blue"),
     ({"affinity": {"podAffinity": {}}}, "affinity:\n        podAffinity"),
     ({"topologySpreadConstraints": [SPREAD]}, "topologySpreadConstraints:\n      - maxSkew: 7"),
+    ({"rbac": {"serviceAccountTokens": True}}, "resources: [serviceaccounts/token]"),
     ({"priorityClassName": "blue"}, "priorityClassName: blue"),
     ({"extraVolumes": [{"name": "blue", "emptyDir": {}}]}, "- emptyDir: {}\n          name: blue"),
     ({"extraVolumeMounts": [{"name": "blue", "mountPath": "/blue"}]}, "- mountPath: /blue"),

@@ -5,14 +5,13 @@ The sentence is what both say of a bad one: our rule's, else the path of the fie
 
 from typing import Any
 
-from tests.manifests import formats
-from tests.manifests.bad import BAD
-from tests.manifests.good import GOOD
+from tests.manifests import bad, cognito, formats, good, registries, sessions, sources, tokens
 from tests.world import manifest
 
-_GOOD = GOOD | formats.GOOD
-_BAD = BAD | formats.BAD
-MANIFESTS: dict[str, tuple[dict[str, Any], str | None]] = {
-    **{name: (manifest(**spec), None) for name, spec in _GOOD.items()},
-    **{name: (manifest(**spec), says) for name, (spec, says) in _BAD.items()},
-}
+_TABLES = (formats, tokens, sessions, cognito, registries, sources)
+_SPECS: list[tuple[str, tuple[dict[str, Any], str | None]]] = [
+    *((name, (spec, None)) for table in (good, *_TABLES) for name, spec in table.GOOD.items()),
+    *(one for table in (bad, *_TABLES) for one in table.BAD.items()),
+]
+NAMES = [name for name, _ in _SPECS]
+MANIFESTS = {name: (manifest(**spec), says) for name, (spec, says) in _SPECS}

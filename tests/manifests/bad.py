@@ -20,7 +20,7 @@ from tests.manifests.parts import (
 )
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, ROLE
 
-_EXACTLY_ONE_OPERATION = "give exactly one of licenseManagerGetAccessToken, oauthToken, assumeRoleWithWebIdentity"
+_EXACTLY_ONE_OPERATION = "give exactly one of licenseManagerGetAccessToken, "
 _EXACTLY_ONE_FORMAT = "give exactly one of env, credentialProcess, credentialsFile, token"
 _RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
 _SAME_KEY = "two formats write the same key: give one of them another `key`"
@@ -32,9 +32,9 @@ _TOO_EARLY = "renewal.renewBefore must be shorter than the durationSeconds of ea
 _NO_TOKEN = "token missing: give source.token, or put an exchange that gives token before"
 _NO_KEYS = "credentials missing: give source.credentials, or put an exchange that gives credentials before"
 _NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
-_USER_ONLY = "getSessionToken takes the keys of an IAM user: no exchange before it may give credentials"
+_USER_ONLY = "getSessionToken and getFederationToken take the keys of an IAM user: no exchange before may give"
 _CHAINED = "assumeRole after another role lasts at most 3600 s"
-_REFRESH_FIRST = "the refresh_token grant uses source.token: it must be the first exchange"
+_REFRESH_FIRST = "the refresh_token grant uses source.token: no exchange before it may give a token"
 _KEEPS_TO_ITSELF = "saveTo.secretName must not be the source Secret"
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -185,7 +185,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "key",
     ),
     "an unknown client authentication": (
-        refresh(clientAuthentication="private_key_jwt"),
+        refresh(clientAuthentication="tls_client_auth"),
         "oauthToken.clientAuthentication",
     ),
     "a scope with a space": (refresh(scope=["a b"]), "oauthToken.scope[0]"),

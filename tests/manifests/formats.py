@@ -14,7 +14,38 @@ _NO_ENDPOINT = "a format that holds packageEndpoints needs an exchange that give
 _UNKNOWN_NAME = "in text, {{ may only begin {{ NAME }}, with a NAME of accessToken, idToken"
 _NO_FILE = "awsConfig names the file of a credentialProcess format: give one beside it"
 
+_DOMAIN = {"domain": "acme", "domainOwner": "111122223333"}
+_NOT_ITS_TOKEN = (
+    "the password of package endpoints is the token given with them: no later exchange may give a token"
+)
+
+
+def packages(*kinds: str) -> dict[str, Any]:
+    wanted = {"repositories": [{"repository": "main", "formats": list(kinds)}]} if kinds else {}
+    return {"codeArtifactGetAuthorizationToken": _DOMAIN | wanted}
+
+
+ECR: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
+
 GOOD: dict[str, dict[str, Any]] = {
+    "logins of several registries and regions": of_user(
+        ECR,
+        {"ecrGetAuthorizationToken": {"region": "eu-west-1"}},
+        {"ecrGetAuthorizationToken": {"public": True}},
+        **formats({"dockerConfigJson": {}}, template("{{ registryPassword }}")),
+    ),
+    "every format of packages": of_user(
+        packages("pypi", "npm", "maven"),
+        **formats(
+            {"pip": {"repository": "main", "key": "a"}},
+            {"npm": {"scope": "@acme-1.b_c~"}},
+            {"npm": {"key": "b", "repository": "m" * 100}},
+            {"maven": {"serverId": "acme--main.b_c"}},
+            {"token": {}},
+            template("{{ packageEndpoint }}{{ accessToken }}"),
+        ),
+    ),
+    "packages and images": of_user(packages("npm"), ECR, **formats({"npm": {}}, {"dockerConfigJson": {}})),
     "every format of credentials and a token": formats(
         {"env": {}},
         {"credentialProcess": {}},
@@ -40,6 +71,14 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an endpoint of a domain before another": (
+        of_user(packages("npm"), packages(), **formats(template("{{ packageEndpoint }}"))),
+        _NOT_ITS_TOKEN,
+    ),
+    "packages of two domains": (
+        of_user(packages("npm"), packages("pypi"), **formats({"npm": {}})),
+        _NOT_ITS_TOKEN,
+    ),
     "a token for an SDK where no exchange gives any": (
         of_user(**formats({"webIdentityToken": {}})),
         _NO_TOKEN_GIVEN,

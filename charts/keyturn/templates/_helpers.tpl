@@ -41,8 +41,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
+  resources: [configmaps]  # a CA bundle may be in one
+  verbs: [get]
+- apiGroups: [""]
   resources: [events]
   verbs: [create]
+{{- if .Values.rbac.serviceAccountTokens }}
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  verbs: [create]
+{{- end }}
 {{- end }}
 
 {{- define "keyturn.subjects" -}}

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
-from keyturn.core.model.part import parts
+from keyturn.core.model.part import TEXT, TEXT_IN_RE2, parts
 
 _COLUMNS = (
     ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -95,12 +95,12 @@ def _rules(title: str) -> dict[str, Any]:
 
 
 def _strings(node: dict[str, Any]) -> dict[str, Any]:
-    """Make enums strings (Kubernetes wants a type beside them), end patterns as RE2 does, unindent docstrings."""
+    """Make enums strings (Kubernetes wants a type beside them), write patterns for RE2, unindent docstrings."""
     if "description" in node:
         node["description"] = inspect.cleandoc(node["description"])
     if "enum" in node:
         node["type"] = "string"
     if "pattern" in node:
-        node["pattern"] = node["pattern"].replace(r"\Z", "$")
+        node["pattern"] = node["pattern"].replace(r"\Z", "$").replace(TEXT, TEXT_IN_RE2)
     node.pop("propertyNames", None)
     return node

@@ -47,8 +47,11 @@ class ThrottledError(UnavailableError):
 class RefusedError(KeyturnError):
     """A person must act: the same request would be refused again.
 
-    `settles` marks a refusal that IAM, being eventually consistent, may take back within minutes.
+    `settles` marks a refusal that IAM, being eventually consistent, may take back within minutes. `code` is the
+    one of AWS, where it was AWS that refused.
     """
+
+    code = ""
 
     def __init__(self, reason: str, message: str, *, request_id: str = "", settles: bool = False) -> None:
         super().__init__(reason, message, request_id=request_id)
@@ -85,10 +88,12 @@ REACTIONS = {
     "Unreachable": Reaction("RenewalFailed"),
     "Throttled": Reaction("RenewalFailed"),
     "AccessDenied": _FORBIDDEN,
+    "IdentityForbidden": _FORBIDDEN,
     "SpecInvalid": Reaction("Stalled", stalled=True, wait=timedelta(minutes=30)),
     "SourceInvalid": _SOURCE_REFUSED,
     "SourceExpired": _SOURCE_REFUSED,
     "SourceReverted": _SOURCE_REFUSED,
+    "SourceSpent": _SOURCE_REFUSED,
     "RefreshInDoubt": Reaction("RefreshInDoubt", wait=timedelta(minutes=30), look=_MINUTE),
     "TargetConflict": _SOURCE_REFUSED,
     "SourceMissing": Reaction("SourceMissing", wait=_MINUTE),

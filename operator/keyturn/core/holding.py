@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
+from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
 
@@ -35,10 +36,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a renewal starts from, as it was read: `token` and `credentials` as far as the spec names them."""
+    """What a renewal starts from, as it was read: as far as the spec names it.
+
+    `proof` is what one of the steps is given that works only once, such as an authorization code.
+    """
 
     token: str | None = field(repr=False, default=None)
     credentials: Credentials | None = None
+    proof: str | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +66,31 @@ class PackageEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """A token of License Manager that was followed by another one, and when: it may still be in use."""
+
+    token_id: str
+    at: Annotated[datetime, Meta(tz=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What is held at one point of the pipeline.
 
-    `refresh_token` is the one that the issuer answered, if it did. `identity_context` is AWS's signed word for
-    whom a role is assumed. The access token is the password of the `package_endpoints`. `principal` is whose
-    credentials they are (an ARN), `token_id` License Manager's name of the token that it made, `identity_id`
-    Cognito's of an identity; `request_id` is the one of AWS's last answer.
+    `refresh_token` is the one that the issuer answered, if it did; to a step with a `proof`, which works only
+    once, it is the one to use in its place. `ends`: nothing is left to renew with. `identity_context` is AWS's
+    signed word for whom a role is assumed. The access token is the password of the `package_endpoints`.
+    `principal` is whose credentials they are (an ARN), `token_id` License Manager's name of the token that it
+    made, `superseded` those of before that are not revoked, `identity_id` Cognito's of an identity; `request_id`
+    is the one of AWS's last answer. `revision` counts the issues: a try that is made again has the same.
     """
 
     source_token: Token | None = None
     access_token: Token | None = None
     id_token: Token | None = None
     refresh_token: str | None = field(repr=False, default=None)
+    proof: str | None = field(repr=False, default=None)
+    ends: bool = False
     identity_context: str | None = field(repr=False, default=None)
     credentials: Credentials | None = None
     registry_logins: tuple[RegistryLogin, ...] = ()
@@ -82,6 +99,8 @@ class Holding:
     token_id: str = ""
     identity_id: str = ""
     request_id: str = ""
+    superseded: tuple[Superseded, ...] = ()
+    revision: int = 0
 
     @property
     def own_credentials(self) -> Credentials:
@@ -98,6 +117,16 @@ class Holding:
             raise RefusedError("SpecInvalid", "an exchange needs a token, and nothing gives one")
         return token
 
+    def token_to_read(self, which: str | None) -> Token:
+        """The token that a step chose to read; raises RefusedError (SpecInvalid) where no issuer gave it."""
+        if which != "idToken":
+            return self.newest_token
+        if self.id_token is None:
+            raise RefusedError(
+                "SpecInvalid", "an idToken is wanted, and no issuer answered one; is openid in its scope?"
+            )
+        return self.id_token
+
 
 def safe(value: str, what: str) -> str:
     """Return `value`; raises RefusedError (SourceInvalid) naming `what` where it could break a file."""
@@ -111,11 +140,12 @@ def unwrapped(value: str, what: str) -> str:
     return safe(value.strip().strip("\"'").strip(), what)
 
 
-def read_source(token: str | None, keys: Mapping[str, str] | None) -> Source:
+def read_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
     """Read a source as people store it; raises SourceMissing for absent keys, SourceInvalid for odd characters."""
     return Source(
         token=None if token is None else unwrapped(token, "the source token"),
         credentials=None if keys is None else _credentials(keys),
+        proof=None if proof is None else unwrapped(proof, "what the exchange is given to use once"),
     )
 
 

@@ -55,13 +55,16 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
     def seeded(self, token: str) -> "Lineage":
         """The lineage after the user signed in again: what was live before is not to be used any more."""
-        spent = (*self.spent, *((self.live,) if self.live != token else ()))
+        spent = (*self.spent, *((self.live,) if self.live not in ("", token) else ()))
         seeds = (*self.seeds, token)[-_REMEMBERED:]
         return Lineage(of=self.of, seeds=seeds, live=token, spent=spent[-_REMEMBERED:])
 
     def rotated(self, token: str) -> "Lineage":
-        """The lineage after the issuer answered with `token`, or with none new, when it is the live one again."""
-        spent = self.spent if token == self.live else (*self.spent, self.live)[-_REMEMBERED:]
+        """The lineage after the issuer answered with `token`, or with none new, when it is the live one again.
+
+        An empty one leaves nothing to go on with: what is live works only once.
+        """
+        spent = self.spent if token == self.live or not self.live else (*self.spent, self.live)[-_REMEMBERED:]
         return Lineage(of=self.of, seeds=self.seeds, live=token, spent=spent)
 
     def intended(self, intent: Intent | None) -> "Lineage":
@@ -74,7 +77,8 @@ class KeptToken:
     """The token Secret: the live token, the one before it for one cycle, and the lineage of both.
 
     `uid` and `version` are those of the stored object, empty for one that does not exist yet. `lineage` is None
-    where there is none that can be read: then it is not ours.
+    where there is none that can be read: then it is not ours. `value` is empty where what the user handed in
+    works only once, and is spent.
     """
 
     value: str = field(repr=False)
@@ -82,6 +86,17 @@ class KeptToken:
     previous: str = field(repr=False, default="")
     uid: str = ""
     version: str = ""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left to go on with."""
+        return self.lineage is not None and not self.lineage.live
+
+    @property
+    def answered(self) -> str | None:
+        """The refresh token that an issuer answered, None where it is still what the user handed in."""
+        seeded = self.lineage is None or self.lineage.live in self.lineage.seeds
+        return None if seeded or self.is_spent else self.value
 
 
 def read_lineage(annotation: str) -> Lineage | None:
@@ -117,7 +132,10 @@ def live_token(handed_in: str, kept: KeptToken | None, marked: Fingerprint, of: 
         raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
     if not lineage.knows(mark):
         return KeptToken(handed_in, lineage.seeded(mark), uid=kept.uid, version=kept.version)
-    shown = marked(kept.value)
+    return kept if kept.is_spent and not kept.value else _as_shown(kept, lineage, marked(kept.value), secret)
+
+
+def _as_shown(kept: KeptToken, lineage: Lineage, shown: str, secret: str) -> KeptToken:
     if not kept.value or shown in lineage.spent:
         raise RefusedError(
             "SourceReverted",

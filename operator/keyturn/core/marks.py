@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keyturn.core.holding import Source
+from keyturn.core.holding import Source, Superseded
 from keyturn.core.model import GROUP, Request, canonical_hash
 
 MARKS = f"{GROUP}/marks"
@@ -30,8 +30,10 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
     `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
-    of the data. `adopted` stays true when the consent is taken back. A digest over all of them, and so over the
-    data by their hash, goes with them: marks that were edited by hand do not count.
+    of the data. `adopted` stays true when the consent is taken back. `once`: nothing is left to renew with.
+    `token_id` and `superseded` are License Manager's names of the token that is held and of those before it.
+    `identity_id` is Cognito's, asked for once. A digest over all of them, and so over the data by their hash, goes
+    with them: marks that were edited by hand do not count.
     """
 
     request: Annotated[str, Meta(max_length=253)]
@@ -52,6 +54,10 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     source_expires: Moment | None = None
     source_warns: Moment | None = None
     adopted: bool = False
+    once: bool = False
+    token_id: str = ""
+    superseded: tuple[Superseded, ...] = ()
+    identity_id: str = ""
 
     def encoded(self) -> str:
         """The annotation's value."""
@@ -151,6 +157,11 @@ def source_fingerprint(source: Source, request: Request) -> str:
 def unchanged(ours: str, theirs: str) -> bool:
     """Compare two hashes; one of an unknown version counts as unchanged, so that a downgrade renews nothing."""
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
+
+
+def kept_identity(last: Marks | None, request: Request) -> str:
+    """Cognito's identity of the last issue: without it each renewal would ask for it again."""
+    return last.identity_id if last and unchanged(last.exchange_hash, request.exchange_hash) else ""
 
 
 def is_ours(request: Request, found: FoundSecret) -> bool:

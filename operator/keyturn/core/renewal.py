@@ -171,8 +171,10 @@ def next_try(
 
 
 def _may_settle(request: Request, error: KeyturnError, now: datetime) -> bool:
-    # IAM is eventually consistent: a role that was just made is refused for some seconds.
-    return isinstance(error, RefusedError) and error.settles and now - (request.created_at or now) < _IAM_SETTLES
+    # IAM is eventually consistent: a role that was just made is refused for some seconds. To try again at once is
+    # for those who use nothing up by it.
+    young = now - (request.created_at or now) < _IAM_SETTLES
+    return isinstance(error, RefusedError) and error.settles and young and not request.spec.consumes
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:

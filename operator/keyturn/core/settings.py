@@ -1,6 +1,7 @@
 """The settings that have structure: one YAML file, validated like the API."""
 
 import ipaddress
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -10,9 +11,17 @@ Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z")]
 
 
 class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """How AWS is reached. `endpoints` maps a service, or service/region, to a URL other than AWS's own."""
+    """How AWS is reached. `endpoints` maps a service, or service/region, to a URL other than AWS's own.
+
+    `fips` and `dual_stack` choose among AWS's own hosts. Without `proxy` the environment's is used; `ca_bundle` is
+    a file of certificates (PEM) to trust instead of the usual ones.
+    """
 
     endpoints: dict[Annotated[str, Meta(pattern=r"^[a-z-]+(/[a-z0-9-]+)?\Z")], Url] = {}
+    fips: bool = False
+    dual_stack: bool = False
+    proxy: Url | None = None
+    ca_bundle: Annotated[str, Meta(min_length=1)] | None = None
 
     def endpoint(self, service: str, region: str) -> str | None:
         """The URL to use instead of the one that botocore builds, if there is one."""
@@ -31,6 +40,31 @@ class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
             ipaddress.ip_network(network)
 
 
+_Pattern = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[!-~]+\Z")]
+
+
+class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Who may use the operator's own AWS identity, and for which roles; * stands for any characters."""
+
+    namespaces: Annotated[tuple[_Pattern, ...], Meta(min_length=1)]
+    roles: Annotated[tuple[_Pattern, ...], Meta(min_length=1)]
+
+    def allows(self, namespace: str, role: str) -> bool:
+        """Whether a request in the namespace may assume the role."""
+        return any(_fits(it, namespace) for it in self.namespaces) and any(_fits(it, role) for it in self.roles)
+
+
+class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What sources may ask the operator for: `audiences` of service accounts' tokens, its `ambient` identity."""
+
+    audiences: tuple[_Pattern, ...] = ("sts.amazonaws.com",)
+    ambient: tuple[AmbientRule, ...] = ()
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None
+
+
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Limits on renewing. The least interval also holds a twentieth of the lifetime, whichever is longer."""
 
@@ -43,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     aws: AwsSettings = AwsSettings()
     issuers: WebSettings = WebSettings()
     renewal: RenewalSettings = RenewalSettings()
+    sources: SourceSettings = SourceSettings()
 
 
 def parse_settings(content: Any) -> Settings:

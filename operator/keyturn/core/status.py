@@ -63,7 +63,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         told,
         issued_at=rfc3339(marks.issued),
         expires_at=rfc3339(marks.expires),
-        renew_at=rfc3339(marks.renew),
+        renew_at=_renew_at(marks),
         revision=marks.revision,
         principal=marks.principal or None,
         source_expires_at=rfc3339(marks.source_expires) if marks.source_expires else None,
@@ -140,7 +140,7 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
         reason = "Issued" if marks.revision == 1 else "Drifted" if outcome.reason == "Drifted" else "Renewed"
         return _condition("Renewed", "True", reason, _success(request, outcome, marks))
     was = previous.condition("Renewed")
-    if was and was.status == "True" and marks and previous.renew_at == rfc3339(marks.renew):
+    if was and was.status == "True" and marks and previous.renew_at == _renew_at(marks):
         return was
     if marks is None:
         return _condition("Renewed", "Unknown", "Pending", "not tried yet")
@@ -171,7 +171,12 @@ def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
     cut = (
         "; renewBefore is cut to half of it" if renew_before(request.spec.renewal, lifetime) > lifetime / 2 else ""
     )
-    return f"issued{why} for {int(lifetime.total_seconds())} s{cut}, next at {rfc3339(marks.renew)}{asked}"
+    ahead = "and never renewed, for the source works once" if marks.once else f"next at {rfc3339(marks.renew)}"
+    return f"issued{why} for {int(lifetime.total_seconds())} s{cut}, {ahead}{asked}"
+
+
+def _renew_at(marks: Marks) -> str | None:
+    return None if marks.once else rfc3339(marks.renew)
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Condition:

@@ -24,11 +24,12 @@ from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.holding import Credentials
 from keyturn.core.outages import Outages
 from keyturn.core.settings import AwsSettings
+from keyturn.exchange.own import Ambient, OwnIdentity
 from keyturn.exchange.pace import Pace, Paces, is_too_long
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
-_ATTEMPTS = 3
+Signer = Credentials | Ambient | None
 _CLIENTS = 128  # a region is free text: the oldest goes
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
 
@@ -52,6 +53,8 @@ class Aws:
         now: Callable[[], datetime],
         outages: Outages,
         threads: int = 16,
+        *,
+        lends: bool = False,
     ) -> None:
         self._settings = settings
         self._outages = outages
@@ -61,20 +64,22 @@ class Aws:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._connections = threads
         self._session = _session()
-        self._clients: dict[tuple[str, str, bool], Any] = {}
+        self._own = OwnIdentity(lends=lends)
+        self._clients: dict[tuple[str, str, bool, int], Any] = {}
         self._offsets: dict[str, timedelta] = {}
         self._creating = threading.Lock()
 
     async def ask(
-        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None = None
+        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Signer = None
     ) -> Answer:
-        """Make one call, signed with `signer` if it is given; raises the errors of core.errors.
+        """Make one call, signed with `signer` if it is given (AMBIENT is us); raises the errors of core.errors.
 
-        It may be sent three times: only for operations that can be repeated.
+        It may be sent as often as the operation allows: once where it must not be repeated.
         """
         system = f"{operation.service}/{region}"
         # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
-        pace = self._paces.of((system, signer.access_key_id if signer and not signer.session_token else ""))
+        user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
+        pace = self._paces.of((system, user))
         await self._turn(operation, pace)
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
@@ -108,36 +113,58 @@ class Aws:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _send(
-        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Credentials | None
+        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Signer
     ) -> dict[str, Any]:
-        client = self._client(operation.service, region, signed=signer is not None)
-        _signer.held = signer
+        _signer.held = signer if isinstance(signer, Credentials) else None
         try:
+            client = self._client_of(operation, region, signer)
             answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # botocore's XML parser falls over a page that is not AWS's, such as a proxy's.
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            # botocore's XML parser falls over a page that is not AWS's, such as a proxy's; its chain of
+            # credentials over an identity that is refreshed and still expired.
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return answer
 
-    def _client(self, service: str, region: str, *, signed: bool) -> Any:
+    def _client_of(self, operation: Operation, region: str, signer: Signer) -> Any:
+        service, attempts = operation.service, operation.attempts
+        if isinstance(signer, Ambient):
+            config, place = self._config(service, region, attempts), self._place(service, region)
+            return self._own.client((service, region, attempts), config, **place)
+        return self._client(service, region, signed=signer is not None, attempts=attempts)
+
+    def _client(self, service: str, region: str, *, signed: bool, attempts: int = 3) -> Any:
+        key = (service, region, signed, attempts)
         # Clients may be shared between threads, a session may not: making one is serialised.
         with self._creating:
-            if (service, region, signed) not in self._clients:
-                self._clients[service, region, signed] = self._session.client(
+            if key not in self._clients:
+                config = self._config(service, region, attempts)
+                self._clients[key] = self._session.client(
                     service,  # type: ignore[call-overload]
                     region_name=region,
-                    endpoint_url=self._settings.endpoint(service, region),
-                    config=Config(
-                        signature_version=None if signed else UNSIGNED,
-                        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-                        connect_timeout=3,
-                        read_timeout=10,
-                        max_pool_connections=self._connections,
-                    ),
+                    config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
+                    **self._place(service, region),
                 )
             if len(self._clients) > _CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
-            return self._clients[service, region, signed]
+            return self._clients[key]
+
+    def _place(self, service: str, region: str) -> dict[str, Any]:
+        return {"endpoint_url": self._settings.endpoint(service, region), "verify": self._settings.ca_bundle}
+
+    def _config(self, service: str, region: str, attempts: int) -> Config:
+        # botocore refuses a URL of ours together with a wish for other hosts than the usual ones.
+        usual = self._settings.endpoint(service, region) is None
+        proxy = self._settings.proxy
+        return Config(
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=3,
+            # What must not be sent twice has ten seconds in all.
+            read_timeout=10 if attempts > 1 else 7,
+            max_pool_connections=self._connections,
+            use_fips_endpoint=self._settings.fips and usual,
+            use_dualstack_endpoint=self._settings.dual_stack and usual,
+            proxies={"http": proxy, "https": proxy} if proxy else None,
+        )
 
     def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
         if isinstance(error, ClientError):

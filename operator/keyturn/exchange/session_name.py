@@ -1,17 +1,20 @@
-"""The role session name that CloudTrail shows."""
+"""The names that CloudTrail shows for sessions."""
 
 import hashlib
 import re
 
 _LONGEST = 64
+_SHORTEST = 2
+_DEFAULT = "{namespace}.{name}"
 
 
-def session_name(namespace: str, name: str) -> str:
-    """Make `<namespace>.<name>` fit for STS: 2 to 64 characters of `[A-Za-z0-9_+=,.@-]`.
+def session_name(namespace: str, name: str, template: str | None = None, longest: int = _LONGEST) -> str:
+    """Make a name that STS takes, 2 to `longest` of `[A-Za-z0-9_+=,.@-]`; by default `<namespace>.<name>`.
 
     What is too long is cut, and ends in a hash of the whole, so that two long names do not become one.
     """
-    full = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", f"{namespace}.{name}")
-    if len(full) <= _LONGEST:
+    filled = (template or _DEFAULT).replace("{namespace}", namespace).replace("{name}", name)
+    full = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", filled).ljust(_SHORTEST, "-")
+    if len(full) <= longest:
         return full
-    return f"{full[: _LONGEST - 9]}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+    return f"{full[: longest - 9]}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"

@@ -1,23 +1,41 @@
-"""AWS STS: a token or credentials for the credentials of a role or a user."""
+"""AWS STS: a token or credentials for the credentials of a role, a user or a guest."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
+from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Credentials, Holding, safe
-from keyturn.core.model.exchanges import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
+from keyturn.core.model.exchanges import (
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+    GetFederationToken,
+    GetSessionToken,
+)
+from keyturn.core.model.exchanges.session import MfaOperation, PolicyArn, Tag
+from keyturn.core.model.rules import AMBIENT_TAGS
+from keyturn.core.model.source import SecretValue
 from keyturn.core.renewal import whole
 from keyturn.exchange.aws import Answer
+from keyturn.exchange.lent import check_ambient
+from keyturn.exchange.own import AMBIENT
+from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member
 
-_TRUST = "does the role's trust policy allow this caller?"
+_TRUST = "does the role's trust policy allow this caller, external id, tags, source identity, MFA code?"
 _DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
 _KEYS = Verdict("SourceInvalid", hint="are the access keys of the source right, and active?")
+_LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
 _COMMON = {
-    "MalformedPolicyDocument": Verdict("SpecInvalid"),
-    "PackedPolicyTooLarge": Verdict("SpecInvalid"),
+    "InvalidParameterValue": Verdict("SpecInvalid", hint="does a tag break the rules, or one that is handed on?"),
+    "MalformedPolicyDocument": Verdict("SpecInvalid", hint="is `policy` an IAM policy in JSON?"),
+    "PackedPolicyTooLarge": Verdict("SpecInvalid", hint="policy, policyArns and tags are too large together"),
     "RegionDisabledException": Verdict("AccessDenied", hint="STS is not enabled in that region"),
     "ValidationError": _DURATION,
 }
@@ -55,39 +73,128 @@ _GET_SESSION_TOKEN = Operation(
     service="sts",
     name="get_session_token",
     title="STS GetSessionToken",
-    verdicts=_SIGNED | {"AccessDenied": Verdict("AccessDenied", hint="only the keys of an IAM user may call it")},
+    verdicts=_SIGNED
+    | {
+        "AccessDenied": Verdict(
+            "AccessDenied", hint="only the keys of an IAM user may call it; is the MFA code right?"
+        )
+    },
+)
+_GET_FEDERATION_TOKEN = Operation(
+    exchange="getFederationToken",
+    service="sts",
+    name="get_federation_token",
+    title="STS GetFederationToken",
+    verdicts=_SIGNED
+    | {"AccessDenied": Verdict("AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it")},
 )
 
 
 async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIdentity, held: Holding) -> Holding:
     """Call sts AssumeRoleWithWebIdentity, which needs no AWS credentials."""
-    parameters: dict[str, Any] = {
-        "RoleArn": wanted.role_arn,
-        "RoleSessionName": wanted.role_session_name or call.session_name,
-        "WebIdentityToken": held.newest_token.value,
-    } | _duration(wanted)
+    parameters = _parameters(
+        wanted,
+        RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
+        WebIdentityToken=held.token_to_read(wanted.from_).value,
+    )
     answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, answer)
 
 
 async def assume_role(call: Call, wanted: AssumeRole, held: Holding) -> Holding:
-    """Call sts AssumeRole, signed with the credentials that are held."""
-    parameters: dict[str, Any] = {
-        "RoleArn": wanted.role_arn,
-        "RoleSessionName": wanted.role_session_name or call.session_name,
-    } | _duration(wanted)
-    answer = await call.systems.aws.ask(_ASSUME_ROLE, call.region, parameters, held.own_credentials)
+    """Call sts AssumeRole, signed with the credentials that are held, or with our own where that is allowed.
+
+    A held identity context goes with it.
+    """
+    lent = call.is_ambient and held.credentials is None
+    if lent:
+        check_ambient(call, wanted.role_arn)
+    parameters = _parameters(
+        wanted,
+        RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
+        ExternalId=wanted.external_id or await _secret(call, wanted.external_id_from, r"[\w+=,.@:/-]{2,1224}"),
+        TokenCode=_code(wanted, held),
+    )
+    parameters |= _provided_contexts(wanted, held)
+    if lent:
+        # AWS sees for whom it was, whatever the manifest says.
+        ours = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
+        tags = parameters.get("Tags", [])
+        parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ours)]
+    signer = AMBIENT if lent else held.own_credentials
+    answer = await call.systems.aws.ask(_once(_ASSUME_ROLE, wanted), call.region, parameters, signer)
     return _held(_ASSUME_ROLE, held, answer)
 
 
 async def get_session_token(call: Call, wanted: GetSessionToken, held: Holding) -> Holding:
     """Call sts GetSessionToken, signed with the keys of an IAM user."""
-    answer = await call.systems.aws.ask(_GET_SESSION_TOKEN, call.region, _duration(wanted), held.own_credentials)
+    operation = _once(_GET_SESSION_TOKEN, wanted)
+    parameters = _parameters(wanted, TokenCode=_code(wanted, held))
+    answer = await call.systems.aws.ask(operation, call.region, parameters, held.own_credentials)
     return _held(_GET_SESSION_TOKEN, held, answer)
 
 
-def _duration(wanted: AssumeRole | AssumeRoleWithWebIdentity | GetSessionToken) -> dict[str, Any]:
-    return {"DurationSeconds": wanted.duration_seconds} if wanted.duration_seconds else {}
+def _provided_contexts(wanted: AssumeRole, held: Holding) -> dict[str, Any]:
+    """For whom the role is assumed, where Identity Center has said so: each role after it is told."""
+    if held.identity_context is None:
+        return {}
+    partition = wanted.role_arn.split(":")[1]
+    provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
+    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": held.identity_context}]}
+
+
+def _once(operation: Operation, wanted: MfaOperation) -> Operation:
+    # A device's code is used up by a call whose answer was lost, too.
+    return replace(operation, attempts=1) if wanted.once else operation
+
+
+async def get_federation_token(call: Call, wanted: GetFederationToken, held: Holding) -> Holding:
+    """Call sts GetFederationToken, signed with the keys of an IAM user."""
+    name = session_name(call.namespace, call.name, wanted.name, _LONGEST_FEDERATED_NAME)
+    parameters = _parameters(wanted, Name=name)
+    answer = await call.systems.aws.ask(_GET_FEDERATION_TOKEN, call.region, parameters, held.own_credentials)
+    return _held(_GET_FEDERATION_TOKEN, held, answer)
+
+
+_SENT = (
+    *("role_arn", "provider_id", "policy", "policy_arns", "duration_seconds", "tags", "transitive_tag_keys"),
+    *("source_identity", "serial_number", "minimum_session_token_size"),
+)
+
+
+def _parameters(wanted: Any, **more: str | None) -> dict[str, Any]:
+    """The fields of a step, under AWS's names, and what else is sent."""
+    given = {name: getattr(wanted, name, None) for name in _SENT}
+    fields = {"".join(map(str.capitalize, name.split("_"))): _plain(value) for name, value in given.items()}
+    return {name: value for name, value in (fields | more).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tag):
+        return {"Key": value.key, "Value": value.value}
+    return structs.asdict(value) if isinstance(value, PolicyArn) else value
+
+
+async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | None:
+    """Read a secret of the step; raises SourceInvalid where AWS could not take it."""
+    if ref is None:
+        return None
+    return _taken(ref, await call.secret(ref.secret_key_ref), pattern)
+
+
+def _code(wanted: MfaOperation, held: Holding) -> str | None:
+    """The code of an MFA device, which works only once; raises SourceInvalid where no device shows it."""
+    ref = wanted.token_code_from
+    return _taken(ref, held.proof or "", r"[0-9]{6}") if ref else None
+
+
+def _taken(ref: SecretValue, value: str, pattern: str) -> str:
+    if not re.fullmatch(pattern, value, re.ASCII):
+        where = f"key {ref.secret_key_ref.key} of Secret {ref.secret_key_ref.name}"
+        raise RefusedError("SourceInvalid", f"{where} is not what STS takes: wrong characters, or too long")
+    return value
 
 
 def _held(operation: Operation, held: Holding, answer: Answer) -> Holding:
@@ -98,5 +205,6 @@ def _held(operation: Operation, held: Holding, answer: Answer) -> Holding:
         session_token=safe(member(operation, given, "SessionToken"), "STS's session token"),
         expires_at=whole(member(operation, given, "Expiration")),
     )
-    principal = answer.members.get("AssumedRoleUser", {}).get("Arn", held.principal)
+    who = answer.members.get("AssumedRoleUser") or answer.members.get("FederatedUser") or {}
+    principal = who.get("Arn", held.principal)
     return replace(held, credentials=credentials, principal=principal, request_id=answer.request_id)

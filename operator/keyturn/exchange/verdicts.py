@@ -6,13 +6,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    ProxyConnectionError,
+)
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 
 _TOO_MANY_REQUESTS = 429
-_FIRST_SERVER_ERROR = 500
+_FIRST_SERVER_ERROR, _NOT_HANDLED = 500, 503
+# Nothing had been sent when these were raised.
+_NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +37,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation of AWS as a pipeline uses it. `exchange` is its name in a manifest."""
+    """An operation of AWS as a pipeline uses it. `exchange` is its name in a manifest.
+
+    `attempts` is 1 for what must not be sent twice: then no answer, or one that nobody can read, is a doubt.
+    """
 
     exchange: str
     service: str
     name: str
     title: str
     verdicts: Mapping[str, Verdict]
+    attempts: int = 3
 
     def code(self, error: Exception) -> str:
         """The label of an error in metrics: a code of our table, or `other`."""
@@ -40,6 +55,14 @@ class Operation:
         return code if code in self.verdicts else "other"
 
 
+class ElsewhereError(RefusedError):
+    """AWS says that the thing is of another region: `region`, empty where it does not say which."""
+
+    region = ""
+
+
+_ELSEWHERE = frozenset({"RedirectException", "InvalidRequestRegionException"})
+_REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
 _THROTTLED, _UNAVAILABLE = Verdict("Throttled"), Verdict("Unavailable")
 
 # What any service may answer, whatever its model says. botocore retries most of these itself, not all.
@@ -63,10 +86,13 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
         return _refusal(operation, error, clock_hint)
     if isinstance(error, ParamValidationError):
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
-    kind = type(error).__name__
+    kind, once = type(error).__name__, operation.attempts == 1
+    if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
+        return UnavailableError("Unavailable", f"{operation.title}: the operator has no AWS identity now ({kind})")
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
-        return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})")
-    return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})")
+        in_doubt = once and not isinstance(error, _NEVER_SENT)
+        return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})", in_doubt=in_doubt)
+    return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})", in_doubt=once)
 
 
 def member(operation: Operation, members: Mapping[str, Any], name: str) -> Any:
@@ -78,14 +104,31 @@ def member(operation: Operation, members: Mapping[str, Any], name: str) -> Any:
 
 def _refusal(operation: Operation, error: ClientError, clock_hint: str) -> KeyturnError:
     about: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
-    code, request_id = _code(error), about.get("RequestId", "")
-    verdict = operation.verdicts.get(code) or _COMMON.get(code) or _by_status(about.get("HTTPStatusCode", 0))
+    code, request_id, status = _code(error), about.get("RequestId", ""), about.get("HTTPStatusCode", 0)
+    verdict = operation.verdicts.get(code) or _COMMON.get(code) or _by_status(status)
     sentence = f"{operation.title}: {code}" + (f"; {verdict.hint}" if verdict.hint else "") + clock_hint
     if verdict.reason == "Throttled":
         return ThrottledError(sentence, request_id=request_id, retry_after=_retry_after(error.response))
     if verdict.reason == "Unavailable":
-        return UnavailableError(verdict.reason, sentence, request_id=request_id)
-    return RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+        # RFC 9110 section 15.6.4: 503 says that it was not handled.
+        in_doubt = operation.attempts == 1 and status >= _FIRST_SERVER_ERROR and status != _NOT_HANDLED
+        return UnavailableError(verdict.reason, sentence, request_id=request_id, in_doubt=in_doubt)
+    if code in _ELSEWHERE:
+        return _elsewhere(error, verdict, sentence, request_id)
+    refused = RefusedError(verdict.reason, sentence, request_id=request_id, settles=verdict.settles)
+    refused.code = code
+    return refused
+
+
+def _elsewhere(error: ClientError, verdict: Verdict, sentence: str, request_id: str) -> ElsewhereError:
+    """Take the region out of what AWS names, and nothing else: hosts are always built by botocore."""
+    answer: Mapping[str, Any] = error.response
+    named = _REGION.search(f"{answer.get('Location', '')} {answer.get('region', '')} {answer.get('endpoint', '')}")
+    elsewhere = ElsewhereError(
+        verdict.reason, sentence + (f" ({named[0]})" if named else ""), request_id=request_id
+    )
+    elsewhere.region = named[0] if named else ""
+    return elsewhere
 
 
 def _retry_after(answer: Any) -> timedelta:

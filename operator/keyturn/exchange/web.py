@@ -7,10 +7,11 @@ import socket
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -25,6 +26,7 @@ from keyturn.metrics import Metrics
 _CALL_SECONDS, _SLOT_SECONDS = 10, 5
 _IN_FLIGHT = 2
 _LONGEST = 64 * 1024
+_FORM = "application/x-www-form-urlencoded"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Where clouds (AWS, Azure, Alibaba, Oracle, Google) hand out the identity of the machine: never, whatever the
 # settings say.
@@ -43,10 +45,10 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form to send to `url`; `trusted` replaces the usual certificates."""
+    """A form to send to `url`; a field may come more than once. `trusted` replaces the usual certificates."""
 
     url: str
-    fields: Mapping[str, str] = field(repr=False)
+    fields: Sequence[tuple[str, str]] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     trusted: ssl.SSLContext | None = None
 
@@ -91,6 +93,10 @@ class Web:
         self._now = now
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_IN_FLIGHT))
 
+    def now(self) -> datetime:
+        """The time, for what is signed with it."""
+        return self._now()
+
     async def post(self, exchange: str, form: Form) -> WebAnswer:
         """Send a form, once. Raises UnavailableError; it is `in_doubt` from the moment that something was sent."""
         host = form.host
@@ -124,7 +130,9 @@ class Web:
         try:
             async with (
                 self._session(form) as session,
-                session.post(form.url, data=form.fields, headers=form.headers, allow_redirects=False) as response,
+                session.post(
+                    form.url, data=urlencode(form.fields), headers=form.headers, allow_redirects=False
+                ) as response,
             ):
                 body = await _bounded(response)
                 return WebAnswer(form.host, response.status, _object(body), _retry_after(response), asked_at)
@@ -148,7 +156,7 @@ class Web:
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", "User-Agent": "keyturn"},
+            headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},
         )
 
 

@@ -88,6 +88,25 @@ class Kube:
         kind = MERGE if method == "PATCH" else JSON
         return await self._tried(_Question(method, path, body, kind, query, JSON, even_so=True))
 
+    async def user_of(self, token: str) -> str:
+        """The user that the API server takes the bearer of a token for, empty where it does not take it."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            async with await self._send(
+                _Question("POST", path, body, JSON, {}, JSON), _TIMEOUT, token=token
+            ) as response:
+                status, content = response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(
+                "Unreachable", f"the API server did not answer ({type(error).__name__})"
+            ) from None
+        if status == HTTPStatus.UNAUTHORIZED:
+            return ""
+        if status not in _OK:
+            raise UnavailableError("Unavailable", f"the API server does not tell whose token it is: HTTP {status}")
+        return str(_decoded(status, content)["status"]["userInfo"]["username"])
+
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
         # Longer than the server keeps it open, or is silent: it sends a bookmark each minute. A connection that is
@@ -127,13 +146,16 @@ class Kube:
             raise LeavingError("the Lease is lost: another operator writes now")
 
     async def _send(
-        self, question: "_Question", seconds: float, *, silence: float | None = None
+        self, question: "_Question", seconds: float, *, silence: float | None = None, token: str | None = None
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
         # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
         await self._client.update_params_for_auth(
             headers, [], ["BearerToken"], question.path, question.method, question.body
         )
+        if token is not None:
+            headers = {name: headers[name] for name in headers if name.lower() != "authorization"}
+            headers["Authorization"] = f"Bearer {token}"
         rest = self._client.rest_client
         if rest.pool_manager is None:
             rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client makes it on its first call

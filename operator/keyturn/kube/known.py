@@ -58,7 +58,7 @@ class Known:
                 namespace=entry.request.namespace,
                 name=entry.request.name,
                 issued=marks.issued if marks else None,
-                renews=marks.renew if marks else None,
+                renews=marks.renew if marks and not marks.once else None,
                 expires=marks.expires if marks else None,
                 source_expires=marks.source_expires if marks else None,
                 conditions=tuple((c.type, c.status) for c in entry.status.conditions),

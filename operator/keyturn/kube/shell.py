@@ -31,6 +31,7 @@ from keyturn.exchange.aws import Aws
 from keyturn.exchange.systems import Systems
 from keyturn.exchange.web import Web
 from keyturn.kube import agenda as agendas
+from keyturn.kube.accounts import ServiceAccounts
 from keyturn.kube.agenda import Agenda
 from keyturn.kube.api import Kube
 from keyturn.kube.attend import Attendant
@@ -107,12 +108,15 @@ class Shell:
         """Renew: the work of the one operator that holds the Lease."""
         place, metrics = self._place, self._metrics
         metrics.leader.set(1)
-        aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers)
+        lends = bool(self._settings.sources.ambient)
+        aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers, lends=lends)
         store, agenda = SecretStore(kube), Agenda(place.workers)
         systems = Systems(
             aws=aws,
             web=Web(self._settings.issuers, metrics, self._now, self._outages),
             read_value=functools.partial(read_value, kube),
+            make_token=ServiceAccounts(kube).make_token,
+            sources=self._settings.sources,
         )
         world = World(
             store=store,

@@ -7,22 +7,43 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Source
 from keyturn.core.holding import read_source as parsed_source
 from keyturn.core.model import Request
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.kube.api import Kube
 
 
 async def read_source(kube: Kube, request: Request) -> Source:
-    """Read all that the source of a request names, each Secret once."""
-    wanted = request.spec.source
-    data = {name: await _read(kube, request.namespace, name) for name in dict.fromkeys(wanted.secrets)}
-    token = _value(wanted.token.secret_key_ref, data) if wanted.token else None
-    keys = data[wanted.credentials.secret_ref.name] if wanted.credentials else None
-    return parsed_source(token, None if keys is None else _texts(keys))
+    """Read all that the source of a request names, each Secret once, and what works only once in a step."""
+    wanted, spending = request.spec.source, request.spec.spending
+    proof = spending.ref if spending and spending.step.proof else None
+    names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
+    data = {name: await _read(kube, request.namespace, name) for name in names}
+    ref = wanted.token and wanted.token.secret_key_ref
+    of_keys = wanted.credentials and wanted.credentials.secret_ref
+    keys = data[of_keys.name] if of_keys else None
+    return parsed_source(
+        token=_value(ref, data) if ref else None,
+        keys=None if keys is None else _texts(keys),
+        proof=_value(proof, data) if proof else None,
+    )
 
 
-async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef) -> str:
+async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
     """Read one value of a step's own, such as a client's secret."""
+    if isinstance(ref, ConfigMapKeyRef):
+        return await _of_config_map(kube, namespace, ref)
     return _value(ref, {ref.name: await _read(kube, namespace, ref.name)}).strip()
+
+
+async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> str:
+    answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
+    if not answer.found:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} does not exist")
+    if answer.refused:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} may not be read: {answer.message}")
+    value = (answer.body.get("data") or {}).get(ref.key)
+    if not value:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
+    return str(value)
 
 
 async def _read(kube: Kube, namespace: str, name: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from keyturn.core.errors import LeavingError, UnavailableError
 from keyturn.core.lineage import LINEAGE, KeptToken, is_overtaken, read_lineage
 from keyturn.core.marks import MANAGED_BY
 from keyturn.core.model import GROUP, Request
+from keyturn.core.model.source import SecretKeyRef
 from keyturn.kube.api import MERGE, ApiAnswer, Kube, refusal
 from keyturn.renew.world import token_place
 
@@ -84,10 +85,10 @@ class TokenSecrets:
 _MANAGER = {"fieldManager": "keyturn-token"}
 
 
-def _ref(request: Request) -> Any:
-    if request.spec.source.token is None:
-        raise LeavingError("no source.token")
-    return request.spec.source.token.secret_key_ref
+def _ref(request: Request) -> SecretKeyRef:
+    if request.spec.spending is None:
+        raise LeavingError("nothing is used up by a renewal")
+    return request.spec.spending.ref
 
 
 def _body(request: Request, kept: KeptToken, value: str) -> dict[str, Any]:

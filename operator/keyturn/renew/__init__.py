@@ -1,29 +1,27 @@
 """The spine: read, decide, exchange, save a rotated token, write."""
 
 import contextlib
+import dataclasses
 import functools
-import math
 import time
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.holding import Holding, Source, Token, jwt_times
+from keyturn.core.holding import Source
 from keyturn.core.lineage import KeptToken, live_token, token_fingerprint
-from keyturn.core.marks import FoundSecret, Marks, data_hash, is_ours, source_fingerprint, unchanged
-from keyturn.core.model import Request, canonical_hash
-from keyturn.core.render import expiry, render, rfc3339
+from keyturn.core.marks import FoundSecret, Marks, is_ours, source_fingerprint, unchanged
+from keyturn.core.model import Exchange, Request, canonical_hash
 from keyturn.core.renewal import (
     HEALED,
     reason_to_dress,
     reason_to_renew,
     renew_before,
     renewal_time,
-    source_warning,
-    whole,
 )
 from keyturn.core.status import Outcome
+from keyturn.renew.issue import Circumstances, check_not_spent, issue, start
 from keyturn.renew.memory import Memory, failed, too_soon
 from keyturn.renew.spend import spend
 from keyturn.renew.world import World, token_place
@@ -72,16 +70,17 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
         return Outcome(now, memory.marks, setback=memory.setback)
 
     started = time.monotonic()
-    if found is None or memory.unwritten:
-        await world.store.rehearse(request)
+    await _rehearse(world, request, memory, found, kept)
     memory.exchanged = now
-    holding = _start(source, kept, now)
+    given = Circumstances(proof, memory.last, memory.revision + 1, world.chance(), now)
+    holding = start(request, source, kept, given)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
-        run = functools.partial(spend, kept, world) if kept and step.operation.consumes else world.exchange
-        holding = await run(request, step, holding)
+        run = functools.partial(spend, kept, world) if kept and _spends(request, step) else world.exchange
+        # An answered refresh token is saved by now; a later step must not take it for its own.
+        holding = dataclasses.replace(await run(request, step, holding), refresh_token=None)
 
-    marks, data = _issue(world, request, holding, proof, memory.revision + 1, now)
+    marks, data = issue(request, holding, given)
     await _write(world, request, memory, marks, data)
     _count(world, memory, reason, now, started)
     return Outcome(now, marks, reason, holding.request_id, tried=True)
@@ -96,54 +95,29 @@ async def _read_target(world: World, request: Request, memory: Memory) -> FoundS
 async def _live_token(world: World, request: Request, source: Source) -> KeptToken:
     namespace, name = token_place(request)
     kept = await world.tokens.read(request)
-    source_of = request.spec.source.token
-    of = f"{source_of.secret_key_ref.name}/{source_of.secret_key_ref.key}" if source_of else ""
-    return live_token(source.token or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
+    spending = request.spec.spending
+    of = f"{spending.ref.name}/{spending.ref.key}" if spending else ""
+    handed_in = source.token if source.proof is None else source.proof
+    return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
 
 
-def _start(source: Source, kept: KeptToken | None, now: datetime) -> Holding:
-    """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
-    value = kept.value if kept else source.token
-    token = Token(value, jwt_times(value)[1]) if value else None
-    if token and token.expires_at and token.expires_at <= now:
-        raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
-    return Holding(source_token=token, credentials=source.credentials)
+def _spends(request: Request, step: Exchange) -> bool:
+    return request.spec.spending is not None and step.operation is request.spec.spending.step
 
 
-def _issue(
-    world: World, request: Request, holding: Holding, proof: str, revision: int, now: datetime
-) -> tuple[Marks, dict[str, str]]:
-    """Render what is held, and pick the renewal time, once."""
-    formats, issued, spread = request.spec.formats, whole(now), math.floor(world.chance() * 1000) / 1000
-    expires = expiry(formats, holding)
-    if expires is None:
-        raise RefusedError(
-            "SpecInvalid", "the issuer does not say when its token expires, so it can't be renewed in time"
-        )
-    if expires <= now:
-        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
-    data = render(request, holding)
-    source_issued, source_expires = jwt_times(holding.source_token.value) if holding.source_token else (None, None)
-    marks = Marks(
-        request=request.name,
-        uid=request.uid,
-        issued=issued,
-        expires=expires,
-        renew=renewal_time(issued, expires, renew_before(request.spec.renewal, expires - issued), spread),
-        spread=spread,
-        request_hash=request.request_hash,
-        exchange_hash=request.exchange_hash,
-        dress_hash=request.dress_hash,
-        data_hash=data_hash(data, request),
-        source=proof,
-        revision=revision,
-        keys=tuple(data),
-        handled=request.renew_requested,
-        principal=holding.principal,
-        source_expires=source_expires,
-        source_warns=source_warning(source_issued, source_expires),
-    )
-    return marks, data
+async def _rehearse(
+    world: World, request: Request, memory: Memory, found: FoundSecret | None, kept: KeptToken | None
+) -> None:
+    """Refuse what is used up already, and try the write of what could not be issued again."""
+    check_not_spent(kept, memory.setback)
+    if found is None or memory.unwritten or _works_once(request, kept):
+        await world.store.rehearse(request)
+
+
+def _works_once(request: Request, kept: KeptToken | None) -> bool:
+    """Whether what is issued now cannot be issued again, should the write be refused."""
+    spending = request.spec.spending
+    return spending is not None and spending.once and kept is not None and kept.answered is None
 
 
 async def _dressed(world: World, request: Request, memory: Memory, found: FoundSecret | None) -> Marks | None:

@@ -30,6 +30,9 @@ async def spend(kept: KeptToken, world: World, request: Request, step: Exchange,
     Sends no token that is known to be spent. Where another may have spent it and died, it waits until that
     one's intent has been watched for its whole time, tries once, carefully, and then never again.
     """
+    spending = request.spec.spending
+    proof = kept.value if spending and spending.once and kept.answered is None else None
+    holding = replace(holding, proof=proof, refresh_token=kept.answered if spending and spending.once else None)
     intended = await _intend(world, request, kept)
     # Not even our own end may come between reading the answer and the save.
     return await _to_the_end(_exchange_and_save(world, request, step, holding, intended))
@@ -80,17 +83,36 @@ async def _exchange_and_save(
         world.permit(SPEND_SECONDS)
         given = await _in_time(world.exchange(request, step, holding))
     except KeyturnError as error:
-        raise await _after_failure(world, request, intended, error) from None
-    token = given.refresh_token or intended.value
-    lineage = _lineage(intended).rotated(token_fingerprint(token, *token_place(request)))
-    rotated = token != intended.value
-    previous = intended.value if rotated else intended.previous
-    saved = replace(intended, value=token, previous=previous, lineage=lineage)
-    await _until_it_holds(world, request, saved)
-    world.metrics.rotations.labels("rotated" if rotated else "kept").inc()
-    if given.access_token is None:
+        raise await _after_failure(world, request, _refused(step, holding, intended, error), error) from None
+    # Where the issuer answers none, a refresh token lives on, and what works once is used up.
+    token = given.refresh_token or ("" if holding.proof else intended.value)
+    await _until_it_holds(world, request, _saved(request, intended, token))
+    world.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
+    if given.access_token is None and "token" in step.operation.GIVES:
         raise UnavailableError("Unavailable", "the issuer answered a new refresh token and no access token")
-    return given
+    return replace(given, proof=None, ends=not token)
+
+
+def _saved(request: Request, intended: KeptToken, token: str) -> KeptToken:
+    """What is kept after the answer: its refresh token, or nothing to go on with."""
+    lineage = _lineage(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
+    previous = intended.value if token != intended.value else intended.previous
+    return replace(intended, value=token, previous=previous, lineage=lineage)
+
+
+def _refused(step: Exchange, holding: Holding, intended: KeptToken, error: KeyturnError) -> KeptToken:
+    """What is kept after a refusal: what works only once, and was refused itself, is not sent again."""
+    # STS calls a wrong MFA code AccessDenied.
+    reasons = {"SourceInvalid"} if "token" in step.operation.GIVES else {"SourceInvalid", "AccessDenied"}
+    if holding.proof is None or error.reason not in reasons or _is_careful(intended):
+        return intended
+    lineage = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)
+    return replace(intended, value="", previous=intended.value, lineage=lineage)
+
+
+def _is_careful(kept: KeptToken) -> bool:
+    intent = _lineage(kept).intent
+    return intent is not None and intent.careful
 
 
 async def _in_time(exchange: Awaitable[Holding]) -> Holding:
@@ -119,8 +141,7 @@ async def _until_it_holds(world: World, request: Request, saved: KeptToken) -> N
 
 async def _after_failure(world: World, request: Request, intended: KeptToken, error: KeyturnError) -> KeyturnError:
     """Take the intent back if the token is certainly not spent; else leave it, and say what that means."""
-    lineage = _lineage(intended)
-    careful = lineage.intent is not None and lineage.intent.careful
+    lineage, careful = _lineage(intended), _is_careful(intended)
     in_doubt = isinstance(error, UnavailableError) and error.in_doubt
     if in_doubt or (careful and error.reason == "SourceInvalid"):
         world.metrics.rotations.labels("in_doubt").inc()

@@ -88,8 +88,8 @@ class Turns:
 
 def token_place(request: Request) -> tuple[str, str]:
     """Namespace and name of the token Secret."""
-    token = request.spec.source.token
-    return request.namespace, token.token_secret if token else ""
+    spending = request.spec.spending
+    return request.namespace, spending.secret if spending else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from tests.aws.happening import WORLD, Happening, happen
-from tests.aws.oauth.clients import authenticated
+from tests.aws.oauth.clients import Desk, authenticated
 from tests.aws.oauth.grants import GRANTS, Asked
 from tests.aws.oauth.refusal import OAuthError
 from tests.aws.world import World
 
 OPERATION = "oauth:token"
 _FORM = "application/x-www-form-urlencoded"
+_MANY = ("audience", "resource")
 _NOT_KEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -37,7 +38,12 @@ async def _metadata(request: web.Request) -> web.Response:
             "token_endpoint": f"{url}/token",
             "jwks_uri": f"{url}/jwks",
             "grant_types_supported": list(GRANTS),
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "token_endpoint_auth_methods_supported": [
+                "client_secret_basic",
+                "client_secret_post",
+                "private_key_jwt",
+                "none",
+            ],
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
@@ -69,7 +75,9 @@ def _granted(request: web.Request, body: str, happening: Happening) -> dict[str,
     if fault.code:
         raise OAuthError(fault.code, fault.message, fault.status or 400, **fault.members)
     form = _form(request.content_type, body)
-    client = authenticated(world.issuer.clients, request.headers.get("Authorization", ""), form)
+    issuer = world.issuer
+    desk = Desk(issuer.clients, {issuer.url, f"{issuer.url}/token"}, issuer.shown, happening.now)
+    client = authenticated(desk, request.headers.get("Authorization", ""), form)
     happening.record.principal = client.client_id
     asked = Asked(happening, client, form)
     grant = GRANTS.get(asked.required("grant_type"))
@@ -79,8 +87,13 @@ def _granted(request: web.Request, body: str, happening: Happening) -> dict[str,
 
 
 def _form(content_type: str, body: str) -> dict[str, str]:
-    """Read the parameters: an empty one counts as absent, none may come twice (RFC 6749 section 3.2)."""
+    """Read the parameters: an empty one counts as absent, none may come twice (RFC 6749 section 3.2).
+
+    But for `audience` and `resource` (RFC 8693 section 2.1): they are told with spaces between them.
+    """
     pairs = parse_qsl(body)
-    if content_type != _FORM or max(Counter(name for name, _ in pairs).values(), default=0) > 1:
+    counts = Counter(name for name, _ in pairs if name not in _MANY)
+    if content_type != _FORM or max(counts.values(), default=0) > 1:
         raise OAuthError("invalid_request", "the body is a form in which each parameter comes once")
-    return dict(pairs)
+    many = {name: " ".join(value for key, value in pairs if key == name) for name in _MANY}
+    return dict(pairs) | {name: values for name, values in many.items() if values}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from tests.aws.oauth.assertions import Shown
 from tests.aws.oauth.clients import AUDIENCE, CLIENT_ID, SEEDED, Client
 from tests.aws.oauth.families import Families
 from tests.aws.tokens import SigningKey
@@ -16,6 +17,7 @@ class Issuer:
     key: SigningKey = field(default_factory=SigningKey)
     clients: dict[str, Client] = field(default_factory=lambda: {client.client_id: client for client in SEEDED})
     families: Families = field(default_factory=Families)
+    shown: Shown = field(default_factory=Shown)
 
     def audiences(self) -> frozenset[str]:
         """Tell whom AWS takes tokens of this issuer for: of access tokens and of ID tokens."""

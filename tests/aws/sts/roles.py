@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.aws.directory import CONTEXT_PROVIDER
 from tests.aws.service import Call
 from tests.aws.sts.mfa import passed_mfa
 from tests.aws.sts.session import checked_tags, role_session
@@ -16,6 +17,7 @@ def assume_role(call: Call) -> dict[str, Any]:
     mfa = passed_mfa(call) or key.principal.mfa
     tags, identity = _transitive_tags(call), asked.get("SourceIdentity", key.principal.source_identity)
     role = _trusting_role(call, _needed(asked, key), mfa=mfa)
+    _check_contexts(call)
     answer = role_session(call, role, source_identity=identity, transitive_tags=tags)
     return {**answer, "SourceIdentity": identity} if identity else answer
 
@@ -24,7 +26,22 @@ def _needed(asked: dict[str, Any], key: AccessKey) -> list[str]:
     """Tell the actions that the trust policy must allow: what is inherited counts like what is asked."""
     tagged = asked.get("Tags") or key.principal.transitive_tags
     identified = asked.get("SourceIdentity") or key.principal.source_identity
-    return ["sts:AssumeRole", *["sts:TagSession"] * bool(tagged), *["sts:SetSourceIdentity"] * bool(identified)]
+    more = {
+        "sts:TagSession": tagged,
+        "sts:SetSourceIdentity": identified,
+        "sts:SetContext": asked.get("ProvidedContexts"),
+    }
+    return ["sts:AssumeRole", *(action for action, needed in more.items() if needed)]
+
+
+def _check_contexts(call: Call) -> None:
+    """Take a context only of Identity Center, as it was given, and while it lasts."""
+    known = call.world.directory.contexts
+    for one in call.params.get("ProvidedContexts", []):
+        ends = known.get(one.get("ContextAssertion", ""))
+        if one.get("ProviderArn") != CONTEXT_PROVIDER or ends is None or ends <= call.now:
+            raise AwsError("ValidationError", "The provided context is not valid or has expired")
+        call.world.counts["AssumeRole:with context"] += 1
 
 
 def _trusting_role(call: Call, actions: list[str], *, mfa: bool) -> Role:

@@ -44,9 +44,11 @@ def _signed_claims(call: Call, token: str) -> tuple[OidcProvider, dict[str, Any]
     if provider is None or "ProviderId" in call.params:
         raise _bad_token(f"No OpenIDConnect provider found in your account for {issuer}")
     try:
-        return provider, provider.key.claims(token)
+        claims = provider.key.claims(token)
     except jwt.InvalidTokenError:
         raise _bad_token("Couldn't retrieve verification key from your identity provider") from None
+    # Kubernetes writes a list of one.
+    return provider, claims | {"aud": claims["aud"][0] if isinstance(claims["aud"], list) else claims["aud"]}
 
 
 def _trusting_role(call: Call, provider: OidcProvider, claims: dict[str, Any]) -> Role:

@@ -4,10 +4,14 @@ import pytest
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import parse
-from tests.manifests import MANIFESTS
+from tests.manifests import MANIFESTS, NAMES
 
 _GOOD = {name: body for name, (body, says) in MANIFESTS.items() if says is None}
 _BAD = {name: (body, says) for name, (body, says) in MANIFESTS.items() if says}
+
+
+def test_no_two_manifests_have_one_name() -> None:
+    assert len(NAMES) == len(MANIFESTS)
 
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in _GOOD.items()])

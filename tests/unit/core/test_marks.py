@@ -19,6 +19,7 @@ from keyturn.core.marks import (
     fingerprint,
     is_dressed,
     is_ours,
+    kept_identity,
     labels,
     read_marks,
     source_fingerprint,
@@ -248,3 +249,22 @@ def test_consent_is_to_one_request_by_name() -> None:
 
 def test_the_field_manager_is_of_one_request() -> None:
     assert field_manager("0123456789") == "keyturn-01234567"
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        pytest.param(None, "", id="nothing was issued yet"),
+        pytest.param(MADE, "", id="without an identity"),
+        pytest.param(
+            msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="of the last issue"
+        ),
+        pytest.param(
+            msgspec.structs.replace(MADE, identity_id="us-east-1:1", exchange_hash="v1:other"),
+            "",
+            id="of a last issue from another pool, perhaps",
+        ),
+    ],
+)
+def test_the_identity_that_is_kept(last: Marks | None, kept: str) -> None:
+    assert kept_identity(last, REQUEST) == kept

@@ -5,6 +5,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import RENEW_REQUESTED, Condition, Status, parse
+from keyturn.core.model.exchanges import OPERATIONS
 from keyturn.core.model.status import read_status
 from tests.world import ACCESS_TOKEN, manifest, request
 
@@ -26,8 +27,7 @@ def _refusal(body: dict[str, Any]) -> str:
         ),
         pytest.param(
             {"exchanges": [ACCESS_TOKEN, {}]},
-            "give exactly one of licenseManagerGetAccessToken, oauthToken, assumeRoleWithWebIdentity, assumeRole, "
-            "getSessionToken (at spec.exchanges[1])",
+            f"give exactly one of {', '.join(OPERATIONS)} (at spec.exchanges[1])",
             id="a rule, with the place in the list",
         ),
         pytest.param(

@@ -30,6 +30,10 @@ def test_endpoint(endpoints: dict[str, str], found: str | None) -> None:
     assert settings.aws.endpoint("sts", "eu-west-1") == found
 
 
+def test_by_default_nothing_is_lent_but_tokens_for_sts() -> None:
+    assert (Settings().sources.audiences, Settings().sources.ambient) == (("sts.amazonaws.com",), ())
+
+
 @pytest.mark.parametrize(
     ("content", "path"),
     [
@@ -43,6 +47,11 @@ def test_endpoint(endpoints: dict[str, str], found: str | None) -> None:
         pytest.param({"issuers": {"privateNetworks": ["10/8"]}}, r"\$.issuers", id="a network cut short"),
         pytest.param({"issuers": {"privateNetworks": ["10.0.0.1/8"]}}, r"\$.issuers", id="a host in a network"),
         pytest.param({"issuers": {"privateNetworks": ["all"]}}, r"\$.issuers.privateNet", id="a word"),
+        pytest.param({"aws": {"proxy": "proxy:3128"}}, r"\$.aws.proxy", id="a proxy that is no URL"),
+        pytest.param({"aws": {"caBundle": ""}}, r"\$.aws.caBundle", id="certificates from nowhere"),
+        pytest.param({"sources": {"audiences": [""]}}, r"\$.sources.audiences", id="an empty audience"),
+        pytest.param({"sources": {"ambient": [{"roles": ["*"]}]}}, "namespaces", id="roles for nobody"),
+        pytest.param({"sources": {"ambient": [{"namespaces": ["a"], "roles": []}]}}, "roles", id="no roles"),
         pytest.param([], "Expected `object`, got `array`", id="a list"),
     ],
 )

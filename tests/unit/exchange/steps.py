@@ -8,12 +8,12 @@ import pytest
 from keyturn.core.errors import KeyturnError
 from keyturn.core.holding import Holding, Token
 from keyturn.core.model import Request
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.outages import Outages
-from keyturn.core.settings import AwsSettings, WebSettings
+from keyturn.core.settings import AwsSettings, SourceSettings, WebSettings
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
-from keyturn.exchange.systems import Call, Systems
+from keyturn.exchange.systems import Call, MakeToken, Systems
 from keyturn.exchange.web import Web
 from keyturn.metrics import Metrics
 from tests.aws import running
@@ -23,9 +23,11 @@ from tests.world import request
 LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
 
 
-def aws(settings: AwsSettings | None = None, metrics: Metrics | None = None, threads: int = 16) -> Aws:
+def aws(
+    settings: AwsSettings | None = None, metrics: Metrics | None = None, threads: int = 16, *, lends: bool = False
+) -> Aws:
     """A client of AWS that nobody has used before, as after a start."""
-    return Aws(settings or AwsSettings(), metrics or Metrics(), real_now, Outages(), threads)
+    return Aws(settings or AwsSettings(), metrics or Metrics(), real_now, Outages(), threads, lends=lends)
 
 
 def web(settings: WebSettings = LOOPBACK, metrics: Metrics | None = None, outages: Outages | None = None) -> Web:
@@ -33,18 +35,30 @@ def web(settings: WebSettings = LOOPBACK, metrics: Metrics | None = None, outage
     return Web(settings, metrics or Metrics(), real_now, outages or Outages())
 
 
-def systems(client: Aws, issuers: Web | None = None, values: Mapping[str, str] | None = None) -> Systems:
+def systems(
+    client: Aws,
+    issuers: Web | None = None,
+    values: Mapping[str, str] | None = None,
+    sources: SourceSettings | None = None,
+    make_token: MakeToken | None = None,
+) -> Systems:
     """The outside of the exchanges; `values` are the secrets of the steps, by the name of their Secret."""
 
-    async def read_value(_: str, ref: SecretKeyRef) -> str:
+    async def read_value(_: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         return (values or {})[ref.name]
 
-    return Systems(client, issuers or web(), read_value)
+    outside = client, issuers or web(), read_value, make_token or no_token
+    return Systems(*outside, sources or SourceSettings())
+
+
+async def no_token(*_: object) -> str:
+    """Make no token: there is no service account here."""
+    raise AssertionError
 
 
 def call(client: Aws) -> Call:
     """A call for the flagship."""
-    return Call(systems(client), "billing", "us-east-1", "billing.acme")
+    return Call(systems(client), "billing", "us-east-1", "acme")
 
 
 async def get_access_token(client: Aws, token: str, wanted: Request | None = None) -> Holding:

@@ -19,8 +19,8 @@ SECRET_FROM = {"secretKeyRef": {"name": "client", "key": "client_secret"}}
 CA_FROM = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
 
 
-def refresh(emulator: running.Aws, **changes: Any) -> Request:
-    """A request whose only exchange is a refresh at the emulator's issuer; None removes a field."""
+def refresh(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
+    """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
     step = {
         "tokenUrl": f"{emulator.issuer}/token",
         "grantType": "refresh_token",
@@ -28,7 +28,8 @@ def refresh(emulator: running.Aws, **changes: Any) -> Request:
         "clientSecretFrom": SECRET_FROM,
         "caBundleFrom": CA_FROM,
     } | changes
-    return request(exchanges=[{"oauthToken": {key: value for key, value in step.items() if value is not None}}])
+    given = {key: value for key, value in step.items() if value is not None}
+    return request(exchanges=[*before, {"oauthToken": given}])
 
 
 class Asking:

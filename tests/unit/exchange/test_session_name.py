@@ -25,6 +25,22 @@ def test_two_long_names_do_not_become_one() -> None:
     assert session_name("billing", "a" * 100 + "x") != session_name("billing", "a" * 100 + "y")
 
 
+@pytest.mark.parametrize(
+    ("template", "longest", "made"),
+    [
+        pytest.param("{name}.{namespace}.{name}", 64, "acme.billing.acme", id="filled"),
+        pytest.param("mine", 64, "mine", id="without placeholders"),
+        pytest.param("{namespace}{name}", 10, "b-32deac1f", id="cut, with a hash"),
+    ],
+)
+def test_a_template(template: str, longest: int, made: str) -> None:
+    assert session_name("billing", "acme", template, longest) == made
+
+
+def test_a_name_of_one_character_is_made_longer() -> None:
+    assert session_name("n", "a", "{name}") == "a-"
+
+
 @given(NAME, NAME)
 def test_sts_takes_every_name(namespace: str, name: str) -> None:
     assert re.fullmatch(r"[\w+=,.@-]{2,64}", session_name(namespace, name), re.ASCII)

@@ -27,8 +27,10 @@ def _role(**more: Any) -> dict[str, Any]:
 
 ROLE_STEP = _role()
 SESSION_STEP: dict[str, Any] = {"getSessionToken": {}}
+GUEST_STEP: dict[str, Any] = {"getFederationToken": {}}
 OPERATIONS = pytest.mark.parametrize(
-    ("wanted", "operation"), [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken")]
+    ("wanted", "operation"),
+    [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken"), (GUEST_STEP, "GetFederationToken")],
 )
 
 
@@ -83,6 +85,8 @@ async def test_the_session_is_named_after_the_request(client: Aws, emulator: run
         ),
         pytest.param(SESSION_STEP, 12 * HOUR, id="a session, by default"),
         pytest.param({"getSessionToken": {"durationSeconds": 900}}, 15 * MINUTE, id="a session"),
+        pytest.param(GUEST_STEP, 12 * HOUR, id="a guest, by default"),
+        pytest.param({"getFederationToken": {"durationSeconds": 129600}}, 36 * HOUR, id="a guest"),
     ],
 )
 async def test_the_duration_is_asked_for(
@@ -152,12 +156,13 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
     assert (error.reason, error.settles) == ("AccessDenied", True)
 
 
-async def test_a_session_cannot_have_a_session(client: Aws, emulator: running.Aws) -> None:
-    error = await refused(client, SESSION_STEP, given(await taken(client, ROLE_STEP)))
+@pytest.mark.parametrize("wanted", [SESSION_STEP, GUEST_STEP])
+async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+    error = await refused(client, wanted, given(await taken(client, ROLE_STEP)))
 
     assert isinstance(error, RefusedError)
     assert (error.reason, error.settles) == ("AccessDenied", False)
-    assert "only the keys of an IAM user" in error.message
+    assert "an IAM user" in error.message
 
 
 @OPERATIONS
@@ -167,6 +172,7 @@ async def test_a_session_cannot_have_a_session(client: Aws, emulator: running.Aw
         pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", id="denied"),
         pytest.param({"code": "ExpiredToken", "status": 403}, "SourceExpired", id="expired"),
         pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired by its other name"),
+        pytest.param({"code": "InvalidParameterValue"}, "SpecInvalid", id="a tag against the rules"),
         pytest.param({"code": "MalformedPolicyDocument"}, "SpecInvalid", id="a malformed policy"),
         pytest.param({"code": "PackedPolicyTooLarge"}, "SpecInvalid", id="a policy that is too large"),
         pytest.param({"code": "RegionDisabledException", "status": 403}, "AccessDenied", id="a disabled region"),

@@ -23,7 +23,7 @@ LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
 
 async def post(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> WebAnswer:
     """Send a form with a secret in it."""
-    form = Form(url, {"refresh_token": "planted"}, {"Authorization": "Basic planted"}, trusted)
+    form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
     return await (made or web()).post("oauthToken", form)
 
 
@@ -302,7 +302,7 @@ async def test_calls_are_counted_and_outages_told() -> None:
 
 
 def test_nothing_secret_is_in_a_repr() -> None:
-    form = Form("https://issuer.example", {"refresh_token": "planted"}, {"Authorization": "planted"})
+    form = Form("https://issuer.example", [("refresh_token", "planted")], {"Authorization": "planted"})
 
     assert "planted" not in repr(form)
     assert "planted" not in repr(WebAnswer("host", 200, {"access_token": "planted"}, SECOND, real_now()))

@@ -5,7 +5,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Credentials, Source
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.kube.api import ApiAnswer
 from keyturn.kube.sources import read_source, read_value
 from tests.unit.kube.api_server import ApiServer
@@ -117,3 +117,67 @@ async def test_a_value_that_is_not_there() -> None:
         await read_value(server(client={"secret": "x"}), "billing", SecretKeyRef(name="client", key="other"))
 
     assert refused.value.reason == "SourceMissing"
+
+
+CODE = {
+    "identityCenterCreateToken": {
+        "clientId": "arn:aws:sso::111122223333:application/ssoins-1/apl-1",
+        "grantType": "authorization_code",
+        "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}},
+        "redirectUri": "http://127.0.0.1/callback",
+    }
+}
+
+
+async def test_what_works_only_once_is_read_with_the_source() -> None:
+    made = ApiServer()
+    code = {"code": base64.b64encode(b"the-code\n").decode()}
+    made.put(
+        f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()}
+    )
+    made.put(f"{SECRETS}/sign-in", data=code)
+    found = await read_source(made, request(source=keys_way(), exchanges=[CODE]))
+
+    assert (found.proof, found.credentials is not None) == ("the-code", True)
+
+
+async def test_a_code_that_is_not_there() -> None:
+    with pytest.raises(RefusedError) as refused:
+        await read_source(server(base={**KEYS}), request(source=keys_way(), exchanges=[CODE]))
+
+    assert (refused.value.reason, refused.value.message) == ("SourceMissing", "Secret sign-in does not exist")
+
+
+async def test_nothing_to_start_from_reads_nothing() -> None:
+    step = {"tokenUrl": "https://issuer.example", "grantType": "client_credentials", "clientId": "acme",
+            "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}}}  # fmt: skip
+
+    assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == Source()
+
+
+IN_CONFIG_MAP = ConfigMapKeyRef(name="ca", key="ca.crt")
+
+
+async def test_a_value_of_a_config_map() -> None:
+    made = ApiServer()
+    made.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data={"ca.crt": "PEM"})
+
+    assert await read_value(made, "billing", IN_CONFIG_MAP) == "PEM"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(None, "ConfigMap ca does not exist", id="no ConfigMap"),
+        pytest.param({}, "ConfigMap ca has no key ca.crt, or an empty one", id="no key"),
+        pytest.param({"ca.crt": ""}, "ConfigMap ca has no key ca.crt, or an empty one", id="an empty key"),
+    ],
+)
+async def test_a_config_map_without_the_value(data: dict[str, str] | None, message: str) -> None:
+    made = ApiServer()
+    if data is not None:
+        made.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data=data)
+    with pytest.raises(RefusedError) as refused:
+        await read_value(made, "billing", IN_CONFIG_MAP)
+
+    assert (refused.value.reason, refused.value.message) == ("SourceMissing", message)

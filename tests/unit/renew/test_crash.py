@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
 from keyturn.core.model import Request
 from tests.rotation import nothing
-from tests.world import HOUR, MINUTE, SECOND, Outside, rotating, world
+from tests.world import HOUR, MINUTE, SECOND, Outside, once, rotating, with_code, world
 
 DUE = 45 * MINUTE
 
@@ -60,30 +61,44 @@ async def run_on(outside: Outside, wanted: Request) -> list[str]:
     return reasons
 
 
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A request that uses something up, and what it starts from."""
+
+    wanted: Request
+    place: str
+    start: Callable[[], Outside]
+
+    async def begun(self, *, first: bool) -> Outside:
+        outside = self.start()
+        if not first:
+            await outside.look(self.wanted)
+            outside.now += DUE
+        return outside
+
+
+STORIES = {
+    "refresh token": Story(rotating(), "license-keyturn", lambda: world("seed")),
+    "code": Story(once(), "sign-in-keyturn", with_code),
+}
 # Every await of a first renewal and of a later one; test_no_await_is_left_out sees to it that it is all of them.
 AWAITS = [
-    pytest.param(first, number, id=f"{'first' if first else 'later'} renewal, await {number}")
+    pytest.param(story, first, number, id=f"{name}: {'first' if first else 'later'} renewal, await {number}")
+    for name, story in STORIES.items()
     for first in (True, False)
     for number in range(1, 22)
 ]
+SENT = ("after OauthToken", "after IdentityCenterCreateToken", "before save")
 
 
-async def before(*, first: bool) -> Outside:
-    outside = world("seed")
-    if not first:
-        await outside.look(rotating())
-        outside.now += DUE
-    return outside
+@pytest.mark.parametrize(("story", "first", "number"), AWAITS)
+async def test_after_a_death_the_token_is_live_or_in_doubt(story: Story, number: int, *, first: bool) -> None:
+    outside = await story.begun(first=first)
+    where = await crash(outside, story.wanted, number, die)
+    reasons = await run_on(outside, story.wanted)
+    kept, issuer = outside.tokens.kept["billing", story.place], outside.aws.issuer
 
-
-@pytest.mark.parametrize(("first", "number"), AWAITS)
-async def test_after_a_death_the_token_is_live_or_in_doubt(number: int, *, first: bool) -> None:
-    outside = await before(first=first)
-    where = await crash(outside, rotating(), number, die)
-    reasons = await run_on(outside, rotating())
-    kept, issuer = outside.tokens.kept["billing", "license-keyturn"], outside.aws.issuer
-
-    if where in ("after OauthToken", "before save"):
+    if where in SENT:
         # The answer died with the process: one careful try, and then a person must act.
         assert reasons[-1] == "RefreshInDoubt"
         assert issuer.reuses == 1
@@ -92,21 +107,37 @@ async def test_after_a_death_the_token_is_live_or_in_doubt(number: int, *, first
         assert (kept.value, issuer.reuses) == (issuer.live, 0)
 
 
-@pytest.mark.parametrize(("first", "number"), AWAITS)
-async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(number: int, *, first: bool) -> None:
-    outside = await before(first=first)
-    await crash(outside, rotating(), number, be_cancelled)
-    reasons = await run_on(outside, rotating())
-    kept, issuer = outside.tokens.kept["billing", "license-keyturn"], outside.aws.issuer
+@pytest.mark.parametrize(("story", "first", "number"), AWAITS)
+async def test_after_a_cancellation_nothing_is_lost_and_nothing_in_doubt(
+    story: Story, number: int, *, first: bool
+) -> None:
+    outside = await story.begun(first=first)
+    await crash(outside, story.wanted, number, be_cancelled)
+    reasons = await run_on(outside, story.wanted)
+    kept, issuer = outside.tokens.kept["billing", story.place], outside.aws.issuer
 
     # What was about to be sent goes out and is saved; only an intent before it may be left, and is waited out.
     assert reasons[-1] == ""
     assert (kept.value, issuer.reuses) == (issuer.live, 0)
 
 
+@pytest.mark.parametrize("number", range(1, 22))
+async def test_a_code_that_gives_no_refresh_token_is_issued_once_or_never(number: int) -> None:
+    outside, wanted = with_code(), once()
+    outside.aws.issuer.refreshes = False
+    where = await crash(outside, wanted, number, die)
+    reasons = await run_on(outside, wanted)
+    issuer = outside.aws.issuer
+
+    # By now what was issued has expired: whatever became of it, a person must give a new code.
+    assert reasons[-1] == ("RefreshInDoubt" if where in SENT else "SourceSpent")
+    assert (issuer.spent.count("seed"), issuer.reuses) == (1, int(where in SENT))
+
+
 @pytest.mark.parametrize("first", [True, False])
-async def test_no_await_is_left_out(*, first: bool) -> None:
-    places = [await crash(await before(first=first), rotating(), number, die) for number in range(1, 22)]
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+async def test_no_await_is_left_out(story: Story, *, first: bool) -> None:
+    places = [await crash(await story.begun(first=first), story.wanted, number, die) for number in range(1, 22)]
 
     assert [place for place in places if place][-1] == "after write"
     assert places[-1] == ""

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,8 +14,8 @@ from keyturn.core.marks import MARKS
 from keyturn.core.model import Request, Status
 from keyturn.core.status import Outcome, report
 from tests.rotation import nothing
-from tests.unit.renew.test_crash import crash, die
-from tests.world import ASSUME_ROLE, HOUR, MINUTE, REFRESH, SECOND, Outside, request, world
+from tests.unit.renew.test_crash import SENT, crash, die
+from tests.world import ASSUME_ROLE, CODE, HOUR, MINUTE, REFRESH, SECOND, Outside, request, with_code
 
 TARGETS = ("acme", "elsewhere")
 FORMATS: tuple[list[dict[str, Any]], ...] = (
@@ -37,11 +37,15 @@ MOMENTS = st.sampled_from([SECOND, 31 * SECOND, 2 * MINUTE, 31 * MINUTE, 45 * MI
 class Promises(RuleBasedStateMachine):
     """One request, with a source that its issuer rotates, and all that may happen to it."""
 
+    SOURCE = ("license", "license_token")
+    SPEC: ClassVar[dict[str, Any]] = {"exchanges": [REFRESH, ASSUME_ROLE]}
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.outside: Outside = world("seed")
-        self.spec: dict[str, Any] = {"exchanges": [REFRESH, ASSUME_ROLE]}
+        self.outside: Outside = with_code("seed")
+        self.outside.secrets.put("license", data={"license_token": "seed"})
+        self.spec: dict[str, Any] = {**self.SPEC}
         self.status = Status()
         self.last: Outcome | None = None
         self.doubts = 0
@@ -90,7 +94,7 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def the_user_signs_in_again(self) -> None:
-        self.outside.secrets.put("license", data={"license_token": self.outside.aws.issuer.sign_in()})
+        self._hand_in(self.outside.aws.issuer.sign_in())
         self.spoilt = False
         self._look()
 
@@ -98,7 +102,7 @@ class Promises(RuleBasedStateMachine):
     def gitops_puts_the_source_back(self) -> None:
         spent = self.outside.aws.issuer.spent
         if spent:
-            self.outside.secrets.put("license", data={"license_token": spent[0]})
+            self._hand_in(spent[0])
         self._look()
 
     # What fails.
@@ -107,7 +111,7 @@ class Promises(RuleBasedStateMachine):
     def the_process_dies(self, number: int) -> None:
         spends = len(self.outside.aws.issuer.spent)
         where = self.runner.run(crash(self.outside, self.wanted, number, die))
-        if len(self.outside.aws.issuer.spent) > spends and where in ("after OauthToken", "before save"):
+        if len(self.outside.aws.issuer.spent) > spends and where in SENT:
             self.doubts, self.spoilt = self.doubts + 1, True
         self.outside.restart()
         self._look()
@@ -149,6 +153,9 @@ class Promises(RuleBasedStateMachine):
             self.doubts, self.spoilt = self.doubts + 1, True
         issuer.lost = issuer.unavailable = 0
 
+    def _hand_in(self, token: str) -> None:
+        self.outside.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
+
     def _look(self, after: timedelta = timedelta()) -> None:
         spent, calls = len(self.outside.aws.issuer.spent), len(self.outside.aws.calls)
         self.outside.watch(nothing)
@@ -165,7 +172,7 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def a_token_whose_answer_was_read_is_kept(self) -> None:
-        kept = self.outside.tokens.kept.get(("billing", "license-keyturn"))
+        kept = self.outside.tokens.kept.get(("billing", f"{self.SOURCE[0]}-keyturn"))
         issuer = self.outside.aws.issuer
         if kept and not self.spoilt and issuer.spent:
             assert kept.value == issuer.live
@@ -186,7 +193,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def what_is_not_ours_is_left_alone(self) -> None:
         assert self.outside.secrets.get("theirs").data == {"password": "x"}
-        assert self.outside.secrets.get("license").data.keys() == {"license_token"}
+        assert self.outside.secrets.get(self.SOURCE[0]).data.keys() == {self.SOURCE[1]}
 
     @invariant()
     def a_failure_says_when_the_next_try_is(self) -> None:
@@ -201,20 +208,32 @@ class Promises(RuleBasedStateMachine):
         assert not any(token in told for token in (*issuer.spent, issuer.live) if token)
 
 
-def run_promises(examples: int) -> None:
+class PromisesOfACode(Promises):
+    """The same, where what the user hands in works once."""
+
+    SOURCE = ("sign-in", "code")
+    SPEC: ClassVar[dict[str, Any]] = {
+        "exchanges": [CODE, ASSUME_ROLE],
+        "source": {"credentials": {"secretRef": {"name": "base"}}},
+    }
+
+
+def run_promises(promises: type[Promises], examples: int) -> None:
     chosen = settings(
         max_examples=examples,
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Promises, settings=chosen)
+    run_state_machine_as_test(promises, settings=chosen)
 
 
-def test_the_promises_hold() -> None:
-    run_promises(200)
+@pytest.mark.parametrize("promises", [Promises, PromisesOfACode])
+def test_the_promises_hold(promises: type[Promises]) -> None:
+    run_promises(promises, 200)
 
 
 @pytest.mark.long
-def test_the_promises_hold_in_ten_thousand_stories() -> None:
-    run_promises(10_000)
+@pytest.mark.parametrize("promises", [Promises, PromisesOfACode])
+def test_the_promises_hold_in_ten_thousand_stories(promises: type[Promises]) -> None:
+    run_promises(promises, 10_000)

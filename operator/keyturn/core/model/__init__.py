@@ -19,6 +19,7 @@ from keyturn.core.model.formats import Format
 from keyturn.core.model.part import GROUP, Name, Part, Region, Rule
 from keyturn.core.model.rules import SPEC_RULES, TARGET_RULE
 from keyturn.core.model.source import Source
+from keyturn.core.model.spending import Spending, spending
 from keyturn.core.model.status import Condition, Status
 from keyturn.core.model.target import Renewal, Target
 
@@ -73,15 +74,21 @@ class Spec(Part, frozen=True):
         return DOCKER if any(wanted.docker_config_json for wanted in self.formats) else OPAQUE
 
     @property
+    def spending(self) -> Spending | None:
+        """The step that uses up what it is given, if there is one."""
+        return spending(self.source, self.exchanges)
+
+    @property
     def consumes(self) -> bool:
-        """Whether a renewal may spend the source token."""
-        return any(exchange.operation.consumes for exchange in self.exchanges)
+        """Whether a renewal may use up what it is given."""
+        return self.spending is not None
 
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
-        kept = {self.source.token.token_secret} if self.source.token else set()
-        own = {ref.secret_key_ref.name for exchange in self.exchanges for ref in exchange.operation.references}
+        kept = {self.source.token.token_secret} - {""} if self.source.token else set()
+        kept |= {self.spending.secret} if self.spending else set()
+        own = {ref.name for exchange in self.exchanges for ref in exchange.operation.references}
         return frozenset({*self.source.secrets, *kept, *own})
 
 

@@ -20,6 +20,10 @@ Name = Annotated[
 Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 
+# Letters, separators and digits of any language: AWS and RE2 say \p{L}\p{Z}\p{N}, which Python's re can't.
+TEXT = r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+TEXT_IN_RE2 = r"\p{L}\p{Z}\p{N}"
+
 # What travels the pipeline: what operations need and give, and formats hold.
 Kind = Literal["token", "credentials", "registryLogins", "packageEndpoints"]
 

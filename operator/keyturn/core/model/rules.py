@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange, GetSessionToken
+from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange
+from keyturn.core.model.exchanges.operation import PROOFS
 from keyturn.core.model.format_rules import FORMAT_RULES
 from keyturn.core.model.part import Kind, Rule
 
 CHAINED_SECONDS = 3600
+AMBIENT_TAGS = ("kubernetes-namespace", "kubernetes-name")
+_AMBIENT_TAGS_LEFT = 50 - len(AMBIENT_TAGS)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -18,9 +21,35 @@ def _any(names: Iterable[str], of: str) -> str:
 _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
 _GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in _KINDS}
 _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
+_GIVE_ID_TOKEN = [name for name, o in OPERATIONS.items() if o.GIVES_ID_TOKEN]
+_READ_FROM = [name for name, o in OPERATIONS.items() if "from_" in o.__struct_fields__]
+_LOG_IN = [name for name, o in OPERATIONS.items() if "logins" in o.__struct_fields__]
+_ID_TOKENS = {
+    **{name: [f"(has(x.{name}.from) && x.{name}.from == 'idToken')"] for name in _READ_FROM},
+    **{name: [f"x.{name}.logins.exists(p, x.{name}.logins[p] == 'idToken')"] for name in _LOG_IN},
+}
+# By operation: when it uses up what it is given. The first is a refresh token, the others work only once.
+_CONSUME = {name: [o.CONSUMES.format(f"x.{name}")] for name, o in OPERATIONS.items() if o.CONSUMES}
+_PROVE = {
+    name: [f"has(x.{name}.{proof})" for proof in PROOFS if proof in o.__struct_encode_fields__]
+    for name, o in OPERATIONS.items()
+}
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
-_ROLES = ["assumeRole", "assumeRoleWithWebIdentity"]
-_USER_ONLY = ["getSessionToken"]
+_ROLES = [name for name, o in OPERATIONS.items() if o.IS_ROLE]
+_USER_ONLY = [name for name, o in OPERATIONS.items() if o.FOR_USERS_ONLY]
+
+
+def _when(conditions: dict[str, list[str]]) -> str:
+    """Whether x is an operation to which one of its conditions applies."""
+    steps = [f"(has(x.{name}) && ({' || '.join(given)}))" for name, given in conditions.items() if given]
+    return "(" + " || ".join(steps) + ")"
+
+
+def _needing(kind: Kind) -> str:
+    conditions = {name: OPERATIONS[name].NEEDS_IF.get(kind, "").format(f"x.{name}") for name in _NEED[kind]}
+    always = _any((name for name, condition in conditions.items() if not condition), "x")
+    sometimes = {name: [condition] for name, condition in conditions.items() if condition}
+    return f"({always} || {_when(sometimes)})" if sometimes else always
 
 
 def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
@@ -36,14 +65,14 @@ def _has_regions(spec: Any) -> bool:
 def _needs_are_met(spec: Any, kind: Kind) -> bool:
     first = spec.source.token if kind == "token" else spec.source.credentials
     return all(
-        kind not in exchange.operation.NEEDS or first or gives(spec.exchanges[:index], kind)
+        kind not in exchange.operation.needs or first or gives(spec.exchanges[:index], kind)
         for index, exchange in enumerate(spec.exchanges)
     )
 
 
 def _user_operations_come_first(spec: Any) -> bool:
     return not any(
-        isinstance(exchange.operation, GetSessionToken) and gives(spec.exchanges[:index], "credentials")
+        exchange.operation.FOR_USERS_ONLY and gives(spec.exchanges[:index], "credentials")
         for index, exchange in enumerate(spec.exchanges)
     )
 
@@ -53,13 +82,37 @@ def _chained_roles_are_short(spec: Any) -> bool:
     for exchange in spec.exchanges:
         if after_role and exchange.assume_role and (exchange.assume_role.duration_seconds or 0) > CHAINED_SECONDS:
             return False
-        after_role = after_role or bool(exchange.assume_role or exchange.assume_role_with_web_identity)
+        after_role = after_role or exchange.operation.IS_ROLE
     return True
 
 
-def _refreshes_first(spec: Any) -> bool:
-    steps = [index for index, exchange in enumerate(spec.exchanges) if exchange.operation.consumes]
-    return not steps or (steps == [0] and spec.source.token is not None)
+def _guests_assume_no_role(spec: Any) -> bool:
+    guests = [index for index, exchange in enumerate(spec.exchanges) if exchange.get_federation_token]
+    return not guests or all(exchange.assume_role is None for exchange in spec.exchanges[guests[0] :])
+
+
+def _refreshes_the_source(spec: Any) -> bool:
+    stored = bool(spec.source.token and spec.source.token.secret_key_ref)
+    return all(
+        not exchange.operation.consumes or (stored and not gives(spec.exchanges[:index], "token"))
+        for index, exchange in enumerate(spec.exchanges)
+    )
+
+
+def _uses_up_one(spec: Any) -> bool:
+    steps = [e.operation for e in spec.exchanges if e.operation.consumes or e.operation.once]
+    return len(steps) <= 1
+
+
+def _id_tokens_are_given(spec: Any) -> bool:
+    given = False
+    for exchange in spec.exchanges:
+        wanted = exchange.operation
+        read = (getattr(wanted, "from_", None), *(getattr(wanted, "logins", None) or {}).values())
+        if "idToken" in read and not given:
+            return False
+        given = given or exchange.operation.GIVES_ID_TOKEN
+    return True
 
 
 def _renews_within_duration(spec: Any) -> bool:
@@ -67,7 +120,21 @@ def _renews_within_duration(spec: Any) -> bool:
         return True
     timed = [e.operation for e in spec.exchanges if e.operation.DEFAULT_SECONDS]
     seconds = spec.renewal.before.total_seconds()
-    return all(seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed)
+    # 0 is CodeArtifact's word for a lifetime that nobody knows yet.
+    return all(
+        step.duration_seconds == 0 or seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed
+    )
+
+
+def _ambient_assumes_a_role(spec: Any) -> bool:
+    first = spec.exchanges[0].assume_role
+    return not spec.source.is_ambient or bool(first and first.role_session_name is None)
+
+
+def _ambient_is_tagged_by_us(spec: Any) -> bool:
+    tags = spec.exchanges[0].assume_role and spec.exchanges[0].assume_role.tags
+    ours = any(tag.key.lower() in AMBIENT_TAGS for tag in tags or ())
+    return not spec.source.is_ambient or not (ours or len(tags or ()) > _AMBIENT_TAGS_LEFT)
 
 
 def _before(given: Iterable[str]) -> str:
@@ -77,20 +144,33 @@ def _before(given: Iterable[str]) -> str:
 def _needs_rule(kind: Kind, first: str) -> Rule:
     return Rule(
         says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
-        cel=f"has(self.source.{first}) || "
-        f"self.exchanges.all(i, x, !{_any(_NEED[kind], 'x')} || {_before(_GIVE[kind])})",
+        cel=f"has(self.source.{first}) || self.exchanges.all(i, x, !{_needing(kind)} || {_before(_GIVE[kind])})",
         holds=lambda spec: _needs_are_met(spec, kind),
     )
 
 
 _REGIONS = " || ".join(f"(has(x.{name}) && has(x.{name}.region))" for name in _IN_AWS)
 _DURATIONS = " && ".join(
-    f"(!has(x.{name}) || duration(self.renewal.renewBefore).getSeconds() < "
-    f"x.{name}.?durationSeconds.orValue({seconds}))"
+    f"(!has(x.{name}) || x.{name}.?durationSeconds.orValue({seconds}) == 0 || "
+    f"duration(self.renewal.renewBefore).getSeconds() < x.{name}.?durationSeconds.orValue({seconds}))"
     for name, seconds in _TIMED.items()
 )
 
+_NOT_AMBIENT = "!has(self.source.credentials) || !has(self.source.credentials.ambient) || "
+_FIRST = "self.exchanges[0].assumeRole"
+
 SPEC_RULES = (
+    Rule(
+        says="ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName",
+        cel=f"{_NOT_AMBIENT}(has({_FIRST}) && !has({_FIRST}.roleSessionName))",
+        holds=_ambient_assumes_a_role,
+    ),
+    Rule(
+        says=f"with ambient credentials the tags {' and '.join(AMBIENT_TAGS)} are Keyturn's, and 48 are left",
+        cel=f"{_NOT_AMBIENT}!has({_FIRST}) || !has({_FIRST}.tags) || ({_FIRST}.tags.size() <= {_AMBIENT_TAGS_LEFT}"
+        f" && {_FIRST}.tags.all(t, !(t.key.lowerAscii() in {list(AMBIENT_TAGS)})))",
+        holds=_ambient_is_tagged_by_us,
+    ),
     Rule(
         says="region is missing: give spec.region, or a region to each exchange with AWS",
         cel=f"has(self.region) || self.exchanges.all(x, {_REGIONS} || !{_any(_IN_AWS, 'x')})",
@@ -100,7 +180,7 @@ SPEC_RULES = (
     _needs_rule("credentials", "credentials"),
     *FORMAT_RULES,
     Rule(
-        says="getSessionToken takes the keys of an IAM user: no exchange before it may give credentials",
+        says=f"{' and '.join(_USER_ONLY)} take the keys of an IAM user: no exchange before may give credentials",
         cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",
         holds=_user_operations_come_first,
     ),
@@ -111,10 +191,26 @@ SPEC_RULES = (
         holds=_chained_roles_are_short,
     ),
     Rule(
-        says="the refresh_token grant uses source.token: it must be the first exchange",
-        cel="self.exchanges.all(i, x, !has(x.oauthToken) || x.oauthToken.grantType != 'refresh_token' || "
-        "(i == 0 && has(self.source.token)))",
-        holds=_refreshes_first,
+        says="assumeRole cannot follow getFederationToken: STS lets a federated user assume no role",
+        cel=f"self.exchanges.all(i, x, !has(x.assumeRole) || !{_before(['getFederationToken'])})",
+        holds=_guests_assume_no_role,
+    ),
+    Rule(
+        says="the refresh_token grant uses source.token: no exchange before it may give a token, and it must be in"
+        " a Secret",
+        cel=f"self.exchanges.all(i, x, !{_when(_CONSUME)} || (has(self.source.token) && "
+        f"has(self.source.token.secretKeyRef) && !{_before(_GIVE['token'])}))",
+        holds=_refreshes_the_source,
+    ),
+    Rule(
+        says="only one exchange may use up what it is given: a refresh token, or what works only once",
+        cel=f"self.exchanges.filter(x, {_when(_CONSUME)} || {_when(_PROVE)}).size() <= 1",
+        holds=_uses_up_one,
+    ),
+    Rule(
+        says=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
+        cel=f"self.exchanges.all(i, x, !{_when(_ID_TOKENS)} || {_before(_GIVE_ID_TOKEN)})",
+        holds=_id_tokens_are_given,
     ),
     Rule(
         says="renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)",
@@ -128,14 +224,22 @@ _TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
 _TOKEN = "self.spec.source.token"  # noqa: S105 - it is CEL
 _CREDENTIALS = "self.spec.source.credentials"
 _OF_SOURCE = (
-    f"(!has({_TOKEN}) || ({_TOKEN}.secretKeyRef.name != {_TARGET} && (has({_TOKEN}.saveTo)"
+    f"(!has({_TOKEN}) || !has({_TOKEN}.secretKeyRef) || "
+    f"({_TOKEN}.secretKeyRef.name != {_TARGET} && (has({_TOKEN}.saveTo)"
     f" ? {_TOKEN}.saveTo.secretName != {_TARGET} : {_TOKEN}.secretKeyRef.name + '-keyturn' != {_TARGET})))"
-    f" && (!has({_CREDENTIALS}) || {_CREDENTIALS}.secretRef.name != {_TARGET})"
+    f" && (!has({_CREDENTIALS}) || !has({_CREDENTIALS}.secretRef) || {_CREDENTIALS}.secretRef.name != {_TARGET})"
 )
-_OF_STEPS = " && ".join(
-    f"(!has(x.{step}) || !has(x.{step}.{field}) || x.{step}.{field}.secretKeyRef.name != {_TARGET})"
-    for step, field in REFERENCES
-)
+
+
+def _is_not_read(step: str, field: str) -> str:
+    ref = f"x.{step}.{field}.secretKeyRef"
+    kept = f" && {ref}.name + '-keyturn' != {_TARGET}" if field in PROOFS else ""
+    # A CA bundle may be in a ConfigMap.
+    there = f"!has(x.{step}.{field}) || !has({ref})" if field == "caBundleFrom" else f"!has(x.{step}.{field})"
+    return f"(!has(x.{step}) || {there} || ({ref}.name != {_TARGET}{kept}))"
+
+
+_OF_STEPS = " && ".join(_is_not_read(step, field) for step, field in REFERENCES)
 
 TARGET_RULE = Rule(
     says="the target must not be a Secret that the spec reads or keeps a token in",

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.core.model.part import Key, Name, Part, Rule
+from keyturn.core.model.part import Key, Name, Part, Rule, exactly_one_of
 
 
 class SecretKeyRef(Part, frozen=True):
@@ -26,16 +26,65 @@ class SecretValue(Part, frozen=True):
     secret_key_ref: Annotated[SecretKeyRef, Meta(description="Where the value is read, anew for each renewal.")]
 
 
+class ConfigMapKeyRef(Part, frozen=True):
+    """A key of a ConfigMap in the namespace of the TokenRequest."""
+
+    name: Annotated[Name, Meta(description="Name of the ConfigMap.")]
+    key: Annotated[Key, Meta(description="Key in its data.")]
+
+
+class BundleValue(Part, frozen=True):
+    """A value that need not be secret: exactly one place where it is."""
+
+    secret_key_ref: Annotated[SecretKeyRef, Meta(description="In a Secret.")] | None = None
+    config_map_key_ref: Annotated[ConfigMapKeyRef, Meta(description="In a ConfigMap.")] | None = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of("secretKeyRef", "configMapKeyRef"),)
+
+    @property
+    def ref(self) -> SecretKeyRef | ConfigMapKeyRef | None:
+        """The place; the rules see to it that there is one."""
+        return self.secret_key_ref or self.config_map_key_ref
+
+
 class SaveTo(Part, frozen=True):
     """The token Secret: where a token that the issuer rotates is kept."""
 
     secret_name: Annotated[Name, Meta(description="Name of a Secret of Keyturn's own.")]
 
 
-class TokenSource(Part, frozen=True):
-    """A long-lived token. White space and quotes around it are dropped."""
+class ServiceAccountToken(Part, frozen=True):
+    """A token of a ServiceAccount in the namespace of the TokenRequest, made anew for each renewal."""
 
-    secret_key_ref: Annotated[SecretKeyRef, Meta(description="Where the token is read, anew for each renewal.")]
+    name: Annotated[Name, Meta(description="Name of the ServiceAccount.")]
+    audiences: (
+        Annotated[
+            tuple[Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+\Z")], ...],
+            Meta(
+                min_length=1,
+                max_length=4,
+                description="Whom the token is for, as far as the operator's settings allow it. Default:"
+                " sts.amazonaws.com.",
+            ),
+        ]
+        | None
+    ) = None
+    expiration_seconds: (
+        Annotated[
+            int,
+            Meta(ge=600, le=86400, description="Wanted lifetime of the token in seconds. Default: 3600."),
+        ]
+        | None
+    ) = None
+
+
+class TokenSource(Part, frozen=True):
+    """A long-lived token, or one that is made for each renewal. White space and quotes around it are dropped."""
+
+    secret_key_ref: (
+        Annotated[SecretKeyRef, Meta(description="Where the token is read, anew for each renewal.")] | None
+    ) = None
+    service_account: ServiceAccountToken | None = None
     save_to: (
         Annotated[
             SaveTo,
@@ -46,43 +95,80 @@ class TokenSource(Part, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
+            says="give exactly one of secretKeyRef, serviceAccount",
+            cel="has(self.secretKeyRef) != has(self.serviceAccount)",
+            holds=lambda it: (it.secret_key_ref is None) != (it.service_account is None),
+        ),
+        Rule(
+            says="saveTo is for a token of a Secret",
+            cel="!has(self.saveTo) || has(self.secretKeyRef)",
+            holds=lambda it: it.save_to is None or it.secret_key_ref is not None,
+        ),
+        Rule(
             says="saveTo.secretName must not be the source Secret: Keyturn never writes what it did not make",
-            cel="!has(self.saveTo) || self.saveTo.secretName != self.secretKeyRef.name",
-            holds=lambda it: it.save_to is None or it.save_to.secret_name != it.secret_key_ref.name,
+            cel="!has(self.saveTo) || !has(self.secretKeyRef) || self.saveTo.secretName != self.secretKeyRef.name",
+            holds=lambda it: (
+                not (it.save_to and it.secret_key_ref and it.save_to.secret_name == it.secret_key_ref.name)
+            ),
         ),
     )
 
     @property
+    def place(self) -> str:
+        """Where the user hands the token in: Secret and key, empty for none."""
+        return f"{self.secret_key_ref.name}/{self.secret_key_ref.key}" if self.secret_key_ref else ""
+
+    @property
     def token_secret(self) -> str:
-        """The name of the token Secret."""
+        """The name of the token Secret, empty where the source can't be spent."""
+        if self.secret_key_ref is None:
+            return ""
         return self.save_to.secret_name if self.save_to else f"{self.secret_key_ref.name}-keyturn"
 
 
-class CredentialSource(Part, frozen=True):
-    """AWS credentials, such as the access keys of an IAM user."""
+class Ambient(Part, frozen=True):
+    """The operator's own AWS identity, for the namespaces and roles that its settings name."""
 
-    secret_ref: Annotated[
-        SecretRef,
-        Meta(description="Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if any, AWS_SESSION_TOKEN."),
-    ]
+
+class CredentialSource(Part, frozen=True):
+    """AWS credentials: the access keys of an IAM user, or the operator's own."""
+
+    secret_ref: (
+        Annotated[
+            SecretRef,
+            Meta(description="Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if any, AWS_SESSION_TOKEN."),
+        ]
+        | None
+    ) = None
+    ambient: Ambient | None = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of("secretRef", "ambient"),)
 
 
 class Source(Part, frozen=True):
-    """The long-lived proof that short-lived credentials are made from: a token, AWS credentials, or both."""
+    """What short-lived credentials are made from: a token, AWS credentials, or both.
+
+    Neither, where the first exchange is a client that asks for itself.
+    """
 
     token: Annotated[TokenSource, Meta(description="A token, such as a refresh token.")] | None = None
     credentials: Annotated[CredentialSource, Meta(description="AWS credentials.")] | None = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="give token, credentials, or both",
-            cel="has(self.token) || has(self.credentials)",
-            holds=lambda it: bool(it.token or it.credentials),
-        ),
-    )
+    @property
+    def service_account(self) -> ServiceAccountToken | None:
+        """Whose token is made anew for each renewal."""
+        return self.token.service_account if self.token else None
+
+    @property
+    def is_ambient(self) -> bool:
+        """Whether the operator's own AWS identity is asked for."""
+        return bool(self.credentials and self.credentials.ambient)
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The names of the Secrets that it is read from."""
-        token = (self.token.secret_key_ref.name,) if self.token else ()
-        return token + ((self.credentials.secret_ref.name,) if self.credentials else ())
+        of_token, of_credentials = (
+            self.token and self.token.secret_key_ref,
+            self.credentials and self.credentials.secret_ref,
+        )
+        return tuple(ref.name for ref in (of_token, of_credentials) if ref)

@@ -2,28 +2,65 @@
 
 import msgspec
 
-from keyturn.core.model.exchanges.license_manager import LicenseManagerGetAccessToken
+from keyturn.core.model.exchanges.codeartifact import CodeArtifactGetAuthorizationToken
+from keyturn.core.model.exchanges.cognito import CognitoGetCredentials, CognitoGetOpenIdToken
+from keyturn.core.model.exchanges.ecr import EcrGetAuthorizationToken
+from keyturn.core.model.exchanges.identity_center import (
+    IdentityCenterCreateToken,
+    IdentityCenterGetRoleCredentials,
+)
+from keyturn.core.model.exchanges.license_manager import LicenseManagerCreateToken, LicenseManagerGetAccessToken
 from keyturn.core.model.exchanges.oauth import OauthToken
 from keyturn.core.model.exchanges.operation import AwsOperation, Operation
-from keyturn.core.model.exchanges.sts import AssumeRole, AssumeRoleWithWebIdentity, GetSessionToken
+from keyturn.core.model.exchanges.sts import (
+    AssumeRole,
+    AssumeRoleWithWebIdentity,
+    GetFederationToken,
+    GetSessionToken,
+)
 from keyturn.core.model.part import Part, exactly_one_of
 
 __all__ = [
-    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation", "Exchange",
-    "GetSessionToken", "LicenseManagerGetAccessToken", "OauthToken", "Operation",
+    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation",
+    "CodeArtifactGetAuthorizationToken", "CognitoGetCredentials", "CognitoGetOpenIdToken",
+    "EcrGetAuthorizationToken", "Exchange", "GetFederationToken", "GetSessionToken", "IdentityCenterCreateToken",
+    "IdentityCenterGetRoleCredentials", "LicenseManagerCreateToken", "LicenseManagerGetAccessToken", "OauthToken",
+    "Operation",
 ]  # fmt: skip
 
-AnyOperation = LicenseManagerGetAccessToken | AssumeRoleWithWebIdentity | AssumeRole | GetSessionToken | OauthToken
+AnyOperation = (
+    LicenseManagerGetAccessToken
+    | LicenseManagerCreateToken
+    | OauthToken
+    | IdentityCenterCreateToken
+    | IdentityCenterGetRoleCredentials
+    | AssumeRoleWithWebIdentity
+    | AssumeRole
+    | GetSessionToken
+    | GetFederationToken
+    | CognitoGetCredentials
+    | CognitoGetOpenIdToken
+    | CodeArtifactGetAuthorizationToken
+    | EcrGetAuthorizationToken
+)
 
 
 class Exchange(Part, frozen=True):
     """One step of the pipeline: exactly one operation."""
 
     license_manager_get_access_token: LicenseManagerGetAccessToken | None = None
+    license_manager_create_token: LicenseManagerCreateToken | None = None
     oauth_token: OauthToken | None = None
+    identity_center_create_token: IdentityCenterCreateToken | None = None
+    identity_center_get_role_credentials: IdentityCenterGetRoleCredentials | None = None
     assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
     assume_role: AssumeRole | None = None
     get_session_token: GetSessionToken | None = None
+    get_federation_token: GetFederationToken | None = None
+    cognito_get_credentials: CognitoGetCredentials | None = None
+    cognito_get_open_id_token: CognitoGetOpenIdToken | None = None
+    code_artifact_get_authorization_token: CodeArtifactGetAuthorizationToken | None = None
+    ecr_get_authorization_token: EcrGetAuthorizationToken | None = None
 
     @property
     def operation(self) -> AnyOperation:

@@ -1,31 +1,34 @@
-"""OAuth 2.0: a token endpoint at any issuer."""
+"""OAuth 2.0: a token endpoint at any issuer, asked with one of four grants."""
 
-import base64
-import ssl
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote_plus
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.model.exchanges import OauthToken
+from keyturn.core.model.exchanges.oauth_rules import JWT_BEARER, TOKEN_EXCHANGE
+from keyturn.exchange.oauth.client import Fields, authenticate, trusted
 from keyturn.exchange.systems import Call
 from keyturn.exchange.web import Form, WebAnswer
 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
 _TOKENS = ("access_token", "refresh_token")
+# By grant, what the token that goes on is called: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
+_TOKEN_OF = {"refresh_token": "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
 _LONGEST_LIFE = timedelta(days=366)
 
-# RFC 6749 section 5.2, RFC 8628 section 3.5 (slow_down), RFC 6749 section 4.1.2.1 (the last two).
+# RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target), RFC 8628 section 3.5 (slow_down), RFC 6749
+# section 4.1.2.1 (the last two).
 _ERRORS = {
     "invalid_request": ("SpecInvalid", "the issuer misses or refuses a parameter"),
-    "invalid_client": ("AccessDenied", "are clientId, clientSecretFrom and clientAuthentication right?"),
+    "invalid_client": ("AccessDenied", "are clientId, its secret or key, and clientAuthentication right?"),
     "invalid_grant": ("SourceInvalid", "the token is expired, revoked, spent, or another client's; sign in again"),
     "unauthorized_client": ("AccessDenied", "the client may not use this grant"),
     "unsupported_grant_type": ("SpecInvalid", "the issuer does not know this grant"),
     "invalid_scope": ("SpecInvalid", "the issuer refuses the scope"),
+    "invalid_target": ("SpecInvalid", "the issuer refuses the audience or the resource"),
     "slow_down": ("Throttled", ""),
     "temporarily_unavailable": ("Unavailable", ""),
     "server_error": ("Unavailable", ""),
@@ -33,42 +36,42 @@ _ERRORS = {
 
 
 async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
-    """Ask a token endpoint with the refresh_token grant (RFC 6749 section 6), once.
+    """Ask a token endpoint, once, with the grant that is wanted.
 
-    An answer without a refresh_token leaves the old one valid. The expiry is `expires_in` from the moment of the
-    request (section 5.1), else the `exp` of a JWT.
+    An answer to the refresh_token grant without a refresh_token leaves the old one valid; of other grants none is
+    kept. The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a
+    JWT.
     """
-    fields = {"grant_type": wanted.grant_type, "refresh_token": held.newest_token.value}
-    if wanted.scope:
-        fields["scope"] = " ".join(wanted.scope)
-    headers = await _authenticate(call, wanted, fields)
-    form = Form(wanted.token_url, fields, headers, await _trusted(call, wanted))
-    answer = await call.systems.web.post("oauthToken", form)
-    return _given(held, answer, _members(answer))
-
-
-async def _authenticate(call: Call, wanted: OauthToken, fields: dict[str, str]) -> dict[str, str]:
-    """Add the client's authentication (RFC 6749 section 2.3.1) to the fields, or return it as headers."""
-    if wanted.client_secret_from is None:
-        fields["client_id"] = wanted.client_id
-        return {}
-    secret = await call.secret(wanted.client_secret_from.secret_key_ref)
-    if wanted.client_authentication == "post":
-        fields |= {"client_id": wanted.client_id, "client_secret": secret}
-        return {}
-    pair = f"{quote_plus(wanted.client_id)}:{quote_plus(secret)}"
-    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-
-
-async def _trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
-    if wanted.ca_bundle_from is None:
-        return None
-    bundle = await call.secret(wanted.ca_bundle_from.secret_key_ref)
+    fields = await _fields(call, wanted, held)
+    headers = await authenticate(call, wanted, fields, call.systems.web.now())
+    form = Form(wanted.token_url, fields, headers, await trusted(call, wanted))
     try:
-        # Python takes an empty bundle for none, and would trust the usual certificates.
-        return ssl.create_default_context(cadata=bundle or "none")
-    except (ssl.SSLError, ValueError):
-        raise RefusedError("SpecInvalid", "caBundleFrom holds no certificates in PEM") from None
+        answer = await call.systems.web.post("oauthToken", form)
+        given = _given(held, answer, _members(answer))
+    except UnavailableError as error:
+        # Only a token that can be spent leaves a doubt.
+        error.in_doubt = error.in_doubt and wanted.consumes
+        raise
+    return given if wanted.consumes else replace(given, refresh_token=None)
+
+
+async def _fields(call: Call, wanted: OauthToken, held: Holding) -> Fields:
+    """Write what is asked for, but for who asks."""
+    fields: Fields = [("grant_type", wanted.grant_type)]
+    if "token" in wanted.needs:
+        fields.append((_TOKEN_OF[wanted.grant_type], held.token_to_read(wanted.from_).value))
+    actor = await call.secret(wanted.actor_token_from.secret_key_ref) if wanted.actor_token_from else None
+    given = {
+        "subject_token_type": wanted.subject_token_type,
+        "requested_token_type": wanted.requested_token_type,
+        "actor_token": actor,
+        "actor_token_type": wanted.actor_token_type,
+        "scope": " ".join(wanted.scope or ()),
+        **(wanted.extra_parameters or {}),
+    }
+    fields += [(name, value) for name, value in given.items() if value]
+    fields += [("audience", audience) for audience in wanted.audience or ()]
+    return fields + [("resource", resource) for resource in wanted.resource or ()]
 
 
 def _members(answer: WebAnswer) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""Amazon ECR: credentials for the passwords of container registries."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from keyturn.core.errors import UnavailableError
+from keyturn.core.holding import Holding, RegistryLogin, safe
+from keyturn.core.model.exchanges import EcrGetAuthorizationToken
+from keyturn.core.renewal import whole
+from keyturn.exchange.systems import Call
+from keyturn.exchange.verdicts import Operation, Verdict, member
+
+# ecr-public is there only; elsewhere it answers UnsupportedCommandException.
+_PUBLIC_REGION, _PUBLIC_HOST = "us-east-1", "public.ecr.aws"
+_KEYS = Verdict("SourceInvalid", hint="are the access keys right, and active?")
+_VERDICTS = {
+    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials have expired"),
+    "InvalidParameterException": Verdict("SpecInvalid", hint="are registryIds account numbers?"),
+    "InvalidSignatureException": _KEYS,
+    "ServerException": Verdict("Unavailable"),
+    "UnrecognizedClientException": _KEYS,
+    "UnsupportedCommandException": Verdict("SpecInvalid", hint="public registries are in us-east-1 only"),
+}
+_PRIVATE = Operation(
+    exchange="ecrGetAuthorizationToken",
+    service="ecr",
+    name="get_authorization_token",
+    title="ECR GetAuthorizationToken",
+    verdicts=_VERDICTS
+    | {
+        "AccessDeniedException": Verdict(
+            "AccessDenied", hint="may the caller ecr:GetAuthorizationToken?", settles=True
+        )
+    },
+)
+_PUBLIC = Operation(
+    exchange="ecrGetAuthorizationToken",
+    service="ecr-public",
+    name="get_authorization_token",
+    title="ECR Public GetAuthorizationToken",
+    verdicts=_VERDICTS
+    | {
+        "AccessDeniedException": Verdict(
+            "AccessDenied",
+            hint="may the caller ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken?",
+            settles=True,
+        )
+    },
+)
+
+
+async def get_authorization_token(call: Call, wanted: EcrGetAuthorizationToken, held: Holding) -> Holding:
+    """Call ecr (or ecr-public) GetAuthorizationToken; its logins join those of the steps before."""
+    operation, region = (_PUBLIC, _PUBLIC_REGION) if wanted.public else (_PRIVATE, call.region)
+    parameters = {"registryIds": list(wanted.registry_ids)} if wanted.registry_ids else {}
+    answer = await call.systems.aws.ask(operation, region, parameters, held.own_credentials)
+    given = member(operation, answer.members, "authorizationData")
+    logins = [_login(operation, one) for one in ([given] if wanted.public else given)]
+    by_host = {login.host: login for login in (*held.registry_logins, *logins)}
+    return replace(held, registry_logins=tuple(by_host.values()), request_id=answer.request_id)
+
+
+def _login(operation: Operation, given: Mapping[str, Any]) -> RegistryLogin:
+    endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, given, "proxyEndpoint")
+    try:
+        decoded = base64.b64decode(member(operation, given, "authorizationToken"), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise UnavailableError("Unavailable", f"{operation.title} answered a token that is not base64") from None
+    username, _, password = decoded.partition(":")
+    return RegistryLogin(
+        host=safe(endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"), "ECR's endpoint"),
+        username=safe(username, "ECR's user name"),
+        password=safe(password, "ECR's password"),
+        expires_at=whole(member(operation, given, "expiresAt")),
+    )

@@ -1,0 +1,90 @@
+"""What an issue keeps of the one before."""
+
+import dataclasses
+
+import pytest
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.holding import Holding, Superseded, Token
+from keyturn.core.model import Exchange, Request
+from keyturn.renew import look
+from keyturn.renew.memory import Memory
+from tests.world import DAY, Outside, request, with_code
+
+MINT = {"licenseManagerCreateToken": {"licenseArn": "arn:aws:license-manager::111122223333:license:l-1"}}
+WANTED = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[MINT])
+
+
+class Minting:
+    """License Manager: a token for each call; it may delete what was superseded. `seen` is what it was given."""
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside, self.seen = outside, list[Holding]()
+        self.deletes = False
+        self.memory = Memory()
+
+    async def exchange(self, _: Request, _step: Exchange, held: Holding) -> Holding:
+        self.seen.append(held)
+        number = len(self.seen)
+        token = Token(f"token-{number}", self.outside.now + 60 * DAY)
+        left = () if self.deletes else held.superseded
+        return dataclasses.replace(held, access_token=token, token_id=f"id-{number}", superseded=left)
+
+    async def look(self, wanted: Request = WANTED) -> None:
+        world = dataclasses.replace(self.outside.world, exchange=self.exchange)
+        outcome = await look(world, wanted, self.memory)
+        assert outcome.setback is None
+        assert outcome.tried
+
+
+async def test_the_tokens_before_are_recorded_until_they_are_deleted() -> None:
+    minting = Minting(with_code())
+    times = []
+    for _ in range(3):
+        await minting.look()
+        times.append(minting.outside.now)
+        minting.outside.now += 45 * DAY
+    marks = minting.outside.marks()
+    assert marks.token_id == "id-3"
+    assert marks.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
+
+    minting.deletes = True
+    await minting.look()
+
+    assert minting.seen[3].superseded == marks.superseded
+    assert [one.token_id for one in minting.outside.marks().superseded] == ["id-3"]
+
+
+async def test_a_restart_forgets_none_of_them() -> None:
+    minting = Minting(with_code())
+    for _ in range(2):
+        await minting.look()
+        minting.outside.now += 45 * DAY
+        minting.memory = Memory()
+    await minting.look()
+
+    assert [one.token_id for one in minting.outside.marks().superseded] == ["id-1", "id-2"]
+
+
+async def test_the_numbers_go_on_where_only_the_status_remembers_them() -> None:
+    minting = Minting(with_code())
+    minting.memory = Memory(revision=7)
+    await minting.look()
+
+    assert (minting.seen[0].revision, minting.outside.marks().revision) == (8, 8)
+
+
+async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -> None:
+    minting = Minting(with_code())
+    await minting.look()
+    minting.outside.now += 45 * DAY
+    minting.outside.secrets.failures["write"] = RefusedError("WriteRefused", "a policy")
+    with pytest.raises(AssertionError):
+        await minting.look()
+    minting.outside.secrets.failures.clear()
+    minting.memory = Memory()
+    for _ in range(2):
+        await minting.look()
+        minting.outside.now += 45 * DAY
+
+    assert [held.revision for held in minting.seen] == [1, 2, 2, 3]
