@@ -1,10 +1,35 @@
+import re
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
 
 from keyturn.core.settings import Settings, parse_settings
 
 URL = "http://127.0.0.1:4566"
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+
+
+def test_the_document_tells_every_setting_with_its_default() -> None:
+    told = dict(re.findall(r"^\| `([a-zA-Z]+\.[a-zA-Z]+)` \| (.*?) \|", DOCUMENT, re.MULTILINE))
+    defaults = {
+        f"{part}.{name}": value
+        for part, values in msgspec.to_builtins(Settings()).items()
+        for name, value in values.items()
+    }
+
+    assert {name: None if text == "none" else yaml.safe_load(text.strip("`")) for name, text in told.items()} == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
+    }
+
+
+def test_its_example_can_be_read() -> None:
+    example = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+
+    assert example
+    assert parse_settings(yaml.safe_load(example[1])) != Settings()
 
 
 @pytest.mark.parametrize("content", [None, {}, {"aws": {}}, {"renewal": {"leastIntervalSeconds": 10}}])
