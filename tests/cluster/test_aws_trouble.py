@@ -10,7 +10,7 @@ from tests.cluster.namespace import Namespace, token_request, until
 from tests.cluster.operator import Operator
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
-TRUST = "does the role's trust policy name this issuer"
+TRUST = "does the role exist, and does its trust policy name this issuer"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ _LIFETIME, _DAYS = timedelta(hours=1), 365
 _GONE = "SourceMissing"
 
 # The operations' pages, section Errors, and what every signed call may be told.
-_KEYS = Verdict("SourceInvalid", hint="are the access keys of the source right, and active?")
+_KEYS = Verdict("SourceInvalid", hint="are the access keys right and active, and for an endpoint of this region?")
 _SIGNED = {
     "AccessDeniedException": Verdict(
         "AccessDenied",

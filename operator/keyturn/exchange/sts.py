@@ -26,9 +26,11 @@ from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member
 
-_TRUST = "does the role's trust policy allow this caller, external id, tags, source identity, MFA code?"
+_TRUST = (
+    "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
+)
 _DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
-_KEYS = Verdict("SourceInvalid", hint="are the access keys of the source right, and active?")
+_KEYS = Verdict("SourceInvalid", hint="are the access keys right and active, and for an endpoint of this region?")
 _LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
@@ -56,14 +58,15 @@ _WITH_WEB_IDENTITY = Operation(
     | {
         "AccessDenied": Verdict(
             "AccessDenied",
-            hint="does the role's trust policy name this issuer, audience and subject?",
+            hint="does the role exist, and does its trust policy name this issuer, audience and subject?",
             settles=True,
         ),
         "ExpiredTokenException": Verdict("SourceExpired", hint="the token had expired when STS saw it"),
         "IDPCommunicationError": Verdict("Unavailable"),
         "IDPRejectedClaim": Verdict("AccessDenied", hint="the issuer refused the token's claims"),
         "InvalidIdentityToken": Verdict(
-            "SourceInvalid", hint="is there an OIDC provider for the token's issuer in the role's account?"
+            "SourceInvalid",
+            hint="has the role's account an OIDC provider for its issuer? is it no refresh token?",
         ),
     },
 )
