@@ -8,14 +8,23 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.aws.directory import APPLICATION_ARN, REDIRECT_URI
+from tests.aws.pools import POOL_ID
 from tests.aws.running import Aws
+from tests.aws.world import DOMAIN, LICENSE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.cluster.namespace import Namespace, token_request, until
 from tests.cluster.operator import Operator
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 TALKATIVE = "talkative"
 WRONG = ["wrong-token-of-a-test", "two\nlines-of-a-test", '"quoted"-of-"a-test"', "spaced out-of-a-test"]
+USER = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
+KEYS = {"credentials": {"secretRef": {"name": "keys"}}}
 FORMATS: list[dict[str, Any]] = [{"env": {}}, {"credentialProcess": {}}, {"credentialsFile": {}}, {"token": {}}]
+
+
+def at(name: str, key: str) -> dict[str, Any]:
+    return {"secretKeyRef": {"name": name, "key": key}}
 
 
 def shapes(secret: str) -> Iterator[str]:
@@ -93,6 +102,30 @@ def issue_and_renew(aws: Aws, namespace: Namespace) -> None:
     until(lambda: namespace.status("acme")["revision"] == 4)
 
 
+def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
+    """Hold what a code, a license, a domain, a registry and a pool give, and renew it."""
+    data = {"keys": USER, "sign-in": {"code": aws.code()}, "login": {"token": aws.id_token()}}
+    for name, values in data.items():
+        namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values})
+    center = {"clientId": APPLICATION_ARN, "redirectUri": REDIRECT_URI, "codeFrom": at("sign-in", "code")}
+    flows: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "code": (KEYS, {"identityCenterCreateToken": {"grantType": "authorization_code", **center}}),
+        "mint": (KEYS, {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN}}),
+        "packages": (KEYS, {"codeArtifactGetAuthorizationToken": {"domain": DOMAIN}}),
+        "images": (KEYS, {"ecrGetAuthorizationToken": {}}),
+        "pool": (
+            {"token": at("login", "token")},
+            {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {aws.issuer[8:]: "accessToken"}}},
+        ),
+    }
+    for name, (source, exchange) in flows.items():
+        namespace.apply(token_request(name, secret=f"{name}-held", source=source, exchanges=[exchange]))
+    for name in flows:
+        namespace.is_ready(name)
+        namespace.ask(name, "again")
+        until(lambda: namespace.status(name)["revision"] == 2)  # noqa: B023 - it is awaited here
+
+
 def heal(namespace: Namespace) -> None:
     namespace.patch("secret", "acme", {"data": {"token": "eA=="}})
     namespace.turns("acme", "Renewed", "Drifted")
@@ -137,6 +170,7 @@ def fail_by_source(namespace: Namespace) -> None:
 @pytest.mark.usefixtures("talkative_policy")
 def test_no_secret_value_is_anywhere_but_in_secrets(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     issue_and_renew(aws, namespace)
+    issue_by_other_flows(aws, namespace)
     heal(namespace)
     fail_at_aws(aws, namespace)
     namespace.apply(token_request("refused"))
