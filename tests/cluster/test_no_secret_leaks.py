@@ -106,7 +106,9 @@ def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
     """Hold what a code, a license, a domain, a registry and a pool give, and renew it."""
     data = {"keys": USER, "sign-in": {"code": aws.code()}, "login": {"token": aws.id_token()}}
     for name, values in data.items():
-        namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values})
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+        # On the server, else kubectl itself keeps the values in an annotation.
+        namespace.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(secret))
     center = {"clientId": APPLICATION_ARN, "redirectUri": REDIRECT_URI, "codeFrom": at("sign-in", "code")}
     flows: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "code": (KEYS, {"identityCenterCreateToken": {"grantType": "authorization_code", **center}}),
