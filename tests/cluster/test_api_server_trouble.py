@@ -44,7 +44,7 @@ def seconds_to(moment: str) -> float:
     return (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()  # noqa: TID251 - a real clock's test
 
 
-@pytest.mark.parametrize("server", ["kube-apiserver", "etcd"])
+@pytest.mark.parametrize("server", ["kube-apiserver", pytest.param("etcd", marks=pytest.mark.long)])
 def test_frozen_while_a_renewal_is_due(operator: Operator, aws: Aws, namespace: Namespace, server: str) -> None:
     aws.settings(session_seconds=44)
     namespace.issued(aws, renewal={"renewBeforePercentage": 50})
