@@ -52,6 +52,9 @@ def everything(operator: Operator, namespace: Namespace) -> dict[str, str]:
     ]
     places = {"log": operator.log(), "metrics": operator.get("/metrics")}
     for it in objects:
+        if it["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "keyturn":
+            # What kubectl itself keeps of the Secrets that other tests apply.
+            it["metadata"].get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
         kept = {key: value for key, value in it.items() if it["kind"] != "Secret" or key != "data"}
         places[f"{it['kind']} {it['metadata'].get('namespace')}/{it['metadata']['name']}"] = json.dumps(kept)
     return places
