@@ -114,6 +114,11 @@ def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> 
     return value
 
 
+def exchanges(aws: Aws) -> int:
+    """Count the calls that the flagship TokenRequest makes: two for each issue."""
+    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
+
+
 def token_request(name: str = "acme", *, secret: str = "", **spec: Any) -> dict[str, Any]:
     """Make the flagship TokenRequest; `spec` replaces or adds fields."""
     flagship = {

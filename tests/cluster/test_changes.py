@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request, until
 from tests.cluster.operator import Operator
 
 Patch = dict[str, Any]
@@ -14,10 +14,6 @@ Patch = dict[str, Any]
 def metadata(namespace: Namespace) -> dict[str, Any]:
     found: dict[str, Any] = namespace.read("secret", "acme")["metadata"]
     return found
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 def test_metadata_of_the_spec_is_applied_and_taken_back(

@@ -8,17 +8,13 @@ import pytest
 from tests.aws.running import Aws
 from tests.bench.usage import cpu_seconds
 from tests.cluster.chart import chart_objects
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request, until
 from tests.cluster.operator import Operator
 from tests.controlplane import ControlPlane
 
 CRD = "crd/tokenrequests.keyturn.dev"
 SECONDS = 60
 RETAIN = {"deletionPolicy": "Retain"}
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 def install(plane: ControlPlane) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, until
+from tests.cluster.namespace import Namespace, exchanges, until
 from tests.cluster.operator import Operator
 
 MARKS = "keyturn.dev/marks"
@@ -19,10 +19,6 @@ def annotated(**annotations: str | None) -> Patch:
 def metadata(namespace: Namespace) -> dict[str, Any]:
     found: dict[str, Any] = namespace.read("secret", "acme")["metadata"]
     return found
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,13 @@ import yaml
 
 from tests.aws.running import Aws
 from tests.cluster.chart import chart_objects
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request, until
 from tests.cluster.operator import Operator
 from tests.cluster.writes import writes
 from tests.controlplane import ControlPlane
 
 RETAIN = {"deletionPolicy": "Retain"}
 NAMES = ("acme", "retained")
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 def reapply_the_crd(namespace: Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request, until
 from tests.cluster.operator import Operator, running_operator
 from tests.cluster.policy import WORDS, allow_secrets, refusing
 from tests.cluster.test_rotation import LOOPBACK, rotating_request, sign_in
@@ -26,10 +26,6 @@ def shared_operator(
     with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
         yield operator
         assert "a bug" not in operator.log()
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 def refused(namespace: Namespace, words: str) -> None:

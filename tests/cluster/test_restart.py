@@ -6,15 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request, until
 from tests.cluster.operator import Operator
 from tests.cluster.writes import writes
 
 LATER = "acme-later"
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 def has_caught_up(namespace: Namespace) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request, until
 from tests.cluster.operator import Operator
 
 AS_IT_WAS = {"theirs": "precious", "AWS_REGION": "mars"}
@@ -27,10 +27,6 @@ def uid(namespace: Namespace, kind: str, name: str = "acme") -> str:
 
 def owners(namespace: Namespace, name: str = "acme") -> list[str]:
     return [it["uid"] for it in namespace.read("secret", name)["metadata"].get("ownerReferences", [])]
-
-
-def exchanges(aws: Aws) -> int:
-    return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ _SLOWEST, _FASTEST = 0.5, 200.0  # calls a second; past the fastest there is no 
 _LONGEST_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
 _KEPT = 1024
+_LONGEST_TOLD_SECONDS = 3600
 
 
 @dataclass(slots=True)
@@ -64,3 +65,9 @@ class Paces:
 def is_too_long(wait: float) -> bool:
     """Whether a worker should not wait for its turn, but come back then."""
     return wait > _LONGEST_WAIT_SECONDS
+
+
+def told_wait(seconds: str) -> timedelta:
+    """Read the seconds that a service asks us to wait (RFC 9110 section 10.2.3): at most an hour, 0 for none."""
+    readable = seconds.isdecimal() and len(seconds) < 10  # noqa: PLR2004 - int() refuses very many digits
+    return timedelta(seconds=min(int(seconds), _LONGEST_TOLD_SECONDS)) if readable else timedelta()

@@ -19,6 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.exchange.pace import told_wait
 
 _TOO_MANY_REQUESTS = 429
 _FIRST_SERVER_ERROR, _NOT_HANDLED = 500, 503
@@ -134,8 +135,7 @@ def _elsewhere(error: ClientError, verdict: Verdict, sentence: str, request_id: 
 def _retry_after(answer: Any) -> timedelta:
     """What the service asked for: CodeArtifact's member, or the header (RFC 9110 section 10.2.3)."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    seconds = str(answer.get("retryAfterSeconds") or headers.get("retry-after") or "")
-    return timedelta(seconds=min(int(seconds), 3600)) if seconds.isdecimal() and len(seconds) < 10 else timedelta()  # noqa: PLR2004
+    return told_wait(str(answer.get("retryAfterSeconds") or headers.get("retry-after") or ""))
 
 
 def _code(error: ClientError) -> str:

@@ -21,6 +21,7 @@ from yarl import URL
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.outages import Outages
 from keyturn.core.settings import WebSettings
+from keyturn.exchange.pace import told_wait
 from keyturn.metrics import Metrics
 
 _CALL_SECONDS, _SLOT_SECONDS = 10, 5
@@ -134,8 +135,8 @@ class Web:
                     form.url, data=urlencode(form.fields), headers=form.headers, allow_redirects=False
                 ) as response,
             ):
-                body = await _bounded(response)
-                return WebAnswer(form.host, response.status, _object(body), _retry_after(response), asked_at)
+                body, retry_after = await _bounded(response), response.headers.get("Retry-After", "")
+                return WebAnswer(form.host, response.status, _object(body), told_wait(retry_after), asked_at)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
             # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
             raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
@@ -231,8 +232,3 @@ def _object(body: bytes) -> dict[str, Any] | None:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> timedelta:
-    value = response.headers.get("Retry-After", "")
-    return timedelta(seconds=min(int(value), 3600)) if value.isdecimal() and len(value) < 10 else timedelta()  # noqa: PLR2004

@@ -18,10 +18,9 @@ class Memory:
     """What the process remembers of a request between two looks. Losing it costs a delay, never an exchange.
 
     `marks` are those on the target now, `last` those of the last issue, `revision` counts the issues, `heals`
-    the repairs of late. `exchanged` is when the last try reached the exchanges, `dressed` when
-    the Secret was dressed. `state` is what the last look
-    saw of spec, source and target; `not_before` is when a reason that came too soon is due. `unwritten`: the last
-    exchange was in vain, its write failed.
+    the repairs of late. `exchanged` is when the last try reached the exchanges, `dressed` when the Secret was
+    dressed. `state` is what the last look saw of spec, source and target; `not_before` is when a reason that came
+    too soon is due. `unwritten`: the last exchange was in vain, its write failed.
     """
 
     marks: Marks | None = None

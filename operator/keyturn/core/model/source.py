@@ -114,11 +114,6 @@ class TokenSource(Part, frozen=True):
     )
 
     @property
-    def place(self) -> str:
-        """Where the user hands the token in: Secret and key, empty for none."""
-        return f"{self.secret_key_ref.name}/{self.secret_key_ref.key}" if self.secret_key_ref else ""
-
-    @property
     def token_secret(self) -> str:
         """The name of the token Secret, empty where the source can't be spent."""
         if self.secret_key_ref is None:
