@@ -7,19 +7,20 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn import cli
+from keyturn.cli import main, process
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line by a clock that can be set."""
-    ahead, real = Path(sys.argv.pop(1)), cli._now
+    ahead, real = Path(sys.argv.pop(1)), process.now
 
     def now() -> datetime:
         return real() + timedelta(seconds=float(ahead.read_text()))
 
-    cli._now = now
-    cli.main()
+    # A command is read when it is called, and so finds this one.
+    process.now = now
+    main()
 
 
 if __name__ == "__main__":
-    main()
+    run()

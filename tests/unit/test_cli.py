@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from keyturn import __version__
-from keyturn.cli import main, operator
+from keyturn.cli import main
+from keyturn.cli.operator import operator
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,45 @@
+"""keyturn operator."""
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+import click
+
+from keyturn.cli import COMMANDS
+from keyturn.cli.options import log_options, option
+from keyturn.cli.process import chance, leave, log_to_stderr, now, read_settings, settle
+from keyturn.kube.leadership import LostLeaseError
+from keyturn.kube.shell import NoClusterError, Place, Shell
+
+
+@click.command(help=COMMANDS["operator"])
+@option("--namespace", multiple=True, help="Work in this namespace only; may be repeated. Default: all.")
+@option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings.")
+@option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: the pod's service account.")
+@option("--workers", type=click.IntRange(1, 256), default=16, help="How many requests are looked at at once.")
+@option("--listen", default="0.0.0.0:8080", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
+@option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")
+@option("--lease-name", default="keyturn", help="Name of the Lease.")
+@option("--lease-namespace", help="Default: the pod's own.")
+@log_options
+def operator(
+    log_level: str, log_format: str, config: str | None, namespace: tuple[str, ...], **place: Any
+) -> None:
+    """Run the operator of a Kubernetes cluster."""
+    # The API server keeps objects that are nested 10,000 deep, and anybody may make one: it must be readable.
+    sys.setrecursionlimit(40_000)
+    log_to_stderr(log_level, log_format)
+    shell = Shell(Place(namespaces=namespace, **place), read_settings(config), now, chance)
+    log = logging.getLogger("keyturn")
+    settle()
+    try:
+        asyncio.run(shell.run())
+    except NoClusterError as error:
+        log.error("%s", error)  # noqa: TRY400 - one line, not a traceback
+        sys.exit(1)
+    except LostLeaseError as error:
+        log.error("%s", error)  # noqa: TRY400
+        leave(1)
+    leave(0)
