@@ -28,6 +28,7 @@ class Known:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._unreadable: dict[str, Series] = {}
 
     def put(self, entry: Entry) -> None:
         """Add or replace an entry."""
@@ -36,8 +37,22 @@ class Known:
         for place in _secrets(entry.request):
             self._by_secret[place].add(entry.request.uid)
 
+    def put_unreadable(self, uid: str, namespace: str, name: str, status: Status) -> None:
+        """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
+        self._unreadable[uid] = Series(
+            namespace=namespace, name=name, issued=None, renews=None, expires=None, source_expires=None,
+            conditions=_conditions(status), failed_attempts=status.failed_attempts, suspended=False,
+        )  # fmt: skip
+
+    def uids(self, namespace: str) -> set[str]:
+        """The uids of all that are alive in a namespace, or in all, those that cannot be read among them."""
+        known = {uid: entry.request.namespace for uid, entry in self.entries.items()}
+        known |= {uid: series.namespace for uid, series in self._unreadable.items()}
+        return {uid for uid, place in known.items() if namespace in ("", place)}
+
     def drop(self, uid: str) -> Entry | None:
         """Forget a request; its series go with it."""
+        self._unreadable.pop(uid, None)
         entry = self.entries.pop(uid, None)
         if entry:
             for place in _secrets(entry.request):
@@ -52,6 +67,7 @@ class Known:
 
     def series(self) -> Iterator[Series]:
         """What is exported of each."""
+        yield from list(self._unreadable.values())
         for entry in list(self.entries.values()):
             marks = entry.memory.marks
             yield Series(
@@ -61,7 +77,7 @@ class Known:
                 renews=marks.renew if marks and not marks.once else None,
                 expires=marks.expires if marks else None,
                 source_expires=marks.source_expires if marks else None,
-                conditions=tuple((c.type, c.status) for c in entry.status.conditions),
+                conditions=_conditions(entry.status),
                 failed_attempts=entry.status.failed_attempts,
                 suspended=bool(entry.request.spec.suspend),
             )
@@ -84,6 +100,10 @@ def remembered(status: Status) -> Setback | None:
         handled=status.handled_refresh or "",
         failed_at=_moment(status.last_attempt_at or ""),
     )
+
+
+def _conditions(status: Status) -> tuple[tuple[str, str], ...]:
+    return tuple((condition.type, condition.status) for condition in status.conditions)
 
 
 def _moment(told: str) -> datetime | None:
