@@ -77,6 +77,7 @@ class Known:
                 renews=marks.renew if marks and not marks.once else None,
                 expires=marks.expires if marks else None,
                 source_expires=marks.source_expires if marks else None,
+                source_warns=marks.source_warns if marks else None,
                 conditions=_conditions(entry.status),
                 failed_attempts=entry.status.failed_attempts,
                 suspended=bool(entry.request.spec.suspend),
