@@ -94,25 +94,29 @@ def told(story: Story, first_address: str, second_address: str) -> Iterator[Stor
 
 
 def requests(story: Story) -> None:
-    """Make six requests; five of them are Ready."""
+    """Make seven requests: one is refused, and the Secret of another was deleted too often to be healed."""
     namespace, aws = story.namespace, story.aws
     keys = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
     namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys})
     namespace.token(aws.refresh_token(expires_in=FOR_EVER))
-    namespace.token(aws.refresh_token(expires_in=16), name="ends", labels=WATCHED)
+    namespace.token(aws.refresh_token(expires_in=16), name="short", labels=WATCHED)
     sign_in(namespace, aws)
     namespace.kubectl("label", "secret", "source", "keyturn.dev/source=true")
     wrong_role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown"}}
     by_keys = {"credentials": {"secretRef": {"name": "keys"}}}
     namespace.apply(
         rotating_request(aws, "doubt"),
-        token_request("ends", source={"token": {"secretKeyRef": {"name": "ends", "key": "license_token"}}}),
+        token_request("ends", source={"token": {"secretKeyRef": {"name": "short", "key": "license_token"}}}),
+        token_request("gone"),
         token_request("late"),
         token_request("stalled", exchanges=[{"licenseManagerGetAccessToken": {}}, wrong_role]),
         token_request("throttled", source=by_keys, exchanges=[{"getSessionToken": {}}]),
     )
-    for name in ("doubt", "ends", "late", "throttled"):
+    for name in ("doubt", "ends", "gone", "late", "throttled"):
         namespace.is_ready(name)
+    namespace.kubectl("delete", "secret", "gone")
+    until(lambda: namespace.status("gone").get("revision") == 2)
+    namespace.kubectl("delete", "secret", "gone")
     aws.settings(session_seconds=12)
     namespace.apply(token_request("expires"))
     namespace.is_ready("expires")
@@ -134,12 +138,12 @@ def in_every_trouble(story: Story) -> None:
 
 
 def mended(story: Story) -> None:
-    """What a person does about them; the one that is stalled is deleted."""
+    """What a person does about them; those that nobody can mend quickly are deleted."""
     namespace, aws = story.namespace, story.aws
     aws.clear_faults()
     aws.settings(session_seconds=FOR_EVER)
-    namespace.kubectl("delete", "treq", "stalled")
-    namespace.token(aws.refresh_token(expires_in=FOR_EVER), name="ends", labels=WATCHED)
+    namespace.kubectl("delete", "treq", "gone", "stalled")
+    namespace.token(aws.refresh_token(expires_in=FOR_EVER), name="short", labels=WATCHED)
     namespace.token(aws.oauth_refresh_token(), name="source", key="refresh_token", labels=WATCHED)
     story.hurry("expires", "throttled")
     story.is_quiet("all is mended")

@@ -23,6 +23,7 @@ ALERTS: dict[str, dict[str, Any]] = {
 ASKED = {
     *("KeyturnExpired", "KeyturnExpiring", "KeyturnRenewalFailing", "KeyturnStalled", "KeyturnRefreshInDoubt"),
     *("KeyturnThrottled", "KeyturnRenewalsLate", "KeyturnNoLeader", "KeyturnOperatorAbsent", "KeyturnSourceEnds"),
+    "KeyturnNotReady",  # nobody asked, but without it a first issue that is never tried alerts nobody
 }
 
 
