@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where to listen, each as HOST:PORT with an address for the host; port 0 takes a free one."""
+    """Where to listen, each as HOST:PORT with an address for the host; port 0 takes a free one, nothing none."""
 
     credentials: str
     probes: str
@@ -59,12 +59,15 @@ async def serving(
     endpoint = Listener(_Credentials(held, authorization.encode(), counts))
     probes = Listener(_Probes(held, counts, metrics))
     try:
+        given, probed = listening.credentials, listening.probes
         found = Listening(
-            await endpoint.listen(*_loopback(listening.credentials)),
-            await probes.listen(*_address(listening.probes)),
+            await endpoint.listen(*_loopback(given)) if given else "",
+            await probes.listen(*_address(probed)) if probed else "",
         )
-        _log.info("giving credentials on %s", found.credentials)
-        _log.info("listening on %s", found.probes)
+        if given:
+            _log.info("giving credentials on %s", found.credentials)
+        if probed:
+            _log.info("listening on %s", found.probes)
         yield found
     finally:
         await asyncio.gather(endpoint.close(), probes.close())
