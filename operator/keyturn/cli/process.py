@@ -5,6 +5,7 @@ import logging
 import os
 import random  # noqa: TID251 - the real dice
 import sys
+from typing import NoReturn
 
 from keyturn.cli.clock import now
 
@@ -40,7 +41,7 @@ def settle() -> None:
     gc.freeze()
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """Exit at once: Python would first wait, half a minute perhaps, for threads whose calls to AWS hang."""
     logging.shutdown()
     sys.stdout.flush()

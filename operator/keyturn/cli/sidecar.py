@@ -10,6 +10,7 @@ from keyturn.cli.options import option
 
 MODES: Mapping[str, str] = {
     "reader": "reader",
+    "standalone": "standalone",
 }
 
 
