@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.lineage import KeptToken, is_overtaken, read_lineage
+from keyturn.core.lineage import KeptToken, Lineage, is_overtaken, read_lineage
 from keyturn.core.model import Request
 from keyturn.renew.world import token_place
 from keyturn.sidecar.durable import fill, flush, put, writing
@@ -27,13 +27,14 @@ class FileTokens:
         self._folder = folder
 
     def tidy(self) -> None:
-        """Remove what a crash has left: half-written files, and room that nobody needs any more."""
+        """Finish a save that a crash came into, if the answer is whole, and remove what else it has left."""
         if self._folder is None:
             return
         with writing(self._folder):
-            for pattern in ("..*.next", "..*.room"):
-                for path in self._folder.glob(pattern):
-                    path.unlink()
+            for room in self._folder.glob("..*.room"):
+                _finish(room, self._folder / f"{room.stem.removeprefix('..')}.json")
+            for left in [*self._folder.glob("..*.room"), *self._folder.glob("..*.next")]:
+                left.unlink()
 
     async def read(self, request: Request) -> KeptToken | None:
         """Read the file; raises RefusedError (TargetConflict) for one that is not what was written."""
@@ -110,6 +111,20 @@ NO_STATE = (
 def _aside(path: Path, suffix: str) -> Path:
     # No name of a Secret begins with a dot.
     return path.with_name(f"..{path.stem}.{suffix}")
+
+
+def _finish(room: Path, path: Path) -> None:
+    """Take what was about to replace a file, if it is the answer to the token that the file holds."""
+    # What a crash cut off before the file was shortened ends in the room's zeros.
+    content = room.read_bytes().rstrip(b"\0")
+    saved, now = _lineage(content), _lineage(path.read_bytes()) if path.exists() else None
+    if saved and now and saved.live and saved == now.rotated(saved.live) and saved.live != now.live:
+        put(path, content, room)
+        _log.warning("%s: a save that was interrupted is finished", path)
+
+
+def _lineage(content: bytes) -> Lineage | None:
+    return read_lineage(json.dumps(_parsed(content).get("lineage")))
 
 
 def _content(request: Request, kept: KeptToken) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.lineage import KeptToken
+from keyturn.core.lineage import KeptToken, Lineage
 from keyturn.sidecar.tokens import FileTokens
 from tests.disk import full, no_longer_files, read_only, small_disk
 from tests.unit.sidecar.mounts import names
@@ -143,4 +143,32 @@ async def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
     tokens.tidy()
 
     assert names(tmp_path) == ["..theirs", "license-keyturn.json"]
+    assert await tokens.read(REQUEST) == made
+
+
+async def test_a_save_that_a_crash_came_into_is_finished(tmp_path: Path) -> None:
+    tokens, _ = await kept(tmp_path)
+    room = tmp_path / "..license-keyturn.room"
+    room.write_bytes(told(token="after", lineage=json.loads(KNOWN.rotated("3").encoded())).encode() + bytes(9))
+    tokens.tidy()
+    found = await tokens.read(REQUEST)
+
+    assert found
+    assert (found.value, found.lineage, names(tmp_path)) == ("after", NEXT.lineage, ["license-keyturn.json"])
+
+
+@pytest.mark.parametrize(
+    "lineage",
+    [
+        pytest.param(KNOWN, id="the token that is live"),
+        pytest.param(KNOWN.rotated("3").rotated("4"), id="a token after the next"),
+        pytest.param(KNOWN.seeded("9"), id="another sign-in"),
+        pytest.param(KNOWN.rotated(""), id="no token"),
+    ],
+)
+async def test_what_is_no_answer_to_the_live_token_replaces_nothing(tmp_path: Path, lineage: Lineage) -> None:
+    tokens, made = await kept(tmp_path)
+    (tmp_path / "..license-keyturn.room").write_text(told(lineage=json.loads(lineage.encoded())))
+    tokens.tidy()
+
     assert await tokens.read(REQUEST) == made
