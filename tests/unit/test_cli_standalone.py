@@ -46,8 +46,10 @@ def test_what_is_missing_is_a_usage_error(arguments: list[str], says: str) -> No
     ("arguments", "says"),
     [
         pytest.param(["run", "--write={}/w", "--file=/not/there"], "there does not exist", id="no manifest"),
-        pytest.param(["renew", "--once", "--write={}/w", "--file=/not/there"], "there does not exist", id="once"),
-        pytest.param(["run", "--listen=0.0.0.0:0", "--authorization-file={}/t"], "only on 127.0.0.1", id="not loopback"),
+        pytest.param(["renew", "--once", "--write={}/w", "--file=/not/there"], "does not exist", id="once"),
+        pytest.param(
+            ["run", "--listen=0.0.0.0:0", "--authorization-file={}/t"], "only on 127.0.0.1", id="not loopback"
+        ),
         pytest.param(
             ["sidecar", "--mode=standalone", "--authorization-file={}/not/there"], "authorization file",
             id="no authorization file",
@@ -82,3 +84,12 @@ def test_the_sidecar_and_the_process_take_the_same_files() -> None:
     flags = [{option.opts[0] for option in command.params} for command in (run_command, standalone)]
 
     assert flags[0] == flags[1]
+
+
+def test_the_document_tells_every_flag_of_its_own() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    rows = [line.split("|")[1] for line in document.splitlines() if line.startswith("| `--")]
+    told = {flag.strip("`") for row in rows for flag in row.replace(",", " ").split()}
+    shared = {"--config", "--log-level", "--log-format"}
+
+    assert told == {flag for option in run_command.params for flag in option.opts} - shared
