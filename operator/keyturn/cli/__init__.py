@@ -14,7 +14,7 @@ COMMANDS: Mapping[str, str] = {
     "crd": "Print the CustomResourceDefinition.",
     "operator": "Run the operator of a Kubernetes cluster.",
     "sidecar": "Give credentials to the AWS SDKs of a pod.",
-    "credential-process": "Print credentials as an AWS SDK's credential_process wants them.",
+    "credential-process": "Print credentials for an SDK's credential_process.",
 }
 
 

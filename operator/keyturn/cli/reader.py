@@ -11,8 +11,8 @@ from keyturn.cli.options import log_options, secret_options
 from keyturn.cli.pod import serving_options, until_stopped
 from keyturn.cli.process import log_to_stderr, now, settle
 from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.connection import NotListeningError
 from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
 from keyturn.sidecar.mounted import Mounted
 from keyturn.sidecar.reader import Reader
 from keyturn.sidecar.served import Held
