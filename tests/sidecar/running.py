@@ -30,18 +30,22 @@ class Sidecar:
 
     def start(self) -> None:
         """Start it, again after a kill on the same ports; the log goes on."""
-        at = self.credentials or "127.0.0.1:0", self.probes or "127.0.0.1:0"
-        flags = [f"--listen={at[0]}", f"--probes-listen={at[1]}"]
         before = len(_LISTENING.findall(self.log()))
-        with self.log_file.open("ab") as log:
-            command = dies_with_us([sys.executable, "-m", "keyturn", "sidecar", *self.arguments, *flags])
-            self.process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
+        self.spawn()
         deadline = time.monotonic() + 30
         while len(found := _LISTENING.findall(self.log())) <= before:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the sidecar did not start:\n{self.log()[-2000:]}")
             time.sleep(0.01)
         self.credentials, self.probes = found[-1]
+
+    def spawn(self) -> None:
+        """Start it without waiting for anything."""
+        at = self.credentials or "127.0.0.1:0", self.probes or "127.0.0.1:0"
+        flags = [*self.arguments, f"--listen={at[0]}", f"--probes-listen={at[1]}"]
+        with self.log_file.open("ab") as log:
+            command = dies_with_us([sys.executable, "-m", "keyturn", "sidecar", *flags])
+            self.process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """End it as the kernel does when memory is short."""
