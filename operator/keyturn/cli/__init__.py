@@ -16,7 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Renew one TokenRequest without a cluster.",
     "renew": "Renew one TokenRequest once, for a job.",
     "sidecar": "Give credentials to the AWS SDKs of a pod.",
-    "credential-process": "Print credentials as an AWS SDK's credential_process wants them.",
+    "credential-process": "Print credentials for an SDK's credential_process.",
 }
 
 

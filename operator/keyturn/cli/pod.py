@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +32,12 @@ def serving_options(command: Command) -> Command:
 
 
 async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, which has no end, until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Do `work`, which has no end of its own, until SIGTERM or SIGINT cancels it; its errors are raised.
+
+    To be called before anything is announced: the first process of a container ignores signals without a handler.
+    """
+    working = asyncio.ensure_future(work)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(work)
-        await stopped.wait()
-        working.cancel()
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    with suppress(asyncio.CancelledError):
+        await working

@@ -11,8 +11,8 @@ from keyturn.cli.options import log_options, secret_options
 from keyturn.cli.pod import serving_options, until_stopped
 from keyturn.cli.process import log_to_stderr, now, settle
 from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.connection import NotListeningError
 from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
 from keyturn.sidecar.mounted import Mounted
 from keyturn.sidecar.reader import Reader
 from keyturn.sidecar.served import Held
@@ -32,7 +32,8 @@ def reader(  # noqa: PLR0913 - one for each option
     """
     log_to_stderr(log_level, log_format)
     try:
-        asyncio.run(_serve(Mounted(secret, key), Listening(listen, probes_listen), authorization_file))
+        serving_it = _serve(Mounted(secret, key), Listening(listen, probes_listen), authorization_file)
+        asyncio.run(until_stopped(serving_it))
     except (AuthorizationError, NotListeningError) as error:
         logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
         sys.exit(1)
@@ -45,4 +46,4 @@ async def _serve(mounted: Mounted, listening: Listening, authorization_file: Pat
     following.look()
     async with serving(listening, held, token):
         settle()
-        await until_stopped(following.follow())
+        await following.follow()

@@ -3,8 +3,9 @@
 import os
 import re
 import secrets
-import stat
 from pathlib import Path
+
+from keyturn.sidecar.plain_file import read_plain
 
 _MODE = 0o440
 _LONGEST = 4096
@@ -36,14 +37,10 @@ def authorization(path: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    # Without O_NONBLOCK a FIFO would be waited for.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise AuthorizationError(f"the authorization file {path} is not a file")
-        token = file.read(_LONGEST + 1)
-    if not _TOKEN.fullmatch(token) or len(token) > _LONGEST:
+    token = read_plain(path, _LONGEST)
+    if not _TOKEN.fullmatch(token):
         raise AuthorizationError(
-            f"the authorization file {path} must hold 1 to {_LONGEST} visible characters of ASCII and no newline"
+            f"the authorization file {path} must hold visible characters of ASCII, and no newline"
         )
     return token.decode()
 

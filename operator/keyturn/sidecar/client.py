@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h11
 
+from keyturn.sidecar.plain_file import read_plain
 from keyturn.sidecar.served import Served, UnservableError, served
 
 # These are where SDKs go without TLS.
@@ -29,7 +30,10 @@ def ask(url: str, authorization_file: Path) -> Served:
     try:
         with socket.create_connection((host.strip("[]"), port), _SECONDS) as connection:
             status, body = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
-    except (OSError, OverflowError, h11.ProtocolError) as error:
+    except h11.ProtocolError:
+        # Its text has what was answered.
+        raise UnservableError(f"no answer of {host}:{port}: it is not HTTP, or too long") from None
+    except (OSError, OverflowError) as error:
         raise UnservableError(f"no answer of {host}:{port}: {error}") from None
     fields = _json_object(body)
     if status != 200:  # noqa: PLR2004 - OK
@@ -39,7 +43,7 @@ def ask(url: str, authorization_file: Path) -> Served:
 
 def _token(path: Path) -> str:
     try:
-        token = path.read_bytes()
+        token = read_plain(path, _LARGEST)
     except OSError as error:
         raise UnservableError(f"cannot read {path}: {error.strerror}") from None
     if not _VISIBLE.fullmatch(token):
@@ -66,6 +70,6 @@ def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, byt
 def _json_object(body: bytes) -> dict[str, object]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {}

@@ -16,9 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import h11
-
-from keyturn.sidecar.connection import Answer, Listener, NotListeningError
+from keyturn.sidecar.connection import Answer, Asked
+from keyturn.sidecar.listener import Listener, NotListeningError
 from keyturn.sidecar.served import Held, UnservableError
 
 _JSON = b"application/json"
@@ -104,13 +103,13 @@ class _Credentials:
         self._authorization = authorization
         self._counts = counts
 
-    def answer(self, request: h11.Request) -> Answer:
+    def answer(self, asked: Asked) -> Answer:
         """Give the credentials, or say why not."""
-        if _is_foreign(request):
+        if _is_foreign(asked):
             return self.wrong(403, "credentials are given to this pod only: no proxy, no other name of the host")
-        if request.method not in _METHODS:
+        if asked.method not in _METHODS:
             return self.wrong(405, "only GET")
-        if not self._is_authorized(request):
+        if not self._is_authorized(asked):
             return self.wrong(401, "the header Authorization is not the token in the authorization file")
         try:
             document = self._held.document()
@@ -125,18 +124,17 @@ class _Credentials:
         code = HTTPStatus(status).phrase.replace(" ", "")
         return Answer(status, json.dumps({"code": code, "message": message}).encode(), _JSON)
 
-    def _is_authorized(self, request: h11.Request) -> bool:
-        shown = [value for name, value in request.headers if name == b"authorization"]
+    def _is_authorized(self, asked: Asked) -> bool:
+        shown = asked.values(b"authorization")
         return len(shown) == 1 and hmac.compare_digest(shown[0], self._authorization)
 
 
-def _is_foreign(request: h11.Request) -> bool:
+def _is_foreign(asked: Asked) -> bool:
     """Whether it came by a proxy, or by a name that is none of loopback's."""
-    [host] = [value for name, value in request.headers if name == b"host"] or [b""]
     return (
-        not request.target.startswith(b"/")
-        or not _HOST.fullmatch(host)
-        or any(_FORWARDED.fullmatch(name) for name, _ in request.headers)
+        not asked.target.startswith(b"/")
+        or not _HOST.fullmatch(b"".join(asked.values(b"host")))
+        or any(_FORWARDED.fullmatch(name) for name, _ in asked.headers)
     )
 
 
@@ -149,12 +147,12 @@ class _Probes:
         self._metrics = metrics
         self._paths = {b"/healthz": self._healthz, b"/readyz": self._readyz, b"/metrics": self._exposition}
 
-    def answer(self, request: h11.Request) -> Answer:
+    def answer(self, asked: Asked) -> Answer:
         """Answer by the path."""
-        made = self._paths.get(request.target.partition(b"?")[0])
+        made = self._paths.get(asked.target.partition(b"?")[0])
         if made is None:
             return self.wrong(404, "there are /healthz, /readyz and /metrics")
-        return made() if request.method in _METHODS else self.wrong(405, "only GET")
+        return made() if asked.method in _METHODS else self.wrong(405, "only GET")
 
     def wrong(self, status: int, message: str) -> Answer:
         """Refuse in a line."""

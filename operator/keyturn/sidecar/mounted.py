@@ -1,11 +1,10 @@
 """A mounted Secret: its credentials, all of one version."""
 
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyturn.sidecar.plain_file import read_plain
 from keyturn.sidecar.served import KEY, Served, UnservableError, served
 
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "expiration")
@@ -79,14 +78,7 @@ def _of_file(path: Path) -> Stamp | None:
 
 
 def _text(path: Path) -> str:
-    # Without O_NONBLOCK a FIFO would be waited for.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UnservableError(f"{path} is not a file")
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise UnservableError(f"{path} is larger than a Secret can be")
     try:
-        return content.decode()
+        return read_plain(path, _LARGEST).decode()
     except UnicodeDecodeError:
         raise UnservableError(f"{path} is not UTF-8") from None
