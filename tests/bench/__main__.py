@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.bench.converge import converge_100, converge_1000, nothing, restart_1000, ten_thousand
-from tests.bench.endpoint import credential_process, endpoint_reader
+from tests.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
 from tests.bench.ground import Ground, ground
 from tests.bench.outage import outage
 from tests.bench.renewals import highest, steady_20, steady_50
@@ -23,7 +23,7 @@ PARTS: dict[str, Callable[[Ground, Table], Awaitable[None]]] = {
 }  # fmt: skip
 # These need no cluster.
 ALONE: dict[str, Callable[[Table], Awaitable[None]]] = {
-    part.__name__: part for part in (endpoint_reader, credential_process)
+    part.__name__: part for part in (endpoint_reader, endpoint_standalone, standalone_renewals, credential_process)
 }
 
 

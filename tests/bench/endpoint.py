@@ -1,26 +1,31 @@
 """What serves the SDKs of a pod: how fast, how large, how soon; and the credential process."""
 
+import functools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
 from keyturn.cli.clock import now
+from tests.aws.running import running_emulator
 from tests.bench import usage
 from tests.bench.table import Table
+from tests.cluster.namespace import token_request, until
 from tests.sidecar.running import Sidecar, running_sidecar
+from tests.standalone.place import Place, asking_for, ready, renewals
 from tests.unit.sidecar.mounting import process, swap
 
 _ROOT = Path(__file__).parents[2]
 _REQUESTS = 100_000
 _RATE, _PACED = 2000, 30_000
 _STARTS = 11
+_RENEWALS = 100
 
 Running = Callable[[Path], AbstractContextManager[Sidecar]]
 
@@ -28,6 +33,38 @@ Running = Callable[[Path], AbstractContextManager[Sidecar]]
 async def endpoint_reader(table: Table) -> None:
     """Reader mode."""
     _endpoint(table, "reader", _reader, mib=28, ready_ms=300)
+
+
+async def endpoint_standalone(table: Table) -> None:
+    """Standalone mode: the same endpoint in a process that renews."""
+    _endpoint(table, "standalone", _standalone, mib=80, ready_ms=None)
+
+
+async def standalone_renewals(table: Table) -> None:
+    """What a process holds after a hundred renewals."""
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made, running_emulator() as aws:
+        place = Place(Path(made), aws)
+        place.flagship()
+        with place.running() as sidecar:
+            for number in range(_RENEWALS):
+                until(functools.partial(_has_renewed, sidecar, number))
+                place.say(asking_for(token_request(), number))
+            memory = usage.memory_mib(sidecar.process.pid)
+        table.add(f"standalone: memory after {_RENEWALS} renewals", memory, "MiB", at_most=80)
+
+
+def _has_renewed(sidecar: Sidecar, number: int) -> bool:
+    return renewals(sidecar) > number
+
+
+@contextmanager
+def _standalone(directory: Path) -> Iterator[Sidecar]:
+    with running_emulator() as aws:
+        place = Place(directory, aws)
+        place.flagship()
+        with place.running() as sidecar:
+            until(lambda: ready(sidecar))
+            yield sidecar
 
 
 async def credential_process(table: Table) -> None:
@@ -56,7 +93,7 @@ def _mount(directory: Path) -> None:
     swap(directory, process(1, now() + timedelta(hours=1)))
 
 
-def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms: float) -> None:
+def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms: float | None) -> None:
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made:
         directory = Path(made)
         with running(directory) as sidecar:

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import yaml
 
+from keyturn.core.model import RENEW_REQUESTED
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
 from tests.aws.running import Aws
 from tests.aws.world import OIDC_ROLE_ARN
@@ -114,6 +115,12 @@ def rotating(aws: Aws, **spec: Any) -> dict[str, Any]:
         "exchanges": [{"oauthToken": refresh}, {"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}],
         "target": {"formats": [{"env": {}}, {"token": {}}]},
     } | spec
+
+
+def asking_for(body: dict[str, Any], number: int) -> dict[str, Any]:
+    """Ask for a renewal by the annotation, as kubectl annotate does."""
+    body["metadata"]["annotations"] = {RENEW_REQUESTED: f"n{number}"}
+    return body
 
 
 def ready(sidecar: Sidecar) -> bool:

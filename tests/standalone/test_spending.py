@@ -10,16 +10,14 @@ from tests.aws.running import Aws
 from tests.cluster.namespace import token_request, until
 from tests.disk import full, read_only, small_disk
 from tests.sidecar.running import Sidecar
-from tests.standalone.place import Place, ready, renewals, rotating
+from tests.standalone.place import Place, asking_for, ready, renewals, rotating
 
 STATE = "source-keyturn.json"
 
 
 def ask_to_renew(place: Place, number: int) -> None:
-    """Ask for a renewal by the annotation, as kubectl annotate does."""
-    body = token_request(**rotating(place.aws))
-    body["metadata"]["annotations"] = {"keyturn.dev/renew-requested-at": f"n{number}"}
-    place.say(body)
+    """Have the manifest ask for a renewal."""
+    place.say(asking_for(token_request(**rotating(place.aws)), number))
 
 
 def renew(place: Place, sidecar: Sidecar, number: int) -> None:

@@ -32,6 +32,8 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
         status = asyncio.run(_once(Files(**files), around(config)))
     except UnusableError as error:
         fail(str(error))
+    except asyncio.CancelledError:
+        fail("stopped before it was done")
     ready, renewed = status.condition("Ready"), status.condition("Renewed")
     if ready is None or renewed is None or ready.status != "True":
         fail(renewed.message if renewed else "a bug; the log says where")
@@ -43,13 +45,14 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
 
 
 async def _once(files: Files, outside: Around) -> Status:
-    with standalone(files, outside, Held(now), serves=False) as renewing:
-        looking = asyncio.ensure_future(renewing.look())
+    looking = asyncio.ensure_future(_look(files, outside))
+    for number in (signal.SIGTERM, signal.SIGINT):
         # A token that is being spent is saved all the same.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, looking.cancel)
-        await asyncio.wait({looking})
-        if looking.cancelled():
-            raise UnusableError("stopped before it was done")
-        looking.result()
-        return renewing.status
+        asyncio.get_running_loop().add_signal_handler(number, looking.cancel)
+    return await looking
+
+
+async def _look(files: Files, outside: Around) -> Status:
+    with standalone(files, outside, Held(now), serves=False) as renewing:
+        await renewing.look()
+    return renewing.status

@@ -14,9 +14,9 @@ from keyturn.cli.pod import until_stopped
 from keyturn.cli.process import chance, leave, now, settle
 from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.connection import NotListeningError
 from keyturn.sidecar.durable import UnusableError
 from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
 from keyturn.sidecar.served import Held
 from keyturn.sidecar.standalone import Around, Files, standalone
 
@@ -47,7 +47,7 @@ def around(config: str | None) -> Around:
 def serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> NoReturn:
     """Renew and serve until SIGTERM or SIGINT; what cannot be is one line, and exit code 1."""
     try:
-        asyncio.run(_serve(files, outside, listening, authorization_file))
+        asyncio.run(until_stopped(_serve(files, outside, listening, authorization_file)))
     except (AuthorizationError, NotListeningError, UnusableError) as error:
         fail(str(error))
     leave(0)
@@ -65,4 +65,4 @@ async def _serve(files: Files, outside: Around, listening: Listening, authorizat
         token = authorization(authorization_file) if serves and authorization_file else ""
         async with serving(listening, held, token, renewing.exposition):
             settle()
-            await until_stopped(renewing.go_on())
+            await renewing.go_on()
