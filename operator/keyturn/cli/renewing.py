@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -60,6 +61,8 @@ def fail(why: str) -> NoReturn:
 
 
 async def _serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> None:
+    # Threads have memory of their own: two are enough for files and names.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
     held, serves = Held(outside.now), bool(listening.credentials)
     with standalone(files, outside, held, serves=serves) as renewing:
         token = authorization(authorization_file) if serves and authorization_file else ""

@@ -83,8 +83,7 @@ class Renewing:
             return
         try:
             request = self._manifest.read()
-            if self._giving.serves and not is_servable(request):
-                raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
+            _check_follows(request, self._giving)
         except KeyturnError as error:
             _log.error("%s; what it said before goes on", error)
             return
@@ -99,6 +98,14 @@ class Renewing:
             allowed = (memory.exchanged or now) + self._world.least_interval
             next_attempt_at = min(setback.next_attempt_at, max(now, allowed))
             memory.setback = replace(setback, next_attempt_at=next_attempt_at)
+
+
+def _check_follows(request: Request, giving: Giving) -> None:
+    """Refuse what this process cannot go on with."""
+    if _name(request) != _name(giving.request):
+        raise RefusedError("SpecInvalid", f"it holds {_name(request)} now: start a process of its own for that")
+    if giving.serves and not is_servable(request):
+        raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
 
 
 def _tell(request: Request, before: Status, now: Status) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +65,8 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
     giving = Giving(held, _first(manifest, files, serves=serves), serves)
     with _locked(files), _systems(files, around, sources, metrics) as systems:
         tokens, folder = _tidied(files)
+        # Not the process id: in a container each process is the first.
+        holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         store = FileStore(sources, folder, giving.give)
         world = World(
             store=store,
@@ -72,15 +74,20 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
             exchange=functools.partial(exchange, systems),
             now=around.now,
             chance=around.chance,
-            turns=Turns(time.monotonic),
+            turns=turns(holder),
             metrics=metrics,
-            holder=f"{socket.gethostname()}-{os.getpid()}",
+            holder=holder,
             least_interval=timedelta(seconds=around.settings.renewal.least_interval_seconds),
         )
         renewing = Renewing(world, store, manifest, giving)
         metrics.export(renewing.series, dict)
         metrics.leader.set(1)
         yield renewing
+
+
+def turns(holder: str) -> Turns:
+    """The turns of a process that has locked its state folder: whoever else began to spend a token is dead."""
+    return Turns(time.monotonic, is_dead=lambda other: other != holder)
 
 
 def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:

@@ -26,6 +26,7 @@ from keyturn.renew import look
 from keyturn.renew.memory import Memory
 from keyturn.sidecar.folder import Folder
 from keyturn.sidecar.sources import Sources
+from keyturn.sidecar.standalone import turns
 from keyturn.sidecar.store import MARKS_FILE, FileStore, Kept
 from keyturn.sidecar.tokens import FileTokens
 from tests.rotation import RotatingIssuer
@@ -69,7 +70,8 @@ class Life:
         """Look at the request, a while later."""
         self.outside.now += after
         store = FileStore(Sources(self.folder / "sources"), self.target, lambda _: None)
-        world = replace(self.outside.world, store=store, tokens=self.tokens)
+        holder = f"process-{os.getpid()}"
+        world = replace(self.outside.world, store=store, tokens=self.tokens, turns=turns(holder), holder=holder)
         return await look(world, self.wanted, self.memory)
 
     async def _remember(self, where: str) -> None:

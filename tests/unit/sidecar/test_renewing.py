@@ -176,6 +176,22 @@ async def test_a_source_that_was_refused_is_tried_again_when_it_changes(tmp_path
     assert held.document()
 
 
+async def test_a_refusal_waits_no_longer_when_a_file_was_written_anew(tmp_path: Path) -> None:
+    """What was wrong need not be the source: a client's secret, or the token of a ServiceAccount."""
+
+    def touch(here: Here) -> None:
+        put(here.path / "sources", "license", license_token="seed")
+
+    here = Here(tmp_path, {5 * SECOND: touch})
+    here.outside.aws.failures.append(RefusedError("AccessDenied", "not allowed"))
+    held = await here.run(15 * SECOND)
+
+    # Not at once, at five seconds, but when another try is allowed, at ten.
+    assert here.calls == 3
+    assert held.served
+    assert held.served.expires_at >= START + HOUR + 10 * SECOND
+
+
 async def test_edits_in_a_loop_are_no_calls_in_a_loop(tmp_path: Path) -> None:
     def edit(here: Here) -> None:
         put(here.path / "sources", "license", license_token=f"edit-{here.outside.now:%M%S}")
@@ -206,6 +222,7 @@ async def test_another_manifest_is_followed_within_a_second(
         pytest.param(lambda it: it.file.write_text("kind: Tok"), "must hold a TokenRequest", id="half-written"),
         pytest.param(lambda it: it.file.unlink(), "does not exist", id="removed"),
         pytest.param(lambda it: it.say(region=7), "(at spec.region)", id="invalid"),
+        pytest.param(lambda it: it.say(name="other"), "it holds billing/other now", id="another request"),
         pytest.param(
             lambda it: it.say(target={"formats": [{"credentialsFile": {}}]}), "one of env and credentialProcess",
             id="without what is served",
