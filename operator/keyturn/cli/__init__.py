@@ -13,6 +13,10 @@ from keyturn import __version__
 COMMANDS: Mapping[str, str] = {
     "crd": "Print the CustomResourceDefinition.",
     "operator": "Run the operator of a Kubernetes cluster.",
+    "run": "Renew one TokenRequest without a cluster.",
+    "renew": "Renew one TokenRequest once, for a job.",
+    "sidecar": "Give credentials to the AWS SDKs of a pod.",
+    "credential-process": "Print credentials for an SDK's credential_process.",
 }
 
 
