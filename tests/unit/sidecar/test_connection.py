@@ -84,6 +84,7 @@ async def test_a_connection_that_goes_on_asking_is_kept() -> None:
         pytest.param(b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n" + REQUEST, [200], id="HTTP/1.0"),
         pytest.param(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + REQUEST, [200], id="a body"),
         pytest.param(REQUEST + b"rubbish\r\n\r\n" + REQUEST, [200, 400], id="rubbish"),
+        pytest.param(REQUEST * 200 + b"rubbish\r\n\r\n", [200] * 200 + [400], id="rubbish after many"),
         pytest.param(REQUEST + b"A: b\r\n" * 1000, [200, 431], id="headers without a request"),
         pytest.param(REQUEST + REQUEST[:-2] + b"A: b\r\n" * 1000, [200, 431], id="headers without end"),
     ],
