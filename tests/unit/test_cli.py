@@ -122,6 +122,7 @@ def test_a_mode_of_the_sidecar_has_options_of_its_own(mode: str) -> None:
     told = run("sidecar", f"--mode={mode}", "--help")
 
     assert (told.exit_code, "--listen" in told.output) == (0, True)
+    assert told.output.startswith("Usage: main sidecar [OPTIONS]\n")
     assert run("sidecar", "--help", KEYTURN_MODE=mode).output == told.output
 
 
