@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from keyturn.core.pod.manifest import Container, Pod, below, read_pod, template_path
+from keyturn.core.pod.manifest import Container, Pod, read_pod, template_path
 
 NAME = "keyturn"
 URI, TOKEN_FILE = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
@@ -62,7 +62,10 @@ def injected(manifest: Json, sidecar: Sidecar) -> Json:
         items = manifest["items"]
         return {**manifest, "items": [injected(it, sidecar) if isinstance(it, Mapping) else it for it in items]}
     path = template_path(manifest)
-    return manifest if path is None else _changed(manifest, path, lambda pod: _served(pod, sidecar))
+    if path is None:
+        return manifest
+    pod = read_pod(manifest, path)
+    return _changed(manifest, path, lambda template: _served(template, pod, sidecar))
 
 
 def has_own(container: Container) -> list[str]:
@@ -84,11 +87,10 @@ def has_sidecar(pod: Pod) -> bool:
 def _changed(manifest: Json, path: tuple[str, ...], change: Callable[[Json], Json]) -> Json:
     if not path:
         return change(manifest)
-    return {**manifest, path[0]: _changed(below(manifest, path[:1]), path[1:], change)}
+    return {**manifest, path[0]: _changed(manifest[path[0]], path[1:], change)}
 
 
-def _served(template: Json, sidecar: Sidecar) -> Json:
-    pod = read_pod(template)
+def _served(template: Json, pod: Pod, sidecar: Sidecar) -> Json:
     free = [container for _, container in pod.spec.all_containers if not has_own(container)]
     if pod.inject is None or not is_secret_name(pod.inject) or has_sidecar(pod) or not free:
         return template

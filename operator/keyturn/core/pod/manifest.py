@@ -185,23 +185,18 @@ def template_path(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
     return _TEMPLATES.get((group if slash else "", str(manifest.get("kind"))))
 
 
-def below(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
-    """Return the object at a path. Raises ManifestError where there is none."""
+def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:
+    """Read the pod, or the template of pods, that stands at a path. Raises ManifestError."""
     for index, name in enumerate(path):
-        found = manifest.get(name)
-        if not isinstance(found, Mapping):
+        manifest = manifest.get(name)  # type: ignore[assignment]
+        if not isinstance(manifest, Mapping):
             raise ManifestError(f"expected an object (at {'.'.join(path[: index + 1])})")
-        manifest = found
-    return manifest
-
-
-def read_pod(template: Mapping[str, Any]) -> Pod:
-    """Read a pod or a template. Raises ManifestError."""
     try:
-        return msgspec.convert(_without_nulls(template), Pod)
+        return msgspec.convert(_without_nulls(manifest), Pod)
     except msgspec.ValidationError as error:
-        says, _, path = str(error).partition(" - at `$")
-        raise ManifestError(f"{says} (at {path.rstrip('`').lstrip('.') or 'the pod'})") from None
+        says, _, where = str(error).partition(" - at `$")
+        place = ".".join((*path, where.rstrip("`").lstrip("."))).strip(".")
+        raise ManifestError(f"{says} (at {place or 'the manifest'})") from None
 
 
 def read_meta(manifest: Mapping[str, Any]) -> PodMeta:

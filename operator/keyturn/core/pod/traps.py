@@ -13,7 +13,6 @@ from keyturn.core.pod.manifest import (
     Mount,
     Pod,
     SecretFiles,
-    below,
     read_meta,
     read_pod,
     template_path,
@@ -56,7 +55,7 @@ def traps(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> list
         return []
     meta = read_meta(manifest)
     renewed = {it.secret_name: it for it in requests if meta.namespace in ("", it.namespace)}
-    pod = read_pod(below(manifest, path))
+    pod = read_pod(manifest, path)
     prefix = "".join(f"{name}." for name in path)
     found = [*_of_volumes(pod, renewed), *sidecar_traps(pod, renewed)]
     for where, container in pod.spec.all_containers:
@@ -119,8 +118,8 @@ def _without_volume(seen: _Seen) -> Iterator[Trap]:
             yield Trap(f"{seen.path}.volumeMounts[{index}]", f"there is no volume {mount.name}", breaks=True)
     # Where an image has no such file of its own.
     for index, env in enumerate(seen.container.env):
-        ours = env.name == TOKEN_FILE or env.literal.startswith(f"{MOUNTED_AT}/")
-        if ours and env.literal and not _mount_of(seen.container, env.literal):
+        ours = "/" if env.name == TOKEN_FILE else f"{MOUNTED_AT}/"
+        if env.literal.startswith(ours) and not _mount_of(seen.container, env.literal):
             yield Trap(
                 f"{seen.path}.env[{index}]", f"no volume is mounted where {env.name} points to", breaks=True
             )
