@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import click
@@ -13,12 +14,13 @@ from keyturn.core.model import GROUP, KIND, Request, parse
 from keyturn.core.pod import ManifestError, Trap, traps
 
 
-class _Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Found:
     """A manifest, and the place that findings in it begin with."""
 
     place: str
     path: str
-    body: dict[str, Any]
+    body: dict[str, Any] = field(repr=False)
 
     @property
     def is_request(self) -> bool:

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ class Document:
 
     file: str
     number: int
-    text: str
-    body: Any
+    text: str = field(repr=False)
+    body: Any = field(repr=False)
 
     @property
     def place(self) -> str:
