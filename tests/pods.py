@@ -137,13 +137,17 @@ CASES: dict[str, Case] = {
     "a container of the sidecar's name": Case(
         pod(container("keyturn")), (), ("a container named keyturn is not the sidecar: none was added",)
     ),
-    "an empty name": Case(pod(inject=""), (), ("it must be the name of a Secret: no sidecar was added",)),
-    "no name of a Secret": Case(
-        pod(inject="Acme/Billing"), (), ("it must be the name of a Secret: no sidecar was added",)
+    "an empty name": Case(
+        pod(inject=""), (), ("keyturn.dev/inject must be the name of a Secret: no sidecar was added",)
     ),
-    "too long a name": Case(pod(inject="a" * 254), (), ("it must be the name of a Secret: no sidecar was added",)),
+    "no name of a Secret": Case(
+        pod(inject="Acme/Billing"), (), ("keyturn.dev/inject must be the name of a Secret: no sidecar was added",)
+    ),
+    "too long a name": Case(
+        pod(inject="a" * 254), (), ("keyturn.dev/inject must be the name of a Secret: no sidecar was added",)
+    ),
     "the longest name": Case(pod(inject="a" * 253)),
     "a name with a newline": Case(
-        pod(inject="acme\n"), (), ("it must be the name of a Secret: no sidecar was added",)
+        pod(inject="acme\n"), (), ("keyturn.dev/inject must be the name of a Secret: no sidecar was added",)
     ),
 }

@@ -31,7 +31,9 @@ def sidecar_traps(pod: Pod, renewed: Mapping[str, Request]) -> Iterator[Trap]:
 
 def _of_name(secret: str, renewed: Mapping[str, Request]) -> Iterator[Trap]:
     if not is_secret_name(secret):
-        yield Trap(_ANNOTATION, "it must be the name of a Secret: no sidecar was added", breaks=True)
+        yield Trap(
+            _ANNOTATION, "keyturn.dev/inject must be the name of a Secret: no sidecar was added", breaks=True
+        )
     for request in renewed.values():
         if request.name == secret != request.secret_name and secret not in renewed:
             says = f"TokenRequest {secret} writes Secret {request.secret_name}: give this name"
