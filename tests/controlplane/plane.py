@@ -42,7 +42,8 @@ class ControlPlane:
     def started(cls, directory: Path, flags: Flags | None = None) -> Iterator[Self]:
         """Run one in `directory` (an empty folder), ready for use, and stop it in the end.
 
-        `flags` adds flags to a server, by its name, or replaces ours. Raises DiedError when a server ends, with its log.
+        `flags` adds flags to a server, by its name, or replaces ours of that name. Raises DiedError when a server
+        ends, with its log.
         """
         plane = cls(directory, flags or {})
         plane._configuration.write()

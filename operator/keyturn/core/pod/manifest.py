@@ -151,6 +151,10 @@ class PodMeta(_Read, frozen=True):
     annotations: dict[str, str] = {}
 
 
+class SecurityContext(_Read, frozen=True):
+    """Who the containers run as; what it says is not read."""
+
+
 class PodSpec(_Read, frozen=True):
     """The containers and what they mount."""
 
@@ -158,6 +162,7 @@ class PodSpec(_Read, frozen=True):
     init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     host_network: bool = False
+    security_context: SecurityContext = SecurityContext()
 
     @property
     def all_containers(self) -> Iterator[tuple[str, Container]]:
