@@ -33,7 +33,7 @@ class ControlPlane:
         self.kubeconfig = self._configuration.kubeconfig
         self._cluster = ExistingCluster(self.kubeconfig, directory)
         self._servers = {
-            name: Server(name, [str(binary(name)), *own, *flags.get(name, ())], directory / f"{name}.log")
+            name: Server(name, [str(binary(name)), *_set(own, flags.get(name, ()))], directory / f"{name}.log")
             for name, own in self._configuration.flags().items()
         }
 
@@ -42,7 +42,8 @@ class ControlPlane:
     def started(cls, directory: Path, flags: Flags | None = None) -> Iterator[Self]:
         """Run one in `directory` (an empty folder), ready for use, and stop it in the end.
 
-        `flags` adds flags to a server, by its name. Raises DiedError when a server ends, with its log.
+        `flags` adds flags to a server, by its name, or replaces ours of that name. Raises DiedError when a server
+        ends, with its log.
         """
         plane = cls(directory, flags or {})
         plane._configuration.write()
@@ -112,3 +113,9 @@ class ControlPlane:
         if answer.status != HTTPStatus.OK:
             raise OSError(f"GET {path} answered {answer.status}: {body}")
         return body
+
+
+def _set(own: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Replace flags of the same name: given twice, a list would be added to."""
+    names = {flag.partition("=")[0] for flag in flags}
+    return [*(flag for flag in own if flag.partition("=")[0] not in names), *flags]

@@ -9,6 +9,7 @@ from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.metrics import Series
+from keyturn.renew.after import conditions, series
 from keyturn.renew.memory import Memory
 
 
@@ -41,7 +42,7 @@ class Known:
         """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
         self._unreadable[uid] = Series(
             namespace=namespace, name=name, issued=None, renews=None, expires=None, source_expires=None,
-            conditions=_conditions(status), failed_attempts=status.failed_attempts, suspended=False,
+            conditions=conditions(status), failed_attempts=status.failed_attempts, suspended=False,
         )  # fmt: skip
 
     def uids(self, namespace: str) -> set[str]:
@@ -69,19 +70,7 @@ class Known:
         """What is exported of each."""
         yield from list(self._unreadable.values())
         for entry in list(self.entries.values()):
-            marks = entry.memory.marks
-            yield Series(
-                namespace=entry.request.namespace,
-                name=entry.request.name,
-                issued=marks.issued if marks else None,
-                renews=marks.renew if marks and not marks.once else None,
-                expires=marks.expires if marks else None,
-                source_expires=marks.source_expires if marks else None,
-                source_warns=marks.source_warns if marks else None,
-                conditions=_conditions(entry.status),
-                failed_attempts=entry.status.failed_attempts,
-                suspended=bool(entry.request.spec.suspend),
-            )
+            yield series(entry.request, entry.status, entry.memory)
 
 
 def remembered(status: Status) -> Setback | None:
@@ -101,10 +90,6 @@ def remembered(status: Status) -> Setback | None:
         handled=status.handled_refresh or "",
         failed_at=_moment(status.last_attempt_at or ""),
     )
-
-
-def _conditions(status: Status) -> tuple[tuple[str, str], ...]:
-    return tuple((condition.type, condition.status) for condition in status.conditions)
 
 
 def _moment(told: str) -> datetime | None:
