@@ -68,7 +68,10 @@ def injecting(plane: ControlPlane) -> Iterator[ControlPlane]:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_the_api_server_makes_the_pod_that_python_makes(case: Case, injecting: ControlPlane) -> None:
-    assert created(injecting, case.pod) == created(injecting, dict(injected(case.pod, SIDECAR)))
+    # Where the policies do not look, only Python's change is there.
+    expected = created(injecting, dict(injected(case.pod, SIDECAR)), "default")
+
+    assert created(injecting, case.pod) == expected
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -81,11 +84,11 @@ def test_the_pod_of_a_job(injecting: ControlPlane) -> None:
     template = {"metadata": meta, "spec": pod(restartPolicy="Never")["spec"]}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {"template": template}}
 
-    def of(template: Body) -> Body:
+    def of(template: Body, namespace: str) -> Body:
         about = {**template["metadata"], "generateName": "job-"}
-        return created(injecting, {"apiVersion": "v1", "kind": "Pod", **template, "metadata": about})
+        return created(injecting, {"apiVersion": "v1", "kind": "Pod", **template, "metadata": about}, namespace)
 
-    assert of(template) == of(injected(job, SIDECAR)["spec"]["template"])
+    assert of(template, NAMESPACE) == of(injected(job, SIDECAR)["spec"]["template"], "default")
     assert created_job(injecting, dict(injected(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
 
 
@@ -99,7 +102,7 @@ def test_the_example(injecting: ControlPlane) -> None:
     [document] = read_documents(str(EXAMPLE))
     made = created(injecting, document.body)
 
-    assert made == created(injecting, dict(injected(document.body, SIDECAR)))
+    assert made == created(injecting, dict(injected(document.body, SIDECAR)), "default")
     assert made["spec"]["volumes"][0]["secret"]["secretName"] == "acme-billing-aws"
     assert warnings(injecting, document.body) == []
 
