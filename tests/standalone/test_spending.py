@@ -3,6 +3,7 @@
 import functools
 import json
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -111,14 +112,13 @@ def test_a_second_process_ends_in_one_line_and_disturbs_nobody(place: Place, aws
 @pytest.mark.parametrize("folder", ["state", "write"])
 def test_a_full_disk_spends_nothing(place: Place, aws: Aws, folder: str) -> None:
     seed = place.rotating()
-    with small_disk(place.path / folder, 512) as disk, place.running("state", "write") as sidecar:
-        sidecar.stop()
-        aws.reset()
-        with full(disk):
-            sidecar.start()
+    with small_disk(place.path / folder, 512) as disk, ExitStack() as filled:
+        filled.enter_context(full(disk))
+        with place.running("state", "write") as sidecar:
             until(lambda: "cannot be written: No space left on device" in place.ask(sidecar)[1])
             spent = aws.family(seed).spends
-        until(lambda: ready(sidecar))
+            filled.close()
+            until(lambda: ready(sidecar), seconds=40)
 
     assert (spent, aws.family(seed).spends) == ([], [0])
 

@@ -47,7 +47,7 @@ class Renewing:
     async def look(self) -> datetime:
         """Look at the request once, and return when it is due again; `status` says how it went."""
         request = self._giving.request
-        if self._store.sources_have_changed():
+        if await asyncio.to_thread(self._store.take_source_changes):
             self._hurry()
         try:
             outcome = await look(self._world, request, self._memory)

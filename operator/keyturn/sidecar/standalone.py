@@ -148,6 +148,6 @@ def _systems(files: Files, around: Around, sources: Sources, metrics: Metrics) -
             aws=aws,
             web=Web(settings.issuers, metrics, around.now, outages),
             read_value=sources.read_value,
-            make_token=ProjectedToken(files.service_account_token, around.now).make_token,
+            make_token=ProjectedToken(files.service_account_token, sources, around.now).make_token,
             sources=settings.sources,
         )
