@@ -134,16 +134,22 @@ def test_a_read_only_disk_is_one_line_at_the_start(place: Place, aws: Aws, folde
     assert aws.family(seed).spends == []
 
 
-def test_a_disk_that_becomes_read_only_stops_renewals_and_nothing_else(place: Place, aws: Aws) -> None:
+def test_a_state_folder_that_is_taken_away_stops_renewals_and_nothing_else(place: Place, aws: Aws) -> None:
     seed = place.rotating()
-    with small_disk(place.path / "state") as disk, place.running("state") as sidecar:
+    state, away = place.path / "state", place.path / "away"
+    with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
         before = place.ask(sidecar)
-        with read_only(disk):
-            ask_to_renew(place, 1)
-            until(lambda: "Read-only file system" in sidecar.log())
-            assert place.ask(sidecar) == before
+        state.rename(away)
+        state.mkdir()
+        ask_to_renew(place, 1)
+        until(lambda: "is not the folder that it was at the start" in sidecar.log())
+        assert place.ask(sidecar) == before
+        state.rmdir()
+        away.rename(state)
         until(lambda: aws.family(seed).spends == [0, 1], seconds=40)
+
+    assert aws.family(seed).reuses == 0
 
 
 def test_a_disk_that_fills_up_in_an_exchange_loses_nothing(place: Place, aws: Aws) -> None:
