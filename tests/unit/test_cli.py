@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 from keyturn import __version__
 from keyturn.cli import COMMANDS, main
 from keyturn.cli.operator import operator
+from keyturn.cli.reader import reader
 from keyturn.cli.sidecar import MODES
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +122,7 @@ def test_a_mode_of_the_sidecar_has_options_of_its_own(mode: str) -> None:
     told = run("sidecar", f"--mode={mode}", "--help")
 
     assert (told.exit_code, "--listen" in told.output) == (0, True)
+    assert told.output.startswith("Usage: main sidecar [OPTIONS]\n")
     assert run("sidecar", "--help", KEYTURN_MODE=mode).output == told.output
 
 
@@ -205,3 +208,13 @@ def test_a_credential_process_finds_the_endpoint_where_sdks_do() -> None:
     )
 
     assert "not http:// of a loopback" in result.stderr
+
+
+def test_the_document_tells_every_flag_of_the_reader_with_its_default() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    told = dict(re.findall(r"^\| `(--[a-z-]+)` \| (.*?) \|", text, re.MULTILINE))
+    flags = {flag.opts[0]: flag.default for flag in reader.params if flag.opts[0] != "--help"}
+
+    assert {name: None if it == "none" else it.strip("`") for name, it in told.items()} == {
+        name: default if isinstance(default, str) else None for name, default in flags.items()
+    }

@@ -23,5 +23,5 @@ def sidecar(ctx: click.Context, mode: str, arguments: tuple[str, ...]) -> None:
     """Give credentials to the AWS SDKs of a pod."""
     name = MODES[mode]
     command: click.Command = getattr(importlib.import_module(f"keyturn.cli.{name}"), name)
-    with command.make_context(ctx.command_path, list(arguments), parent=ctx.parent) as inner:
+    with command.make_context(ctx.info_name, list(arguments), parent=ctx.parent) as inner:
         command.invoke(inner)

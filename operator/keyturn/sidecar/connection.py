@@ -180,6 +180,7 @@ class Connection(asyncio.Protocol):
         """Say that this was the last answer. To close now would take it from a client that is still sending."""
         self._ended = True
         self.ends_at = self._loop.time() + self._limits.linger_seconds
+        self._transport.resume_reading()
         # The client may be gone.
         with suppress(OSError):
             self._transport.write_eof()

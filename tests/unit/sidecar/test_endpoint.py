@@ -48,6 +48,8 @@ def showing(*headers: str) -> str:
         pytest.param(f"HEAD / HTTP/1.1\r\n{AUTHORIZED}\r\n", 200, id="HEAD"),
         pytest.param(with_("Accept: text/html, image/gif"), 200, id="Accept is not looked at"),
         pytest.param(with_("Connection: Upgrade\r\nUpgrade: h2c"), 200, id="an upgrade is not taken"),
+        pytest.param(with_("Expect: 100-continue"), 200, id="one that waits to be told to go on"),
+        pytest.param(with_("Expect: 100-continue\r\nContent-Length: 5"), 200, id="the same with a body to come"),
         pytest.param(with_("Content-Length: 0"), 200, id="an empty body"),
         pytest.param(with_("Content-Length: 5") + "12345", 200, id="a body is not read"),
         pytest.param(to("127.0.0.1:9911"), 200, id="host: 127.0.0.1 and a port"),

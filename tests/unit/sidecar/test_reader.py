@@ -1,5 +1,6 @@
 import json
 import logging
+import resource
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,4 +145,18 @@ def test_a_secret_may_come_late(pod: Pod) -> None:
     swap(pod.directory, process(1, NOW + HOUR))
 
     assert line.startswith("there is nothing to give: there is neither credentials.json")
+    assert pod.given() == "ASIA1"
+
+
+def test_what_cannot_be_read_is_tried_again_though_the_files_stay_the_same(pod: Pod) -> None:
+    swap(pod.directory, process(1, NOW + HOUR))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        pod.reader.look()
+        pod.reader.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert "Too many open files" in pod.held.trouble
     assert pod.given() == "ASIA1"
