@@ -2,6 +2,7 @@
 
 import functools
 import json
+import subprocess
 import time
 from contextlib import ExitStack
 
@@ -189,3 +190,17 @@ def test_a_job_that_gets_nothing_fails_in_one_line(place: Place, aws: Aws) -> No
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert "invalid_grant" in failed.stderr
+
+
+def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws) -> None:
+    seed = place.rotating()
+    aws.fault("oauth:token", delay_seconds=2)
+    state = place.path / "state" / STATE
+    with subprocess.Popen(place.job("state"), stderr=subprocess.PIPE, text=True) as job:
+        until(lambda: state.exists() and "intent" in state.read_text())
+        job.terminate()
+        told = job.communicate()[1]
+    after = place.once("state")
+
+    assert (job.returncode, told.count("\n"), "stopped before it was done" in told) == (1, 1, True), told
+    assert (after.returncode, aws.family(seed).spends, aws.family(seed).reuses) == (0, [0, 1], 0)
