@@ -61,7 +61,7 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
 
     What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
     """
-    manifest, sources, metrics = ManifestFile(files.manifest), Sources(files.sources), Metrics()
+    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources), Metrics()
     giving = Giving(held, _first(manifest, files, serves=serves), serves)
     with _locked(files), _systems(files, around, sources, metrics) as systems:
         tokens, folder = _tidied(files)
