@@ -16,6 +16,7 @@ from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member
 
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+_TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
 _LONGEST_LIFE = timedelta(days=366)
 _APPLICATION = "is clientId the application's ARN, and is this caller among its authentication methods?"
@@ -81,17 +82,18 @@ _GET_ROLE_CREDENTIALS = Operation(
 async def create_token(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -> Holding:
     """Call sso-oidc CreateTokenWithIAM, signed with the credentials that are held.
 
-    Where a code or an assertion works only once, what it gave goes on: `held.refresh_token` is sent in its place.
+    Where a code, an assertion or a subject token is used once, what it gave goes on: `held.refresh_token` is sent
+    in its place.
     The expiry is `expiresIn` from the moment of the request. The identity context is the answer's own, else the
     claim of the ID token.
     """
     parameters: dict[str, Any] = {"clientId": wanted.client_id} | await _grant(call, wanted, held)
     if wanted.scope:
         parameters["scope"] = list(wanted.scope)
-    repeatable = "subjectToken" in parameters
+    repeatable = "subjectToken" in parameters and held.proof is None
     operation = _CREATE_TOKEN if repeatable else _CREATE_TOKEN_ONCE
     answer = await call.systems.aws.ask(operation, call.region, parameters, held.own_credentials)
-    if not (answer.members.get("accessToken") or answer.members.get("refreshToken")):
+    if not any(answer.members.get(name) for name in (_TOKENS[:1] if repeatable else _TOKENS)):
         # botocore takes a page of something between us and AWS for an answer without members.
         raise UnavailableError("Unavailable", f"{operation.title} answered no token", in_doubt=not repeatable)
     given = _given(held, answer)
@@ -110,7 +112,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -
     requested = {"requestedTokenType": wanted.requested_token_type} if wanted.requested_token_type else {}
     return {
         "grantType": wanted.grant_type,
-        "subjectToken": held.token_to_read(wanted.from_).value,
+        "subjectToken": held.proof or held.token_to_read(wanted.from_).value,
         "subjectTokenType": wanted.subject_token_type or _ACCESS_TOKEN,
     } | requested
 

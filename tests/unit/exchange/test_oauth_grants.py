@@ -111,6 +111,45 @@ async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> No
     assert held.id_token
 
 
+async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) -> None:
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
+    first = await issuer.ask(Holding(proof=issuer.assertion().value), **asked)
+    second = await issuer.ask(Holding(refresh_token=first.refresh_token), **asked)
+    third = await issuer.ask(Holding(refresh_token=second.refresh_token), **asked)
+
+    assert claims(third)["sub"] == claims(first)["sub"]
+    assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
+    assert issuer.emulator.family(first.refresh_token or "").spends == [0, 1]
+
+
+async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer) -> None:
+    """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
+    issuer.emulator.fault(OPERATION, without="refresh_token")
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    held = await issuer.ask(Holding(proof=issuer.assertion().value), **asked)
+
+    assert (held.access_token, held.refresh_token in issuer.emulator.secrets()) == (None, True)
+
+
+async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: Issuer) -> None:
+    issuer.emulator.fault(OPERATION, without="access_token")
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(Holding(issuer.assertion()), **asked)
+
+    assert isinstance(error, UnavailableError)
+    assert (error.reason, error.in_doubt) == ("Unavailable", False)
+
+
+@pytest.mark.parametrize("sent", ["proof", "refresh_token"])
+async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, issuer: Issuer) -> None:
+    issuer.emulator.fault(OPERATION, drop="after")
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(Holding(**{sent: issuer.assertion().value}), **asked)  # type: ignore[arg-type]
+
+    assert isinstance(error, UnavailableError)
+    assert error.in_doubt
+
+
 async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None:
     held = Holding(issuer.assertion(subject="alice"))
     first = await issuer.ask(held, grantType=BEARER)

@@ -1,17 +1,10 @@
 """The rules between formats and exchanges: what is written must be given, and belong together."""
 
-from typing import Any, get_args
+from typing import Any
 
-from keyturn.core.model.exchanges import OPERATIONS
 from keyturn.core.model.formats import Format, holders_in_cel, names_in_cel
 from keyturn.core.model.part import Kind, Rule
-
-_GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in get_args(Kind)}
-
-
-def _giving(kind: Kind, of: str) -> str:
-    """The test whether an exchange gives a kind, in CEL."""
-    return "(" + (" || ".join(f"has({of}.{name})" for name in _GIVE[kind]) or "false") + ")"
+from keyturn.core.model.steps import GIVE, any_of, gives
 
 
 def _unless_written(kind: Kind, also: str = "") -> str:
@@ -29,7 +22,7 @@ def _are_given(spec: Any, kind: Kind) -> bool:
     wanted = _holding(spec, kind)
     # The source token may be written as a token; it is none of the values that a template can name.
     from_source = kind == "token" and spec.source.token and not any(one.template for one in wanted)
-    return not wanted or bool(from_source) or any(kind in one.operation.GIVES for one in spec.exchanges)
+    return not wanted or bool(from_source) or gives(spec.exchanges, kind)
 
 
 def _keep_their_token(spec: Any) -> bool:
@@ -40,8 +33,8 @@ def _keep_their_token(spec: Any) -> bool:
 
 def _given_rule(kind: Kind, also: str = "") -> Rule:
     return Rule(
-        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
-        cel=f"self.exchanges.exists(x, {_giving(kind, 'x')}) || {_unless_written(kind, also)}",
+        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(GIVE[kind])}",
+        cel=f"self.exchanges.exists(x, {any_of(GIVE[kind], 'x')}) || {_unless_written(kind, also)}",
         holds=lambda spec: _are_given(spec, kind),
     )
 
@@ -53,8 +46,8 @@ FORMAT_RULES = (
     _given_rule("packageEndpoints"),
     Rule(
         says="the password of package endpoints is the token given with them: no later exchange may give a token",
-        cel=f"!self.exchanges.exists(i, x, {_giving('token', 'x')} && self.exchanges.exists(j, y, j < i && "
-        f"{_giving('packageEndpoints', 'y')})) || {_unless_written('packageEndpoints')}",
+        cel=f"!self.exchanges.exists(i, x, {any_of(GIVE['token'], 'x')} && self.exchanges.exists(j, y, j < i && "
+        f"{any_of(GIVE['packageEndpoints'], 'y')})) || {_unless_written('packageEndpoints')}",
         holds=_keep_their_token,
     ),
 )
