@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Holding, Superseded, Token, jwt_times, safe
+from keyturn.core.holding import Holding, Superseded, Token, jwt_times, safe, sized
 from keyturn.core.model.exchanges import LicenseManagerCreateToken, LicenseManagerGetAccessToken
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
@@ -75,7 +75,7 @@ async def get_access_token(call: Call, wanted: LicenseManagerGetAccessToken, hel
 
     The answer names no expiry: it is the `exp` of the JWT, else the hour that the operation's page promises.
     """
-    parameters = {"Token": held.newest_token.value}
+    parameters = {"Token": sized(held.newest_token.value, "the refresh token", 1, 4096)}
     if wanted.token_properties:
         parameters["TokenProperties"] = list(wanted.token_properties)  # type: ignore[assignment]
     answer = await call.systems.aws.ask(_GET_ACCESS_TOKEN, call.region, parameters)

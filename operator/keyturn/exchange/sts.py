@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Holding, safe
+from keyturn.core.holding import Credentials, Holding, safe, sized
 from keyturn.core.model.exchanges import (
     AssumeRole,
     AssumeRoleWithWebIdentity,
@@ -98,7 +98,7 @@ async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIde
     parameters = _parameters(
         wanted,
         RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
-        WebIdentityToken=held.token_to_read(wanted.from_).value,
+        WebIdentityToken=sized(held.token_to_read(wanted.from_).value, "the web identity token", 4, 20000),
     )
     answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, answer)
@@ -143,7 +143,8 @@ def _provided_contexts(wanted: AssumeRole, held: Holding) -> dict[str, Any]:
         return {}
     partition = wanted.role_arn.split(":")[1]
     provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
-    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": held.identity_context}]}
+    context = sized(held.identity_context, "the identity context of Identity Center", 4, 2048)
+    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
 
 
 def _once(operation: Operation, wanted: MfaOperation) -> Operation:
