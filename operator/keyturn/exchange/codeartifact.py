@@ -77,7 +77,7 @@ def _domain(wanted: CodeArtifactGetAuthorizationToken) -> dict[str, str | int]:
 def _wanted_endpoints(wanted: CodeArtifactGetAuthorizationToken) -> Iterator[dict[str, str | int]]:
     for one in wanted.repositories or ():
         kind = {"endpointType": one.endpoint_type} if one.endpoint_type else {}
-        for name in one.formats:
+        for name in dict.fromkeys(one.formats):
             yield _domain(wanted) | {"repository": one.repository, "format": name} | kind
 
 

@@ -63,7 +63,7 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
     expires = expiry(formats, holding)
     if expires is None:
         raise RefusedError(
-            "SpecInvalid", "the issuer does not say when its token expires, so it can't be renewed in time"
+            "SpecInvalid", "nothing says when the token that is written ends, so it can't be renewed in time"
         )
     if expires <= given.now:
         raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from keyturn.core.model.formats import Format, holders_in_cel, names_in_cel
+from keyturn.core.model.formats import ENDS_IN_CEL, NAMES, Format, holders_in_cel, names_in_cel
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.steps import GIVE, any_of, gives
 
 
+def _named(kind: Kind) -> list[str]:
+    return [name for name, of in NAMES.items() if of == kind]
+
+
 def _unless_written(kind: Kind, also: str = "") -> str:
     """The test whether no format holds a kind, in CEL; `also` weakens it for those that always do."""
-    named = f"has(f.template) && {names_in_cel(kind, 'f.template.text')}"
+    named = f"has(f.template) && {names_in_cel(_named(kind), 'f.template.text')}"
     holding = f"({also}{holders_in_cel(kind, 'f')}) || ({named})"
     return f"!has(self.target) || !has(self.target.formats) || !self.target.formats.exists(f, {holding})"
 
@@ -31,6 +35,36 @@ def _keep_their_token(spec: Any) -> bool:
     return not _holding(spec, "packageEndpoints") or not any("token" in kinds for kinds in given[first + 1 :])
 
 
+# By format: CodeArtifact's word for the repositories that it writes.
+_OF_KIND = {"pip": "pypi", "npm": "npm", "maven": "maven"}
+_PACKAGES = "x.codeArtifactGetAuthorizationToken"
+_LISTED = f"self.exchanges.exists(x, has({_PACKAGES}) && has({_PACKAGES}.repositories) && "
+_ONLY_ONE = f"{_PACKAGES}.repositories.size() == 1 && {_PACKAGES}.repositories[0].formats.size() == 1"
+_NAMES_ENDPOINT = names_in_cel(["packageEndpoint"], "f.template.text")
+_FOUND_IN_CEL = f"(!has(f.template) || !{_NAMES_ENDPOINT} || {_LISTED}{_ONLY_ONE})) && " + " && ".join(
+    f"(!has(f.{name}) || {_LISTED}{_PACKAGES}.repositories.exists_one(r, '{kind}' in r.formats && "
+    f"(!has(f.{name}.repository) || f.{name}.repository == r.repository))))"
+    for name, kind in _OF_KIND.items()
+)
+
+
+def _finds_one(spec: Any, wanted: Format) -> bool:
+    """Whether there is no doubt which repository a format is of."""
+    kind = _OF_KIND.get(wanted.name)
+    if not kind and not (wanted.template and "packageEndpoint" in wanted.template.names):
+        return True
+    named = getattr(wanted.options, "repository", None)
+    return any(len(_repositories(one.operation, kind, named)) == 1 for one in spec.exchanges)
+
+
+def _repositories(step: Any, kind: str | None, named: str | None) -> list[str]:
+    """The repositories of a step: all kinds, or each that is of this kind, and has this name if there is one."""
+    listed = getattr(step, "repositories", None) or ()
+    if kind is None:
+        return [name for one in listed for name in one.formats]
+    return [one.repository for one in listed if kind in one.formats and named in (None, one.repository)]
+
+
 def _given_rule(kind: Kind, also: str = "") -> Rule:
     return Rule(
         says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(GIVE[kind])}",
@@ -49,5 +83,17 @@ FORMAT_RULES = (
         cel=f"!self.exchanges.exists(i, x, {any_of(GIVE['token'], 'x')} && self.exchanges.exists(j, y, j < i && "
         f"{any_of(GIVE['packageEndpoints'], 'y')})) || {_unless_written('packageEndpoints')}",
         holds=_keep_their_token,
+    ),
+    Rule(
+        says="formats write nothing that ends, so it could not be renewed in time: add credentials, a token or a"
+        " registry login",
+        cel=f"!has(self.target) || !has(self.target.formats) || self.target.formats.exists(f, {ENDS_IN_CEL})",
+        holds=lambda spec: any(one.options.ends for one in spec.formats),
+    ),
+    Rule(
+        says="pip, npm and maven need one repository of their kind: name by `repository` one that is listed in"
+        " codeArtifactGetAuthorizationToken, or list only one; packageEndpoint in a template needs the only one",
+        cel=f"!has(self.target) || !has(self.target.formats) || self.target.formats.all(f, {_FOUND_IN_CEL})",
+        holds=lambda spec: all(_finds_one(spec, one) for one in spec.formats),
     ),
 )
