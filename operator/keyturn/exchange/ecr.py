@@ -11,17 +11,13 @@ from keyturn.core.holding import Holding, RegistryLogin, safe
 from keyturn.core.model.exchanges import EcrGetAuthorizationToken
 from keyturn.core.renewal import whole
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import SIGNED, Operation, Verdict, member
 
 # ecr-public is there only; elsewhere it answers UnsupportedCommandException.
 _PUBLIC_REGION, _PUBLIC_HOST = "us-east-1", "public.ecr.aws"
-_KEYS = Verdict("SourceInvalid", hint="are the access keys right, and active?")
-_VERDICTS = {
-    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials have expired"),
+_VERDICTS = SIGNED | {
     "InvalidParameterException": Verdict("SpecInvalid", hint="are registryIds account numbers?"),
-    "InvalidSignatureException": _KEYS,
     "ServerException": Verdict("Unavailable"),
-    "UnrecognizedClientException": _KEYS,
     "UnsupportedCommandException": Verdict("SpecInvalid", hint="public registries are in us-east-1 only"),
 }
 _PRIVATE = Operation(

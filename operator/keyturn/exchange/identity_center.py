@@ -13,7 +13,7 @@ from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT
 from keyturn.core.renewal import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import KEYS, Operation, Verdict, member
 
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _TOKENS = ("accessToken", "refreshToken")
@@ -24,9 +24,10 @@ _ASSIGNED = (
     "is the user assigned to the application (or does it need no assignment), does the application allow this"
     " grant, and the caller's policy sso-oauth:CreateTokenWithIAM?"
 )
-_KEYS = Verdict("AccessDenied", hint="are the AWS credentials that sign it right, and active?")
+# Not SourceInvalid, which says of a code or an assertion that it was refused itself, and is not to be sent again.
+_KEYS = replace(KEYS, reason="AccessDenied")
 
-# The operation's page, section Errors, and what every signed call may be told.
+# The operation's page, section Errors.
 _CREATE_TOKEN = Operation(
     exchange="identityCenterCreateToken",
     service="sso-oidc",

@@ -24,13 +24,12 @@ from keyturn.exchange.lent import check_ambient
 from keyturn.exchange.own import AMBIENT
 from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import EXPIRED, KEYS, Operation, Verdict, member
 
 _TRUST = (
     "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
 )
 _DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
-_KEYS = Verdict("SourceInvalid", hint="are the access keys right and active, and for an endpoint of this region?")
 _LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
@@ -43,10 +42,10 @@ _COMMON = {
 }
 _SIGNED = _COMMON | {
     "AccessDenied": Verdict("AccessDenied", hint=_TRUST, settles=True),
-    "ExpiredToken": Verdict("SourceExpired", hint="the credentials of the source have expired"),
-    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials of the source have expired"),
-    "InvalidClientTokenId": _KEYS,
-    "SignatureDoesNotMatch": _KEYS,
+    "ExpiredToken": EXPIRED,
+    "ExpiredTokenException": EXPIRED,
+    "InvalidClientTokenId": KEYS,
+    "SignatureDoesNotMatch": KEYS,
 }
 
 _WITH_WEB_IDENTITY = Operation(

@@ -36,6 +36,16 @@ class Verdict:
     settles: bool = False
 
 
+KEYS = Verdict("SourceInvalid", hint="are the access keys that sign it right and active, and for this region?")
+EXPIRED = Verdict("SourceExpired", hint="the credentials that sign it have expired")
+# What any signed call may be told; STS has codes of its own for it.
+SIGNED = {
+    "ExpiredTokenException": EXPIRED,
+    "InvalidSignatureException": KEYS,
+    "UnrecognizedClientException": KEYS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """An operation of AWS as a pipeline uses it. `exchange` is its name in a manifest.

@@ -238,8 +238,8 @@ async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_p
         ("ExpiredTokenException", 400, "SourceExpired", "has expired"),
         ("InternalServerException", 500, "Unavailable", ""),
         ("InvalidRequestRegionException", 400, "SpecInvalid", "of another region (eu-west-1)"),
-        ("UnrecognizedClientException", 403, "AccessDenied", "AWS credentials that sign it"),
-        ("InvalidSignatureException", 403, "AccessDenied", "AWS credentials that sign it"),
+        ("UnrecognizedClientException", 403, "AccessDenied", "access keys that sign it"),
+        ("InvalidSignatureException", 403, "AccessDenied", "access keys that sign it"),
     ],
 )
 async def test_each_error_of_create_token(
