@@ -1,7 +1,6 @@
 """Amazon ECR: credentials for the passwords of container registries."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -63,7 +62,7 @@ def _login(operation: Operation, given: Mapping[str, Any]) -> RegistryLogin:
     endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, given, "proxyEndpoint")
     try:
         decoded = base64.b64decode(member(operation, given, "authorizationToken"), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise UnavailableError("Unavailable", f"{operation.title} answered a token that is not base64") from None
     username, _, password = decoded.partition(":")
     return RegistryLogin(

@@ -19,6 +19,7 @@ _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - 
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
 _LONGEST_LIFE = timedelta(days=366)
+_LAST_MILLISECOND = 253402300799000  # of the year 9999
 _APPLICATION = "is clientId the application's ARN, and is this caller among its authentication methods?"
 _ASSIGNED = (
     "is the user assigned to the application (or does it need no assignment), does the application allow this"
@@ -144,7 +145,7 @@ def _given(held: Holding, answer: Answer) -> Holding:
 def _expiry(access_token: str, answer: Answer) -> datetime | None:
     seconds = answer.members.get("expiresIn") or 0
     return (
-        answer.asked_at + min(timedelta(seconds=seconds), _LONGEST_LIFE)
+        answer.asked_at + timedelta(seconds=min(seconds, _LONGEST_LIFE.total_seconds()))
         if seconds > 0
         else jwt_times(access_token)[1]
     )
@@ -169,7 +170,7 @@ async def get_role_credentials(call: Call, wanted: IdentityCenterGetRoleCredenti
     }
     answer = await call.systems.aws.ask(_GET_ROLE_CREDENTIALS, call.region, parameters)
     given = member(_GET_ROLE_CREDENTIALS, answer.members, "roleCredentials")
-    expiration = member(_GET_ROLE_CREDENTIALS, given, "expiration")
+    expiration = max(0, min(member(_GET_ROLE_CREDENTIALS, given, "expiration"), _LAST_MILLISECOND))
     credentials = Credentials(
         access_key_id=safe(member(_GET_ROLE_CREDENTIALS, given, "accessKeyId"), "the access key id"),
         secret_access_key=safe(member(_GET_ROLE_CREDENTIALS, given, "secretAccessKey"), "the secret access key"),
