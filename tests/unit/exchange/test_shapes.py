@@ -8,20 +8,21 @@ from botocore.model import ServiceModel
 from keyturn.exchange.shapes import well_typed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
 
 
 @pytest.mark.parametrize(
     ("service", "operation", "given", "left"),
     [
-        pytest.param("sso", "GetRoleCredentials", {"roleCredentials": {"expiration": 1, "accessKeyId": "A"}}, None,
+        pytest.param("sso", KEYS, {"roleCredentials": {"expiration": 1, "accessKeyId": "A"}}, None,
                      id="what fits"),
-        pytest.param("sso", "GetRoleCredentials", {"roleCredentials": {"expiration": True, "accessKeyId": 1}},
+        pytest.param("sso", KEYS, {"roleCredentials": {"expiration": True, "accessKeyId": 1}},
                      {"roleCredentials": {}}, id="members of a structure"),
-        pytest.param("sso", "GetRoleCredentials", {"roleCredentials": "x"}, {}, id="no structure"),
-        pytest.param("ecr", "GetAuthorizationToken", {"authorizationData": [1, {"expiresAt": AT}, {"expiresAt": 1}]},
+        pytest.param("sso", KEYS, {"roleCredentials": "x"}, {}, id="no structure"),
+        pytest.param("ecr", LOGINS, {"authorizationData": [1, {"expiresAt": AT}, {"expiresAt": 1}]},
                      {"authorizationData": [{"expiresAt": AT}, {}]}, id="items of a list"),
-        pytest.param("ecr", "GetAuthorizationToken", {"authorizationData": {}}, {}, id="no list"),
-        pytest.param("ecr", "GetAuthorizationToken", {"ResponseMetadata": {"a": 1}}, None, id="what is not modelled"),
+        pytest.param("ecr", LOGINS, {"authorizationData": {}}, {}, id="no list"),
+        pytest.param("ecr", LOGINS, {"ResponseMetadata": {"a": 1}}, None, id="what is not modelled"),
     ],
 )  # fmt: skip
 def test_only_what_is_of_its_type_is_left(
