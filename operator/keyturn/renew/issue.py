@@ -7,7 +7,7 @@ from datetime import datetime
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.lineage import KeptToken
-from keyturn.core.marks import Marks, data_hash, kept_identity
+from keyturn.core.marks import LONGEST_LIFE, Marks, data_hash, kept_identity
 from keyturn.core.model import Request
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning, whole
@@ -67,6 +67,8 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         )
     if expires <= given.now:
         raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
+    # Marks of what lives longer would not count, and it would be issued again and again.
+    expires = min(expires, issued + LONGEST_LIFE)
     data = render(request, holding)
     source_issued, source_expires = _source_times(request, holding)
     marks = Marks(
