@@ -290,6 +290,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         | {"target": {"secretName": "jwt-keyturn"}},
         _SAME_SECRET,
     ),
+    "a role for two hours after a permission set": (
+        roles() | {"exchanges": [*roles()["exchanges"], assume(durationSeconds=7200)]},
+        "assumeRole after another role lasts at most 3600 s",
+    ),
     "a permission set without a token": (of_user(*roles()["exchanges"]), _NO_TOKEN),
     "a permission set with a slash": (roles(roleName="a/b"), "identityCenterGetRoleCredentials.roleName"),
     "an account with dashes": (roles(accountId="1111-2222-33"), "identityCenterGetRoleCredentials.accountId"),

@@ -69,7 +69,20 @@ _WITH_WEB_IDENTITY = Operation(
         ),
     },
 )
-_ASSUME_ROLE = Operation("assumeRole", "sts", "assume_role", "STS AssumeRole", _SIGNED)
+_ASSUME_ROLE = Operation(
+    exchange="assumeRole",
+    service="sts",
+    name="assume_role",
+    title="STS AssumeRole",
+    verdicts=_SIGNED
+    | {
+        "ValidationError": Verdict(
+            "SpecInvalid",
+            hint="is durationSeconds over the maximum session duration of the role, or over 3600 where a role"
+            " assumes it (the operator's own may be one)?",
+        )
+    },
+)
 _GET_SESSION_TOKEN = Operation(
     exchange="getSessionToken",
     service="sts",

@@ -159,6 +159,8 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
 class IdentityCenterGetRoleCredentials(AwsOperation, frozen=True, kw_only=True):
     """sso GetRoleCredentials (unsigned): an access token for the credentials of a role that its user has."""
 
+    IS_ROLE: ClassVar[bool] = True
+
     role_name: Annotated[
         str,
         Meta(
