@@ -125,7 +125,7 @@ class Aws:
             # botocore's XML parser falls over a page that is not AWS's, such as a proxy's; its chain of
             # credentials over an identity that is refreshed and still expired.
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
-        return answer if model.output_shape is None else well_typed(model.output_shape, answer)  # type: ignore[no-any-return]
+        return answer if model.output_shape is None else well_typed(model.output_shape, answer)
 
     def _client_of(self, operation: Operation, region: str, signer: Signer) -> Any:
         service, attempts = operation.service, operation.attempts

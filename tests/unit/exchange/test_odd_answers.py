@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.holding import Credentials, Holding, Token
@@ -75,10 +76,10 @@ class Answering:
 
     def __init__(self, client: Aws) -> None:
         self.client, self.body = client, ""
-        client._session._session.register("before-send", self._answer)
+        client._session._session.register("before-send", self._answer)  # type: ignore[arg-type]
 
     def _answer(self, **about: Any) -> AWSResponse:
-        return AWSResponse(about["request"].url, 200, {}, Body(self.body))
+        return AWSResponse(about["request"].url, 200, HTTPHeaders(), Body(self.body))
 
     async def ask(self, operation: str, body: str, **fields: Any) -> Holding | KeyturnError:
         """Take the step; what is raised is one of our errors, or the test fails with it."""
