@@ -175,7 +175,7 @@ def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
     """Read `iat` and `exp` (RFC 7519 section 4.1) of a token without trusting it; None for what is not there."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError):
+    except (jwt.PyJWTError, RecursionError, ValueError):
         return None, None
     return _moment(claims.get("iat")), _moment(claims.get("exp"))
 

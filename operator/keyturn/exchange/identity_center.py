@@ -155,7 +155,7 @@ def _context(id_token: str | None) -> str | None:
     """Read the claim that is AWS's signed word for the user; STS checks it, we only carry it."""
     try:
         claims: dict[str, Any] = jwt.decode(id_token or "", options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError):
+    except (jwt.PyJWTError, RecursionError, ValueError):
         return None
     context = claims.get(_CONTEXT)
     return context if isinstance(context, str) and context else None

@@ -248,7 +248,7 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
     error = await issuer.failing(Holding(), grantType="client_credentials", **by_key)
 
     assert (error.reason, issuer.emulator.calls(OPERATION)) == ("SpecInvalid", 0)
-    assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}"
+    assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
     assert (error.__cause__, error.__suppress_context__) == (None, True)
 
 

@@ -76,7 +76,9 @@ def _assertion(wanted: OauthToken, key: str, now: datetime) -> str:
         return jwt.encode(claims, _readable(key), algorithm, headers)  # type: ignore[arg-type]
     except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError, AttributeError):
         # Not "from error": it may show a line of the key. A public key has no attribute `sign`.
-        raise RefusedError("SpecInvalid", f"clientKeyFrom holds no PEM key that signs {algorithm}") from None
+        raise RefusedError(
+            "SpecInvalid", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+        ) from None
 
 
 def _readable(pem: str) -> PrivateKeyTypes:

@@ -60,7 +60,11 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     ) = None
     client_secret_from: Annotated[SecretValue, Meta(description="The client's secret.")] | None = None
     client_key_from: (
-        Annotated[SecretValue, Meta(description="The client's private key (PEM), for private_key_jwt.")] | None
+        Annotated[
+            SecretValue,
+            Meta(description="The client's private key (PEM; RSA up to 4096 bits), for private_key_jwt."),
+        ]
+        | None
     ) = None
     client_authentication: (
         Annotated[
