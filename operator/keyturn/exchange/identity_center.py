@@ -166,7 +166,8 @@ async def get_role_credentials(call: Call, wanted: IdentityCenterGetRoleCredenti
     parameters = {
         "roleName": wanted.role_name,
         "accountId": wanted.account_id,
-        "accessToken": held.newest_token.value,
+        # It goes into a header.
+        "accessToken": safe(held.newest_token.value, "the access token"),
     }
     answer = await call.systems.aws.ask(_GET_ROLE_CREDENTIALS, call.region, parameters)
     given = member(_GET_ROLE_CREDENTIALS, answer.members, "roleCredentials")

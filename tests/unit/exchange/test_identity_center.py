@@ -315,3 +315,12 @@ async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> N
         await portal(client, token)
 
     assert (raised.value.reason, "session was ended" in raised.value.message) == ("SourceInvalid", True)
+
+
+@pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
+async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
+    with pytest.raises(KeyturnError) as raised:
+        await portal(client, token)
+
+    assert (raised.value.reason, emulator.calls(PORTAL)) == ("SourceInvalid", 0)
+    assert "the access token is empty or holds characters that no token has" in raised.value.message
