@@ -41,6 +41,9 @@ def client_error(code: object, status: int = 400) -> ClientError:
         pytest.param(500, "Unavailable", UnavailableError, id="500"),
         pytest.param(503, "Unavailable", UnavailableError, id="503"),
         pytest.param(0, "Unavailable", UnavailableError, id="no status"),
+        pytest.param(302, "Unavailable", UnavailableError, id="a redirect, which is not AWS's"),
+        pytest.param(408, "Unavailable", UnavailableError, id="408: it took too long to ask"),
+        pytest.param(425, "Unavailable", UnavailableError, id="425: too early"),
     ],
 )
 def test_an_unknown_code_goes_by_its_http_class(status: int, reason: str, kind: type[KeyturnError]) -> None:

@@ -15,6 +15,8 @@ from keyturn.exchange.systems import Call
 from keyturn.exchange.web import Form, WebAnswer
 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
+# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: it was unable to handle the request, or would not yet.
+_NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
 _TOKENS = ("access_token", "refresh_token")
 # By grant, what the token that goes on is called: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_OF = {"refresh_token": "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
@@ -98,9 +100,8 @@ def _members(answer: WebAnswer) -> dict[str, Any]:
         raise ThrottledError(f"{answer.host} answered HTTP 429", retry_after=answer.retry_after)
     if isinstance(code, str) and (code in _ERRORS or status in _CLIENT_ERRORS):
         raise _refusal(answer, code)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        # RFC 9110 section 15.6.4: it was unable to handle the request.
-        raise UnavailableError("Unavailable", f"{answer.host} answered HTTP 503")
+    if status in _NOT_HANDLED:
+        raise UnavailableError("Unavailable", f"{answer.host} answered HTTP {status}")
     if status in _REDIRECTS or status in _CLIENT_ERRORS:
         hint = "is tokenUrl its token endpoint?"
         raise RefusedError("SpecInvalid", f"{answer.host} answered HTTP {status} without an OAuth error; {hint}")
