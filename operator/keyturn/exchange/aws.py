@@ -24,14 +24,13 @@ from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.holding import Credentials
 from keyturn.core.outages import Outages
 from keyturn.core.settings import AwsSettings
-from keyturn.exchange.own import Ambient, OwnIdentity
+from keyturn.exchange.own import CLIENTS, Ambient, OwnIdentity
 from keyturn.exchange.pace import Pace, Paces, is_too_long
 from keyturn.exchange.shapes import well_typed
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
-_CLIENTS = 128  # a region is free text: the oldest goes
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
 
 
@@ -146,7 +145,7 @@ class Aws:
                     config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
                     **self._place(service, region),
                 )
-            if len(self._clients) > _CLIENTS:
+            if len(self._clients) > CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
             return self._clients[key]
 
