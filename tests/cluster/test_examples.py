@@ -136,7 +136,7 @@ def _login(ground: Ground) -> Values:
 
 
 def _batch(ground: Ground) -> Values:
-    ground.aws.oauth_client("batch", public_key=EC[1])
+    ground.aws.oauth_client("batch-jobs", public_key=EC[1])
     ground.trust_issuer("sts.amazonaws.com")
     ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "private-ca"}}
     ground.namespace.apply(ca | {"data": {"ca.crt": ground.aws.ca}})
