@@ -270,3 +270,20 @@ async def test_of_a_token_that_is_made_anew_nothing_is_kept(step: dict[str, Any]
 
     assert wanted.spec.spending is None
     assert {"base"} <= wanted.spec.secrets_read <= {"base", "client"}
+
+
+async def test_an_answered_token_is_shown_to_no_other_application() -> None:
+    outside = with_code()
+    jwt = outside.aws.issuer.live = signed(outside.now, outside.now + DAY)
+    outside.secrets.put("license", data={"license_token": jwt})
+    steps = ({"identityCenterCreateToken": ASSERTION | APPLICATION | {"clientId": f"{APPLICATION['clientId']}{n}"}}
+             for n in (1, 2))  # fmt: skip
+    first, second = (
+        request(f"acme-{n}", source=BOTH, exchanges=[step, ASSUME_ROLE]) for n, step in enumerate(steps)
+    )
+    assert (await outside.look(first)).setback is None
+    refused = await outside.look(second, MINUTE)
+
+    assert refused.setback
+    assert refused.setback.error.reason == "TargetConflict"
+    assert outside.aws.issuer.spent == [jwt]

@@ -150,6 +150,11 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
         return self.grant_type == REFRESH_TOKEN
 
     @property
+    def party(self) -> str:
+        """The application."""
+        return self.client_id
+
+    @property
     def uses_up_token(self) -> bool:
         """Identity Center takes no assertion twice (`jti`); a refresh token that was asked for is to be used."""
         asked_to_refresh = self.requested_token_type == f"{_TYPE}:refresh_token"

@@ -154,6 +154,11 @@ class OauthToken(Operation, frozen=True, kw_only=True):
         return self.requested_token_type == A_REFRESH_TOKEN
 
     @property
+    def party(self) -> str:
+        """The issuer, and whom it gives tokens to."""
+        return f"{self.token_url} {self.client_id or ''}"
+
+    @property
     def authentication(self) -> str:
         """How the client shows who it is."""
         usual = "basic" if self.client_secret_from else "private_key_jwt" if self.client_key_from else "none"

@@ -69,6 +69,11 @@ class Operation(Part, frozen=True):
         return False
 
     @property
+    def party(self) -> str:
+        """Who takes what the step uses up, and answers what goes on in its place: nobody else may see that."""
+        return ""
+
+    @property
     def references(self) -> tuple[SecretKeyRef, ...]:
         """Where the step's own secrets are."""
         values = msgspec.structs.astuple(self)
