@@ -59,16 +59,8 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
 
     Raises RefusedError (SpecInvalid) for what nobody says the end of, UnavailableError for what is over.
     """
-    formats, issued, spread = request.spec.formats, whole(given.now), math.floor(given.chance * 1000) / 1000
-    expires = expiry(formats, holding)
-    if expires is None:
-        raise RefusedError(
-            "SpecInvalid", "nothing says when the token that is written ends, so it can't be renewed in time"
-        )
-    if expires <= given.now:
-        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
-    # Marks of what lives longer would not count, and it would be issued again and again.
-    expires = min(expires, issued + LONGEST_LIFE)
+    issued, spread = whole(given.now), math.floor(given.chance * 1000) / 1000
+    expires = _end(request, holding, given.now)
     data = render(request, holding)
     source_issued, source_expires = _source_times(request, holding)
     marks = Marks(
@@ -95,6 +87,18 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         superseded=_superseded(holding, given.last, issued),
     )
     return marks, data
+
+
+def _end(request: Request, holding: Holding, now: datetime) -> datetime:
+    expires = expiry(request.spec.formats, holding)
+    if expires is None:
+        raise RefusedError(
+            "SpecInvalid", "nothing says when the token that is written ends, so it can't be renewed in time"
+        )
+    if expires <= now:
+        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
+    # Marks of what lives longer would not count, and it would be issued again and again.
+    return min(expires, whole(now) + LONGEST_LIFE)
 
 
 def _source_times(request: Request, holding: Holding) -> tuple[datetime | None, datetime | None]:
