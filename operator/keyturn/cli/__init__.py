@@ -11,9 +11,9 @@ import click
 from keyturn import __version__
 
 COMMANDS: Mapping[str, str] = {
-    "check": "Find mistakes in TokenRequests and in pods that use their Secrets, without a cluster.",
+    "check": "Find mistakes in TokenRequests and pods, in files.",
     "crd": "Print the CustomResourceDefinition.",
-    "inject": "Print manifests with the sidecar in the pods that ask for it.",
+    "inject": "Print manifests with the sidecar in their pods.",
     "operator": "Run the operator of a Kubernetes cluster.",
     "run": "Renew one TokenRequest without a cluster.",
     "renew": "Renew one TokenRequest once, for a job.",
