@@ -18,7 +18,8 @@ from tests.world import HOUR, NOW, request
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
-ENTRIES = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+RULES = ROOT / "charts" / "keyturn" / "files" / "rules.yaml"
+ENTRIES = dict(re.findall(r"^## (\w+)\n(.*?)(?=^##? |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 PARTS = ["What it means.", "What Keyturn does.", "What you do."]
 # CamelCase in core/status.py that is no reason: kinds and values of conditions, types of events, a command's word.
 NO_REASONS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret"}
@@ -43,6 +44,13 @@ def test_every_reason_has_its_entry_and_no_other() -> None:
     entries = {heading for heading in ENTRIES if not heading.startswith("Keyturn")}
 
     assert entries == reasons()
+
+
+@pytest.mark.skipif(not RULES.exists(), reason="this chart has no alerts")
+def test_every_alert_has_its_entry_and_no_other() -> None:
+    entries = {heading for heading in ENTRIES if heading.startswith("Keyturn")}
+
+    assert entries == set(re.findall(r"- alert: (\w+)", RULES.read_text()))
 
 
 @pytest.mark.parametrize("reason", [name for name in ENTRIES if not name.startswith("Keyturn")])
