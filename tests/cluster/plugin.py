@@ -1,6 +1,7 @@
 """kubectl keyturn, as kubectl finds and runs it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,7 +78,7 @@ class Plugin:
 
     @contextmanager
     def watching(self, *words: str) -> Iterator[Iterator[str]]:
-        """Run a command that does not end, and give its lines."""
+        """Run a command that does not end, and give its lines; then Ctrl-C."""
         with subprocess.Popen(
             ["kubectl", "keyturn", *words, "--namespace", self.namespace.name],
             stdout=subprocess.PIPE, text=True, env=self._environment,
@@ -86,4 +87,4 @@ class Plugin:
             try:
                 yield iter(process.stdout)
             finally:
-                process.terminate()
+                process.send_signal(signal.SIGINT)

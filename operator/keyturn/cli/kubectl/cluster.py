@@ -66,8 +66,13 @@ class Cluster:
         with subprocess.Popen(  # noqa: S603 - kubectl, and arguments of its own user
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
         ) as kubectl:
-            yield from _objects(kubectl.stdout or ())
-            said = kubectl.stderr.read() if kubectl.stderr else ""
+            try:
+                yield from _objects(kubectl.stdout or ())
+                said = kubectl.stderr.read() if kubectl.stderr else ""
+            except BaseException:
+                # By Ctrl-C, or because nobody reads any more: it would wait for a change, for ever.
+                kubectl.terminate()
+                raise
         if kubectl.returncode:
             raise _refusal(said)
 
