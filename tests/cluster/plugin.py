@@ -1,10 +1,10 @@
 """kubectl keyturn, as kubectl finds and runs it."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _SCRIPT = "#!{python}\nimport sys\nsys.path[:0] = [{source!r}]\nfrom keyturn.cli
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How a command ended, and what it wrote."""
+    """How a command ended, what it wrote, and the CPU seconds that it and kubectl took."""
 
     code: int
     out: str
@@ -68,13 +68,13 @@ class Plugin:
 
     def kubectl(self, *words: str, stdin: str | None = None) -> Shown:
         """Run kubectl."""
-        started = time.monotonic()
+        before = _cpu_seconds()
         done = subprocess.run(
             ["kubectl", *words], input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, timeout=60,
             capture_output=True, text=True, check=False, env=self._environment,
         )  # fmt: skip
         self.everything += done.stdout + done.stderr
-        return Shown(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        return Shown(done.returncode, done.stdout, done.stderr, _cpu_seconds() - before)
 
     @contextmanager
     def watching(self, *words: str) -> Iterator[Iterator[str]]:
@@ -88,3 +88,8 @@ class Plugin:
                 yield iter(process.stdout)
             finally:
                 process.send_signal(signal.SIGINT)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

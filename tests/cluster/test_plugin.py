@@ -82,7 +82,12 @@ def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Name
             id="failing",
         ),
         pytest.param(
-            {"exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/None"}}]},
+            {
+                "exchanges": [
+                    {"licenseManagerGetAccessToken": {}},
+                    {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/None"}},
+                ]
+            },
             ("Renewed", "AccessDenied"),
             "  Stalled     True AccessDenied: ",
             id="stalled",
@@ -157,11 +162,15 @@ def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Name
     assert "docs/troubleshooting.md#sourcemissing" in said
 
 
-def test_renew_does_not_wait_for_ever(namespace: Namespace, plugin: Plugin) -> None:
-    namespace.token("x")
-    namespace.apply(token_request())
+def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issued(aws)
+    operator.freeze()
+    try:
+        said = plugin.bad("renew", "acme", "--wait", "--timeout=1")
+    finally:
+        operator.thaw()
 
-    assert "does an operator work in this namespace?" in plugin.bad("renew", "acme", "--wait", "--timeout=1")
+    assert "does an operator work in this namespace?" in said
 
 
 def test_inspect_tells_whose_a_secret_is(
@@ -225,8 +234,7 @@ def test_no_value_is_ever_shown(operator: Operator, aws: Aws, namespace: Namespa
     namespace.is_ready("rotates")
     namespace.issued(aws)
     secrets = ("acme", "license", "source", "source-keyturn", "client", "rotates")
-    for output in ("text", "json", "yaml"):
-        plugin.good("status", "-o", output)
+    for output in ("text", "yaml"):
         plugin.good("status", "acme", "-o", output)
     for name in secrets:
         plugin.good("inspect", name)
@@ -257,7 +265,7 @@ def test_a_cluster_that_is_not_there(plugin: Plugin, tmp_path: Path) -> None:
     (tmp_path / "config").write_text(json.dumps({
         "apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}],
-        "contexts": [{"name": "x", "context": context}], "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": context}], "users": [{"name": "u", "user": {"token": "t"}}],
     }))  # fmt: skip
 
     assert "is that the right cluster?" in plugin.bad("status", f"--kubeconfig={tmp_path / 'config'}")
@@ -278,7 +286,8 @@ def test_kubectl_completes_names(operator: Operator, aws: Aws, namespace: Namesp
 def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
 
-    assert min(plugin("status", "acme").seconds for _ in range(5)) < 1  # 0.3 s on a machine that does nothing else
+    # Of CPU, for others may be busy too: 0.3 on two cores, and as much by the clock where nobody else is.
+    assert min(plugin("status", "acme").seconds for _ in range(5)) < 0.5
 
 
 def test_the_page_shows_commands_that_work(

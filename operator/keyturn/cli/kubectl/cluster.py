@@ -27,7 +27,8 @@ _ADVICE: Mapping[str, str] = {
         "this cluster has no TokenRequests: is Keyturn installed here? Its CRD is in the chart (crds.enabled)"
     ),
     r"\(Forbidden\)": "ask who runs the cluster for that right; `kubectl auth can-i --list` shows those you have",
-    r"Unauthorized|provide credentials": "log in to the cluster again",
+    # It asks for a name or a browser, and nobody can answer here.
+    r"Unauthorized|provide credentials|^(Please enter .*)?EOF$": "log in first, as by `kubectl get pods`",
     r"[Uu]nable to connect|was refused|no such host|i/o timeout|deadline exceeded": (
         "is that the right cluster? `kubectl config current-context` names it, --context chooses another"
     ),

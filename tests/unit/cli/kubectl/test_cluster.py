@@ -28,9 +28,10 @@ FORBIDDEN = (
         pytest.param("Unable to connect to the server: EOF\n", "is that the right cluster?", id="cut off"),
         pytest.param(
             "error: You must be logged in to the server (Unauthorized)\n",
-            "log in to the cluster again",
+            "log in first",
             id="logged out",
         ),
+        pytest.param("Please enter Username: error: EOF\n", "log in first", id="asked who one is"),
         pytest.param('error: context "x" does not exist\n', "kubectl config get-contexts", id="no such context"),
         pytest.param(
             "error: timed out waiting for the condition on tokenrequests/acme\n",
