@@ -103,9 +103,10 @@ def test_a_link_is_one_that_exists() -> None:
 
 
 def test_an_event_has_the_link_of_its_condition_however_long_it_is() -> None:
-    status = report(REQUEST, FIRST, failed("WriteRefused", ISSUED, "denied by policy " * 500))
+    status = report(REQUEST, FIRST, failed("WriteRefused", None, "denied by policy " * 500))
     (event,) = events(FIRST, status)
 
+    assert [one.type for one in status.conditions if not links(one)] == []
     assert event.message.endswith("; see docs/troubleshooting.md#writerefused")
     assert "; next try at " in event.message
     assert len(event.message) <= 1024  # what the API server takes
