@@ -301,9 +301,11 @@ def test_the_page_shows_commands_that_work(
     assert block
     commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
 
-    assert {words[0] for words in commands} == {"status", "renew", "inspect", "forget"}
+    assert {words[0] for words in commands} == {"status", "renew", "inspect", "check", "forget"}
     for words in commands:
-        if "--watch" not in words:
+        if words[0] == "check":
+            assert plugin.kubectl("keyturn", *words).code == 0
+        elif "--watch" not in words:
             plugin.good(*words)
 
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from keyturn import __version__
+from keyturn.cli import main as keyturn
 from keyturn.cli.kubectl import COMMANDS, complete, plugin
 
 ROOT = Path(__file__).parents[3]
@@ -32,11 +33,20 @@ def test_help_names_every_command() -> None:
     assert CliRunner().invoke(plugin, ["--version"]).output == f"kubectl keyturn, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "check"])
 def test_every_command_takes_the_flags_of_kubectl(command: str) -> None:
     told = CliRunner().invoke(plugin, [command, "--help"]).output
 
     assert all(flag in told for flag in ("-n, --namespace", "--context", "--kubeconfig"))
+
+
+def test_check_is_the_same_as_ours(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("apiVersion: keyturn.dev/v1alpha1\nkind: TokenRequest\nspec: {}\n")
+    words = ["check", "-f", str(tmp_path / "bad.yaml")]
+    ours, theirs = (CliRunner().invoke(group, words) for group in (plugin, keyturn))
+
+    assert ours.exit_code == 1
+    assert (ours.output, ours.exit_code) == (theirs.output, theirs.exit_code)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import click
 from click.shell_completion import ShellComplete
 
 from keyturn import __version__
+from keyturn.cli import COMMANDS as KEYTURN
 from keyturn.cli import Commands
 
 COMMANDS: Mapping[str, str] = {
     "status": "Show how TokenRequests are, and what they wait for.",
     "renew": "Renew now.",
     "inspect": "Show what a Secret is and holds, without its values.",
+    "check": KEYTURN["check"],
     "forget": "Delete a token Secret: start again from the source.",
 }
 _VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"
