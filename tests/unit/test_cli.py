@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -57,6 +58,22 @@ def test_bad_settings_are_one_error(content: str, says: str, tmp_path: Path) -> 
     assert (result.exit_code, f"Invalid value for --config: {config}: " in result.output) == (2, True)
     assert says in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_document_tells_every_flag_with_its_default() -> None:
+    document = (ROOT / "docs" / "settings.md").read_text()
+    table = document.partition("| flag | default | meaning |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`--.*?`) \| (.*?) \|", table, re.MULTILINE)
+    flags = [it for it in operator.params if isinstance(it, click.Option)]
+    # What depends on where it runs is told in words.
+    defaults = {flag: None if "`" not in told else told.strip("`") for flag, told in rows}
+
+    assert defaults == {
+        ", ".join(f"`{name}`" for name in (*flag.opts, *flag.secondary_opts)): (
+            str(flag.default).lower() if isinstance(flag.default, str | int) else None
+        )
+        for flag in flags
+    }
 
 
 def test_settings_that_are_not_there() -> None:

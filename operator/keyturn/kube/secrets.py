@@ -28,10 +28,16 @@ _log = logging.getLogger(__name__)
 
 
 class SecretStore:
-    """The Store of the cluster. `seen` is what is known of our Secrets without reading them."""
+    """The Store of the cluster. `seen` is what is known of our Secrets without reading them.
 
-    def __init__(self, kube: Kube, monotonic: Callable[[], float] = time.monotonic) -> None:
+    Where they are not `watched`, a target is read before each look.
+    """
+
+    def __init__(
+        self, kube: Kube, monotonic: Callable[[], float] = time.monotonic, *, watched: bool = True
+    ) -> None:
         self._kube = kube
+        self.watched = watched
         self._monotonic = monotonic
         self._rehearsed: dict[str, tuple[str, float]] = {}
         self.seen = SeenSecrets()
@@ -41,8 +47,8 @@ class SecretStore:
         return await read_source(self._kube, request)
 
     async def read_target(self, request: Request) -> FoundSecret | None:
-        """Find the target as the watch saw it; read it where the watch left a doubt."""
-        if self.seen.is_doubted(request):
+        """Find the target as the watch saw it; read it where the watch left a doubt, or there is none."""
+        if not self.watched or self.seen.is_doubted(request):
             await self._read(request)
         return self.seen.get(target(request))
 

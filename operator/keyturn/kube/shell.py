@@ -66,6 +66,7 @@ class Place:
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
+    watch_secrets: bool = True
 
 
 class Shell:
@@ -110,7 +111,7 @@ class Shell:
         metrics.leader.set(1)
         lends = bool(self._settings.sources.ambient)
         aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers, lends=lends)
-        store, agenda = SecretStore(kube), Agenda(place.workers)
+        store, agenda = SecretStore(kube, watched=place.watch_secrets), Agenda(place.workers)
         systems = Systems(
             aws=aws,
             web=Web(self._settings.issuers, metrics, self._now, self._outages),
@@ -146,7 +147,7 @@ class Shell:
         namespaces = self._place.namespaces
         async with asyncio.TaskGroup() as tasks:
             listed = []
-            for path in _secret_paths(namespaces):
+            for path in _secret_paths(namespaces) if self._place.watch_secrets else ():
                 for selector, see in ((OUR_LABEL, attendant.secret_seen), (_SOURCE_LABEL, attendant.source_seen)):
                     listed.append(asyncio.Event())
                     tasks.create_task(watch(kube, path, selector, see, listed[-1]))
