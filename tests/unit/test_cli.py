@@ -60,10 +60,14 @@ def test_bad_settings_are_one_error(content: str, says: str, tmp_path: Path) -> 
     assert "Traceback" not in result.output
 
 
-def test_the_document_tells_every_flag_with_its_default() -> None:
+def flags_told(command: str) -> str:
+    """The table of a command's flags in docs/settings.md."""
     document = (ROOT / "docs" / "settings.md").read_text()
-    table = document.partition("| flag | default | meaning |\n")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| (`--.*?`) \| (.*?) \|", table, re.MULTILINE)
+    return document.partition(f"| flag of `{command}` | default | meaning |\n")[2].partition("\n\n")[0]
+
+
+def test_the_document_tells_every_flag_with_its_default() -> None:
+    rows = re.findall(r"^\| (`--.*?`) \| (.*?) \|", flags_told("operator"), re.MULTILINE)
     flags = [it for it in operator.params if isinstance(it, click.Option)]
     # What depends on where it runs is told in words.
     defaults = {flag: None if "`" not in told else told.strip("`") for flag, told in rows}
@@ -228,8 +232,7 @@ def test_a_credential_process_finds_the_endpoint_where_sdks_do() -> None:
 
 
 def test_the_document_tells_every_flag_of_the_reader_with_its_default() -> None:
-    text = (ROOT / "docs" / "settings.md").read_text()
-    told = dict(re.findall(r"^\| `(--[a-z-]+)` \| (.*?) \|", text, re.MULTILINE))
+    told = dict(re.findall(r"^\| `(--[a-z-]+)` \| (.*?) \|", flags_told("sidecar"), re.MULTILINE))
     flags = {flag.opts[0]: flag.default for flag in reader.params if flag.opts[0] != "--help"}
 
     assert {name: None if it == "none" else it.strip("`") for name, it in told.items()} == {
