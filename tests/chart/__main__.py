@@ -44,19 +44,23 @@ def table(text: str) -> str:
 
 
 def values() -> Iterator[tuple[str, str, str]]:
-    """Each value that the schema knows: its path, its default, and the comment before it in values.yaml."""
+    """Each value that the schema knows: its path, its default, and the comment before it in values.yaml.
+
+    What is said of a group is said of its first value, where that has no comment of its own.
+    """
     text = (CHART / "values.yaml").read_text()
     leaves = json.loads((CHART / "values.schema.json").read_text())
-    comment, path = list[str](), list[str]()
+    group, comment, path = list[str](), list[str](), list[str]()
     for line in text.splitlines():
         found = LINE.fullmatch(line)
         if found and found[2] is not None:
             comment.append(found[2])
         elif found:
             path = [*path[: len(found[1]) // 2], found[3]]
-            if _is_leaf(leaves, path):
-                yield ".".join(path), f"`{_default(yaml.safe_load(text), path)}`", " ".join(comment)
-            comment = []
+            leaf = _is_leaf(leaves, path)
+            if leaf:
+                yield ".".join(path), f"`{_default(yaml.safe_load(text), path)}`", " ".join(comment or group)
+            group, comment = [] if leaf else comment, []
 
 
 def _is_leaf(node: Any, path: list[str]) -> bool:
