@@ -13,6 +13,7 @@ import yaml
 from tests.chart.__main__ import main as written
 from tests.chart.__main__ import values as table_rows
 from tests.cluster.chart import CHART, RIGHTS, HelmError, Values, chart_objects, helm
+from tests.cluster.test_chart_monitoring import MONITORING
 
 CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
 SPREAD = {"maxSkew": 7, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
@@ -171,7 +172,7 @@ def test_every_value_is_told_and_tried() -> None:
     # Helm itself adds `global` to the values of a chart that another one includes.
     known = set(leaves(schema["properties"])) - {"global"}
     told = given(yaml.safe_load((CHART / "values.yaml").read_text()))
-    tried = (path for values, _ in ADDED + REMOVED for path in given(values))
+    tried = (path for values, _ in ADDED + REMOVED + MONITORING for path in given(values))
 
     assert known - set(told) == set()
     assert known - set(tried) == set()

@@ -270,6 +270,32 @@ async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> No
     assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "SpecInvalid")
 
 
+async def listed_no_more(operator: Operator) -> None:
+    operator.attendant.requests_listed(set(), "billing")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param(lambda operator: operator.see(), id="mended"),
+        pytest.param(lambda operator: operator.see(alive=False), id="deleted"),
+        pytest.param(listed_no_more, id="deleted unseen"),
+    ],
+)
+async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
+    ends: Callable[[Operator], Awaitable[None]],
+) -> None:
+    operator = Operator()
+    await operator.see(region="-")
+    (series,) = operator.attendant.known.series()
+    await ends(operator)
+    await operator.work()
+    after = [one.conditions for one in operator.attendant.known.series()]
+
+    assert (series.namespace, series.name, ("Stalled", "True") in series.conditions) == ("billing", "acme", True)
+    assert [conditions for conditions in after if ("Stalled", "True") in conditions] == []
+
+
 async def test_a_status_that_cannot_be_told_is_told_later() -> None:
     operator = Operator()
     await operator.see()
