@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.controlplane import ControlPlane, ExistingCluster, KubectlError, dies_with_us
+from tests.controlplane.plane import told
 from tests.controlplane.process import DiedError
 
 NUMBERS = count()
@@ -74,6 +75,10 @@ def test_the_deletion_of_a_namespace_finishes(plane: ControlPlane, namespace: st
     plane.kubectl("delete", "namespace", namespace, "--timeout=30s")
 
     assert namespace not in plane.kubectl("get", "namespaces")
+
+
+def test_a_flag_that_is_given_takes_the_place_of_our_own() -> None:
+    assert told(["--a=1", "--b=1", "--c"], ["--b=2", "--c=3", "--d"]) == ["--a=1", "--b=2", "--c=3", "--d"]
 
 
 def test_a_frozen_api_server_answers_nobody_until_it_is_thawed(plane: ControlPlane) -> None:
