@@ -26,16 +26,24 @@ def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def aws() -> Iterator[Aws]:
-    """An AWS whose sessions last 20 s."""
-    with running_emulator(session_seconds=20) as aws:
+def emulator() -> Iterator[Aws]:
+    """One AWS for the whole session."""
+    with running_emulator() as aws:
         yield aws
 
 
+@pytest.fixture
+def aws(emulator: Aws) -> Aws:
+    """The AWS, with sessions of 20 s."""
+    emulator.reset()
+    emulator.settings(session_seconds=20)
+    return emulator
+
+
 @pytest.fixture(scope="session")
-def endpoint(node: Node, aws: Aws) -> str:
-    """The URL of that AWS for pods."""
-    return node.forwarded(aws.url)
+def endpoint(node: Node, emulator: Aws) -> str:
+    """The URL of the AWS for pods."""
+    return node.forwarded(emulator.url)
 
 
 @pytest.fixture(scope="session")
