@@ -60,7 +60,7 @@ class Node:
         return urlsplit(url)._replace(netloc=f"{ADDRESS}:{port}").geturl()
 
     def kill(self, container: str) -> None:
-        """Kill the first process of a container, by the id that its status tells, as the kernel does without memory."""
+        """Kill the first process of a container by the id in its status, as a lack of memory does."""
         processes = Path(f"{CGROUP}{os.getpid()}", container.rpartition("/")[2], "cgroup.procs")
         [found, *_] = (*CGROUPS.glob(f"{processes}"), *CGROUPS.glob(f"*/{processes}"))
         os.kill(int(found.read_text().split()[0]), signal.SIGKILL)
