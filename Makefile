@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv/bin
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help dev fix check verify generate requirements test test-long demo image bench clean
+.PHONY: help dev fix check verify generate requirements test test-long demo demo-standalone image bench clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -33,7 +33,8 @@ requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
 
 test: verify  ## every test, on a real Kubernetes built from Go modules
-	$(VENV)/python -m tests.controlplane build && $(VENV)/python -m tests.node build && $(VENV)/pytest -m "not long"
+	$(VENV)/python -m tests.controlplane build && $(VENV)/python -m tests.node build
+	$(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: dev  ## the tests that take minutes each
 	$(VENV)/pytest -m long
@@ -43,6 +44,9 @@ demo: dev  ## the main job, live: ONCE=1 ends by itself, KUBECONFIG_DEMO=path us
 
 bench: dev  ## how fast, against the goals: about 20 minutes; ONLY=converge_1000 for a part
 	$(VENV)/python -m tests.bench
+
+demo-standalone: dev  ## the same without Kubernetes, in 15 seconds
+	$(VENV)/python -m tests.demo_standalone
 
 image: dev  ## the container image, without a daemon
 	$(VENV)/python -m tests.image

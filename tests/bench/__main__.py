@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.bench.converge import converge_100, converge_1000, nothing, restart_1000, ten_thousand
+from tests.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
 from tests.bench.ground import Ground, ground
 from tests.bench.outage import outage
 from tests.bench.renewals import highest, steady_20, steady_50
@@ -20,18 +21,26 @@ PARTS: dict[str, Callable[[Ground, Table], Awaitable[None]]] = {
         steady_20, steady_50, highest, outage,
     )
 }  # fmt: skip
+# These need no cluster.
+ALONE: dict[str, Callable[[Table], Awaitable[None]]] = {
+    part.__name__: part for part in (endpoint_reader, endpoint_standalone, standalone_renewals, credential_process)
+}
 
 
 async def main() -> None:
     """Measure each part on ground of its own."""
     only = os.environ.get("ONLY", "")
-    if only and only not in PARTS:
-        sys.exit(f"ONLY is one of {', '.join(PARTS)}")
+    names = [*PARTS, *ALONE]
+    if only and only not in names:
+        sys.exit(f"ONLY is one of {', '.join(names)}")
     table = Table()
-    for name in [only] if only else PARTS:
+    for name in [only] if only else names:
         print(f"\n{name}, load {os.getloadavg()[0]:.1f}", flush=True)
-        async with ground() as fresh:
-            await PARTS[name](fresh, table)
+        if name in ALONE:
+            await ALONE[name](table)
+        else:
+            async with ground() as fresh:
+                await PARTS[name](fresh, table)
         table.write(Path("build/bench.json"))
 
 

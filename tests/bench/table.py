@@ -25,12 +25,21 @@ class Table:
         self._rows: list[Row] = []
 
     def add(
-        self, name: str, value: float, unit: str, *, at_most: float | None = None, exactly: float | None = None
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        at_most: float | None = None,
+        at_least: float | None = None,
+        exactly: float | None = None,
     ) -> None:
         """Add and print a figure, with its goal if it has one."""
         value = round(value, 3)
         goal, holds = "", None
-        if at_most is not None:
+        if at_least is not None:
+            goal, holds = f"at least {at_least:g}", value >= at_least
+        elif at_most is not None:
             goal, holds = f"at most {at_most:g}", value <= at_most
         elif exactly is not None:
             goal, holds = f"exactly {exactly:g}", value == exactly

@@ -11,6 +11,8 @@ from tests.controlplane import binary
 CHART = Path(__file__).parents[2] / "charts" / "keyturn"
 # The templates that an operator needs which runs outside of the cluster.
 RIGHTS = ("crds", "serviceaccount", "rbac")
+# What Helm knows of a cluster with Kubernetes 1.36, which it is not asked to look at.
+NEWEST = ("admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",)
 Values = Mapping[str, Any]
 
 
@@ -24,10 +26,12 @@ def chart_objects(
     release: str = "keyturn",
     namespace: str = "keyturn",
     only: Sequence[str] = (),
+    serves: Sequence[str] = NEWEST,
 ) -> str:
-    """Render the YAML of a release, or only of the templates that `only` names."""
+    """Render the YAML of a release for a cluster that serves these kinds, or only the templates `only` names."""
     show = [argument for name in only for argument in ("--show-only", f"templates/{name}.yaml")]
-    return helm("template", release, str(CHART), "--namespace", namespace, *show, values=values)
+    known = [f"--api-versions={kind}" for kind in serves]
+    return helm("template", release, str(CHART), "--namespace", namespace, *show, *known, values=values)
 
 
 def helm(*arguments: str, values: Values | None = None, kubeconfig: Path | None = None) -> str:

@@ -60,6 +60,21 @@ ADDED: list[tuple[Values, str]] = [
     ({"priorityClassName": "blue"}, "priorityClassName: blue"),
     ({"extraVolumes": [{"name": "blue", "emptyDir": {}}]}, "- emptyDir: {}\n          name: blue"),
     ({"extraVolumeMounts": [{"name": "blue", "mountPath": "/blue"}]}, "- mountPath: /blue"),
+    ({"injection": {"enabled": True}}, "kind: MutatingAdmissionPolicy"),
+    ({"injection": {"enabled": True}}, '"image": dyn("keyturn:0.1.0")'),
+    ({"injection": {"enabled": True, "image": "blue:1"}}, '"image": dyn("blue:1")'),
+    ({"injection": {"enabled": True, "port": 7000}}, '"--listen=127.0.0.1:7000"'),
+    ({"injection": {"enabled": True, "port": 7000}}, '"port": dyn(7001)'),
+    ({"injection": {"enabled": True, "port": 7000}}, '"http://127.0.0.1:7000/"'),
+    ({"injection": {"enabled": True, "resources": {"requests": {"cpu": 0.5}}}}, '"cpu": dyn(0.5)'),
+    (
+        {"injection": {"enabled": True, "namespaceSelector": {"matchLabels": {"team": "blue"}}}},
+        "namespaceSelector:\n      matchLabels:\n        team: blue",
+    ),
+    (
+        {"injection": {"enabled": True}, "scopedNamespaces": ["billing"]},
+        "- key: kubernetes.io/metadata.name\n        operator: In\n        values:\n        - billing",
+    ),
 ]
 REMOVED: list[tuple[Values, str]] = [
     ({"crds": {"enabled": False}}, "kind: CustomResourceDefinition"),
@@ -132,6 +147,8 @@ def test_every_value_is_told_and_tried() -> None:
         {"serviceAccount": {"labels": {}}},
         {"log": {"level": "loud"}},
         {"image": {"digest": "latest"}},
+        {"injection": {"webhook": True}},
+        {"injection": {"port": 80}},
     ],
     ids=repr,
 )
@@ -143,6 +160,23 @@ def test_unknown_value_is_refused(values: Values) -> None:
 def test_two_replicas_need_an_election() -> None:
     with pytest.raises(HelmError, match="replicaCount above 1 needs leaderElect"):
         chart_objects({"replicaCount": 2, "leaderElect": False})
+
+
+def test_no_policy_where_none_is_served() -> None:
+    values = {"injection": {"enabled": True}}
+
+    assert "AdmissionPolicy" in chart_objects(values)
+    assert "AdmissionPolicy" not in chart_objects(values, serves=())
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_notes_tell_that_no_pod_is_changed(*, enabled: bool) -> None:
+    dry = ("install", "keyturn", str(CHART), "--dry-run=client")
+    notes = helm(*dry, values={"injection": {"enabled": enabled}})
+    says = "Injection is OFF: this cluster serves no MutatingAdmissionPolicy (Kubernetes 1.36 does)."
+
+    assert "rollout status" in notes
+    assert (says in notes) == enabled
 
 
 def test_the_crd_is_the_generated_one() -> None:

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests import npm
 from tests.aws.running import Aws
 from tests.cluster.namespace import Namespace, token_request, until
 from tests.cluster.operator import Operator, running_operator
 from tests.cluster.test_rotation import LOOPBACK
 from tests.controlplane import ControlPlane
-from tests.issuer.running import AUDIENCE, Issuer, missing, running_issuer
+from tests.issuer.running import AUDIENCE, Issuer, running_issuer
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 NAMES = ("first", "second")
 TOKEN: dict[str, Any] = {"formats": [{"token": {}}]}
 

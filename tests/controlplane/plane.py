@@ -23,12 +23,6 @@ SIGNS = {  # etcd is ready when the API server is; the account is what one of th
 Flags = Mapping[str, Sequence[str]]
 
 
-def told(own: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Join a server's own flags and those given: the same flag twice would be a longer list, or an error."""
-    replaced = {flag.partition("=")[0] for flag in given}
-    return [*(flag for flag in own if flag.partition("=")[0] not in replaced), *given]
-
-
 class ControlPlane:
     """A control plane of our own, with real RBAC. Its servers are named like their programs."""
 
@@ -39,7 +33,7 @@ class ControlPlane:
         self.kubeconfig = self._configuration.kubeconfig
         self._cluster = ExistingCluster(self.kubeconfig, directory)
         self._servers = {
-            name: Server(name, [str(binary(name)), *told(own, flags.get(name, ()))], directory / f"{name}.log")
+            name: Server(name, [str(binary(name)), *_set(own, flags.get(name, ()))], directory / f"{name}.log")
             for name, own in self._configuration.flags().items()
         }
 
@@ -48,8 +42,8 @@ class ControlPlane:
     def started(cls, directory: Path, flags: Flags | None = None, address: str = LOOPBACK) -> Iterator[Self]:
         """Run one in `directory` (an empty folder), ready for use, and stop it in the end.
 
-        `flags` adds flags to a server, by its name, or replaces its own. The API server listens on `address`.
-        Raises DiedError when a server ends, with its log.
+        `flags` adds flags to a server, by its name, or replaces ours of that name. The API server listens on
+        `address`. Raises DiedError when a server ends, with its log.
         """
         plane = cls(Configuration(directory, address), flags or {})
         plane._configuration.write()
@@ -119,3 +113,9 @@ class ControlPlane:
         if answer.status != HTTPStatus.OK:
             raise OSError(f"GET {path} answered {answer.status}: {body}")
         return body
+
+
+def _set(own: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Replace flags of the same name: given twice, a list would be added to."""
+    names = {flag.partition("=")[0] for flag in flags}
+    return [*(flag for flag in own if flag.partition("=")[0] not in names), *flags]

@@ -1,10 +1,8 @@
 """The issuer as a process of its own, and a handle on it for tests."""
 
-import hashlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +13,11 @@ from typing import Any
 
 from tests.aws.oauth.asking import ask
 from tests.aws.oauth.authority import certify_loopback
-from tests.controlplane.cache import cache, made_once, run_visibly
+from tests.npm import installed
 
 CLIENT_ID = "keyturn"
 AUDIENCE = "sts.amazonaws.com"
-# Only what the pinned versions need: no scripts, no hints, no report to anybody.
-_NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
 _HERE = Path(__file__).parent
-_PINS = ("package.json", "package-lock.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +48,6 @@ class Issuer:
         return found
 
 
-def missing() -> str:
-    """Tell what is not on this machine and must be; empty if nothing is."""
-    return " and ".join(f"there is no {name}" for name in ("node", "npm") if shutil.which(name) is None)
-
-
 @contextmanager
 def running_issuer() -> Iterator[Issuer]:
     """Start an issuer on a free loopback port, and stop it at the end; its client may use basic or post."""
@@ -75,7 +65,7 @@ def running_issuer() -> Iterator[Issuer]:
         (_HERE / "server.mjs").open() as program,
         subprocess.Popen(
             ["node", "--input-type=module"],
-            cwd=_installed(),
+            cwd=installed("oidc-provider", _HERE),
             env=os.environ | {"SETTINGS": json.dumps(settings)},
             stdin=program,
             stdout=subprocess.PIPE,
@@ -89,16 +79,3 @@ def running_issuer() -> Iterator[Issuer]:
             yield Issuer(url, certified.ca, CLIENT_ID, secret)
         finally:
             process.terminate()
-
-
-def _installed() -> Path:
-    """Install the pinned packages, once per lock."""
-    digest = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _PINS)).hexdigest()[:16]
-    return made_once(cache() / f"issuer-{digest}", _install)
-
-
-def _install(folder: Path) -> None:
-    folder.mkdir()
-    for name in _PINS:
-        shutil.copy(_HERE / name, folder)
-    run_visibly("oidc-provider", _NPM_CI, 5, folder, {})

@@ -3,10 +3,11 @@ from collections.abc import Iterator
 import jwt
 import pytest
 
+from tests import npm
 from tests.aws.oauth.asking import Answer, ask, basic
-from tests.issuer.running import AUDIENCE, Issuer, missing, running_issuer
+from tests.issuer.running import AUDIENCE, Issuer, running_issuer
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 
 
 @pytest.fixture(scope="module")
@@ -101,4 +102,4 @@ def test_the_secret_may_be_in_the_body(issuer: Issuer) -> None:
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
-    assert missing() == "there is no node and there is no npm"
+    assert npm.missing() == "there is no node and there is no npm"

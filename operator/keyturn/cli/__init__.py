@@ -11,8 +11,14 @@ import click
 from keyturn import __version__
 
 COMMANDS: Mapping[str, str] = {
+    "check": "Find mistakes in TokenRequests and in pods that use their Secrets, without a cluster.",
     "crd": "Print the CustomResourceDefinition.",
+    "inject": "Print manifests with the sidecar in the pods that ask for it.",
     "operator": "Run the operator of a Kubernetes cluster.",
+    "run": "Renew one TokenRequest without a cluster.",
+    "renew": "Renew one TokenRequest once, for a job.",
+    "sidecar": "Give credentials to the AWS SDKs of a pod.",
+    "credential-process": "Print credentials for an SDK's credential_process.",
 }
 
 

@@ -9,7 +9,8 @@ import click
 
 from keyturn.cli import COMMANDS
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import chance, leave, log_to_stderr, now, read_settings, settle
+from keyturn.cli.process import chance, leave, log_to_stderr, now, settle
+from keyturn.cli.settings import read_settings
 from keyturn.kube.leadership import LostLeaseError
 from keyturn.kube.shell import NoClusterError, Place, Shell
 

@@ -5,46 +5,34 @@ import logging
 import os
 import random  # noqa: TID251 - the real dice
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
+from typing import NoReturn
 
-import click
-import msgspec
-import yaml
-from pythonjsonlogger.json import JsonFormatter
+from keyturn.cli.clock import now
 
-from keyturn.core.settings import Settings, parse_settings
+__all__ = ["chance", "leave", "log_to_stderr", "now", "settle"]
 
 chance = random.random
-
-
-def now() -> datetime:
-    """The real clock."""
-    return datetime.now(UTC)  # noqa: TID251 - the real clock
-
-
-def read_settings(path: str | None) -> Settings:
-    """Read the file of --config; what is wrong in it is a usage error."""
-    if path is None:
-        return Settings()
-    try:
-        return parse_settings(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except (msgspec.ValidationError, yaml.YAMLError) as error:
-        raise click.BadParameter(f"{path}: {error}", param_hint="--config") from error
 
 
 def log_to_stderr(level: str, form: str) -> None:
     """Log lines of text, or of JSON, from `level` on."""
     handler = logging.StreamHandler()
-    if form == "json":
-        names = {"asctime": "time", "levelname": "level", "name": "logger"}
-        handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(_json() if form == "json" else _text())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Never at debug level: botocore prints requests and answers with the tokens in them, kopf whole objects.
     for name in ("botocore", "boto3", "urllib3", "kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _text() -> logging.Formatter:
+    return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+def _json() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - a sidecar that logs text goes without
+
+    names = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
 
 
 def settle() -> None:
@@ -53,7 +41,7 @@ def settle() -> None:
     gc.freeze()
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """Exit at once: Python would first wait, half a minute perhaps, for threads whose calls to AWS hang."""
     logging.shutdown()
     sys.stdout.flush()

@@ -1,18 +1,16 @@
 """From an event in the cluster to the agenda, and from the agenda to the spine and back into the status."""
 
 import logging
-import traceback
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status, parse, renewal_asked
 from keyturn.core.model.status import read_status
-from keyturn.core.renewal import next_look, reason_to_dress, reason_to_renew
+from keyturn.core.renewal import reason_to_dress, reason_to_renew
 from keyturn.core.status import events, invalid, report
 from keyturn.kube.agenda import Agenda
 from keyturn.kube.known import Entry, Known, remembered
@@ -21,12 +19,11 @@ from keyturn.kube.secrets import SecretStore
 from keyturn.kube.seen import target
 from keyturn.kube.watch import Meta
 from keyturn.renew import look
+from keyturn.renew.after import AFTER_A_BUG, LEAST_PAUSE, next_time, where
 from keyturn.renew.memory import Memory
 from keyturn.renew.world import World
 
-_LEAST_PAUSE = timedelta(seconds=1)
 _TELL_AGAIN = timedelta(seconds=10)
-_AFTER_A_BUG = timedelta(minutes=5)
 _IF_IT_WAS_NO_END = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 
@@ -118,8 +115,8 @@ class Attendant:
             _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
             due = self._world.now() + _TELL_AGAIN
         except Exception as error:  # noqa: BLE001 - a bug that one request meets must not stop the others
-            _log.error("%s/%s: a bug: %s", request.namespace, request.name, _where(error))
-            due = self._world.now() + _AFTER_A_BUG
+            _log.error("%s/%s: a bug: %s", request.namespace, request.name, where(error))
+            due = self._world.now() + AFTER_A_BUG
         if self._is_current(request):
             self._put(request, due, entry.memory)
 
@@ -135,7 +132,7 @@ class Attendant:
     def _soon(self, entry: Entry) -> datetime:
         """When to look at what changed: now, but not at every edit that somebody makes in a loop."""
         now = self._world.now()
-        return max(now, entry.looked + _LEAST_PAUSE) if entry.looked and entry.looked <= now else now
+        return max(now, entry.looked + LEAST_PAUSE) if entry.looked and entry.looked <= now else now
 
     def _is_current(self, request: Request) -> bool:
         """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
@@ -189,11 +186,8 @@ class Attendant:
         now = self._world.now()
         waits = memory.setback or request.spec.suspend
         if not waits and self._store.seen.is_doubted(request):
-            return now + _LEAST_PAUSE
-        moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
-        if memory.not_before and memory.marks and now < memory.marks.expires:
-            moment = min(memory.not_before, memory.marks.expires)
-        return max(moment, now + _LEAST_PAUSE) if moment else datetime.max.replace(tzinfo=now.tzinfo)
+            return now + LEAST_PAUSE
+        return next_time(request, memory, now)
 
     def _put(self, request: Request, due: datetime, memory: Memory) -> None:
         expires = memory.marks.expires if memory.marks else due
@@ -228,11 +222,3 @@ def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:
     """Whether a new version says anything that matters here; labels and status do not."""
     asked = renewal_asked(metadata.get("annotations", {}))
     return (known.generation, known.renew_requested) != (metadata.get("generation", 0), asked)
-
-
-def _where(error: Exception) -> str:
-    """Tell a bug's type and place. Its message stays out: nobody can say which value is in it."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return f"{type(error).__name__} in " + " < ".join(
-        f"{f.name} {Path(f.filename).name}:{f.lineno}" for f in frames[::-1]
-    )

@@ -9,6 +9,7 @@ from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.metrics import Series
+from keyturn.renew.after import series
 from keyturn.renew.memory import Memory
 
 
@@ -53,18 +54,7 @@ class Known:
     def series(self) -> Iterator[Series]:
         """What is exported of each."""
         for entry in list(self.entries.values()):
-            marks = entry.memory.marks
-            yield Series(
-                namespace=entry.request.namespace,
-                name=entry.request.name,
-                issued=marks.issued if marks else None,
-                renews=marks.renew if marks and not marks.once else None,
-                expires=marks.expires if marks else None,
-                source_expires=marks.source_expires if marks else None,
-                conditions=tuple((c.type, c.status) for c in entry.status.conditions),
-                failed_attempts=entry.status.failed_attempts,
-                suspended=bool(entry.request.spec.suspend),
-            )
+            yield series(entry.request, entry.status, entry.memory)
 
 
 def remembered(status: Status) -> Setback | None:

@@ -1,6 +1,7 @@
 """All that is outside the spine: where things are kept, the exchanges, the clocks and the dice."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,9 +56,13 @@ class TokenStore(Protocol):
 
 @dataclass(slots=True)
 class Turns:
-    """One use of a token Secret at a time; and for how long an intent has been watched unchanged, by our clock."""
+    """One use of a token Secret at a time; and for how long an intent has been watched unchanged, by our clock.
+
+    `is_dead` says that the holder of an intent is gone for sure: such a one need not be watched.
+    """
 
     monotonic: Callable[[], float]
+    is_dead: Callable[[str], bool] = lambda _: False
     _locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _watched: dict[tuple[str, str], tuple[Intent, float]] = field(default_factory=dict)
 
@@ -78,6 +83,8 @@ class Turns:
 
     def watched(self, request: Request, intent: Intent) -> float:
         """For how many seconds this very intent has been seen; the first look at it starts the count."""
+        if self.is_dead(intent.holder):
+            return math.inf
         place = token_place(request)
         seen, since = self._watched.get(place, (None, 0.0))
         if seen != intent:

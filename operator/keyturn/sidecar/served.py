@@ -48,21 +48,26 @@ def served(data: Mapping[str, str], key: str = KEY) -> Served:
     for name in ("AccessKeyId", "SecretAccessKey", "Token", "Expiration"):
         if not fields.get(name):
             raise UnservableError(f"the credentials have no {name}")
-    try:
-        expires_at = datetime.fromisoformat(fields["Expiration"])
-    except ValueError:
-        raise UnservableError("the expiration is not a time of RFC 3339") from None
-    if expires_at.tzinfo is None:
-        raise UnservableError("the expiration has no time zone")
+    expires_at = _moment(fields["Expiration"])
     # JavaScript and Rust refuse +00:00.
-    fields["Expiration"] = f"{expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    fields["Expiration"] = f"{expires_at:%Y-%m-%dT%H:%M:%SZ}"
     return Served(fields["AccessKeyId"], expires_at, json.dumps(fields).encode())
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise UnservableError("the expiration has no time zone")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UnservableError("the expiration is not a time of RFC 3339") from None
 
 
 def _of_process(text: str) -> dict[str, str]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnservableError("the file of the credential process is not JSON") from None
     if not isinstance(found, dict):
         raise UnservableError("the file of the credential process is not a JSON object")

@@ -47,6 +47,7 @@ def test_both_forms_become_the_endpoints_answer(data: Mapping[str, str], key: st
     [
         pytest.param({}, "no AccessKeyId", id="nothing at all"),
         pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "is not JSON", id="half-written"),
+        pytest.param({"credentials.json": "[" * 100_000}, "is not JSON", id="without an end"),
         pytest.param({"credentials.json": "[]"}, "not a JSON object", id="a list"),
         pytest.param(
             {"credentials.json": json.dumps(PROCESS | {"AccessKeyId": 7})}, "no AccessKeyId", id="a number as key"
@@ -54,6 +55,7 @@ def test_both_forms_become_the_endpoints_answer(data: Mapping[str, str], key: st
         pytest.param(VARIABLES | {"AWS_SESSION_TOKEN": ""}, "no Token", id="long-lived keys"),
         pytest.param(VARIABLES | {"expiration": ""}, "no Expiration", id="no end"),
         pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="an end that is no time"),
+        pytest.param(VARIABLES | {"expiration": "9999-12-31T23:59:59-01:00"}, "RFC 3339", id="after all time"),
         pytest.param(VARIABLES | {"expiration": "2026-01-01T01:00:00"}, "time zone", id="an end without a zone"),
     ],
 )

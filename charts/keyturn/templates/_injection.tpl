@@ -1,0 +1,112 @@
+{{- /* Whether this cluster can: MutatingAdmissionPolicy is served from Kubernetes 1.36 on. */}}
+{{- define "keyturn.injects" -}}
+{{- if and .Values.injection.enabled (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true{{ end }}
+{{- end }}
+
+{{- /* The sidecar. `keyturn inject` adds the same to a manifest. */}}
+{{- define "keyturn.sidecar" -}}
+{{- $probes := add .Values.injection.port 1 }}
+name: keyturn
+image: {{ default (include "keyturn.image" .) .Values.injection.image | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+restartPolicy: Always
+args:
+  - sidecar
+  - --secret=/var/run/secrets/keyturn.dev/secret
+  - --listen=127.0.0.1:{{ .Values.injection.port }}
+  - --probes-listen=0.0.0.0:{{ $probes }}
+  - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
+ports:
+  - {name: keyturn, containerPort: {{ $probes }}}
+startupProbe:
+  httpGet: {path: /readyz, port: {{ $probes }}}
+  periodSeconds: 1
+  failureThreshold: 120
+livenessProbe:
+  httpGet: {path: /healthz, port: {{ $probes }}}
+  timeoutSeconds: 5
+  failureThreshold: 6
+resources: {{ toJson .Values.injection.resources }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
+volumeMounts:
+  - {name: keyturn-secret, mountPath: /var/run/secrets/keyturn.dev/secret, readOnly: true}
+  - {name: keyturn-authorization, mountPath: /var/run/secrets/keyturn.dev/authorization}
+  # Kubernetes puts no token of the service account where something is mounted already.
+  - {name: keyturn-no-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+{{- end }}
+
+{{- /* What each container gets. */}}
+{{- define "keyturn.endpoint" -}}
+mount: {name: keyturn-authorization, mountPath: /var/run/secrets/keyturn.dev/authorization, readOnly: true}
+uri: {name: AWS_CONTAINER_CREDENTIALS_FULL_URI, value: "http://127.0.0.1:{{ .Values.injection.port }}/"}
+token:
+  name: AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE
+  value: /var/run/secrets/keyturn.dev/authorization/token
+memory: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+
+{{- /* A value as CEL, whose lists and maps are of one type: dyn. */}}
+{{- define "keyturn.cel" -}}
+{{- if kindIs "map" . }}
+{{- $members := list }}
+{{- range $key, $value := . }}
+{{- $members = append $members (printf "%s: dyn(%s)" (toJson $key) (include "keyturn.cel" $value)) }}
+{{- end }}
+{{- printf "{%s}" (join ", " $members) }}
+{{- else if kindIs "slice" . }}
+{{- $members := list }}
+{{- range . }}
+{{- $members = append $members (printf "dyn(%s)" (include "keyturn.cel" .)) }}
+{{- end }}
+{{- printf "[%s]" (join ", " $members) }}
+{{- else }}
+{{- toJson . }}
+{{- end }}
+{{- end }}
+
+{{- /* The namespaces: those of the release, as the values choose among them. */}}
+{{- define "keyturn.injectedNamespaces" -}}
+{{- $selector := deepCopy .Values.injection.namespaceSelector }}
+{{- with .Values.scopedNamespaces }}
+{{- $scoped := dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" . }}
+{{- $_ := set $selector "matchExpressions" (append (default list $selector.matchExpressions) $scoped) }}
+{{- end }}
+{{- toYaml $selector }}
+{{- end }}
+
+{{- /* Which pods are looked at, and the names by which a container has credentials of its own. */}}
+{{- define "keyturn.injectionMatch" -}}
+failurePolicy: Fail
+matchConstraints:
+  namespaceSelector:
+    {{- include "keyturn.injectedNamespaces" . | nindent 4 }}
+  resourceRules:
+    - apiGroups: [""]
+      apiVersions: [v1]
+      resources: [pods]
+      operations: [CREATE]
+matchConditions:
+  - name: asks-for-it
+    expression: has(object.metadata.annotations) && 'keyturn.dev/inject' in object.metadata.annotations
+variables:
+  - name: secret
+    expression: object.metadata.annotations['keyturn.dev/inject']
+  - name: isName
+    expression: >-
+      size(variables.secret) <= 253 &&
+      variables.secret.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')
+  - name: own
+    expression: >-
+      ['AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'AWS_DEFAULT_PROFILE', 'AWS_SHARED_CREDENTIALS_FILE',
+      'AWS_WEB_IDENTITY_TOKEN_FILE', 'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI', 'AWS_CONTAINER_AUTHORIZATION_TOKEN',
+      'AWS_CONTAINER_CREDENTIALS_FULL_URI', 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE']
+  - name: inits
+    expression: "has(object.spec.initContainers) ? object.spec.initContainers : []"
+{{- end }}

@@ -1,0 +1,49 @@
+"""keyturn credential-process."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from keyturn.cli import COMMANDS
+from keyturn.cli.clock import now
+from keyturn.cli.options import secret_options
+from keyturn.sidecar.mounted import Mounted
+from keyturn.sidecar.served import Held, Served, UnservableError
+
+_URL = ["KEYTURN_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+_FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
+
+
+@click.command(help=COMMANDS["credential-process"])
+@secret_options(required=False)
+@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, where there is no --secret.")
+@click.option(
+    "--authorization-file",
+    envvar=_FILE,
+    show_envvar=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The token that the endpoint wants to see.",
+)
+def credential_process(secret: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
+    """Print credentials in version 1 of the form, or nothing and a reason on stderr (exit code 1)."""
+    try:
+        if secret:
+            found = Mounted(secret, key).read()
+        elif url and authorization_file:
+            found = _ask(url, authorization_file)
+        else:
+            raise click.UsageError("give --secret, or --url and --authorization-file")
+        fields = json.loads(Held(now, found, trouble="").document())
+    except UnservableError as error:
+        click.echo(f"keyturn credential-process: {error}", err=True)
+        sys.exit(1)
+    fields["SessionToken"] = fields.pop("Token")
+    click.echo(json.dumps({"Version": 1} | fields))
+
+
+def _ask(url: str, authorization_file: Path) -> Served:
+    from keyturn.sidecar.client import ask  # noqa: PLC0415 - HTTP is not loaded where a file is read: an SDK waits
+
+    return ask(url, authorization_file)

@@ -1,0 +1,43 @@
+"""What the commands that serve a pod share: where they listen, and how they run until they are stopped."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from keyturn.cli.options import option
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def serving_options(command: Command) -> Command:
+    """Where the endpoint and the probes listen, and what clients must show."""
+    listen = option(
+        "--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only."
+    )
+    probes = option(
+        "--probes-listen", default="0.0.0.0:9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
+    )
+    file = option(
+        "--authorization-file",
+        default="/var/run/keyturn/token",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The token that clients show; made where there is none.",
+    )
+    return listen(probes(file(command)))
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, which has no end of its own, until SIGTERM or SIGINT cancels it; its errors are raised.
+
+    To be called before anything is announced: the first process of a container ignores signals without a handler.
+    """
+    working = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    with suppress(asyncio.CancelledError):
+        await working

@@ -1,0 +1,49 @@
+"""keyturn sidecar --mode reader."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from keyturn.cli.options import log_options, secret_options
+from keyturn.cli.pod import serving_options, until_stopped
+from keyturn.cli.process import log_to_stderr, now, settle
+from keyturn.sidecar.authorization import AuthorizationError, authorization
+from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
+from keyturn.sidecar.mounted import Mounted
+from keyturn.sidecar.reader import Reader
+from keyturn.sidecar.served import Held
+
+
+@click.command()
+@secret_options(required=True)
+@serving_options
+@log_options
+def reader(  # noqa: PLR0913 - one for each option
+    *, secret: Path, key: str, listen: str, probes_listen: str, authorization_file: Path, log_level: str,
+    log_format: str,
+) -> None:  # fmt: skip
+    """Serve the credentials of a mounted Secret to the AWS SDKs of this pod.
+
+    This is --mode reader, the default. With --mode standalone it renews them itself; see --mode standalone --help.
+    """
+    log_to_stderr(log_level, log_format)
+    try:
+        serving_it = _serve(Mounted(secret, key), Listening(listen, probes_listen), authorization_file)
+        asyncio.run(until_stopped(serving_it))
+    except (AuthorizationError, NotListeningError) as error:
+        logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
+        sys.exit(1)
+
+
+async def _serve(mounted: Mounted, listening: Listening, authorization_file: Path) -> None:
+    held = Held(now)
+    token = authorization(authorization_file)
+    following = Reader(mounted, held)
+    following.look()
+    async with serving(listening, held, token):
+        settle()
+        await following.follow()

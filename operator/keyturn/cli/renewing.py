@@ -1,0 +1,71 @@
+"""What the commands share that renew one request without a cluster: its files, and how it goes on."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from keyturn.cli.options import option
+from keyturn.cli.pod import until_stopped
+from keyturn.cli.process import chance, leave, now, settle
+from keyturn.cli.settings import read_settings
+from keyturn.sidecar.authorization import AuthorizationError, authorization
+from keyturn.sidecar.durable import UnusableError
+from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
+from keyturn.sidecar.served import Held
+from keyturn.sidecar.standalone import Around, Files, standalone
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def files_options(command: Command) -> Command:
+    """The request, and where its files are."""
+    for one in (
+        option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings."),
+        option("--service-account-token", type=_FILE, help="A projected token, for a source of serviceAccount."),
+        option("--state", type=_FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
+        option("--write", type=_FOLDER, help="Where the formats are written, as in a mounted Secret."),
+        option("--sources", type=_FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
+        option("--file", "-f", "manifest", type=_FILE, required=True, help="The TokenRequest."),
+    ):
+        command = one(command)
+    return command
+
+
+def around(config: str | None) -> Around:
+    """The settings of a file, the real clock and the real dice."""
+    return Around(read_settings(config), now, chance)
+
+
+def serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> NoReturn:
+    """Renew and serve until SIGTERM or SIGINT; what cannot be is one line, and exit code 1."""
+    try:
+        asyncio.run(until_stopped(_serve(files, outside, listening, authorization_file)))
+    except (AuthorizationError, NotListeningError, UnusableError) as error:
+        fail(str(error))
+    leave(0)
+
+
+def fail(why: str) -> NoReturn:
+    """Say why in one line, and exit."""
+    logging.getLogger("keyturn").error("%s", why)
+    sys.exit(1)
+
+
+async def _serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> None:
+    # Threads have memory of their own: two are enough for files and names.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
+    held, serves = Held(outside.now), bool(listening.credentials)
+    with standalone(files, outside, held, serves=serves) as renewing:
+        token = authorization(authorization_file) if serves and authorization_file else ""
+        async with serving(listening, held, token, renewing.exposition):
+            settle()
+            await renewing.go_on()

@@ -1,0 +1,113 @@
+"""A TokenRequest in a file, read as strictly as the API server reads it."""
+
+import uuid
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.model import KIND, Request, parse
+from keyturn.sidecar.sources import Facts, facts, read_text
+
+_TIME = "tag:yaml.org,2002:timestamp"
+
+
+class ManifestFile:
+    """The file, which may change while the process runs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: Facts = None
+
+    def read(self) -> Request:
+        """Read the one TokenRequest in it; raises RefusedError with one sentence that names file and field.
+
+        Without a uid it has one of its namespace and name, so that it is the same one after a restart.
+        """
+        self._seen = facts(self._path)
+        try:
+            return _request(_body(_documents(read_text(self._path))))
+        except RefusedError as error:
+            named = error.message.startswith(str(self._path))
+            raise RefusedError(
+                "SpecInvalid", error.message if named else f"{self._path}: {error.message}"
+            ) from None
+
+    def has_changed(self) -> bool:
+        """Whether it is another file than the one that was read."""
+        return facts(self._path) != self._seen
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes takes it: no times, no key twice, and no alias, which makes a bomb of a few lines."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*) has no place in a manifest")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise yaml.YAMLError(f"{min(twice)} is there twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIME]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _documents(text: str) -> list[Any]:
+    try:
+        return [body for body in yaml.load_all(text, _Loader) if body is not None]
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RefusedError("SpecInvalid", f"no YAML that can be read: {_in_a_line(error)}") from None
+
+
+def _in_a_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    says = getattr(error, "problem", None) or (
+        str(error) if isinstance(error, yaml.YAMLError) else "nested too deep"
+    )
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(f"{says}{where}".split())
+
+
+def _body(documents: list[Any]) -> dict[str, Any]:
+    if len(documents) != 1:
+        raise RefusedError(
+            "SpecInvalid", f"it must hold one TokenRequest, and it holds {len(documents)} documents"
+        )
+    [body] = documents
+    kind = body.get("kind") if isinstance(body, dict) else None
+    if kind != KIND:
+        raise RefusedError("SpecInvalid", f"it must hold a TokenRequest, and it holds {_told(kind)}")
+    without: dict[str, Any] = _without_nulls(body)
+    return without
+
+
+def _told(kind: object) -> str:
+    return f"a {kind[:63]!a}" if isinstance(kind, str) else "nothing with a kind"
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drop fields without a value, as the API server does."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(it) for key, it in value.items() if it is not None}
+    return [_without_nulls(it) for it in value] if isinstance(value, list) else value
+
+
+def _request(body: dict[str, Any]) -> Request:
+    about = body.get("metadata")
+    if isinstance(about, dict) and not about.get("uid"):
+        named = f"keyturn.dev/{about.get('namespace', 'default')}/{about.get('name')}"
+        body = body | {"metadata": about | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, named))}}
+    try:
+        return parse(body)
+    except RecursionError:
+        raise RefusedError("SpecInvalid", "it is nested too deep") from None

@@ -1,0 +1,130 @@
+"""The life of one request: look, tell, wait until it is due or something has changed, look again."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from prometheus_client import generate_latest
+
+from keyturn.core.errors import KeyturnError, RefusedError
+from keyturn.core.model import Condition, Request, Status
+from keyturn.core.status import report
+from keyturn.metrics import Series
+from keyturn.renew import look
+from keyturn.renew.after import AFTER_A_BUG, next_time, series, where
+from keyturn.renew.memory import Memory
+from keyturn.renew.world import World
+from keyturn.sidecar.giving import NOTHING_TO_SERVE, Giving, is_servable
+from keyturn.sidecar.manifest import ManifestFile
+from keyturn.sidecar.store import FileStore
+
+# How often the files are looked at, and the clock: one that was set is noticed as soon.
+_POLL_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Renewing:
+    """Renews what `giving.request` says, and what its manifest says from then on."""
+
+    def __init__(self, world: World, store: FileStore, manifest: ManifestFile, giving: Giving) -> None:
+        self._world = world
+        self._store = store
+        self._manifest = manifest
+        self._giving = giving
+        self._memory = Memory()
+        self.status = Status()
+
+    async def go_on(self) -> None:
+        """Renew until cancelled. A token that is being spent is saved first."""
+        while True:
+            before, due = self.status, await self.look()
+            _tell(self._giving.request, before, self.status)
+            await self._rest(due)
+            await asyncio.to_thread(self._read_manifest)
+
+    async def look(self) -> datetime:
+        """Look at the request once, and return when it is due again; `status` says how it went."""
+        request = self._giving.request
+        if self._store.sources_have_changed():
+            self._hurry()
+        try:
+            outcome = await look(self._world, request, self._memory)
+        except Exception as error:  # noqa: BLE001 - what is held is served all the same
+            _log.error("%s: a bug: %s", _name(request), where(error))
+            self._giving.held.trouble = "a bug of Keyturn's; its log says where"
+            return self._world.now() + AFTER_A_BUG
+        self.status = report(request, self.status, outcome)
+        setback = self._memory.setback
+        self._giving.held.trouble = setback.error.message if setback else ""
+        return next_time(request, self._memory, self._world.now())
+
+    def series(self) -> Iterator[Series]:
+        """What is exported of it."""
+        yield series(self._giving.request, self.status, self._memory)
+
+    def exposition(self) -> bytes:
+        """The metrics of the process, as Prometheus reads them."""
+        return generate_latest(self._world.metrics.registry)
+
+    async def _rest(self, due: datetime) -> None:
+        before = now = self._world.now()
+        while before <= now < due and not await asyncio.to_thread(self._has_changed):
+            await self._world.sleep(min(_POLL_SECONDS, (due - now).total_seconds()))
+            before, now = now, self._world.now()
+
+    def _has_changed(self) -> bool:
+        return self._manifest.has_changed() or self._store.has_changed()
+
+    def _read_manifest(self) -> None:
+        """Take in another manifest; one that cannot be used is told, and the last goes on."""
+        if not self._manifest.has_changed():
+            return
+        try:
+            request = self._manifest.read()
+            _check_follows(request, self._giving)
+        except KeyturnError as error:
+            _log.error("%s; what it said before goes on", error)
+            return
+        if request != self._giving.request:
+            _log.info("%s: the manifest has changed", _name(request))
+            self._giving.request = request
+
+    def _hurry(self) -> None:
+        """Let a failure wait no longer than for the next try that is allowed: its cause may be gone."""
+        memory, setback, now = self._memory, self._memory.setback, self._world.now()
+        if setback:
+            allowed = (memory.exchanged or now) + self._world.least_interval
+            next_attempt_at = min(setback.next_attempt_at, max(now, allowed))
+            memory.setback = replace(setback, next_attempt_at=next_attempt_at)
+
+
+def _check_follows(request: Request, giving: Giving) -> None:
+    """Refuse what this process cannot go on with."""
+    if _name(request) != _name(giving.request):
+        raise RefusedError("SpecInvalid", f"it holds {_name(request)} now: start a process of its own for that")
+    if giving.serves and not is_servable(request):
+        raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
+
+
+def _tell(request: Request, before: Status, now: Status) -> None:
+    """Log each condition that has changed, and each renewal."""
+    for condition in now.conditions:
+        was, renewed = before.condition(condition.type), now.revision != before.revision
+        news = was is None or (was.status, was.reason) != (condition.status, condition.reason)
+        if news or (renewed and condition.type == "Renewed"):
+            level = logging.INFO if _is_good(condition) else logging.WARNING
+            _log.log(level, "%s: %s: %s", _name(request), _told(condition), condition.message)
+
+
+def _is_good(condition: Condition) -> bool:
+    return (condition.status == "True") != (condition.type == "Stalled")
+
+
+def _told(condition: Condition) -> str:
+    return f"{condition.type}={condition.status}, {condition.reason}"
+
+
+def _name(request: Request) -> str:
+    return f"{request.namespace}/{request.name}"

@@ -1,0 +1,125 @@
+"""Sources as files: FOLDER/NAME/KEY, as the kubelet mounts the Secret or ConfigMap NAME at FOLDER/NAME."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.holding import Source
+from keyturn.core.holding import read_source as parsed_source
+from keyturn.core.model import Request
+from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
+
+_MOST_BYTES = 1024 * 1024  # of a Secret
+_TRIES = 5
+_REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_KEYS = (*_REQUIRED, "AWS_SESSION_TOKEN")
+Facts = tuple[int, int, int] | None
+
+
+class Sources:
+    """Reads what a request names. No name or key is a path or dots: the API's patterns see to that."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._seen: dict[Path, Facts] = {}
+
+    async def read_source(self, request: Request) -> Source:
+        """Read all that the source of a request names, and what works only once in a step, fresh.
+
+        Raises RefusedError: SourceMissing, SourceInvalid; UnavailableError for files that change all the time.
+        """
+        return await asyncio.to_thread(self._read_source, request)
+
+    async def read_value(self, _namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
+        """Read one value of a step's own, such as a client's secret."""
+        path = self._place(ref.name) / ref.key
+        return (await asyncio.to_thread(self._read, [path]))[path].strip()
+
+    def has_changed(self) -> bool:
+        """Whether a file that was read is another now, or one that was missing is there."""
+        return any(facts(path) != seen for path, seen in self._seen.items())
+
+    def _read_source(self, request: Request) -> Source:
+        wanted, spending = request.spec.source, request.spec.spending
+        self._seen = {}
+        ref = wanted.token and wanted.token.secret_key_ref
+        of_keys = wanted.credentials and wanted.credentials.secret_ref
+        proof = spending.ref if spending and spending.step.proof else None
+        refs = {it: self._place(it.name) / it.key for it in (ref, proof) if it}
+        values = self._read(refs.values())
+        return parsed_source(
+            token=values[refs[ref]] if ref else None,
+            keys=self._read_keys(of_keys.name) if of_keys else None,
+            proof=values[refs[proof]] if proof else None,
+        )
+
+    def _read_keys(self, name: str) -> Mapping[str, str]:
+        place = self._place(name)
+        paths = {place / key: key for key in _KEYS}
+        found = self._read(paths, needed=[place / key for key in _REQUIRED])
+        return {paths[path]: value for path, value in found.items()}
+
+    def _place(self, name: str) -> Path:
+        if self._folder is None:
+            raise RefusedError("SourceMissing", f"the request reads {name}: say in which folder, by --sources")
+        return self._folder / name
+
+    def _read(self, paths: Iterable[Path], needed: Iterable[Path] | None = None) -> dict[Path, str]:
+        """Read files that belong together; what is not needed may be missing."""
+        paths = list(paths)
+        needed = paths if needed is None else list(needed)
+        for _ in range(_TRIES):
+            before = {path: facts(path) for path in paths}
+            self._seen |= before
+            try:
+                values = {path: read_text(path) for path in paths if before[path] or path in needed}
+            except RefusedError:
+                # The kubelet removes the former version at once: what was there a moment ago is not missing.
+                if {path: facts(path) for path in paths} == before:
+                    raise
+                continue
+            if {path: facts(path) for path in paths} == before:
+                return values
+        raise UnavailableError("Unavailable", f"{paths[0].parent} changes while it is read")
+
+
+def facts(path: Path) -> Facts:
+    """What shows that a file is another one now; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def read_text(path: Path) -> str:
+    """Read one file; raises RefusedError: SourceMissing where nothing is there, SourceInvalid for no text."""
+    try:
+        content = _content(path)
+    except OSError as error:
+        says = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise RefusedError("SourceMissing", f"{path} {says}") from None
+    if not content:
+        raise RefusedError("SourceMissing", f"{path} is empty")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise RefusedError("SourceInvalid", f"{path} is not text") from None
+
+
+def _content(path: Path) -> bytes:
+    # Without O_NONBLOCK a pipe that nobody writes to would stop everything.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise RefusedError("SourceInvalid", f"{path} is no plain file")
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            content = stream.read(_MOST_BYTES + 1)
+    finally:
+        os.close(file)
+    if len(content) > _MOST_BYTES:
+        raise RefusedError("SourceInvalid", f"{path} is larger than 1 MiB")
+    return content

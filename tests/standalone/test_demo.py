@@ -1,0 +1,31 @@
+"""make demo-standalone, as the README says it."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+def test_the_demo_shows_two_renewals_in_fifteen_seconds() -> None:
+    started = time.monotonic()
+    shown = subprocess.run(
+        [sys.executable, "-m", "tests.demo_standalone"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    took = time.monotonic() - started
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert len(re.findall(r"GetCallerIdentity with \w+: .*assumed-role/LicenseConsumer/", shown.stdout)) == 3
+    assert took < 15
+
+
+def test_the_command_of_the_readme_is_the_demo() -> None:
+    recipe = re.search(
+        r"^demo-standalone: dev .*\n\t\$\(VENV\)/python -m (\S+)$", (_ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+
+    assert recipe
+    assert recipe[1] == "tests.demo_standalone"
+    assert "`make demo-standalone`" in (_ROOT / "README.md").read_text()

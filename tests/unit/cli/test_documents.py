@@ -1,0 +1,117 @@
+"""Manifests in files."""
+
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keyturn.cli.documents import UnreadableError, read_documents, written
+
+STRINGS = ["y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01"]
+STRINGS += [
+    "12:30",
+    "true",
+    "a\n b\n",
+    "# x",
+    "a: b",
+    "- a",
+    "22",
+    "*a",
+    "&a",
+    "!a",
+    "%a",
+    "@a",
+    "'",
+    '"',
+    "a ",
+    "é",
+]
+
+
+def read(text: str, tmp_path: Path) -> list[object]:
+    (tmp_path / "file").write_text(text)
+    return [document.body for document in read_documents(str(tmp_path / "file"))]
+
+
+@pytest.mark.parametrize("text", STRINGS, ids=repr)
+def test_a_string_is_written_as_one(text: str, tmp_path: Path) -> None:
+    assert read(written({"value": text}), tmp_path) == [{"value": text}]
+    assert yaml.safe_load(written({"value": text})) == {"value": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+        ("12:30", "12:30"),
+        ("y", True),
+        ("off", False),
+        ("0440", 0o440),
+        ("1e3", 1000.0),
+        ("0.5", 0.5),
+        ("-7", -7),
+        ("null", None),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_a_plain_word_is_read_as_kubectl_does(text: str, value: object, tmp_path: Path) -> None:
+    assert read(f"value: {text}\n", tmp_path) == [{"value": value}]
+
+
+@pytest.mark.parametrize(
+    ("text", "bodies"),
+    [
+        pytest.param("a: 1\n---\na: 2\n", [{"a": 1}, {"a": 2}], id="two"),
+        pytest.param("# x\n---\na: 1\n--- # y\n---\n\n---\na: 2", [{"a": 1}, {"a": 2}], id="empty ones"),
+        pytest.param("a: |\n  x\n  --- y\n---\n- 1", [{"a": "x\n--- y\n"}, [1]], id="dashes in a text"),
+        pytest.param('{"a": {"b": [1]}}', [{"a": {"b": [1]}}], id="JSON"),
+        pytest.param("a: &x {b: 1}\nc: {<<: *x}", [{"a": {"b": 1}, "c": {"b": 1}}], id="anchors"),
+        pytest.param("", [], id="nothing"),
+    ],
+)
+def test_documents(text: str, bodies: list[object], tmp_path: Path) -> None:
+    assert read(text, tmp_path) == bodies
+
+
+def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a: 1"))
+
+    assert [(document.file, document.number, document.body) for document in read_documents("-")] == [
+        ("-", 1, {"a": 1})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(b"a: 1\n---\n{", ", document 2: error: no YAML: ", id="no YAML"),
+        pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deep"),
+        pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="no text"),
+        pytest.param(
+            b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"
+        ),
+    ],
+)
+def test_what_is_unreadable_is_told_in_a_line(content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UnreadableError) as caught:
+        list(read_documents(str(tmp_path / "file")))
+
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/file")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_line_that_is_no_yaml_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a:\n  password: hunter2: [\n")
+    with pytest.raises(UnreadableError) as caught:
+        list(read_documents(str(tmp_path / "file")))
+
+    assert "hunter2" not in str(caught.value)
+    assert " in its line 2" in str(caught.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(UnreadableError, match=r"^/not/there: error: No such file or directory$"):
+        list(read_documents("/not/there"))

@@ -1,0 +1,79 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from keyturn.core.holding import Credentials, Holding, Token
+from keyturn.core.marks import Marks
+from keyturn.core.model import Request
+from keyturn.renew.issue import Circumstances, issue
+from keyturn.sidecar.giving import Giving, is_servable
+from keyturn.sidecar.served import Held, UnservableError
+from keyturn.sidecar.store import Kept
+from tests.world import HOUR, NOW, request
+
+EXPIRES = NOW + HOUR
+HOLDING = Holding(
+    access_token=Token("planted-access", EXPIRES),
+    credentials=Credentials("ASIA1", "planted-key", "planted-session", EXPIRES),
+)
+
+LOOKALIKE = {"template": {"key": "credentials.json", "text": "x"}}
+
+
+def wanted(*formats: dict[str, Any]) -> Request:
+    return request(target={"formats": list(formats)})
+
+
+def kept(wanted: Request) -> Kept:
+    return Kept(*issue(wanted, HOLDING, Circumstances("proof", None, 1, 0.0, NOW)))
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [
+        pytest.param([{"env": {}}], id="variables"),
+        pytest.param([{"credentialProcess": {}}], id="a credential process"),
+        pytest.param([{"credentialProcess": {"key": "mine"}}], id="under another key"),
+        pytest.param([{"credentialProcess": {"key": "mine"}}, LOOKALIKE], id="beside what only has the name"),
+    ],
+)  # fmt: skip
+def test_credentials_are_served_in_every_form(formats: list[dict[str, Any]]) -> None:
+    held, asked = Held(lambda: NOW), wanted(*formats)
+    Giving(held, asked, serves=True).give(kept(asked))
+
+    assert is_servable(asked)
+    assert held.served
+    assert (held.served.access_key_id, held.served.expires_at) == ("ASIA1", EXPIRES)
+    assert b"planted-session" in held.document()
+
+
+def test_what_cannot_be_served_replaces_nothing() -> None:
+    held, good, other = Held(lambda: NOW), wanted({"env": {}}), wanted({"credentialsFile": {}})
+    giving = Giving(held, good, serves=True)
+    giving.give(kept(good))
+    before = held.document()
+    giving.request = other
+    giving.give(kept(other))
+
+    assert not is_servable(other)
+    assert (held.document(), held.trouble) == (before, "the credentials have no AccessKeyId")
+
+
+def test_without_an_endpoint_readiness_goes_by_the_marks() -> None:
+    now = [NOW]
+    held, asked = Held(lambda: now[0]), wanted({"credentialsFile": {}})
+    Giving(held, asked, serves=False).give(kept(asked))
+
+    assert held.document() == b""
+    now[0] = EXPIRES + timedelta(seconds=1)
+    with pytest.raises(UnservableError):
+        held.document()
+
+
+def test_data_without_marks_are_nothing() -> None:
+    held, asked = Held(lambda: NOW), wanted({"env": {}})
+    Giving(held, asked, serves=True).give(Kept(None, kept(asked).data))
+
+    assert held.served is None
+    assert isinstance(kept(asked).marks, Marks)

@@ -1,0 +1,128 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.model import parse
+from keyturn.sidecar.manifest import ManifestFile
+from tests.world import manifest, request
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+GOOD = {key: value for key, value in manifest().items() if key != "metadata"} | {"metadata": {"name": "acme"}}
+BOMB = "a: &a [x,x]\nb: &b [*a,*a]\nkind: TokenRequest\nspec: [*b,*b]\n"
+
+
+def written(path: Path, body: Any) -> ManifestFile:
+    """A manifest in a file, as text or as what becomes YAML."""
+    path.write_text(body if isinstance(body, str) else yaml.safe_dump(body))
+    return ManifestFile(path)
+
+
+def test_it_is_what_the_api_server_would_have(tmp_path: Path) -> None:
+    body = manifest()
+
+    assert written(tmp_path / "r.yaml", body).read() == parse(body)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_read(path: Path, tmp_path: Path) -> None:
+    bodies = [body for body in yaml.safe_load_all(path.read_text()) if body["kind"] == "TokenRequest"]
+    for body in bodies:
+        assert written(tmp_path / "r.yaml", body).read().name == body["metadata"]["name"]
+
+
+def test_without_a_uid_it_has_a_stable_one(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    one, again = written(path, GOOD).read(), written(path, GOOD).read()
+    named = written(path, GOOD | {"metadata": {"name": "acme", "namespace": "default"}}).read()
+    elsewhere = written(path, GOOD | {"metadata": {"name": "acme", "namespace": "billing"}}).read()
+
+    assert one.uid == again.uid == named.uid != elsewhere.uid
+    assert len(one.uid) == 36
+    assert one.namespace == "default"
+
+
+def test_fields_without_a_value_are_dropped_as_the_api_server_does(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    nulls = GOOD["spec"] | {"target": None, "renewal": {"renewBefore": None}}
+
+    assert written(path, GOOD | {"spec": nulls}).read().spec.target is None
+
+
+def test_times_are_text(tmp_path: Path) -> None:
+    text = yaml.safe_dump(GOOD).replace(
+        "  name: acme", "  name: acme\n  annotations: {keyturn.dev/renew-requested-at: 2026-01-02T03:04:05Z}"
+    )
+
+    assert written(tmp_path / "r.yaml", text).read().renew_requested == "2026-01-02T03:04:05Z"
+
+
+def spec(**fields: Any) -> dict[str, Any]:
+    return GOOD | {"spec": GOOD["spec"] | fields}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param("", "r.yaml is empty", id="an empty file"),
+        pytest.param(
+            "# nothing\n", "it must hold one TokenRequest, and it holds 0 documents", id="only a comment"
+        ),
+        pytest.param(
+            f"{yaml.safe_dump(GOOD)}---\n{yaml.safe_dump(GOOD)}", "holds 2 documents", id="two documents"
+        ),
+        pytest.param("[]", "holds nothing with a kind", id="a list"),
+        pytest.param("text", "holds nothing with a kind", id="text"),
+        pytest.param(
+            GOOD | {"kind": "Secret"}, "must hold a TokenRequest, and it holds a 'Secret'", id="another kind"
+        ),
+        pytest.param(GOOD | {"apiVersion": "keyturn.dev/v1"}, "(at apiVersion)", id="another version"),
+        pytest.param({"kind": "TokenRequest"}, "missing required field", id="nothing but a kind"),
+        pytest.param(GOOD | {"spec": None}, "missing required field `spec`", id="no spec"),
+        pytest.param(GOOD | {"metadata": {}}, "missing required field `name` (at metadata)", id="no name"),
+        pytest.param(GOOD | {"metadata": "acme"}, "(at metadata)", id="metadata that is text"),
+        pytest.param(GOOD | {"metadata": {"name": "../acme"}}, "(at metadata.name)", id="a name that is a path"),
+        pytest.param(spec(exchange=[]), "unknown field `exchange` (at spec)", id="a typo"),
+        pytest.param(spec(renewal={"renewBefore": "soon"}), "(at spec.renewal.renewBefore)", id="a bad value"),
+        pytest.param(spec(region=7), "Expected `str | null`, got `int` (at spec.region)", id="a number"),
+        pytest.param(GOOD | {1: 2}, "r.yaml: ", id="a key that is a number"),
+        pytest.param("kind: TokenRequest\nkind: TokenRequest\n", "kind is there twice", id="a key twice"),
+        pytest.param(BOMB, "an alias (*) has no place in a manifest", id="a bomb"),
+        pytest.param("{", "no YAML that can be read: expected the node content", id="no YAML"),
+        pytest.param("a: b: c", "(line 1, column 5)", id="no YAML, with its place"),
+        pytest.param("kind: !!python/name:os.system x", "could not determine a constructor", id="a tag"),
+        pytest.param(f"kind: {'[' * 5000}", "no YAML that can be read", id="nested deep"),
+        pytest.param("kind: \x00", "no YAML that can be read", id="a control character"),
+    ],
+)
+def test_what_is_no_request_is_one_line(tmp_path: Path, body: Any, says: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        written(tmp_path / "r.yaml", body).read()
+
+    assert refused.value.reason == "SpecInvalid"
+    assert says in refused.value.message
+    assert refused.value.message.startswith(str(tmp_path / "r.yaml"))
+    assert len(refused.value.message.splitlines()) == 1
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"r\.yaml does not exist"):
+        ManifestFile(tmp_path / "r.yaml").read()
+
+
+def test_a_change_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    file = written(path, GOOD)
+    file.read()
+    assert not file.has_changed()
+    path.unlink()
+    assert file.has_changed()
+    with pytest.raises(RefusedError):
+        file.read()
+    assert not file.has_changed()
+    written(path, manifest())
+
+    assert file.has_changed()
+    assert file.read() == request()

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keyturn.cli.renew import renew
+from keyturn.cli.run import run as run_command
+from keyturn.cli.standalone import standalone
+from tests.unit.test_cli import run
+from tests.world import manifest
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> str:
+    (tmp_path / "request.yaml").write_text(yaml.safe_dump(manifest()))
+    return str(tmp_path / "request.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["run"], "Missing option '--file' / '-f'", id="no file"),
+        pytest.param(
+            ["run", "-f", "r"], "say where the credentials go: --listen, --write or both", id="nowhere to"
+        ),
+        pytest.param(
+            ["run", "-f", "r", "--listen=127.0.0.1:0"], "--listen needs --authorization-file", id="no token"
+        ),
+        pytest.param(["run", "-f", "r", "--write=w", "--config=/not/there"], "does not exist", id="no settings"),
+        pytest.param(["renew", "-f", "r", "--write=w"], "give --once; what goes on is keyturn run", id="not once"),
+        pytest.param(
+            ["renew", "-f", "r", "--once"], "say where the credentials go: --write", id="nowhere to, once"
+        ),
+        pytest.param(
+            ["sidecar", "--mode=standalone"], "Missing option '--file' / '-f'", id="a sidecar without file"
+        ),
+    ],
+)
+def test_what_is_missing_is_a_usage_error(arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+
+    assert (result.exit_code, says in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["run", "--write={}/w", "--file=/not/there"], "there does not exist", id="no manifest"),
+        pytest.param(["renew", "--once", "--write={}/w", "--file=/not/there"], "does not exist", id="once"),
+        pytest.param(
+            ["run", "--listen=0.0.0.0:0", "--authorization-file={}/t"], "only on 127.0.0.1", id="not loopback"
+        ),
+        pytest.param(
+            ["sidecar", "--mode=standalone", "--authorization-file={}/not/there"], "authorization file",
+            id="no authorization file",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line_and_exit_code_1(
+    arguments: list[str], says: str, request_file: str, tmp_path: Path
+) -> None:
+    result = run(*(it.format(tmp_path) for it in arguments), KEYTURN_FILE=request_file)
+
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "ERROR   keyturn: " in result.stderr
+    assert says in result.stderr
+
+
+def test_a_job_without_a_source_fails_in_one_line(request_file: str, tmp_path: Path) -> None:
+    result = run("renew", "--once", f"--file={request_file}", f"--write={tmp_path}/w", f"--sources={tmp_path}/s")
+
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "s/license/license_token does not exist" in result.stderr
+
+
+def test_every_flag_is_an_environment_variable() -> None:
+    variables = [option.envvar for command in (run_command, standalone) for option in command.params]
+
+    assert all(str(variable).startswith("KEYTURN_") for variable in variables)
+    assert {option.opts[0] for option in renew.params if option.envvar is None} == {"--once"}
+
+
+def test_the_sidecar_and_the_process_take_the_same_files() -> None:
+    flags = [{option.opts[0] for option in command.params} for command in (run_command, standalone)]
+
+    assert flags[0] == flags[1]
+
+
+def test_the_document_tells_every_flag_of_its_own() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    rows = [line.split("|")[1] for line in document.splitlines() if line.startswith("| `--")]
+    told = {flag.strip("`") for row in rows for flag in row.replace(",", " ").split()}
+    shared = {"--config", "--log-level", "--log-format"}
+
+    assert told == {flag for option in run_command.params for flag in option.opts} - shared
