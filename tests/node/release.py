@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.cluster.chart import CHART, helm
@@ -11,7 +11,6 @@ from tests.node.images import IMAGE
 from tests.node.node import Node
 
 REPOSITORY, _, TAG = IMAGE.partition(":")
-MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,6 @@ class Release:
     node: Node
     endpoint: str
     name: str = "keyturn"
-    values: Mapping[str, Any] = field(default_factory=dict)
 
     def install(self) -> None:
         """Install it, and wait until it works."""
@@ -63,4 +61,5 @@ class Release:
             "aws": {"endpoints": dict.fromkeys(SERVICES, self.endpoint)},
             "renewal": {"leastIntervalSeconds": 1},
         }
-        return {"image": {"repository": REPOSITORY, "tag": TAG}, "config": config, **self.values, **more}
+        given = {"image": {"repository": REPOSITORY, "tag": TAG}, "injection": {"enabled": True}, "config": config}
+        return {**given, **more}

@@ -1,24 +1,39 @@
 """Pods on a real node: Keyturn as Helm installs it, and programs that use its Secrets."""
 
 import json
+from typing import Any
 
 from tests.aws.running import Aws
 from tests.cluster.namespace import until
 from tests.node import Node
-from tests.node.programs import NO_POWER, Space, failures, keys, mounting, power, said
+from tests.node.programs import (
+    CALLS,
+    NO_POWER,
+    PYTHON,
+    Space,
+    container,
+    failures,
+    job,
+    keys,
+    mounting,
+    pod,
+    power,
+    said,
+)
 from tests.node.release import Release
 
 FORMATS = {"secretName": "acme", "formats": [{"credentialProcess": {}}, {"awsConfig": {}}]}
+ASKING = {"keyturn.dev/inject": "acme"}
 MEBIBYTE = 2**20
 
 
-def working_set(node: Node, pod: str, container: str) -> int:
+def working_set(node: Node, pod_name: str, name: str) -> int:
     """Read how many bytes of memory a container uses, from the kubelet, which measures every few seconds."""
 
     def measured() -> int:
         summary = json.loads(node.kubectl("get", "--raw", "/api/v1/nodes/node/proxy/stats/summary"))
-        pods = (it for it in summary["pods"] if it["podRef"]["name"] == pod)
-        found = (it for one in pods for it in one["containers"] if it["name"] == container)
+        pods = (it for it in summary["pods"] if it["podRef"]["name"] == pod_name)
+        found = (it for one in pods for it in one["containers"] if it["name"] == name)
         return next((it["memory"].get("workingSetBytes", 0) for it in found), 0)
 
     return until(measured, seconds=30, every=1)
@@ -28,12 +43,12 @@ def test_a_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoin
     namespace.apply(mounting(endpoint))
     events = ("get", "events", "--output=jsonpath={.items[*].message}")
     until(lambda: 'secret "acme" not found' in namespace.kubectl(*events))
-    [container] = namespace.read("pod", "app")["status"]["containerStatuses"]
+    [app] = namespace.read("pod", "app")["status"]["containerStatuses"]
 
     namespace.issued(aws, target=FORMATS)
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=60s")
 
-    assert container["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert app["state"] == {"waiting": {"reason": "ContainerCreating"}}
     assert failures(until(lambda: said(namespace))) == []
 
 
@@ -52,8 +67,8 @@ def test_a_program_goes_on_across_renewals_an_upgrade_and_a_rollback(
     until(lambda: keys(said(namespace)) >= 4, seconds=60, every=1)
 
     assert failures(said(namespace)) == []
-    assert len({pod["metadata"]["name"] for pod in (first, second, third)}) == 3
-    levels = [pod["spec"]["containers"][0]["args"][2] for pod in (first, second, third)]
+    assert len({it["metadata"]["name"] for it in (first, second, third)}) == 3
+    levels = [it["spec"]["containers"][0]["args"][2] for it in (first, second, third)]
     assert levels == ["--log-level=info", "--log-level=debug", "--log-level=info"]
 
 
@@ -62,12 +77,12 @@ def test_the_operator_has_no_power_and_needs_no_more_memory_than_it_asks_for(
 ) -> None:
     namespace.issued(aws)
 
-    pod = release.pod()
-    [container], [status] = pod["spec"]["containers"], pod["status"]["containerStatuses"]
-    asked = int(container["resources"]["requests"]["memory"].removesuffix("Mi")) * MEBIBYTE
-    assert power(node, "keyturn", pod["metadata"]["name"], "operator") == NO_POWER
+    running = release.pod()
+    name, [status] = running["metadata"]["name"], running["status"]["containerStatuses"]
+    asked = int(running["spec"]["containers"][0]["resources"]["requests"]["memory"].removesuffix("Mi")) * MEBIBYTE
+    assert power(node, "keyturn", name, "operator") == NO_POWER
     assert status["restartCount"] == 0
-    assert working_set(node, pod["metadata"]["name"], "operator") < asked
+    assert working_set(node, name, "operator") < asked
 
 
 def test_an_uninstall_leaves_requests_and_secrets_to_the_next_install(
@@ -82,3 +97,48 @@ def test_an_uninstall_leaves_requests_and_secrets_to_the_next_install(
     assert left == []
     assert namespace.data("acme")["AWS_ACCESS_KEY_ID"]
     until(lambda: namespace.status("acme")["revision"] >= 2)
+
+
+def ends(ended_pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Tell how each container of a pod has ended."""
+    status = ended_pod["status"]
+    ended = (*status["initContainerStatuses"], *status["containerStatuses"])
+    return {one["name"]: one["state"]["terminated"] for one in ended}
+
+
+def test_a_job_is_served_from_its_first_container_to_its_last(
+    namespace: Space, node: Node, aws: Aws, endpoint: str
+) -> None:
+    namespace.issued(aws, target=FORMATS)
+    work = pod([container("one", endpoint, 3), container("two", endpoint, 2)], ASKING)
+    work["spec"]["initContainers"] = [container("prepare", endpoint, 1)]
+    namespace.apply(job(work))
+    until(lambda: keys(said(namespace, "one", "job/app")) >= 1, seconds=60, every=1)
+    name = namespace.kubectl("get", "pods", "--output=jsonpath={.items[*].metadata.name}")
+    used, may = working_set(node, name, "keyturn"), power(node, namespace.name, name, "keyturn")
+    namespace.kubectl("wait", "--for=condition=Complete", "job/app", "--timeout=90s")
+
+    ended = ends(namespace.read("pod", name))
+    assert [failures(said(namespace, one, name)) for one in ("prepare", "one", "two")] == [[], [], []]
+    assert {one: it["exitCode"] for one, it in ended.items()} == {"keyturn": 0, "prepare": 0, "one": 0, "two": 0}
+    assert min(ended, key=lambda it: ended[it]["startedAt"]) == "keyturn"
+    assert ended["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ended.values())
+    assert (may, used < 32 * MEBIBYTE) == (NO_POWER, True)
+
+
+def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:
+    aws.settings(session_seconds=3600)
+    namespace.issued(aws, target=FORMATS)
+    namespace.apply(pod([container("app", endpoint, 2)], ASKING))
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
+
+    def sidecar() -> dict[str, Any]:
+        [status] = namespace.read("pod", "app")["status"]["initContainerStatuses"]
+        return dict(status)
+
+    node.kill(sidecar()["containerID"])
+    until(lambda: sidecar()["restartCount"] == 1 and sidecar()["ready"])
+    called = ["exec", "app", "--container=app", "--", PYTHON, "-c", CALLS, "1"]
+
+    assert failures(namespace.kubectl(*called).splitlines()) == []
+    assert failures(said(namespace)) == []
