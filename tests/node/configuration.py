@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.controlplane import binary
+from tests.controlplane.configuration import Configuration
 from tests.node.machine import packages
 
 NAME = "node"
@@ -22,16 +23,20 @@ KERNEL = {
     "kernel/keys/root_maxkeys": 1_000_000,
     "kernel/keys/root_maxbytes": 25_000_000,
 }
-# Replaces what a control plane without pods is told.
-CONTROL_PLANE = {
-    "kube-apiserver": [
-        "--endpoint-reconciler-type=lease",
-        f"--service-cluster-ip-range={SERVICES}",
-        "--disable-admission-plugins=",
-        "--kubelet-preferred-address-types=InternalIP",
-    ],
-    "kube-controller-manager": ["--controllers=*"],
-}
+
+
+def control_plane(directory: Path) -> dict[str, list[str]]:
+    """List what replaces the flags of a control plane without pods, whose files are in `directory`."""
+    ca_file = Configuration(directory).ca_file
+    return {
+        "kube-apiserver": [
+            "--endpoint-reconciler-type=lease",
+            f"--service-cluster-ip-range={SERVICES}",
+            "--disable-admission-plugins=",
+            "--kubelet-preferred-address-types=InternalIP",
+        ],
+        "kube-controller-manager": ["--controllers=*", f"--root-ca-file={ca_file}"],
+    }
 
 
 def containerd(root: Path, socket: Path) -> str:

@@ -27,7 +27,7 @@ def main(directory: str, images: str, cgroup: str) -> None:
     lend(Path(images))
     write_files(cgroup)
     place = Path(directory)
-    with ControlPlane.started(place, configuration.CONTROL_PLANE, ADDRESS) as plane:
+    with ControlPlane.started(place, configuration.control_plane(place), ADDRESS) as plane:
         servers = [
             Server(name, command, place / f"{name}.log")
             for name, command in configuration.commands(plane.kubeconfig).items()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cluster.chart import CHART, helm
+from tests.cluster.chart import CHART, HelmError, helm
 from tests.cluster.operator import SERVICES
 from tests.node.images import IMAGE
 from tests.node.node import Node
@@ -54,7 +54,11 @@ class Release:
 
     def _helm(self, *command: str, values: Mapping[str, Any] | None = None) -> None:
         how = ("--namespace", self.name, "--wait", "--timeout=60s")
-        helm(*command, *how, values=values, kubeconfig=self.node.kubeconfig)
+        try:
+            helm(*command, *how, values=values, kubeconfig=self.node.kubeconfig)
+        except HelmError as error:
+            pods, log = self.kubectl("describe", "pods"), self.kubectl("logs", f"deploy/{self.name}", check=False)
+            raise HelmError(f"{error}\n{pods}\n{log}") from error
 
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
         config = {
