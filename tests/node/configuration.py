@@ -62,7 +62,7 @@ def network() -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]})
 
 
-def kubelet(cgroup: str) -> str:
+def kubelet() -> str:
     """Write a KubeletConfiguration. Its port is open to all, in a network where all is ours."""
     return json.dumps(
         {
@@ -77,7 +77,6 @@ def kubelet(cgroup: str) -> str:
             # Without systemd and in containers: no cgroups but a flat one per container, no change of scores.
             "cgroupDriver": "cgroupfs",
             "cgroupsPerQOS": False,
-            "cgroupRoot": f"/{cgroup}",
             "enforceNodeAllocatable": [],
             "failCgroupV1": False,
             "failSwapOn": False,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.controlplane import ControlPlane
 from tests.controlplane.process import Server
-from tests.node import configuration
+from tests.node import cgroups, configuration
 from tests.node.configuration import ADDRESS, GATEWAY, IMAGES, KERNEL, NAME, NETWORK, SOCKET, STATE
 from tests.node.machine import HIDDEN, packages
 
@@ -23,9 +23,10 @@ READY_SECONDS = 60
 
 def main(directory: str, images: str, cgroup: str) -> None:
     keep_changes_here()
+    cgroups.live_in(cgroup)
     connect()
     lend(Path(images))
-    write_files(cgroup)
+    write_files()
     place = Path(directory)
     with ControlPlane.started(place, configuration.control_plane(place), ADDRESS) as plane:
         servers = [
@@ -83,11 +84,11 @@ def lend(images: Path) -> None:
         run("mount", "--bind", str(source), str(there))
 
 
-def write_files(cgroup: str) -> None:
+def write_files() -> None:
     (STATE / "cni").mkdir()
     (STATE / "cni" / "pods.conflist").write_text(configuration.network())
     (STATE / "containerd.toml").write_text(configuration.containerd(IMAGES, SOCKET))
-    (STATE / "kubelet.json").write_text(configuration.kubelet(cgroup))
+    (STATE / "kubelet.json").write_text(configuration.kubelet())
     # There is no name server: who asks learns so at once.
     (STATE / "resolv.conf").write_text(f"nameserver {ADDRESS}\noptions timeout:1 attempts:1\n")
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Self
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tests.controlplane import ExistingCluster, dies_with_us
 from tests.controlplane.cluster import write_secretly
 from tests.controlplane.configuration import LOOPBACK
+from tests.node import cgroups
 from tests.node.configuration import ADDRESS
 from tests.node.images import imported
 from tests.node.machine import UNSHARE
@@ -21,7 +22,6 @@ from tests.node.machine import UNSHARE
 ROOT = Path(__file__).parents[2]
 RELAY = Path(__file__).with_name("relay.py")
 OUR_NETWORK = Path(f"/proc/{os.getpid()}/ns/net")
-CGROUPS, CGROUP = Path("/sys/fs/cgroup"), "keyturn-node-"
 PATIENCE_SECONDS = 20
 
 
@@ -42,10 +42,10 @@ class Node:
     @contextmanager
     def started(cls, directory: Path) -> Iterator[Self]:
         """Run one whose files are in `directory` (an empty folder), and leave nothing of it behind."""
-        remove_cgroups()
+        cgroups.remove()
         with ExitStack() as stack:
             images = stack.enter_context(imported())
-            stack.callback(remove_cgroups)
+            stack.callback(cgroups.remove)
             node = cls(directory, stack.enter_context(_inside(directory, images)), stack)
             node._open()
             yield node
@@ -61,9 +61,7 @@ class Node:
 
     def kill(self, container: str) -> None:
         """Kill the first process of a container by the id in its status, as a lack of memory does."""
-        processes = Path(f"{CGROUP}{os.getpid()}", container.rpartition("/")[2], "cgroup.procs")
-        [found, *_] = (*CGROUPS.glob(f"{processes}"), *CGROUPS.glob(f"*/{processes}"))
-        os.kill(int(found.read_text().split()[0]), signal.SIGKILL)
+        os.kill(cgroups.first_process(container), signal.SIGKILL)
 
     def _open(self) -> None:
         config = json.loads(self.kubeconfig.with_name("admin.kubeconfig").read_text())
@@ -86,7 +84,7 @@ class Node:
 def _inside(directory: Path, images: Path) -> Iterator[Path]:
     """Run the node's first process; gives the file that stands for its network."""
     log = directory / "inside.log"
-    arguments = (str(directory), str(images), f"{CGROUP}{os.getpid()}")
+    arguments = (str(directory), str(images), cgroups.own_name())
     command = dies_with_us([*UNSHARE, sys.executable, "-m", "tests.node.inside", *arguments])
     with (
         log.open("w") as stderr,
@@ -110,13 +108,3 @@ def _end(inside: Popen[str]) -> None:
         inside.wait(PATIENCE_SECONDS)
     except TimeoutExpired:
         inside.kill()
-
-
-def remove_cgroups() -> None:
-    """Remove the empty cgroups of nodes that are gone: nothing else outlives a node."""
-    for top in (*CGROUPS.glob(f"{CGROUP}*"), *CGROUPS.glob(f"*/{CGROUP}*")):
-        started_by = top.name.removeprefix(CGROUP)
-        if started_by == str(os.getpid()) or not Path("/proc", started_by).exists():
-            for folder in (*sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True), top):
-                with suppress(OSError):
-                    folder.rmdir()

@@ -24,8 +24,8 @@ while len(seen) < int(sys.argv[1]):
         print("failed:", type(error).__name__, error, flush=True)
     time.sleep(0.2)
 """
-# Tells what a container may do.
-POWER = """
+# Tells what the first process of a container may do, and how much memory it has had at most, in KiB.
+SELF = """
 import json, os
 status = dict(line.split(":", 1) for line in open("/proc/1/status"))
 mounts = dict(line.split()[1:4:2] for line in open("/proc/mounts"))
@@ -35,7 +35,7 @@ print(json.dumps({
     "seccomp": int(status["Seccomp"]),
     "new privileges": int(status["NoNewPrivs"]) == 0,
     "root": mounts["/"].split(",")[0],
-}))
+}), status["VmHWM"].split()[0])
 """
 NO_POWER = {
     "user and group": [65532, 65532],
@@ -103,7 +103,8 @@ def keys(lines: list[str]) -> int:
     return max((len(line.split()) - 2 for line in lines if line.startswith("called with")), default=0)
 
 
-def power(node: Node, namespace: str, pod: str, container: str) -> Any:
-    """Ask a running container of our image what it may do."""
+def asked(node: Node, namespace: str, pod: str, container: str) -> tuple[Any, float]:
+    """Ask a running container of our image what its program may do, and for the most memory it had, in MiB."""
     where = ("--namespace", namespace, pod, f"--container={container}")
-    return json.loads(node.kubectl("exec", *where, "--", PYTHON, "-c", POWER))
+    power, _, memory = node.kubectl("exec", *where, "--", PYTHON, "-c", SELF).rpartition(" ")
+    return json.loads(power), int(memory) / 1024
