@@ -35,7 +35,8 @@ requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
 
 test: verify  ## every test, on a real Kubernetes built from Go modules
-	$(VENV)/python -m tests.controlplane build && $(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(VENV)/python -m tests.controlplane build && $(VENV)/python -m tests.node build
+	$(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: dev  ## the tests that take minutes each
 	$(VENV)/pytest -m long
