@@ -24,16 +24,19 @@ check: dev  ## format, lint, types, the direction of imports
 
 verify: check  ## check, and that what is generated is fresh
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
+	$(VENV)/python -m tests.chart --check
 
-generate: dev  ## write the CRD from the model
+generate: dev  ## write the CRD from the model, and what the chart tells of its values
 	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
+	$(VENV)/python -m tests.chart
 
 requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
 
 test: verify  ## every test, on a real Kubernetes built from Go modules
-	$(VENV)/python -m tests.controlplane build && $(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(VENV)/python -m tests.controlplane build && $(VENV)/python -m tests.node build
+	$(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: dev  ## the tests that take minutes each
 	$(VENV)/pytest -m long

@@ -10,10 +10,11 @@ from tests.controlplane import ControlPlane
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `cluster` what uses the control plane, before `-m` chooses."""
+    """Mark as `cluster` what uses the control plane, as `node` what uses a node, before `-m` chooses."""
     for item in items:
-        if "plane" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.cluster)
+        for fixture, mark in (("plane", pytest.mark.cluster), ("node", pytest.mark.node)):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from tests.controlplane.cache import cache
+from tests.controlplane.cache import cache, locked
 
 ROOT = Path(__file__).parents[1]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -20,7 +21,7 @@ SUITE = "trixie"
 BASE = f"localhost/keyturn-base:{SUITE}"
 IMAGE = "localhost/keyturn:dev"
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
-INSTALL = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *TOOLS)
+INSTALL = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends")
 STORED = cache() / "image"
 STORE = ("--root", str(STORED / "store"), "--runroot", str(STORED / "run"), "--storage-driver", "overlay")
 
@@ -41,30 +42,47 @@ def require_tools() -> None:
     """Refuse a machine where a tool is missing, and name the command that installs it."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
-        raise UnfitError(f"missing: {', '.join(missing)}; to install: {' '.join(INSTALL)}")
+        raise UnfitError(f"missing: {', '.join(missing)}; to install: {' '.join((*INSTALL, *TOOLS))}")
 
 
-def install_tools() -> None:
-    """Let apt-get install the tools, unless they are all here."""
-    if not all(shutil.which(tool) for tool in TOOLS):
+def install_tools(tools: tuple[str, ...] = TOOLS) -> None:
+    """Let apt-get install tools whose packages have their names, unless they are all here."""
+    if not all(shutil.which(tool) for tool in tools):
         subprocess.run(["apt-get", "update", "--quiet"], check=True, stdout=sys.stderr)
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(INSTALL, check=True, stdout=sys.stderr, env=environment)
+        subprocess.run((*INSTALL, *tools), check=True, stdout=sys.stderr, env=environment)
 
 
 def build() -> str:
-    """Build the image from this checkout and return its name; its base is built only once."""
+    """Build the image from this checkout and return its id; its base is built only once."""
     require_root_on_debian()
     require_tools()
+    with locked(STORED / "lock"):
+        return _build()
+
+
+def export(image: str, archive: Path, name: str) -> None:
+    """Write an image, found by its id or name, to a file that a container runtime can import under `name`."""
+    _buildah("push", "--quiet", image, f"docker-archive:{archive}:{name}")
+
+
+def build_from(dockerfile: Path, context: Path) -> str:
+    """Build a small image of another Dockerfile and return its id."""
+    return _buildah("build", "--quiet", "--isolation", "chroot", "--file", str(dockerfile), str(context))
+
+
+def _build() -> str:
     if not _buildah("images", "--quiet", "--filter", f"reference={BASE}"):
         _build_base()
     # RUN trusts the certificates of this machine; they do not become a part of the image.
     trusted = Path(os.environ.get("PIP_CERT", CERTIFICATES)).resolve()
     volume = ("--volume", f"{trusted}:{CERTIFICATES}:ro")
     arguments = ("--build-arg", f"BASE_IMAGE={BASE}", "--tag", IMAGE, str(ROOT))
-    command = ("buildah", *STORE, "build", "--layers", "--isolation", "chroot", *volume, *arguments)
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    return IMAGE
+    with tempfile.NamedTemporaryFile("r") as written:
+        options = ("--layers", "--isolation", "chroot", "--iidfile", written.name, *volume)
+        subprocess.run(("buildah", *STORE, "build", *options, *arguments), check=True, stdout=sys.stderr)
+        # Not by its name: the next moment another checkout may have given that to its own.
+        return written.read()
 
 
 def run(*arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -111,7 +129,8 @@ def main() -> None:
         require_root_on_debian()
         if parser.parse_args().install:
             install_tools()
-        print(build())
+        build()
+        print(IMAGE)
     except UnfitError as error:
         sys.exit(f"The image cannot be built here: {error}")
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tests.aws.running import Aws
 from tests.controlplane import ControlPlane
@@ -16,15 +16,25 @@ T = TypeVar("T")
 ROLE = "arn:aws:iam::111122223333:role/LicenseConsumer"
 
 
+class Cluster(Protocol):
+    """Any cluster where we are an administrator."""
+
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl and return what it printed."""
+
+
+C = TypeVar("C", bound=Cluster)
+
+
 @dataclass(frozen=True, slots=True)
-class Namespace:
-    """A namespace, and the administrator's hand in it."""
+class NamespaceOf(Generic[C]):
+    """A namespace of some cluster, and the administrator's hand in it."""
 
     name: str
-    plane: ControlPlane
+    plane: C
 
     @classmethod
-    def created(cls, plane: ControlPlane) -> "Namespace":
+    def created(cls, plane: C) -> Self:
         """Make one with a name of its own."""
         name = f"test-{next(_numbers)}"
         plane.kubectl("create", "namespace", name)
@@ -102,6 +112,10 @@ class Namespace:
         which = f"--field-selector=involvedObject.name={name}"
         found = json.loads(self.kubectl("get", "events", "-o", "json", which))["items"]
         return [it["reason"] for it in sorted(found, key=lambda it: int(it["metadata"]["resourceVersion"]))]
+
+
+class Namespace(NamespaceOf[ControlPlane]):
+    """A namespace of our control plane."""
 
 
 def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> T:

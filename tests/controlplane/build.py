@@ -54,16 +54,22 @@ PROGRAMS = {
         120,
     ),
 }
+# What a node runs; `python -m tests.node build` makes them where one can be started.
+NODE_PROGRAMS = {
+    "kubelet": _kubernetes("k8s.io/kubernetes/cmd/kubelet", 80),
+    "kube-proxy": _kubernetes("k8s.io/kubernetes/cmd/kube-proxy", 25),
+    "kube-scheduler": _kubernetes("k8s.io/kubernetes/cmd/kube-scheduler", 30),
+}
 
 
 def binary(name: str) -> Path:
-    """Find a program of PROGRAMS, or kubectl: in KUBEBUILDER_ASSETS, else in the cache, else build it."""
+    """Find kubectl or a program of ours: in KUBEBUILDER_ASSETS, else in the cache, else build it."""
     given = os.environ.get("KUBEBUILDER_ASSETS")
     if given and (path := Path(given) / name).is_file():
         return path
     if name == "kubectl":
         return Path(sys.executable).with_name(name)
-    program = PROGRAMS[name]
+    program = (PROGRAMS | NODE_PROGRAMS)[name]
     return made_once(cache() / program.release / name, lambda path: build(program, path))
 
 

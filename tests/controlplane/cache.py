@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 
@@ -32,9 +33,7 @@ def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        _wait_for(lock.fileno(), path.name)
+    with locked(path.with_name(f".{path.name}.lock"), path.name):
         if not path.exists():
             unfinished = path.with_name(f".{path.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -74,6 +73,15 @@ def _still_runs(process: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return True
     return False
+
+
+@contextmanager
+def locked(path: Path, name: str = "") -> Iterator[None]:
+    """Be the only process in here that holds the lock file `path`; `name` says what another one makes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        _wait_for(lock.fileno(), name or str(path.parent))
+        yield
 
 
 def _wait_for(lock: int, name: str) -> None:

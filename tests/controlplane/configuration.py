@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.controlplane.cluster import write_secretly
 
+LOOPBACK = "127.0.0.1"
 CONTROLLERS = (
     "garbage-collector-controller",
     "namespace-controller",
@@ -23,7 +24,7 @@ CONTROLLERS = (
 def free_ports() -> tuple[int, int, int]:
     """Find three ports that are free at once: for the API server, and for etcd's clients and peers."""
     with ExitStack() as stack:
-        found = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        found = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(3)]
         api, clients, peers = (listener.getsockname()[1] for listener in found)
         return api, clients, peers
 
@@ -33,12 +34,13 @@ class Configuration:
     """One control plane's: all its files are in `directory`."""
 
     directory: Path
+    address: str = LOOPBACK  # where the API server listens
     ports: tuple[int, int, int] = field(default_factory=free_ports)
     token: str = field(default_factory=secrets.token_urlsafe, repr=False)
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.ports[0]}"
+        return f"https://{self.address}:{self.ports[0]}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -69,7 +71,7 @@ class Configuration:
 
     def flags(self) -> dict[str, list[str]]:
         """List the flags of each server, in the order in which they need each other."""
-        _, clients, peers = (f"http://127.0.0.1:{port}" for port in self.ports)
+        _, clients, peers = (f"http://{LOOPBACK}:{port}" for port in self.ports)
         return {
             "etcd": [
                 f"--data-dir={self.directory / 'etcd'}",
@@ -83,8 +85,8 @@ class Configuration:
             ],
             "kube-apiserver": [
                 f"--etcd-servers={clients}",
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",  # else a machine without a network has none to offer
+                f"--bind-address={self.address}",
+                f"--advertise-address={self.address}",  # else a machine without a network has none to offer
                 "--endpoint-reconciler-type=none",  # and the reconciler accepts no loopback address
                 f"--secure-port={self.ports[0]}",
                 f"--cert-dir={self.ca_file.parent}",

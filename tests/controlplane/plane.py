@@ -11,7 +11,7 @@ from typing import Self
 
 from tests.controlplane.build import binary
 from tests.controlplane.cluster import ExistingCluster
-from tests.controlplane.configuration import Configuration
+from tests.controlplane.configuration import LOOPBACK, Configuration
 from tests.controlplane.process import Server
 
 READY_SECONDS = 60
@@ -26,8 +26,8 @@ Flags = Mapping[str, Sequence[str]]
 class ControlPlane:
     """A control plane of our own, with real RBAC. Its servers are named like their programs."""
 
-    def __init__(self, directory: Path, flags: Flags) -> None:
-        self._configuration = Configuration(directory)
+    def __init__(self, configuration: Configuration, flags: Flags) -> None:
+        directory, self._configuration = configuration.directory, configuration
         self.url = self._configuration.url
         self.ca_file = self._configuration.ca_file
         self.kubeconfig = self._configuration.kubeconfig
@@ -39,13 +39,13 @@ class ControlPlane:
 
     @classmethod
     @contextmanager
-    def started(cls, directory: Path, flags: Flags | None = None) -> Iterator[Self]:
+    def started(cls, directory: Path, flags: Flags | None = None, address: str = LOOPBACK) -> Iterator[Self]:
         """Run one in `directory` (an empty folder), ready for use, and stop it in the end.
 
-        `flags` adds flags to a server, by its name, or replaces ours of that name. Raises DiedError when a server
-        ends, with its log.
+        `flags` adds flags to a server, by its name, or replaces ours of that name. The API server listens on
+        `address`. Raises DiedError when a server ends, with its log.
         """
-        plane = cls(directory, flags or {})
+        plane = cls(Configuration(directory, address), flags or {})
         plane._configuration.write()
         with ExitStack() as stack:
             # In the order of need, and stopped in reverse: an API server without etcd takes a minute to end.

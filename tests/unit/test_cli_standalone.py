@@ -1,4 +1,7 @@
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +99,14 @@ def test_the_document_tells_every_flag_of_its_own() -> None:
     shared = {"--config", "--log-level", "--log-format"}
 
     assert told == {flag for option in run_command.params for flag in option.opts} - shared
+
+
+def test_nothing_of_kubernetes_is_imported() -> None:
+    program = "import sys, keyturn.cli.renew, keyturn.cli.run, keyturn.cli.standalone; print(*sys.modules)"
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
+    )
+
+    assert {name.partition(".")[0] for name in shown.stdout.split()} & {"kopf", "kubernetes"} == set()
+    assert "keyturn.kube" not in shown.stdout

@@ -5,6 +5,7 @@ Each command is a file that is read when it is called: what an SDK calls must no
 
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -22,26 +23,34 @@ COMMANDS: Mapping[str, str] = {
 }
 
 
-class _Commands(click.Group):
-    """The commands, each in the file of its name."""
+class Commands(click.Group):
+    """The commands of `package`, each in the file of its name, told in a line."""
+
+    def __init__(self, *arguments: Any, package: str, lines: Mapping[str, str], **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self._package = package
+        self._lines = lines
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click says it so
-        return list(COMMANDS)
+        """Their names."""
+        return list(self._lines)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        """Read the file of a command."""
+        if cmd_name not in self._lines:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f"keyturn.cli.{name}"), name)
+        command: click.Command = getattr(importlib.import_module(f"{self._package}.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write a line for each."""
         # click would read every command's file for its first line.
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self._lines.items()))
 
 
-@click.group(cls=_Commands)
+@click.group(cls=Commands, package="keyturn.cli", lines=COMMANDS)
 @click.version_option(__version__, prog_name="keyturn")
 def main() -> None:
     """Keep short-lived AWS credentials fresh."""

@@ -167,6 +167,8 @@ class Attendant:
     def _first(self, request: Request, status: Status, memory: Memory) -> datetime:
         """When to look at it first: by its own time, if nothing that the lists tell calls for a look now."""
         now = self._world.now()
+        if not self._store.watched:
+            return now
         if memory.setback:
             return self._next(request, memory) if memory.setback.holds_back(request, "", now) else now
         told = status.observed_generation == request.generation and status.revision == memory.revision

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
 import aiohttp
@@ -59,6 +59,8 @@ async def watch_requests(
 
     started = await kopf.spawn_tasks(
         registry=registry,
+        # kopf would ask for the name of our user, and in the image 65532 has none.
+        identity=cast("Any", "keyturn"),
         settings=_settings(),
         clusterwide=not namespaces,
         namespaces=tuple(namespaces),

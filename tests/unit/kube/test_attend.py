@@ -32,9 +32,9 @@ class Operator:
         self.server.put(SOURCE, data={"license_token": "cmVmcmVzaA=="})
         self.start()
 
-    def start(self) -> None:
+    def start(self, *, watched: bool = True) -> None:
         """Start anew: all that a process knows is forgotten."""
-        self.agenda, self.store = Agenda(4), SecretStore(self.server)
+        self.agenda, self.store = Agenda(4), SecretStore(self.server, watched=watched)
         world = replace(self.outside.world, store=self.store)
         self.attendant = Attendant(world, self.store, self.agenda, Reporter(self.server, world.now, "pod-1"))
 
@@ -64,8 +64,9 @@ class Operator:
         return found
 
 
-async def issued() -> Operator:
+async def issued(*, watched: bool = True) -> Operator:
     operator = Operator()
+    operator.start(watched=watched)
     await operator.see()
     await operator.work()
     operator.server.asked.clear()

@@ -7,6 +7,7 @@ import yaml
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import parse
+from keyturn.sidecar.folder import Folder
 from keyturn.sidecar.manifest import ManifestFile
 from tests.world import DAY, NOW, manifest, request
 
@@ -134,3 +135,14 @@ def test_a_change_is_noticed(tmp_path: Path) -> None:
 
     assert file.has_changed()
     assert file.read() == replace(request(), created_at=NOW)
+
+
+def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
+    mounted = Folder(tmp_path)
+    mounted.write({"r.yaml": yaml.safe_dump(GOOD)})
+    file = ManifestFile(tmp_path / "r.yaml", NOW)
+    assert file.read().namespace == "default"
+    mounted.write({"r.yaml": yaml.safe_dump(manifest())})
+
+    assert file.has_changed()
+    assert file.read().namespace == "billing"

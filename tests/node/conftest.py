@@ -1,0 +1,63 @@
+"""What tests on a node share: the node, an AWS that its pods reach, and a Keyturn that Helm installed."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.aws.running import Aws, running_emulator
+from tests.cluster.namespace import NamespaceOf
+from tests.node import Node, UnfitError, require_fitness
+from tests.node.release import Release
+
+
+@pytest.fixture(scope="session")
+def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One node for the whole session: tests keep apart by namespaces."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with ExitStack() as stack:
+        with capture.global_and_fixture_disabled():  # what is made for the first time takes minutes and tells so
+            try:
+                require_fitness()
+            except UnfitError as error:
+                pytest.skip(f"no node can be started here: {error}")
+            started = stack.enter_context(Node.started(tmp_path_factory.mktemp("node")))
+        yield started
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Aws]:
+    """One AWS for the whole session."""
+    with running_emulator() as aws:
+        yield aws
+
+
+@pytest.fixture
+def aws(emulator: Aws) -> Aws:
+    """The AWS, with sessions of 20 s."""
+    emulator.reset()
+    emulator.settings(session_seconds=20)
+    return emulator
+
+
+@pytest.fixture(scope="session")
+def endpoint(node: Node, emulator: Aws) -> str:
+    """The URL of the AWS for pods."""
+    return node.forwarded(emulator.url)
+
+
+@pytest.fixture(scope="session")
+def release(node: Node, endpoint: str) -> Release:
+    """Keyturn for the whole cluster, installed by Helm."""
+    release = Release(node, endpoint)
+    release.install()
+    return release
+
+
+@pytest.fixture
+def namespace(node: Node, release: Release) -> Iterator[NamespaceOf[Node]]:
+    """A fresh namespace; its pods and TokenRequests go with the test."""
+    namespace = NamespaceOf.created(node)
+    yield namespace
+    namespace.kubectl("delete", "pods", "--all", "--now", "--wait=false")
+    namespace.kubectl("delete", "tokenrequests", "--all")

@@ -1,0 +1,3 @@
+module keyturn.dev/pause
+
+go 1.26.0
