@@ -62,7 +62,8 @@ def test_valid_secret_stays_while_aws_fails(
     # Message and times from one reading: the next try may come between two.
     status = namespace.status("acme")
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
-    assert (says in message, message.endswith(f"; next try at {status['nextAttemptAt']}")) == (True, True)
+    ends = f"; next try at {status['nextAttemptAt']}; see docs/troubleshooting.md#{reason.lower()}"
+    assert (says in message, message.endswith(ends)) == (True, True)
     assert datetime.fromisoformat(status["nextAttemptAt"]) > datetime.fromisoformat(status["lastAttemptAt"])
     assert status["failedAttempts"] >= 1
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()
