@@ -24,9 +24,11 @@ check: dev  ## format, lint, types, the direction of imports
 
 verify: check  ## check, and that what is generated is fresh
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
+	$(VENV)/python -m tests.chart --check
 
-generate: dev  ## write the CRD from the model
+generate: dev  ## write the CRD from the model, and what the chart tells of its values
 	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
+	$(VENV)/python -m tests.chart
 
 requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml

@@ -75,7 +75,8 @@ class Issuer:
     async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
         """Give what the step gives, or fail as told."""
         if step.oauth_token:
-            answer = self.issuer.answer(holding.newest_token.value, now)
+            sent = holding.refresh_token or holding.proof or holding.newest_token.value
+            answer = self.issuer.answer(sent, now)
             return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
         if step.identity_center_create_token:
             answer = self.issuer.answer(holding.refresh_token or holding.proof or "", now)

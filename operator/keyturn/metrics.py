@@ -7,8 +7,17 @@ keyturn_sidecar_requests_total{code}, keyturn_sidecar_credentials_expiration_tim
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -32,6 +41,7 @@ class Series:
     conditions: tuple[tuple[str, str], ...]
     failed_attempts: int
     suspended: bool
+    source_warns: datetime | None = None
 
 
 class Metrics:
@@ -57,8 +67,18 @@ class Metrics:
         self.clock_offset = self._gauge(
             "keyturn_clock_offset_seconds", "The service's clock minus ours, by its Date header.", ("service",)
         )
-        self.leader = self._gauge("keyturn_leader", "1 where this process is the one that renews.", ())
+        # Memory, CPU and open files, under the names that every Prometheus client gives them.
+        ProcessCollector(registry=self.registry)
         Info("keyturn_build", "The running version.", registry=self.registry).info({"version": __version__})
+
+    @cached_property
+    def leader(self) -> Gauge:
+        """Whether this process is the one that renews.
+
+        Its series begins with its first use: a process that stands for no election must not look like a cluster
+        without a leader.
+        """
+        return self._gauge("keyturn_leader", "1 where this process is the one that renews.", ())
 
     def export(self, series: Callable[[], Iterable[Series]], agenda: Callable[[], Mapping[str, int]]) -> None:
         """Export what `series` and `agenda` give at the time of a scrape, and nothing else of them."""
@@ -87,6 +107,7 @@ class _Objects(Collector):
             "renews": _family("keyturn_credentials_renewal_timestamp_seconds", "When they are renewed."),
             "expires": _family("keyturn_credentials_expiration_timestamp_seconds", "When they expire."),
             "source_expires": _family("keyturn_source_expiration_timestamp_seconds", "When the source ends."),
+            "source_warns": _family("keyturn_source_warning_timestamp_seconds", "When a new source is due."),
         }
         condition = _family("keyturn_request_condition", "1 for the present status.", "condition", "status")
         failed = _family("keyturn_request_failed_attempts", "Failures in a row.")

@@ -106,7 +106,8 @@ class _Asked:
         self._check_region(happening.world.settings.region)
         params = self.service.read(self.operation, self.signed)
         record.principal = record.principal or params.get("RoleArn", "anonymous")
-        call = Call(happening.world, params, caller, happening.now, fault.expired)
+        region = signed_region(self.signed) or happening.world.settings.region
+        call = Call(happening.world, params, caller, happening.now, region, fault.expired)
         return self.service.write(self.operation, self.service.operations[self.operation](call), request_id)
 
     def _check_region(self, home: str) -> None:

@@ -38,7 +38,7 @@ def get_repository_endpoint(call: Call) -> dict[str, Any]:
     repository, wanted = call.params["repository"], call.params["format"]
     if repository not in call.world.domains[domain]:
         raise _not_found("repository", repository)
-    host = f"https://{domain}-{owner}.d.codeartifact.{call.world.settings.region}"
+    host = f"https://{domain}-{owner}.d.codeartifact.{call.region}"
     dualstack = call.params.get("endpointType") == "dualstack"
     root = call.world.settings.registry_url or f"{host}.{'on.aws' if dualstack else 'amazonaws.com'}"
     return {"repositoryEndpoint": f"{root}/{wanted}/{repository}/"}

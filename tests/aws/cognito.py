@@ -25,7 +25,7 @@ def get_id(call: Call) -> dict[str, Any]:
         if (identity.provider, identity.subject) in logins and identity.pool_id == pool.pool_id:
             return {"IdentityId": identity.identity_id}
     provider, subject = logins[0]
-    new = Identity(f"{call.world.settings.region}:{uuid.uuid4()}", pool.pool_id, provider, subject)
+    new = Identity(f"{pool.pool_id.partition(':')[0]}:{uuid.uuid4()}", pool.pool_id, provider, subject)
     call.world.identities[new.identity_id] = new
     return {"IdentityId": new.identity_id}
 

@@ -14,13 +14,12 @@ _PUBLIC_REGION = "us-east-1"
 def get_authorization_token(call: Call) -> dict[str, Any]:
     """Answer GetAuthorizationToken: one password for each registry, the caller's own if none is named."""
     registries = call.params.get("registryIds", [call.signer.principal.account])
-    region = call.world.settings.region
     return {
         "authorizationData": [
             _login(call)
             | {
                 "proxyEndpoint": call.world.settings.registry_url
-                or f"https://{one}.dkr.ecr.{region}.amazonaws.com"
+                or f"https://{one}.dkr.ecr.{call.region}.amazonaws.com"
             }
             for one in registries
         ]
@@ -29,7 +28,7 @@ def get_authorization_token(call: Call) -> dict[str, Any]:
 
 def get_public_authorization_token(call: Call) -> dict[str, Any]:
     """Answer ecr-public GetAuthorizationToken: one password for the one registry, in the one region."""
-    if call.world.settings.region != _PUBLIC_REGION:
+    if call.region != _PUBLIC_REGION:
         raise AwsError("UnsupportedCommandException", "The command is only supported in us-east-1.")
     return {"authorizationData": _login(call)}
 

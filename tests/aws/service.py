@@ -17,12 +17,13 @@ from tests.aws.world import AccessKey, World
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call at one moment; `caller` is None where nobody signed."""
+    """One call at one moment, in one region; `caller` is None where nobody signed, and the region then our own."""
 
     world: World
     params: dict[str, Any] = field(repr=False)
     caller: AccessKey | None
     now: datetime
+    region: str
     expired: bool = False
 
     @property

@@ -7,8 +7,10 @@ the scope, the clock, the session token, and that the body is the one that was s
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hmac import compare_digest
 
+import botocore.loaders
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -22,6 +24,13 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key_id>\w+)/(?P<date>\d{8})/(?P<region>[\w-]+)/(?P<service>[\w-]+)"
     r"/aws4_request, ?SignedHeaders=(?P<headers>[\w;-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
+_REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
+
+
+@cache
+def _regions() -> frozenset[str]:
+    partitions = botocore.loaders.Loader().load_data("endpoints")["partitions"]
+    return frozenset(region for partition in partitions for region in partition["regions"])
 
 
 def signed_region(signed: Signed) -> str:
@@ -42,7 +51,7 @@ def find_caller(world: World, service: Service, signed: Signed, now: datetime) -
     if key is None or signed.headers.get("x-amz-security-token", "") != key.session_token:
         raise refusal("unknown key", "The security token included in the request is invalid.")
     wrong = (
-        _wrong_scope(world, service, parts)
+        _wrong_scope(service, signed, parts)
         or _wrong_time(signed, parts, now)
         or _wrong_signature(signed, parts, key)
     )
@@ -53,8 +62,10 @@ def find_caller(world: World, service: Service, signed: Signed, now: datetime) -
     return key
 
 
-def _wrong_scope(world: World, service: Service, parts: re.Match[str]) -> str:
-    if parts["region"] != world.settings.region and not service.at_home:
+def _wrong_scope(service: Service, signed: Signed, parts: re.Match[str]) -> str:
+    # One process is every region: which one is asked, the signature tells; where the host tells it too, both must.
+    asked = _REGION.search(signed.headers.get("host", ""))
+    if parts["region"] not in _regions() or (asked and asked[0] != parts["region"]):
         return f"Credential should be scoped to a valid region, not '{parts['region']}'."
     if parts["service"] != service.model.signing_name:
         return f"Credential should be scoped to correct service: '{service.model.signing_name}'."

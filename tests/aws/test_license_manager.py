@@ -54,8 +54,8 @@ def test_get_access_token_may_be_signed(aws: Aws, client: Client) -> None:
 def test_client_token_window(later: int, *, same: bool) -> None:
     world = World(Settings(), lambda: NOW)
     user = world.access_keys[USER_KEY_ID]
-    first = license_manager.create_token(Call(world, NEW, user, NOW))
-    second = license_manager.create_token(Call(world, NEW, user, NOW + timedelta(seconds=later)))
+    first = license_manager.create_token(Call(world, NEW, user, NOW, "us-east-1"))
+    second = license_manager.create_token(Call(world, NEW, user, NOW + timedelta(seconds=later), "us-east-1"))
 
     assert (first == second) is same
 

@@ -125,13 +125,33 @@ def test_assume_role_refuses_an_expired_token(aws: Aws, assume: Assume) -> None:
         pytest.param({"aws_access_key_id": "ASIAUNKNOWN"}, "InvalidClientTokenId", id="an unknown key"),
         pytest.param({"aws_session_token": "other"}, "InvalidClientTokenId", id="another session token"),
         pytest.param({"aws_secret_access_key": "other"}, "SignatureDoesNotMatch", id="a wrong secret"),
-        pytest.param({"region": "eu-west-1"}, "SignatureDoesNotMatch", id="signed for another region"),
+        pytest.param({"region": "mars-north-1"}, "SignatureDoesNotMatch", id="signed for no region"),
     ],
 )
 def test_get_caller_identity_refuses(keys: dict[str, str], code: str, client: Client, assume: Assume) -> None:
     wrong = client("sts", **{**as_keys(assume()["Credentials"]), **keys})
 
     assert refusal(wrong.get_caller_identity) == (code, 403)
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1"])
+def test_every_region_is_here(region: str, aws: Aws, client: Client) -> None:
+    assert client("sts", region=region, **USER).get_caller_identity()["Account"] == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        pytest.param("sts.eu-west-1.amazonaws.com", "", id="the region of the host"),
+        pytest.param("sts.us-east-1.amazonaws.com", "SignatureDoesNotMatch", id="another region than the host's"),
+    ],
+)
+def test_a_host_that_tells_its_region_is_signed_for_it(host: str, code: str, aws: Aws, client: Client) -> None:
+    asking = client("sts", region="eu-west-1", **USER)
+    asking.meta.events.register("before-sign", lambda request, **_: request.headers.add_header("Host", host))
+    found = refusal(asking.get_caller_identity)[0] if code else asking.get_caller_identity()["Account"]
+
+    assert found == (code or ACCOUNT)
 
 
 def test_get_caller_identity_refuses_an_expired_session(aws: Aws, client: Client, assume: Assume) -> None:

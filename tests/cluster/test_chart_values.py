@@ -1,6 +1,7 @@
 """What each value of the chart does, without a cluster."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,15 +10,27 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart.__main__ import main as written
+from tests.chart.__main__ import values as table_rows
 from tests.cluster.chart import CHART, RIGHTS, HelmError, Values, chart_objects, helm
+from tests.cluster.test_chart_monitoring import MONITORING
 
 CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
 SPREAD = {"maxSkew": 7, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+CONFIG = {"renewal": {"leastIntervalSeconds": 3600}}
+RULE = {"ports": [{"port": 7, "protocol": "TCP"}]}
+BUDGET = {"enabled": True}
+NAMES = {"serviceAccountTokens": True, "serviceAccountTokenNames": ["blue"]}
+CONTAINER = {"name": "blue", "image": "blue"}
 DIGEST = "sha256:" + "0" * 64
 ADDED: list[tuple[Values, str]] = [
     ({"nameOverride": "blue"}, "app.kubernetes.io/name: blue"),
     ({"fullnameOverride": "blue"}, "--lease-name=blue"),
+    ({"namespaceOverride": "blue"}, "namespace: blue"),
     ({"commonLabels": {"team": "blue"}}, "team: blue"),
+    ({"global": {"imagePullSecrets": [{"name": "blue"}]}}, "imagePullSecrets:\n      - name: blue"),
+    ({"global": {"priorityClassName": "blue"}}, "priorityClassName: blue"),
+    ({"global": {"of_another_chart": 1}, "podLabels": {"team": "blue"}}, "team: blue"),
     ({"crds": {"annotations": {"team": "blue"}}}, "team: blue"),
     ({"image": {"repository": "blue"}}, 'image: "blue:0.1.0"'),
     ({"image": {"tag": "blue"}}, 'image: "keyturn:blue"'),
@@ -28,15 +41,20 @@ ADDED: list[tuple[Values, str]] = [
     ({"leaderElect": False}, "--no-leader-elect"),
     ({"leaderElect": False}, "type: Recreate"),
     ({"strategy": {"type": "Recreate"}}, "type: Recreate"),
+    ({"leaderElectionID": "blue"}, "--lease-name=blue"),
+    ({"leaderElectionID": "blue"}, "resourceNames: [blue]"),
+    ({"podDisruptionBudget": BUDGET}, "  maxUnavailable: 1\n"),
+    ({"podDisruptionBudget": BUDGET | {"minAvailable": 1}}, "  minAvailable: 1\n"),
+    ({"podDisruptionBudget": BUDGET | {"maxUnavailable": "50%"}}, "  maxUnavailable: 50%\n"),
     ({"revisionHistoryLimit": 7}, "revisionHistoryLimit: 7"),
     ({"terminationGracePeriodSeconds": 7}, "terminationGracePeriodSeconds: 7"),
     ({"scopedNamespaces": ["billing", "other"]}, "--namespace=billing\n            - --namespace=other"),
     ({"concurrent": 7}, "--workers=7"),
     ({"log": {"level": "debug"}}, "--log-level=debug"),
     ({"log": {"format": "text"}}, "--log-format=text"),
-    ({"config": {"large": 1000000}}, "config.yaml: |\n    large: 1000000"),
-    ({"config": {"large": 1000000}}, "--config=/etc/keyturn/config.yaml"),
-    ({"config": {"large": 1000000}}, "checksum/config: "),
+    ({"config": CONFIG}, "config.yaml: |\n    renewal:\n      leastIntervalSeconds: 3600"),
+    ({"config": CONFIG}, "--config=/etc/keyturn/config.yaml"),
+    ({"config": CONFIG}, "checksum/config: "),
     ({"extraArgs": ["--blue"]}, "- --blue"),
     ({"extraEnv": [{"name": "BLUE", "value": "1"}]}, "env:\n            - name: BLUE"),
     ({"metrics": {"listen": {"port": 7070}}}, "--listen=0.0.0.0:7070"),
@@ -45,6 +63,8 @@ ADDED: list[tuple[Values, str]] = [
     ({"serviceAccount": {"create": False}}, "serviceAccountName: default"),
     ({"serviceAccount": {"annotations": {"team": "blue"}}}, "team: blue"),
     ({"serviceAccount": {"automount": False}}, "automountServiceAccountToken: false"),
+    ({"serviceAccount": {"extraLabels": {"team": "blue"}}}, "team: blue"),
+    ({"deploymentAnnotations": {"team": "blue"}}, "annotations:\n    team: blue"),
     ({"podAnnotations": {"team": "blue"}}, "team: blue"),
     ({"podLabels": {"team": "blue"}}, "team: blue"),
     ({"podSecurityContext": {"fsGroup": 7}}, "fsGroup: 7"),
@@ -52,11 +72,28 @@ ADDED: list[tuple[Values, str]] = [
     ({"resources": {"limits": {"memory": "7Gi"}}}, "memory: 7Gi"),
     ({"livenessProbe": {"periodSeconds": 7}}, "periodSeconds: 7"),
     ({"readinessProbe": {"periodSeconds": 7}}, "periodSeconds: 7"),
+    ({"startupProbe": {"periodSeconds": 7}}, "startupProbe:\n            httpGet: {path: /readyz, port: http}"),
+    ({"hostNetwork": True}, "hostNetwork: true"),
+    ({"hostNetwork": True}, "dnsPolicy: ClusterFirstWithHostNet"),
+    ({"hostNetwork": True, "dnsPolicy": "Default"}, "dnsPolicy: Default"),
+    ({"dnsConfig": {"searches": ["blue"]}}, "dnsConfig:\n        searches:\n        - blue"),
+    ({"hostAliases": [{"ip": "10.0.0.7"}]}, "hostAliases:\n      - ip: 10.0.0.7"),
+    ({"networkPolicy": {"enabled": True}}, "- port: http\n        protocol: TCP\n  egress:"),
+    ({"networkPolicy": {"enabled": True}}, "port: 6443"),
+    ({"networkPolicy": {"enabled": True, "ingress": [RULE]}}, "- port: 7\n        protocol: TCP\n  egress:"),
+    ({"networkPolicy": {"enabled": True, "egress": [RULE]}}, "egress:\n    - ports:\n      - port: 7"),
     ({"nodeSelector": {"team": "blue"}}, "nodeSelector:\n        team: blue"),
     ({"tolerations": [{"key": "blue"}]}, "tolerations:\n      - key: blue"),
     ({"affinity": {"podAffinity": {}}}, "affinity:\n        podAffinity"),
-    ({"topologySpreadConstraints": [SPREAD]}, "topologySpreadConstraints:\n      - maxSkew: 7"),
+    ({"topologySpreadConstraints": [SPREAD]}, "maxSkew: 7\n        topologyKey: zone"),
     ({"rbac": {"serviceAccountTokens": True}}, "resources: [serviceaccounts/token]"),
+    ({"rbac": NAMES}, 'resources: [serviceaccounts/token]\n    resourceNames: ["blue"]'),
+    ({"secrets": {"watch": False}}, "--no-watch-secrets"),
+    ({"secrets": {"watch": False}}, "verbs: [get, create, patch, delete]"),
+    ({"extraInitContainers": [CONTAINER]}, "initContainers:\n        - image: blue"),
+    ({"extraContainers": [CONTAINER]}, "- image: blue\n          name: blue\n      volumes"),
+    ({"extraObjects": ["kind: A\ndata: {{ .Release.Name | upper }}"]}, "kind: A\ndata: KEYTURN"),
+    ({"extraObjects": [{"kind": "A", "data": "{{ .Release.Name | upper }}"}]}, "data: 'KEYTURN'\nkind: A"),
     ({"priorityClassName": "blue"}, "priorityClassName: blue"),
     ({"extraVolumes": [{"name": "blue", "emptyDir": {}}]}, "- emptyDir: {}\n          name: blue"),
     ({"extraVolumeMounts": [{"name": "blue", "mountPath": "/blue"}]}, "- mountPath: /blue"),
@@ -82,6 +119,10 @@ REMOVED: list[tuple[Values, str]] = [
     ({"leaderElect": False}, "resources: [leases]"),
     ({"rbac": {"create": False}}, "rbac.authorization.k8s.io"),
     ({"serviceAccount": {"create": False}}, "kind: ServiceAccount\nmetadata:"),
+    ({"rbac": {"aggregateToView": False}}, "rbac.authorization.k8s.io/aggregate-to-view"),
+    ({"rbac": {"aggregateToEdit": False}}, "rbac.authorization.k8s.io/aggregate-to-edit"),
+    ({"rbac": {"aggregateToAdmin": False}}, "rbac.authorization.k8s.io/aggregate-to-admin"),
+    ({"topologySpreadConstraints": []}, "topologySpreadConstraints"),
     ({"livenessProbe": None}, "/healthz"),
     ({"readinessProbe": None}, "/readyz"),
     ({"scopedNamespaces": ["billing"]}, "kind: ClusterRole"),
@@ -131,10 +172,18 @@ def test_every_value_is_told_and_tried() -> None:
     # Helm itself adds `global` to the values of a chart that another one includes.
     known = set(leaves(schema["properties"])) - {"global"}
     told = given(yaml.safe_load((CHART / "values.yaml").read_text()))
-    tried = (path for values, _ in ADDED + REMOVED for path in given(values))
+    tried = (path for values, _ in ADDED + REMOVED + MONITORING for path in given(values))
 
     assert known - set(told) == set()
     assert known - set(tried) == set()
+
+
+def test_what_is_written_by_a_program_is_fresh() -> None:
+    assert written("--check") == 0
+
+
+def test_every_value_is_told_in_the_table() -> None:
+    assert [path for path, _, told in table_rows() if not told] == []
 
 
 @pytest.mark.parametrize(
@@ -149,6 +198,14 @@ def test_every_value_is_told_and_tried() -> None:
         {"image": {"digest": "latest"}},
         {"injection": {"webhook": True}},
         {"injection": {"port": 80}},
+        {"config": {"large": 1000000}},
+        {"config": {"aws": {"endpoint": "http://a"}}},
+        {"config": {"sources": {"ambient": [{"namespaces": ["a"]}]}}},
+        {"config": {"aws": {"endpoints": {"sts": "ftp://a"}}}},
+        {"podDisruptionBudget": {"minAvailable": "many"}},
+        {"networkPolicy": {"rules": []}},
+        {"secrets": {"watch": "no"}},
+        {"dnsPolicy": "Mine"},
     ],
     ids=repr,
 )
@@ -177,6 +234,62 @@ def test_the_notes_tell_that_no_pod_is_changed(*, enabled: bool) -> None:
 
     assert "rollout status" in notes
     assert (says in notes) == enabled
+
+
+def test_a_budget_has_one_limit() -> None:
+    with pytest.raises(HelmError, match="minAvailable or maxUnavailable, not both"):
+        chart_objects({"podDisruptionBudget": BUDGET | {"minAvailable": 1, "maxUnavailable": 1}})
+
+
+def test_a_constraint_of_ones_own_keeps_its_selector() -> None:
+    own = SPREAD | {"labelSelector": {"matchLabels": {"team": "blue"}}}
+    [deployment] = yaml.safe_load_all(chart_objects({"topologySpreadConstraints": [own]}, only=["deployment"]))
+
+    assert deployment["spec"]["template"]["spec"]["topologySpreadConstraints"] == [own]
+
+
+def test_memory_is_what_was_measured() -> None:
+    told = (CHART.parents[1] / "docs" / "performance.md").read_text()
+    peaks = [int(peak) for peak in re.findall(r"\| restart with .*?, ([0-9]+) MiB \|", told)]
+    of = yaml.safe_load((CHART / "values.yaml").read_text())["resources"]
+    asked, limit = (int(of[kind]["memory"].removesuffix("Mi")) for kind in ("requests", "limits"))
+
+    assert len(peaks) == 2
+    assert peaks[0] < asked
+    assert 2 * peaks[1] < limit
+
+
+NOTES = [
+    ({}, "serves the whole cluster"),
+    ({}, "rbac.serviceAccountTokens=true"),
+    ({}, "config.sources.ambient"),
+    ({}, "Uninstalling keeps the CRD"),
+    ({"scopedNamespaces": ["billing", "web"]}, "serves the namespaces billing, web"),
+    ({"namespaceOverride": "blue"}, "kubectl --namespace blue rollout status deployment/keyturn"),
+    ({"secrets": {"watch": False}}, "healed at its next renewal"),
+    ({"crds": {"enabled": False}}, "brings no CRD"),
+    ({"crds": {"keep": False}}, "removes the CRD, every TokenRequest of the cluster"),
+]
+
+
+@pytest.mark.parametrize(("values", "text"), NOTES, ids=map(repr, NOTES))
+def test_the_notes_tell(values: Values, text: str) -> None:
+    assert text in notes(values)
+
+
+def test_the_notes_do_not_offer_what_is_on() -> None:
+    ambient = [{"namespaces": ["a"], "roles": ["*"]}]
+    on = {"sources": {"ambient": ambient}, "issuers": {"privateNetworks": ["10.0.0.0/8"]}}
+    told = notes({"rbac": {"serviceAccountTokens": True}, "config": on, "replicaCount": 2})
+
+    assert [
+        it for it in ("serviceAccountTokens", "sources.ambient", "privateNetworks", "standby") if it in told
+    ] == []
+
+
+def notes(values: Values) -> str:
+    rendered = helm("install", "keyturn", str(CHART), "--dry-run=client", values=values)
+    return rendered.partition("NOTES:")[2]
 
 
 def test_the_crd_is_the_generated_one() -> None:

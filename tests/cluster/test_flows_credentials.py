@@ -184,12 +184,12 @@ def ground(lending_operator: Operator, aws: Aws, namespace: Namespace) -> Namesp
     root = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
     partner = trusting(root, actions, {"StringEquals": {"sts:ExternalId": "blue/1"}})
     aws.control("POST", "roles", arn=PARTNER, trust_policy=partner)
-    _trust_the_cluster(aws, namespace)
+    trust_the_cluster(aws, namespace)
     aws.control("DELETE", "identities")
     return namespace
 
 
-def _trust_the_cluster(aws: Aws, namespace: Namespace) -> None:
+def trust_the_cluster(aws: Aws, namespace: Namespace) -> None:
     issuer = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     jwks = json.loads(namespace.plane.kubectl("get", "--raw", "/openid/v1/jwks"))
     aws.trust_issuer(issuer, jwks, "sts.amazonaws.com")

@@ -18,6 +18,7 @@ from tests.controlplane import ControlPlane
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
+REFRESH = "urn:ietf:params:oauth:token-type:refresh_token"
 USER = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
 SOURCE = {"token": {"secretKeyRef": {"name": "source", "key": "token"}}}
 KEYS = {"credentials": {"secretRef": {"name": "keys"}}}
@@ -179,6 +180,16 @@ FLOWS: dict[str, tuple[dict[str, Any], Begin, Steps]] = {
         SOURCE | KEYS,
         lambda namespace, aws: source(namespace, aws.center_token(OTHER_APPLICATION_ARN)),
         lambda _: [center(EXCHANGE), ROLE],
+    ),
+    "a token of another application, once, for a refresh token": (
+        SOURCE | KEYS,
+        lambda namespace, aws: source(namespace, aws.center_token(OTHER_APPLICATION_ARN)),
+        lambda _: [center(EXCHANGE, requestedTokenType=REFRESH), ROLE],
+    ),
+    "a token of any issuer, once, for a refresh token": (
+        SOURCE,
+        lambda namespace, aws: source(namespace, aws.jwt("orders", expires_in=SECONDS)),
+        lambda aws: [oauth(aws, EXCHANGE, subjectTokenType=JWT, requestedTokenType=REFRESH)],
     ),
 }
 

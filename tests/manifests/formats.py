@@ -12,6 +12,8 @@ _NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
 _NO_LOGIN = "a format that holds registryLogins needs an exchange that gives them"
 _NO_ENDPOINT = "a format that holds packageEndpoints needs an exchange that gives them"
 _UNKNOWN_NAME = "in text, {{ may only begin {{ NAME }}, with a NAME of accessToken, idToken"
+_WHICH = "pip, npm and maven need one repository of their kind"
+_ENDLESS = "formats write nothing that ends, so it could not be renewed in time"
 _NO_FILE = "awsConfig names the file of a credentialProcess format: give one beside it"
 
 _DOMAIN = {"domain": "acme", "domainOwner": "111122223333"}
@@ -20,9 +22,11 @@ _NOT_ITS_TOKEN = (
 )
 
 
-def packages(*kinds: str) -> dict[str, Any]:
-    wanted = {"repositories": [{"repository": "main", "formats": list(kinds)}]} if kinds else {}
-    return {"codeArtifactGetAuthorizationToken": _DOMAIN | wanted}
+def packages(*kinds: str, **more: list[str]) -> dict[str, Any]:
+    """A domain, with these kinds of package in the repository `main`, and others in more repositories."""
+    listed = ({"main": list(kinds)} if kinds else {}) | more
+    wanted = [{"repository": name, "formats": those} for name, those in listed.items()]
+    return {"codeArtifactGetAuthorizationToken": _DOMAIN | ({"repositories": wanted} if wanted else {})}
 
 
 ECR: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
@@ -39,11 +43,18 @@ GOOD: dict[str, dict[str, Any]] = {
         **formats(
             {"pip": {"repository": "main", "key": "a"}},
             {"npm": {"scope": "@acme-1.b_c~"}},
-            {"npm": {"key": "b", "repository": "m" * 100}},
+            {"npm": {"key": "b", "repository": "main"}},
             {"maven": {"serverId": "acme--main.b_c"}},
             {"token": {}},
-            template("{{ packageEndpoint }}{{ accessToken }}"),
+            template("{{ accessToken }}"),
         ),
+    ),
+    "packages of one repository among several": of_user(
+        packages("pypi", "npm", **{"other": ["npm"], "m" * 100: ["maven"]}),
+        **formats({"pip": {}}, {"npm": {"repository": "other"}}, {"maven": {"repository": "m" * 100}}),
+    ),
+    "the endpoint of the only repository": of_user(
+        packages("cargo"), **formats(template("{{ packageEndpoint }} {{ accessToken }}"))
     ),
     "packages and images": of_user(packages("npm"), ECR, **formats({"npm": {}}, {"dockerConfigJson": {}})),
     "every format of credentials and a token": formats(
@@ -67,10 +78,22 @@ GOOD: dict[str, dict[str, Any]] = {
     ),
     "a template with braces of its own": formats({"env": {}}, template('{"a": {"b": "{{ idToken }}"}}}} } { {a')),
     "a template without a name": formats({"env": {}}, template("\n")),
-    "a template as long as can be": formats(*(template("{a" * 8192, key=f"k{n}") for n in range(8))),
+    "a template as long as can be": formats(
+        {"token": {}}, *(template("{a" * 8192, key=f"k{n}") for n in range(7))
+    ),
 }
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a template of facts alone": (
+        formats(template("{{ principal }} {{ tokenId }} {{ region }} {{ identityId }} {{ expiration }}")),
+        _ENDLESS,
+    ),
+    "a template without a name alone": (formats(template("a")), _ENDLESS),
+    "a template of an endpoint alone": (
+        of_user(packages("npm"), **formats(template("{{ packageEndpoint }}"))),
+        _ENDLESS,
+    ),
+    "two templates of facts": (formats(template("a"), template("{{ principal }}", key="b")), _ENDLESS),
     "an endpoint of a domain before another": (
         of_user(packages("npm"), packages(), **formats(template("{{ packageEndpoint }}"))),
         _NOT_ITS_TOKEN,
@@ -78,6 +101,24 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "packages of two domains": (
         of_user(packages("npm"), packages("pypi"), **formats({"npm": {}})),
         _NOT_ITS_TOKEN,
+    ),
+    "packages of no repository": (of_user(packages(), **formats({"pip": {}})), _WHICH),
+    "packages of no repository of that kind": (of_user(packages("npm"), **formats({"pip": {}})), _WHICH),
+    "packages of one of two repositories": (
+        of_user(packages("npm", other=["npm"]), **formats({"npm": {}})),
+        _WHICH,
+    ),
+    "packages of another repository": (
+        of_user(packages("npm", other=["maven"]), **formats({"npm": {"repository": "other"}})),
+        _WHICH,
+    ),
+    "the endpoint of two repositories": (
+        of_user(packages("npm", other=["npm"]), **formats(template("{{ packageEndpoint }}{{ accessToken }}"))),
+        _WHICH,
+    ),
+    "the endpoint of two kinds of package": (
+        of_user(packages("npm", "pypi"), **formats(template("{{ packageEndpoint }}{{ accessToken }}"))),
+        _WHICH,
     ),
     "a token for an SDK where no exchange gives any": (
         of_user(**formats({"webIdentityToken": {}})),

@@ -118,6 +118,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "an exchange at Identity Center": of_center(
         EXCHANGE, subjectTokenType=f"{TYPE}access_token", requestedTokenType=f"{TYPE}refresh_token"
     ),
+    "a refresh token for the token of a service account, beside a code": BOTH
+    | {
+        "source": BOTH["source"] | {"token": {"serviceAccount": {"name": "app"}}},
+        "exchanges": [
+            *exchanged(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
+            *center()["exchanges"],
+        ],
+    },
     "an ID token for a role": {
         "exchanges": [REFRESH, {"assumeRoleWithWebIdentity": ASSUME_ROLE["assumeRoleWithWebIdentity"] | ID_TOKEN}]
     },
@@ -257,6 +265,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "the refresh_token grant uses source.token",
     ),
     "two codes": (of_user(*center()["exchanges"], *center()["exchanges"]), _ONE),
+    "an assertion that is the source, and a code": (
+        BOTH | {"exchanges": [*of_center(BEARER)["exchanges"], *center()["exchanges"]]},
+        _ONE,
+    ),
+    "a subject token for a refresh token, and a code": (
+        BOTH
+        | {
+            "exchanges": [
+                *exchanged(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
+                *center()["exchanges"],
+            ]
+        },
+        _ONE,
+    ),
     "a refresh and a code": (BOTH | {"exchanges": [REFRESH, *center()["exchanges"]]}, _ONE),
     "a target that is the code's Secret": (_CODE_OF_USER | {"target": {"secretName": "sign-in"}}, _SAME_SECRET),
     "a target where the code's token is kept": (
@@ -267,6 +289,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         of_user(*of_center(BEARER, assertionFrom=secret_at("jwt"))["exchanges"])
         | {"target": {"secretName": "jwt-keyturn"}},
         _SAME_SECRET,
+    ),
+    "a role for two hours after a permission set": (
+        roles() | {"exchanges": [*roles()["exchanges"], assume(durationSeconds=7200)]},
+        "assumeRole after another role lasts at most 3600 s",
     ),
     "a permission set without a token": (of_user(*roles()["exchanges"]), _NO_TOKEN),
     "a permission set with a slash": (roles(roleName="a/b"), "identityCenterGetRoleCredentials.roleName"),

@@ -87,9 +87,12 @@ class Place:
 
     def once(self, *places: str) -> "subprocess.CompletedProcess[str]":
         """Run keyturn renew --once, for a text log."""
+        return subprocess.run(self.job(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
+
+    def job(self, *places: str) -> list[str]:
+        """The command of keyturn renew --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
-        command = [sys.executable, "-m", "keyturn", "renew", "--once", *flags]
-        return subprocess.run(dies_with_us(command), cwd=_ROOT, capture_output=True, text=True, check=False)
+        return dies_with_us([sys.executable, "-m", "keyturn", "renew", "--once", *flags])
 
     def ask(self, sidecar: Sidecar) -> tuple[int, str]:
         """Ask the endpoint, as an SDK does."""

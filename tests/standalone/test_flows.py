@@ -18,23 +18,22 @@ SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer/default.acme"
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> boto3.Session:
-    """boto3 that has nothing but the place where it is told to ask."""
+def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """boto3 that knows nothing but where to ask."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
-    return boto3.Session()
+    return monkeypatch
 
 
-def test_an_sdk_goes_on_over_three_renewals(
-    place: Place, aws: Aws, session: boto3.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     place.flagship()
     with place.running() as sidecar:
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{sidecar.credentials}/")
+        sdk.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{sidecar.credentials}/")
+        session = boto3.Session()
         until(lambda: ready(sidecar))
         keys: set[str] = set()
         while len(keys) < 4:
@@ -47,22 +46,17 @@ def test_an_sdk_goes_on_over_three_renewals(
         assert sidecar.stop() == 0
 
 
-def test_files_change_at_once_and_an_sdk_follows_them(place: Place, aws: Aws, session: boto3.Session) -> None:
+def test_files_change_at_once_and_an_sdk_follows_them(place: Place, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
-    place.flagship(
-        target={
-            "formats": [
-                {"env": {}},
-                {"credentialProcess": {}},
-                {"awsConfig": {"mountPath": str(place.path / "write")}},
-            ]
-        }
-    )
+    config = {"awsConfig": {"mountPath": str(place.path / "write")}}
+    place.flagship(target={"formats": [{"env": {}}, {"credentialProcess": {}}, config]})
     with place.running("write") as sidecar:
         until(lambda: ready(sidecar))
-        session._session.set_config_variable("config_file", str(place.path / "write" / "config"))
+        sdk.setenv("AWS_CONFIG_FILE", str(place.path / "write" / "config"))
+        session = boto3.Session()
         first = place.written("AWS_ACCESS_KEY_ID")
         assert json.loads(place.written("credentials.json"))["AccessKeyId"] == first
+        assert who_am_i(aws, session) == SESSION
         until(lambda: place.written("AWS_ACCESS_KEY_ID") != first)
 
         assert who_am_i(aws, session) == SESSION
@@ -131,10 +125,11 @@ def test_no_secret_is_told(place: Place, aws: Aws) -> None:
     place.rotating()
     with place.running("write", "state") as sidecar:
         until(lambda: ready(sidecar))
-        aws.fault("oauth:token", times=3, code="invalid_request")
+        aws.fault("oauth:token", code="invalid_request")
         place.put("source", refresh_token=aws.oauth_refresh_token())
         until(lambda: "invalid_request" in sidecar.log())
-        until(lambda: renewals(sidecar) >= 2, seconds=60)
+        place.put("source", refresh_token=aws.oauth_refresh_token())
+        until(lambda: renewals(sidecar) >= 2)
         places = {"log": sidecar.log(), "metrics": sidecar.get("/metrics")[1], "ready": sidecar.get("/readyz")[1]}
         secrets = [*aws.secrets(), (place.path / "token").read_text()]
 

@@ -2,7 +2,9 @@
 
 import functools
 import json
+import subprocess
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -111,14 +113,13 @@ def test_a_second_process_ends_in_one_line_and_disturbs_nobody(place: Place, aws
 @pytest.mark.parametrize("folder", ["state", "write"])
 def test_a_full_disk_spends_nothing(place: Place, aws: Aws, folder: str) -> None:
     seed = place.rotating()
-    with small_disk(place.path / folder, 512) as disk, place.running("state", "write") as sidecar:
-        sidecar.stop()
-        aws.reset()
-        with full(disk):
-            sidecar.start()
+    with small_disk(place.path / folder, 512) as disk, ExitStack() as filled:
+        filled.enter_context(full(disk))
+        with place.running("state", "write") as sidecar:
             until(lambda: "cannot be written: No space left on device" in place.ask(sidecar)[1])
             spent = aws.family(seed).spends
-        until(lambda: ready(sidecar))
+            filled.close()
+            until(lambda: ready(sidecar), seconds=40)
 
     assert (spent, aws.family(seed).spends) == ([], [0])
 
@@ -134,16 +135,22 @@ def test_a_read_only_disk_is_one_line_at_the_start(place: Place, aws: Aws, folde
     assert aws.family(seed).spends == []
 
 
-def test_a_disk_that_becomes_read_only_stops_renewals_and_nothing_else(place: Place, aws: Aws) -> None:
+def test_a_state_folder_that_is_taken_away_stops_renewals_and_nothing_else(place: Place, aws: Aws) -> None:
     seed = place.rotating()
-    with small_disk(place.path / "state") as disk, place.running("state") as sidecar:
+    state, away = place.path / "state", place.path / "away"
+    with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
         before = place.ask(sidecar)
-        with read_only(disk):
-            ask_to_renew(place, 1)
-            until(lambda: "Read-only file system" in sidecar.log())
-            assert place.ask(sidecar) == before
+        state.rename(away)
+        state.mkdir()
+        ask_to_renew(place, 1)
+        until(lambda: "is not the folder that it was at the start" in sidecar.log())
+        assert place.ask(sidecar) == before
+        state.rmdir()
+        away.rename(state)
         until(lambda: aws.family(seed).spends == [0, 1], seconds=40)
+
+    assert aws.family(seed).reuses == 0
 
 
 def test_a_disk_that_fills_up_in_an_exchange_loses_nothing(place: Place, aws: Aws) -> None:
@@ -183,3 +190,17 @@ def test_a_job_that_gets_nothing_fails_in_one_line(place: Place, aws: Aws) -> No
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert "invalid_grant" in failed.stderr
+
+
+def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws) -> None:
+    seed = place.rotating()
+    aws.fault("oauth:token", delay_seconds=2)
+    state = place.path / "state" / STATE
+    with subprocess.Popen(place.job("state"), stderr=subprocess.PIPE, text=True) as job:
+        until(lambda: state.exists() and "intent" in state.read_text())
+        job.terminate()
+        told = job.communicate()[1]
+    after = place.once("state")
+
+    assert (job.returncode, told.count("\n"), "stopped before it was done" in told) == (1, 1, True), told
+    assert (after.returncode, aws.family(seed).spends, aws.family(seed).reuses) == (0, [0, 1], 0)

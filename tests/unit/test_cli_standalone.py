@@ -1,3 +1,7 @@
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,8 +92,21 @@ def test_the_sidecar_and_the_process_take_the_same_files() -> None:
 
 def test_the_document_tells_every_flag_of_its_own() -> None:
     document = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
-    rows = [line.split("|")[1] for line in document.splitlines() if line.startswith("| `--")]
-    told = {flag.strip("`") for row in rows for flag in row.replace(",", " ").split()}
+    rows = document.partition("| flag of `run` |")[2].splitlines()
+    told = {
+        flag for row in rows if row.startswith("| `--") for flag in re.findall(r"--?[a-z-]+", row.split("|")[1])
+    }
     shared = {"--config", "--log-level", "--log-format"}
 
     assert told == {flag for option in run_command.params for flag in option.opts} - shared
+
+
+def test_nothing_of_kubernetes_is_imported() -> None:
+    program = "import sys, keyturn.cli.renew, keyturn.cli.run, keyturn.cli.standalone; print(*sys.modules)"
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
+    )
+
+    assert {name.partition(".")[0] for name in shown.stdout.split()} & {"kopf", "kubernetes"} == set()
+    assert "keyturn.kube" not in shown.stdout

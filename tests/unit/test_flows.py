@@ -53,8 +53,10 @@ def told(operation: type[Operation]) -> tuple[str, str, str]:
     gives = [*operation.GIVES, *(["ID token"] if operation.GIVES_ID_TOKEN else [])]
     proofs = [name for name in operation.__struct_encode_fields__ if name in PROOFS]
     kinds = ["repeatable"]
-    if "uses_up_token" in vars(operation):
+    if "assertionFrom" in proofs:
         proofs.append("a source token that is an assertion")
+    if operation.USES_UP:
+        proofs.append("a refresh token as requestedTokenType")
     if operation.CONSUMES:
         kinds.append("consuming with refresh_token")
     if proofs:

@@ -18,6 +18,7 @@ ONE = Series(
     conditions=(("Ready", "True"), ("Renewed", "False")),
     failed_attempts=3,
     suspended=True,
+    source_warns=NOW - HOUR / 60,
 )
 # What design promises of the parts that exist.
 NAMES = {
@@ -25,6 +26,7 @@ NAMES = {
     "keyturn_credentials_renewal_timestamp_seconds",
     "keyturn_credentials_issued_timestamp_seconds",
     "keyturn_source_expiration_timestamp_seconds",
+    "keyturn_source_warning_timestamp_seconds",
     "keyturn_request_condition",
     "keyturn_request_failed_attempts",
     "keyturn_request_suspended",
@@ -51,8 +53,19 @@ def exported(*series: Series) -> tuple[Metrics, list[Series]]:
 
 def test_names_are_promises() -> None:
     metrics, _ = exported(ONE)
+    metrics.leader.set(1)
 
-    assert {family.name for family in metrics.registry.collect()} == NAMES
+    names = {family.name for family in metrics.registry.collect()}
+    assert {name for name in names if not name.startswith("process_")} == NAMES
+    assert {"process_resident_memory_bytes", "process_cpu_seconds"} <= names
+
+
+def test_who_stands_for_no_election_has_no_series_of_a_leader() -> None:
+    metrics, _ = exported(ONE)
+    before = metrics.registry.get_sample_value("keyturn_leader")
+    metrics.leader.set(0)
+
+    assert (before, metrics.registry.get_sample_value("keyturn_leader")) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +75,7 @@ def test_names_are_promises() -> None:
         ("keyturn_credentials_renewal_timestamp_seconds", {}, NOW.timestamp() + 1800),
         ("keyturn_credentials_expiration_timestamp_seconds", {}, NOW.timestamp() + 3600),
         ("keyturn_source_expiration_timestamp_seconds", {}, None),
+        ("keyturn_source_warning_timestamp_seconds", {}, NOW.timestamp() - 60),
         ("keyturn_request_condition", {"condition": "Ready", "status": "True"}, 1),
         ("keyturn_request_condition", {"condition": "Renewed", "status": "False"}, 1),
         ("keyturn_request_condition", {"condition": "Stalled", "status": "True"}, None),

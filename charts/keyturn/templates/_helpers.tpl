@@ -4,6 +4,14 @@
 {{- default $release .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- define "keyturn.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{- define "keyturn.leaseName" -}}
+{{- default (include "keyturn.fullname" .) .Values.leaderElectionID }}
+{{- end }}
+
 {{- define "keyturn.serviceAccountName" -}}
 {{- default (.Values.serviceAccount.create | ternary (include "keyturn.fullname" .) "default") .Values.serviceAccount.name }}
 {{- end }}
@@ -29,6 +37,33 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* Where the pods run, as fields of a pod. */}}
+{{- define "keyturn.scheduling" -}}
+{{- $pod := dict }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsPolicy" "dnsConfig" "hostNetwork" }}
+{{- with get $.Values $field }}
+{{- $_ := set $pod $field . }}
+{{- end }}
+{{- end }}
+{{- with concat .Values.imagePullSecrets .Values.global.imagePullSecrets }}
+{{- $_ := set $pod "imagePullSecrets" . }}
+{{- end }}
+{{- with default .Values.global.priorityClassName .Values.priorityClassName }}
+{{- $_ := set $pod "priorityClassName" . }}
+{{- end }}
+{{- if and .Values.hostNetwork (not .Values.dnsPolicy) }}
+{{- $_ := set $pod "dnsPolicy" "ClusterFirstWithHostNet" }}
+{{- end }}
+{{- $release := dict "labelSelector" (dict "matchLabels" (include "keyturn.selectorLabels" . | fromYaml)) }}
+{{- range .Values.topologySpreadConstraints }}
+{{- $spread := get $pod "topologySpreadConstraints" | default list }}
+{{- $_ := set $pod "topologySpreadConstraints" (append $spread (hasKey . "labelSelector" | ternary . (merge (deepCopy .) $release))) }}
+{{- end }}
+{{- if $pod }}
+{{- toYaml $pod }}
+{{- end }}
+{{- end }}
+
 {{- /* What the operator may do, in the cluster or in one namespace. */}}
 {{- define "keyturn.rules" -}}
 - apiGroups: [keyturn.dev]
@@ -39,7 +74,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [patch]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, {{ if .Values.secrets.watch }}list, watch, {{ end }}create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps]  # a CA bundle may be in one
   verbs: [get]
@@ -49,6 +84,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.rbac.serviceAccountTokens }}
 - apiGroups: [""]
   resources: [serviceaccounts/token]
+  {{- with .Values.rbac.serviceAccountTokenNames }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
   verbs: [create]
 {{- end }}
 {{- end }}
@@ -56,5 +94,5 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "keyturn.subjects" -}}
 - kind: ServiceAccount
   name: {{ include "keyturn.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ include "keyturn.namespace" . }}
 {{- end }}

@@ -24,6 +24,7 @@ from keyturn.kube.shell import NoClusterError, Place, Shell
 @option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")
 @option("--lease-name", default="keyturn", help="Name of the Lease.")
 @option("--lease-namespace", help="Default: the pod's own.")
+@option("--watch-secrets/--no-watch-secrets", default=True, help="Without: no list and watch of Secrets.")
 @log_options
 def operator(
     log_level: str, log_format: str, config: str | None, namespace: tuple[str, ...], **place: Any

@@ -1,7 +1,7 @@
 """The CRD, written from the types of the API: inlined, structural, with the rules in CEL."""
 
 import inspect
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -77,6 +77,8 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         del kept["additionalProperties"]
     if not kept.get("required"):
         kept.pop("required", None)
+    for name, says in _descriptions(node.get("title", "")).items():
+        kept["properties"][name]["description"] = says
     return _strings(kept | _rules(node.get("title", "")))
 
 
@@ -86,6 +88,19 @@ def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
     if key in ("items", "additionalProperties") and isinstance(value, dict):
         return _structural(value, components)
     return value
+
+
+def _descriptions(title: str) -> dict[str, str]:
+    """What fields say of themselves: of one that may be left out, msgspec tells only what its type says."""
+    part = next((part for part in parts() if part.__name__ == title), None)
+    hints = get_type_hints(part, include_extras=True) if part else {}
+    told = (
+        (field.encode_name, getattr(meta, "description", None))
+        for field in (msgspec.structs.fields(part) if part else ())
+        for one in (hints[field.name], *get_args(hints[field.name]))
+        for meta in getattr(one, "__metadata__", ())
+    )
+    return {name: says for name, says in told if says}
 
 
 def _rules(title: str) -> dict[str, Any]:

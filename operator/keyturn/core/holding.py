@@ -135,6 +135,16 @@ def safe(value: str, what: str) -> str:
     return value
 
 
+def sized(value: str, what: str, least: int, most: int) -> str:
+    """Return `value`; raises RefusedError (SourceInvalid) naming `what` where AWS takes none of that length.
+
+    AWS would say ValidationError, as it does of much else, and botocore checks no maximum.
+    """
+    if not least <= len(value) <= most:
+        raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; AWS takes {least} to {most}")
+    return value
+
+
 def unwrapped(value: str, what: str) -> str:
     """Return a token as people store it, without the newline of `echo` and the quotes of `jq`."""
     return safe(value.strip().strip("\"'").strip(), what)
@@ -165,7 +175,7 @@ def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
     """Read `iat` and `exp` (RFC 7519 section 4.1) of a token without trusting it; None for what is not there."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError):
+    except (jwt.PyJWTError, RecursionError, ValueError):
         return None, None
     return _moment(claims.get("iat")), _moment(claims.get("exp"))
 

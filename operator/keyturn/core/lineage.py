@@ -7,7 +7,7 @@ A refresh token may be good for one use, and its issuer may end the whole family
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -36,10 +36,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Fingerprints: `seeds` of what the user handed in, `spent` of what is spent, `live` of the one to use.
 
-    `of` is the source, Secret and key: two sources must not share a token Secret.
+    `of` is the source, Secret and key: two sources must not share a token Secret. Where the source works only
+    once, who answered what is kept is in it too.
     """
 
-    of: Annotated[str, Meta(max_length=512, pattern=r"^[ -~]*\Z")]
+    of: Annotated[str, Meta(max_length=600, pattern=r"^[ -~]*\Z")]
     seeds: tuple[str, ...]
     live: str
     spent: tuple[str, ...] = ()
@@ -126,13 +127,33 @@ def live_token(handed_in: str, kept: KeptToken | None, marked: Fingerprint, of: 
     mark = marked(handed_in)
     if kept is None:
         return KeptToken(handed_in, Lineage(of=of, seeds=(mark,), live=mark))
-    lineage = kept.lineage
-    if lineage is None or lineage.of != of:
-        keeps = f"keeps the token of {lineage.of}" if lineage else "was not made by Keyturn to keep a token in"
-        raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
+    lineage = _of_source(kept, of, secret)
     if not lineage.knows(mark):
-        return KeptToken(handed_in, lineage.seeded(mark), uid=kept.uid, version=kept.version)
+        anew = msgspec.structs.replace(lineage, of=of).seeded(mark)
+        return KeptToken(handed_in, anew, uid=kept.uid, version=kept.version)
+    if lineage.of != of:
+        kept = _of_party(kept, lineage, of, secret)
+        lineage = kept.lineage or lineage
     return kept if kept.is_spent and not kept.value else _as_shown(kept, lineage, marked(kept.value), secret)
+
+
+def _of_source(kept: KeptToken, of: str, secret: str) -> Lineage:
+    source = kept.lineage.of.partition(" ")[0] if kept.lineage else ""
+    if kept.lineage is None or source != of.partition(" ")[0]:
+        keeps = f"keeps the token of {source}" if kept.lineage else "was not made by Keyturn to keep a token in"
+        raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
+    return kept.lineage
+
+
+def _of_party(kept: KeptToken, lineage: Lineage, of: str, secret: str) -> KeptToken:
+    """What was never answered may still be shown to another party; what one answered is for nobody else."""
+    if kept.answered is not None:
+        raise RefusedError(
+            "TargetConflict",
+            f"Secret {secret} keeps what another issuer or application answered; choose another"
+            " source.token.saveTo, or put a new one in the source",
+        )
+    return replace(kept, lineage=msgspec.structs.replace(lineage, of=of))
 
 
 def _as_shown(kept: KeptToken, lineage: Lineage, shown: str, secret: str) -> KeptToken:

@@ -19,7 +19,7 @@ ADOPT_BY = f"{GROUP}/adopt-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
-_LONGEST_LIFE = timedelta(days=20 * 366)
+LONGEST_LIFE = timedelta(days=20 * 366)
 _END_OF_TIME = 9000  # sums with later years overflow
 
 # A time without a zone can't be compared with ours: whoever writes one has edited the marks.
@@ -126,7 +126,7 @@ def read_marks(annotations: Mapping[str, str]) -> Marks | None:
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
     # The digest has no key: whoever may write the Secret can forge marks, and must not get further than that.
-    sane = marks.issued <= marks.renew <= marks.expires <= marks.issued + _LONGEST_LIFE
+    sane = marks.issued <= marks.renew <= marks.expires <= marks.issued + LONGEST_LIFE
     return marks if sane and marks.expires.year < _END_OF_TIME else None
 
 

@@ -55,10 +55,14 @@ class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 
 class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What sources may ask the operator for: `audiences` of service accounts' tokens, its `ambient` identity."""
+    """What sources may ask the operator for: `audiences` of service accounts' tokens, its `ambient` identity.
+
+    With `labelled` a Secret is read only where it bears the label keyturn.dev/source: "true".
+    """
 
     audiences: tuple[_Pattern, ...] = ("sts.amazonaws.com",)
     ambient: tuple[AmbientRule, ...] = ()
+    labelled: bool = False
 
 
 def _fits(pattern: str, text: str) -> bool:

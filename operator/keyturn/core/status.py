@@ -38,7 +38,9 @@ class Event:
     message: str
 
 
-_LONGEST = 4096
+_LONGEST = 1024  # of an Event of core/v1, which says what its condition says
+_LONGEST_SAID = 700  # of it by whoever refused: the next try and where to read on come after it
+_GOOD = ("Issued", "Renewed")
 _EVENT_OF_ISSUE = {"Issued": "Normal", "Drifted": "Warning"}
 
 
@@ -102,6 +104,11 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
     return msgspec.structs.replace(previous, observed_generation=generation, conditions=dated)
 
 
+def page(reason: str) -> str:
+    """Where a reason is explained, with what a person does about it."""
+    return f"docs/troubleshooting.md#{reason.lower()}"
+
+
 def _event_of(reason: str) -> str:
     return REACTIONS[reason].event if reason in REACTIONS else ""
 
@@ -161,7 +168,7 @@ def _stalled(outcome: Outcome) -> Condition | None:
 
 def _failure(setback: Setback) -> str:
     asked = f" (AWS request id {setback.error.request_id})" if setback.error.request_id else ""
-    return f"{setback.error.message}{asked}; next try at {rfc3339(setback.next_attempt_at)}"
+    return f"{setback.error.message[:_LONGEST_SAID]}{asked}; next try at {rfc3339(setback.next_attempt_at)}"
 
 
 def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
@@ -180,7 +187,9 @@ def _renew_at(marks: Marks) -> str | None:
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
-    return Condition(type=kind, status=status, reason=reason, message=message[:_LONGEST], last_transition_time="")  # type: ignore[arg-type]
+    more = "" if reason in _GOOD else f"; see {page(reason)}"
+    said = message[: _LONGEST - len(more)] + more
+    return Condition(type=kind, status=status, reason=reason, message=said, last_transition_time="")  # type: ignore[arg-type]
 
 
 def _with_time(condition: Condition, previous: Status, generation: int, now: datetime) -> Condition:

@@ -24,13 +24,13 @@ from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.holding import Credentials
 from keyturn.core.outages import Outages
 from keyturn.core.settings import AwsSettings
-from keyturn.exchange.own import Ambient, OwnIdentity
+from keyturn.exchange.own import CLIENTS, Ambient, OwnIdentity
 from keyturn.exchange.pace import Pace, Paces, is_too_long
+from keyturn.exchange.shapes import well_typed
 from keyturn.exchange.verdicts import Operation, failure
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
-_CLIENTS = 128  # a region is free text: the oldest goes
 _OFFSET_WORTH_TELLING = timedelta(seconds=60)
 
 
@@ -119,11 +119,12 @@ class Aws:
         try:
             client = self._client_of(operation, region, signer)
             answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
+            model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation.name])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             # botocore's XML parser falls over a page that is not AWS's, such as a proxy's; its chain of
             # credentials over an identity that is refreshed and still expired.
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
-        return answer
+        return answer if model.output_shape is None else well_typed(model.output_shape, answer)
 
     def _client_of(self, operation: Operation, region: str, signer: Signer) -> Any:
         service, attempts = operation.service, operation.attempts
@@ -144,7 +145,7 @@ class Aws:
                     config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
                     **self._place(service, region),
                 )
-            if len(self._clients) > _CLIENTS:
+            if len(self._clients) > CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
             return self._clients[key]
 

@@ -7,19 +7,15 @@ from keyturn.core.holding import Credentials, Holding, PackageEndpoint, Token, s
 from keyturn.core.model.exchanges import CodeArtifactGetAuthorizationToken
 from keyturn.core.renewal import whole
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import SIGNED, Operation, Verdict, member
 
 _KNOWN = 10_000
-_KEYS = Verdict("SourceInvalid", hint="are the access keys right, and active?")
-_VERDICTS = {
+_VERDICTS = SIGNED | {
     "ConflictException": Verdict("Unavailable"),
-    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials have expired"),
     "InternalServerException": Verdict("Unavailable"),
-    "InvalidSignatureException": _KEYS,
     "ResourceNotFoundException": Verdict(
         "SpecInvalid", hint="is there such a domain of that owner, and such a repository, in this region?"
     ),
-    "UnrecognizedClientException": _KEYS,
 }
 _GET_TOKEN = Operation(
     exchange="codeArtifactGetAuthorizationToken",
@@ -77,7 +73,7 @@ def _domain(wanted: CodeArtifactGetAuthorizationToken) -> dict[str, str | int]:
 def _wanted_endpoints(wanted: CodeArtifactGetAuthorizationToken) -> Iterator[dict[str, str | int]]:
     for one in wanted.repositories or ():
         kind = {"endpointType": one.endpoint_type} if one.endpoint_type else {}
-        for name in one.formats:
+        for name in dict.fromkeys(one.formats):
             yield _domain(wanted) | {"repository": one.repository, "format": name} | kind
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe
+from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe, sized
 from keyturn.core.model.exchanges import CognitoGetCredentials, CognitoGetOpenIdToken
 from keyturn.core.renewal import whole
 from keyturn.exchange.aws import Answer
@@ -74,7 +74,10 @@ async def _identified(
     call: Call, wanted: _Cognito, held: Holding, operation: Operation, more: dict[str, str]
 ) -> tuple[str, Answer]:
     """Ask for the kept identity; for the one that the pool names, where there is none or it does not fit."""
-    logins = {provider: held.token_to_read(which).value for provider, which in wanted.logins.items()}
+    logins = {
+        provider: sized(held.token_to_read(which).value, f"the token for {provider}", 1, 50000)
+        for provider, which in wanted.logins.items()
+    }
 
     async def ask(identity: str) -> tuple[str, Answer]:
         parameters = {"IdentityId": identity, "Logins": logins, **more}

@@ -1,7 +1,6 @@
 """Amazon ECR: credentials for the passwords of container registries."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,17 +10,13 @@ from keyturn.core.holding import Holding, RegistryLogin, safe
 from keyturn.core.model.exchanges import EcrGetAuthorizationToken
 from keyturn.core.renewal import whole
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import SIGNED, Operation, Verdict, member
 
 # ecr-public is there only; elsewhere it answers UnsupportedCommandException.
 _PUBLIC_REGION, _PUBLIC_HOST = "us-east-1", "public.ecr.aws"
-_KEYS = Verdict("SourceInvalid", hint="are the access keys right, and active?")
-_VERDICTS = {
-    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials have expired"),
+_VERDICTS = SIGNED | {
     "InvalidParameterException": Verdict("SpecInvalid", hint="are registryIds account numbers?"),
-    "InvalidSignatureException": _KEYS,
     "ServerException": Verdict("Unavailable"),
-    "UnrecognizedClientException": _KEYS,
     "UnsupportedCommandException": Verdict("SpecInvalid", hint="public registries are in us-east-1 only"),
 }
 _PRIVATE = Operation(
@@ -67,7 +62,7 @@ def _login(operation: Operation, given: Mapping[str, Any]) -> RegistryLogin:
     endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, given, "proxyEndpoint")
     try:
         decoded = base64.b64decode(member(operation, given, "authorizationToken"), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise UnavailableError("Unavailable", f"{operation.title} answered a token that is not base64") from None
     username, _, password = decoded.partition(":")
     return RegistryLogin(

@@ -13,19 +13,22 @@ from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT
 from keyturn.core.renewal import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import KEYS, Operation, Verdict, member
 
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+_TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
 _LONGEST_LIFE = timedelta(days=366)
+_LAST_MILLISECOND = 253402300799000  # of the year 9999
 _APPLICATION = "is clientId the application's ARN, and is this caller among its authentication methods?"
 _ASSIGNED = (
     "is the user assigned to the application (or does it need no assignment), does the application allow this"
     " grant, and the caller's policy sso-oauth:CreateTokenWithIAM?"
 )
-_KEYS = Verdict("AccessDenied", hint="are the AWS credentials that sign it right, and active?")
+# Not SourceInvalid, which says of a code or an assertion that it was refused itself, and is not to be sent again.
+_KEYS = replace(KEYS, reason="AccessDenied")
 
-# The operation's page, section Errors, and what every signed call may be told.
+# The operation's page, section Errors.
 _CREATE_TOKEN = Operation(
     exchange="identityCenterCreateToken",
     service="sso-oidc",
@@ -81,17 +84,18 @@ _GET_ROLE_CREDENTIALS = Operation(
 async def create_token(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -> Holding:
     """Call sso-oidc CreateTokenWithIAM, signed with the credentials that are held.
 
-    Where a code or an assertion works only once, what it gave goes on: `held.refresh_token` is sent in its place.
+    Where a code, an assertion or a subject token is used once, what it gave goes on: `held.refresh_token` is sent
+    in its place.
     The expiry is `expiresIn` from the moment of the request. The identity context is the answer's own, else the
     claim of the ID token.
     """
     parameters: dict[str, Any] = {"clientId": wanted.client_id} | await _grant(call, wanted, held)
     if wanted.scope:
         parameters["scope"] = list(wanted.scope)
-    repeatable = "subjectToken" in parameters
+    repeatable = "subjectToken" in parameters and held.proof is None
     operation = _CREATE_TOKEN if repeatable else _CREATE_TOKEN_ONCE
     answer = await call.systems.aws.ask(operation, call.region, parameters, held.own_credentials)
-    if not (answer.members.get("accessToken") or answer.members.get("refreshToken")):
+    if not any(answer.members.get(name) for name in (_TOKENS[:1] if repeatable else _TOKENS)):
         # botocore takes a page of something between us and AWS for an answer without members.
         raise UnavailableError("Unavailable", f"{operation.title} answered no token", in_doubt=not repeatable)
     given = _given(held, answer)
@@ -110,7 +114,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -
     requested = {"requestedTokenType": wanted.requested_token_type} if wanted.requested_token_type else {}
     return {
         "grantType": wanted.grant_type,
-        "subjectToken": held.token_to_read(wanted.from_).value,
+        "subjectToken": held.proof or held.token_to_read(wanted.from_).value,
         "subjectTokenType": wanted.subject_token_type or _ACCESS_TOKEN,
     } | requested
 
@@ -141,7 +145,7 @@ def _given(held: Holding, answer: Answer) -> Holding:
 def _expiry(access_token: str, answer: Answer) -> datetime | None:
     seconds = answer.members.get("expiresIn") or 0
     return (
-        answer.asked_at + min(timedelta(seconds=seconds), _LONGEST_LIFE)
+        answer.asked_at + timedelta(seconds=min(seconds, _LONGEST_LIFE.total_seconds()))
         if seconds > 0
         else jwt_times(access_token)[1]
     )
@@ -151,7 +155,7 @@ def _context(id_token: str | None) -> str | None:
     """Read the claim that is AWS's signed word for the user; STS checks it, we only carry it."""
     try:
         claims: dict[str, Any] = jwt.decode(id_token or "", options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError):
+    except (jwt.PyJWTError, RecursionError, ValueError):
         return None
     context = claims.get(_CONTEXT)
     return context if isinstance(context, str) and context else None
@@ -162,11 +166,12 @@ async def get_role_credentials(call: Call, wanted: IdentityCenterGetRoleCredenti
     parameters = {
         "roleName": wanted.role_name,
         "accountId": wanted.account_id,
-        "accessToken": held.newest_token.value,
+        # It goes into a header.
+        "accessToken": safe(held.newest_token.value, "the access token"),
     }
     answer = await call.systems.aws.ask(_GET_ROLE_CREDENTIALS, call.region, parameters)
     given = member(_GET_ROLE_CREDENTIALS, answer.members, "roleCredentials")
-    expiration = member(_GET_ROLE_CREDENTIALS, given, "expiration")
+    expiration = max(0, min(member(_GET_ROLE_CREDENTIALS, given, "expiration"), _LAST_MILLISECOND))
     credentials = Credentials(
         access_key_id=safe(member(_GET_ROLE_CREDENTIALS, given, "accessKeyId"), "the access key id"),
         secret_access_key=safe(member(_GET_ROLE_CREDENTIALS, given, "secretAccessKey"), "the secret access key"),

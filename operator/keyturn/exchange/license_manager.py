@@ -5,30 +5,26 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Holding, Superseded, Token, jwt_times, safe
+from keyturn.core.holding import Holding, Superseded, Token, jwt_times, safe, sized
 from keyturn.core.model.exchanges import LicenseManagerCreateToken, LicenseManagerGetAccessToken
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import ElsewhereError, Operation, Verdict, member
+from keyturn.exchange.verdicts import SIGNED, ElsewhereError, Operation, Verdict, member
 
 _LIFETIME, _DAYS = timedelta(hours=1), 365
 _GONE = "SourceMissing"
 
-# The operations' pages, section Errors, and what every signed call may be told.
-_KEYS = Verdict("SourceInvalid", hint="are the access keys right and active, and for an endpoint of this region?")
-_SIGNED = {
+# The operations' pages, section Errors.
+_SIGNED = SIGNED | {
     "AccessDeniedException": Verdict(
         "AccessDenied",
         hint="does the caller's policy allow it, and the license's grant CreateToken?",
         settles=True,
     ),
     "AuthorizationException": Verdict("AccessDenied", hint="is License Manager allowed in that account?"),
-    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials of the source have expired"),
-    "InvalidSignatureException": _KEYS,
     "RateLimitExceededException": Verdict("Throttled"),
     "RedirectException": Verdict("SpecInvalid", hint="the license is of another region"),
     "ServerInternalException": Verdict("Unavailable"),
-    "UnrecognizedClientException": _KEYS,
     "ValidationException": Verdict("SpecInvalid", hint="is what the spec says of the token right?"),
 }
 _CREATE_TOKEN = Operation(
@@ -75,7 +71,7 @@ async def get_access_token(call: Call, wanted: LicenseManagerGetAccessToken, hel
 
     The answer names no expiry: it is the `exp` of the JWT, else the hour that the operation's page promises.
     """
-    parameters = {"Token": held.newest_token.value}
+    parameters = {"Token": sized(held.newest_token.value, "the refresh token", 1, 4096)}
     if wanted.token_properties:
         parameters["TokenProperties"] = list(wanted.token_properties)  # type: ignore[assignment]
     answer = await call.systems.aws.ask(_GET_ACCESS_TOKEN, call.region, parameters)

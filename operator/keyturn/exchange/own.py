@@ -8,6 +8,8 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
+CLIENTS = 128  # a region is free text: the oldest goes
+
 
 class Ambient:
     """A signer that is the operator itself."""
@@ -39,6 +41,8 @@ class OwnIdentity:
             if key not in self._clients:
                 made = self._found().client(service, region_name=region, config=config, **more)  # type: ignore[call-overload]
                 self._clients[key] = made
+            if len(self._clients) > CLIENTS:
+                self._clients.pop(next(iter(self._clients)))
             return self._clients[key]
 
     def _found(self) -> boto3.session.Session:

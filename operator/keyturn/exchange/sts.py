@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Holding, safe
+from keyturn.core.holding import Credentials, Holding, safe, sized
 from keyturn.core.model.exchanges import (
     AssumeRole,
     AssumeRoleWithWebIdentity,
@@ -24,13 +24,12 @@ from keyturn.exchange.lent import check_ambient
 from keyturn.exchange.own import AMBIENT
 from keyturn.exchange.session_name import session_name
 from keyturn.exchange.systems import Call
-from keyturn.exchange.verdicts import Operation, Verdict, member
+from keyturn.exchange.verdicts import EXPIRED, KEYS, Operation, Verdict, member
 
 _TRUST = (
     "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
 )
 _DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
-_KEYS = Verdict("SourceInvalid", hint="are the access keys right and active, and for an endpoint of this region?")
 _LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
@@ -43,10 +42,10 @@ _COMMON = {
 }
 _SIGNED = _COMMON | {
     "AccessDenied": Verdict("AccessDenied", hint=_TRUST, settles=True),
-    "ExpiredToken": Verdict("SourceExpired", hint="the credentials of the source have expired"),
-    "ExpiredTokenException": Verdict("SourceExpired", hint="the credentials of the source have expired"),
-    "InvalidClientTokenId": _KEYS,
-    "SignatureDoesNotMatch": _KEYS,
+    "ExpiredToken": EXPIRED,
+    "ExpiredTokenException": EXPIRED,
+    "InvalidClientTokenId": KEYS,
+    "SignatureDoesNotMatch": KEYS,
 }
 
 _WITH_WEB_IDENTITY = Operation(
@@ -70,7 +69,20 @@ _WITH_WEB_IDENTITY = Operation(
         ),
     },
 )
-_ASSUME_ROLE = Operation("assumeRole", "sts", "assume_role", "STS AssumeRole", _SIGNED)
+_ASSUME_ROLE = Operation(
+    exchange="assumeRole",
+    service="sts",
+    name="assume_role",
+    title="STS AssumeRole",
+    verdicts=_SIGNED
+    | {
+        "ValidationError": Verdict(
+            "SpecInvalid",
+            hint="is durationSeconds over the maximum session duration of the role, or over 3600 where a role"
+            " assumes it (the operator's own may be one)?",
+        )
+    },
+)
 _GET_SESSION_TOKEN = Operation(
     exchange="getSessionToken",
     service="sts",
@@ -98,7 +110,7 @@ async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIde
     parameters = _parameters(
         wanted,
         RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
-        WebIdentityToken=held.token_to_read(wanted.from_).value,
+        WebIdentityToken=sized(held.token_to_read(wanted.from_).value, "the web identity token", 4, 20000),
     )
     answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, answer)
@@ -143,7 +155,8 @@ def _provided_contexts(wanted: AssumeRole, held: Holding) -> dict[str, Any]:
         return {}
     partition = wanted.role_arn.split(":")[1]
     provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
-    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": held.identity_context}]}
+    context = sized(held.identity_context, "the identity context of Identity Center", 4, 2048)
+    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
 
 
 def _once(operation: Operation, wanted: MfaOperation) -> Operation:

@@ -21,7 +21,9 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.exchange.pace import told_wait
 
-_TOO_MANY_REQUESTS = 429
+_FIRST_CLIENT_ERROR, _TOO_MANY_REQUESTS = 400, 429
+# RFC 9110 section 15.5.9 (a request timeout) and RFC 8470 section 5.2 (too early): of what stands between.
+_TRY_AGAIN = (408, 425)
 _FIRST_SERVER_ERROR, _NOT_HANDLED = 500, 503
 # Nothing had been sent when these were raised.
 _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
@@ -34,6 +36,16 @@ class Verdict:
     reason: str
     hint: str = ""
     settles: bool = False
+
+
+KEYS = Verdict("SourceInvalid", hint="are the access keys that sign it right and active, and for this region?")
+EXPIRED = Verdict("SourceExpired", hint="the credentials that sign it have expired")
+# What any signed call may be told; STS has codes of its own for it.
+SIGNED = {
+    "ExpiredTokenException": EXPIRED,
+    "InvalidSignatureException": KEYS,
+    "UnrecognizedClientException": KEYS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,6 @@ def _by_status(status: int) -> Verdict:
     """Class a code that no table knows: a wrong retry is noise, a wrong stop is an outage."""
     if status == _TOO_MANY_REQUESTS:
         return _THROTTLED
-    if not status or status >= _FIRST_SERVER_ERROR:
+    if not _FIRST_CLIENT_ERROR <= status < _FIRST_SERVER_ERROR or status in _TRY_AGAIN:
         return _UNAVAILABLE
     return Verdict("AccessDenied" if status in (401, 403) else "SourceInvalid")

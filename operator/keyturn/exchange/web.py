@@ -6,12 +6,12 @@ import re
 import socket
 import ssl
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import aiohttp
 import msgspec
@@ -92,7 +92,8 @@ class Web:
         self._outages = outages
         self._metrics = metrics
         self._now = now
-        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_IN_FLIGHT))
+        # A host is free text: it is forgotten when nobody asks it.
+        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def now(self) -> datetime:
         """The time, for what is signed with it."""
@@ -103,7 +104,7 @@ class Web:
         host = form.host
         if self._settings.hosts and host not in self._settings.hosts:
             raise RefusedError("SpecInvalid", f"the settings of this Keyturn do not allow the host {host}")
-        await self._slot(host)
+        slot = await self._slot(host)
         started, code = time.monotonic(), "other"
         try:
             answer = await self._send(form)
@@ -113,18 +114,20 @@ class Web:
             self._outages.failed(host)
             raise
         finally:
-            self._slots[host].release()
+            slot.release()
             self._metrics.exchanges.labels(exchange, code).inc()
             self._metrics.exchange_duration.labels(exchange).observe(time.monotonic() - started)
         self._outages.worked(host, time.monotonic())
         return answer
 
-    async def _slot(self, host: str) -> None:
+    async def _slot(self, host: str) -> asyncio.Semaphore:
+        slot = self._slots.setdefault(host, asyncio.Semaphore(_IN_FLIGHT))
         try:
             async with asyncio.timeout(_SLOT_SECONDS):
-                await self._slots[host].acquire()
+                await slot.acquire()
         except TimeoutError:
             raise UnavailableError("Unavailable", f"{host} is busy with other requests of ours") from None
+        return slot
 
     async def _send(self, form: Form) -> WebAnswer:
         asked_at = self._now()

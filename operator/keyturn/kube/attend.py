@@ -62,9 +62,8 @@ class Attendant:
 
     def requests_listed(self, uids: AbstractSet[str], namespace: str) -> None:
         """Take in which TokenRequests there are, in a namespace or in all: others have gone unseen."""
-        for uid, entry in list(self.known.entries.items()):
-            if uid not in uids and namespace in ("", entry.request.namespace):
-                self._forget(uid)
+        for uid in self.known.uids(namespace) - uids:
+            self._forget(uid)
 
     def secret_seen(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
         """Take in a Secret of ours that is there, has changed or has gone.
@@ -168,6 +167,8 @@ class Attendant:
     def _first(self, request: Request, status: Status, memory: Memory) -> datetime:
         """When to look at it first: by its own time, if nothing that the lists tell calls for a look now."""
         now = self._world.now()
+        if not self._store.watched:
+            return now
         if memory.setback:
             return self._next(request, memory) if memory.setback.holds_back(request, "", now) else now
         told = status.observed_generation == request.generation and status.revision == memory.revision
@@ -207,6 +208,7 @@ class Attendant:
     async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
         meta, before = body["metadata"], read_status(body)
         status = invalid(before, meta.get("generation", 0), error.message, self._world.now())
+        self.known.put_unreadable(meta["uid"], meta["namespace"], meta["name"], status)
         if status == before:
             return
         try:

@@ -9,7 +9,7 @@ from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.metrics import Series
-from keyturn.renew.after import series
+from keyturn.renew.after import conditions, series
 from keyturn.renew.memory import Memory
 
 
@@ -29,6 +29,7 @@ class Known:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._unreadable: dict[str, Series] = {}
 
     def put(self, entry: Entry) -> None:
         """Add or replace an entry."""
@@ -37,8 +38,22 @@ class Known:
         for place in _secrets(entry.request):
             self._by_secret[place].add(entry.request.uid)
 
+    def put_unreadable(self, uid: str, namespace: str, name: str, status: Status) -> None:
+        """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
+        self._unreadable[uid] = Series(
+            namespace=namespace, name=name, issued=None, renews=None, expires=None, source_expires=None,
+            conditions=conditions(status), failed_attempts=status.failed_attempts, suspended=False,
+        )  # fmt: skip
+
+    def uids(self, namespace: str) -> set[str]:
+        """The uids of all that are alive in a namespace, or in all, those that cannot be read among them."""
+        known = {uid: entry.request.namespace for uid, entry in self.entries.items()}
+        known |= {uid: series.namespace for uid, series in self._unreadable.items()}
+        return {uid for uid, place in known.items() if namespace in ("", place)}
+
     def drop(self, uid: str) -> Entry | None:
         """Forget a request; its series go with it."""
+        self._unreadable.pop(uid, None)
         entry = self.entries.pop(uid, None)
         if entry:
             for place in _secrets(entry.request):
@@ -53,6 +68,7 @@ class Known:
 
     def series(self) -> Iterator[Series]:
         """What is exported of each."""
+        yield from list(self._unreadable.values())
         for entry in list(self.entries.values()):
             yield series(entry.request, entry.status, entry.memory)
 

@@ -28,21 +28,34 @@ _log = logging.getLogger(__name__)
 
 
 class SecretStore:
-    """The Store of the cluster. `seen` is what is known of our Secrets without reading them."""
+    """The Store of the cluster. `seen` is what is known of our Secrets without reading them.
 
-    def __init__(self, kube: Kube, monotonic: Callable[[], float] = time.monotonic) -> None:
+    Where they are not `watched`, a target is read before each look. Where sources must be `labelled`, others are
+    not read.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        watched: bool = True,
+        labelled: bool = False,
+    ) -> None:
         self._kube = kube
+        self._labelled = labelled
+        self.watched = watched
         self._monotonic = monotonic
         self._rehearsed: dict[str, tuple[str, float]] = {}
         self.seen = SeenSecrets()
 
     async def read_source(self, request: Request) -> Source:
         """Read the source, fresh."""
-        return await read_source(self._kube, request)
+        return await read_source(self._kube, request, labelled=self._labelled)
 
     async def read_target(self, request: Request) -> FoundSecret | None:
-        """Find the target as the watch saw it; read it where the watch left a doubt."""
-        if self.seen.is_doubted(request):
+        """Find the target as the watch saw it; read it where the watch left a doubt, or there is none."""
+        if not self.watched or self.seen.is_doubted(request):
             await self._read(request)
         return self.seen.get(target(request))
 

@@ -90,7 +90,7 @@ class SeenSecrets:
         self._doubted.add(target(request))
 
     def has_vanished(self, request: Request) -> bool:
-        """Whether the watch has seen the end of the target, and nothing after it."""
+        """Whether the end of the target was seen, and nothing after it."""
         return target(request) in self._vanished
 
     def leave(self, request: Request) -> None:
@@ -101,7 +101,8 @@ class SeenSecrets:
     def was_read(self, place: Place, found: FoundSecret | None) -> None:
         """Take in what a read showed. No watch shows a Secret without our label: that one is doubted each time."""
         if found is None:
-            self.forget(place)
+            if place in self._found:
+                self._lose(place)
             self._doubted.discard(place)
             return
         self.was_written(place, found)

@@ -23,7 +23,6 @@ from yaml import YAMLError
 
 from keyturn.core.errors import UnavailableError
 from keyturn.core.marks import OUR_LABEL
-from keyturn.core.model import GROUP
 from keyturn.core.outages import Outages
 from keyturn.core.settings import Settings
 from keyturn.exchange import exchange
@@ -40,13 +39,12 @@ from keyturn.kube.health import serve
 from keyturn.kube.leadership import Lease, lead
 from keyturn.kube.report import Reporter
 from keyturn.kube.secrets import SecretStore
-from keyturn.kube.sources import read_value
+from keyturn.kube.sources import SOURCE_LABEL, read_value
 from keyturn.kube.tokens import TokenSecrets
 from keyturn.kube.watch import watch
 from keyturn.metrics import Metrics
 from keyturn.renew.world import Turns, World
 
-_SOURCE_LABEL = f"{GROUP}/source=true"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
 
@@ -66,6 +64,7 @@ class Place:
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
+    watch_secrets: bool = True
 
 
 class Shell:
@@ -110,11 +109,13 @@ class Shell:
         metrics.leader.set(1)
         lends = bool(self._settings.sources.ambient)
         aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers, lends=lends)
-        store, agenda = SecretStore(kube), Agenda(place.workers)
+        labelled = self._settings.sources.labelled
+        store = SecretStore(kube, watched=place.watch_secrets, labelled=labelled)
+        agenda = Agenda(place.workers)
         systems = Systems(
             aws=aws,
             web=Web(self._settings.issuers, metrics, self._now, self._outages),
-            read_value=functools.partial(read_value, kube),
+            read_value=functools.partial(read_value, kube, labelled=labelled),
             make_token=ServiceAccounts(kube).make_token,
             sources=self._settings.sources,
         )
@@ -146,8 +147,11 @@ class Shell:
         namespaces = self._place.namespaces
         async with asyncio.TaskGroup() as tasks:
             listed = []
-            for path in _secret_paths(namespaces):
-                for selector, see in ((OUR_LABEL, attendant.secret_seen), (_SOURCE_LABEL, attendant.source_seen)):
+            for path in _secret_paths(namespaces) if self._place.watch_secrets else ():
+                for selector, see in (
+                    (OUR_LABEL, attendant.secret_seen),
+                    ("=".join(SOURCE_LABEL), attendant.source_seen),
+                ):
                     listed.append(asyncio.Event())
                     tasks.create_task(watch(kube, path, selector, see, listed[-1]))
             # The Secrets first: what a request needs is decided by what its Secret says.

@@ -6,17 +6,22 @@ import binascii
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Source
 from keyturn.core.holding import read_source as parsed_source
-from keyturn.core.model import Request
+from keyturn.core.model import GROUP, Request
 from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.kube.api import Kube
 
+SOURCE_LABEL = (f"{GROUP}/source", "true")
 
-async def read_source(kube: Kube, request: Request) -> Source:
-    """Read all that the source of a request names, each Secret once, and what works only once in a step."""
+
+async def read_source(kube: Kube, request: Request, *, labelled: bool = False) -> Source:
+    """Read all that the source of a request names, each Secret once, and what works only once in a step.
+
+    Where they must be `labelled`, those that are not are refused like those that are not there.
+    """
     wanted, spending = request.spec.source, request.spec.spending
     proof = spending.ref if spending and spending.step.proof else None
     names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
-    data = {name: await _read(kube, request.namespace, name) for name in names}
+    data = {name: await _read(kube, request.namespace, name, labelled=labelled) for name in names}
     ref = wanted.token and wanted.token.secret_key_ref
     of_keys = wanted.credentials and wanted.credentials.secret_ref
     keys = data[of_keys.name] if of_keys else None
@@ -27,11 +32,13 @@ async def read_source(kube: Kube, request: Request) -> Source:
     )
 
 
-async def read_value(kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
+async def read_value(
+    kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef, *, labelled: bool = False
+) -> str:
     """Read one value of a step's own, such as a client's secret."""
     if isinstance(ref, ConfigMapKeyRef):
         return await _of_config_map(kube, namespace, ref)
-    return _value(ref, {ref.name: await _read(kube, namespace, ref.name)}).strip()
+    return _value(ref, {ref.name: await _read(kube, namespace, ref.name, labelled=labelled)}).strip()
 
 
 async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> str:
@@ -46,12 +53,16 @@ async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> st
     return str(value)
 
 
-async def _read(kube: Kube, namespace: str, name: str) -> dict[str, str]:
+async def _read(kube: Kube, namespace: str, name: str, *, labelled: bool) -> dict[str, str]:
     answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
     if not answer.found:
         raise RefusedError("SourceMissing", f"Secret {name} does not exist")
     if answer.refused:
         raise RefusedError("SourceMissing", f"Secret {name} may not be read: {answer.message}")
+    label, value = SOURCE_LABEL
+    if labelled and (answer.body["metadata"].get("labels") or {}).get(label) != value:
+        says = f'has no label {label}: "{value}", which the operator\'s settings (sources.labelled) ask for'
+        raise RefusedError("SourceMissing", f"Secret {name} {says}")
     return answer.body.get("data") or {}
 
 

@@ -95,8 +95,7 @@ async def _read_target(world: World, request: Request, memory: Memory) -> FoundS
 async def _live_token(world: World, request: Request, source: Source) -> KeptToken:
     namespace, name = token_place(request)
     kept = await world.tokens.read(request)
-    spending = request.spec.spending
-    of = f"{spending.ref.name}/{spending.ref.key}" if spending else ""
+    of = request.spec.spending.of if request.spec.spending else ""
     handed_in = source.token if source.proof is None else source.proof
     return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
 

@@ -31,10 +31,16 @@ def series(request: Request, status: Status, memory: Memory) -> Series:
         renews=marks.renew if marks and not marks.once else None,
         expires=marks.expires if marks else None,
         source_expires=marks.source_expires if marks else None,
-        conditions=tuple((c.type, c.status) for c in status.conditions),
+        source_warns=marks.source_warns if marks else None,
+        conditions=conditions(status),
         failed_attempts=status.failed_attempts,
         suspended=bool(request.spec.suspend),
     )
+
+
+def conditions(status: Status) -> tuple[tuple[str, str], ...]:
+    """What is exported of conditions: their types and what they are."""
+    return tuple((condition.type, condition.status) for condition in status.conditions)
 
 
 def where(error: Exception) -> str:

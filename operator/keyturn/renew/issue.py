@@ -7,7 +7,7 @@ from datetime import datetime
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.lineage import KeptToken
-from keyturn.core.marks import Marks, data_hash, kept_identity
+from keyturn.core.marks import LONGEST_LIFE, Marks, data_hash, kept_identity
 from keyturn.core.model import Request
 from keyturn.core.render import expiry, render, rfc3339
 from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning, whole
@@ -59,14 +59,8 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
 
     Raises RefusedError (SpecInvalid) for what nobody says the end of, UnavailableError for what is over.
     """
-    formats, issued, spread = request.spec.formats, whole(given.now), math.floor(given.chance * 1000) / 1000
-    expires = expiry(formats, holding)
-    if expires is None:
-        raise RefusedError(
-            "SpecInvalid", "the issuer does not say when its token expires, so it can't be renewed in time"
-        )
-    if expires <= given.now:
-        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
+    issued, spread = whole(given.now), math.floor(given.chance * 1000) / 1000
+    expires = _end(request, holding, given.now)
     data = render(request, holding)
     source_issued, source_expires = _source_times(request, holding)
     marks = Marks(
@@ -93,6 +87,18 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         superseded=_superseded(holding, given.last, issued),
     )
     return marks, data
+
+
+def _end(request: Request, holding: Holding, now: datetime) -> datetime:
+    expires = expiry(request.spec.formats, holding)
+    if expires is None:
+        raise RefusedError(
+            "SpecInvalid", "nothing says when the token that is written ends, so it can't be renewed in time"
+        )
+    if expires <= now:
+        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
+    # Marks of what lives longer would not count, and it would be issued again and again.
+    return min(expires, whole(now) + LONGEST_LIFE)
 
 
 def _source_times(request: Request, holding: Holding) -> tuple[datetime | None, datetime | None]:

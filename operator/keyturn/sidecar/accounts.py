@@ -1,6 +1,5 @@
 """The token of the pod's own ServiceAccount, as the kubelet projects it into a file."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ import jwt
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import jwt_times
 from keyturn.core.render import rfc3339
-from keyturn.sidecar.sources import read_text
+from keyturn.sidecar.sources import Sources
 
 _ACCOUNT = "system:serviceaccount:"
 
@@ -19,15 +18,16 @@ _ACCOUNT = "system:serviceaccount:"
 class ProjectedToken:
     """Reads the token. Whom it is for and how long it lives is said where the pod mounts it, not here."""
 
-    def __init__(self, file: Path | None, now: Callable[[], datetime]) -> None:
+    def __init__(self, file: Path | None, sources: Sources, now: Callable[[], datetime]) -> None:
         self._file = file
+        self._sources = sources
         self._now = now
 
     async def make_token(self, _namespace: str, name: str, audiences: tuple[str, ...], _seconds: int) -> str:
         """Read the token, fresh; raises RefusedError unless it is this ServiceAccount's, for these audiences."""
         if self._file is None:
             raise RefusedError("SourceMissing", "no file holds a ServiceAccount's token: --service-account-token")
-        token = (await asyncio.to_thread(read_text, self._file)).strip()
+        token = await self._sources.read_file(self._file)
         claims = _claims(token)
         _check_audiences(claims, audiences)
         # A manifest need not name its namespace, so that is not compared.

@@ -9,8 +9,8 @@ from typing import Protocol, cast
 
 import h11
 
-# So many events of one connection, two for a request, are looked at before others have their turn.
-_IN_A_ROW = 64
+# What is read of one connection, and answered, before others have their turn.
+_READ_BYTES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class Port:
     limits: Limits = field(default_factory=Limits)
     open: "set[Connection]" = field(default_factory=set)
     draining: bool = False
+    # One for all, since what comes is taken out of it at once.
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_READ_BYTES)), repr=False)
 
     def welcome(self, connection: "Connection") -> None:
         """Take a connection in; where there are too many, the one goes that has been silent longest."""
@@ -78,7 +80,7 @@ class Port:
         self.open.add(connection)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One client. Its requests are answered in their order, also where it sends them without waiting."""
 
     def __init__(self, port: Port) -> None:
@@ -87,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._http = h11.Connection(h11.SERVER, port.limits.header_bytes)
         self._transport: asyncio.Transport
-        self._full = self._ended = False
+        self._ended = False
         self.ends_at = self._loop.time() + self._limits.request_seconds
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,10 +102,14 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self._port.open.discard(self)
 
-    def data_received(self, data: bytes) -> None:
-        """asyncio: these bytes came."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's word
+        """asyncio: where to put what comes."""
+        return self._port.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio: so many bytes came."""
         if not self._ended:
-            self._http.receive_data(data)
+            self._http.receive_data(bytes(self._port.buffer[:nbytes]))
             self._answer_all()
 
     def eof_received(self) -> bool:
@@ -115,14 +121,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """asyncio: the client does not read what it gets."""
-        self._full = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """asyncio: it reads again."""
-        self._full = False
         self._transport.resume_reading()
-        self._answer_all()
 
     def close_if_idle(self) -> None:
         """Close it unless a part of a request or of an answer is on its way."""
@@ -136,14 +139,9 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _answer_all(self) -> None:
-        for _ in range(_IN_A_ROW):
-            if self._full or self._ended or self._transport.is_closing():
-                return
+        while not (self._ended or self._transport.is_closing()):
             if not self._take():
-                self._transport.resume_reading()
                 return
-        self._transport.pause_reading()
-        self._loop.call_soon(self._answer_all)
 
     def _take(self) -> bool:
         """Take what came next; False where it is not whole yet."""
@@ -180,7 +178,6 @@ class Connection(asyncio.Protocol):
         """Say that this was the last answer. To close now would take it from a client that is still sending."""
         self._ended = True
         self.ends_at = self._loop.time() + self._limits.linger_seconds
-        self._transport.resume_reading()
         # The client may be gone.
         with suppress(OSError):
             self._transport.write_eof()

@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Hashable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +17,29 @@ _TIME = "tag:yaml.org,2002:timestamp"
 
 
 class ManifestFile:
-    """The file, which may change while the process runs."""
+    """The file, which may change while the process runs. `started` is when that began."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, started: datetime) -> None:
         self._path = path
+        self._started = started
         self._seen: Facts = None
 
     def read(self) -> Request:
         """Read the one TokenRequest in it; raises RefusedError with one sentence that names file and field.
 
-        Without a uid it has one of its namespace and name, so that it is the same one after a restart.
+        Without a uid it has one of its namespace and name, so that it is the same one after a restart. One that
+        does not say when it was created is as old as the process: IAM may need some minutes to know its role.
         """
         self._seen = facts(self._path)
         try:
-            return _request(_body(_documents(read_text(self._path))))
+            request = _request(_body(_documents(read_text(self._path))))
         except RefusedError as error:
             named = error.message.startswith(str(self._path))
             raise RefusedError(
                 "SpecInvalid", error.message if named else f"{self._path}: {error.message}"
             ) from None
+
+        return replace(request, created_at=request.created_at or self._started)
 
     def has_changed(self) -> bool:
         """Whether it is another file than the one that was read."""

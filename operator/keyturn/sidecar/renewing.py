@@ -47,7 +47,7 @@ class Renewing:
     async def look(self) -> datetime:
         """Look at the request once, and return when it is due again; `status` says how it went."""
         request = self._giving.request
-        if self._store.sources_have_changed():
+        if await asyncio.to_thread(self._store.take_source_changes):
             self._hurry()
         try:
             outcome = await look(self._world, request, self._memory)
@@ -69,10 +69,12 @@ class Renewing:
         return generate_latest(self._world.metrics.registry)
 
     async def _rest(self, due: datetime) -> None:
-        before = now = self._world.now()
-        while before <= now < due and not await asyncio.to_thread(self._has_changed):
+        """Sleep at least once: whatever changes all the time must not make a loop of looks."""
+        now, changed = self._world.now(), False
+        while now < due and not changed:
             await self._world.sleep(min(_POLL_SECONDS, (due - now).total_seconds()))
             before, now = now, self._world.now()
+            changed = now < before or await asyncio.to_thread(self._has_changed)
 
     def _has_changed(self) -> bool:
         return self._manifest.has_changed() or self._store.has_changed()

@@ -25,6 +25,7 @@ class Sources:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._seen: dict[Path, Facts] = {}
+        self._of = ""
 
     async def read_source(self, request: Request) -> Source:
         """Read all that the source of a request names, and what works only once in a step, fresh.
@@ -38,13 +39,23 @@ class Sources:
         path = self._place(ref.name) / ref.key
         return (await asyncio.to_thread(self._read, [path]))[path].strip()
 
+    async def read_file(self, path: Path) -> str:
+        """Read a file that is not in the folder."""
+        return (await asyncio.to_thread(self._read, [path]))[path].strip()
+
     def has_changed(self) -> bool:
         """Whether a file that was read is another now, or one that was missing is there."""
         return any(facts(path) != seen for path, seen in self._seen.items())
 
+    def take_changes(self) -> bool:
+        """Tell it once: not every look reads all of them again."""
+        before, self._seen = self._seen, {path: facts(path) for path in self._seen}
+        return before != self._seen
+
     def _read_source(self, request: Request) -> Source:
         wanted, spending = request.spec.source, request.spec.spending
-        self._seen = {}
+        if request.exchange_hash != self._of:
+            self._seen, self._of = {}, request.exchange_hash
         ref = wanted.token and wanted.token.secret_key_ref
         of_keys = wanted.credentials and wanted.credentials.secret_ref
         proof = spending.ref if spending and spending.step.proof else None

@@ -61,7 +61,7 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
 
     What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
     """
-    manifest, sources, metrics = ManifestFile(files.manifest), Sources(files.sources), Metrics()
+    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources), Metrics()
     giving = Giving(held, _first(manifest, files, serves=serves), serves)
     with _locked(files), _systems(files, around, sources, metrics) as systems:
         tokens, folder = _tidied(files)
@@ -148,6 +148,6 @@ def _systems(files: Files, around: Around, sources: Sources, metrics: Metrics) -
             aws=aws,
             web=Web(settings.issuers, metrics, around.now, outages),
             read_value=sources.read_value,
-            make_token=ProjectedToken(files.service_account_token, around.now).make_token,
+            make_token=ProjectedToken(files.service_account_token, sources, around.now).make_token,
             sources=settings.sources,
         )

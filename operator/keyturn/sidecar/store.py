@@ -28,7 +28,7 @@ class Kept:
 
 
 class FileStore:
-    """The Store of a request that this process alone renews. `give` is told what is held, before it is written."""
+    """The Store of a request that this process alone renews. `give` is told what is held."""
 
     def __init__(self, sources: Sources, folder: Folder | None, give: Callable[[Kept], None]) -> None:
         self._sources = sources
@@ -58,10 +58,12 @@ class FileStore:
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:  # noqa: ARG002 - the Store's own
         """Hold data and marks, and show them in the folder at once."""
         kept = Kept(marks, data)
-        # Before what can fail: a full disk is no reason not to serve what was issued.
-        self._give(kept)
-        if self._folder:
-            await asyncio.to_thread(self._folder.write, {**data, MARKS_FILE: marks.encoded()})
+        try:
+            if self._folder:
+                await asyncio.to_thread(self._folder.write, {**data, MARKS_FILE: marks.encoded()})
+        finally:
+            # Ready means the files too. But a full disk is no reason not to serve what was issued.
+            self._give(kept)
         self._kept = kept
 
     async def dress(self, request: Request, marks: Marks) -> None:
@@ -71,11 +73,11 @@ class FileStore:
 
     def has_changed(self) -> bool:
         """Whether a source or the folder has changed since it was read."""
-        return self.sources_have_changed() or bool(self._folder and self._folder.has_changed())
+        return self._sources.has_changed() or bool(self._folder and self._folder.has_changed())
 
-    def sources_have_changed(self) -> bool:
-        """Whether a source has changed since it was read."""
-        return self._sources.has_changed()
+    def take_source_changes(self) -> bool:
+        """Whether a source has changed since it was read; it is told once."""
+        return self._sources.take_changes()
 
 
 def _kept(request: Request, files: Mapping[str, str], folder: Folder) -> Kept:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.lineage import KeptToken, Lineage, is_overtaken, read_lineage
 from keyturn.core.model import Request
 from keyturn.renew.world import token_place
-from keyturn.sidecar.durable import fill, flush, put, writing
+from keyturn.sidecar.durable import LOCK, fill, flush, put, writing
 
 _STORED = "file"
 # A token is an answer of 64 KiB at most; its lineage grows by one fingerprint.
@@ -25,6 +25,7 @@ class FileTokens:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._lock = _number(folder)
 
     def tidy(self) -> None:
         """Finish a save that a crash came into, if the answer is whole, and remove what else it has left."""
@@ -54,6 +55,9 @@ class FileTokens:
 
     def _read(self, request: Request) -> KeptToken | None:
         path = self._path(request)
+        if _number(self._folder) != self._lock:
+            # Such as a volume that was unmounted: an empty folder in its place would have a spent token sent.
+            raise UnavailableError("Unavailable", f"{self._folder} is not the folder that it was at the start")
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -81,7 +85,7 @@ class FileTokens:
     def _save(self, request: Request, kept: KeptToken) -> KeptToken:
         try:
             now = self._read(request)
-        except RefusedError as error:
+        except KeyturnError as error:
             # The folder is ours alone: better to write over what is broken than to lose a live token.
             _log.warning("written over: %s", error)
             now = None
@@ -106,6 +110,14 @@ NO_STATE = (
     "the request uses up what its source holds: give it a folder to keep what comes of that, which outlives this "
     "process, by --state"
 )
+
+
+def _number(folder: Path | None) -> int | None:
+    """The number of the lock's file, None where there is none."""
+    try:
+        return (folder / LOCK).stat().st_ino if folder else None
+    except OSError:
+        return None
 
 
 def _aside(path: Path, suffix: str) -> Path:

@@ -14,6 +14,8 @@ from tests.aws.oauth.refusal import OAuthError
 from tests.aws.tokens import PublicKeys, SigningKey, in_seconds
 
 _TYPE = "urn:ietf:params:oauth:token-type:"
+_REFRESH = f"{_TYPE}refresh_token"
+_TYPES = {f"{_TYPE}{name}" for name in ("access_token", "id_token", "jwt")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ def client_credentials(asked: Asked) -> dict[str, Any]:
 def token_exchange(asked: Asked) -> dict[str, Any]:
     """Answer an exchange (RFC 8693): the subject's token, perhaps an actor's, for a token for somebody else."""
     wanted = asked.form.get("requested_token_type", f"{_TYPE}access_token")
-    types = [asked.required("subject_token_type"), asked.form.get("actor_token_type", f"{_TYPE}jwt"), wanted]
-    if not set(types) <= {f"{_TYPE}{name}" for name in ("access_token", "id_token", "jwt")}:
+    shown = {asked.required("subject_token_type"), asked.form.get("actor_token_type", f"{_TYPE}jwt")}
+    if not (shown <= _TYPES and wanted in _TYPES | {_REFRESH}):
         raise OAuthError("invalid_request", "the token type is not one of this issuer's")
     if ("actor_token" in asked.form) != ("actor_token_type" in asked.form):
         raise OAuthError("invalid_request", "actor_token and actor_token_type go together")
@@ -63,7 +65,15 @@ def token_exchange(asked: Asked) -> dict[str, Any]:
     acting = signed_by(_keys(asked), actor, asked.happening.now)["sub"] if actor else ""
     scopes = frozenset(asked.form.get("scope", "").split())
     answer = _tokens(asked, subject["sub"], scopes, {"act": {"sub": acting}} if actor else {})
-    return {**answer, "issued_token_type": wanted}
+    more = {"refresh_token": _first_refresh_token(asked, subject["sub"], scopes)} if wanted == _REFRESH else {}
+    return {**answer, **more, "issued_token_type": wanted}
+
+
+def _first_refresh_token(asked: Asked, subject: str, scopes: frozenset[str]) -> str:
+    world = asked.happening.world
+    token = world.issuer.families.start(asked.client.client_id, subject, scopes).newest
+    world.remember(token)
+    return token
 
 
 def jwt_bearer(asked: Asked) -> dict[str, Any]:

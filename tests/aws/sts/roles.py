@@ -69,6 +69,7 @@ def _names(key: AccessKey) -> Principals:
 def _context(call: Call, *, mfa: bool) -> Context:
     given = {"sts:ExternalId": "ExternalId", "sts:RoleSessionName": "RoleSessionName"}
     context = {key: [call.params[name]] for key, name in given.items() if name in call.params}
+    context |= {f"aws:RequestTag/{tag['Key']}": [tag["Value"]] for tag in call.params.get("Tags", [])}
     # AWS leaves the key out for a user's own keys: {"Bool": "false"} does not match them.
     if mfa or call.signer.session_token:
         context["aws:MultiFactorAuthPresent"] = [str(mfa).lower()]

@@ -1,6 +1,8 @@
 """Manifests in files."""
 
 import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,14 @@ STRINGS += [
     "a ",
     "é",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _usual_recursion_limit() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)  # of a process of its own: the operator's is far higher
+    yield
+    sys.setrecursionlimit(before)
 
 
 def read(text: str, tmp_path: Path) -> list[object]:

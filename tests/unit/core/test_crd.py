@@ -39,6 +39,20 @@ def test_every_field_of_the_spec_is_described() -> None:
     assert {path for path in fields if not NODES[path].get("description")} == set()
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (".spec.source.credentials.secretRef", "Its keys: AWS_ACCESS_KEY_ID"),
+        (".spec.source.token.saveTo", "Where a rotated token is kept. Default:"),
+        (".spec.exchanges.*.oauthToken.clientSecretFrom", "The client's secret."),
+        (".spec.exchanges.*.oauthToken.caBundleFrom", "Certificates (PEM)"),
+        (".spec.renewal", "When to renew. Default:"),
+    ],
+)
+def test_a_field_that_may_be_left_out_says_what_it_is_for(path: str, says: str) -> None:
+    assert NODES[path]["description"].startswith(says)
+
+
 def test_patterns_end_as_the_api_server_reads_them() -> None:
     patterns = [node["pattern"] for node in NODES.values() if "pattern" in node]
 

@@ -179,3 +179,23 @@ def test_a_kept_token_that_nobody_knows_is_a_late_save() -> None:
 
 def test_nothing_secret_is_in_a_repr() -> None:
     assert "planted" not in repr(KeptToken("planted", lineage(), "planted"))
+
+
+@pytest.mark.parametrize(
+    ("handed_in", "stored", "value"),
+    [
+        pytest.param("seed", kept("seed", lineage(live="seed")), "seed", id="nothing was answered yet"),
+        pytest.param("new", kept("live", lineage("seed")), "new", id="a new one is handed in"),
+    ],
+)
+def test_another_party_is_shown_only_what_was_handed_in(handed_in: str, stored: KeptToken, value: str) -> None:
+    found = live_token(handed_in, stored, mark, f"{OF} party", NAME)
+
+    assert (found.value, found.lineage and found.lineage.of) == (value, f"{OF} party")
+
+
+def test_another_party_is_not_shown_what_one_answered() -> None:
+    with pytest.raises(RefusedError, match="what another issuer or application answered") as refused:
+        live_token("seed", kept("live", lineage("seed")), mark, f"{OF} party", NAME)
+
+    assert refused.value.reason == "TargetConflict"

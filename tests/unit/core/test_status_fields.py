@@ -16,7 +16,10 @@ def test_a_failure_names_the_next_try_and_the_request_id() -> None:
     renewed = report(REQUEST, FIRST, failed(error, ISSUED)).condition("Renewed")
 
     assert renewed
-    assert renewed.message == "STS: InternalFailure (AWS request id id-9); next try at 2026-01-02T03:06:05Z"
+    assert renewed.message == (
+        "STS: InternalFailure (AWS request id id-9); next try at 2026-01-02T03:06:05Z;"
+        " see docs/troubleshooting.md#unavailable"
+    )
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,12 @@ async def test_the_session_of_a_user_without_end(client: Aws, emulator: running.
     assert (error.reason, "only for credentials of a role" in error.message) == ("SpecInvalid", True)
 
 
+async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: running.Aws) -> None:
+    twice = {"repositories": [{"repository": REPOSITORY, "formats": ["npm", "npm"]}]}
+
+    assert [one.format for one in (await taken(client, artifact(**twice))).package_endpoints] == ["npm"]
+
+
 async def test_endpoints(client: Aws, emulator: running.Aws) -> None:
     dual = {"repositories": [{"repository": "other", "formats": ["maven"], "endpointType": "dualstack"}]}
 

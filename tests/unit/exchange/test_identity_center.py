@@ -77,12 +77,14 @@ async def test_a_code_with_its_verifier(client: Aws, emulator: running.Aws) -> N
     assert (error.reason, "InvalidGrantException" in error.message) == ("SourceInvalid", True)
 
 
-@pytest.mark.parametrize("grant", [CODE, BEARER])
+@pytest.mark.parametrize("grant", [CODE, BEARER, EXCHANGE])
 async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aws, emulator: running.Aws) -> None:
-    proof = emulator.code() if grant == CODE else emulator.jwt(APPLICATION_ARN)
-    first = await ask(client, Holding(credentials=USER, proof=proof), grant)
-    second = await ask(client, Holding(credentials=USER, refresh_token=first.refresh_token), grant)
-    third = await ask(client, Holding(credentials=USER, refresh_token=second.refresh_token), grant)
+    proofs = {CODE: emulator.code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
+    proof = proofs.get(grant, lambda: emulator.center_token(OTHER_APPLICATION_ARN))()
+    more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
+    first = await ask(client, Holding(credentials=USER, proof=proof), grant, **more)
+    second = await ask(client, Holding(credentials=USER, refresh_token=first.refresh_token), grant, **more)
+    third = await ask(client, Holding(credentials=USER, refresh_token=second.refresh_token), grant, **more)
 
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
     assert emulator.center_family(first.refresh_token or "").spends == [0, 1]
@@ -165,13 +167,28 @@ class Answering:
 
 
 @pytest.mark.parametrize(
-    ("grant", "attempts"), [(CODE, 1), ("refresh_token", 1), (BEARER, 1), (EXCHANGE, 3)], ids=str
+    ("grant", "held", "attempts"),
+    [
+        pytest.param(CODE, {"proof": "p"}, 1, id="a code"),
+        pytest.param("refresh_token", {}, 1, id="a refresh token"),
+        pytest.param(BEARER, {}, 1, id="an assertion"),
+        pytest.param(EXCHANGE, {}, 3, id="a subject token"),
+        pytest.param(EXCHANGE, {"proof": "p"}, 1, id="a subject token for a refresh token"),
+        pytest.param(EXCHANGE, {"refresh_token": "r"}, 1, id="what it gave"),
+    ],
 )
-async def test_what_may_be_used_up_is_sent_once(grant: str, attempts: int) -> None:
+async def test_what_may_be_used_up_is_sent_once(grant: str, held: dict[str, str], attempts: int) -> None:
     answering = Answering(accessToken="a", expiresIn=60)
-    await ask(answering, Holding(Token("t"), credentials=USER, proof="p"), grant)  # type: ignore[arg-type]
+    await ask(answering, Holding(Token("t"), credentials=USER, **held), grant)  # type: ignore[arg-type]
 
     assert answering.attempts == attempts
+
+
+async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> None:
+    answering = Answering(refreshToken="r", expiresIn=60)
+    error = await failing(answering, Holding(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
+
+    assert (error.reason, getattr(error, "in_doubt", None)) == ("Unavailable", False)
 
 
 @pytest.mark.parametrize(
@@ -221,8 +238,8 @@ async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_p
         ("ExpiredTokenException", 400, "SourceExpired", "has expired"),
         ("InternalServerException", 500, "Unavailable", ""),
         ("InvalidRequestRegionException", 400, "SpecInvalid", "of another region (eu-west-1)"),
-        ("UnrecognizedClientException", 403, "AccessDenied", "AWS credentials that sign it"),
-        ("InvalidSignatureException", 403, "AccessDenied", "AWS credentials that sign it"),
+        ("UnrecognizedClientException", 403, "AccessDenied", "access keys that sign it"),
+        ("InvalidSignatureException", 403, "AccessDenied", "access keys that sign it"),
     ],
 )
 async def test_each_error_of_create_token(
@@ -298,3 +315,12 @@ async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> N
         await portal(client, token)
 
     assert (raised.value.reason, "session was ended" in raised.value.message) == ("SourceInvalid", True)
+
+
+@pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
+async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
+    with pytest.raises(KeyturnError) as raised:
+        await portal(client, token)
+
+    assert (raised.value.reason, emulator.calls(PORTAL)) == ("SourceInvalid", 0)
+    assert "the access token is empty or holds characters that no token has" in raised.value.message

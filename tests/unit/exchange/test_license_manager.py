@@ -5,6 +5,7 @@ import pytest
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Holding, Token
 from keyturn.core.model.exchanges import LicenseManagerGetAccessToken
+from keyturn.exchange import license_manager
 from keyturn.exchange.aws import Answer, Aws
 from keyturn.exchange.license_manager import get_access_token as ask
 from tests.aws import running
@@ -101,6 +102,6 @@ async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, 
 
 async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError) as refused:
-        await ask(call(client), LicenseManagerGetAccessToken(), Holding(Token(None)))  # type: ignore[arg-type]
+        await client.ask(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 
     assert (refused.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)

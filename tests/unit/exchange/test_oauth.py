@@ -234,6 +234,7 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
         pytest.param({"status": 502}, "Unavailable", True, id="502"),
         pytest.param({"status": 504, "body": "empty"}, "Unavailable", True, id="504"),
         pytest.param({"status": 503}, "Unavailable", False, id="503: it was not handled"),
+        pytest.param({"status": 408}, "Unavailable", False, id="408: it was not handled"),
         pytest.param({"status": 429}, "Throttled", False, id="429: it was not handled"),
         pytest.param({"token_characters": 70_000}, "Unavailable", True, id="more than 64 KiB"),
         pytest.param({"drop": "after"}, "Unreachable", True, id="the lost answer"),

@@ -1,6 +1,7 @@
 """The grants of oauthToken that use up nothing, and the ways in which a client shows who it is."""
 
 import base64
+import time
 from typing import Any
 
 import jwt
@@ -12,6 +13,7 @@ from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.holding import Holding, Token
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
+from keyturn.exchange.oauth.client import _readable
 from tests.aws import running
 from tests.aws.oauth.clients import CLIENT_SECRET
 from tests.unit.exchange.steps import systems, web
@@ -34,6 +36,23 @@ def keys(kind: str) -> tuple[str, str]:
 
 
 RSA, EC = keys("rsa"), keys("ec")
+
+
+def made_up(n: int, p: int, q: int) -> str:
+    """An RSA key (RFC 8017 appendix A.1.2) whose numbers do not belong together."""
+    numbers = b"".join(_der(2, _integer(number)) for number in (0, n, 65537, 3, p, q, 1, 1, 1))
+    encoded = base64.encodebytes(_der(0x30, numbers)).decode()
+    return f"-----BEGIN RSA PRIVATE KEY-----\n{encoded}-----END RSA PRIVATE KEY-----\n"
+
+
+def _integer(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = size.to_bytes((size.bit_length() + 7) // 8 or 1, "big")
+    return bytes([tag]) + (bytes([size]) if size < 128 else bytes([0x80 + len(length)]) + length) + content
 
 
 class Issuer:
@@ -109,6 +128,45 @@ async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> No
     assert claims(held)["aud"] == ["one", "two", "https://three.example/"]
     assert claims(held)["act"] == {"sub": "robot"}
     assert held.id_token
+
+
+async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) -> None:
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
+    first = await issuer.ask(Holding(proof=issuer.assertion().value), **asked)
+    second = await issuer.ask(Holding(refresh_token=first.refresh_token), **asked)
+    third = await issuer.ask(Holding(refresh_token=second.refresh_token), **asked)
+
+    assert claims(third)["sub"] == claims(first)["sub"]
+    assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
+    assert issuer.emulator.family(first.refresh_token or "").spends == [0, 1]
+
+
+async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer) -> None:
+    """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
+    issuer.emulator.fault(OPERATION, without="refresh_token")
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    held = await issuer.ask(Holding(proof=issuer.assertion().value), **asked)
+
+    assert (held.access_token, held.refresh_token in issuer.emulator.secrets()) == (None, True)
+
+
+async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: Issuer) -> None:
+    issuer.emulator.fault(OPERATION, without="access_token")
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(Holding(issuer.assertion()), **asked)
+
+    assert isinstance(error, UnavailableError)
+    assert (error.reason, error.in_doubt) == ("Unavailable", False)
+
+
+@pytest.mark.parametrize("sent", ["proof", "refresh_token"])
+async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, issuer: Issuer) -> None:
+    issuer.emulator.fault(OPERATION, drop="after")
+    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(Holding(**{sent: issuer.assertion().value}), **asked)  # type: ignore[arg-type]
+
+    assert isinstance(error, UnavailableError)
+    assert error.in_doubt
 
 
 async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None:
@@ -190,8 +248,24 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
     error = await issuer.failing(Holding(), grantType="client_credentials", **by_key)
 
     assert (error.reason, issuer.emulator.calls(OPERATION)) == ("SpecInvalid", 0)
-    assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}"
+    assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
     assert (error.__cause__, error.__suppress_context__) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "bits"),
+    [
+        pytest.param(made_up(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192, id="a long modulus"),
+        pytest.param(made_up(n=2**2047 + 1, p=2**9941 - 1, q=3), 2048, id="a long prime"),
+        pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="all that a Secret holds"),
+    ],
+)
+def test_a_key_that_would_take_long_is_not_tried(key: str, bits: int) -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"^$"):
+        _readable(key)
+
+    assert time.monotonic() - started < 0.5, bits
 
 
 async def test_a_key_of_somebody_else_is_refused(issuer: Issuer) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 
 from keyturn.core.errors import KeyturnError
 from keyturn.exchange.aws import Aws
+from keyturn.exchange.own import CLIENTS, OwnIdentity
 from tests.aws import running
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.unit.exchange.clock import real_now
@@ -140,3 +142,13 @@ async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
             await run(systems(client, sources=FOR_BILLING), source=source, exchanges=[ASSUME])
 
     assert emulator.recent() == []
+
+
+def test_a_client_for_each_of_many_regions_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch)
+    own = OwnIdentity(lends=True)
+    for number in range(CLIENTS + 2):
+        own.client(("sts", f"eu-west-{number}", 3), Config())
+
+    assert len(own._clients) == CLIENTS
+    assert ("sts", f"eu-west-{CLIENTS + 1}", 3) in own._clients

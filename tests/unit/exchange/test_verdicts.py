@@ -9,7 +9,8 @@ from botocore.exceptions import (
 )
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.exchange.verdicts import Operation, Verdict, failure, member
+from keyturn.exchange.verdicts import EXPIRED, KEYS, Operation, Verdict, failure, member
+from tests.unit.flows import operations
 
 OPERATION = Operation(
     exchange="example",
@@ -40,6 +41,9 @@ def client_error(code: object, status: int = 400) -> ClientError:
         pytest.param(500, "Unavailable", UnavailableError, id="500"),
         pytest.param(503, "Unavailable", UnavailableError, id="503"),
         pytest.param(0, "Unavailable", UnavailableError, id="no status"),
+        pytest.param(302, "Unavailable", UnavailableError, id="a redirect, which is not AWS's"),
+        pytest.param(408, "Unavailable", UnavailableError, id="408: it took too long to ask"),
+        pytest.param(425, "Unavailable", UnavailableError, id="425: too early"),
     ],
 )
 def test_an_unknown_code_goes_by_its_http_class(status: int, reason: str, kind: type[KeyturnError]) -> None:
@@ -131,3 +135,22 @@ def test_a_member_that_must_be_there() -> None:
 def test_a_member_that_is_missing(members: dict[str, object]) -> None:
     with pytest.raises(UnavailableError, match="Example answered without A"):
         member(OPERATION, members, "A")
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdict"),
+    [
+        pytest.param(
+            {"InvalidClientTokenId", "SignatureDoesNotMatch", "InvalidSignatureException",
+             "UnrecognizedClientException"},
+            KEYS,
+            id="keys",
+        ),
+        pytest.param({"ExpiredToken"}, EXPIRED, id="a session"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_signature_has_one_wording(codes: set[str], verdict: Verdict) -> None:
+    told = [found for one in operations().values() for code, found in one.verdicts.items() if code in codes]
+
+    assert {found.hint for found in told} == {verdict.hint}
+    assert "source" not in verdict.hint

@@ -228,6 +228,15 @@ async def test_two_are_in_flight_at_most() -> None:
         assert most == 3
 
 
+async def test_a_host_is_forgotten_when_nobody_asks_it() -> None:
+    made = web()
+    async with served(good) as issuer:
+        for host in ("localhost", "127.0.0.1"):
+            await post(issuer.url(host), made)
+
+    assert list(made._slots) == []
+
+
 async def test_a_slow_issuer_is_given_up_after_ten_seconds_and_its_queue_after_five() -> None:
     async def sleep(request: server.Request) -> server.Response:
         await asyncio.sleep(15)

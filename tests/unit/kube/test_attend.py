@@ -32,9 +32,9 @@ class Operator:
         self.server.put(SOURCE, data={"license_token": "cmVmcmVzaA=="})
         self.start()
 
-    def start(self) -> None:
+    def start(self, *, watched: bool = True) -> None:
         """Start anew: all that a process knows is forgotten."""
-        self.agenda, self.store = Agenda(4), SecretStore(self.server)
+        self.agenda, self.store = Agenda(4), SecretStore(self.server, watched=watched)
         world = replace(self.outside.world, store=self.store)
         self.attendant = Attendant(world, self.store, self.agenda, Reporter(self.server, world.now, "pod-1"))
 
@@ -64,8 +64,9 @@ class Operator:
         return found
 
 
-async def issued() -> Operator:
+async def issued(*, watched: bool = True) -> Operator:
     operator = Operator()
+    operator.start(watched=watched)
     await operator.see()
     await operator.work()
     operator.server.asked.clear()
@@ -267,6 +268,32 @@ async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> No
 
     assert operator.server.count("PATCH") == 1
     assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "SpecInvalid")
+
+
+async def listed_no_more(operator: Operator) -> None:
+    operator.attendant.requests_listed(set(), "billing")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param(lambda operator: operator.see(), id="mended"),
+        pytest.param(lambda operator: operator.see(alive=False), id="deleted"),
+        pytest.param(listed_no_more, id="deleted unseen"),
+    ],
+)
+async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
+    ends: Callable[[Operator], Awaitable[None]],
+) -> None:
+    operator = Operator()
+    await operator.see(region="-")
+    (series,) = operator.attendant.known.series()
+    await ends(operator)
+    await operator.work()
+    after = [one.conditions for one in operator.attendant.known.series()]
+
+    assert (series.namespace, series.name, ("Stalled", "True") in series.conditions) == ("billing", "acme", True)
+    assert [conditions for conditions in after if ("Stalled", "True") in conditions] == []
 
 
 async def test_a_status_that_cannot_be_told_is_told_later() -> None:

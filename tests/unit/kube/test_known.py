@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import Status
@@ -54,10 +55,12 @@ def test_what_is_dropped_leaves_nothing() -> None:
 
 def test_series_of_a_request() -> None:
     made = Known()
-    made.put(Entry(request(suspend=True), FIRST, Memory(marks=MADE)))
+    marks = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
+    made.put(Entry(request(suspend=True), FIRST, Memory(marks=marks)))
     (one,) = made.series()
 
-    assert (one.issued, one.expires, one.source_expires) == (NOW, NOW + HOUR, None)
+    assert (one.issued, one.expires) == (NOW, NOW + HOUR)
+    assert (one.source_expires, one.source_warns) == (NOW + 2 * HOUR, NOW + HOUR)
     assert one.conditions == (("Ready", "True"), ("Renewed", "True"))
     assert one.suspended
 

@@ -1,4 +1,5 @@
 import base64
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -37,6 +38,29 @@ async def refusal(made: ApiServer) -> RefusedError:
     with pytest.raises(RefusedError) as refused:
         await read_source(made, request(source=keys_way(), exchanges=SESSION))
     return refused.value
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        pytest.param({}, "has no label keyturn.dev/source", id="none"),
+        pytest.param({"keyturn.dev/source": "false"}, "has no label keyturn.dev/source", id="false"),
+        pytest.param({"app.kubernetes.io/managed-by": "keyturn"}, "has no label", id="of a Secret of ours"),
+        pytest.param({"keyturn.dev/source": "true"}, "", id="true"),
+    ],
+)
+async def test_where_secrets_must_be_labelled(label: dict[str, str], says: str) -> None:
+    made = server(license={"license_token": "t"})
+    made.put(f"{SECRETS}/license", metadata={"labels": label})
+    ref = SecretKeyRef(name="license", key="license_token")
+
+    for reading in (
+        read_source(made, request(), labelled=True),
+        read_value(made, "billing", ref, labelled=True),
+    ):
+        with pytest.raises(RefusedError, match=says) if says else nullcontext():
+            await reading
+    assert await read_value(made, "billing", ref) == "t"
 
 
 async def test_a_token() -> None:

@@ -1,6 +1,7 @@
 """What an issue keeps of the one before."""
 
 import dataclasses
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,7 +10,7 @@ from keyturn.core.holding import Holding, Superseded, Token
 from keyturn.core.model import Exchange, Request
 from keyturn.renew import look
 from keyturn.renew.memory import Memory
-from tests.world import DAY, Outside, request, with_code
+from tests.world import ACCESS_TOKEN, DAY, HOUR, NOW, Outside, request, with_code
 
 MINT = {"licenseManagerCreateToken": {"licenseArn": "arn:aws:license-manager::111122223333:license:l-1"}}
 WANTED = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[MINT])
@@ -88,3 +89,24 @@ async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -
         minting.outside.now += 45 * DAY
 
     assert [held.revision for held in minting.seen] == [1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("ends", [datetime.max.replace(tzinfo=UTC), NOW + 25 * 366 * DAY])
+async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datetime) -> None:
+    outside = with_code()
+    outside.secrets.put("license", data={"license_token": "token"})
+
+    async def exchange(_: Request, _step: Exchange, held: Holding) -> Holding:
+        return dataclasses.replace(held, access_token=Token("token", ends))
+
+    world, memory, wanted = (
+        dataclasses.replace(outside.world, exchange=exchange),
+        Memory(),
+        request(exchanges=[ACCESS_TOKEN]),
+    )
+    first = await look(world, wanted, memory)
+    outside.now += HOUR
+    again = await look(world, wanted, memory)
+
+    assert (first.reason, again.reason) == ("SecretMissing", "")
+    assert outside.marks().renew > outside.now + 365 * DAY

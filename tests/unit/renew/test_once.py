@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,20 @@ BOTH = {
     "credentials": {"secretRef": {"name": "base"}},
 }
 PLACE = ("billing", "sign-in-keyturn")
+TO_REFRESH = {
+    "grantType": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "subjectTokenType": "urn:ietf:params:oauth:token-type:access_token",
+    "requestedTokenType": "urn:ietf:params:oauth:token-type:refresh_token",
+}
+APPLICATION = {"clientId": CODE["identityCenterCreateToken"]["clientId"]}
+ASSERTION = APPLICATION | {"grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer"}
+SHOWN_ONCE: dict[str, dict[str, Any]] = {
+    "an assertion": {"identityCenterCreateToken": ASSERTION},
+    "a subject token of Identity Center for a refresh token": {
+        "identityCenterCreateToken": APPLICATION | TO_REFRESH
+    },
+    "a subject token of any issuer for a refresh token": {"oauthToken": REFRESH["oauthToken"] | TO_REFRESH},
+}
 
 
 def kept(outside: Outside) -> KeptToken:
@@ -207,15 +222,12 @@ async def test_the_refresh_token_of_one_step_is_not_taken_for_that_of_another() 
         return answer if step.oauth_token or step.identity_center_create_token else held
 
     outside = with_code()
-    bearer = {"identityCenterCreateToken": {
-        "clientId": CODE["identityCenterCreateToken"]["clientId"],
-        "grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer",
-    }}  # fmt: skip
-    wanted = request(source=BOTH, exchanges=[REFRESH, bearer, bearer], target={"formats": [{"token": {}}]})
+    steps = [REFRESH, *SHOWN_ONCE.values()]
+    wanted = request(source=BOTH, exchanges=steps, target={"formats": [{"token": {}}]})
     outcome = await look(dataclasses.replace(outside.world, exchange=exchange), wanted, Memory())
 
     assert outcome.setback is None
-    assert given == [None, None, None]
+    assert given == [None, None, None, None]
 
 
 async def test_other_formats_wait_for_the_next_time() -> None:
@@ -227,13 +239,12 @@ async def test_other_formats_wait_for_the_next_time() -> None:
     assert len(outside.aws.issuer.spent) == 1
 
 
-async def test_the_source_token_is_what_works_once_where_it_is_the_assertion() -> None:
-    assertion = {"clientId": CODE["identityCenterCreateToken"]["clientId"],
-                 "grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer"}  # fmt: skip
+@pytest.mark.parametrize("step", SHOWN_ONCE.values(), ids=SHOWN_ONCE)
+async def test_the_source_token_is_what_works_once(step: dict[str, Any]) -> None:
     outside = with_code()
     jwt = outside.aws.issuer.live = signed(outside.now, outside.now + DAY)
     outside.secrets.put("license", data={"license_token": jwt})
-    wanted = request(source=BOTH, exchanges=[{"identityCenterCreateToken": assertion}, ASSUME_ROLE])
+    wanted = request(source=BOTH, exchanges=[step, ASSUME_ROLE])
     for _ in range(40):
         outcome = await outside.look(wanted, DUE)
         assert outcome.setback is None
@@ -251,3 +262,28 @@ async def test_the_answer_to_the_code_is_saved_until_it_holds(times: int) -> Non
 
     assert outcome.setback is None
     assert kept(outside).value == outside.aws.issuer.live
+
+
+@pytest.mark.parametrize("step", SHOWN_ONCE.values(), ids=SHOWN_ONCE)
+async def test_of_a_token_that_is_made_anew_nothing_is_kept(step: dict[str, Any]) -> None:
+    wanted = request(source=BOTH | {"token": {"serviceAccount": {"name": "app"}}}, exchanges=[step, ASSUME_ROLE])
+
+    assert wanted.spec.spending is None
+    assert {"base"} <= wanted.spec.secrets_read <= {"base", "client"}
+
+
+async def test_an_answered_token_is_shown_to_no_other_application() -> None:
+    outside = with_code()
+    jwt = outside.aws.issuer.live = signed(outside.now, outside.now + DAY)
+    outside.secrets.put("license", data={"license_token": jwt})
+    steps = ({"identityCenterCreateToken": ASSERTION | APPLICATION | {"clientId": f"{APPLICATION['clientId']}{n}"}}
+             for n in (1, 2))  # fmt: skip
+    first, second = (
+        request(f"acme-{n}", source=BOTH, exchanges=[step, ASSUME_ROLE]) for n, step in enumerate(steps)
+    )
+    assert (await outside.look(first)).setback is None
+    refused = await outside.look(second, MINUTE)
+
+    assert refused.setback
+    assert refused.setback.error.reason == "TargetConflict"
+    assert outside.aws.issuer.spent == [jwt]

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -157,7 +158,7 @@ def work_on(folder: Path, wanted: Request, *, first: bool) -> str:
 
     async def hours(life: Life) -> list[str]:
         reasons = []
-        for after in (SECOND, *(31 * SECOND,) * 3, *(HOUR,) * 3):
+        for after in (SECOND, 31 * SECOND, HOUR):
             outcome = await life.look(after)
             reasons.append(outcome.setback.error.reason if outcome.setback else "")
         return reasons
@@ -183,9 +184,10 @@ def work_on(folder: Path, wanted: Request, *, first: bool) -> str:
 
 def lives(folder: Path, wanted: Request, *, first: bool) -> None:
     """Die at each call in turn."""
+    prepare(folder / "0", wanted, first=first)
     for number in itertools.count(1):
         place = folder / str(number)
-        prepare(place, wanted, first=first)
+        shutil.copytree(folder / "0", place, symlinks=True)
         call = renew_and_die(place, wanted, number, first=first)
         after = found(place, wanted) | json.loads(work_on(place, wanted, first=first))
         print(json.dumps({"call": call, **after}), flush=True)

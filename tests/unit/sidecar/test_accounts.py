@@ -6,6 +6,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError
 from keyturn.sidecar.accounts import ProjectedToken
+from keyturn.sidecar.sources import Sources
 from tests.world import HOUR, NOW, signed
 
 STS = ("sts.amazonaws.com",)
@@ -17,7 +18,7 @@ def token(expires: datetime = NOW + HOUR, **claims: Any) -> str:
 
 
 async def made(path: Path | None, audiences: tuple[str, ...] = STS, name: str = "app") -> str:
-    return await ProjectedToken(path, lambda: NOW).make_token("default", name, audiences, 3600)
+    return await ProjectedToken(path, Sources(None), lambda: NOW).make_token("default", name, audiences, 3600)
 
 
 async def test_it_is_read_fresh_each_time(tmp_path: Path) -> None:

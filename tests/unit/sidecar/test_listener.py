@@ -10,12 +10,11 @@ from tests.unit.sidecar.asking import QUICK, REQUEST, connected, listening, read
 async def test_who_brings_no_whole_request_is_closed(sends: bytes) -> None:
     async with listening(QUICK) as (at, echo, _), connected(at) as (reader, writer):
         ended = asyncio.create_task(read_end(reader))
-        for _ in range(40):
-            if not ended.done():
-                writer.write(sends)
+        while not ended.done():
+            writer.write(sends)
             await asyncio.sleep(0.02)
 
-        assert (ended.done(), echo.asked) == (True, [])
+    assert echo.asked == []
 
 
 async def test_where_there_are_too_many_the_one_goes_that_was_silent_longest() -> None:
@@ -74,7 +73,7 @@ async def test_the_end_waits_for_nobody_for_long() -> None:
     async with listening(limits) as (at, _, listener), connected(at) as (reader, writer):
         writer.write(REQUEST[:9])
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await listener.close()
 
         assert await read_end(reader) in (b"", b"reset")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +7,9 @@ import yaml
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import parse
+from keyturn.sidecar.folder import Folder
 from keyturn.sidecar.manifest import ManifestFile
-from tests.world import manifest, request
+from tests.world import DAY, NOW, manifest, request
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 GOOD = {key: value for key, value in manifest().items() if key != "metadata"} | {"metadata": {"name": "acme"}}
@@ -17,13 +19,13 @@ BOMB = "a: &a [x,x]\nb: &b [*a,*a]\nkind: TokenRequest\nspec: [*b,*b]\n"
 def written(path: Path, body: Any) -> ManifestFile:
     """A manifest in a file, as text or as what becomes YAML."""
     path.write_text(body if isinstance(body, str) else yaml.safe_dump(body))
-    return ManifestFile(path)
+    return ManifestFile(path, NOW)
 
 
 def test_it_is_what_the_api_server_would_have(tmp_path: Path) -> None:
     body = manifest()
 
-    assert written(tmp_path / "r.yaml", body).read() == parse(body)
+    assert written(tmp_path / "r.yaml", body).read() == replace(parse(body), created_at=NOW)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
@@ -42,6 +44,13 @@ def test_without_a_uid_it_has_a_stable_one(tmp_path: Path) -> None:
     assert one.uid == again.uid == named.uid != elsewhere.uid
     assert len(one.uid) == 36
     assert one.namespace == "default"
+
+
+def test_it_is_as_old_as_it_says_or_as_the_process(tmp_path: Path) -> None:
+    path, then = tmp_path / "r.yaml", NOW - DAY
+    told = GOOD | {"metadata": {"name": "acme", "creationTimestamp": then.isoformat()}}
+
+    assert (written(path, GOOD).read().created_at, written(path, told).read().created_at) == (NOW, then)
 
 
 def test_fields_without_a_value_are_dropped_as_the_api_server_does(tmp_path: Path) -> None:
@@ -109,7 +118,7 @@ def test_what_is_no_request_is_one_line(tmp_path: Path, body: Any, says: str) ->
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"r\.yaml does not exist"):
-        ManifestFile(tmp_path / "r.yaml").read()
+        ManifestFile(tmp_path / "r.yaml", NOW).read()
 
 
 def test_a_change_is_noticed(tmp_path: Path) -> None:
@@ -125,4 +134,15 @@ def test_a_change_is_noticed(tmp_path: Path) -> None:
     written(path, manifest())
 
     assert file.has_changed()
-    assert file.read() == request()
+    assert file.read() == replace(request(), created_at=NOW)
+
+
+def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
+    mounted = Folder(tmp_path)
+    mounted.write({"r.yaml": yaml.safe_dump(GOOD)})
+    file = ManifestFile(tmp_path / "r.yaml", NOW)
+    assert file.read().namespace == "default"
+    mounted.write({"r.yaml": yaml.safe_dump(manifest())})
+
+    assert file.has_changed()
+    assert file.read().namespace == "billing"

@@ -52,7 +52,7 @@ class Here:
     async def run(self, length: timedelta) -> Held:
         """Run a process for so long; what it holds is returned."""
         world, self.held = self.outside.world, Held(lambda: self.outside.now)
-        file = ManifestFile(self.file)
+        file = ManifestFile(self.file, self.outside.now)
         giving = Giving(self.held, file.read(), self.serves)
         store = FileStore(
             Sources(self.path / "sources"), Folder(self.path / "write") if self.write else None, giving.give
@@ -192,6 +192,17 @@ async def test_a_refusal_waits_no_longer_when_a_file_was_written_anew(tmp_path: 
     assert held.served.expires_at >= START + HOUR + 10 * SECOND
 
 
+async def test_iam_has_two_minutes_to_know_a_role_and_not_for_ever(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    here.outside.aws.failures = [RefusedError("AccessDenied", "no", settles=True) for _ in range(1000)]
+    here.happenings[2 * MINUTE] = lambda it: soon.append(it.calls)
+    soon: list[int] = []
+    await here.run(12 * MINUTE)
+
+    assert 12 <= soon[0] <= 25
+    assert here.calls - soon[0] <= 4
+
+
 async def test_edits_in_a_loop_are_no_calls_in_a_loop(tmp_path: Path) -> None:
     def edit(here: Here) -> None:
         put(here.path / "sources", "license", license_token=f"edit-{here.outside.now:%M%S}")
@@ -311,7 +322,7 @@ async def test_twenty_renewals_spend_twenty_tokens(tmp_path: Path) -> None:
     issuer = here.outside.aws.issuer
     assert len(issuer.spent) == 20
     assert (issuer.reuses, len(set(issuer.spent))) == (0, 20)
-    found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file).read())
+    found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file, START).read())
     assert found
     assert found.value == issuer.live
 
@@ -327,7 +338,7 @@ async def test_an_end_in_an_exchange_saves_what_is_answered(tmp_path: Path) -> N
 
     here.outside.watch(end)
     await here.run(MINUTE)
-    found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file).read())
+    found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file, START).read())
 
     assert found
     assert found.lineage

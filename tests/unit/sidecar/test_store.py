@@ -177,15 +177,23 @@ async def test_a_change_of_source_or_folder_is_noticed(tmp_path: Path) -> None:
     await store.write(REQUEST, marks(), DATA)
     assert not store.has_changed()
     (tmp_path / "written" / "token").unlink()
-    assert (store.has_changed(), store.sources_have_changed()) == (True, False)
+    assert (store.has_changed(), store.take_source_changes()) == (True, False)
     await store.read_target(REQUEST)
     assert not store.has_changed()
     put(tmp_path / "sources", "license", license_token="two")
 
-    assert store.sources_have_changed()
+    assert (store.take_source_changes(), store.take_source_changes(), store.has_changed()) == (True, False, False)
 
 
 def test_what_is_kept_is_not_shown() -> None:
     kept = replace(Kept(None, DATA))
 
     assert "planted" not in repr(kept)
+
+
+async def test_what_is_given_is_in_the_folder_by_then(tmp_path: Path) -> None:
+    seen: list[dict[str, str]] = []
+    store = FileStore(Sources(None), Folder(tmp_path), lambda _: seen.append(shown(tmp_path)))
+    await store.write(REQUEST, marks(), DATA)
+
+    assert seen == [DATA]

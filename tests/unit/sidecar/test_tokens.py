@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.lineage import KeptToken, Lineage
+from keyturn.sidecar.durable import locked
 from keyturn.sidecar.tokens import FileTokens
 from tests.disk import full, no_longer_files, read_only, small_disk
 from tests.unit.sidecar.mounts import names
@@ -172,3 +173,19 @@ async def test_what_is_no_answer_to_the_live_token_replaces_nothing(tmp_path: Pa
     tokens.tidy()
 
     assert await tokens.read(REQUEST) == made
+
+
+async def test_an_empty_folder_in_place_of_the_locked_one_sends_nothing(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    with locked(state, 0o700):
+        tokens, made = await kept(state)
+        state.rename(tmp_path / "away")
+        state.mkdir()
+        with pytest.raises(UnavailableError, match="is not the folder that it was at the start"):
+            await tokens.read(REQUEST)
+        # What was answered is saved where the next process looks for it.
+        await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+
+        assert names(state) == ["license-keyturn.json"]

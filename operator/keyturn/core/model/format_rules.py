@@ -1,22 +1,19 @@
 """The rules between formats and exchanges: what is written must be given, and belong together."""
 
-from typing import Any, get_args
+from typing import Any
 
-from keyturn.core.model.exchanges import OPERATIONS
-from keyturn.core.model.formats import Format, holders_in_cel, names_in_cel
+from keyturn.core.model.formats import ENDS_IN_CEL, NAMES, Format, holders_in_cel, names_in_cel
 from keyturn.core.model.part import Kind, Rule
+from keyturn.core.model.steps import GIVE, any_of, gives
 
-_GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in get_args(Kind)}
 
-
-def _giving(kind: Kind, of: str) -> str:
-    """The test whether an exchange gives a kind, in CEL."""
-    return "(" + (" || ".join(f"has({of}.{name})" for name in _GIVE[kind]) or "false") + ")"
+def _named(kind: Kind) -> list[str]:
+    return [name for name, of in NAMES.items() if of == kind]
 
 
 def _unless_written(kind: Kind, also: str = "") -> str:
     """The test whether no format holds a kind, in CEL; `also` weakens it for those that always do."""
-    named = f"has(f.template) && {names_in_cel(kind, 'f.template.text')}"
+    named = f"has(f.template) && {names_in_cel(_named(kind), 'f.template.text')}"
     holding = f"({also}{holders_in_cel(kind, 'f')}) || ({named})"
     return f"!has(self.target) || !has(self.target.formats) || !self.target.formats.exists(f, {holding})"
 
@@ -29,7 +26,7 @@ def _are_given(spec: Any, kind: Kind) -> bool:
     wanted = _holding(spec, kind)
     # The source token may be written as a token; it is none of the values that a template can name.
     from_source = kind == "token" and spec.source.token and not any(one.template for one in wanted)
-    return not wanted or bool(from_source) or any(kind in one.operation.GIVES for one in spec.exchanges)
+    return not wanted or bool(from_source) or gives(spec.exchanges, kind)
 
 
 def _keep_their_token(spec: Any) -> bool:
@@ -38,10 +35,40 @@ def _keep_their_token(spec: Any) -> bool:
     return not _holding(spec, "packageEndpoints") or not any("token" in kinds for kinds in given[first + 1 :])
 
 
+# By format: CodeArtifact's word for the repositories that it writes.
+_OF_KIND = {"pip": "pypi", "npm": "npm", "maven": "maven"}
+_PACKAGES = "x.codeArtifactGetAuthorizationToken"
+_LISTED = f"self.exchanges.exists(x, has({_PACKAGES}) && has({_PACKAGES}.repositories) && "
+_ONLY_ONE = f"{_PACKAGES}.repositories.size() == 1 && {_PACKAGES}.repositories[0].formats.size() == 1"
+_NAMES_ENDPOINT = names_in_cel(["packageEndpoint"], "f.template.text")
+_FOUND_IN_CEL = f"(!has(f.template) || !{_NAMES_ENDPOINT} || {_LISTED}{_ONLY_ONE})) && " + " && ".join(
+    f"(!has(f.{name}) || {_LISTED}{_PACKAGES}.repositories.exists_one(r, '{kind}' in r.formats && "
+    f"(!has(f.{name}.repository) || f.{name}.repository == r.repository))))"
+    for name, kind in _OF_KIND.items()
+)
+
+
+def _finds_one(spec: Any, wanted: Format) -> bool:
+    """Whether there is no doubt which repository a format is of."""
+    kind = _OF_KIND.get(wanted.name)
+    if not kind and not (wanted.template and "packageEndpoint" in wanted.template.names):
+        return True
+    named = getattr(wanted.options, "repository", None)
+    return any(len(_repositories(one.operation, kind, named)) == 1 for one in spec.exchanges)
+
+
+def _repositories(step: Any, kind: str | None, named: str | None) -> list[str]:
+    """The repositories of a step: all kinds, or each that is of this kind, and has this name if there is one."""
+    listed = getattr(step, "repositories", None) or ()
+    if kind is None:
+        return [name for one in listed for name in one.formats]
+    return [one.repository for one in listed if kind in one.formats and named in (None, one.repository)]
+
+
 def _given_rule(kind: Kind, also: str = "") -> Rule:
     return Rule(
-        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(_GIVE[kind])}",
-        cel=f"self.exchanges.exists(x, {_giving(kind, 'x')}) || {_unless_written(kind, also)}",
+        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(GIVE[kind])}",
+        cel=f"self.exchanges.exists(x, {any_of(GIVE[kind], 'x')}) || {_unless_written(kind, also)}",
         holds=lambda spec: _are_given(spec, kind),
     )
 
@@ -53,8 +80,20 @@ FORMAT_RULES = (
     _given_rule("packageEndpoints"),
     Rule(
         says="the password of package endpoints is the token given with them: no later exchange may give a token",
-        cel=f"!self.exchanges.exists(i, x, {_giving('token', 'x')} && self.exchanges.exists(j, y, j < i && "
-        f"{_giving('packageEndpoints', 'y')})) || {_unless_written('packageEndpoints')}",
+        cel=f"!self.exchanges.exists(i, x, {any_of(GIVE['token'], 'x')} && self.exchanges.exists(j, y, j < i && "
+        f"{any_of(GIVE['packageEndpoints'], 'y')})) || {_unless_written('packageEndpoints')}",
         holds=_keep_their_token,
+    ),
+    Rule(
+        says="formats write nothing that ends, so it could not be renewed in time: add credentials, a token or a"
+        " registry login",
+        cel=f"!has(self.target) || !has(self.target.formats) || self.target.formats.exists(f, {ENDS_IN_CEL})",
+        holds=lambda spec: any(one.options.ends for one in spec.formats),
+    ),
+    Rule(
+        says="pip, npm and maven need one repository of their kind: name by `repository` one that is listed in"
+        " codeArtifactGetAuthorizationToken, or list only one; packageEndpoint in a template needs the only one",
+        cel=f"!has(self.target) || !has(self.target.formats) || self.target.formats.all(f, {_FOUND_IN_CEL})",
+        holds=lambda spec: all(_finds_one(spec, one) for one in spec.formats),
     ),
 )

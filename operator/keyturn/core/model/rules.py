@@ -1,12 +1,13 @@
 """The rules between the parts of a spec, each told once: in CEL for the API server, as a test for Python."""
 
-from collections.abc import Iterable
 from typing import Any, get_args
 
-from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation, Exchange
+from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation
 from keyturn.core.model.exchanges.operation import PROOFS
 from keyturn.core.model.format_rules import FORMAT_RULES
 from keyturn.core.model.part import Kind, Rule
+from keyturn.core.model.spending_rules import SPENDING_RULES
+from keyturn.core.model.steps import GIVE, any_of, before, gives, when
 
 CHAINED_SECONDS = 3600
 AMBIENT_TAGS = ("kubernetes-namespace", "kubernetes-name")
@@ -14,12 +15,7 @@ _AMBIENT_TAGS_LEFT = 50 - len(AMBIENT_TAGS)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def _any(names: Iterable[str], of: str) -> str:
-    return "(" + " || ".join(f"has({of}.{name})" for name in names) + ")"
-
-
 _IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
-_GIVE = {kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in _KINDS}
 _NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
 _GIVE_ID_TOKEN = [name for name, o in OPERATIONS.items() if o.GIVES_ID_TOKEN]
 _READ_FROM = [name for name, o in OPERATIONS.items() if "from_" in o.__struct_fields__]
@@ -28,33 +24,16 @@ _ID_TOKENS = {
     **{name: [f"(has(x.{name}.from) && x.{name}.from == 'idToken')"] for name in _READ_FROM},
     **{name: [f"x.{name}.logins.exists(p, x.{name}.logins[p] == 'idToken')"] for name in _LOG_IN},
 }
-# By operation: when it uses up what it is given. The first is a refresh token, the others work only once.
-_CONSUME = {name: [o.CONSUMES.format(f"x.{name}")] for name, o in OPERATIONS.items() if o.CONSUMES}
-_PROVE = {
-    name: [f"has(x.{name}.{proof})" for proof in PROOFS if proof in o.__struct_encode_fields__]
-    for name, o in OPERATIONS.items()
-}
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
 _ROLES = [name for name, o in OPERATIONS.items() if o.IS_ROLE]
 _USER_ONLY = [name for name, o in OPERATIONS.items() if o.FOR_USERS_ONLY]
 
 
-def _when(conditions: dict[str, list[str]]) -> str:
-    """Whether x is an operation to which one of its conditions applies."""
-    steps = [f"(has(x.{name}) && ({' || '.join(given)}))" for name, given in conditions.items() if given]
-    return "(" + " || ".join(steps) + ")"
-
-
 def _needing(kind: Kind) -> str:
     conditions = {name: OPERATIONS[name].NEEDS_IF.get(kind, "").format(f"x.{name}") for name in _NEED[kind]}
-    always = _any((name for name, condition in conditions.items() if not condition), "x")
+    always = any_of((name for name, condition in conditions.items() if not condition), "x")
     sometimes = {name: [condition] for name, condition in conditions.items() if condition}
-    return f"({always} || {_when(sometimes)})" if sometimes else always
-
-
-def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
-    """Whether one of the exchanges gives a kind of value."""
-    return any(kind in exchange.operation.GIVES for exchange in exchanges)
+    return f"({always} || {when(sometimes)})" if sometimes else always
 
 
 def _has_regions(spec: Any) -> bool:
@@ -91,19 +70,6 @@ def _guests_assume_no_role(spec: Any) -> bool:
     return not guests or all(exchange.assume_role is None for exchange in spec.exchanges[guests[0] :])
 
 
-def _refreshes_the_source(spec: Any) -> bool:
-    stored = bool(spec.source.token and spec.source.token.secret_key_ref)
-    return all(
-        not exchange.operation.consumes or (stored and not gives(spec.exchanges[:index], "token"))
-        for index, exchange in enumerate(spec.exchanges)
-    )
-
-
-def _uses_up_one(spec: Any) -> bool:
-    steps = [e.operation for e in spec.exchanges if e.operation.consumes or e.operation.once]
-    return len(steps) <= 1
-
-
 def _id_tokens_are_given(spec: Any) -> bool:
     given = False
     for exchange in spec.exchanges:
@@ -137,14 +103,10 @@ def _ambient_is_tagged_by_us(spec: Any) -> bool:
     return not spec.source.is_ambient or not (ours or len(tags or ()) > _AMBIENT_TAGS_LEFT)
 
 
-def _before(given: Iterable[str]) -> str:
-    return f"self.exchanges.exists(j, y, j < i && {_any(given, 'y')})"
-
-
 def _needs_rule(kind: Kind, first: str) -> Rule:
     return Rule(
         says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
-        cel=f"has(self.source.{first}) || self.exchanges.all(i, x, !{_needing(kind)} || {_before(_GIVE[kind])})",
+        cel=f"has(self.source.{first}) || self.exchanges.all(i, x, !{_needing(kind)} || {before(GIVE[kind])})",
         holds=lambda spec: _needs_are_met(spec, kind),
     )
 
@@ -173,7 +135,7 @@ SPEC_RULES = (
     ),
     Rule(
         says="region is missing: give spec.region, or a region to each exchange with AWS",
-        cel=f"has(self.region) || self.exchanges.all(x, {_REGIONS} || !{_any(_IN_AWS, 'x')})",
+        cel=f"has(self.region) || self.exchanges.all(x, {_REGIONS} || !{any_of(_IN_AWS, 'x')})",
         holds=_has_regions,
     ),
     _needs_rule("token", "token"),
@@ -181,35 +143,24 @@ SPEC_RULES = (
     *FORMAT_RULES,
     Rule(
         says=f"{' and '.join(_USER_ONLY)} take the keys of an IAM user: no exchange before may give credentials",
-        cel=f"self.exchanges.all(i, x, !{_any(_USER_ONLY, 'x')} || !{_before(_GIVE['credentials'])})",
+        cel=f"self.exchanges.all(i, x, !{any_of(_USER_ONLY, 'x')} || !{before(GIVE['credentials'])})",
         holds=_user_operations_come_first,
     ),
     Rule(
         says="assumeRole after another role lasts at most 3600 s: lower its durationSeconds",
         cel="self.exchanges.all(i, x, !has(x.assumeRole) || x.assumeRole.?durationSeconds.orValue(0) <= "
-        f"{CHAINED_SECONDS} || !{_before(_ROLES)})",
+        f"{CHAINED_SECONDS} || !{before(_ROLES)})",
         holds=_chained_roles_are_short,
     ),
     Rule(
         says="assumeRole cannot follow getFederationToken: STS lets a federated user assume no role",
-        cel=f"self.exchanges.all(i, x, !has(x.assumeRole) || !{_before(['getFederationToken'])})",
+        cel=f"self.exchanges.all(i, x, !has(x.assumeRole) || !{before(['getFederationToken'])})",
         holds=_guests_assume_no_role,
     ),
-    Rule(
-        says="the refresh_token grant uses source.token: no exchange before it may give a token, and it must be in"
-        " a Secret",
-        cel=f"self.exchanges.all(i, x, !{_when(_CONSUME)} || (has(self.source.token) && "
-        f"has(self.source.token.secretKeyRef) && !{_before(_GIVE['token'])}))",
-        holds=_refreshes_the_source,
-    ),
-    Rule(
-        says="only one exchange may use up what it is given: a refresh token, or what works only once",
-        cel=f"self.exchanges.filter(x, {_when(_CONSUME)} || {_when(_PROVE)}).size() <= 1",
-        holds=_uses_up_one,
-    ),
+    *SPENDING_RULES,
     Rule(
         says=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
-        cel=f"self.exchanges.all(i, x, !{_when(_ID_TOKENS)} || {_before(_GIVE_ID_TOKEN)})",
+        cel=f"self.exchanges.all(i, x, !{when(_ID_TOKENS)} || {before(_GIVE_ID_TOKEN)})",
         holds=_id_tokens_are_given,
     ),
     Rule(

@@ -1,5 +1,6 @@
 """What a renewal uses up, and where that is kept."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,6 +19,16 @@ class Spending(NamedTuple):
     ref: SecretKeyRef
     secret: str
     once: bool
+
+    @property
+    def of(self) -> str:
+        """Whose token is kept: the source's, and where it works only once, what this party answered for it.
+
+        An assertion may be shown to several; a refresh token that one of them answered must not.
+        """
+        source = f"{self.ref.name}/{self.ref.key}"
+        party = hashlib.sha256(self.step.party.encode()).hexdigest()[:16] if self.once and self.step.party else ""
+        return f"{source} {party}".rstrip()
 
 
 def spending(source: Source, exchanges: Iterable[Exchange]) -> Spending | None:

@@ -1,5 +1,6 @@
 """OAuth 2.0: a token endpoint at any issuer, asked with one of four grants."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -8,12 +9,14 @@ from typing import Any
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.model.exchanges import OauthToken
-from keyturn.core.model.exchanges.oauth_rules import JWT_BEARER, TOKEN_EXCHANGE
+from keyturn.core.model.exchanges.oauth_rules import A_REFRESH_TOKEN, JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
 from keyturn.exchange.oauth.client import Fields, authenticate, trusted
 from keyturn.exchange.systems import Call
 from keyturn.exchange.web import Form, WebAnswer
 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
+# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: it was unable to handle the request, or would not yet.
+_NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
 _TOKENS = ("access_token", "refresh_token")
 # By grant, what the token that goes on is called: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_OF = {"refresh_token": "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
@@ -38,10 +41,11 @@ _ERRORS = {
 async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
     """Ask a token endpoint, once, with the grant that is wanted.
 
-    An answer to the refresh_token grant without a refresh_token leaves the old one valid; of other grants none is
-    kept. The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a
-    JWT.
+    An answer to the refresh_token grant without a refresh_token leaves the old one valid. Where a subject token
+    is used once, what it gave goes on: `held.refresh_token` is sent in its place; of other grants none is kept.
+    The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a JWT.
     """
+    spends = wanted.consumes or held.proof is not None or held.refresh_token is not None
     fields = await _fields(call, wanted, held)
     headers = await authenticate(call, wanted, fields, call.systems.web.now())
     form = Form(wanted.token_url, fields, headers, await trusted(call, wanted))
@@ -50,28 +54,42 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
         given = _given(held, answer, _members(answer))
     except UnavailableError as error:
         # Only a token that can be spent leaves a doubt.
-        error.in_doubt = error.in_doubt and wanted.consumes
+        error.in_doubt = error.in_doubt and spends
         raise
-    return given if wanted.consumes else replace(given, refresh_token=None)
+    if given.access_token is None and not spends:
+        # The next step would take the source token for what this one gave.
+        raise UnavailableError("Unavailable", f"{answer.host} answered no access token")
+    return given if spends else replace(given, refresh_token=None)
 
 
 async def _fields(call: Call, wanted: OauthToken, held: Holding) -> Fields:
     """Write what is asked for, but for who asks."""
-    fields: Fields = [("grant_type", wanted.grant_type)]
-    if "token" in wanted.needs:
-        fields.append((_TOKEN_OF[wanted.grant_type], held.token_to_read(wanted.from_).value))
-    actor = await call.secret(wanted.actor_token_from.secret_key_ref) if wanted.actor_token_from else None
     given = {
+        **(await _grant(call, wanted, held)),
+        "scope": " ".join(wanted.scope or ()),
+        **(wanted.extra_parameters or {}),
+    }
+    fields: Fields = [(name, value) for name, value in given.items() if value]
+    fields += [("audience", audience) for audience in wanted.audience or ()]
+    return fields + [("resource", resource) for resource in wanted.resource or ()]
+
+
+async def _grant(call: Call, wanted: OauthToken, held: Holding) -> dict[str, str | None]:
+    """What the grant sends, and its name; once there is one, the refresh token that was given."""
+    if held.refresh_token:
+        return {"grant_type": REFRESH_TOKEN, "refresh_token": held.refresh_token}
+    sent: dict[str, str | None] = {"grant_type": wanted.grant_type}
+    if "token" in wanted.needs:
+        sent[_TOKEN_OF[wanted.grant_type]] = held.proof or held.token_to_read(wanted.from_).value
+    if wanted.grant_type != TOKEN_EXCHANGE:
+        return sent
+    actor = await call.secret(wanted.actor_token_from.secret_key_ref) if wanted.actor_token_from else None
+    return sent | {
         "subject_token_type": wanted.subject_token_type,
         "requested_token_type": wanted.requested_token_type,
         "actor_token": actor,
         "actor_token_type": wanted.actor_token_type,
-        "scope": " ".join(wanted.scope or ()),
-        **(wanted.extra_parameters or {}),
     }
-    fields += [(name, value) for name, value in given.items() if value]
-    fields += [("audience", audience) for audience in wanted.audience or ()]
-    return fields + [("resource", resource) for resource in wanted.resource or ()]
 
 
 def _members(answer: WebAnswer) -> dict[str, Any]:
@@ -82,13 +100,12 @@ def _members(answer: WebAnswer) -> dict[str, Any]:
         raise ThrottledError(f"{answer.host} answered HTTP 429", retry_after=answer.retry_after)
     if isinstance(code, str) and (code in _ERRORS or status in _CLIENT_ERRORS):
         raise _refusal(answer, code)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        # RFC 9110 section 15.6.4: it was unable to handle the request.
-        raise UnavailableError("Unavailable", f"{answer.host} answered HTTP 503")
+    if status in _NOT_HANDLED:
+        raise UnavailableError("Unavailable", f"{answer.host} answered HTTP {status}")
     if status in _REDIRECTS or status in _CLIENT_ERRORS:
         hint = "is tokenUrl its token endpoint?"
         raise RefusedError("SpecInvalid", f"{answer.host} answered HTTP {status} without an OAuth error; {hint}")
-    if status == HTTPStatus.OK and any(isinstance(members.get(name), str) for name in _TOKENS):
+    if status == HTTPStatus.OK and any(_text(members, name) for name in _TOKENS):
         return members
     sentence = f"{answer.host} answered HTTP {status}, and no token"
     raise UnavailableError("Unavailable", sentence, in_doubt=True)
@@ -108,9 +125,11 @@ def _refusal(answer: WebAnswer, code: str) -> KeyturnError:
 def _given(held: Holding, answer: WebAnswer, members: dict[str, Any]) -> Holding:
     """Take what was given. Nothing is refused here: a new refresh token must be saved, whatever else is odd."""
     access_token, id_token, refresh_token = (
-        value if isinstance(value := members.get(name), str) and value else None
-        for name in ("access_token", "id_token", "refresh_token")
+        _text(members, name) for name in ("access_token", "id_token", "refresh_token")
     )
+    if refresh_token is None and members.get("issued_token_type") == A_REFRESH_TOKEN:
+        # RFC 8693 section 2.2.1: what was asked for is called access_token, whatever it is.
+        access_token, refresh_token = None, access_token
     return replace(
         held,
         refresh_token=refresh_token,
@@ -119,6 +138,11 @@ def _given(held: Holding, answer: WebAnswer, members: dict[str, Any]) -> Holding
         else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
     )
+
+
+def _text(members: Mapping[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _expiry(access_token: str, members: dict[str, Any], asked_at: datetime) -> datetime | None:

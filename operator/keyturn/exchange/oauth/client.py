@@ -7,7 +7,10 @@ from datetime import datetime, timedelta
 from urllib.parse import quote_plus
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model.exchanges import OauthToken
@@ -16,6 +19,7 @@ from keyturn.exchange.systems import Call
 
 _ASSERTED = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LIFE = timedelta(seconds=60)
+_LONGEST_PEM, _MOST_BITS = 8192, 4096
 Fields = list[tuple[str, str]]
 
 
@@ -59,7 +63,7 @@ async def _secret(call: Call, value: SecretValue | None) -> str:
 
 def _assertion(wanted: OauthToken, key: str, now: datetime) -> str:
     """Sign who the client is (RFC 7523 section 3): for this endpoint, once, for a minute."""
-    algorithm = wanted.algorithm or "RS256"
+    algorithm, headers = wanted.algorithm or "RS256", {"kid": wanted.key_id} if wanted.key_id else None
     claims = {
         "iss": wanted.client_id,
         "sub": wanted.client_id,
@@ -69,7 +73,26 @@ def _assertion(wanted: OauthToken, key: str, now: datetime) -> str:
         "exp": now + _LIFE,
     }
     try:
-        return jwt.encode(claims, key, algorithm, headers={"kid": wanted.key_id} if wanted.key_id else None)
-    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+        return jwt.encode(claims, _readable(key), algorithm, headers)  # type: ignore[arg-type]
+    except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError, AttributeError):
         # Not "from error": it may show a line of the key. A public key has no attribute `sign`.
-        raise RefusedError("SpecInvalid", f"clientKeyFrom holds no PEM key that signs {algorithm}") from None
+        raise RefusedError(
+            "SpecInvalid", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+        ) from None
+
+
+def _readable(pem: str) -> PrivateKeyTypes:
+    """Read a key of a user; raises ValueError for one that would take long.
+
+    PyJWT would have the primes of an RSA key proved, which takes 5 s for one of 8192 bits and minutes for what
+    somebody made up; meanwhile nothing else runs here, and the Lease is lost. Who uses a wrong key is refused.
+    """
+    if len(pem) > _LONGEST_PEM:
+        raise ValueError
+    key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
+    if isinstance(key, RSAPrivateKey):
+        private = key.private_numbers()
+        numbers = (private.p, private.q, private.d, private.dmp1, private.dmq1, private.iqmp)
+        if max(key.key_size, *(number.bit_length() for number in numbers)) > _MOST_BITS:
+            raise ValueError
+    return key

@@ -15,6 +15,7 @@ REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
 _TYPE = "urn:ietf:params:oauth:token-type"
+_ASKED_TO_REFRESH = f"has({{0}}.requestedTokenType) && {{0}}.requestedTokenType == '{_TYPE}:refresh_token'"
 
 # By grant: the fields that say something to it alone.
 _OF_GRANT = {
@@ -47,6 +48,9 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
     GIVES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = f"{{0}}.grantType == '{REFRESH_TOKEN}'"
+    USES_UP: ClassVar[str] = (
+        f"({{0}}.grantType == '{JWT_BEARER}' && !has({{0}}.assertionFrom)) || ({_ASKED_TO_REFRESH})"
+    )
 
     client_id: Annotated[
         str,
@@ -108,7 +112,11 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
             Literal[
                 "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"
             ],
-            Meta(description="What Identity Center is to answer. Default: an access token."),
+            Meta(
+                description="What Identity Center is to answer. Default: an access token. Where it is"
+                " refresh_token, a source token in a Secret is shown once, and renewals use the refresh token"
+                " that it gave; of the token of a ServiceAccount, or of an exchange before, none is kept."
+            ),
         ]
         | None
     ) = None
@@ -142,13 +150,21 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
         return self.grant_type == REFRESH_TOKEN
 
     @property
+    def party(self) -> str:
+        """The application."""
+        return self.client_id
+
+    @property
     def uses_up_token(self) -> bool:
-        """Identity Center remembers the `jti` of an assertion, and takes none twice."""
-        return self.grant_type == JWT_BEARER and not self.assertion_from
+        """Identity Center takes no assertion twice (`jti`); a refresh token that was asked for is to be used."""
+        asked_to_refresh = self.requested_token_type == f"{_TYPE}:refresh_token"
+        return asked_to_refresh or (self.grant_type == JWT_BEARER and not self.assertion_from)
 
 
 class IdentityCenterGetRoleCredentials(AwsOperation, frozen=True, kw_only=True):
     """sso GetRoleCredentials (unsigned): an access token for the credentials of a role that its user has."""
+
+    IS_ROLE: ClassVar[bool] = True
 
     role_name: Annotated[
         str,

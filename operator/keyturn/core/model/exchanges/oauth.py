@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.core.model.exchanges.oauth_rules import CLIENT_CREDENTIALS, REFRESH_TOKEN, RULES
+from keyturn.core.model.exchanges.oauth_rules import A_REFRESH_TOKEN, CLIENT_CREDENTIALS, REFRESH_TOKEN, RULES
 from keyturn.core.model.exchanges.operation import Operation, ReadFrom
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.source import BundleValue, SecretValue
@@ -27,6 +27,7 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
     GIVES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = "{0}.grantType == 'refresh_token'"
+    USES_UP: ClassVar[str] = f"has({{0}}.requestedTokenType) && {{0}}.requestedTokenType == '{A_REFRESH_TOKEN}'"
     RULES: ClassVar[tuple[Rule, ...]] = RULES
 
     token_url: Annotated[
@@ -59,7 +60,11 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     ) = None
     client_secret_from: Annotated[SecretValue, Meta(description="The client's secret.")] | None = None
     client_key_from: (
-        Annotated[SecretValue, Meta(description="The client's private key (PEM), for private_key_jwt.")] | None
+        Annotated[
+            SecretValue,
+            Meta(description="The client's private key (PEM; RSA up to 4096 bits), for private_key_jwt."),
+        ]
+        | None
     ) = None
     client_authentication: (
         Annotated[
@@ -103,7 +108,17 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     subject_token_type: (
         Annotated[_TokenType, Meta(description="What the token is that goes on (RFC 8693 section 3).")] | None
     ) = None
-    requested_token_type: Annotated[_TokenType, Meta(description="What is to be answered.")] | None = None
+    requested_token_type: (
+        Annotated[
+            _TokenType,
+            Meta(
+                description="What is to be answered. Where it is urn:ietf:params:oauth:token-type:refresh_token, a"
+                " source token in a Secret is shown once, and renewals use the refresh token that it gave; of the"
+                " token of a ServiceAccount, or of an exchange before, none is kept."
+            ),
+        ]
+        | None
+    ) = None
     actor_token_from: Annotated[SecretValue, Meta(description="The token of who acts for the subject.")] | None = (
         None
     )
@@ -132,6 +147,16 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     def consumes(self) -> bool:
         """Whether the answer may replace the source token: any issuer may rotate a refresh token."""
         return self.grant_type == REFRESH_TOKEN
+
+    @property
+    def uses_up_token(self) -> bool:
+        """A refresh token that was asked for is to be used: what it was given for may end at any time."""
+        return self.requested_token_type == A_REFRESH_TOKEN
+
+    @property
+    def party(self) -> str:
+        """The issuer, and whom it gives tokens to."""
+        return f"{self.token_url} {self.client_id or ''}"
 
     @property
     def authentication(self) -> str:

@@ -26,8 +26,9 @@ class Operation(Part, frozen=True):
 
     `NEEDS_IF` has a condition (CEL, the step is {0}) for kinds that are needed by some grants only; `needs` says
     the same in Python. `DEFAULT_SECONDS` is the lifetime that AWS gives where none is asked for, None where it
-    cannot be chosen. `CONSUMES` is the condition (CEL) under which the step spends the source token. `IS_ROLE`: it
-    gives the session of a role; `FOR_USERS_ONLY`: it takes only the keys of an IAM user.
+    cannot be chosen. `CONSUMES` is the condition (CEL) under which the step spends the source token, `USES_UP` the
+    one of `uses_up_token`. `IS_ROLE`: it gives the session of a role; `FOR_USERS_ONLY`: it takes only the keys of
+    an IAM user.
     """
 
     NEEDS: ClassVar[tuple[Kind, ...]] = ("token",)
@@ -36,6 +37,7 @@ class Operation(Part, frozen=True):
     GIVES_ID_TOKEN: ClassVar[bool] = False
     DEFAULT_SECONDS: ClassVar[int | None] = None
     CONSUMES: ClassVar[str] = ""
+    USES_UP: ClassVar[str] = ""
     IS_ROLE: ClassVar[bool] = False
     FOR_USERS_ONLY: ClassVar[bool] = False
 
@@ -63,8 +65,13 @@ class Operation(Part, frozen=True):
 
     @property
     def uses_up_token(self) -> bool:
-        """Whether the token that the step reads works only once here, though the answer replaces it by none."""
+        """Whether the token that the step reads works only once here: what is answered for it goes on instead."""
         return False
+
+    @property
+    def party(self) -> str:
+        """Who takes what the step uses up, and answers what goes on in its place: nobody else may see that."""
+        return ""
 
     @property
     def references(self) -> tuple[SecretKeyRef, ...]:

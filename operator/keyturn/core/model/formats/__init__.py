@@ -18,13 +18,14 @@ from keyturn.core.model.formats.packages import (
     NpmFormat,
     PipFormat,
 )
-from keyturn.core.model.formats.template import NAMES, PLACE, TemplateFormat, names_in_cel
+from keyturn.core.model.formats.template import ENDING, NAMES, PLACE, TemplateFormat, names_in_cel
 from keyturn.core.model.formats.token import TokenFormat, WebIdentityTokenFormat
 from keyturn.core.model.part import Kind, Part, exactly_one_of
 
 __all__ = [
-    "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat", "CredentialProcessFormat",
-    "CredentialsFileFormat", "DockerConfigJsonFormat", "EnvFormat", "Format", "MavenFormat", "NpmFormat",
+    "ENDS_IN_CEL", "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat",
+    "CredentialProcessFormat", "CredentialsFileFormat", "DockerConfigJsonFormat", "EnvFormat", "Format",
+    "MavenFormat", "NpmFormat",
     "OneFormat", "PipFormat", "TemplateFormat", "TokenFormat", "WebIdentityTokenFormat", "holders_in_cel",
     "names_in_cel",
 ]  # fmt: skip
@@ -88,6 +89,13 @@ def _key_in_cel() -> str:
 
 # The key that a format writes, or its first.
 KEY_IN_CEL = _key_in_cel()
+
+
+# Whether format f writes what has an end.
+ENDS_IN_CEL = (
+    f"({' || '.join(f'has(f.{name})' for name, one in FORMATS.items() if one.HOLDS)} || "
+    f"(has(f.template) && {names_in_cel(ENDING, 'f.template.text')}))"
+)
 
 
 def holders_in_cel(kind: Kind, of: str) -> str:

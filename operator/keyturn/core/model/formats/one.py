@@ -26,6 +26,11 @@ class OneFormat(Part, frozen=True):
         return self.HOLDS
 
     @property
+    def ends(self) -> bool:
+        """Whether what it writes has an end: else there would be nothing to renew."""
+        return bool(self.HOLDS)
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The keys of the Secret that it may write."""
         return (self.KEY,)

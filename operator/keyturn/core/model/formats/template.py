@@ -1,6 +1,7 @@
 """A file of the user's own, with the names of what travels in it."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -26,6 +27,12 @@ NAMES: dict[str, Kind | None] = {
     "region": None,
     "expiration": None,
 }
+# What of them has an end of its own; the others are facts.
+ENDING = tuple(
+    name
+    for name, kind in NAMES.items()
+    if kind not in (None, "packageEndpoints") and name not in ("principal", "tokenId")
+)
 PLACE = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
 # Every {{ begins a known name: a misspelt one would be written as it is, and found out by the tool that reads it.
 _TEXT = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
@@ -72,13 +79,16 @@ class TemplateFormat(OneFormat, frozen=True):
         return tuple(dict.fromkeys(kind for kind in kinds if kind))
 
     @property
+    def ends(self) -> bool:
+        """Whether the text names a value that has an end."""
+        return not {*self.names}.isdisjoint(ENDING)
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The one key that it writes."""
         return (self.key,)
 
 
-def names_in_cel(kind: Kind, text: str) -> str:
-    """The test whether `text` names a value of a kind, in CEL."""
-    return (
-        f"{text}.matches(r'\\{{\\{{ *(?:{'|'.join(name for name, of in NAMES.items() if of == kind)}) *\\}}\\}}')"
-    )
+def names_in_cel(names: Iterable[str], text: str) -> str:
+    """The test whether `text` has one of the names, in CEL."""
+    return f"{text}.matches(r'\\{{\\{{ *(?:{'|'.join(names)}) *\\}}\\}}')"

@@ -1,0 +1,74 @@
+"""docs/monitoring.md tells of every alert, rule, row and metric, and its values render."""
+
+import re
+from pathlib import Path
+
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from keyturn.metrics import Metrics, Series
+from tests.cluster.chart import chart_objects
+from tests.prometheus.dashboard import dashboard, recorded
+from tests.prometheus.test_rules import ALERTS
+from tests.unit.flows import Page
+from tests.world import NOW
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "monitoring.md").read_text()
+PAGE = Page(TEXT)
+MOMENTS = dict.fromkeys(("issued", "renews", "expires", "source_expires", "source_warns"), NOW)
+ONE = Series(
+    namespace="a", name="b", conditions=(("Ready", "True"),), failed_attempts=0, suspended=False, **MOMENTS
+)
+
+
+def test_alerts() -> None:
+    told = {name: (severity, after) for name, severity, after, _ in PAGE.table("Alerts", "alert")}
+
+    assert told == {name: (rule["labels"]["severity"], rule["for"]) for name, rule in ALERTS.items()}
+
+
+def test_recording_rules() -> None:
+    assert {row[0] for row in PAGE.table("Recording rules", "series")} == recorded()
+
+
+def test_rows_of_the_dashboard() -> None:
+    rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
+
+    assert [row[0] for row in PAGE.table("Dashboard", "row")] == rows
+
+
+def test_metrics() -> None:
+    metrics = Metrics()
+    metrics.export(lambda: [ONE], lambda: {"due": 1})
+    metrics.leader.set(1)
+    for own in vars(metrics).values():
+        if isinstance(own, MetricWrapperBase) and own._labelnames:
+            own.labels(*own._labelnames)
+    suffixes = {"counter": "_total", "info": "_info"}
+    exported = {
+        family.name + suffixes.get(family.type, ""): (
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+            family.documentation,
+        )
+        for family in metrics.registry.collect()
+        if not family.name.startswith("process_")
+    }
+    told = {
+        name: (set(re.findall("`(.*?)`", labels)), text) for name, labels, text in PAGE.table("Metrics", "metric")
+    }
+
+    assert told == exported
+
+
+def test_the_values_render() -> None:
+    [values] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    kinds = {it["kind"] for it in yaml.safe_load_all(chart_objects(yaml.safe_load(values))) if it}
+
+    assert {"Service", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
+
+
+def test_links() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+)", TEXT)) - {"troubleshooting.md"}
+
+    assert [link for link in linked if not (DOCS / link).exists()] == []

@@ -1,0 +1,35 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import botocore.loaders
+import pytest
+from botocore.model import ServiceModel
+
+from keyturn.exchange.shapes import well_typed
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "given", "left"),
+    [
+        pytest.param("sso", KEYS, {"roleCredentials": {"expiration": 1, "accessKeyId": "A"}}, None,
+                     id="what fits"),
+        pytest.param("sso", KEYS, {"roleCredentials": {"expiration": True, "accessKeyId": 1}},
+                     {"roleCredentials": {}}, id="members of a structure"),
+        pytest.param("sso", KEYS, {"roleCredentials": "x"}, {}, id="no structure"),
+        pytest.param("ecr", LOGINS, {"authorizationData": [1, {"expiresAt": AT}, {"expiresAt": 1}]},
+                     {"authorizationData": [{"expiresAt": AT}, {}]}, id="items of a list"),
+        pytest.param("ecr", LOGINS, {"authorizationData": {}}, {}, id="no list"),
+        pytest.param("ecr", LOGINS, {"ResponseMetadata": {"a": 1}}, None, id="what is not modelled"),
+    ],
+)  # fmt: skip
+def test_only_what_is_of_its_type_is_left(
+    service: str, operation: str, given: dict[str, Any], left: dict[str, Any] | None
+) -> None:
+    model = ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
+    shape = model.operation_model(operation).output_shape
+
+    assert shape is not None
+    assert well_typed(shape, given) == (given if left is None else left)
