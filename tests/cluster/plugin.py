@@ -2,7 +2,6 @@
 
 import os
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,7 +77,7 @@ class Plugin:
 
     @contextmanager
     def watching(self, *words: str) -> Iterator[Iterator[str]]:
-        """Run a command that does not end, and give its lines; then Ctrl-C."""
+        """Run a command that does not end, and give its lines; then end it."""
         with subprocess.Popen(
             ["kubectl", "keyturn", *words, "--namespace", self.namespace.name],
             stdout=subprocess.PIPE, text=True, env=self._environment,
@@ -87,7 +86,7 @@ class Plugin:
             try:
                 yield iter(process.stdout)
             finally:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
 
 
 def _cpu_seconds() -> float:

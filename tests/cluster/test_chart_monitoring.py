@@ -99,6 +99,16 @@ def test_the_pod_monitor_selects_the_pods() -> None:
     assert "Service" not in objects
 
 
+def test_all_of_it_goes_where_the_operator_goes() -> None:
+    parts = ("serviceMonitor", "prometheusRule", "grafanaDashboard")
+    values = {part: {"enabled": True} for part in parts}
+    text = chart_objects({**values, "namespaceOverride": "blue"}, only=["metrics", "prometheusrule", "dashboard"])
+    objects = [it for it in yaml.safe_load_all(text) if it]
+
+    assert {it["metadata"]["namespace"] for it in objects} == {"blue"}
+    assert len(objects) == 4
+
+
 def test_two_monitors_are_refused() -> None:
     with pytest.raises(HelmError, match="scrape everything twice"):
         chart_objects({**_on("serviceMonitor"), **_on("podMonitor")})

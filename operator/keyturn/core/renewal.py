@@ -22,7 +22,7 @@ def reason_to_renew(
     wherever it was written.
     """
     if found is None:
-        return None if last and _only_moved(request, last) and now < last.renew else "SecretMissing"
+        return _reason_without(request, last, now)
     check_ours(request, found)
     marks = found.marks
     if marks is None:
@@ -38,6 +38,15 @@ def reason_to_renew(
         ("Due", now >= marks.renew),
     )
     return next((reason for reason, holds in checks if holds), None)
+
+
+def _reason_without(request: Request, last: Marks | None, now: datetime) -> str | None:
+    """Why to issue where there is no Secret: what a person moved is no healing, which waits ever longer."""
+    if last is None or unchanged(request.request_hash, last.request_hash):
+        return "SecretMissing"
+    if _only_moved(request, last):
+        return None if now < last.renew else "Due"
+    return "SpecChanged"
 
 
 def _only_moved(request: Request, marks: Marks) -> bool:

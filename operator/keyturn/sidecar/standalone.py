@@ -81,7 +81,6 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
         )
         renewing = Renewing(world, store, manifest, giving)
         metrics.export(renewing.series, dict)
-        metrics.leader.set(1)
         yield renewing
 
 

@@ -113,11 +113,11 @@ OF_ROTATING = msgspec.structs.replace(
     ("wanted", "last", "now", "reason"),
     [
         pytest.param(MOVED, OF_ROTATING, NOW, None, id="only moved: waits"),
-        pytest.param(MOVED, OF_ROTATING, NOW + HOUR, "SecretMissing", id="only moved, and due"),
+        pytest.param(MOVED, OF_ROTATING, NOW + HOUR, "Due", id="only moved, and due"),
         pytest.param(MOVED, None, NOW, "SecretMissing", id="never issued"),
         pytest.param(ROTATING, OF_ROTATING, NOW, "SecretMissing", id="deleted where it should be"),
-        pytest.param(rotating(region="eu-west-1"), OF_ROTATING, NOW, "SecretMissing", id="something else is sent"),
-        pytest.param(request(target={"secretName": "new"}), MADE, NEVER, "SecretMissing", id="no token is spent"),
+        pytest.param(rotating(region="eu-west-1"), OF_ROTATING, NOW, "SpecChanged", id="something else is sent"),
+        pytest.param(request(target={"secretName": "new"}), MADE, NEVER, "SpecChanged", id="no token is spent"),
     ],
 )
 def test_a_missing_secret_of_a_source_that_is_spent_by_use(

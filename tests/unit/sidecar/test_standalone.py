@@ -35,6 +35,14 @@ def test_folders_are_made_for_us_alone_and_left(tmp_path: Path) -> None:
     start(files(tmp_path, write="out/write", state="state"))
 
 
+def test_a_sidecar_does_not_look_like_an_operator_that_leads(tmp_path: Path) -> None:
+    with standalone(files(tmp_path), AROUND, Held(lambda: NOW), serves=False) as renewing:
+        told = renewing.exposition()
+
+    assert b"keyturn_build_info" in told
+    assert b"keyturn_leader" not in told
+
+
 BAD = {
     "no state": ({"exchanges": [REFRESH, ASSUME_ROLE]}, {}, "uses up what its source holds.*--state"),
     "a bad manifest": ({"region": 7}, {}, r"r\.yaml: .*\(at spec\.region\)"),

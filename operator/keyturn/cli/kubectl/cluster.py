@@ -5,7 +5,9 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,6 +66,7 @@ class Cluster:
     def watch(self, kind: str, *more: str) -> Iterator[Body]:
         """Yield objects as they are and each time that they change, until kubectl ends; raises ClusterError."""
         command = self._command("get", kind, "--output=json", "--watch", *more)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         with subprocess.Popen(  # noqa: S603 - kubectl, and arguments of its own user
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
         ) as kubectl:
@@ -71,7 +74,7 @@ class Cluster:
                 yield from _objects(kubectl.stdout or ())
                 said = kubectl.stderr.read() if kubectl.stderr else ""
             except BaseException:
-                # By Ctrl-C, or because nobody reads any more: it would wait for a change, for ever.
+                # By a signal, or because nobody reads any more: it would wait for a change, for ever.
                 kubectl.terminate()
                 raise
         if kubectl.returncode:
