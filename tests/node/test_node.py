@@ -98,11 +98,12 @@ def test_a_job_is_served_from_its_first_container_to_its_last(
     assert min(ended, key=lambda it: ended[it]["startedAt"]) == "keyturn"
     assert ended["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ended.values())
     assert power == NO_POWER
-    assert memory < 32
+    assert memory < 28  # MiB, the goal of docs/performance.md
 
 
 def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:
-    aws.settings(session_seconds=3600)
+    # Python's SDK asks again before each call in the last 15 minutes, and must have an answer in the last 10.
+    aws.settings(session_seconds=800)
     namespace.issued(aws, target=FORMATS)
     namespace.apply(pod([container("app", endpoint, 2)], ASKING))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
@@ -113,9 +114,9 @@ def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, 
 
     node.kill(sidecar()["containerID"])
     until(lambda: sidecar()["restartCount"] == 1 and sidecar()["ready"])
-    called = ["exec", "app", "--container=app", "--", PYTHON, "-c", CALLS, "1"]
+    called = namespace.kubectl("exec", "app", "--container=app", "--", PYTHON, "-c", CALLS, "1")
 
-    assert failures(namespace.kubectl(*called).splitlines()) == []
+    assert failures(called.splitlines()) == []
     assert failures(said(namespace)) == []
 
 

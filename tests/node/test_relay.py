@@ -1,6 +1,5 @@
 """The relay between network namespaces, here within one."""
 
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from tests.node import relay
 
 OURS = "/proc/self/ns/net"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter a network namespace")
-
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
@@ -27,6 +24,11 @@ def server() -> Iterator[socket.socket]:
 @pytest.fixture
 def port(server: socket.socket) -> Iterator[int]:
     """The port of a relay to that server."""
+    try:
+        with Path(OURS).open() as ours:
+            relay.enter(ours.fileno())
+    except OSError as error:
+        pytest.skip(f"no relay can be started here: {error}")
     ends = (OURS, "127.0.0.1", "0", OURS, "127.0.0.1", str(server.getsockname()[1]))
     with Popen([sys.executable, str(Path(relay.__file__)), *ends], stdout=PIPE, text=True) as running:
         assert running.stdout
