@@ -62,13 +62,14 @@ def test_valid_secret_stays_while_aws_fails(
     # Message and times from one reading: the next try may come between two.
     status = namespace.status("acme")
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
-    ends = f"; next try at {status['nextAttemptAt']}; see docs/troubleshooting.md#{reason.lower()}"
-    assert (says in message, message.endswith(ends)) == (True, True)
+    assert says in message
+    assert message.endswith(
+        f"; next try at {status['nextAttemptAt']}; see docs/troubleshooting.md#{reason.lower()}"
+    )
     assert datetime.fromisoformat(status["nextAttemptAt"]) > datetime.fromisoformat(status["lastAttemptAt"])
     assert status["failedAttempts"] >= 1
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()
     assert namespace.read("secret", "acme") == before
-    assert len(namespace.events("acme")) == 2
     aws.clear_faults()
     if reason == "SourceInvalid":
         namespace.ask("acme", "2")  # a person acts
