@@ -11,6 +11,7 @@ import yaml
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import KIND, Request, parse
+from keyturn.core.model.part import without_nulls
 from keyturn.sidecar.sources import Facts, facts, read_text
 
 _TIME = "tag:yaml.org,2002:timestamp"
@@ -93,19 +94,12 @@ def _body(documents: list[Any]) -> dict[str, Any]:
     kind = body.get("kind") if isinstance(body, dict) else None
     if kind != KIND:
         raise RefusedError("SpecInvalid", f"it must hold a TokenRequest, and it holds {_told(kind)}")
-    without: dict[str, Any] = _without_nulls(body)
+    without: dict[str, Any] = without_nulls(body)
     return without
 
 
 def _told(kind: object) -> str:
     return f"a {kind[:63]!a}" if isinstance(kind, str) else "nothing with a kind"
-
-
-def _without_nulls(value: Any) -> Any:
-    """Drop fields without a value, as the API server does."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(it) for key, it in value.items() if it is not None}
-    return [_without_nulls(it) for it in value] if isinstance(value, list) else value
 
 
 def _request(body: dict[str, Any]) -> Request:

@@ -1,6 +1,6 @@
 """What every part of the API is made of: a strict frozen Struct, and rules told once for CEL and Python."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -46,6 +46,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
         for rule in self.RULES:
             if not rule.holds(self):
                 raise ValueError(rule.says)
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop the fields of a manifest that are null, as the API server does."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(it) for key, it in value.items() if it is not None}
+    return [without_nulls(it) for it in value] if isinstance(value, list) else value
 
 
 def parts(of: type[Part] = Part) -> Iterator[type[Part]]:
