@@ -12,9 +12,8 @@ import yaml
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import KIND, Request, parse
 from keyturn.core.model.part import without_nulls
+from keyturn.sidecar.kubernetes_yaml import KubernetesLoader
 from keyturn.sidecar.sources import Facts, facts, read_text
-
-_TIME = "tag:yaml.org,2002:timestamp"
 
 
 class ManifestFile:
@@ -47,8 +46,8 @@ class ManifestFile:
         return facts(self._path) != self._seen
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes takes it: no times, no key twice, and no alias, which makes a bomb of a few lines."""
+class _Loader(KubernetesLoader):
+    """Refuses a key that is there twice, and an alias, which makes a bomb of a few lines."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -61,12 +60,6 @@ class _Loader(yaml.SafeLoader):
         if twice:
             raise yaml.YAMLError(f"{min(twice)} is there twice")
         return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIME]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _documents(text: str) -> list[Any]:
