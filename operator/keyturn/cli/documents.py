@@ -13,7 +13,7 @@ from keyturn.sidecar.kubernetes_yaml import PLAIN, KubernetesLoader
 
 
 class UnreadableError(Exception):
-    """A file can't be read, or is not YAML; the message says where."""
+    """A file cannot be read, or is not YAML; the message says where."""
 
 
 class _Dumper(yaml.SafeDumper):

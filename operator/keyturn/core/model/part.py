@@ -20,7 +20,7 @@ Name = Annotated[
 Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 
-# Letters, separators and digits of any language: AWS and RE2 say \p{L}\p{Z}\p{N}, which Python's re can't.
+# Letters, separators and digits of any language: AWS and RE2 say \p{L}\p{Z}\p{N}, which Python's re cannot.
 TEXT = r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_IN_RE2 = r"\p{L}\p{Z}\p{N}"
 
