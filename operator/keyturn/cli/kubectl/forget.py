@@ -9,7 +9,8 @@ import click
 from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
-from keyturn.cli.kubectl.secret import Found, find, kept, row
+from keyturn.cli.kubectl.secret import Found, find, kept
+from keyturn.cli.kubectl.told import row
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import unwrapped
 from keyturn.core.lineage import Lineage, token_fingerprint
