@@ -5,7 +5,6 @@
 
 import logging
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,10 +19,9 @@ import yaml
 
 from tests.aws.running import Aws, running_emulator
 from tests.cluster.operator import SERVICES
-from tests.controlplane import dies_with_us
+from tests.running import ROOT, Running
 
-_ROOT = Path(__file__).parents[1]
-_EXAMPLE = _ROOT / "examples" / "license-manager.yaml"
+_EXAMPLE = ROOT / "examples" / "license-manager.yaml"
 _SESSION_SECONDS = 6
 _LONGEST_WAIT = 20
 
@@ -60,22 +58,19 @@ def prepare(folder: Path, aws: Aws) -> None:
 def keyturn(folder: Path) -> Iterator[None]:
     """Run keyturn as anybody would, until the end."""
     flags = [
-        f"--file={_EXAMPLE.relative_to(_ROOT)}", f"--sources={folder}/sources", f"--config={folder}/settings.yaml",
+        f"--file={_EXAMPLE.relative_to(ROOT)}", f"--sources={folder}/sources", f"--config={folder}/settings.yaml",
         "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
     ]  # fmt: skip
     say("keyturn run " + " ".join(flags))
-    log = folder / "log"
-    with log.open("wb") as file:
-        command = dies_with_us([sys.executable, "-m", "keyturn", "run", *flags])
-        process = subprocess.Popen(command, cwd=_ROOT, stdout=file, stderr=file)
+    running = Running([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")
+    running.spawn()
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        code = running.stop()
         say("what keyturn has logged")
-        print(log.read_text(), end="")
-    if process.returncode != 0:
+        print(running.log(), end="")
+    if code != 0:
         sys.exit("keyturn did not end well")
 
 

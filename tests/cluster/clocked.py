@@ -7,18 +7,18 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn.cli import main, process
+from keyturn.cli import clock, main
 
 
 def run() -> None:
     """Run the command line by a clock that can be set."""
-    ahead, real = Path(sys.argv.pop(1)), process.now
+    ahead, real = Path(sys.argv.pop(1)), clock.now
 
     def now() -> datetime:
         return real() + timedelta(seconds=float(ahead.read_text()))
 
     # A command is read when it is called, and so finds this one.
-    process.now = now
+    clock.now = now
     main()
 
 

@@ -2,22 +2,19 @@
 
 import re
 import signal
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
 from tests.aws.running import Aws
-from tests.controlplane import dies_with_us
+from tests.running import Running, sample
 
-_ROOT = Path(__file__).parents[2]
 SERVICES = (
     *("sts", "license-manager", "sso-oidc", "sso"),
     *("cognito-identity", "codeartifact", "ecr", "ecr-public"),
@@ -33,24 +30,14 @@ class Cluster(Protocol):
 
 
 @dataclass(slots=True)
-class Operator:
+class Operator(Running):
     """A running operator: its process, its log and its metrics."""
 
-    command: list[str]
-    log_file: Path
     address: str = ""
-    process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
         """Start it, again after a kill; the log goes on."""
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(dies_with_us(self.command), cwd=_ROOT, stdout=log, stderr=log)
-        self._wait_until_listening()
-
-    def kill(self) -> None:
-        """End it as a node's death does: kill -9."""
-        self.process.kill()
-        self.process.wait()
+        self.address = self.launch(_LISTENING)
 
     def freeze(self) -> None:
         """Stop its clock, as a node that is out of breath does; its connections stay open."""
@@ -60,36 +47,15 @@ class Operator:
         """Let it go on."""
         self.process.send_signal(signal.SIGCONT)
 
-    def stop(self) -> int:
-        """End it as Kubernetes does, by SIGTERM; returns its exit code."""
-        self.process.terminate()
-        return self.process.wait(timeout=30)
-
-    def log(self) -> str:
-        """Read all that it has logged."""
-        return self.log_file.read_text()
-
     def get(self, path: str) -> str:
         """GET a path of its health server."""
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
             found: str = answer.read().decode()
         return found
 
-    def metric(self, sample: str) -> float | None:
+    def metric(self, name: str) -> float | None:
         """Read one sample of /metrics by its name with labels, as exposed."""
-        for line in self.get("/metrics").splitlines():
-            if line.startswith(f"{sample} "):
-                return float(line.rpartition(" ")[2])
-        return None
-
-    def _wait_until_listening(self) -> None:
-        before = len(_LISTENING.findall(self.log())) if self.address else 0
-        deadline = time.monotonic() + 30
-        while len(found := _LISTENING.findall(self.log())) <= before:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the operator did not start:\n{self.log()[-2000:]}")
-            time.sleep(0.05)
-        self.address = found[-1]
+        return sample(self.get("/metrics"), name)
 
 
 @contextmanager
@@ -123,7 +89,6 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
         *((f"--namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
     ]  # fmt: skip
     operator = Operator(command, directory / "operator.log")
-    operator.log_file.touch()
     operator.start()
     try:
         yield operator

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,12 +18,13 @@ import yaml
 from tests import npm
 from tests.aws.running import Aws, running_emulator
 from tests.aws.world import ROLE_ARN
+from tests.cluster.namespace import until
 from tests.cluster.operator import SERVICES
-from tests.controlplane import dies_with_us
-from tests.sidecar.running import http_get
+from tests.running import Running, http_get
 
 ROOT = Path(__file__).parents[2]
 JAVASCRIPT = Path(__file__).parent / "javascript"
+GIVING = re.compile(r"giving credentials on (\S+:\d+)")
 SESSION_SECONDS = 12  # renewed after 7 to 8
 RENEWALS = 10
 # With so little life left boto3 asks anew before each call, and JavaScript during each: a second old, or two.
@@ -116,26 +118,14 @@ def manifest(pod: Pod) -> dict[str, Any]:
 
 def started(stack: ExitStack, pod: Pod, of: str, *arguments: str) -> None:
     """Start one, and find where it gives credentials."""
-    log = pod.folder / f"{of}.log"
     flags = [
         "--listen=127.0.0.1:0",
         "--probes-listen=127.0.0.1:0",
         f"--authorization-file={pod.folder}/{of}-token",
     ]
-    with log.open("wb") as file:
-        command = [sys.executable, "-m", "keyturn", *arguments, *flags]
-        process = subprocess.Popen(dies_with_us(command), cwd=ROOT, stdout=file, stderr=file)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    wait_for(lambda: "giving credentials on " in log.read_text())
-    pod.urls[of] = "http://" + log.read_text().partition("giving credentials on ")[2].split()[0] + "/"
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    keyturn = Running([sys.executable, "-m", "keyturn", *arguments, *flags], pod.folder / f"{of}.log")
+    pod.urls[of] = f"http://{keyturn.launch(GIVING)}/"
+    stack.callback(keyturn.stop)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +141,7 @@ def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     with ExitStack() as stack:
         of_run = ("file=request.yaml", "sources=sources", "config=settings.yaml", "write=secret")
         started(stack, pod, "run", "run", *(f"--{option.replace('=', f'={pod.folder}/')}" for option in of_run))
-        wait_for((pod.secret / "credentials.json").exists)
+        until((pod.secret / "credentials.json").exists)
         started(stack, pod, "reader", "sidecar", f"--secret={pod.secret}")
         yield pod
 

@@ -18,7 +18,7 @@ from tests.aws.world import OIDC_ROLE_ARN
 from tests.cluster.namespace import token_request
 from tests.cluster.operator import SERVICES
 from tests.controlplane import dies_with_us
-from tests.sidecar.running import Sidecar, http_get
+from tests.sidecar.running import Sidecar
 from tests.unit.sidecar.mounts import put
 
 _ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ class Place:
     def running(self, *places: str) -> Iterator[Sidecar]:
         """A sidecar that works here; it is killed at the end if it still runs."""
         flags = [*self.flags(*places), f"--authorization-file={self.path / 'token'}"]
-        sidecar = Sidecar(["--mode=standalone", *flags], self.log_file)
+        sidecar = Sidecar.of(self.log_file, "--mode=standalone", *flags)
         sidecar.start()
         try:
             yield sidecar
@@ -128,7 +128,7 @@ def asking_for(body: dict[str, Any], number: int) -> dict[str, Any]:
 
 def ready(sidecar: Sidecar) -> bool:
     """Whether something valid is held."""
-    return http_get(f"http://{sidecar.probes}/readyz")[0] == 200
+    return sidecar.get("/readyz")[0] == 200
 
 
 def renewals(sidecar: Sidecar) -> float:

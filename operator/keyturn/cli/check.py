@@ -11,6 +11,7 @@ from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import GROUP, KIND, Request, parse
+from keyturn.core.model.part import without_nulls
 from keyturn.core.pod import ManifestError, Trap, traps
 
 
@@ -76,7 +77,7 @@ def _parsed(manifests: Iterable[_Found]) -> tuple[list[Request], list[Finding]]:
     requests, told = [], []
     for one in manifests:
         try:
-            requests.append(parse(one.body))
+            requests.append(parse(without_nulls(one.body)))
         except RefusedError as error:
             told.append(Finding(f"{one.place}{one.path}: error: {error.message}"))
     return requests, told

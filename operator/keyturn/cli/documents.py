@@ -9,41 +9,25 @@ from typing import Any
 
 import yaml
 
-# Kubernetes reads YAML without times, without base 60, and with these as booleans and numbers.
-_BOOLEAN = re.compile(r"^(?:y|Y|n|N|[yY]es|YES|[nN]o|NO|[tT]rue|TRUE|[fF]alse|FALSE|[oO]n|ON|[oO]ff|OFF)$")
-_INTEGER = re.compile(r"^[-+]?(?:0b[01_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)$")
-_FLOAT = re.compile(
-    r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.nan$"
-)
-_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
-_MERGE = re.compile(r"^<<$")
-_PLAIN = {"bool": _BOOLEAN, "int": _INTEGER, "float": _FLOAT, "null": _NULL, "merge": _MERGE}
+from keyturn.sidecar.kubernetes_yaml import PLAIN, KubernetesLoader
 
 
 class UnreadableError(Exception):
-    """A file can't be read, or is not YAML; the message says where."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads plain scalars as kubectl does."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
-    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
+    """A file cannot be read, or is not YAML; the message says where."""
 
 
 class _Dumper(yaml.SafeDumper):
     """Quotes what kubectl would read as something else than a string."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-for _tag, _pattern in _PLAIN.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
+for _tag, _pattern in PLAIN.items():
+    _Dumper.add_implicit_resolver(_tag, _pattern, None)
 _Dumper.add_representer(str, _text)
 # Times and numbers that another reader of YAML would see.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^[-+.]?[0-9]"), None)
@@ -68,7 +52,7 @@ def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
     for number, text in enumerate(_split(_read(file)), start=1):
         try:
-            body = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+            body = yaml.load(text, KubernetesLoader)  # noqa: S506 - a SafeLoader
         except (yaml.YAMLError, RecursionError) as error:
             raise UnreadableError(f"{_place(file, number)} error: {_in_one_line(error)}") from None
         yield Document(file, number, text, body)

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from keyturn.cli import COMMANDS
+from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import chance, leave, log_to_stderr, now, settle
+from keyturn.cli.process import chance, fail, leave, log_to_stderr, settle
 from keyturn.cli.settings import read_settings
 from keyturn.kube.leadership import LostLeaseError
 from keyturn.kube.shell import NoClusterError, Place, Shell
@@ -34,14 +35,12 @@ def operator(
     sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
     shell = Shell(Place(namespaces=namespace, **place), read_settings(config), now, chance)
-    log = logging.getLogger("keyturn")
     settle()
     try:
         asyncio.run(shell.run())
     except NoClusterError as error:
-        log.error("%s", error)  # noqa: TRY400 - one line, not a traceback
-        sys.exit(1)
+        fail(str(error))
     except LostLeaseError as error:
-        log.error("%s", error)  # noqa: TRY400
+        logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
         leave(1)
     leave(0)

@@ -1,4 +1,4 @@
-"""How a process that runs for long begins and ends: its clock, its dice, its log, its end."""
+"""How a process that runs for long begins and ends: its dice, its log, its end."""
 
 import gc
 import logging
@@ -6,10 +6,6 @@ import os
 import random  # noqa: TID251 - the real dice
 import sys
 from typing import NoReturn
-
-from keyturn.cli.clock import now
-
-__all__ = ["chance", "leave", "log_to_stderr", "now", "settle"]
 
 chance = random.random
 
@@ -39,6 +35,12 @@ def settle() -> None:
     """Take what is imported by now for what stays: else each full collection looks at all of it again."""
     gc.collect()
     gc.freeze()
+
+
+def fail(why: str) -> NoReturn:
+    """Say why in one line, and exit."""
+    logging.getLogger("keyturn").error("%s", why)
+    sys.exit(1)
 
 
 def leave(code: int) -> NoReturn:

@@ -1,15 +1,14 @@
 """keyturn sidecar --mode reader."""
 
 import asyncio
-import logging
-import sys
 from pathlib import Path
 
 import click
 
+from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, secret_options
 from keyturn.cli.pod import serving_options, until_stopped
-from keyturn.cli.process import log_to_stderr, now, settle
+from keyturn.cli.process import fail, log_to_stderr, settle
 from keyturn.sidecar.authorization import AuthorizationError, authorization
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.listener import NotListeningError
@@ -35,8 +34,7 @@ def reader(  # noqa: PLR0913 - one for each option
         serving_it = _serve(Mounted(secret, key), Listening(listen, probes_listen), authorization_file)
         asyncio.run(until_stopped(serving_it))
     except (AuthorizationError, NotListeningError) as error:
-        logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
-        sys.exit(1)
+        fail(str(error))
 
 
 async def _serve(mounted: Mounted, listening: Listening, authorization_file: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from keyturn.cli import COMMANDS
+from keyturn.cli.clock import now
 from keyturn.cli.options import log_options
-from keyturn.cli.process import leave, log_to_stderr, now
-from keyturn.cli.renewing import around, fail, files_options
+from keyturn.cli.process import fail, leave, log_to_stderr
+from keyturn.cli.renewing import around, files_options
 from keyturn.core.model import Status
 from keyturn.sidecar.durable import UnusableError
 from keyturn.sidecar.served import Held

@@ -1,8 +1,6 @@
 """What the commands share that renew one request without a cluster: its files, and how it goes on."""
 
 import asyncio
-import logging
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +8,10 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from keyturn.cli.clock import now
 from keyturn.cli.options import option
 from keyturn.cli.pod import until_stopped
-from keyturn.cli.process import chance, leave, now, settle
+from keyturn.cli.process import chance, fail, leave, settle
 from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, authorization
 from keyturn.sidecar.durable import UnusableError
@@ -52,12 +51,6 @@ def serve(files: Files, outside: Around, listening: Listening, authorization_fil
     except (AuthorizationError, NotListeningError, UnusableError) as error:
         fail(str(error))
     leave(0)
-
-
-def fail(why: str) -> NoReturn:
-    """Say why in one line, and exit."""
-    logging.getLogger("keyturn").error("%s", why)
-    sys.exit(1)
 
 
 async def _serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> None:

@@ -22,7 +22,7 @@ OUR_LABEL = f"{MANAGED_BY}=keyturn"
 LONGEST_LIFE = timedelta(days=20 * 366)
 _END_OF_TIME = 9000  # sums with later years overflow
 
-# A time without a zone can't be compared with ours: whoever writes one has edited the marks.
+# A time without a zone cannot be compared with ours: whoever writes one has edited the marks.
 Moment = Annotated[datetime, Meta(tz=True)]
 
 

@@ -172,7 +172,8 @@ def _failure(setback: Setback) -> str:
 
 
 def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
-    why = f" because of {outcome.reason}" if outcome.reason and marks.revision > 1 else ""
+    told = marks.revision > 1 and outcome.reason not in ("", "Due")
+    why = f" because of {outcome.reason}" if told else ""
     asked = f" (AWS request id {outcome.request_id})" if outcome.request_id else ""
     lifetime = marks.expires - marks.issued
     cut = (

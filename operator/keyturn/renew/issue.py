@@ -93,7 +93,7 @@ def _end(request: Request, holding: Holding, now: datetime) -> datetime:
     expires = expiry(request.spec.formats, holding)
     if expires is None:
         raise RefusedError(
-            "SpecInvalid", "nothing says when the token that is written ends, so it can't be renewed in time"
+            "SpecInvalid", "nothing says when the token that is written ends, so it cannot be renewed in time"
         )
     if expires <= now:
         raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")

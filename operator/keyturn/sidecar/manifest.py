@@ -11,9 +11,9 @@ import yaml
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import KIND, Request, parse
+from keyturn.core.model.part import without_nulls
+from keyturn.sidecar.kubernetes_yaml import KubernetesLoader
 from keyturn.sidecar.sources import Facts, facts, read_text
-
-_TIME = "tag:yaml.org,2002:timestamp"
 
 
 class ManifestFile:
@@ -46,8 +46,8 @@ class ManifestFile:
         return facts(self._path) != self._seen
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes takes it: no times, no key twice, and no alias, which makes a bomb of a few lines."""
+class _Loader(KubernetesLoader):
+    """Refuses a key that is there twice, and an alias, which makes a bomb of a few lines."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -60,12 +60,6 @@ class _Loader(yaml.SafeLoader):
         if twice:
             raise yaml.YAMLError(f"{min(twice)} is there twice")
         return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIME]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _documents(text: str) -> list[Any]:
@@ -93,19 +87,12 @@ def _body(documents: list[Any]) -> dict[str, Any]:
     kind = body.get("kind") if isinstance(body, dict) else None
     if kind != KIND:
         raise RefusedError("SpecInvalid", f"it must hold a TokenRequest, and it holds {_told(kind)}")
-    without: dict[str, Any] = _without_nulls(body)
+    without: dict[str, Any] = without_nulls(body)
     return without
 
 
 def _told(kind: object) -> str:
     return f"a {kind[:63]!a}" if isinstance(kind, str) else "nothing with a kind"
-
-
-def _without_nulls(value: Any) -> Any:
-    """Drop fields without a value, as the API server does."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(it) for key, it in value.items() if it is not None}
-    return [_without_nulls(it) for it in value] if isinstance(value, list) else value
 
 
 def _request(body: dict[str, Any]) -> Request:

@@ -1,8 +1,7 @@
 """Sources as files: FOLDER/NAME/KEY, as the kubelet mounts the Secret or ConfigMap NAME at FOLDER/NAME."""
 
 import asyncio
-import os
-import stat
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,8 +10,10 @@ from keyturn.core.holding import Source
 from keyturn.core.holding import read_source as parsed_source
 from keyturn.core.model import Request
 from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.sidecar.plain_file import read_plain
 
 _MOST_BYTES = 1024 * 1024  # of a Secret
+_NO_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # another thing than a file of that size
 _TRIES = 5
 _REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _KEYS = (*_REQUIRED, "AWS_SESSION_TOKEN")
@@ -109,28 +110,15 @@ def facts(path: Path) -> Facts:
 def read_text(path: Path) -> str:
     """Read one file; raises RefusedError: SourceMissing where nothing is there, SourceInvalid for no text."""
     try:
-        content = _content(path)
+        content = read_plain(path, _MOST_BYTES)
+    except FileNotFoundError:
+        raise RefusedError("SourceMissing", f"{path} does not exist") from None
     except OSError as error:
-        says = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise RefusedError("SourceMissing", f"{path} {says}") from None
+        reason = "SourceInvalid" if error.errno in _NO_FILE else "SourceMissing"
+        raise RefusedError(reason, f"{path} cannot be read: {error.strerror}") from None
     if not content:
         raise RefusedError("SourceMissing", f"{path} is empty")
     try:
         return content.decode()
     except UnicodeDecodeError:
         raise RefusedError("SourceInvalid", f"{path} is not text") from None
-
-
-def _content(path: Path) -> bytes:
-    # Without O_NONBLOCK a pipe that nobody writes to would stop everything.
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise RefusedError("SourceInvalid", f"{path} is no plain file")
-        with os.fdopen(file, "rb", closefd=False) as stream:
-            content = stream.read(_MOST_BYTES + 1)
-    finally:
-        os.close(file)
-    if len(content) > _MOST_BYTES:
-        raise RefusedError("SourceInvalid", f"{path} is larger than 1 MiB")
-    return content

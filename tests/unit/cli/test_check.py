@@ -137,6 +137,13 @@ def test_the_rest_of_a_file_with_a_bad_document_is_checked_and_other_files_are(t
     assert result.stderr == "2 errors, 2 warnings\n"
 
 
+def test_a_field_that_is_null_is_not_there_as_for_the_api_server() -> None:
+    body = manifest()
+    body["spec"]["target"] = None
+
+    assert run("-f", "-", stdin=written(body)).exit_code == 0
+
+
 def test_without_a_file_it_says_what_to_give() -> None:
     result = run()
 

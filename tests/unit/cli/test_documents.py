@@ -51,25 +51,6 @@ def test_a_string_is_written_as_one(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
-        ("12:30", "12:30"),
-        ("y", True),
-        ("off", False),
-        ("0440", 0o440),
-        ("1e3", 1000.0),
-        ("0.5", 0.5),
-        ("-7", -7),
-        ("null", None),
-        ("1.2.3", "1.2.3"),
-    ],
-)
-def test_a_plain_word_is_read_as_kubectl_does(text: str, value: object, tmp_path: Path) -> None:
-    assert read(f"value: {text}\n", tmp_path) == [{"value": value}]
-
-
-@pytest.mark.parametrize(
     ("text", "bodies"),
     [
         pytest.param("a: 1\n---\na: 2\n", [{"a": 1}, {"a": 2}], id="two"),

@@ -38,6 +38,12 @@ def test_a_failure_names_the_next_try_and_the_request_id() -> None:
             id="another, with its reason",
         ),
         pytest.param(
+            REQUEST,
+            Outcome(NOW, SECOND_ISSUE, "Due"),
+            "issued for 3600 s, next at 2026-01-02T03:44:05Z",
+            id="another, because it was time",
+        ),
+        pytest.param(
             request(renewal={"renewBefore": "50m"}, exchanges=[ACCESS_TOKEN]),
             Outcome(NOW, ISSUED, "SecretMissing"),
             "issued for 3600 s; renewBefore is cut to half of it, next at 2026-01-02T03:44:05Z",

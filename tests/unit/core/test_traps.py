@@ -197,7 +197,7 @@ TRAPPED: dict[str, tuple[Body, Trap]] = {
         pod(inject="only-token"),
         Trap(
             f"metadata.annotations.{INJECT}",
-            "Secret only-token gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar can't serve it",
+            "Secret only-token gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar cannot serve it",
             breaks=True,
         ),
     ),

@@ -1,7 +1,9 @@
 import json
 import logging
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.unit.sidecar.mounting import process
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+MONITORING = Path(__file__).parents[3] / "docs" / "monitoring.md"
 TOKEN = "planted-authorization"
 ANYWHERE = Listening("127.0.0.1:0", "127.0.0.1:0")
 AUTHORIZED = f"Host: localhost\r\nAuthorization: {TOKEN}\r\n"
@@ -199,6 +202,9 @@ async def test_metrics() -> None:
         f"keyturn_sidecar_credentials_expiration_timestamp_seconds {(NOW + HOUR).timestamp():.0f}",
         "more 1",
     ]
+    assert set(re.findall("keyturn_sidecar_[a-z_]+", MONITORING.read_text())) == set(
+        re.findall("keyturn_sidecar_[a-z_]+", body)
+    )
     assert "planted" not in body
 
 

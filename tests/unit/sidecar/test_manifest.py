@@ -60,12 +60,16 @@ def test_fields_without_a_value_are_dropped_as_the_api_server_does(tmp_path: Pat
     assert written(path, GOOD | {"spec": nulls}).read().spec.target is None
 
 
-def test_times_are_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "plain",
+    [pytest.param("2026-01-02T03:04:05Z", id="a time"), pytest.param("12:30", id="what YAML counts by sixties")],
+)
+def test_what_kubernetes_takes_for_text_is_text(plain: str, tmp_path: Path) -> None:
     text = yaml.safe_dump(GOOD).replace(
-        "  name: acme", "  name: acme\n  annotations: {keyturn.dev/renew-requested-at: 2026-01-02T03:04:05Z}"
+        "  name: acme", f"  name: acme\n  annotations: {{keyturn.dev/renew-requested-at: {plain}}}"
     )
 
-    assert written(tmp_path / "r.yaml", text).read().renew_requested == "2026-01-02T03:04:05Z"
+    assert written(tmp_path / "r.yaml", text).read().renew_requested == plain
 
 
 def spec(**fields: Any) -> dict[str, Any]:

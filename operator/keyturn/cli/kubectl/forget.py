@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import click
 
+from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
-from keyturn.cli.kubectl.secret import Found, find, kept, row
+from keyturn.cli.kubectl.secret import Found, find, kept
+from keyturn.cli.kubectl.told import row
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import unwrapped
 from keyturn.core.lineage import Lineage, token_fingerprint
@@ -20,17 +22,16 @@ from keyturn.core.lineage import Lineage, token_fingerprint
 @cluster_options
 def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     """Delete a token Secret: its TokenRequests start again from the token in the source Secret."""
-    now = datetime.now(UTC)  # noqa: TID251 - the real clock
     found = find(cluster, secret)
     lineage = found.lineage
     if lineage is None:
         raise ClusterError(
             f"Secret {secret} is no token Secret of Keyturn's; kubectl delete secret deletes others"
         )
-    click.echo("\n".join((f"Token Secret {found.namespace}/{secret}", *kept(found, lineage, now))))
+    click.echo("\n".join((f"Token Secret {found.namespace}/{secret}", *kept(found, lineage, now()))))
     click.echo("\n".join(_meaning(cluster, found, lineage)))
     intent = lineage.intent
-    if intent and now < intent.start + timedelta(seconds=intent.give_up_seconds):
+    if intent and now() < intent.start + timedelta(seconds=intent.give_up_seconds):
         raise ClusterError(f"{intent.holder} is spending the token now, and would make it anew; try in a minute")
     if not yes:
         click.confirm("Delete it?", abort=True)

@@ -1,9 +1,8 @@
 """kubectl keyturn renew."""
 
-from datetime import UTC, datetime
-
 import click
 
+from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.told import tell
@@ -30,7 +29,7 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, everything: bool, wait: b
     if not asked:
         raise ClusterError("there is no TokenRequest to renew here")
     # In a fraction of a second there may be two.
-    value = datetime.now(UTC).isoformat().replace("+00:00", "Z")  # noqa: TID251 - the real clock
+    value = now().isoformat().replace("+00:00", "Z")
     cluster.run("annotate", REQUESTS, *asked, "--overwrite", f"{RENEW_REQUESTED}={value}")
     if not wait:
         click.echo(f"asked for: {', '.join(asked)}")
@@ -41,9 +40,8 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, everything: bool, wait: b
 
 
 def _check(bodies: list[Body]) -> None:
-    now = datetime.now(UTC)  # noqa: TID251 - the real clock
     failed = []
-    for told in [tell(body, now) for body in bodies]:
+    for told in [tell(body, now()) for body in bodies]:
         if told.last_error:
             failed.append(f"{told.name}: {told.last_error}")
         else:

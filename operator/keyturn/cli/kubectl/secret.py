@@ -9,6 +9,7 @@ from typing import Any
 
 from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, ClusterError
 from keyturn.cli.kubectl.times import both, length
+from keyturn.cli.kubectl.told import row
 from keyturn.core.errors import RefusedError
 from keyturn.core.lineage import LINEAGE, Lineage, read_lineage, token_fingerprint
 from keyturn.core.marks import MANAGED_BY, MARKS, Marks, data_hash, read_marks
@@ -100,11 +101,6 @@ def kept(found: Found, lineage: Lineage, now: datetime) -> Iterator[str]:
     yield row("Lineage", f"{len(lineage.seeds)} handed in, {len(lineage.spent)} spent (a hundred are remembered)")
     yield row("Shows", _shown(found, lineage, key))
     yield row("Intent", _intent(lineage, now))
-
-
-def row(name: str, value: str) -> str:
-    """A line of what is told."""
-    return f"  {name:<12}{value}"
 
 
 def _written(found: Found, marks: Marks, now: datetime) -> Iterator[str]:

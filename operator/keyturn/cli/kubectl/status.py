@@ -1,12 +1,12 @@
 """kubectl keyturn status."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
+from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, cluster_options, completing
 from keyturn.cli.kubectl.told import Told, cells, lines, table, tell
@@ -28,39 +28,35 @@ def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: b
     if watch:
         _watch(cluster.watch(REQUESTS, *more), output, one=name is not None)
     elif name:
-        _show(tell(found, _now()), output)
+        _show(tell(found, now()), output)
     else:
         _show_all(cluster.find(REQUESTS, *more), output, namespaces=all_namespaces)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - the real clock
-
-
 def _watch(bodies: Iterable[Body], output: str, *, one: bool) -> None:
     for body in bodies:
-        now = _now()
-        told = tell(body, now)
+        at = now()
+        told = tell(body, at)
         if output == "text" and not one:
-            click.echo("   ".join(cells(told, now)))
+            click.echo("   ".join(cells(told, at)))
         else:
             _show(told, output, apart=True)
 
 
 def _show(told: Told, output: str, *, apart: bool = False) -> None:
     if output == "text":
-        click.echo("\n".join(lines(told, _now())) + ("\n" if apart else ""))
+        click.echo("\n".join(lines(told, now())) + ("\n" if apart else ""))
     else:
         _WRITE[output](msgspec.to_builtins(told), apart)
 
 
 def _show_all(bodies: list[Body], output: str, *, namespaces: bool) -> None:
-    now = _now()
-    requests = [tell(body, now) for body in bodies]
+    at = now()
+    requests = [tell(body, at) for body in bodies]
     if output != "text":
         _WRITE[output](msgspec.to_builtins(requests), False)  # noqa: FBT003 - the writers' own shape
     elif requests:
-        click.echo("\n".join(table(requests, now, namespaces=namespaces)))
+        click.echo("\n".join(table(requests, at, namespaces=namespaces)))
     else:
         click.echo("no TokenRequests here; -A looks in all namespaces", err=True)
 

@@ -53,19 +53,19 @@ def lines(told: Told, now: datetime) -> Iterator[str]:
     status = told.status
     yield f"TokenRequest {told.namespace}/{told.name}"
     for condition in status.conditions:
-        yield _row(condition.type, f"{condition.status} {condition.reason}: {condition.message}")
+        yield row(condition.type, f"{condition.status} {condition.reason}: {condition.message}")
     for number, step in enumerate(told.pipeline):
-        yield _row("Pipeline" if number == 0 else "", step)
+        yield row("Pipeline" if number == 0 else "", step)
     times = {
         "Issued": status.issued_at, "Expires": status.expires_at, "Renews": status.renew_at,
         "Last try": status.last_attempt_at, "Next try": status.next_attempt_at,
         "Source ends": status.source_expires_at,
     }  # fmt: skip
-    yield from (_row(name, both(at, now)) for name, at in times.items() if at)
+    yield from (row(name, both(at, now)) for name, at in times.items() if at)
     if status.failed_attempts:
-        yield _row("Failures", f"{status.failed_attempts} in a row")
-    yield from (_row(name, value) for name, value in _issue(status) if value)
-    yield from (_row("Note", advice) for advice in told.advice)
+        yield row("Failures", f"{status.failed_attempts} in a row")
+    yield from (row(name, value) for name, value in _issue(status) if value)
+    yield from (row("Note", advice) for advice in told.advice)
 
 
 def table(requests: list[Told], now: datetime, *, namespaces: bool) -> Iterator[str]:
@@ -76,6 +76,11 @@ def table(requests: list[Told], now: datetime, *, namespaces: bool) -> Iterator[
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     for row in shown:
         yield "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def row(name: str, value: str) -> str:
+    """A line of what is told."""
+    return f"  {name:<12}{value}"
 
 
 def cells(told: Told, now: datetime) -> tuple[str, ...]:
@@ -160,7 +165,3 @@ def _short(told: str | None, now: datetime) -> str:
     if moment is None:
         return "-"
     return length(moment - now) if moment >= now else f"{length(now - moment)} ago"
-
-
-def _row(name: str, value: str) -> str:
-    return f"  {name:<12}{value}"

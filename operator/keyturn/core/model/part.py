@@ -1,6 +1,6 @@
 """What every part of the API is made of: a strict frozen Struct, and rules told once for CEL and Python."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ Name = Annotated[
 Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 
-# Letters, separators and digits of any language: AWS and RE2 say \p{L}\p{Z}\p{N}, which Python's re can't.
+# Letters, separators and digits of any language: AWS and RE2 say \p{L}\p{Z}\p{N}, which Python's re cannot.
 TEXT = r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_IN_RE2 = r"\p{L}\p{Z}\p{N}"
 
@@ -46,6 +46,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
         for rule in self.RULES:
             if not rule.holds(self):
                 raise ValueError(rule.says)
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop the fields of a manifest that are null, as the API server does."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(it) for key, it in value.items() if it is not None}
+    return [without_nulls(it) for it in value] if isinstance(value, list) else value
 
 
 def parts(of: type[Part] = Part) -> Iterator[type[Part]]:

@@ -115,7 +115,7 @@ class TokenSource(Part, frozen=True):
 
     @property
     def token_secret(self) -> str:
-        """The name of the token Secret, empty where the source can't be spent."""
+        """The name of the token Secret, empty where the source cannot be spent."""
         if self.secret_key_ref is None:
             return ""
         return self.save_to.secret_name if self.save_to else f"{self.secret_key_ref.name}-keyturn"

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from keyturn.core.model.part import GROUP
+from keyturn.core.model.part import GROUP, without_nulls
 
 INJECT = f"{GROUP}/inject"
 # By API group and kind: where the template of the pods stands. A Job of another group is another thing.
@@ -197,7 +197,7 @@ def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:
         if not isinstance(manifest, Mapping):
             raise ManifestError(f"expected an object (at {'.'.join(path[: index + 1])})")
     try:
-        return msgspec.convert(_without_nulls(manifest), Pod)
+        return msgspec.convert(without_nulls(manifest), Pod)
     except msgspec.ValidationError as error:
         says, _, where = str(error).partition(" - at `$")
         place = ".".join((*path, where.rstrip("`").lstrip("."))).strip(".")
@@ -207,12 +207,3 @@ def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:
 def read_meta(manifest: Mapping[str, Any]) -> PodMeta:
     """Read what the metadata of any manifest tell. Raises ManifestError."""
     return read_pod({"metadata": manifest.get("metadata")}).metadata
-
-
-def _without_nulls(value: Any) -> Any:
-    # To Kubernetes a null is a field that is not there.
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(of) for key, of in value.items() if of is not None}
-    if isinstance(value, list):
-        return [_without_nulls(of) for of in value]
-    return value

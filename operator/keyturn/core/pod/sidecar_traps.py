@@ -42,7 +42,7 @@ def _of_name(secret: str, renewed: Mapping[str, Request]) -> Iterator[Trap]:
         keys = {key for one in renewed[secret].spec.formats for key in one.options.keys}
         if not keys & _SERVED:
             says = (
-                f"Secret {secret} gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar can't serve it"
+                f"Secret {secret} gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar cannot serve it"
             )
             yield Trap(_ANNOTATION, says, breaks=True)
 
