@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from keyturn.sidecar.typed_yaml import TypedLoader
+
 # Kubernetes reads YAML without times, without base 60, and with these as booleans and numbers.
 _BOOLEAN = re.compile(r"^(?:y|Y|n|N|[yY]es|YES|[nN]o|NO|[tT]rue|TRUE|[fF]alse|FALSE|[oO]n|ON|[oO]ff|OFF)$")
 _INTEGER = re.compile(r"^[-+]?(?:0b[01_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)$")
@@ -24,7 +26,7 @@ class UnreadableError(Exception):
     """A file can't be read, or is not YAML; the message says where."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(TypedLoader):
     """Reads plain scalars as kubectl does."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute

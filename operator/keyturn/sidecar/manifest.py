@@ -1,6 +1,7 @@
 """A TokenRequest in a file, read as strictly as the API server reads it."""
 
 import uuid
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
 from datetime import datetime
@@ -12,8 +13,10 @@ import yaml
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import KIND, Request, parse
 from keyturn.sidecar.sources import Facts, facts, read_text
+from keyturn.sidecar.typed_yaml import TypedLoader
 
 _TIME = "tag:yaml.org,2002:timestamp"
+_LONGEST_NAME = 63
 
 
 class ManifestFile:
@@ -46,7 +49,7 @@ class ManifestFile:
         return facts(self._path) != self._seen
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(TypedLoader):
     """YAML as Kubernetes takes it: no times, no key twice, and no alias, which makes a bomb of a few lines."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -56,9 +59,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
         names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise yaml.YAMLError(f"{min(twice)} is there twice")
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise yaml.YAMLError(f"{min(twice)[:_LONGEST_NAME]!a} is there twice")
         return super().construct_mapping(node, deep)
 
 
@@ -71,7 +73,7 @@ _Loader.yaml_implicit_resolvers = {
 def _documents(text: str) -> list[Any]:
     try:
         return [body for body in yaml.load_all(text, _Loader) if body is not None]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RefusedError("SpecInvalid", f"no YAML that can be read: {_in_a_line(error)}") from None
 
 
@@ -98,7 +100,7 @@ def _body(documents: list[Any]) -> dict[str, Any]:
 
 
 def _told(kind: object) -> str:
-    return f"a {kind[:63]!a}" if isinstance(kind, str) else "nothing with a kind"
+    return f"a {kind[:_LONGEST_NAME]!a}" if isinstance(kind, str) else "nothing with a kind"
 
 
 def _without_nulls(value: Any) -> Any:
