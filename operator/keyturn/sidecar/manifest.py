@@ -1,8 +1,6 @@
 """A TokenRequest in a file, read as strictly as the API server reads it."""
 
 import uuid
-from collections import Counter
-from collections.abc import Hashable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -50,18 +48,12 @@ class ManifestFile:
 
 
 class _Loader(TypedLoader):
-    """YAML as Kubernetes takes it: no times, no key twice, and no alias, which makes a bomb of a few lines."""
+    """YAML as Kubernetes takes it: no times; and no alias, which makes a bomb of a few lines."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*) has no place in a manifest")
         return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
-        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-        if twice := [name for name, times in Counter(names).items() if times > 1]:
-            raise yaml.YAMLError(f"{min(twice)[:_LONGEST_NAME]!a} is there twice")
-        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {

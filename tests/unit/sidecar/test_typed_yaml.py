@@ -29,9 +29,19 @@ def test_what_is_not_what_its_tag_says(text: str, kind: str) -> None:
     assert "line 2, column" in str(caught.value)
 
 
+def test_a_name_that_is_there_twice() -> None:
+    with pytest.raises(yaml.YAMLError, match="'b' is there twice"):
+        yaml.load("a:\n  b: 1\n  c: 2\n  b: 3\n", TypedLoader)  # noqa: S506 - a SafeLoader
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("!!str 012", "012"), ("!!int '7'", 7), ("{a: [é, 1.5, null, true]}", {"a": ["é", 1.5, None, True]})],
-)  # fmt: skip
+    [
+        ("!!str 012", "012"),
+        ("!!int '7'", 7),
+        ("{<<: {a: 1}, <<: {b: 2}}", {"a": 1, "b": 2}),
+        ("{a: [é, 1.5, null, true]}", {"a": ["é", 1.5, None, True]}),
+    ],
+)
 def test_the_rest_is_as_it_was(text: str, value: Any) -> None:
     assert yaml.load(text, TypedLoader) == value  # noqa: S506 - a SafeLoader
