@@ -31,6 +31,11 @@ def request_file(tmp_path: Path) -> str:
             ["run", "-f", "r", "--listen=127.0.0.1:0"], "--listen needs --authorization-file", id="no token"
         ),
         pytest.param(["run", "-f", "r", "--write=w", "--config=/not/there"], "does not exist", id="no settings"),
+        pytest.param(["run", "-f", "r", "--write="], "Invalid value for '--write'", id="an empty folder"),
+        pytest.param(["run", "-f", "r", "--write=w", "--sources="], "it is empty", id="empty sources"),
+        pytest.param(["run", "--file=", "--write=w"], "it is empty", id="an empty file"),
+        pytest.param(["sidecar", "--secret="], "Invalid value for '--secret'", id="an empty Secret"),
+        pytest.param(["credential-process", "--secret="], "it is empty", id="an empty Secret for a process"),
         pytest.param(["renew", "-f", "r", "--write=w"], "give --once; what goes on is keyturn run", id="not once"),
         pytest.param(
             ["renew", "-f", "r", "--once"], "say where the credentials go: --write", id="nowhere to, once"

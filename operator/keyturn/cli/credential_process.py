@@ -8,7 +8,7 @@ import click
 
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
-from keyturn.cli.options import secret_options
+from keyturn.cli.options import FILE, secret_options
 from keyturn.sidecar.mounted import Mounted
 from keyturn.sidecar.served import Held, Served, UnservableError
 
@@ -23,7 +23,7 @@ _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     "--authorization-file",
     envvar=_FILE,
     show_envvar=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="The token that the endpoint wants to see.",
 )
 def credential_process(secret: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:

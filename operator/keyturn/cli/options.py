@@ -1,5 +1,6 @@
 """What commands have in common: options that are environment variables."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,20 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Place(click.Path):
+    """A file or a folder. An empty name, as of a variable that is not set, would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """click: make the value of what was given."""
+        if not os.fspath(value):
+            self.fail("it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _Place(dir_okay=False, path_type=Path)
+FOLDER = _Place(file_okay=False, path_type=Path)
 
 
 def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
@@ -26,8 +41,7 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
     """The mounted Secret and its key."""
 
     def add(command: Command) -> Command:
-        folder = click.Path(file_okay=False, path_type=Path)
-        secret = option("--secret", type=folder, required=required, help="The folder where it is mounted.")
+        secret = option("--secret", type=FOLDER, required=required, help="The folder where it is mounted.")
         text = "Of what the format credentialProcess wrote; else the keys of env are read."
         key = option("--key", default="credentials.json", callback=_key, help=text)
         return secret(key(command))

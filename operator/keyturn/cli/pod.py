@@ -4,12 +4,9 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
-import click
-
-from keyturn.cli.options import option
+from keyturn.cli.options import FILE, option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,7 +22,7 @@ def serving_options(command: Command) -> Command:
     file = option(
         "--authorization-file",
         default="/var/run/keyturn/token",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=FILE,
         help="The token that clients show; made where there is none.",
     )
     return listen(probes(file(command)))

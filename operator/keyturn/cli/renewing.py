@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from keyturn.cli.clock import now
-from keyturn.cli.options import option
+from keyturn.cli.options import FILE, FOLDER, option
 from keyturn.cli.pod import until_stopped
 from keyturn.cli.process import chance, fail, leave, settle
 from keyturn.cli.settings import read_settings
@@ -21,19 +21,17 @@ from keyturn.sidecar.served import Held
 from keyturn.sidecar.standalone import Around, Files, standalone
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def files_options(command: Command) -> Command:
     """The request, and where its files are."""
     for one in (
         option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings."),
-        option("--service-account-token", type=_FILE, help="A projected token, for a source of serviceAccount."),
-        option("--state", type=_FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
-        option("--write", type=_FOLDER, help="Where the formats are written, as in a mounted Secret."),
-        option("--sources", type=_FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
-        option("--file", "-f", "manifest", type=_FILE, required=True, help="The TokenRequest."),
+        option("--service-account-token", type=FILE, help="A projected token, for a source of serviceAccount."),
+        option("--state", type=FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
+        option("--write", type=FOLDER, help="Where the formats are written, as in a mounted Secret."),
+        option("--sources", type=FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
+        option("--file", "-f", "manifest", type=FILE, required=True, help="The TokenRequest."),
     ):
         command = one(command)
     return command

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from keyturn.cli import COMMANDS
-from keyturn.cli.options import log_options, option
+from keyturn.cli.options import FILE, log_options, option
 from keyturn.cli.process import log_to_stderr
 from keyturn.cli.renewing import around, files_options, serve
 from keyturn.sidecar.endpoint import Listening
@@ -19,7 +19,7 @@ from keyturn.sidecar.standalone import Files
 @option("--probes-listen", default="", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
 @option(
     "--authorization-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="The token that clients of --listen show; made where there is none.",
 )
 @log_options

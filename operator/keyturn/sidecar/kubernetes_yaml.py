@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from keyturn.sidecar.typed_yaml import TypedLoader
+
 PLAIN = {
     "tag:yaml.org,2002:bool": re.compile(
         r"^(?:y|Y|n|N|[yY]es|YES|[nN]o|NO|[tT]rue|TRUE|[fF]alse|FALSE|[oO]n|ON|[oO]ff|OFF)$"
@@ -18,7 +20,7 @@ PLAIN = {
 }
 
 
-class KubernetesLoader(yaml.SafeLoader):
+class KubernetesLoader(TypedLoader):
     """Reads plain scalars as kubectl and the API server do."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute

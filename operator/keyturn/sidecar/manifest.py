@@ -1,7 +1,6 @@
 """A TokenRequest in a file, read as strictly as the API server reads it."""
 
 import uuid
-from collections.abc import Hashable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,8 @@ from keyturn.core.model import KIND, Request, parse
 from keyturn.core.model.part import without_nulls
 from keyturn.sidecar.kubernetes_yaml import KubernetesLoader
 from keyturn.sidecar.sources import Facts, facts, read_text
+
+_LONGEST_NAME = 63
 
 
 class ManifestFile:
@@ -47,25 +48,18 @@ class ManifestFile:
 
 
 class _Loader(KubernetesLoader):
-    """Refuses a key that is there twice, and an alias, which makes a bomb of a few lines."""
+    """Refuses an alias, which makes a bomb of a few lines."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*) has no place in a manifest")
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
-        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise yaml.YAMLError(f"{min(twice)} is there twice")
-        return super().construct_mapping(node, deep)
-
 
 def _documents(text: str) -> list[Any]:
     try:
         return [body for body in yaml.load_all(text, _Loader) if body is not None]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RefusedError("SpecInvalid", f"no YAML that can be read: {_in_a_line(error)}") from None
 
 
@@ -92,7 +86,7 @@ def _body(documents: list[Any]) -> dict[str, Any]:
 
 
 def _told(kind: object) -> str:
-    return f"a {kind[:63]!a}" if isinstance(kind, str) else "nothing with a kind"
+    return f"a {kind[:_LONGEST_NAME]!a}" if isinstance(kind, str) else "nothing with a kind"
 
 
 def _request(body: dict[str, Any]) -> Request:

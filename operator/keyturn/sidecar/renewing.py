@@ -47,7 +47,7 @@ class Renewing:
     async def look(self) -> datetime:
         """Look at the request once, and return when it is due again; `status` says how it went."""
         request = self._giving.request
-        if await asyncio.to_thread(self._store.take_source_changes):
+        if await asyncio.to_thread(self._is_cause_gone):
             self._hurry()
         try:
             outcome = await look(self._world, request, self._memory)
@@ -92,6 +92,12 @@ class Renewing:
         if request != self._giving.request:
             _log.info("%s: the manifest has changed", _name(request))
             self._giving.request = request
+
+    def _is_cause_gone(self) -> bool:
+        """Whether what the last try failed of may be gone; other failures are no matter of the folder."""
+        setback = self._memory.setback
+        taken = setback is not None and setback.error.reason == "TargetConflict"
+        return self._store.take_source_changes() or (taken and self._store.has_folder_changed())
 
     def _hurry(self) -> None:
         """Let a failure wait no longer than for the next try that is allowed: its cause may be gone."""

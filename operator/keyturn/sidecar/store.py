@@ -73,7 +73,11 @@ class FileStore:
 
     def has_changed(self) -> bool:
         """Whether a source or the folder has changed since it was read."""
-        return self._sources.has_changed() or bool(self._folder and self._folder.has_changed())
+        return self._sources.has_changed() or self.has_folder_changed()
+
+    def has_folder_changed(self) -> bool:
+        """Whether anybody else has changed the folder since it was read or written."""
+        return bool(self._folder and self._folder.has_changed())
 
     def take_source_changes(self) -> bool:
         """Whether a source has changed since it was read; it is told once."""

@@ -161,3 +161,10 @@ def test_it_starts_without_what_talks_to_aws_or_a_cluster() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "set()\n"
+
+
+def test_a_field_without_a_value_is_none_as_the_api_server_has_it() -> None:
+    body = manifest()
+    result = run("-f", "-", stdin=written(body | {"spec": body["spec"] | {"target": None, "renewal": None}}))
+
+    assert (result.exit_code, result.stderr) == (0, "0 errors, 0 warnings\n")

@@ -77,6 +77,9 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     ("content", "says"),
     [
         pytest.param(b"a: 1\n---\n{", ", document 2: error: no YAML: ", id="no YAML"),
+        pytest.param(b"a: {b: 1, b: 2}", "no YAML: 'b' is there twice in its line 1", id="a name twice"),
+        pytest.param(b"a: !!int ''", "no YAML: a value that is no !!int", id="not what its tag says"),
+        pytest.param(b"a: " + b"9" * 5000, "or too long for one in its line 1", id="a number of 5000 digits"),
         pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deep"),
         pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="no text"),
         pytest.param(

@@ -354,3 +354,38 @@ async def test_what_is_exported(tmp_path: Path) -> None:
 
     assert 'keyturn_credentials_expiration_timestamp_seconds{name="acme",namespace="billing"}' in told
     assert 'keyturn_request_condition{condition="Ready",name="acme",namespace="billing",status="True"} 1.0' in told
+
+
+async def test_a_folder_in_the_way_holds_back_no_more_when_it_is_gone(tmp_path: Path) -> None:
+    data = tmp_path / "write" / "..data"
+
+    def take(_: Here) -> None:
+        data.unlink()
+        data.mkdir()
+
+    here = Here(tmp_path, {20 * SECOND: take, 40 * SECOND: lambda _: data.rmdir()}, write=True)
+    await here.run(HOUR / 20)
+
+    assert (here.calls, condition(here, "Renewed")) == (4, ("True", "Renewed"))
+    assert data.is_symlink()
+
+
+async def test_a_file_in_the_way_holds_back_no_more_when_it_is_gone(tmp_path: Path) -> None:
+    mine = tmp_path / "write" / "credentials.json"
+    here = Here(tmp_path, {20 * SECOND: lambda _: mine.unlink()}, write=True)
+    mine.write_text("mine")
+    held = await here.run(32 * SECOND)
+
+    assert (here.calls, condition(here, "Renewed")) == (2, ("True", "Issued"))
+    assert held.document()
+
+
+async def test_whoever_touches_the_folder_causes_no_other_try(tmp_path: Path) -> None:
+    def touch(here: Here) -> None:
+        (here.path / "write" / "mine").write_text("mine")
+
+    here = Here(tmp_path, {20 * SECOND: touch}, write=True)
+    here.outside.aws.failures.append(RefusedError("SourceInvalid", "not allowed"))
+    await here.run(MINUTE)
+
+    assert here.calls == 1

@@ -160,8 +160,10 @@ def parse(body: Mapping[str, Any]) -> Request:
     except msgspec.ValidationError as error:
         raise RefusedError("SpecInvalid", _with_path(str(error))) from None
     meta, spec = parsed.metadata, body["spec"]
-    dress = {"renewal": spec.get("renewal"), "metadata": spec.get("target", {}).get("metadata"),
-             "deletionPolicy": spec.get("target", {}).get("deletionPolicy")}  # fmt: skip
+    # A file may have a field without a value; the API server has dropped it.
+    target = spec.get("target") or {}
+    dress = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
+             "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     return Request(
         namespace=meta.namespace,
         name=meta.name,
@@ -193,11 +195,13 @@ def _sent(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
-    formats = spec.get("target", {}).get("formats")
+    formats = (spec.get("target") or {}).get("formats")
     return {"secretName": secret_name} | ({"formats": formats} if formats else {})
 
 
 def _with_path(message: str) -> str:
     """Turn msgspec's "SAYS - at `$.spec.x`" into "SAYS (at spec.x)"."""
-    says, _, path = message.partition(" - at `$")
+    # The name of an unknown field is the user's, and what is told is one line.
+    plain = "".join(it if it.isprintable() else f"\\x{ord(it):02x}" for it in message)
+    says, _, path = plain.partition(" - at `$")
     return f"{says} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else says
