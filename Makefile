@@ -24,9 +24,11 @@ check: dev  ## format, lint, types, the direction of imports
 
 verify: check  ## check, and that what is generated is fresh
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
+	for page in api metrics; do $(VENV)/python -m tests.reference $$page | diff -u docs/reference/$$page.md - || exit 1; done
 
-generate: dev  ## write the CRD from the model
+generate: dev  ## write the CRD and docs/reference from the model and the metrics
 	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
+	for page in api metrics; do $(VENV)/python -m tests.reference $$page > docs/reference/$$page.md || exit 1; done
 
 requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
