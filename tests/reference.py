@@ -1,4 +1,4 @@
-"""The reference pages, written from the types of the API and from the metrics: `python -m tests.reference PAGE`."""
+"""The reference pages, written from the API's types and the metrics: `python -m tests.reference PAGE`."""
 
 import asyncio
 import sys
@@ -27,16 +27,16 @@ _LIMITS = {
 }
 _API = """# The API
 
-`keyturn.dev/v1alpha1`, kind `TokenRequest`: every field, as the API server has it. Written by `make generate` from
-[core/model](../../operator/keyturn/core/model); `kubectl explain tokenrequest.spec --recursive` tells the same. There are no
-defaults in the CRD: what holds where a field is not given stands after "Default". `[]` marks each member of a list. What
-each field becomes in a call to AWS is in [flows.md](../flows.md).
+`keyturn.dev/v1alpha1`, kind `TokenRequest`: every field, as the API server has it. Written by `make generate`
+from [core/model](../../operator/keyturn/core/model); `kubectl explain tokenrequest.spec --recursive` tells
+the same. There are no defaults in the CRD: what holds where a field is not given stands after "Default". `[]`
+marks each member of a list. What each field becomes in a call to AWS is in [flows.md](../flows.md).
 """
 _METRICS = """# Metrics
 
-Written by `make generate` from [metrics.py](../../operator/keyturn/metrics.py) and the sidecar's endpoint. A series of a
-TokenRequest goes with it. Names of counters end in `_total`; a histogram has `_bucket`, `_sum` and `_count`. What to
-watch is in [monitoring.md](../monitoring.md).
+Written by `make generate` from [metrics.py](../../operator/keyturn/metrics.py) and the sidecar's endpoint. A
+series of a TokenRequest goes with it. Names of counters end in `_total`; a histogram has `_bucket`, `_sum`
+and `_count`. What to watch is in [monitoring.md](../monitoring.md).
 """
 
 

@@ -35,7 +35,9 @@ def test_each_field_is_told_once() -> None:
 
 
 def test_each_rule_is_told() -> None:
-    lines = {line.rpartition("`: ")[2].removeprefix("- ") for line in API.text.splitlines() if line.startswith("- ")}
+    lines = {
+        line.rpartition("`: ")[2].removeprefix("- ") for line in API.text.splitlines() if line.startswith("- ")
+    }
 
     assert {" ".join(rule.says.split()) for part in parts() for rule in part.RULES} == lines
 
