@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv/bin
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help dev fix check verify generate requirements test test-long demo demo-standalone image bench clean
+.PHONY: help dev fix check verify generate requirements test test-long demo playground demo-standalone image sbom bench clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -18,17 +18,21 @@ dev: .venv/ready  ## a virtual environment in .venv, from hash-pinned requiremen
 fix: dev  ## format, and mend what can be mended without thinking
 	$(VENV)/ruff check --fix . && $(VENV)/ruff format .
 
-check: dev  ## format, lint, types, the direction of imports
+# What bandit finds below medium, ruff's S rules find too, and each has its reason in the code.
+check: dev  ## format, lint, types, the direction of imports, what is unsafe in code and workflows
 	$(VENV)/ruff format --check . && $(VENV)/ruff check .
 	$(VENV)/mypy && $(VENV)/lint-imports --no-cache
+	$(VENV)/bandit --quiet --recursive --severity-level medium operator && $(VENV)/zizmor --offline --quiet .github
 
 verify: check  ## check, and that what is generated is fresh
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
 	$(VENV)/python -m tests.chart --check
+	for page in api metrics; do $(VENV)/python -m tests.reference $$page | diff -u docs/reference/$$page.md - || exit 1; done
 
-generate: dev  ## write the CRD from the model, and what the chart tells of its values
+generate: dev  ## write the CRD, docs/reference and what the chart tells of its values
 	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
 	$(VENV)/python -m tests.chart
+	for page in api metrics; do $(VENV)/python -m tests.reference $$page > docs/reference/$$page.md || exit 1; done
 
 requirements: dev  ## pin the dependencies anew
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
@@ -47,11 +51,18 @@ demo: dev  ## the main job, live: ONCE=1 ends by itself, KUBECONFIG_DEMO=path us
 bench: dev  ## how fast, against the goals: about 20 minutes; ONLY=converge_1000 for a part
 	$(VENV)/python -m tests.bench
 
+playground: dev  ## a place to try it in, for docs/tutorial.md
+	$(VENV)/python -m tests.playground
+
 demo-standalone: dev  ## the same without Kubernetes, in 15 seconds
 	$(VENV)/python -m tests.demo_standalone
 
 image: dev  ## the container image, without a daemon
 	$(VENV)/python -m tests.image
+
+sbom: dev  ## what is in the image, as CycloneDX: build/sbom.json
+	mkdir -p build && $(VENV)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	  --mc-type application --of JSON -o build/sbom.json requirements/run.txt
 
 clean:  ## forget what was built here; the Kubernetes binaries stay cached
 	rm -rf .venv build

@@ -52,7 +52,7 @@ def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
     for number, text in enumerate(_split(_read(file)), start=1):
         try:
-            body = yaml.load(text, KubernetesLoader)  # noqa: S506 - a SafeLoader
+            body = yaml.load(text, KubernetesLoader)  # noqa: S506 - a SafeLoader  # nosec B506
         except (yaml.YAMLError, RecursionError) as error:
             raise UnreadableError(f"{_place(file, number)} error: {_in_one_line(error)}") from None
         yield Document(file, number, text, body)
