@@ -73,7 +73,7 @@ def test_each_page_of_docs_is_in_the_table_of_contents() -> None:
 @pytest.mark.parametrize(
     ("link", "why"),
     [
-        pytest.param("pods.md#traps", "", id="a heading that is there"),
+        pytest.param("pods.md#injection", "", id="a heading that is there"),
         pytest.param("#traps", "no such heading", id="an anchor of another page"),
         pytest.param("Pods.md", "no such file", id="another case"),
         pytest.param("../../outside.md", "no such file", id="outside of the repository"),
