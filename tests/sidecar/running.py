@@ -52,9 +52,9 @@ class Sidecar:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> int:
-        """End it as the kubelet does; returns its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as the kubelet does, or by another signal; returns its exit code."""
+        self.process.send_signal(number)
         return self.process.wait(timeout=10)
 
     def log(self) -> str:

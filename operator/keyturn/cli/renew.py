@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import signal
 from typing import Any
 
 import click
 
 from keyturn.cli import COMMANDS
 from keyturn.cli.options import log_options
-from keyturn.cli.process import leave, log_to_stderr, now
+from keyturn.cli.process import cancel_on_signals, leave, log_to_stderr, now
 from keyturn.cli.renewing import around, fail, files_options
 from keyturn.core.model import Status
 from keyturn.sidecar.durable import UnusableError
@@ -46,9 +45,7 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
 
 async def _once(files: Files, outside: Around) -> Status:
     looking = asyncio.ensure_future(_look(files, outside))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # A token that is being spent is saved all the same.
-        asyncio.get_running_loop().add_signal_handler(number, looking.cancel)
+    cancel_on_signals(looking)
     return await looking
 
 
