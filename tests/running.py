@@ -1,6 +1,7 @@
 """keyturn as a process of its own, its log in a file."""
 
 import re
+import signal
 import subprocess
 import time
 import urllib.error
@@ -43,9 +44,9 @@ class Running:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> int:
-        """End it as the kubelet does, by SIGTERM; returns its exit code."""
-        self.process.terminate()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as the kubelet does, by SIGTERM, or by another signal; returns its exit code."""
+        self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
     def log(self) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import signal
 import subprocess
 import time
 from contextlib import ExitStack
@@ -79,7 +80,8 @@ def test_a_process_that_is_killed_in_an_exchange_tries_once_more(place: Place, a
     assert family.reuses == int(arrived)
 
 
-def test_sigterm_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws, number: signal.Signals) -> None:
     seed = place.rotating()
     with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
@@ -87,7 +89,7 @@ def test_sigterm_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws) -
         aws.fault("oauth:token", delay_seconds=2)
         ask_to_renew(place, 1)
         until(lambda: "intent" in (place.path / "state" / STATE).read_text())
-        assert sidecar.stop() == 0
+        assert sidecar.stop(number) == 0
         after = kept(place)
         sidecar.start()
         until(lambda: ready(sidecar))

@@ -1,12 +1,12 @@
 """What the commands that serve a pod share: where they listen, and how they run until they are stopped."""
 
 import asyncio
-import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from keyturn.cli.options import FILE, option
+from keyturn.cli.process import cancel_on_signals
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,12 +29,11 @@ def serving_options(command: Command) -> Command:
 
 
 async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, which has no end of its own, until SIGTERM or SIGINT cancels it; its errors are raised.
+    """Do `work`, which has no end of its own, until SIGTERM, SIGINT or SIGHUP cancels it; its errors are raised.
 
     To be called before anything is announced: the first process of a container ignores signals without a handler.
     """
     working = asyncio.ensure_future(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    cancel_on_signals(working)
     with suppress(asyncio.CancelledError):
         await working

@@ -1,11 +1,13 @@
 """How a process that runs for long begins and ends: its dice, its log, its end."""
 
+import asyncio
 import gc
 import logging
 import os
 import random  # noqa: TID251 - the real dice
+import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 chance = random.random
 
@@ -29,6 +31,16 @@ def _json() -> logging.Formatter:
 
     names = {"asctime": "time", "levelname": "level", "name": "logger"}
     return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
+
+
+def cancel_on_signals(work: "asyncio.Future[Any]") -> None:
+    """Cancel `work` on SIGTERM, SIGINT and SIGHUP: a token that is being spent is saved all the same.
+
+    SIGHUP is that of a terminal that closes; who started the process by nohup wants it to go on.
+    """
+    hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGTERM, signal.SIGINT, *hung_up):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
 
 
 def settle() -> None:

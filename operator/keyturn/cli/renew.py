@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options
-from keyturn.cli.process import fail, leave, log_to_stderr
+from keyturn.cli.process import cancel_on_signals, fail, leave, log_to_stderr
 from keyturn.cli.renewing import around, files_options
 from keyturn.core.model import Status
 from keyturn.sidecar.durable import UnusableError
@@ -47,9 +46,7 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
 
 async def _once(files: Files, outside: Around) -> Status:
     looking = asyncio.ensure_future(_look(files, outside))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # A token that is being spent is saved all the same.
-        asyncio.get_running_loop().add_signal_handler(number, looking.cancel)
+    cancel_on_signals(looking)
     return await looking
 
 

@@ -43,7 +43,7 @@ def around(config: str | None) -> Around:
 
 
 def serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> NoReturn:
-    """Renew and serve until SIGTERM or SIGINT; what cannot be is one line, and exit code 1."""
+    """Renew and serve until SIGTERM, SIGINT or SIGHUP; what cannot be is one line, and exit code 1."""
     try:
         asyncio.run(until_stopped(_serve(files, outside, listening, authorization_file)))
     except (AuthorizationError, NotListeningError, UnusableError) as error:
