@@ -21,8 +21,8 @@ TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
 RULES = ROOT / "charts" / "keyturn" / "files" / "rules.yaml"
 ENTRIES = dict(re.findall(r"^## (\w+)\n(.*?)(?=^##? |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 PARTS = ["What it means.", "What Keyturn does.", "What you do."]
-# CamelCase in core/status.py that is no reason: kinds and values of conditions, types of events, a command's word.
-NO_REASONS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret"}
+# CamelCase in core/status.py that is no reason: kinds and values of conditions, events, words, a cause.
+NO_REASONS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due"}
 SAYS = {None: "backoff", timedelta(minutes=1): "in 1 min", timedelta(minutes=5): "in 5 min"}
 
 
