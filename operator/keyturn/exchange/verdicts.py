@@ -101,7 +101,7 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
     kind, once = type(error).__name__, operation.attempts == 1
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
-        return UnavailableError("Unavailable", f"{operation.title}: the operator has no AWS identity now ({kind})")
+        return UnavailableError("Unavailable", f"{operation.title}: Keyturn has no AWS identity now ({kind})")
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         in_doubt = once and not isinstance(error, _NEVER_SENT)
         return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})", in_doubt=in_doubt)

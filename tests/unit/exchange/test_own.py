@@ -81,7 +81,7 @@ async def test_an_identity_that_comes_later_is_found(
         become(monkeypatch)
         held = await run(outside, source=AMBIENT, exchanges=[ASSUME])
 
-    assert error.message == "STS AssumeRole: the operator has no AWS identity now (NoCredentialsError)"
+    assert error.message == "STS AssumeRole: Keyturn has no AWS identity now (NoCredentialsError)"
     assert (error.reason, held.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 
 
