@@ -1,5 +1,6 @@
 """A mounted Secret: its credentials, all of one version."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Mounted:
     def _folder(self) -> Path:
         """The folder of the version that is mounted now: resolved once, since the link may change at any time."""
         link = self.directory / "..data"
-        return link.resolve() if link.is_symlink() else self.directory
+        # Path.resolve raises RuntimeError for a link that leads to itself; to read that is an OSError.
+        return Path(os.path.realpath(link)) if link.is_symlink() else self.directory
 
     def _names(self) -> tuple[str, ...]:
         return (self.key, *_VARIABLES)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 import secrets
 import socket
 import time
@@ -115,7 +116,8 @@ def _locked(files: Files) -> Iterator[None]:
 def _check_apart(files: Files) -> None:
     """Refuse folders that hold each other's secrets: who may read the one could read a token of the other."""
     given = {"--sources": files.sources, "--write": files.write, "--state": files.state}
-    places = {name: folder.resolve() for name, folder in given.items() if folder}
+    # Not Path.resolve, which raises RuntimeError for a link that leads to itself.
+    places = {name: Path(os.path.realpath(folder)) for name, folder in given.items() if folder}
     for one, other in itertools.combinations(places, 2):
         nested = other == "--state" and one == "--write" and _is_in(places[one], places[other])
         if places[one] == places[other] or nested:

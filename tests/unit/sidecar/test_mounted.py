@@ -102,6 +102,18 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     assert mounted.read().access_key_id == "ASIA1"
 
 
+def test_a_link_that_leads_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "..data").symlink_to("..data")
+    mounted = Mounted(tmp_path)
+    stamp = mounted.stamp()
+
+    with pytest.raises(UnservableError, match=r"cannot read .*: Too many levels of symbolic links"):
+        mounted.read()
+    (tmp_path / "..data").unlink()
+    swap(tmp_path, process(1, END))
+    assert mounted.stamp() != stamp
+
+
 def test_two_versions_are_never_mixed(tmp_path: Path) -> None:
     swap(tmp_path, variables(0, END))
     seen: list[tuple[str, ...]] = []

@@ -68,6 +68,14 @@ def test_what_cannot_work_is_refused_at_the_start(
 
 
 @pytest.mark.parametrize("place", ["write", "state"])
+def test_a_link_that_leads_to_itself(tmp_path: Path, place: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
+    with pytest.raises(UnusableError, match="loop cannot be used"):
+        start(files(tmp_path, None, **{place: "loop"}))
+
+
+@pytest.mark.parametrize("place", ["write", "state"])
 def test_a_folder_that_another_process_works_in(tmp_path: Path, place: str) -> None:
     with locked(tmp_path / place, 0o700), pytest.raises(UnusableError, match="another process works in"):
         start(files(tmp_path, None, **{place: place}))
