@@ -65,7 +65,7 @@ def moved(namespace: Namespace, objects: list[dict[str, Any]]) -> None:
     """Make all anew, with other uids, as a restore in another cluster does."""
     namespace.kubectl("delete", "tokenrequests,secrets", "--all")
     until(lambda: not json.loads(namespace.kubectl("get", "secrets,treq", "-o", "json"))["items"])
-    namespace.apply(*objects)
+    namespace.kubectl("create", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
 
 @pytest.fixture
