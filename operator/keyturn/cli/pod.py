@@ -9,6 +9,7 @@ from keyturn.cli.options import FILE, option
 from keyturn.cli.process import cancel_on_signals
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
 def serving_options(command: Command) -> Command:
@@ -28,12 +29,17 @@ def serving_options(command: Command) -> Command:
     return listen(probes(file(command)))
 
 
-async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, which has no end of its own, until SIGTERM, SIGINT or SIGHUP cancels it; its errors are raised.
+async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do `work`, which SIGTERM, SIGINT or SIGHUP cancels.
 
     To be called before anything is announced: the first process of a container ignores signals without a handler.
     """
     working = asyncio.ensure_future(work)
     cancel_on_signals(working)
+    return await working
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, which has no end of its own, until a signal ends it; its errors are raised."""
     with suppress(asyncio.CancelledError):
-        await working
+        await stoppable(work)

@@ -9,7 +9,8 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options
-from keyturn.cli.process import cancel_on_signals, fail, leave, log_to_stderr
+from keyturn.cli.pod import stoppable
+from keyturn.cli.process import fail, leave, log_to_stderr
 from keyturn.cli.renewing import around, files_options
 from keyturn.core.model import Status
 from keyturn.sidecar.durable import UnusableError
@@ -29,7 +30,7 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
         raise click.UsageError("say where the credentials go: --write")
     log_to_stderr(log_level, log_format)
     try:
-        status = asyncio.run(_once(Files(**files), around(config)))
+        status = asyncio.run(stoppable(_look(Files(**files), around(config))))
     except UnusableError as error:
         fail(str(error))
     except asyncio.CancelledError:
@@ -42,12 +43,6 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
         logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message
     )
     leave(0)
-
-
-async def _once(files: Files, outside: Around) -> Status:
-    looking = asyncio.ensure_future(_look(files, outside))
-    cancel_on_signals(looking)
-    return await looking
 
 
 async def _look(files: Files, outside: Around) -> Status:
