@@ -26,8 +26,8 @@ _OF_GRANT = {
 _NO_TOKEN = f"{{0}}.grantType == '{AUTHORIZATION_CODE}' || has({{0}}.assertionFrom)"
 
 
-def _has(it: object, name: str) -> bool:
-    fields = {field.encode_name: field.name for field in msgspec.structs.fields(type(it))}  # type: ignore[arg-type]
+def _has(it: msgspec.Struct, name: str) -> bool:
+    fields = dict(zip(it.__struct_encode_fields__, it.__struct_fields__, strict=True))
     return getattr(it, fields[name]) is not None
 
 

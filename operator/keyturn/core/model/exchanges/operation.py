@@ -54,8 +54,9 @@ class Operation(Part, frozen=True):
     @property
     def proof(self) -> SecretValue | None:
         """What the step is given that works only once, such as an authorization code."""
-        fields = msgspec.structs.fields(self)
-        given = (getattr(self, field.name) for field in fields if field.encode_name in PROOFS)
+        # Not structs.fields: it evaluates all annotations at each call.
+        names = zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
+        given = (getattr(self, name) for name, written in names if written in PROOFS)
         return next((value for value in given if value), None)
 
     @property
