@@ -68,7 +68,7 @@ def _repositories(step: Any, kind: str | None, named: str | None) -> list[str]:
 def _given_rule(kind: Kind, also: str = "") -> Rule:
     return Rule(
         says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(GIVE[kind])}",
-        cel=f"self.exchanges.exists(x, {any_of(GIVE[kind], 'x')}) || {_unless_written(kind, also)}",
+        cel=f"{_unless_written(kind, also)} || self.exchanges.exists(x, {any_of(GIVE[kind], 'x')})",
         holds=lambda spec: _are_given(spec, kind),
     )
 
@@ -80,8 +80,8 @@ FORMAT_RULES = (
     _given_rule("packageEndpoints"),
     Rule(
         says="the password of package endpoints is the token given with them: no later exchange may give a token",
-        cel=f"!self.exchanges.exists(i, x, {any_of(GIVE['token'], 'x')} && self.exchanges.exists(j, y, j < i && "
-        f"{any_of(GIVE['packageEndpoints'], 'y')})) || {_unless_written('packageEndpoints')}",
+        cel=f"{_unless_written('packageEndpoints')} || !self.exchanges.exists(i, x, {any_of(GIVE['token'], 'x')}"
+        f" && self.exchanges.exists(j, y, j < i && {any_of(GIVE['packageEndpoints'], 'y')}))",
         holds=_keep_their_token,
     ),
     Rule(

@@ -74,8 +74,8 @@ class Target(Part, frozen=True):
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             says="two formats write the same key: give one of them another `key`",
-            cel=f"!has(self.formats) || self.formats.map(f, {KEY_IN_CEL.format('f')}).all(k, "
-            f"self.formats.exists_one(g, {KEY_IN_CEL.format('g')} == k))",
+            cel=f"!has(self.formats) || [self.formats.map(f, {KEY_IN_CEL.format('f')})].all(keys, "
+            "keys.all(k, keys.exists_one(other, other == k)))",
             holds=lambda it: _all_distinct([key for f in it.formats or () for key in f.options.keys]),
         ),
         Rule(

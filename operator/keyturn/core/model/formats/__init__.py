@@ -81,7 +81,8 @@ Format.DEFAULTS.update(
 
 def _key_in_cel() -> str:
     told = "''"
-    for name, one in FORMATS.items():
+    # The last is asked for first: what most manifests have.
+    for name, one in reversed(FORMATS.items()):
         key = f"{{0}}.{name}.?key.orValue('{one.KEY}')" if "key" in one.__struct_fields__ else f"'{one.KEY}'"
         told = f"has({{0}}.{name}) ? {key} : {told}"
     return f"({told})"
