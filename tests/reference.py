@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from keyturn.core.crd import schema
+from keyturn.core.model import Spec
 from keyturn.metrics import Metrics
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.served import Held, Served
@@ -118,10 +119,14 @@ def _range(node: Node) -> str:
 
 def _rules(held: Mapping[str, Node], section: str) -> Iterator[str]:
     for path, node in held.items():
-        for rule in node.get("x-kubernetes-validations", ()):
-            where = f"`{path.removeprefix(section).lstrip('.')}`: " if path != section else ""
-            yield f"- {where}{_line(rule['message'])}"
+        where = f"`{path.removeprefix(section).lstrip('.')}`: " if path != section else ""
+        for says in (rule.says for rule in Spec.RULES) if path == "spec" else _messages(node):
+            yield f"- {where}{_line(says)}"
     yield ""
+
+
+def _messages(node: Node) -> Iterator[str]:
+    return (rule["message"] for rule in node.get("x-kubernetes-validations", ()))
 
 
 def _line(text: str) -> str:

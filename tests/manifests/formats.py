@@ -81,6 +81,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "a template as long as can be": formats(
         {"token": {}}, *(template("{a" * 8192, key=f"k{n}") for n in range(7))
     ),
+    "templates as long as can be, of which the last ends": formats(
+        *(template("{a" * 8192, key=f"k{n}") for n in range(7)), template("{a" * 8180 + "{{accessKeyId}}", key="k")
+    ),
 }
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

@@ -1,12 +1,14 @@
 """The CRD, written from the types of the API: inlined, structural, with the rules in CEL."""
 
 import inspect
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
-from keyturn.core.model.part import TEXT, TEXT_IN_RE2, parts
+from keyturn.core.model.part import TEXT, TEXT_IN_RE2, Rule, parts
 
 _COLUMNS = (
     ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -104,9 +106,26 @@ def _descriptions(title: str) -> dict[str, str]:
 
 
 def _rules(title: str) -> dict[str, Any]:
-    named = {part.__name__: part for part in parts()}
-    rules = [{"rule": rule.cel, "message": rule.says} for rule in named[title].RULES] if title in named else []
-    return {"x-kubernetes-validations": rules} if rules else {}
+    part = next((part for part in parts() if part.__name__ == title and part.RULES), None)
+    if part is None:
+        return {}
+    alone = [{"rule": rule.cel, "message": rule.says} for rule in part.RULES]
+    together = [_together(rules, part.SHARED) for rules in part.TOGETHER]
+    return {"x-kubernetes-validations": together or alone}
+
+
+def _together(rules: Sequence[Rule], shared: Mapping[str, str]) -> dict[str, str]:
+    """Several rules as one, which says the sentence of the first that is broken.
+
+    The API server evaluates each rule at each write, also of a status, and whenever a rule asks for a member of a
+    union it makes a list of all that there may be: what several rules ask is asked once.
+    """
+    holds, says = " && ".join(f"({rule.cel})" for rule in rules), "''"
+    for rule in reversed(rules):
+        says = f"!({rule.cel}) ? {json.dumps(rule.says)} : {says}"
+    for name, cel in shared.items():
+        holds, says = f"[{cel}].all({name}, {holds})", f"[{cel}].map({name}, {says})[0]"
+    return {"rule": holds, "messageExpression": says}
 
 
 def _strings(node: dict[str, Any]) -> dict[str, Any]:

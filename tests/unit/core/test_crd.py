@@ -1,9 +1,11 @@
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from keyturn.core.crd import crd, schema
+from keyturn.core.model import Spec
 from keyturn.core.model.part import parts
 
 SCHEMA = schema()
@@ -61,10 +63,16 @@ def test_patterns_end_as_the_api_server_reads_them() -> None:
 
 
 def test_every_rule_is_there() -> None:
-    told = {(rule["rule"], rule["message"]) for node in NODES.values()
-            for rule in node.get("x-kubernetes-validations", [])}  # fmt: skip
+    written = [rule for node in NODES.values() for rule in node.get("x-kubernetes-validations", [])]
+    alone = {(rule["rule"], rule["message"]) for rule in written if "message" in rule}
+    together = [rule for rule in written if "message" not in rule]
 
-    assert told == {(rule.cel, rule.says) for part in parts() for rule in part.RULES}
+    assert alone == {(rule.cel, rule.says) for part in parts() if not part.TOGETHER for rule in part.RULES}
+    assert len(together) == len(Spec.TOGETHER)
+    for rules, one in zip(Spec.TOGETHER, together, strict=True):
+        for rule in rules:
+            assert f"({rule.cel})" in one["rule"]
+            assert f"!({rule.cel}) ? {json.dumps(rule.says)} : " in one["messageExpression"]
 
 
 def test_lists_and_maps_have_a_limit() -> None:

@@ -1,21 +1,29 @@
 """The rules between formats and exchanges: what is written must be given, and belong together."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from keyturn.core.model.formats import ENDS_IN_CEL, NAMES, Format, holders_in_cel, names_in_cel
-from keyturn.core.model.part import Kind, Rule
-from keyturn.core.model.steps import GIVE, any_of, gives
+from keyturn.core.model.formats import ENDING, FORMATS, NAMES, Format, names_in_cel
+from keyturn.core.model.part import Kind, Rule, member_in_cel
+from keyturn.core.model.steps import GIVE, before, gives
+
+# The names of the formats.
+WRITTEN = (
+    "has(self.target) && has(self.target.formats) ? self.target.formats.map(f, "
+    f"{member_in_cel(FORMATS, 'f')}) : []"
+)
 
 
-def _named(kind: Kind) -> list[str]:
-    return [name for name, of in NAMES.items() if of == kind]
+def _written(holders: list[str], named: Iterable[str], also: str = "") -> str:
+    """Whether there is one of these formats, and `also` holds, or a template with one of these names, in CEL."""
+    in_text = f"has(f.template) && {names_in_cel(named, 'f.template.text')}"
+    by_template = f"('template' in formats && self.target.formats.exists(f, {in_text}))"
+    return f"(({also}formats.exists(f, f in {holders})) || {by_template})"
 
 
-def _unless_written(kind: Kind, also: str = "") -> str:
-    """The test whether no format holds a kind, in CEL; `also` weakens it for those that always do."""
-    named = f"has(f.template) && {names_in_cel(_named(kind), 'f.template.text')}"
-    holding = f"({also}{holders_in_cel(kind, 'f')}) || ({named})"
-    return f"!has(self.target) || !has(self.target.formats) || !self.target.formats.exists(f, {holding})"
+def _holds(kind: Kind, also: str = "") -> str:
+    holders = [name for name, one in FORMATS.items() if kind in one.HOLDS]
+    return _written(holders, [name for name, of in NAMES.items() if of == kind], also)
 
 
 def _holding(spec: Any, kind: Kind) -> list[Format]:
@@ -68,32 +76,35 @@ def _repositories(step: Any, kind: str | None, named: str | None) -> list[str]:
 def _given_rule(kind: Kind, also: str = "") -> Rule:
     return Rule(
         says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(GIVE[kind])}",
-        cel=f"{_unless_written(kind, also)} || self.exchanges.exists(x, {any_of(GIVE[kind], 'x')})",
+        cel=f"steps.exists(x, x in {GIVE[kind]}) || !{_holds(kind, also)}",
         holds=lambda spec: _are_given(spec, kind),
     )
 
 
+_END = [name for name, one in FORMATS.items() if one.HOLDS]
 FORMAT_RULES = (
     _given_rule("credentials"),
     _given_rule("token", "!has(self.source.token) && "),
     _given_rule("registryLogins"),
+)
+PACKAGE_RULES = (
     _given_rule("packageEndpoints"),
     Rule(
         says="the password of package endpoints is the token given with them: no later exchange may give a token",
-        cel=f"{_unless_written('packageEndpoints')} || !self.exchanges.exists(i, x, {any_of(GIVE['token'], 'x')}"
-        f" && self.exchanges.exists(j, y, j < i && {any_of(GIVE['packageEndpoints'], 'y')}))",
+        cel=f"!steps.exists(i, x, x in {GIVE['token']} && {before(GIVE['packageEndpoints'])})"
+        f" || !{_holds('packageEndpoints')}",
         holds=_keep_their_token,
     ),
     Rule(
         says="formats write nothing that ends, so it could not be renewed in time: add credentials, a token or a"
         " registry login",
-        cel=f"!has(self.target) || !has(self.target.formats) || self.target.formats.exists(f, {ENDS_IN_CEL})",
+        cel=f"formats.size() == 0 || {_written(_END, ENDING)}",
         holds=lambda spec: any(one.options.ends for one in spec.formats),
     ),
     Rule(
         says="pip, npm and maven need one repository of their kind: name by `repository` one that is listed in"
         " codeArtifactGetAuthorizationToken, or list only one; packageEndpoint in a template needs the only one",
-        cel=f"!has(self.target) || !has(self.target.formats) || self.target.formats.all(f, {_FOUND_IN_CEL})",
+        cel=f"!formats.exists(f, f in {[*_OF_KIND, 'template']}) || self.target.formats.all(f, {_FOUND_IN_CEL})",
         holds=lambda spec: all(_finds_one(spec, one) for one in spec.formats),
     ),
 )

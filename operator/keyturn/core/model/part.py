@@ -1,6 +1,6 @@
 """What every part of the API is made of: a strict frozen Struct, and rules told once for CEL and Python."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -40,6 +40,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     """Base of the parts of the API. Unknown fields are refused: dropping one could grant more than was asked."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
+    # Rules of which the CRD makes one: what they read is in SHARED, in CEL, by the name that they know it by.
+    TOGETHER: ClassVar[tuple[tuple[Rule, ...], ...]] = ()
+    SHARED: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         """Refuse what breaks a rule; msgspec turns the ValueError into a ValidationError with the path."""
@@ -60,6 +63,11 @@ def parts(of: type[Part] = Part) -> Iterator[type[Part]]:
     for part in of.__subclasses__():
         yield part
         yield from parts(part)
+
+
+def member_in_cel(names: Iterable[str], of: str) -> str:
+    """The name of the one member that a union has, in CEL."""
+    return " : ".join(f"has({of}.{name}) ? '{name}'" for name in names) + " : ''"
 
 
 def exactly_one_of(*names: str) -> Rule:

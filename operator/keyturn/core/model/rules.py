@@ -4,10 +4,10 @@ from typing import Any, get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, REFERENCES, AwsOperation
 from keyturn.core.model.exchanges.operation import PROOFS
-from keyturn.core.model.format_rules import FORMAT_RULES
+from keyturn.core.model.format_rules import FORMAT_RULES, WRITTEN
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.spending_rules import SPENDING_RULES
-from keyturn.core.model.steps import GIVE, any_of, before, gives, when
+from keyturn.core.model.steps import GIVE, STEPS, before, gives, step, when
 
 CHAINED_SECONDS = 3600
 AMBIENT_TAGS = ("kubernetes-namespace", "kubernetes-name")
@@ -21,8 +21,8 @@ _GIVE_ID_TOKEN = [name for name, o in OPERATIONS.items() if o.GIVES_ID_TOKEN]
 _READ_FROM = [name for name, o in OPERATIONS.items() if "from_" in o.__struct_fields__]
 _LOG_IN = [name for name, o in OPERATIONS.items() if "logins" in o.__struct_fields__]
 _ID_TOKENS = {
-    **{name: [f"(has(x.{name}.from) && x.{name}.from == 'idToken')"] for name in _READ_FROM},
-    **{name: [f"x.{name}.logins.exists(p, x.{name}.logins[p] == 'idToken')"] for name in _LOG_IN},
+    **{name: [f"(has({step(name)}.from) && {step(name)}.from == 'idToken')"] for name in _READ_FROM},
+    **{name: [f"{step(name)}.logins.exists(p, {step(name)}.logins[p] == 'idToken')"] for name in _LOG_IN},
 }
 _TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
 _ROLES = [name for name, o in OPERATIONS.items() if o.IS_ROLE]
@@ -30,10 +30,10 @@ _USER_ONLY = [name for name, o in OPERATIONS.items() if o.FOR_USERS_ONLY]
 
 
 def _needing(kind: Kind) -> str:
-    conditions = {name: OPERATIONS[name].NEEDS_IF.get(kind, "").format(f"x.{name}") for name in _NEED[kind]}
-    always = any_of((name for name, condition in conditions.items() if not condition), "x")
+    conditions = {name: OPERATIONS[name].NEEDS_IF.get(kind, "").format(step(name)) for name in _NEED[kind]}
+    always = f"x in {[name for name, condition in conditions.items() if not condition]}"
     sometimes = {name: [condition] for name, condition in conditions.items() if condition}
-    return f"({always} || {when(sometimes)})" if sometimes else always
+    return f"({always} || {when(sometimes)})" if sometimes else f"({always})"
 
 
 def _has_regions(spec: Any) -> bool:
@@ -106,21 +106,22 @@ def _ambient_is_tagged_by_us(spec: Any) -> bool:
 def _needs_rule(kind: Kind, first: str) -> Rule:
     return Rule(
         says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
-        cel=f"has(self.source.{first}) || self.exchanges.all(i, x, !{_needing(kind)} || {before(GIVE[kind])})",
+        cel=f"has(self.source.{first}) || steps.all(i, x, !{_needing(kind)} || {before(GIVE[kind])})",
         holds=lambda spec: _needs_are_met(spec, kind),
     )
 
 
-_REGIONS = " || ".join(f"(has(x.{name}) && has(x.{name}.region))" for name in _IN_AWS)
+_REGIONS = when({name: [f"has({step(name)}.region)"] for name in _IN_AWS})
 _DURATIONS = " && ".join(
-    f"(!has(x.{name}) || x.{name}.?durationSeconds.orValue({seconds}) == 0 || "
-    f"duration(self.renewal.renewBefore).getSeconds() < x.{name}.?durationSeconds.orValue({seconds}))"
+    f"(x != '{name}' || {step(name)}.?durationSeconds.orValue({seconds}) == 0 || "
+    f"duration(self.renewal.renewBefore).getSeconds() < {step(name)}.?durationSeconds.orValue({seconds}))"
     for name, seconds in _TIMED.items()
 )
 
 _NOT_AMBIENT = "!has(self.source.credentials) || !has(self.source.credentials.ambient) || "
 _FIRST = "self.exchanges[0].assumeRole"
 
+SHARED = {"steps": STEPS, "formats": WRITTEN}
 SPEC_RULES = (
     Rule(
         says="ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName",
@@ -135,7 +136,7 @@ SPEC_RULES = (
     ),
     Rule(
         says="region is missing: give spec.region, or a region to each exchange with AWS",
-        cel=f"has(self.region) || self.exchanges.all(x, {_REGIONS} || !{any_of(_IN_AWS, 'x')})",
+        cel=f"has(self.region) || steps.all(i, x, {_REGIONS} || !(x in {_IN_AWS}))",
         holds=_has_regions,
     ),
     _needs_rule("token", "token"),
@@ -143,29 +144,29 @@ SPEC_RULES = (
     *FORMAT_RULES,
     Rule(
         says=f"{' and '.join(_USER_ONLY)} take the keys of an IAM user: no exchange before may give credentials",
-        cel=f"self.exchanges.all(i, x, !{any_of(_USER_ONLY, 'x')} || !{before(GIVE['credentials'])})",
+        cel=f"steps.all(i, x, !(x in {_USER_ONLY}) || !{before(GIVE['credentials'])})",
         holds=_user_operations_come_first,
     ),
     Rule(
         says="assumeRole after another role lasts at most 3600 s: lower its durationSeconds",
-        cel="self.exchanges.all(i, x, !has(x.assumeRole) || x.assumeRole.?durationSeconds.orValue(0) <= "
+        cel=f"steps.all(i, x, x != 'assumeRole' || {step('assumeRole')}.?durationSeconds.orValue(0) <= "
         f"{CHAINED_SECONDS} || !{before(_ROLES)})",
         holds=_chained_roles_are_short,
     ),
     Rule(
         says="assumeRole cannot follow getFederationToken: STS lets a federated user assume no role",
-        cel=f"self.exchanges.all(i, x, !has(x.assumeRole) || !{before(['getFederationToken'])})",
+        cel=f"steps.all(i, x, x != 'assumeRole' || !{before(['getFederationToken'])})",
         holds=_guests_assume_no_role,
     ),
     *SPENDING_RULES,
     Rule(
         says=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
-        cel=f"self.exchanges.all(i, x, !{when(_ID_TOKENS)} || {before(_GIVE_ID_TOKEN)})",
+        cel=f"steps.all(i, x, !{when(_ID_TOKENS)} || {before(_GIVE_ID_TOKEN)})",
         holds=_id_tokens_are_given,
     ),
     Rule(
         says="renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)",
-        cel=f"!has(self.renewal) || !has(self.renewal.renewBefore) || self.exchanges.all(x, {_DURATIONS})",
+        cel=f"!has(self.renewal) || !has(self.renewal.renewBefore) || steps.all(i, x, {_DURATIONS})",
         holds=_renews_within_duration,
     ),
 )

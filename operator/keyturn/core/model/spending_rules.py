@@ -5,17 +5,17 @@ from typing import Any
 from keyturn.core.model.exchanges import OPERATIONS
 from keyturn.core.model.exchanges.operation import PROOFS
 from keyturn.core.model.part import Rule
-from keyturn.core.model.steps import GIVE, before, gives, when
+from keyturn.core.model.steps import GIVE, before, gives, step, when
 
 # By operation: when it uses up what it is given. The first is a refresh token, the others work only once.
-_CONSUME = {name: [o.CONSUMES.format(f"x.{name}")] for name, o in OPERATIONS.items() if o.CONSUMES}
+_CONSUME = {name: [o.CONSUMES.format(step(name))] for name, o in OPERATIONS.items() if o.CONSUMES}
 _PROVE = {
-    name: [f"has(x.{name}.{proof})" for proof in PROOFS if proof in o.__struct_encode_fields__]
+    name: [f"has({step(name)}.{proof})" for proof in PROOFS if proof in o.__struct_encode_fields__]
     for name, o in OPERATIONS.items()
 }
-_USE_UP = {name: [o.USES_UP.format(f"x.{name}")] for name, o in OPERATIONS.items() if o.USES_UP}
+_USE_UP = {name: [o.USES_UP.format(step(name))] for name, o in OPERATIONS.items() if o.USES_UP}
 _STORED = "has(self.source.token) && has(self.source.token.secretKeyRef)"
-_OF_SOURCE = f"{_STORED} && self.exchanges.exists(i, x, {when(_USE_UP)} && !{before(GIVE['token'])})"
+_OF_SOURCE = f"{_STORED} && steps.exists(i, x, {when(_USE_UP)} && !{before(GIVE['token'])})"
 
 
 def _is_stored(spec: Any) -> bool:
@@ -43,12 +43,13 @@ SPENDING_RULES = (
     Rule(
         says="the refresh_token grant uses source.token: no exchange before it may give a token, and it must be in"
         " a Secret",
-        cel=f"self.exchanges.all(i, x, !{when(_CONSUME)} || ({_STORED} && !{before(GIVE['token'])}))",
+        cel=f"steps.all(i, x, !{when(_CONSUME)} || ({_STORED} && !{before(GIVE['token'])}))",
         holds=_refreshes_the_source,
     ),
     Rule(
         says="only one exchange may use up what it is given: a refresh token, or what works only once",
-        cel=f"self.exchanges.filter(x, {when(_CONSUME)} || {when(_PROVE)}).size() + ({_OF_SOURCE} ? 1 : 0) <= 1",
+        cel=f"steps.transformList(i, x, {when(_CONSUME)} || {when(_PROVE)}, x).size()"
+        f" + ({_OF_SOURCE} ? 1 : 0) <= 1",
         holds=_uses_up_one,
     ),
 )

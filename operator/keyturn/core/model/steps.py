@@ -1,10 +1,13 @@
-"""What the rules of the API ask about exchanges, in CEL and in Python."""
+"""What the rules of a spec ask about exchanges, in CEL and in Python.
+
+In CEL, `steps` are the names of the exchanges in their order, and `x` is the one at `i`.
+"""
 
 from collections.abc import Iterable
 from typing import get_args
 
 from keyturn.core.model.exchanges import OPERATIONS, Exchange
-from keyturn.core.model.part import Kind
+from keyturn.core.model.part import Kind, member_in_cel
 
 # By kind of value: the names of the operations that give it.
 GIVE: dict[Kind, list[str]] = {
@@ -12,19 +15,22 @@ GIVE: dict[Kind, list[str]] = {
 }
 
 
-def any_of(names: Iterable[str], of: str) -> str:
-    """Whether an exchange is one of these operations, in CEL."""
-    return "(" + (" || ".join(f"has({of}.{name})" for name in names) or "false") + ")"
+STEPS = f"self.exchanges.map(x, {member_in_cel(OPERATIONS, 'x')})"
 
 
-def before(given: Iterable[str]) -> str:
+def step(name: str) -> str:
+    """Exchange `i` as this operation, in CEL; it must be that."""
+    return f"self.exchanges[i].{name}"
+
+
+def before(given: list[str]) -> str:
     """Whether one of these operations comes before exchange `i`, in CEL."""
-    return f"self.exchanges.exists(j, y, j < i && {any_of(given, 'y')})"
+    return f"steps.exists(j, y, j < i && y in {given})"
 
 
 def when(conditions: dict[str, list[str]]) -> str:
     """Whether exchange `x` is an operation to which one of its conditions applies, in CEL."""
-    steps = [f"(has(x.{name}) && ({' || '.join(given)}))" for name, given in conditions.items() if given]
+    steps = [f"(x == '{name}' && ({' || '.join(given)}))" for name, given in conditions.items() if given]
     return "(" + " || ".join(steps) + ")"
 
 

@@ -23,11 +23,10 @@ from keyturn.core.model.formats.token import TokenFormat, WebIdentityTokenFormat
 from keyturn.core.model.part import Kind, Part, exactly_one_of
 
 __all__ = [
-    "ENDS_IN_CEL", "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat",
+    "ENDING", "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat",
     "CredentialProcessFormat", "CredentialsFileFormat", "DockerConfigJsonFormat", "EnvFormat", "Format",
-    "MavenFormat", "NpmFormat",
-    "OneFormat", "PipFormat", "TemplateFormat", "TokenFormat", "WebIdentityTokenFormat", "holders_in_cel",
-    "names_in_cel",
+    "MavenFormat", "NpmFormat", "OneFormat", "PipFormat", "TemplateFormat", "TokenFormat",
+    "WebIdentityTokenFormat", "names_in_cel",
 ]  # fmt: skip
 
 
@@ -90,15 +89,3 @@ def _key_in_cel() -> str:
 
 # The key that a format writes, or its first.
 KEY_IN_CEL = _key_in_cel()
-
-
-# Whether format f writes what has an end.
-ENDS_IN_CEL = (
-    f"({' || '.join(f'has(f.{name})' for name, one in FORMATS.items() if one.HOLDS)} || "
-    f"(has(f.template) && {names_in_cel(ENDING, 'f.template.text')}))"
-)
-
-
-def holders_in_cel(kind: Kind, of: str) -> str:
-    """The test whether a format is one that always holds a kind, in CEL."""
-    return "(" + " || ".join(f"has({of}.{name})" for name, one in FORMATS.items() if kind in one.HOLDS) + ")"
