@@ -4,7 +4,7 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -55,16 +55,12 @@ class ApiAnswer:
 
 
 class Kube:
-    """A connection to one API server."""
+    """A connection to one API server. Nothing is written while `may_write` says no: another operator may lead."""
 
-    def __init__(self, client: ApiClient, outages: Outages) -> None:
+    def __init__(self, client: ApiClient, outages: Outages, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = client
         self._outages = outages
-        self._writing = True
-
-    def stop_writing(self) -> None:
-        """Refuse every write from now on: the Lease is lost, and another operator writes."""
-        self._writing = False
+        self.may_write = may_write
 
     async def ask(
         self,
@@ -142,7 +138,7 @@ class Kube:
         raise AssertionError
 
     def _check_leading(self, question: "_Question") -> None:
-        if question.method != "GET" and not (self._writing or question.even_so):
+        if question.method != "GET" and not (question.even_so or self.may_write()):
             raise LeavingError("the Lease is lost: another operator writes now")
 
     async def _send(

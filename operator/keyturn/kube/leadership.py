@@ -102,11 +102,11 @@ class Lease:
 _SPEC_OF_NOBODY = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
 
 
-async def lead(lease: Lease, work: Callable[[], Awaitable[None]], lost: Callable[[], None]) -> None:
+async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     """Wait for the Lease and run `work` while it is held; give it back when the work ends.
 
-    When the Lease could not be renewed in time, `lost` is called before the work is cancelled, so that it
-    cannot write on its way out; then LostLeaseError is raised.
+    When the Lease could not be renewed in time, our hold is over before the work is cancelled, so that it cannot
+    write on its way out; then LostLeaseError is raised.
     """
     while not await lease.hold():  # noqa: ASYNC110 - there is nothing to be told by: the Lease is asked
         await asyncio.sleep(RETRY_SECONDS)
@@ -116,7 +116,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]], lost: Callable
     try:
         await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            lost()
+            lease.held_until = 0.0
             raise LostLeaseError("the Lease could not be renewed in time; another operator may hold it")
         await working
     finally:

@@ -90,16 +90,19 @@ class Shell:
         place = self._place
         configuration = await _configuration(place.kubeconfig)
         async with ApiClient(configuration) as client:
-            kube = Kube(client, self._outages)
-            lease = Lease(kube, _lease_namespace(place), place.lease_name, self._instance, self._now)
+            lease = Lease(
+                Kube(client, self._outages), _lease_namespace(place), place.lease_name, self._instance, self._now
+            )
             self._metrics.leader.set(0)
             ready = lease.seen.is_set if place.leader_elect else (lambda: True)
             if place.leader_elect:
                 self._held_until = lambda: lease.held_until
+            # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
+            kube = Kube(client, self._outages, lambda: time.monotonic() < self._held_until())
             serving = await serve(place.listen, self._metrics.registry, ready)
             work = functools.partial(self._work, kube, configuration)
             try:
-                await _until_told(lead(lease, work, kube.stop_writing) if place.leader_elect else work())
+                await _until_told(lead(lease, work) if place.leader_elect else work())
             finally:
                 await serving.cleanup()
 

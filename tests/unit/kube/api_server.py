@@ -24,7 +24,7 @@ class ApiServer(Kube):
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
         self.asked: list[str] = []
-        self._writing = True
+        self.may_write = lambda: True
         self.answers: dict[str, ApiAnswer | Exception] = {}
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
         self._numbers = itertools.count(1)
@@ -39,7 +39,7 @@ class ApiServer(Kube):
         query: Mapping[str, str] | None = None,
         accept: str = JSON,  # noqa: ARG002 - all of an object is answered
     ) -> ApiAnswer:
-        if method != "GET" and not self._writing:
+        if method != "GET" and not self.may_write():
             raise LeavingError("the Lease is lost")
         return await self._asked(method, path, body, kind, query or {})
 

@@ -108,7 +108,7 @@ async def test_an_error_page_that_is_not_json() -> None:
 async def test_without_the_lease_nothing_is_written() -> None:
     answers = Answers(200)
     async with served(answers.answer) as kube:
-        kube.stop_writing()
+        kube.may_write = lambda: False
         await kube.ask("GET", "/a")
         with pytest.raises(LeavingError):
             await kube.ask("PATCH", "/a", {})
@@ -119,7 +119,7 @@ async def test_without_the_lease_nothing_is_written() -> None:
 async def test_without_the_lease_a_token_is_saved_all_the_same() -> None:
     answers = Answers(503, 200)
     async with served(answers.answer) as kube:
-        kube.stop_writing()
+        kube.may_write = lambda: False
         await kube.save("PATCH", "/a", {"b": 1}, query={"fieldManager": "x"})
 
     assert answers.requests == [("PATCH", "/a?fieldManager=x", '{"b":1}')] * 2

@@ -1,10 +1,11 @@
 import asyncio
+import time
 
 import pytest
 
 from keyturn.core.errors import UnavailableError
 from keyturn.kube.api import ApiAnswer
-from keyturn.kube.leadership import LEASE_SECONDS, Lease, LostLeaseError, lead
+from keyturn.kube.leadership import DEADLINE_SECONDS, LEASE_SECONDS, Lease, LostLeaseError, lead
 from tests.unit.kube.api_server import ApiServer
 from tests.world import NOW
 
@@ -145,7 +146,7 @@ async def test_it_is_given_back_when_the_work_ends() -> None:
     async def work() -> None:
         held.append(server.objects[LEASE]["spec"]["holderIdentity"])
 
-    await lead(lease(server), work, held.clear)
+    await lead(lease(server), work)
 
     assert held == ["one"]
     assert "holderIdentity" not in server.objects[LEASE]["spec"]
@@ -156,30 +157,29 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await lead(lease(ApiServer()), work, lambda: None)
+        await lead(lease(ApiServer()), work)
 
 
 class Slipping(Lease):
-    """A Lease whose hold is over as soon as it was taken."""
+    """A Lease that is past its deadline as soon as it was taken."""
 
     async def hold(self) -> bool:
         await super().hold()
-        self.held_until = 0.0
+        self.held_until = time.monotonic() + LEASE_SECONDS - DEADLINE_SECONDS
         return True
 
 
-async def test_when_it_is_lost_that_is_told_before_the_work_is_cancelled() -> None:
-    told: list[str] = []
+async def test_when_it_is_lost_the_hold_is_over_before_the_work_is_cancelled() -> None:
+    slipping, held = Slipping(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW), list[bool]()
 
     async def work() -> None:
+        held.append(slipping.held_until > time.monotonic())
         try:
             await asyncio.Event().wait()
         finally:
-            told.append("cancelled")
+            held.append(slipping.held_until > time.monotonic())
 
     with pytest.raises(LostLeaseError):
-        await lead(
-            Slipping(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW), work, lambda: told.append("lost")
-        )
+        await lead(slipping, work)
 
-    assert told == ["lost", "cancelled"]
+    assert held == [True, False]
