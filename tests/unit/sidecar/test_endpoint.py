@@ -246,6 +246,25 @@ async def test_ipv6() -> None:
     assert status == 200
 
 
+async def test_a_refusal_is_logged_once_a_minute_for_each_status(caplog: pytest.LogCaptureFixture) -> None:
+    moment = NOW
+    holding = replace(held(), now=lambda: moment)
+    async with serving(ANYWHERE, holding, TOKEN) as at:
+        for later in (0, 30, 59, 60, 100, 30):
+            moment = NOW + timedelta(seconds=later)
+            await tell(at.credentials, showing("Authorization: planted"))
+        await tell(at.credentials, to("planted.example"))
+        holding.served = None
+        await tell(at.credentials, with_("Accept: */*"))
+
+    assert [line for line in caplog.messages if line.startswith("refused")] == [
+        "refused a request with 401: the header Authorization is not the token in the authorization file",
+        "refused a request with 401: the header Authorization is not the token in the authorization file",
+        "refused a request with 403: credentials are given to this pod only: no proxy, no other name of the host",
+    ]
+    assert "planted" not in caplog.text
+
+
 async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving(ANYWHERE, held(), TOKEN) as at:
