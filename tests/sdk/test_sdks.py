@@ -20,7 +20,9 @@ from tests.aws.running import Aws, running_emulator
 from tests.aws.world import ROLE_ARN
 from tests.cluster.namespace import until
 from tests.cluster.operator import SERVICES
+from tests.controlplane import dies_with_us
 from tests.running import Running, http_get
+from tests.sdk import golang
 
 ROOT = Path(__file__).parents[2]
 JAVASCRIPT = Path(__file__).parent / "javascript"
@@ -29,6 +31,8 @@ SESSION_SECONDS = 12  # renewed after 7 to 8
 RENEWALS = 10
 # With so little life left boto3 asks anew before each call, and JavaScript during each: a second old, or two.
 OLD_SECONDS = 4
+# Go asks the endpoint as boto3 does. What a process gave it, it keeps to the end: up to 6 seconds too long.
+OLD_SECONDS_OF_A_PROCESS = {"Go": 8}
 
 
 @dataclass
@@ -81,7 +85,8 @@ WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
     "the endpoint of the reader": lambda pod: pod.endpoint("reader"),
     "the endpoint of keyturn run": lambda pod: pod.endpoint("run"),
 }
-SDKS: Mapping[str, Callable[[], tuple[list[str], Path | None, Path]]] = {
+Program = tuple[list[str], Path | None, Path]  # the command, its stdin, its working directory
+SDKS: Mapping[str, Callable[[], Program]] = {
     "boto3": lambda: ([sys.executable, "-m", "tests.sdk.caller"], None, ROOT),
     # From stdin node finds the packages of its working directory, which a file here would not.
     "JavaScript": lambda: (
@@ -89,8 +94,9 @@ SDKS: Mapping[str, Callable[[], tuple[list[str], Path | None, Path]]] = {
         JAVASCRIPT / "caller.mjs",
         npm.installed("sdk-javascript", JAVASCRIPT),
     ),
+    "Go": lambda: ([str(golang.caller())], None, ROOT),
 }
-AVAILABLE = ["boto3"] if npm.missing() else list(SDKS)
+MISSING: Mapping[str, Callable[[], str]] = {"JavaScript": npm.missing, "Go": golang.missing}
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +164,11 @@ class Call:
 @pytest.fixture(scope="module")
 def calls(aws: Aws, pod: Pod) -> dict[tuple[str, str], list[Call]]:
     """What each SDK told of its calls, on each way, all at the same time."""
-    made: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in AVAILABLE for way in WAYS}
+    # Made before one is started: nobody would see meanwhile when its calls were.
+    programs = {sdk: make() for sdk, make in SDKS.items() if not missing(sdk)}
+    made: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in programs for way in WAYS}
     with ExitStack() as stack:
-        told = {of: program(stack, aws, pod, *of) for of in made}
+        told = {of: start(stack, aws, pod, of, programs[of[0]]) for of in made}
         while len(pod.keys) <= RENEWALS + 1:
             pod.look()
             for of, file in told.items():
@@ -169,15 +177,24 @@ def calls(aws: Aws, pod: Pod) -> dict[tuple[str, str], list[Call]]:
     return made
 
 
-def program(stack: ExitStack, aws: Aws, pod: Pod, sdk: str, way: str) -> Iterator[str]:
-    """Start an SDK; gives the lines that it has written since the last time."""
-    command, stdin, directory = SDKS[sdk]()
+def missing(sdk: str) -> str:
+    """Tell what keeps an SDK from being tried on this machine; empty if nothing does."""
+    return MISSING[sdk]() if sdk in MISSING else ""
+
+
+def old_seconds(sdk: str, way: str) -> int:
+    return OLD_SECONDS if "endpoint" in way else OLD_SECONDS_OF_A_PROCESS.get(sdk, OLD_SECONDS)
+
+
+def start(stack: ExitStack, aws: Aws, pod: Pod, of: tuple[str, str], program: Program) -> Iterator[str]:
+    """Start an SDK on a way; gives the lines that it has written since the last time."""
+    command, stdin, directory = program
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     env |= {"HOME": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": aws.url}
-    env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[way](pod)
-    output = pod.folder / f"{sdk} {way}.log"
+    env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[of[1]](pod)
+    output = pod.folder / f"{' '.join(of)}.log"
     with output.open("wb") as out, (stdin or Path(os.devnull)).open() as text:
-        process = subprocess.Popen(command, cwd=directory, env=env, stdin=text, stdout=out)
+        process = subprocess.Popen(dies_with_us(command), cwd=directory, env=env, stdin=text, stdout=out)
     stack.callback(process.wait)
     stack.callback(process.terminate)
     return stack.enter_context(output.open())
@@ -188,13 +205,13 @@ def program(stack: ExitStack, aws: Aws, pod: Pod, sdk: str, way: str) -> Iterato
 def test_no_call_fails_and_none_uses_an_old_key(
     pod: Pod, calls: dict[tuple[str, str], list[Call]], sdk: str, way: str
 ) -> None:
-    if sdk not in AVAILABLE:
-        pytest.skip(npm.missing())
+    if why := missing(sdk):
+        pytest.skip(why)
     made = calls[sdk, way]
 
     assert [call.error for call in made if call.error] == []
     assert len({call.key for call in made}) >= RENEWALS
-    assert [call for call in made if call.at > pod.replaced(call.key) + OLD_SECONDS] == []
+    assert [call for call in made if call.at > pod.replaced(call.key) + old_seconds(sdk, way)] == []
 
 
 def test_another_than_the_token_gets_nothing(pod: Pod) -> None:

@@ -1,14 +1,22 @@
 """keyturn credential-process as boto3 runs it."""
 
+import json
+import re
 import sys
+import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
+from keyturn.cli.clock import now
+from keyturn.cli.credential_process import credential_process
 from tests.sidecar.conftest import Pod, keys_of, mount
-from tests.unit.sidecar.mounting import swap
+from tests.unit.sidecar.mounting import process, swap, variables
 
 OPERATOR = Path(__file__).parents[2] / "operator"
 
@@ -52,3 +60,39 @@ def test_what_is_wrong_is_told_by_boto3(directory: Path, sdk: pytest.MonkeyPatch
 
     with pytest.raises(Exception, match=r"there is neither credentials\.json nor AWS_ACCESS_KEY_ID in"):
         keys_of(boto3.Session())
+
+
+def pieces(folder: Path) -> list[tuple[Path, str]]:
+    """Four files, one after the other."""
+    return [(folder / name, text) for name, text in variables(2, now() + timedelta(hours=1)).items()]
+
+
+def halves(folder: Path) -> list[tuple[Path, str]]:
+    """One file, emptied, then written in two pieces."""
+    [(name, text)] = process(2, now() + timedelta(hours=1)).items()
+    return [(folder / name, text[:length]) for length in (0, 90, len(text))]
+
+
+@pytest.mark.parametrize("steps", [pieces, halves])
+def test_what_is_being_written_is_waited_for(
+    steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path
+) -> None:
+    first, *others = steps(tmp_path)
+    for path, text in steps(tmp_path):
+        path.write_text(text.replace("2", "1"))
+    first[0].write_text(first[1])
+
+    def write_on() -> None:
+        for path, text in others:
+            time.sleep(0.2)
+            path.write_text(text)
+
+    thread = threading.Thread(target=write_on)
+    thread.start()
+    told = CliRunner().invoke(credential_process, [f"--secret={tmp_path}"])
+    thread.join()
+    given = json.loads(told.stdout)
+
+    assert [re.sub(r"\D", "", given[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == [
+        "2"
+    ] * 3

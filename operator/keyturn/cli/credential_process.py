@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -13,6 +15,8 @@ from keyturn.sidecar.mounted import Mounted
 from keyturn.sidecar.served import Held, Served, UnservableError
 
 _URL = ["KEYTURN_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+_STILL = timedelta(seconds=0.5)
+_LOOKS, _LOOK_SECONDS = 20, 0.1
 _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
 
 
@@ -30,7 +34,7 @@ def credential_process(secret: Path | None, key: str, url: str | None, authoriza
     """Print credentials in version 1 of the form, or nothing and a reason on stderr (exit code 1)."""
     try:
         if secret:
-            found = Mounted(secret, key).read()
+            found = _read(Mounted(secret, key))
         elif url and authorization_file:
             found = _ask(url, authorization_file)
         else:
@@ -41,6 +45,15 @@ def credential_process(secret: Path | None, key: str, url: str | None, authoriza
         sys.exit(1)
     fields["SessionToken"] = fields.pop("Token")
     click.echo(json.dumps({"Version": 1} | fields))
+
+
+def _read(mounted: Mounted) -> Served:
+    """Read it when no file has changed for half a second, or after two: somebody may be between two files."""
+    for _ in range(_LOOKS):
+        if abs(now() - mounted.written_at()) >= _STILL:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return mounted.read()
 
 
 def _ask(url: str, authorization_file: Path) -> Served:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.connection import Answer, Asked
@@ -26,6 +27,7 @@ _METHODS = (b"GET", b"HEAD")
 # By these names SDKs ask; a browser that was led here by a name of somebody else's says that name.
 _HOST = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(2|23))(:\d{1,5})?", re.IGNORECASE)
 _FORWARDED = re.compile(rb"forwarded|via|x-forwarded-.*")
+_TOLD_AGAIN = timedelta(minutes=1)
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ class _Credentials:
         self._held = held
         self._authorization = authorization
         self._counts = counts
+        self._told: dict[int, datetime] = {}
 
     def answer(self, asked: Asked) -> Answer:
         """Give the credentials, or say why not."""
@@ -114,12 +117,19 @@ class _Credentials:
         try:
             document = self._held.document()
         except UnservableError as error:
-            return self.wrong(503, str(error))
+            return self._no(503, str(error))
         self._counts[200] += 1
         return Answer(200, document, _JSON)
 
     def wrong(self, status: int, message: str) -> Answer:
-        """Refuse, in the form that SDKs show to people."""
+        """Refuse, in the form that SDKs show to people; logged too: of five SDKs two show it."""
+        now = self._held.now()
+        if status not in self._told or abs(now - self._told[status]) >= _TOLD_AGAIN:
+            self._told[status] = now
+            _log.warning("refused a request with %d: %s", status, message)
+        return self._no(status, message)
+
+    def _no(self, status: int, message: str) -> Answer:
         self._counts[status] += 1
         code = HTTPStatus(status).phrase.replace(" ", "")
         return Answer(status, json.dumps({"code": code, "message": message}).encode(), _JSON)

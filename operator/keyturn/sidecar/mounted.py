@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from keyturn.sidecar.plain_file import read_plain
@@ -29,6 +30,12 @@ class Mounted:
         """Tell what would be read now, without reading: as long as this is the same, the files are."""
         folder = self._folder()
         return (folder, *(_of_file(folder / name) for name in self._names()))
+
+    def written_at(self) -> datetime:
+        """When the last file changed, where they may change one after the other; else the year 1970."""
+        of_kubelet = (self.directory / "..data").is_symlink()
+        found = () if of_kubelet else [_of_file(self.directory / name) for name in self._names()]
+        return datetime.fromtimestamp(max((file[-1] for file in found if file), default=0) / 1e9, UTC)
 
     def read(self) -> Served:
         """Read the credentials; raises UnservableError where there are none that can be given.
@@ -70,7 +77,7 @@ class Mounted:
                 continue
 
 
-def _of_file(path: Path) -> Stamp | None:
+def _of_file(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:

@@ -56,9 +56,14 @@ class Renewing:
             self._giving.held.trouble = "a bug of Keyturn's; its log says where"
             return self._world.now() + AFTER_A_BUG
         self.status = report(request, self.status, outcome)
-        setback = self._memory.setback
-        self._giving.held.trouble = setback.error.message if setback else ""
+        self._giving.held.trouble = self._trouble()
         return next_time(request, self._memory, self._world.now())
+
+    def _trouble(self) -> str:
+        """Say why nothing newer comes, in what an SDK's user reads."""
+        if self._memory.setback:
+            return self._memory.setback.error.message
+        return "spec.suspend is set: nothing is renewed" if self._giving.request.spec.suspend else ""
 
     def series(self) -> Iterator[Series]:
         """What is exported of it."""

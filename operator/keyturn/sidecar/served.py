@@ -32,7 +32,7 @@ class Held:
     def document(self) -> bytes:
         """The answer to an SDK; raises UnservableError, with what is the trouble, where nothing valid is held."""
         if self.served is None:
-            raise UnservableError(self.trouble)
+            raise UnservableError(self.trouble or "no credentials came yet")
         if self.served.expires_at <= self.now():
             ended = f"{self.served.expires_at:%Y-%m-%dT%H:%M:%SZ}"
             raise UnservableError(f"the credentials expired at {ended}; {self.trouble or 'no newer ones came'}")

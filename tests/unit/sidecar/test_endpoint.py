@@ -15,7 +15,8 @@ from tests.unit.sidecar.mounting import process
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-MONITORING = Path(__file__).parents[3] / "docs" / "monitoring.md"
+DOCS = Path(__file__).parents[3] / "docs"
+MONITORING = DOCS / "monitoring.md"
 TOKEN = "planted-authorization"
 ANYWHERE = Listening("127.0.0.1:0", "127.0.0.1:0")
 AUTHORIZED = f"Host: localhost\r\nAuthorization: {TOKEN}\r\n"
@@ -244,6 +245,26 @@ async def test_ipv6() -> None:
 
     assert at.credentials.startswith("[::1]:")
     assert status == 200
+
+
+async def test_a_refusal_is_logged_once_a_minute_for_each_status(caplog: pytest.LogCaptureFixture) -> None:
+    moment = NOW
+    holding = replace(held(), now=lambda: moment)
+    async with serving(ANYWHERE, holding, TOKEN) as at:
+        for later in (0, 30, 59, 60, 100, 30):
+            moment = NOW + timedelta(seconds=later)
+            await tell(at.credentials, showing("Authorization: planted"))
+        await tell(at.credentials, to("planted.example"))
+        holding.served = None
+        await tell(at.credentials, with_("Accept: */*"))
+
+    assert [line for line in caplog.messages if line.startswith("refused")] == [
+        "refused a request with 401: the header Authorization is not the token in the authorization file",
+        "refused a request with 401: the header Authorization is not the token in the authorization file",
+        "refused a request with 403: credentials are given to this pod only: no proxy, no other name of the host",
+    ]
+    assert "planted" not in caplog.text
+    assert f"`{caplog.messages[0]}`" in " ".join((DOCS / "pods.md").read_text().split())
 
 
 async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -58,6 +58,19 @@ def test_the_stamp_changes_with_a_single_file(change: Callable[[Path], None], tm
     assert Mounted(tmp_path).stamp() != before
 
 
+def test_when_a_file_was_written_is_told_where_no_kubelet_does_it(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path)
+    before = mounted.written_at()
+    (tmp_path / "credentials.json").write_text("y")
+    changed = (tmp_path / "credentials.json").stat().st_ctime
+
+    assert before.timestamp() == 0
+    assert mounted.written_at().timestamp() == pytest.approx(changed)
+    (tmp_path / "credentials.json").unlink()
+    swap(tmp_path, process(1, END))
+    assert mounted.written_at().timestamp() == 0
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

@@ -99,6 +99,20 @@ async def test_it_renews_by_the_real_expiry(tmp_path: Path) -> None:
     assert held.trouble == ""
 
 
+async def test_who_asks_is_told_of_a_suspension_with_credentials_that_expired_and_without_any(
+    tmp_path: Path,
+) -> None:
+    never = Here(tmp_path / "never")
+    never.say(suspend=True)
+    later = Here(tmp_path / "later", happenings={MINUTE: lambda here: here.say(suspend=True)})
+    later.outside.aws.life = 3 * MINUTE
+
+    for here, says in (never, "spec.suspend is set"), (later, "expired at .*; spec.suspend is set"):
+        held = await here.run(5 * MINUTE)
+        with pytest.raises(UnservableError, match=f"^(the credentials )?{says}: nothing is renewed$"):
+            held.document()
+
+
 async def test_a_new_process_exchanges_nothing_that_is_not_due(tmp_path: Path) -> None:
     here = Here(tmp_path, write=True)
     await here.run(SECOND)

@@ -66,6 +66,11 @@ def test_what_cannot_be_served(data: Mapping[str, str], says: str) -> None:
     assert "planted" not in str(refused.value)
 
 
+def test_a_refusal_always_has_a_reason() -> None:
+    with pytest.raises(UnservableError, match="no credentials came yet"):
+        Held(lambda: NOW, trouble="").document()
+
+
 def test_what_is_held_is_served_until_it_expires_whatever_the_trouble() -> None:
     clock = [NOW]
     held = Held(lambda: clock[0])
