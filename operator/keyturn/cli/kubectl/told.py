@@ -155,7 +155,10 @@ def _advice(about: Mapping[str, Any], request: Request | None, status: Status, n
 def _waiting(asked: str, status: Status, now: datetime) -> Iterator[str]:
     due = parsed(status.next_attempt_at or status.renew_at)
     if asked not in ("", status.handled_refresh):
-        yield f"a renewal was asked for ({asked}) and has not begun; {_OPERATOR}"
+        tried = parsed(status.last_attempt_at)
+        # Whoever has tried within this minute runs, and what was asked for since may be a second old.
+        runs = tried is not None and now - tried < _LATE
+        yield f"a renewal was asked for ({asked}) and has not begun" + ("" if runs else f"; {_OPERATOR}")
     if due and now - due > _LATE:
         yield f"what was to be tried is {length(now - due)} late; {_OPERATOR}"
 

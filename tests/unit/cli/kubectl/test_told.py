@@ -113,7 +113,9 @@ def change(
             id="not seen yet",
         ),
         pytest.param(
-            change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}), "asked for (t1)", id="asked for"
+            change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}),
+            "asked for (t1) and has not begun; is an operator running",
+            id="asked for",
         ),
         pytest.param(change(GOOD, metadata={"deletionTimestamp": "2026-01-02T04:04:05Z"}), "deleted", id="going"),
         pytest.param(
@@ -125,6 +127,13 @@ def test_what_a_person_should_look_at(body: dict[str, Any], says: str) -> None:
     (advice,) = tell(body, LATER).advice
 
     assert says in advice
+
+
+def test_an_operator_that_has_just_tried_runs() -> None:
+    tried = {"lastAttemptAt": "2026-01-02T03:09:00Z"}
+    body = change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}, status=tried)
+
+    assert tell(body, LATER).advice == ("a renewal was asked for (t1) and has not begun",)
 
 
 @pytest.mark.parametrize(
