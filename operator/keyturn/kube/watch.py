@@ -85,8 +85,10 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
                 listed.set()
             version = await _follow(kube, path, selector, version, told)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            version = "" if getattr(error, "status", 0) == _GONE else version
-            why = str(error) if isinstance(error, UnavailableError) else type(error).__name__
+            status = getattr(error, "status", 0)
+            version = "" if status == _GONE else version
+            kind = f"HTTP {status}" if status else type(error).__name__
+            why = str(error) if isinstance(error, UnavailableError) else kind
             _log.warning("the watch of %s broke (%s); it goes on", path, why)
             await asyncio.sleep(_PAUSE_SECONDS)
 

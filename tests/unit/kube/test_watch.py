@@ -139,6 +139,13 @@ async def test_a_watch_that_breaks(broken: Exception, *, again: bool) -> None:
     assert await told(server) == ["+a", "+a"] if again else ["+a"]
 
 
+async def test_a_break_is_told_by_its_status(caplog: pytest.LogCaptureFixture) -> None:
+    refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
+    await told(Watched([listed("a")], [[refused]]))
+
+    assert "the watch of /api/v1/secrets broke (HTTP 403); it goes on" in caplog.text
+
+
 async def test_a_list_that_fails_is_tried_again() -> None:
     server = Watched([UnavailableError("Unreachable", "no answer"), listed("a")], [])
 
