@@ -1,8 +1,8 @@
 """A place to try Keyturn in, until Ctrl-C: `make playground`, and then docs/tutorial.md in another shell.
 
 A Kubernetes without nodes, an AWS emulator and, where one is to be had, a Prometheus with the chart's rules as
-they are. What a node would do is done here: once Helm has made the operator's service account, the operator
-runs as it.
+they are. What a node would do is done here: once Helm has made the Deployment, the operator runs as
+its service account.
 """
 
 import os
@@ -44,10 +44,10 @@ def main(environment: Path) -> None:
         write_secretly(environment, _exports(variables))
         say("ready until Ctrl-C. In another shell:")
         print(f". {environment}", flush=True)
-        _wait_for_account(plane)
-        flags = (f"--listen={address}", "--log-level=info", "--log-format=text")
+        _wait_for_release(plane)
+        flags = (f"--listen={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
         stack.enter_context(running_operator(plane, aws, directory, account=(_NAMESPACE, _ACCOUNT), flags=flags))
-        say("the service account is there: the operator runs. Its log:")
+        say("Keyturn is installed: the operator runs. Its log:")
         print(directory / "operator.log", flush=True)
         signal.pause()
 
@@ -100,8 +100,15 @@ def _exports(variables: Mapping[str, str]) -> str:
     return "\n".join([*lines, f'export PATH={shlex.quote(path)}:"$PATH"', ""])
 
 
-def _wait_for_account(plane: ControlPlane) -> None:
-    while not plane.kubectl("get", "serviceaccount", _ACCOUNT, "-n", _NAMESPACE, "--ignore-not-found"):
+def _namespaces(plane: ControlPlane) -> list[str]:
+    """What the chart's Deployment says of the namespaces: the rights end there."""
+    which = "-o=jsonpath={.spec.template.spec.containers[0].args[*]}"
+    args = plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, which)
+    return [word for word in args.split() if word.startswith("--namespace=")]
+
+
+def _wait_for_release(plane: ControlPlane) -> None:
+    while not plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, "--ignore-not-found"):
         time.sleep(1)
 
 
