@@ -86,6 +86,9 @@ def row(name: str, value: str) -> str:
 def cells(told: Told, now: datetime) -> tuple[str, ...]:
     """The line of one in the table."""
     status, (ready, reason) = told.status, told.condition("Ready")
+    expires = parsed(status.expires_at)
+    if ready == "True" and expires and expires <= now:  # without an operator nobody writes that it is over
+        reason += ", expired"
     renewed, why = told.condition("Renewed")
     went = "good" if renewed == "True" else why or "-"
     if told.condition("Stalled")[0] == "True":

@@ -160,6 +160,11 @@ def test_nothing_to_look_at(status: dict[str, Any]) -> None:
             id="stalled",
         ),
         pytest.param(manifest(), "billing acme Unknown  -,-,-,-", id="not looked at"),
+        pytest.param(
+            change(GOOD, metadata={}, status={"expiresAt": "2026-01-02T03:08:05Z"}),
+            "billing acme True Issued, expired 60 s ago,35 min,good,-",
+            id="expired, and no operator wrote it",
+        ),
     ],
 )
 def test_a_line_of_the_table(body: dict[str, Any], row: str) -> None:
