@@ -38,7 +38,7 @@ def main(environment: Path) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-playground-")))
         address = f"127.0.0.1:{free_ports()[0]}"
         plane, aws = stack.enter_context(_kubernetes(directory)), stack.enter_context(_aws())
-        variables = stack.enter_context(_prometheus(directory, address)) | _variables(plane, aws)
+        variables = stack.enter_context(monitored(directory, address)) | _variables(plane, aws)
         stack.callback(environment.unlink, missing_ok=True)
         environment.parent.mkdir(exist_ok=True)
         write_secretly(environment, _exports(variables))
@@ -69,7 +69,7 @@ def _aws() -> Iterator[Aws]:
 
 
 @contextmanager
-def _prometheus(directory: Path, address: str) -> Iterator[dict[str, str]]:
+def monitored(directory: Path, address: str) -> Iterator[dict[str, str]]:
     """What scrapes the operator, as the variable that leads there; nothing where there is no Prometheus."""
     try:
         monitoring("prometheus")

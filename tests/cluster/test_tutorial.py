@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster.page import ROOT, blocks, run
 from tests.controlplane import dies_with_us
+from tests.playground import monitored
 from tests.prometheus.dashboard import queries
 
 _START, *_REST = blocks("docs/tutorial.md")
@@ -88,3 +89,13 @@ def test_the_playground_is_what_make_starts() -> None:
     assert _START.split("\n")[:2] == ["make dev", "make playground"]
     assert recipe
     assert recipe[1] == "$(VENV)/python -m tests.playground"
+
+
+def test_without_a_prometheus_the_playground_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with monitored(tmp_path, "127.0.0.1:9") as variables:
+        assert variables == {}
+
+    assert "no alerts, because there is no Prometheus: prometheus is neither on PATH" in capsys.readouterr().out
