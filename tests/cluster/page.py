@@ -17,7 +17,13 @@ def blocks(page: str) -> list[str]:
 def run(command: str, variables: Mapping[str, str]) -> str:
     """Run a command at the repository's root and return what it printed; fails with what it said on stderr."""
     done = subprocess.run(
-        ["bash", "-euc", command], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+        ["bash", "-euc", command],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout

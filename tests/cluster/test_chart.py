@@ -133,6 +133,18 @@ def test_upgrade(empty: ControlPlane) -> None:
     assert "NotFound" in empty.kubectl("get", "clusterrole/keyturn", check=False)
 
 
+def test_the_command_of_the_page_on_upgrades_keeps_the_values(empty: ControlPlane) -> None:
+    page = (CHART.parents[1] / "docs" / "policy.md").read_text()
+    [command] = re.findall(r"^helm (upgrade keyturn .*)$", page, re.MULTILINE)
+    words = [str(CHART) if it == "charts/keyturn" else it for it in shlex.split(command)]
+    install(empty, {"concurrent": 7})
+    helm(*words, "--set=log.level=debug", kubeconfig=empty.kubeconfig)
+
+    deployment = empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", "--output=yaml")
+    assert "--workers=7" in deployment
+    assert "--log-level=debug" in deployment
+
+
 def test_upgrade_from_the_chart_before_and_back(empty: ControlPlane, tmp_path: Path) -> None:
     before = chart_before(tmp_path)
     install(empty, chart=before)

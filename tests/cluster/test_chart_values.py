@@ -266,6 +266,12 @@ NOTES = [
     ({}, "Uninstalling keeps the CRD"),
     ({"scopedNamespaces": ["billing", "web"]}, "serves the namespaces billing, web"),
     ({"namespaceOverride": "blue"}, "kubectl --namespace blue rollout status deployment/keyturn"),
+    (
+        {"scopedNamespaces": ["billing", "web"]},
+        "Another release, for other namespaces, is installed with crds.enabled=false",
+    ),
+    ({}, "serviceMonitor.enabled=true"),
+    ({}, "alerts: prometheusRule.enabled=true"),
     ({"secrets": {"watch": False}}, "healed at its next renewal"),
     ({"crds": {"enabled": False}}, "brings no CRD"),
     ({"crds": {"keep": False}}, "removes the CRD, every TokenRequest of the cluster"),
@@ -280,11 +286,12 @@ def test_the_notes_tell(values: Values, text: str) -> None:
 def test_the_notes_do_not_offer_what_is_on() -> None:
     ambient = [{"namespaces": ["a"], "roles": ["*"]}]
     on = {"sources": {"ambient": ambient}, "issuers": {"privateNetworks": ["10.0.0.0/8"]}}
-    told = notes({"rbac": {"serviceAccountTokens": True}, "config": on, "replicaCount": 2})
+    rights = {"rbac": {"serviceAccountTokens": True}, "config": on}
+    monitored: Values = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule")}
+    told = notes({"replicaCount": 2, **rights, **monitored})
+    offers = ("serviceAccountTokens", "sources.ambient", "privateNetworks", "standby", "metrics", "alerts")
 
-    assert [
-        it for it in ("serviceAccountTokens", "sources.ambient", "privateNetworks", "standby") if it in told
-    ] == []
+    assert [it for it in offers if it in told] == []
 
 
 def notes(values: Values) -> str:

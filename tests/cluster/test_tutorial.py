@@ -5,13 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.page import ROOT, blocks, run
 from tests.controlplane import dies_with_us
+from tests.playground import monitored
+from tests.prometheus.dashboard import queries
 
 _START, *_REST = blocks("docs/tutorial.md")
 _COMMANDS = [line for block in _REST for line in block.splitlines()]
@@ -40,9 +42,11 @@ def test_the_commands_in_their_order(playground: Path) -> None:
     begin, *commands = _COMMANDS
     assert begin == ". build/playground.env"
 
+    alerts = "PROMETHEUS" in playground.read_text()
     shown = {
         f"{number} {command}": run(f". {playground}; {command}", os.environ)
         for number, command in enumerate(commands)
+        if alerts or "$PROMETHEUS" not in command
     }
 
     lists = [text for command, text in shown.items() if re.search(r"get treq( -o wide)?$", command)]
@@ -52,12 +56,31 @@ def test_the_commands_in_their_order(playground: Path) -> None:
         [("False", "Expired")],
         [("True", "Renewed")],
     ]
-    described = next(text for command, text in shown.items() if "describe treq" in command)
-    assert "Secret acme-license does not exist" in described
-    assert "SourceMissing" in described
-    events = next(text for command, text in shown.items() if "get events" in command)
+    good, lost = told(shown, "keyturn status")
+    [events] = told(shown, "get events")
+    assert "Renewed     True Renewed" in good
+    assert "Renewed     False SourceMissing: Secret acme-license does not exist" in lost
+    assert "is an operator running" not in good + lost
     assert re.findall(r"Normal +(\w+)", events) == ["Issued"]
-    assert "AWS_ACCESS_KEY_ID:" in next(text for command, text in shown.items() if "describe secret" in command)
+    assert "AWS_ACCESS_KEY_ID:" in told(shown, "describe secret")[0]
+    assert "Data        as issued" in told(shown, "keyturn inspect")[0]
+    if alerts:
+        left, firing, expired, _ = told(shown, "promtool")
+        assert re.search(r'name="acme-billing", namespace="default"} => \d', left)
+        assert firing.strip() == ""
+        assert 'name="acme-billing"' in expired
+
+
+def told(shown: Mapping[str, str], words: str) -> list[str]:
+    """What the commands with these words have printed."""
+    return [text for command, text in shown.items() if words in command]
+
+
+def test_the_queries_are_the_dashboards() -> None:
+    panels = dict(queries({"namespace": ".*", "name": ".*", "__rate_interval": "5m"}))
+    shown = re.findall(r"^promtool query instant \S+ '(.*)'$", "\n".join(_COMMANDS), re.MULTILINE)
+
+    assert shown == [panels["Expire first"], panels["Alerts that fire"]]
 
 
 def test_the_playground_is_what_make_starts() -> None:
@@ -66,3 +89,13 @@ def test_the_playground_is_what_make_starts() -> None:
     assert _START.split("\n")[:2] == ["make dev", "make playground"]
     assert recipe
     assert recipe[1] == "$(VENV)/python -m tests.playground"
+
+
+def test_without_a_prometheus_the_playground_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with monitored(tmp_path, "127.0.0.1:9") as variables:
+        assert variables == {}
+
+    assert "no alerts, because there is no Prometheus: prometheus is neither on PATH" in capsys.readouterr().out

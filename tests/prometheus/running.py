@@ -57,10 +57,13 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(directory: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """Start one that scrapes `targets`, addresses by the name of their pods, each second."""
+def running_prometheus(directory: Path, targets: Mapping[str, str], rules: str = "") -> Iterator[Prometheus]:
+    """Start one that scrapes `targets`, addresses by the name of their pods, each second.
+
+    Its rules are the chart's, SHORTER unless others are given.
+    """
     port, _, _ = free_ports()
-    (directory / "rules.yaml").write_text(shortened_rules())
+    (directory / "rules.yaml").write_text(rules or shortened_rules())
     (directory / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(targets)))
     command = [
         str(binary("prometheus")), f"--config.file={directory}/prometheus.yaml", "--log.level=warn",

@@ -1,6 +1,7 @@
 """docs/monitoring.md tells of every alert, rule, row and metric, and its values render."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -8,7 +9,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from keyturn.metrics import Metrics, Series
 from tests.cluster.chart import chart_objects
-from tests.prometheus.dashboard import dashboard, recorded
+from tests.prometheus.binaries import binary
+from tests.prometheus.dashboard import RULES, dashboard, recorded
 from tests.prometheus.test_rules import ALERTS
 from tests.unit.flows import Page
 from tests.world import NOW
@@ -16,6 +18,7 @@ from tests.world import NOW
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "monitoring.md").read_text()
 PAGE = Page(TEXT)
+VALUES, CONFIGURATION = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 MOMENTS = dict.fromkeys(("issued", "renews", "expires", "source_expires", "source_warns"), NOW)
 ONE = Series(
     namespace="a", name="b", conditions=(("Ready", "True"),), failed_attempts=0, suspended=False, **MOMENTS
@@ -68,10 +71,27 @@ def test_metrics() -> None:
 
 
 def test_the_values_render() -> None:
-    [values] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    kinds = {it["kind"] for it in yaml.safe_load_all(chart_objects(yaml.safe_load(values))) if it}
+    kinds = {it["kind"] for it in yaml.safe_load_all(chart_objects(yaml.safe_load(VALUES))) if it}
 
     assert {"Service", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
+
+
+def test_the_configuration_is_one_and_finds_the_service(tmp_path: Path) -> None:
+    (tmp_path / "prometheus.yaml").write_text(CONFIGURATION)
+    (tmp_path / "rules.yaml").write_text(RULES.read_text())
+    command = [str(binary("promtool")), "check", "config", str(tmp_path / "prometheus.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    values = {"metrics": {"service": {"enabled": True}}}
+    shipped = {it["kind"]: it for it in yaml.safe_load_all(chart_objects(values)) if it}
+    service, pod = shipped["Service"], shipped["Deployment"]["spec"]["template"]["spec"]
+    [found] = yaml.safe_load(CONFIGURATION)["scrape_configs"][0]["dns_sd_configs"]
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert service["spec"]["clusterIP"] == "None"
+    assert (found["names"], found["port"]) == (
+        [f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"],
+        pod["containers"][0]["ports"][0]["containerPort"],  # the name has the addresses of pods
+    )
 
 
 def test_links() -> None:

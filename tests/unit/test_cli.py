@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _level_as_before() -> Iterator[None]:
-    level = logging.getLogger().level
+def _process_as_before() -> Iterator[None]:
+    """What a command sets for its process is not for the tests that come after."""
+    level, depth = logging.getLogger().level, sys.getrecursionlimit()
     yield
     logging.getLogger().setLevel(level)
+    sys.setrecursionlimit(depth)
 
 
 def run(*arguments: str, **environment: str) -> Result:

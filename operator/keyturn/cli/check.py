@@ -42,7 +42,7 @@ def check(filenames: tuple[str, ...], more: tuple[str, ...], *, strict: bool) ->
     for finding in found:
         click.echo(finding.line)
     errors = sum(finding.breaks for finding in found)
-    click.echo(f"{errors} errors, {len(found) - errors} warnings", err=True)
+    click.echo(f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}", err=True)
     sys.exit(1 if errors or (strict and found) else 0)
 
 
@@ -89,6 +89,10 @@ def _traps(one: _Found, requests: list[Request]) -> list[Finding]:
     except ManifestError as error:
         return [Finding(f"{one.place}{one.path}: error: {error}")]
     return [Finding(f"{one.place}{one.path}: {_weight(it)}: {it.says} (at {it.path})", it.breaks) for it in found]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _weight(trap: Trap) -> str:

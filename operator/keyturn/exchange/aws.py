@@ -170,7 +170,7 @@ class Aws:
     def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
         if isinstance(error, ClientError):
             self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
-        classed = failure(operation, error, self._clock_hint(operation.service))
+        classed = failure(operation, error, system.partition("/")[2], self._clock_hint(operation.service))
         if isinstance(classed, ThrottledError):
             pace.throttled(time.monotonic(), classed.retry_after)
             self._metrics.throttled.labels(operation.service).inc()

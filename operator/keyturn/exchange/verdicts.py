@@ -93,7 +93,7 @@ _COMMON = {
 }
 
 
-def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnError:
+def failure(operation: Operation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
     """Class what botocore raised. AWS's own message stays out: it may repeat the value that it refuses."""
     if isinstance(error, ClientError):
         return _refusal(operation, error, clock_hint)
@@ -104,7 +104,9 @@ def failure(operation: Operation, error: Exception, clock_hint: str) -> KeyturnE
         return UnavailableError("Unavailable", f"{operation.title}: Keyturn has no AWS identity now ({kind})")
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         in_doubt = once and not isinstance(error, _NEVER_SENT)
-        return UnavailableError("Unreachable", f"{operation.title} did not answer ({kind})", in_doubt=in_doubt)
+        return UnavailableError(
+            "Unreachable", f"{operation.title} did not answer in {region} ({kind})", in_doubt=in_doubt
+        )
     return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})", in_doubt=once)
 
 

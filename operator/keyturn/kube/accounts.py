@@ -1,7 +1,11 @@
 """Service accounts: tokens that are made for somebody else than the API server."""
 
+from http import HTTPStatus
+
 from keyturn.core.errors import RefusedError
 from keyturn.kube.api import Kube
+
+_RIGHT = "; the chart gives this right by rbac.serviceAccountTokens"
 
 
 class ServiceAccounts:
@@ -24,7 +28,8 @@ class ServiceAccounts:
         if not answer.found:
             raise RefusedError("SourceMissing", f"ServiceAccount {name} does not exist")
         if answer.refused:
-            raise RefusedError("SourceMissing", f"ServiceAccount {name} gives no token: {answer.message}")
+            hint = _RIGHT if answer.status == HTTPStatus.FORBIDDEN else ""
+            raise RefusedError("SourceMissing", f"ServiceAccount {name} gives no token: {answer.message}{hint}")
         token = str(answer.body["status"]["token"])
         await self._check_is_for_others(f"system:serviceaccount:{namespace}:{name}", audiences, token)
         return token

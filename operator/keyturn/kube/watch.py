@@ -14,6 +14,7 @@ from keyturn.kube.api import LIST, WATCH_SECONDS, Kube
 _GONE = 410
 _PAGE = "500"
 _PAUSE_SECONDS = 1.0
+_SAY_AGAIN_SECONDS = 60
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
     `listed` is set once the first list has been told. What vanished while the watch was cut is told as not
     alive after the next list. Breaks are mended from where the watch was; a version that is gone is listed anew.
     """
-    told, version = _Told(see), ""
+    told, version, complaint = _Told(see), "", ("", 0.0)
     while True:
         try:
             if not version:
@@ -85,10 +86,21 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
                 listed.set()
             version = await _follow(kube, path, selector, version, told)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            version = "" if getattr(error, "status", 0) == _GONE else version
-            why = str(error) if isinstance(error, UnavailableError) else type(error).__name__
-            _log.warning("the watch of %s broke (%s); it goes on", path, why)
+            status = getattr(error, "status", 0)
+            version = "" if status == _GONE else version
+            kind = f"HTTP {status}" if status else type(error).__name__
+            why = str(error) if isinstance(error, UnavailableError) else kind
+            complaint = _complain(path, why, complaint)
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _complain(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
+    """Log why a watch broke, the same once a minute: without a right it breaks each second."""
+    now = asyncio.get_running_loop().time()
+    if why == last[0] and now - last[1] < _SAY_AGAIN_SECONDS:
+        return last
+    _log.warning("the watch of %s broke (%s); it goes on", path, why)
+    return why, now
 
 
 class _Told:

@@ -35,7 +35,7 @@ def test_a_pod_and_the_token_request_that_renews_its_secret() -> None:
         "-, document 1: Pod/app: error: variables keep their first values: mount Secret acme as a volume"
         " (at spec.containers[0].envFrom[0])\n"
     )
-    assert result.stderr == "1 errors, 0 warnings\n"
+    assert result.stderr == "1 error, 0 warnings\n"
 
 
 def test_in_two_files(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_in_two_files(tmp_path: Path) -> None:
 def test_a_warning_is_no_error_unless_asked() -> None:
     result = run("-f", "-", stdin=written(WARNED))
 
-    assert (result.exit_code, result.stderr) == (0, "0 errors, 1 warnings\n")
+    assert (result.exit_code, result.stderr) == (0, "0 errors, 1 warning\n")
     assert result.stdout == (
         "-, document 1: Pod/app: warning: container app has AWS_PROFILE, which SDKs read instead of the sidecar: "
         "it keeps its own (at spec.containers[0].env)\n"

@@ -47,7 +47,7 @@ def client_error(code: object, status: int = 400) -> ClientError:
     ],
 )
 def test_an_unknown_code_goes_by_its_http_class(status: int, reason: str, kind: type[KeyturnError]) -> None:
-    error = failure(OPERATION, client_error("Newly", status), "")
+    error = failure(OPERATION, client_error("Newly", status), "us-east-1", "")
 
     assert (error.reason, error.message, error.request_id, type(error)) == (reason, "Example: Newly", "id-1", kind)
 
@@ -66,23 +66,25 @@ def test_an_unknown_code_goes_by_its_http_class(status: int, reason: str, kind: 
     ],
 )
 def test_every_way_to_say_slower_is_throttled_whatever_the_status(code: str) -> None:
-    assert isinstance(failure(OPERATION, client_error(code, 400), ""), ThrottledError)
+    assert isinstance(failure(OPERATION, client_error(code, 400), "us-east-1", ""), ThrottledError)
 
 
 @pytest.mark.parametrize("code", ["RequestExpired", "RequestTimeTooSkewed"])
 def test_a_clock_that_is_wrong_is_unavailable(code: str) -> None:
-    error = failure(OPERATION, client_error(code, 403), "; the clock of AWS differs from ours by 90 s")
+    error = failure(
+        OPERATION, client_error(code, 403), "us-east-1", "; the clock of AWS differs from ours by 90 s"
+    )
 
     assert type(error) is UnavailableError
     assert error.message == f"Example: {code}; the clock of AWS differs from ours by 90 s"
 
 
 def test_a_known_code_has_its_hint() -> None:
-    assert failure(OPERATION, client_error("Known"), "").message == "Example: Known; look here"
+    assert failure(OPERATION, client_error("Known"), "us-east-1", "").message == "Example: Known; look here"
 
 
 def test_a_refusal_that_settles() -> None:
-    error = failure(OPERATION, client_error("Settles", 403), "")
+    error = failure(OPERATION, client_error("Settles", 403), "us-east-1", "")
 
     assert isinstance(error, RefusedError)
     assert error.settles
@@ -93,7 +95,7 @@ def test_a_refusal_that_settles() -> None:
     [pytest.param("planted token", id="a sentence"), "", "x" * 65, pytest.param("a\nb", id="two lines")],
 )
 def test_a_code_that_is_none_is_not_repeated(code: object) -> None:
-    error = failure(OPERATION, client_error(code), "")
+    error = failure(OPERATION, client_error(code), "us-east-1", "")
 
     assert error.message == "Example: an error without a code"
 
@@ -110,9 +112,10 @@ def test_a_code_that_is_none_is_not_repeated(code: object) -> None:
     ],
 )
 def test_without_an_answer(error: Exception, reason: str) -> None:
-    classed = failure(OPERATION, error, "")
+    classed = failure(OPERATION, error, "us-east-1", "")
 
     assert (classed.reason, "planted" in classed.message) == (reason, False)
+    assert ("in us-east-1" in classed.message) is (reason == "Unreachable")
 
 
 @pytest.mark.parametrize(

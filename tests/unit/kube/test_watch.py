@@ -139,6 +139,16 @@ async def test_a_watch_that_breaks(broken: Exception, *, again: bool) -> None:
     assert await told(server) == ["+a", "+a"] if again else ["+a"]
 
 
+async def test_a_break_is_told_by_its_status_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
+    cut = aiohttp.ServerDisconnectedError()
+    await told(Watched([listed("a")], [[refused], [refused], [cut]]))
+
+    assert caplog.messages == [
+        f"the watch of {PATH} broke ({why}); it goes on" for why in ("HTTP 403", "ServerDisconnectedError")
+    ]
+
+
 async def test_a_list_that_fails_is_tried_again() -> None:
     server = Watched([UnavailableError("Unreachable", "no answer"), listed("a")], [])
 

@@ -86,6 +86,9 @@ def row(name: str, value: str) -> str:
 def cells(told: Told, now: datetime) -> tuple[str, ...]:
     """The line of one in the table."""
     status, (ready, reason) = told.status, told.condition("Ready")
+    expires = parsed(status.expires_at)
+    if ready == "True" and expires and expires <= now:  # without an operator nobody writes that it is over
+        reason += ", expired"
     renewed, why = told.condition("Renewed")
     went = "good" if renewed == "True" else why or "-"
     if told.condition("Stalled")[0] == "True":
@@ -155,7 +158,10 @@ def _advice(about: Mapping[str, Any], request: Request | None, status: Status, n
 def _waiting(asked: str, status: Status, now: datetime) -> Iterator[str]:
     due = parsed(status.next_attempt_at or status.renew_at)
     if asked not in ("", status.handled_refresh):
-        yield f"a renewal was asked for ({asked}) and has not begun; {_OPERATOR}"
+        tried = parsed(status.last_attempt_at)
+        # Whoever has tried within this minute runs, and what was asked for since may be a second old.
+        runs = tried is not None and now - tried < _LATE
+        yield f"a renewal was asked for ({asked}) and has not begun" + ("" if runs else f"; {_OPERATOR}")
     if due and now - due > _LATE:
         yield f"what was to be tried is {length(now - due)} late; {_OPERATOR}"
 

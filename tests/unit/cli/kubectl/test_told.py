@@ -113,7 +113,9 @@ def change(
             id="not seen yet",
         ),
         pytest.param(
-            change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}), "asked for (t1)", id="asked for"
+            change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}),
+            "asked for (t1) and has not begun; is an operator running",
+            id="asked for",
         ),
         pytest.param(change(GOOD, metadata={"deletionTimestamp": "2026-01-02T04:04:05Z"}), "deleted", id="going"),
         pytest.param(
@@ -125,6 +127,13 @@ def test_what_a_person_should_look_at(body: dict[str, Any], says: str) -> None:
     (advice,) = tell(body, LATER).advice
 
     assert says in advice
+
+
+def test_an_operator_that_has_just_tried_runs() -> None:
+    tried = {"lastAttemptAt": "2026-01-02T03:09:00Z"}
+    body = change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}, status=tried)
+
+    assert tell(body, LATER).advice == ("a renewal was asked for (t1) and has not begun",)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +160,11 @@ def test_nothing_to_look_at(status: dict[str, Any]) -> None:
             id="stalled",
         ),
         pytest.param(manifest(), "billing acme Unknown  -,-,-,-", id="not looked at"),
+        pytest.param(
+            change(GOOD, metadata={}, status={"expiresAt": "2026-01-02T03:08:05Z"}),
+            "billing acme True Issued, expired 60 s ago,35 min,good,-",
+            id="expired, and no operator wrote it",
+        ),
     ],
 )
 def test_a_line_of_the_table(body: dict[str, Any], row: str) -> None:
