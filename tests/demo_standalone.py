@@ -58,8 +58,8 @@ def prepare(folder: Path, aws: Aws) -> None:
 def keyturn(folder: Path) -> Iterator[None]:
     """Run keyturn as anybody would, until the end."""
     flags = [
-        f"--file={_EXAMPLE.relative_to(ROOT)}", f"--sources={folder}/sources", f"--config={folder}/settings.yaml",
-        "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
+        f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources={folder}/sources",
+        f"--config={folder}/settings.yaml", "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
     ]  # fmt: skip
     say("keyturn run " + " ".join(flags))
     running = Running([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")

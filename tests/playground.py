@@ -45,7 +45,7 @@ def main(environment: Path) -> None:
         say("ready until Ctrl-C. In another shell:")
         print(f". {environment}", flush=True)
         _wait_for_release(plane)
-        flags = (f"--listen={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
+        flags = (f"--probes-listen={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
         stack.enter_context(running_operator(plane, aws, directory, account=(_NAMESPACE, _ACCOUNT), flags=flags))
         say("Keyturn is installed: the operator runs. Its log:")
         print(directory / "operator.log", flush=True)

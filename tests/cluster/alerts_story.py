@@ -45,7 +45,7 @@ class Story:
         directory = self.directory / address.rpartition(":")[2]
         directory.mkdir()
         program = ("-m", "tests.cluster.clocked", str(self.directory / "ahead"))
-        flags = (f"--listen={address}",)
+        flags = (f"--probes-listen={address}",)
         return running_operator(self.plane, self.aws, directory, flags=flags, settings=LOOPBACK, program=program)
 
     def lease(self, **spec: object) -> None:

@@ -85,7 +85,7 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     kubeconfig = plane.service_account_kubeconfig(*account)
     command = [
         sys.executable, *program, "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
-        "--listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
+        "--probes-listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
         *((f"--namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
     ]  # fmt: skip
     operator = Operator(command, directory / "operator.log")

@@ -69,7 +69,7 @@ class Place:
 
     def flags(self, *places: str) -> list[str]:
         """What every command is told, and folders by their names."""
-        given = [f"--file={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
+        given = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
         given += [f"--{name}={self.path / name}" for name in ("sources", *places)]
         return [*given, "--log-level=debug", "--log-format=json"]
 

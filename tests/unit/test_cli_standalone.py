@@ -23,7 +23,7 @@ def request_file(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param(["run"], "Missing option '--file' / '-f'", id="no file"),
+        pytest.param(["run"], "Missing option '--filename' / '-f'", id="no file"),
         pytest.param(
             ["run", "-f", "r"], "say where the credentials go: --listen, --write or both", id="nowhere to"
         ),
@@ -33,7 +33,7 @@ def request_file(tmp_path: Path) -> str:
         pytest.param(["run", "-f", "r", "--write=w", "--config=/not/there"], "does not exist", id="no settings"),
         pytest.param(["run", "-f", "r", "--write="], "Invalid value for '--write'", id="an empty folder"),
         pytest.param(["run", "-f", "r", "--write=w", "--sources="], "it is empty", id="empty sources"),
-        pytest.param(["run", "--file=", "--write=w"], "it is empty", id="an empty file"),
+        pytest.param(["run", "--filename=", "--write=w"], "it is empty", id="an empty file"),
         pytest.param(["sidecar", "--secret="], "Invalid value for '--secret'", id="an empty Secret"),
         pytest.param(["credential-process", "--secret="], "it is empty", id="an empty Secret for a process"),
         pytest.param(["renew", "-f", "r", "--write=w"], "give --once; what goes on is keyturn run", id="not once"),
@@ -41,7 +41,7 @@ def request_file(tmp_path: Path) -> str:
             ["renew", "-f", "r", "--once"], "say where the credentials go: --write", id="nowhere to, once"
         ),
         pytest.param(
-            ["sidecar", "--mode=standalone"], "Missing option '--file' / '-f'", id="a sidecar without file"
+            ["sidecar", "--mode=standalone"], "Missing option '--filename' / '-f'", id="a sidecar without file"
         ),
     ],
 )
@@ -54,8 +54,8 @@ def test_what_is_missing_is_a_usage_error(arguments: list[str], says: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param(["run", "--write={}/w", "--file=/not/there"], "there does not exist", id="no manifest"),
-        pytest.param(["renew", "--once", "--write={}/w", "--file=/not/there"], "does not exist", id="once"),
+        pytest.param(["run", "--write={}/w", "--filename=/not/there"], "there does not exist", id="no manifest"),
+        pytest.param(["renew", "--once", "--write={}/w", "--filename=/not/there"], "does not exist", id="once"),
         pytest.param(
             ["run", "--listen=0.0.0.0:0", "--authorization-file={}/t"], "only on 127.0.0.1", id="not loopback"
         ),
@@ -68,7 +68,7 @@ def test_what_is_missing_is_a_usage_error(arguments: list[str], says: str) -> No
 def test_what_cannot_be_is_one_line_and_exit_code_1(
     arguments: list[str], says: str, request_file: str, tmp_path: Path
 ) -> None:
-    result = run(*(it.format(tmp_path) for it in arguments), KEYTURN_FILE=request_file)
+    result = run(*(it.format(tmp_path) for it in arguments), KEYTURN_FILENAME=request_file)
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "ERROR   keyturn: " in result.stderr
@@ -76,7 +76,7 @@ def test_what_cannot_be_is_one_line_and_exit_code_1(
 
 
 def test_a_job_without_a_source_fails_in_one_line(request_file: str, tmp_path: Path) -> None:
-    result = run("renew", "--once", f"--file={request_file}", f"--write={tmp_path}/w", f"--sources={tmp_path}/s")
+    result = run("renew", "--once", "-f", request_file, f"--write={tmp_path}/w", f"--sources={tmp_path}/s")
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "s/license/license_token does not exist" in result.stderr

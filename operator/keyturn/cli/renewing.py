@@ -31,7 +31,7 @@ def files_options(command: Command) -> Command:
         option("--state", type=FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
         option("--write", type=FOLDER, help="Where the formats are written, as in a mounted Secret."),
         option("--sources", type=FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
-        option("--file", "-f", "manifest", type=FILE, required=True, help="The TokenRequest."),
+        option("--filename", "-f", "manifest", type=FILE, required=True, help="The TokenRequest."),
     ):
         command = one(command)
     return command

@@ -59,7 +59,7 @@ class Place:
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
-    listen: str
+    probes_listen: str
     workers: int
     leader_elect: bool
     lease_name: str
@@ -99,7 +99,7 @@ class Shell:
                 self._held_until = lambda: lease.held_until
             # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
             kube = Kube(client, self._outages, lambda: time.monotonic() < self._held_until())
-            serving = await serve(place.listen, self._metrics.registry, ready)
+            serving = await serve(place.probes_listen, self._metrics.registry, ready)
             work = functools.partial(self._work, kube, configuration)
             try:
                 await _until_told(lead(lease, work) if place.leader_elect else work())

@@ -11,7 +11,7 @@ def place(kubeconfig: str | None = None, lease_namespace: str | None = None) -> 
     return Place(
         kubeconfig=kubeconfig,
         namespaces=(),
-        listen="127.0.0.1:0",
+        probes_listen="127.0.0.1:0",
         workers=1,
         leader_elect=True,
         lease_name="keyturn",
