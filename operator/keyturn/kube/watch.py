@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import aiohttp
@@ -81,8 +82,7 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
     while True:
         try:
             if not version:
-                items, version = await _list(kube, path, selector)
-                told.all(items)
+                version = await _list(kube, path, selector, told)
                 listed.set()
             version = await _follow(kube, path, selector, version, told)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -120,30 +120,32 @@ class _Told:
         except Exception as error:  # noqa: BLE001 - anybody may make such an object: it must not stop all others
             _log.error("Secret %s/%s: a bug: %s", meta.namespace, meta.name, type(error).__name__)
 
-    def all(self, items: list[Meta]) -> None:
-        for uid in self._names.keys() - {meta.uid for meta in items}:
+    def no_others(self, uids: AbstractSet[str]) -> None:
+        for uid in self._names.keys() - uids:
             namespace, name = self._names[uid]
             self.one(Meta(name, namespace, uid, "0"), alive=False)
-        for meta in items:
-            self.one(meta, alive=True)
 
 
-async def _list(kube: Kube, path: str, selector: str) -> tuple[list[Meta], str]:
-    items: list[Meta] = []
+async def _list(kube: Kube, path: str, selector: str, told: _Told) -> str:
+    """Tell a page at a time: all of them at once would be most of the memory that a start takes."""
+    uids = set[str]()
     remaining = ""
     while True:
         query = {"labelSelector": selector, "limit": _PAGE} | ({"continue": remaining} if remaining else {})
         answer = await kube.ask("GET", path, query=query, accept=LIST)
         if answer.status == _GONE:
-            return await _list(kube, path, selector)
+            return await _list(kube, path, selector, told)
         if answer.refused:
             raise UnavailableError("Unavailable", f"listing {path}: {answer.message}")
         # An empty list of a typed API comes as null.
-        items += [item.metadata for item in msgspec.convert(answer.body.get("items") or [], list[_Item])]
+        for item in msgspec.convert(answer.body.get("items") or [], list[_Item]):
+            uids.add(item.metadata.uid)
+            told.one(item.metadata, alive=True)
         metadata = msgspec.convert(answer.body["metadata"], _Metadata)
         remaining = metadata.remaining
         if not remaining:
-            return items, metadata.resource_version
+            told.no_others(uids)
+            return metadata.resource_version
 
 
 async def _follow(kube: Kube, path: str, selector: str, version: str, told: _Told) -> str:
