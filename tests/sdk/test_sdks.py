@@ -145,7 +145,7 @@ def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     settings = {"aws": {"endpoints": dict.fromkeys(SERVICES, aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     with ExitStack() as stack:
-        of_run = ("file=request.yaml", "sources=sources", "config=settings.yaml", "write=secret")
+        of_run = ("filename=request.yaml", "sources=sources", "config=settings.yaml", "write=secret")
         started(stack, pod, "run", "run", *(f"--{option.replace('=', f'={pod.folder}/')}" for option in of_run))
         until((pod.secret / "credentials.json").exists)
         started(stack, pod, "reader", "sidecar", f"--secret={pod.secret}")

@@ -84,7 +84,7 @@ def test_what_is_being_written_is_waited_for(
 
     def write_on() -> None:
         for path, text in others:
-            time.sleep(0.2)
+            time.sleep(0.05)
             path.write_text(text)
 
     thread = threading.Thread(target=write_on)

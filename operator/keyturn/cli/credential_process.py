@@ -14,9 +14,9 @@ from keyturn.cli.options import FILE, secret_options
 from keyturn.sidecar.mounted import Mounted
 from keyturn.sidecar.served import Held, Served, UnservableError
 
-_URL = ["KEYTURN_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
 _STILL = timedelta(seconds=0.5)
 _LOOKS, _LOOK_SECONDS = 20, 0.1
+_URL = ["KEYTURN_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
 _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
 
 

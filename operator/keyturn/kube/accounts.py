@@ -5,7 +5,7 @@ from http import HTTPStatus
 from keyturn.core.errors import RefusedError
 from keyturn.kube.api import Kube
 
-_RIGHT = "; the chart gives this right by rbac.serviceAccountTokens"
+_RIGHT = "; the chart gives this right by rbac.serviceAccountTokens and serviceAccountTokenNames"
 
 
 class ServiceAccounts:

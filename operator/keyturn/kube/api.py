@@ -55,7 +55,7 @@ class ApiAnswer:
 
 
 class Kube:
-    """A connection to one API server. Nothing is written while `may_write` says no: another operator may lead."""
+    """A connection to one API server. While `may_write` says no, an answered token is all that is written."""
 
     def __init__(self, client: ApiClient, outages: Outages, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = client

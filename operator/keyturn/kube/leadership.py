@@ -130,4 +130,6 @@ async def _keep(lease: Lease) -> None:
     """Renew the Lease until that fails for too long: the time between deadline and end is for the last write."""
     while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
         await asyncio.sleep(RETRY_SECONDS)
+        if time.monotonic() >= lease.held_until:
+            return  # We were frozen: another may have led meanwhile, and given the Lease back since.
         await lease.hold()

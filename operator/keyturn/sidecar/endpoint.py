@@ -117,7 +117,7 @@ class _Credentials:
         try:
             document = self._held.document()
         except UnservableError as error:
-            return self._no(503, str(error))
+            return self._refusal(503, str(error))  # who holds nothing has logged why
         self._counts[200] += 1
         return Answer(200, document, _JSON)
 
@@ -127,9 +127,9 @@ class _Credentials:
         if status not in self._told or abs(now - self._told[status]) >= _TOLD_AGAIN:
             self._told[status] = now
             _log.warning("refused a request with %d: %s", status, message)
-        return self._no(status, message)
+        return self._refusal(status, message)
 
-    def _no(self, status: int, message: str) -> Answer:
+    def _refusal(self, status: int, message: str) -> Answer:
         self._counts[status] += 1
         code = HTTPStatus(status).phrase.replace(" ", "")
         return Answer(status, json.dumps({"code": code, "message": message}).encode(), _JSON)

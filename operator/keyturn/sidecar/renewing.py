@@ -61,9 +61,9 @@ class Renewing:
 
     def _trouble(self) -> str:
         """Say why nothing newer comes, in what an SDK's user reads."""
-        if self._memory.setback:
-            return self._memory.setback.error.message
-        return "spec.suspend is set: nothing is renewed" if self._giving.request.spec.suspend else ""
+        if self._giving.request.spec.suspend:
+            return "spec.suspend is set: nothing is renewed"
+        return self._memory.setback.error.message if self._memory.setback else ""
 
     def series(self) -> Iterator[Series]:
         """What is exported of it."""

@@ -69,6 +69,7 @@ def test_every_rule_is_there() -> None:
 
     assert alone == {(rule.cel, rule.says) for part in parts() if not part.TOGETHER for rule in part.RULES}
     assert len(together) == len(Spec.TOGETHER)
+    assert [rule for rules in Spec.TOGETHER for rule in rules] == list(Spec.RULES)
     for rules, one in zip(Spec.TOGETHER, together, strict=True):
         for rule in rules:
             assert f"({rule.cel})" in one["rule"]

@@ -57,7 +57,8 @@ async def test_a_client_certificate_proves_nothing_about_the_token() -> None:
         pytest.param(ApiAnswer(404, {}), "ServiceAccount app does not exist", id="no such account"),
         pytest.param(
             ApiAnswer(403, {"message": "forbidden"}),
-            r"gives no token: forbidden; the chart gives this right by rbac\.serviceAccountTokens$",
+            r"gives no token: forbidden; the chart gives this right by rbac\.serviceAccountTokens and"
+            r" serviceAccountTokenNames$",
             id="no right",
         ),
         pytest.param(ApiAnswer(422, {"message": "too short"}), "gives no token: too short$", id="refused"),

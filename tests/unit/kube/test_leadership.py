@@ -4,6 +4,7 @@ import time
 import pytest
 
 from keyturn.core.errors import UnavailableError
+from keyturn.kube import leadership
 from keyturn.kube.api import ApiAnswer
 from keyturn.kube.leadership import DEADLINE_SECONDS, LEASE_SECONDS, Lease, LostLeaseError, lead
 from tests.unit.kube.api_server import ApiServer
@@ -167,6 +168,24 @@ class Slipping(Lease):
         await super().hold()
         self.held_until = time.monotonic() + LEASE_SECONDS - DEADLINE_SECONDS
         return True
+
+
+async def test_who_was_frozen_past_its_end_does_not_take_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ApiServer()
+    frozen = lease(server)
+
+    async def work() -> None:
+        frozen.held_until = time.monotonic() + LEASE_SECONDS
+        await asyncio.sleep(0)
+        frozen.held_until = time.monotonic()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(leadership, "RETRY_SECONDS", 0.05)
+    with pytest.raises(LostLeaseError):
+        async with asyncio.timeout(5):
+            await lead(frozen, work)
+
+    assert server.count("PATCH") == 0
 
 
 async def test_when_it_is_lost_the_hold_is_over_before_the_work_is_cancelled() -> None:

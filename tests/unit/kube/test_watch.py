@@ -64,7 +64,7 @@ async def told(server: Watched) -> list[str]:
     def see(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
         seen.append(f"{'+' if alive else '-'}{meta.name}")
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         event = asyncio.Event()
         task = tasks.create_task(watch(server, PATH, "a=b", see, event))
         await server.finished.wait()

@@ -251,7 +251,7 @@ async def test_a_refusal_is_logged_once_a_minute_for_each_status(caplog: pytest.
     moment = NOW
     holding = replace(held(), now=lambda: moment)
     async with serving(ANYWHERE, holding, TOKEN) as at:
-        for later in (0, 30, 59, 60, 100, 30):
+        for later in (0, 30, 59, 60, 100, -30):
             moment = NOW + timedelta(seconds=later)
             await tell(at.credentials, showing("Authorization: planted"))
         await tell(at.credentials, to("planted.example"))
@@ -259,8 +259,7 @@ async def test_a_refusal_is_logged_once_a_minute_for_each_status(caplog: pytest.
         await tell(at.credentials, with_("Accept: */*"))
 
     assert [line for line in caplog.messages if line.startswith("refused")] == [
-        "refused a request with 401: the header Authorization is not the token in the authorization file",
-        "refused a request with 401: the header Authorization is not the token in the authorization file",
+        *["refused a request with 401: the header Authorization is not the token in the authorization file"] * 3,
         "refused a request with 403: credentials are given to this pod only: no proxy, no other name of the host",
     ]
     assert "planted" not in caplog.text

@@ -106,8 +106,14 @@ async def test_who_asks_is_told_of_a_suspension_with_credentials_that_expired_an
     never.say(suspend=True)
     later = Here(tmp_path / "later", happenings={MINUTE: lambda here: here.say(suspend=True)})
     later.outside.aws.life = 3 * MINUTE
+    failed = Here(tmp_path / "failed", happenings={MINUTE: lambda here: here.say(suspend=True)})
+    failed.outside.aws.failures = [RefusedError("AccessDenied", "not allowed") for _ in range(100)]
 
-    for here, says in (never, "spec.suspend is set"), (later, "expired at .*; spec.suspend is set"):
+    for here, says in (
+        (never, "spec.suspend is set"),
+        (failed, "spec.suspend is set"),
+        (later, "expired at .*; spec.suspend is set"),
+    ):
         held = await here.run(5 * MINUTE)
         with pytest.raises(UnservableError, match=f"^(the credentials )?{says}: nothing is renewed$"):
             held.document()

@@ -80,7 +80,7 @@ Format.DEFAULTS.update(
 
 def _key_in_cel() -> str:
     told = "''"
-    # The last is asked for first: what most manifests have.
+    # Reversed, so that env, which most manifests have, is asked for first.
     for name, one in reversed(FORMATS.items()):
         key = f"{{0}}.{name}.?key.orValue('{one.KEY}')" if "key" in one.__struct_fields__ else f"'{one.KEY}'"
         told = f"has({{0}}.{name}) ? {key} : {told}"
