@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.core.errors import KeyturnError
-from keyturn.kube.api import MERGE, ApiAnswer, Kube
+from keyturn.kube.api import MERGE, Kube
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 _log = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ class Lease:
         self._identity = identity
         self._now = now
         self._observed: tuple[object, float] = (None, 0.0)
-        self._version = ""
         self.held_until = 0.0
         self.seen = asyncio.Event()
 
@@ -61,16 +60,25 @@ class Lease:
         self.held_until = 0.0
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                body = {"metadata": {"resourceVersion": self._version}, "spec": _SPEC_OF_NOBODY}
-                await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)
+                while not await self._given_back():  # noqa: ASYNC110 - a conflict is asked again
+                    await asyncio.sleep(0.1)
         except (KeyturnError, TimeoutError):
             _log.info("the Lease was not given back; it ends by itself")
+
+    async def _given_back(self) -> bool:
+        # Read first: a renewal that was cut off by our end is perhaps made all the same, a moment later.
+        found = await self._kube.ask("GET", f"{self._path}/{self._name}")
+        if found.refused or (found.body.get("spec") or {}).get("holderIdentity") != self._identity:
+            return True
+        version = {"resourceVersion": found.body["metadata"]["resourceVersion"]}
+        body = {"metadata": version, "spec": _SPEC_OF_NOBODY}
+        return not (await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     async def _try(self) -> bool:
         found = await self._kube.ask("GET", f"{self._path}/{self._name}")
         if not found.found:
             body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
-            return self._took(await self._kube.ask("POST", self._path, body))
+            return not (await self._kube.ask("POST", self._path, body)).refused
         if found.refused:
             _log.warning("the Lease may not be read: %s", found.message)
             return False
@@ -80,12 +88,7 @@ class Lease:
             return False
         # The version makes it ours or somebody else's, never both: a conflict is an answer like any other.
         body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
-        return self._took(await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE))
-
-    def _took(self, answer: ApiAnswer) -> bool:
-        if not answer.refused:
-            self._version = answer.body["metadata"]["resourceVersion"]
-        return not answer.refused
+        return not (await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     def _is_stale(self, spec: dict[str, Any]) -> bool:
         """Whether another's hold has not been renewed for its whole length, while we watched."""

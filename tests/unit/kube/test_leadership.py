@@ -92,6 +92,16 @@ async def test_a_lease_that_was_given_back_is_taken_at_once() -> None:
     assert await lease(server, "two").hold()
 
 
+async def test_it_is_given_back_though_the_answer_to_a_renewal_was_cut_off() -> None:
+    server = ApiServer()
+    made = lease(server, "one")
+    await made.hold()
+    server.put(LEASE, spec={"renewTime": "a moment later"})
+    await made.release()
+
+    assert "holderIdentity" not in server.objects[LEASE]["spec"]
+
+
 async def test_a_lease_that_another_has_taken_is_not_given_back() -> None:
     server = ApiServer()
     made = lease(server, "one")
