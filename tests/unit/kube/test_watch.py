@@ -148,6 +148,16 @@ async def test_a_break_is_told_by_its_status_and_once(caplog: pytest.LogCaptureF
     ]
 
 
+async def test_a_break_that_stays_is_told_again_after_a_while(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyturn.kube.watch._SAY_AGAIN_SECONDS", 0)
+    refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
+    await told(Watched([listed("a")], [[refused], [refused]]))
+
+    assert caplog.messages == [f"the watch of {PATH} broke (HTTP 403); it goes on"] * 2
+
+
 async def test_a_list_that_fails_is_tried_again() -> None:
     server = Watched([UnavailableError("Unreachable", "no answer"), listed("a")], [])
 
