@@ -53,7 +53,9 @@ class Metrics:
         counter = self._counter
         self.renewals = counter("keyturn_renewals", "Looks that ended in an exchange.", ("result", "reason"))
         self.exchanges = counter("keyturn_exchanges", "Exchanges by AWS's code.", ("exchange", "code"))
-        self.throttled = counter("keyturn_throttled", "Calls that a service throttled.", ("service",))
+        self.throttled = counter(
+            "keyturn_throttled", "Calls that a service throttled; oauth is any issuer.", ("service",)
+        )
         self.rotations = counter("keyturn_token_rotations", "Uses of tokens that may be replaced.", ("result",))
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds", "How late a due renewal began.", (), _LATE

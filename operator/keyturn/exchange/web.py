@@ -120,6 +120,10 @@ class Web:
         self._outages.worked(host, time.monotonic())
         return answer
 
+    def throttled(self) -> None:
+        """Count a call that an issuer refused because there were too many; its host is free text, so no label."""
+        self._metrics.throttled.labels("oauth").inc()
+
     async def _slot(self, host: str) -> asyncio.Semaphore:
         slot = self._slots.setdefault(host, asyncio.Semaphore(_IN_FLIGHT))
         try:

@@ -8,6 +8,7 @@ from keyturn.core.model import Request
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
 from keyturn.exchange.web import Web
+from keyturn.metrics import Metrics
 from tests.aws import running
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET, LASTING_CLIENT_ID
 from tests.unit.exchange.clock import real_now
@@ -252,12 +253,14 @@ async def test_an_answer_that_is_none(
     assert emulator.calls(OPERATION) == 1
 
 
-async def test_a_throttle_says_for_how_long(asking: Asking, emulator: running.Aws) -> None:
+async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OPERATION, status=429, headers={"Retry-After": "17"})
-    error = await asking.failing()
+    metrics = Metrics()
+    error = await asking.failing(issuers=web(metrics=metrics))
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
+    assert metrics.registry.get_sample_value("keyturn_throttled_total", {"service": "oauth"}) == 1
 
 
 async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_port: int) -> None:

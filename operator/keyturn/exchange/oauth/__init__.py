@@ -53,6 +53,8 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
         answer = await call.systems.web.post("oauthToken", form)
         given = _given(held, answer, _members(answer))
     except UnavailableError as error:
+        if isinstance(error, ThrottledError):
+            call.systems.web.throttled()
         # Only a token that can be spent leaves a doubt.
         error.in_doubt = error.in_doubt and spends
         raise
