@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from pathlib import Path
 
 import h11
@@ -15,12 +16,15 @@ _URL = re.compile(
     r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?"
 )
 _VISIBLE = re.compile(rb"[!-~]+")
-_SECONDS = 5.0
+_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
 _LARGEST = 1 << 16
 
 
 def ask(url: str, authorization_file: Path) -> Served:
-    """GET the URL with the token in the file; raises UnservableError where that gives no credentials."""
+    """GET the URL with the token in the file; raises UnservableError where that gives no credentials.
+
+    Where nobody listens it tries for five seconds.
+    """
     found = _URL.fullmatch(url)
     if found is None:
         raise UnservableError("the URL is not http:// of a loopback address")
@@ -28,7 +32,7 @@ def ask(url: str, authorization_file: Path) -> Served:
     host, port, path = found[1], int(found[2] or 80), found[3] or "/"
     headers = [("Host", f"{host}:{port}"), ("Authorization", token), ("Connection", "close")]
     try:
-        with socket.create_connection((host.strip("[]"), port), _SECONDS) as connection:
+        with _connected(host.strip("[]"), port) as connection:
             status, body = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
     except h11.ProtocolError:
         # Its text has what was answered.
@@ -49,6 +53,18 @@ def _token(path: Path) -> str:
     if not _VISIBLE.fullmatch(token):
         raise UnservableError(f"{path} is empty, or has characters that no header has, such as a newline")
     return token.decode()
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    """Connect: a sidecar that is started again listens within seconds, and an SDK runs us only once."""
+    until = time.monotonic() + _SECONDS
+    while True:
+        try:
+            return socket.create_connection((host, port), _SECONDS)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, bytes]:

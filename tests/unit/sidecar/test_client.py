@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,10 @@ def file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def answering(answer: str, host: str = "127.0.0.1") -> Iterator[tuple[int, list[bytes]]]:
+def answering(answer: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
     """A server for one request; gives its port and what it was sent."""
     sent: list[bytes] = []
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
@@ -43,6 +44,12 @@ def answering(answer: str, host: str = "127.0.0.1") -> Iterator[tuple[int, list[
         thread.start()
         yield server.getsockname()[1], sent
         thread.join(timeout=5)
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
 
 
 def message(status: int, body: str, header: str = "") -> str:
@@ -116,12 +123,27 @@ def test_the_token_goes_to_loopback_only(url: str, file: Path) -> None:
         ask(url, file)
 
 
-def test_nobody_listens(file: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+def test_nobody_listens(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyturn.sidecar.client._SECONDS", 0.2)
+    port = closed_port()
 
     with pytest.raises(UnservableError, match=f"no answer of 127.0.0.1:{port}: .*Connection refused"):
         ask(f"http://127.0.0.1:{port}", file)
+
+
+def test_a_sidecar_that_is_started_again_is_waited_for(file: Path) -> None:
+    def listen() -> None:
+        time.sleep(0.5)
+        with answering(message(200, DOCUMENT), port=port):
+            pass
+
+    port = closed_port()
+    thread = threading.Thread(target=listen)
+    thread.start()
+    found = ask(f"http://127.0.0.1:{port}", file)
+    thread.join()
+
+    assert json.loads(found.document) == FIELDS
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999"])
