@@ -9,7 +9,7 @@ from tests.node.machine import packages
 
 NAME = "node"
 ADDRESS, NETWORK, GATEWAY = "192.168.77.1", "192.168.77.1/24", "192.168.77.254"
-PODS, SERVICES = "10.244.0.0/24", "10.96.0.0/16"
+PODS, SERVICES, API_SERVER = "10.244.0.0/24", "10.96.0.0/16", "10.96.0.1"
 PAUSE = "localhost/keyturn-pause:node"
 # In the node's own /run: it is gone with the node.
 STATE = Path("/run/keyturn")
@@ -34,6 +34,8 @@ def control_plane(directory: Path) -> dict[str, list[str]]:
             f"--service-cluster-ip-range={SERVICES}",
             "--disable-admission-plugins=",
             "--kubelet-preferred-address-types=InternalIP",
+            f"--tls-cert-file={STATE}/serving.crt",
+            f"--tls-private-key-file={STATE}/serving.key",
         ],
         "kube-controller-manager": ["--controllers=*", f"--root-ca-file={ca_file}"],
     }

@@ -12,10 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+from keyturn.cli.clock import now
+from tests.aws.oauth.authority import certify
 from tests.controlplane import ControlPlane
+from tests.controlplane.cluster import write_secretly
+from tests.controlplane.configuration import Configuration
 from tests.controlplane.process import Server
 from tests.node import cgroups, configuration
-from tests.node.configuration import ADDRESS, GATEWAY, IMAGES, KERNEL, NAME, NETWORK, SOCKET, STATE
+from tests.node.configuration import ADDRESS, API_SERVER, GATEWAY, IMAGES, KERNEL, NAME, NETWORK, SOCKET, STATE
 from tests.node.machine import HIDDEN, packages
 
 READY_SECONDS = 60
@@ -26,8 +30,8 @@ def main(directory: str, images: str, cgroup: str) -> None:
     cgroups.live_in(cgroup)
     connect()
     lend(Path(images))
-    write_files()
     place = Path(directory)
+    write_files(Configuration(place).ca_file)
     with ControlPlane.started(place, configuration.control_plane(place), ADDRESS) as plane:
         servers = [
             Server(name, command, place / f"{name}.log")
@@ -84,7 +88,13 @@ def lend(images: Path) -> None:
         run("mount", "--bind", str(source), str(there))
 
 
-def write_files() -> None:
+def write_files(ca_file: Path) -> None:
+    # As in many clusters of Amazon EKS: Python 3.13, which is in the image, would refuse it.
+    certified = certify(now(), [ADDRESS, API_SERVER], ["kubernetes.default.svc"], plain=True)
+    ca_file.parent.mkdir()
+    ca_file.write_text(certified.ca)
+    (STATE / "serving.crt").write_text(certified.certificate)
+    write_secretly(STATE / "serving.key", certified.key)
     (STATE / "cni").mkdir()
     (STATE / "cni" / "pods.conflist").write_text(configuration.network())
     (STATE / "containerd.toml").write_text(configuration.containerd(IMAGES, SOCKET))

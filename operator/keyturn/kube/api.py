@@ -94,9 +94,7 @@ class Kube:
             ) as response:
                 status, content = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(
-                "Unreachable", f"the API server did not answer ({type(error).__name__})"
-            ) from None
+            raise _unanswered(error) from None
         if status == HTTPStatus.UNAUTHORIZED:
             return ""
         if status not in _OK:
@@ -124,7 +122,7 @@ class Kube:
                 async with response:
                     content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                failed = UnavailableError("Unreachable", f"the API server did not answer ({type(error).__name__})")
+                failed = _unanswered(error)
             else:
                 if not _is_passing(response.status):
                     self._outages.worked(SYSTEM, time.monotonic())
@@ -193,6 +191,13 @@ def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> Refused
         for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
             message = message.replace(piece, "...") if piece else message
     return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
+
+
+def _unanswered(error: Exception) -> UnavailableError:
+    why = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
+    return UnavailableError("Unreachable", f"the API server did not answer ({why})")
 
 
 def _is_passing(status: int) -> bool:

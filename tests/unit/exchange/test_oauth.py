@@ -1,5 +1,7 @@
+import ssl
 from typing import Any
 
+import aiohttp.web
 import pytest
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
@@ -10,9 +12,11 @@ from keyturn.exchange.aws import Aws
 from keyturn.exchange.web import Web
 from keyturn.metrics import Metrics
 from tests.aws import running
+from tests.aws.oauth.authority import certify_loopback
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET, LASTING_CLIENT_ID
 from tests.unit.exchange.clock import real_now
 from tests.unit.exchange.steps import systems, web
+from tests.unit.exchange.tls import served
 from tests.world import HOUR, MINUTE, SECOND, request
 
 OPERATION = "oauth:token"
@@ -267,6 +271,27 @@ async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_p
     error = await asking.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
     assert (error.reason, doubtful(error)) == ("Unreachable", False)
+
+
+async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, certified = ssl.create_default_context, certify_loopback(real_now(), plain=True)
+
+    def as_python_3_13_does(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
+        context = made(*purpose, cadata=cadata)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    async def give(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.json_response({"access_token": "planted", "expires_in": 60})
+
+    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
+    asking.values["ca"] = certified.ca
+    async with served(give, certified) as issuer:
+        held = await asking.ask("planted-refresh", tokenUrl=issuer.url())
+
+    assert held.access_token
 
 
 async def test_without_the_ca_the_issuer_is_not_reached(asking: Asking, emulator: running.Aws) -> None:

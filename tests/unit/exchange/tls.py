@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from tests.aws.oauth.authority import certify_loopback
+from tests.aws.oauth.authority import Certified, certify_loopback
 from tests.unit.exchange.clock import real_now
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,8 +26,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(handler: Handler) -> AsyncIterator[Served]:
-    """Serve on loopback, by a certificate of CERTIFIED.ca."""
+async def served(handler: Handler, certified: Certified = CERTIFIED) -> AsyncIterator[Served]:
+    """Serve on loopback, by a certificate of `certified.ca`."""
     found = Served()
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -38,7 +38,7 @@ async def served(handler: Handler) -> AsyncIterator[Served]:
     app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=TLS).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certified.server_context()).start()
     found.port = runner.addresses[0][1]
     try:
         yield found

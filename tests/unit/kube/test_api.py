@@ -8,6 +8,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
 from keyturn.core.outages import Outages
 from keyturn.kube.api import APPLY, MERGE, SYSTEM, ApiAnswer, Kube, refusal
+from tests.unit.exchange import tls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -83,6 +84,20 @@ async def test_after_three_tries_it_is_unavailable() -> None:
             await kube.ask("GET", "/a")
 
     assert (raised.value.reason, len(answers.requests)) == ("Unavailable", 3)
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_of() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        raise AssertionError
+
+    async with (
+        tls.served(answer) as server,
+        ApiClient(Configuration(host=f"https://127.0.0.1:{server.port}")) as client,
+    ):
+        with pytest.raises(UnavailableError, match="its certificate: unable to get local issuer") as raised:
+            await Kube(client, Outages()).ask("GET", "/a")
+
+    assert raised.value.reason == "Unreachable"
 
 
 async def test_no_answer_is_unreachable() -> None:
