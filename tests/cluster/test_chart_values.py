@@ -57,7 +57,7 @@ ADDED: list[tuple[Values, str]] = [
     ({"config": CONFIG}, "checksum/config: "),
     ({"extraArgs": ["--blue"]}, "- --blue"),
     ({"extraEnv": [{"name": "BLUE", "value": "1"}]}, "env:\n            - name: BLUE"),
-    ({"metrics": {"listen": {"port": 7070}}}, "--probes-listen=0.0.0.0:7070"),
+    ({"metrics": {"listen": {"port": 7070}}}, "--probes-listen=:7070"),
     ({"metrics": {"listen": {"port": 7070}}}, "containerPort: 7070"),
     ({"serviceAccount": {"name": "blue"}}, "serviceAccountName: blue"),
     ({"serviceAccount": {"create": False}}, "serviceAccountName: default"),

@@ -14,7 +14,7 @@ args:
   - sidecar
   - --secret=/var/run/secrets/keyturn.dev/secret
   - --listen=127.0.0.1:{{ .Values.injection.port }}
-  - --probes-listen=0.0.0.0:{{ $probes }}
+  - --probes-listen=:{{ $probes }}
   - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
 ports:
   - {name: keyturn, containerPort: {{ $probes }}}

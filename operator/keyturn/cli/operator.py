@@ -21,7 +21,7 @@ from keyturn.kube.shell import NoClusterError, Place, Shell
 @option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings.")
 @option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: the pod's service account.")
 @option("--workers", type=click.IntRange(1, 256), default=16, help="How many requests are looked at at once.")
-@option("--probes-listen", default="0.0.0.0:8080", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
+@option("--probes-listen", default=":8080", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
 @option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")
 @option("--lease-name", default="keyturn", help="Name of the Lease.")
 @option("--lease-namespace", help="Default: the pod's own.")

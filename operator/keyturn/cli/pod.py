@@ -18,7 +18,7 @@ def serving_options(command: Command) -> Command:
         "--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only."
     )
     probes = option(
-        "--probes-listen", default="0.0.0.0:9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
+        "--probes-listen", default=":9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
     )
     file = option(
         "--authorization-file",

@@ -14,6 +14,7 @@ _log = logging.getLogger(__name__)
 async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> web.AppRunner:
     """Serve on HOST:PORT until the runner that is returned is cleaned up.
 
+    No host means every address, of IPv4 and of IPv6: in a cluster of IPv6 alone the probes come by no other.
     Healthy is a process whose event loop answers; ready is one that has spoken to the API server.
     """
 

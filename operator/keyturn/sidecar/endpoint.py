@@ -75,8 +75,9 @@ async def serving(
 
 
 def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not (host and port.isdecimal() and int(port) <= 0xFFFF):  # noqa: PLR2004 - the highest port
+    """Take HOST:PORT apart; no host means every address, of IPv4 and of IPv6."""
+    host, colon, port = listen.rpartition(":")
+    if not (colon and port.isdecimal() and int(port) <= 0xFFFF):  # noqa: PLR2004 - the highest port
         raise NotListeningError(f"cannot listen on {listen}: it is not HOST:PORT")
     return host.strip("[]"), int(port)
 

@@ -26,7 +26,7 @@ spec:
     - sidecar
     - --secret=/var/run/secrets/keyturn.dev/secret
     - --listen=127.0.0.1:9911
-    - --probes-listen=0.0.0.0:9912
+    - --probes-listen=:9912
     - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
     ports: [{name: keyturn, containerPort: 9912}]
     startupProbe: {httpGet: {path: /readyz, port: 9912}, periodSeconds: 1, failureThreshold: 120}
@@ -164,7 +164,7 @@ def test_what_may_be_chosen() -> None:
     sidecar = changed["initContainers"][0]
 
     assert (sidecar["image"], sidecar["imagePullPolicy"]) == ("b:2", "Always")
-    assert {"--listen=127.0.0.1:7000", "--probes-listen=0.0.0.0:7001"} <= set(sidecar["args"])
+    assert {"--listen=127.0.0.1:7000", "--probes-listen=:7001"} <= set(sidecar["args"])
     assert sidecar["startupProbe"]["httpGet"]["port"] == sidecar["livenessProbe"]["httpGet"]["port"] == 7001
     assert sidecar["resources"] == {"limits": {"cpu": "1"}}
     assert changed["containers"][0]["env"][0]["value"] == "http://127.0.0.1:7000/"

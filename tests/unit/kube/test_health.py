@@ -43,3 +43,12 @@ async def test_metrics_are_served_as_prometheus_reads_them() -> None:
 
 async def test_an_address_in_brackets_is_one_of_ipv6() -> None:
     assert (await get("[::1]:0", "/healthz"))[0] == 200
+
+
+async def test_without_an_address_it_listens_on_those_of_ipv4_and_ipv6(unused_tcp_port: int) -> None:
+    runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: True)
+    async with aiohttp.ClientSession() as http:
+        for host in ("127.0.0.1", "[::1]"):
+            async with http.get(f"http://{host}:{unused_tcp_port}/healthz") as answer:
+                assert answer.status == 200
+    await runner.cleanup()

@@ -216,7 +216,7 @@ async def test_metrics() -> None:
         pytest.param(replace(ANYWHERE, credentials="[::]:0"), "only on 127.0.0.1 or another", id="all of IPv6"),
         pytest.param(replace(ANYWHERE, credentials="10.0.0.7:80"), "only on 127.0.0.1", id="the pod's address"),
         pytest.param(replace(ANYWHERE, credentials="localhost:80"), "only on 127.0.0.1", id="a name"),
-        pytest.param(replace(ANYWHERE, credentials=":80"), "it is not HOST:PORT", id="no host"),
+        pytest.param(replace(ANYWHERE, credentials=":80"), "only on 127.0.0.1", id="no host"),
         pytest.param(replace(ANYWHERE, credentials="127.0.0.1"), "it is not HOST:PORT", id="no port"),
         pytest.param(replace(ANYWHERE, probes="127.0.0.1:65536"), "it is not HOST:PORT", id="no such port"),
         pytest.param(replace(ANYWHERE, probes="192.0.2.1:0"), "cannot listen on 192.0.2.1:0: ", id="not ours"),
@@ -227,6 +227,12 @@ async def test_where_it_cannot_listen(listening: Listening, says: str) -> None:
     with pytest.raises(NotListeningError, match=says):
         async with serving(listening, held(), TOKEN):
             pass
+
+
+async def test_probes_without_an_address_are_answered_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
+    async with serving(replace(ANYWHERE, probes=f":{unused_tcp_port}"), held(), TOKEN):
+        for host in ("127.0.0.1", "[::1]"):
+            assert await get(f"{host}:{unused_tcp_port}", "/healthz") == (200, "ok\n")
 
 
 async def test_a_port_in_use_is_left_alone_and_the_other_one_is_free_again() -> None:

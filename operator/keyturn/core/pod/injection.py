@@ -153,7 +153,7 @@ def _container(sidecar: Sidecar) -> Json:
             "sidecar",
             f"--secret={_SECRET}",
             f"--listen=127.0.0.1:{sidecar.port}",
-            f"--probes-listen=0.0.0.0:{probes}",
+            f"--probes-listen=:{probes}",
             f"--authorization-file={TOKEN_PATH}",
         ],
         "ports": [{"name": NAME, "containerPort": probes}],
