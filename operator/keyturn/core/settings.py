@@ -29,13 +29,21 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 
 class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Which issuers may be asked: `hosts` (empty: any), at global addresses or in `private_networks` (CIDR)."""
+    """Which issuers may be asked: `hosts` (empty: any), at global addresses or in `private_networks` (CIDR).
+
+    A `proxy` looks up names itself: with one, `hosts` is what protects the network that it stands in.
+    """
 
     hosts: tuple[str, ...] = ()
+    proxy: Url | None = None
     private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is no network: an issuer would be refused for it much later."""
+        """Refuse what is no network, which an issuer would be refused for much later, and a proxy to any host."""
+        if self.proxy and not self.hosts:
+            raise ValueError(
+                "a proxy for issuers needs a list of their hosts: which address it asks cannot be checked"
+            )
         for network in self.private_networks:
             ipaddress.ip_network(network)
 

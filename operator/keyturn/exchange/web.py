@@ -28,6 +28,10 @@ _CALL_SECONDS, _SLOT_SECONDS = 10, 5
 _IN_FLIGHT = 2
 _LONGEST = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
+_UNSENT = (
+    *(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError),
+    aiohttp.InvalidURL,
+)
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Where clouds (AWS, Azure, Alibaba, Oracle, Google) hand out the identity of the machine: never, whatever the
 # settings say.
@@ -144,7 +148,7 @@ class Web:
             ):
                 body, retry_after = await _bounded(response), response.headers.get("Retry-After", "")
                 return WebAnswer(form.host, response.status, _object(body), told_wait(retry_after), asked_at)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
+        except _UNSENT:
             # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
             raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
         except ValueError:
@@ -154,14 +158,17 @@ class Web:
             raise UnavailableError("Unreachable", sentence, in_doubt=True) from None
 
     def _session(self, form: Form) -> aiohttp.ClientSession:
-        resolver = _Resolver(self._settings)
-        resolver.check(form.host)
+        proxy = self._settings.proxy
+        resolver = None if proxy else _Resolver(self._settings)
+        if resolver:
+            resolver.check(form.host)
         # No kept-alive connection: one that the issuer has just closed would look like a lost answer.
         connector = aiohttp.TCPConnector(
             resolver=resolver, ssl=form.trusted or True, force_close=True, use_dns_cache=False
         )
         return aiohttp.ClientSession(
             connector=connector,
+            proxy=proxy,
             timeout=aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},

@@ -1,6 +1,8 @@
 import asyncio
 import ipaddress
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web as server
@@ -315,3 +317,50 @@ def test_nothing_secret_is_in_a_repr() -> None:
 
     assert "planted" not in repr(form)
     assert "planted" not in repr(WebAnswer("host", 200, {"access_token": "planted"}, SECOND, real_now()))
+
+
+@asynccontextmanager
+async def tunnelling(status: int = 200) -> AsyncIterator[tuple[Web, list[str]]]:
+    """A Web that asks localhost by an http proxy, which answers CONNECT so; and what that was asked for."""
+    asked: list[str] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(65536):
+            writer.write(some)
+        writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        writer.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
+        if status != 200:
+            writer.close()
+            return
+        host, _, port = asked[-1].partition(":")
+        there = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        yield web(WebSettings(hosts=("localhost",), proxy=url)), asked
+
+
+async def test_by_a_proxy_it_is_asked_by_name() -> None:
+    async with served(good) as issuer, tunnelling() as (made, asked):
+        answer = await post(issuer.url("localhost"), made)
+
+    assert (answer.status, asked) == (200, [f"localhost:{issuer.port}"])
+
+
+async def test_a_proxy_that_refuses_leaves_no_doubt() -> None:
+    async with served(good) as issuer, tunnelling(403) as (made, _):
+        error = await unavailable(issuer.url("localhost"), made)
+
+    assert (error.reason, error.in_doubt, issuer.requests) == ("Unreachable", False, 0)
+
+
+async def test_a_host_that_is_not_listed_is_not_asked_of_a_proxy() -> None:
+    async with served(good) as issuer, tunnelling() as (made, asked):
+        with pytest.raises(RefusedError, match="do not allow the host"):
+            await post(issuer.url(), made)
+
+    assert asked == []
