@@ -29,7 +29,7 @@ class Reporter:
         """Patch the status; raises LeavingError where the TokenRequest is gone."""
         told = {field: getattr(status, attribute) for field, attribute in _FIELDS}
         # A field that is not told any more must be null: a merge patch leaves out nothing by itself.
-        body = {"metadata": {"uid": uid}, "status": {key: _plain(value) for key, value in told.items()}}
+        body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(told)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
         if not answer.found:
@@ -65,7 +65,3 @@ class Reporter:
 
 
 _FIELDS = tuple(zip(Status.__struct_encode_fields__, Status.__struct_fields__, strict=True))
-
-
-def _plain(value: object) -> object:
-    return msgspec.to_builtins(value)

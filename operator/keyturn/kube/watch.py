@@ -32,7 +32,6 @@ class Fields(msgspec.Struct, frozen=True, rename="camel"):
     """Who manages which fields of an object."""
 
     manager: str = ""
-    operation: str = ""
     fields_v1: dict[str, Any] = msgspec.field(default_factory=dict, name="fieldsV1")
 
     def data_keys(self) -> frozenset[str]:
