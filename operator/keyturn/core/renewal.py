@@ -14,11 +14,11 @@ _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECO
 
 
 def reason_to_renew(
-    request: Request, found: FoundSecret | None, proof: str | None, now: datetime, last: Marks | None = None
+    request: Request, found: FoundSecret | None, source: str | None, now: datetime, last: Marks | None = None
 ) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
 
-    `proof` is the fingerprint of the source, None where it was not read. `last` are the marks of the last issue,
+    `source` is the fingerprint of the source, None where it was not read. `last` are the marks of the last issue,
     wherever it was written.
     """
     if found is None:
@@ -32,7 +32,7 @@ def reason_to_renew(
             "SpecChanged",
             not unchanged(request.request_hash, marks.request_hash) and not _only_moved(request, marks),
         ),
-        ("SourceChanged", proof is not None and proof != marks.source),
+        ("SourceChanged", source is not None and source != marks.source),
         ("Drifted", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
         ("RenewalAsked", request.renew_requested not in ("", marks.handled)),
         ("Due", now >= marks.renew),

@@ -60,10 +60,10 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     found = await _read_target(world, request, memory)
     source = await world.store.read_source(request)
     kept = await _live_token(world, request, source) if request.spec.consumes else None
-    proof = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
-    memory.state = _state(request, proof, found)
+    fingerprint = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
+    memory.state = _state(request, fingerprint, found)
 
-    reason = reason_to_renew(request, found, proof, now, memory.last)
+    reason = reason_to_renew(request, found, fingerprint, now, memory.last)
     if reason is None:
         return Outcome(now, await _dressed(world, request, memory, found))
     if too_soon(world, request, memory, reason, now):
@@ -72,7 +72,7 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     started = time.monotonic()
     await _rehearse(world, request, memory, found, kept)
     memory.exchanged = now
-    given = Circumstances(proof, memory.last, memory.revision + 1, world.chance(), now)
+    given = Circumstances(fingerprint, memory.last, memory.revision + 1, world.chance(), now)
     holding = start(request, source, kept, given)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
@@ -157,10 +157,10 @@ async def _write(world: World, request: Request, memory: Memory, marks: Marks, d
     memory.unwritten = False
 
 
-def _state(request: Request, proof: str, found: FoundSecret | None) -> str:
+def _state(request: Request, fingerprint: str, found: FoundSecret | None) -> str:
     # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
     ours = found is not None and not found.immutable and is_ours(request, found)
-    return canonical_hash([request.request_hash, proof, found is None, ours])
+    return canonical_hash([request.request_hash, fingerprint, found is None, ours])
 
 
 def _count(world: World, memory: Memory, reason: str, now: datetime, started: float) -> None:

@@ -19,7 +19,7 @@ _REMEMBERED = 100
 class Circumstances:
     """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, its number."""
 
-    proof: str
+    source: str
     last: Marks | None
     revision: int
     chance: float
@@ -74,7 +74,7 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         exchange_hash=request.exchange_hash,
         dress_hash=request.dress_hash,
         data_hash=data_hash(data, request),
-        source=given.proof,
+        source=given.source,
         revision=holding.revision,
         keys=tuple(data),
         handled=request.renew_requested,

@@ -26,7 +26,7 @@ def wanted(*formats: dict[str, Any]) -> Request:
 
 
 def kept(wanted: Request) -> Kept:
-    return Kept(*issue(wanted, HOLDING, Circumstances("proof", None, 1, 0.0, NOW)))
+    return Kept(*issue(wanted, HOLDING, Circumstances("source", None, 1, 0.0, NOW)))
 
 
 @pytest.mark.parametrize(
