@@ -52,7 +52,7 @@ def _reason_without(request: Request, last: Marks | None, now: datetime) -> str 
 def _only_moved(request: Request, marks: Marks) -> bool:
     """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
     return (
-        request.spec.consumes
+        request.spec.spending is not None
         and not unchanged(request.request_hash, marks.request_hash)
         and unchanged(request.exchange_hash, marks.exchange_hash)
     )
@@ -183,7 +183,7 @@ def _may_settle(request: Request, error: KeyturnError, now: datetime) -> bool:
     # IAM is eventually consistent: a role that was just made is refused for some seconds. To try again at once is
     # for those who use nothing up by it.
     young = now - (request.created_at or now) < _IAM_SETTLES
-    return isinstance(error, RefusedError) and error.settles and young and not request.spec.consumes
+    return isinstance(error, RefusedError) and error.settles and young and not request.spec.spending
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:

@@ -68,7 +68,7 @@ class SecretStore:
         """
         if self.seen.has_vanished(request):
             await self._check_alive(request)
-        elif not request.spec.consumes and self._is_rehearsed(request):
+        elif not request.spec.spending and self._is_rehearsed(request):
             return
         manifest = secret_manifest(request, None, {}, owned=False)
         answer = await self._send(request, manifest, dryRun="All")

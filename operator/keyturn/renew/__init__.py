@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import functools
 import time
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.holding import Source
+from keyturn.core.holding import Holding, Source
 from keyturn.core.lineage import KeptToken, live_token, token_fingerprint
 from keyturn.core.marks import FoundSecret, Marks, is_ours, source_fingerprint, unchanged
 from keyturn.core.model import Exchange, Request, canonical_hash
@@ -59,7 +58,7 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
     found = await _read_target(world, request, memory)
     source = await world.store.read_source(request)
-    kept = await _live_token(world, request, source) if request.spec.consumes else None
+    kept = await _live_token(world, request, source) if request.spec.spending else None
     fingerprint = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
     memory.state = _state(request, fingerprint, found)
 
@@ -76,9 +75,7 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     holding = start(request, source, kept, given)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
-        run = functools.partial(spend, kept, world) if kept and _spends(request, step) else world.exchange
-        # An answered refresh token is saved by now; a later step must not take it for its own.
-        holding = dataclasses.replace(await run(request, step, holding), refresh_token=None)
+        holding = await _exchanged(world, request, kept, step, holding)
 
     marks, data = issue(request, holding, given)
     await _write(world, request, memory, marks, data)
@@ -98,10 +95,6 @@ async def _live_token(world: World, request: Request, source: Source) -> KeptTok
     of = request.spec.spending.of if request.spec.spending else ""
     handed_in = source.token if source.proof is None else source.proof
     return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
-
-
-def _spends(request: Request, step: Exchange) -> bool:
-    return request.spec.spending is not None and step.operation is request.spec.spending.step
 
 
 async def _rehearse(
@@ -149,6 +142,18 @@ def _may_dress(world: World, request: Request, memory: Memory, marks: Marks) -> 
         return True
     memory.not_before = min(world.now() + _UNDRESSED - since, marks.renew)
     return False
+
+
+async def _exchanged(
+    world: World, request: Request, kept: KeptToken | None, step: Exchange, holding: Holding
+) -> Holding:
+    spending = request.spec.spending
+    if kept and spending and step.operation is spending.step:
+        given = await spend(world, request, kept, step, holding)
+    else:
+        given = await world.exchange(request, step, holding)
+    # An answered refresh token is saved by now; a later step must not take it for its own.
+    return dataclasses.replace(given, refresh_token=None)
 
 
 async def _write(world: World, request: Request, memory: Memory, marks: Marks, data: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-async def spend(kept: KeptToken, world: World, request: Request, step: Exchange, holding: Holding) -> Holding:
+async def spend(world: World, request: Request, kept: KeptToken, step: Exchange, holding: Holding) -> Holding:
     """Exchange the token of `kept`, and save what the answer replaced it by before anything else happens.
 
     Sends no token that is known to be spent. Where another may have spent it and died, it waits until that

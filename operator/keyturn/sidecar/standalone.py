@@ -95,7 +95,7 @@ def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:
         request = manifest.read()
     except RefusedError as error:
         raise UnusableError(error.message) from None
-    if request.spec.consumes and files.state is None:
+    if request.spec.spending and files.state is None:
         raise UnusableError(NO_STATE)
     if serves and not is_servable(request):
         raise UnusableError(NOTHING_TO_SERVE)

@@ -83,11 +83,6 @@ class Spec(Part, frozen=True):
         return spending(self.source, self.exchanges)
 
     @property
-    def consumes(self) -> bool:
-        """Whether a renewal may use up what it is given."""
-        return self.spending is not None
-
-    @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
         kept = {self.source.token.token_secret} - {""} if self.source.token else set()
