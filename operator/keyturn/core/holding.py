@@ -150,7 +150,7 @@ def unwrapped(value: str, what: str) -> str:
     return safe(value.strip().strip("\"'").strip(), what)
 
 
-def read_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
+def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
     """Read a source as people store it; raises SourceMissing for absent keys, SourceInvalid for odd characters."""
     return Source(
         token=None if token is None else unwrapped(token, "the source token"),
