@@ -173,11 +173,17 @@ def _credentials(keys: Mapping[str, str]) -> Credentials:
 
 def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
     """Read `iat` and `exp` (RFC 7519 section 4.1) of a token without trusting it; None for what is not there."""
+    claims = jwt_claims(token) or {}
+    return _moment(claims.get("iat")), _moment(claims.get("exp"))
+
+
+def jwt_claims(token: str) -> dict[str, Any] | None:
+    """Read the claims of a JWT (RFC 7519 section 4) without trusting them; None where it is none."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except (jwt.PyJWTError, RecursionError, ValueError):
-        return None, None
-    return _moment(claims.get("iat")), _moment(claims.get("exp"))
+        return None
+    return claims
 
 
 def _moment(value: object) -> datetime | None:

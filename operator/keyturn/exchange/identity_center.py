@@ -4,10 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import jwt
-
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe
+from keyturn.core.holding import Credentials, Holding, Token, jwt_claims, jwt_times, safe
 from keyturn.core.model.exchanges import IdentityCenterCreateToken, IdentityCenterGetRoleCredentials
 from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.core.renewal import whole
@@ -153,11 +151,7 @@ def _expiry(access_token: str, answer: Answer) -> datetime | None:
 
 def _context(id_token: str | None) -> str | None:
     """Read the claim that is AWS's signed word for the user; STS checks it, we only carry it."""
-    try:
-        claims: dict[str, Any] = jwt.decode(id_token or "", options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError, ValueError):
-        return None
-    context = claims.get(_CONTEXT)
+    context = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
     return context if isinstance(context, str) and context else None
 
 
