@@ -26,8 +26,8 @@ from keyturn.core.marks import (
 )
 from keyturn.core.model import Request
 from keyturn.core.model.source import SecretKeyRef
-from keyturn.core.render import rfc3339
 from keyturn.core.renewal import check_ours
+from keyturn.core.times import rfc3339
 from tests.rotation import Checkpoint, nothing
 
 

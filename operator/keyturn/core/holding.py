@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import jwt
-from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
+from keyturn.core.times import Moment
 
 # RFC 6749 appendix A: VSCHAR, here without quote and backslash (and so a superset of RFC 6750's b64token):
 # what no file format, header or shell can misread.
@@ -70,7 +70,7 @@ class Superseded:
     """A token of License Manager that was followed by another one, and when: it may still be in use."""
 
     token_id: str
-    at: Annotated[datetime, Meta(tz=True)]
+    at: Moment
 
 
 @dataclass(frozen=True, slots=True)

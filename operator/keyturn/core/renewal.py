@@ -1,11 +1,12 @@
 """When and why credentials are renewed."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.marks import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
 from keyturn.core.model import OPAQUE, Renewal, Request
+from keyturn.core.times import whole
 
 HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
 _IAM_SETTLES = timedelta(minutes=2)
@@ -210,8 +211,3 @@ def next_look(request: Request, marks: Marks | None, setback: Setback | None, no
         told = [marks.source_warns] if marks and marks.source_warns else []
     moments = [max(now, moment) for moment in act] + [moment for moment in told if moment > now]
     return min(moments, default=None)
-
-
-def whole(moment: datetime) -> datetime:
-    """Cut to whole seconds, UTC."""
-    return moment.astimezone(UTC).replace(microsecond=0)

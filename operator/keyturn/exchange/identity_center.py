@@ -8,7 +8,7 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.holding import Credentials, Holding, Token, jwt_claims, jwt_times, safe
 from keyturn.core.model.exchanges import IdentityCenterCreateToken, IdentityCenterGetRoleCredentials
 from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
-from keyturn.core.renewal import whole
+from keyturn.core.times import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import KEYS, Operation, Verdict, member

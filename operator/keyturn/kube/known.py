@@ -8,6 +8,7 @@ from datetime import datetime
 from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
+from keyturn.core.times import read_time
 from keyturn.metrics import Series
 from keyturn.renew.after import conditions, series
 from keyturn.renew.memory import Memory
@@ -78,7 +79,7 @@ def remembered(status: Status) -> Setback | None:
     renewed = status.condition("Renewed")
     if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_at):
         return None
-    next_attempt_at = _moment(status.next_attempt_at)
+    next_attempt_at = read_time(status.next_attempt_at)
     if next_attempt_at is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
@@ -88,13 +89,8 @@ def remembered(status: Status) -> Setback | None:
         next_attempt_at=next_attempt_at,
         generation=status.observed_generation,
         handled=status.handled_refresh or "",
-        failed_at=_moment(status.last_attempt_at or ""),
+        failed_at=read_time(status.last_attempt_at),
     )
-
-
-def _moment(told: str) -> datetime | None:
-    moment = datetime.fromisoformat(told) if told else None
-    return moment if moment and moment.tzinfo else None
 
 
 def _secrets(request: Request) -> frozenset[tuple[str, str]]:

@@ -8,8 +8,8 @@ import msgspec
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, Request, Status
-from keyturn.core.render import rfc3339
 from keyturn.core.status import Event
+from keyturn.core.times import rfc3339
 from keyturn.kube.api import MERGE, Kube
 
 _CONFLICT = 409

@@ -9,8 +9,9 @@ from keyturn.core.holding import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.lineage import KeptToken
 from keyturn.core.marks import LONGEST_LIFE, Marks, data_hash, kept_identity
 from keyturn.core.model import Request
-from keyturn.core.render import expiry, render, rfc3339
-from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning, whole
+from keyturn.core.render import expiry, render
+from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning
+from keyturn.core.times import rfc3339, whole
 
 _REMEMBERED = 100
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import jwt_claims, jwt_times
-from keyturn.core.render import rfc3339
+from keyturn.core.times import rfc3339
 from keyturn.sidecar.sources import Sources
 
 _ACCOUNT = "system:serviceaccount:"

@@ -16,7 +16,7 @@ from keyturn.core.marks import MANAGED_BY, MARKS, Marks, data_hash, read_marks
 from keyturn.core.model import Request, parse
 from keyturn.core.model.formats import FORMATS, Format
 from keyturn.core.model.formats.one import ENV_KEYS
-from keyturn.core.render import rfc3339
+from keyturn.core.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
