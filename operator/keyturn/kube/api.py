@@ -29,6 +29,7 @@ _TIMEOUT = 10.0
 WATCH_SECONDS = 290
 _SILENCE_SECONDS = 90
 _OK = range(200, 300)
+_PASSING = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class ApiAnswer:
     def refused(self) -> bool:
         """Whether it is an error."""
         return self.status not in _OK
+
+
+def secrets_path(namespace: str, name: str = "") -> str:
+    """The path of a Secret; without a name that of all in the namespace."""
+    return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
 
 
 class Kube:
@@ -201,7 +207,7 @@ def _unanswered(error: Exception) -> UnavailableError:
 
 
 def _is_passing(status: int) -> bool:
-    return status in (401, 429) or status >= 500  # noqa: PLR2004 - HTTP's classes
+    return status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 
 import msgspec
 
@@ -12,7 +13,6 @@ from keyturn.core.status import Event
 from keyturn.core.times import rfc3339
 from keyturn.kube.api import MERGE, Kube
 
-_CONFLICT = 409
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
 
@@ -34,7 +34,7 @@ class Reporter:
         answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
         if not answer.found:
             raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
-        if answer.status == _CONFLICT:
+        if answer.status == HTTPStatus.CONFLICT:
             # Another uid has this name now, which the watch will show; or only too many write at once.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {answer.message}")
         if answer.refused:

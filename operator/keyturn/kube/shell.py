@@ -32,7 +32,7 @@ from keyturn.exchange.web import Web
 from keyturn.kube import agenda as agendas
 from keyturn.kube.accounts import ServiceAccounts
 from keyturn.kube.agenda import Agenda
-from keyturn.kube.api import Kube
+from keyturn.kube.api import Kube, secrets_path
 from keyturn.kube.attend import Attendant
 from keyturn.kube.events import watch_requests
 from keyturn.kube.health import serve
@@ -212,6 +212,4 @@ def _lease_namespace(place: Place) -> str:
 
 
 def _secret_paths(namespaces: tuple[str, ...]) -> list[str]:
-    if not namespaces:
-        return ["/api/v1/secrets"]
-    return [f"/api/v1/namespaces/{namespace}/secrets" for namespace in namespaces]
+    return [secrets_path(namespace) for namespace in namespaces] or ["/api/v1/secrets"]

@@ -7,7 +7,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Source, parse_source
 from keyturn.core.model import GROUP, Request
 from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.kube.api import Kube
+from keyturn.kube.api import Kube, secrets_path
 
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 
@@ -49,7 +49,7 @@ async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> st
 
 
 async def _read(kube: Kube, namespace: str, name: str, *, labelled: bool) -> dict[str, str]:
-    answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    answer = await kube.ask("GET", secrets_path(namespace, name))
     if not answer.found:
         raise RefusedError("SourceMissing", f"Secret {name} does not exist")
     if answer.refused:
