@@ -9,6 +9,7 @@ import msgspec
 from keyturn.cli.kubectl.times import both, length
 from keyturn.core.errors import REACTIONS, RefusedError
 from keyturn.core.model import Exchange, Request, Spec, Status, parse, renewal_asked
+from keyturn.core.model.part import member_name
 from keyturn.core.model.status import read_status
 from keyturn.core.times import read_time
 
@@ -125,16 +126,11 @@ def _source(spec: Spec) -> Iterator[str]:
 
 
 def _step(exchange: Exchange, region: str | None) -> str:
-    operation, name = exchange.operation, _name(exchange)
+    operation, name = exchange.operation, member_name(exchange)
     found = next((value for field in _TELLING if (value := getattr(operation, field, None))), "")
     about = ", ".join(found) if isinstance(found, tuple) else found
     where = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)
     return " ".join(word for word in (name, about, f"({where})" if where else "") if word)
-
-
-def _name(exchange: Exchange) -> str:
-    fields = zip(Exchange.__struct_fields__, Exchange.__struct_encode_fields__, strict=True)
-    return next(wire for field, wire in fields if getattr(exchange, field) is not None)
 
 
 def _issue(status: Status) -> Iterator[tuple[str, str]]:
