@@ -11,26 +11,25 @@ from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
 from keyturn.core.model.part import TEXT, TEXT_IN_RE2, Rule, parts
 
 _COLUMNS = (
-    ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
-    ("Reason", '.status.conditions[?(@.type=="Ready")].reason', 0),
-    ("Secret", ".status.secretName", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Secret", "string", ".status.secretName", 0),
     # Times as strings: a date column shows <invalid> for the future.
-    ("Expires", ".status.expiresAt", 0),
-    ("Renews", ".status.renewAt", 0),
-    ("Principal", ".status.principal", 1),
-    ("Revision", ".status.revision", 1),
-    ("Failures", ".status.failedAttempts", 1),
+    ("Expires", "string", ".status.expiresAt", 0),
+    ("Renews", "string", ".status.renewAt", 0),
+    ("Principal", "string", ".status.principal", 1),
+    ("Revision", "integer", ".status.revision", 1),
+    ("Failures", "integer", ".status.failedAttempts", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
 
 def crd() -> dict[str, Any]:
     """The CustomResourceDefinition as a manifest."""
     columns: list[dict[str, Any]] = [
-        {"name": name, "type": "integer" if name in ("Revision", "Failures") else "string", "jsonPath": path}
-        | ({"priority": priority} if priority else {})
-        for name, path, priority in _COLUMNS
+        {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
+        for name, kind, path, priority in _COLUMNS
     ]
-    columns.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
     version = {
         "name": VERSION,
         "served": True,
