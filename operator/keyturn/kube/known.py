@@ -41,10 +41,7 @@ class Known:
 
     def put_unreadable(self, uid: str, namespace: str, name: str, status: Status) -> None:
         """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
-        self._unreadable[uid] = Series(
-            namespace=namespace, name=name, issued=None, renews=None, expires=None, source_expires=None,
-            conditions=conditions(status), failed_attempts=status.failed_attempts, suspended=False,
-        )  # fmt: skip
+        self._unreadable[uid] = Series(namespace, name, conditions(status), status.failed_attempts)
 
     def uids(self, namespace: str) -> set[str]:
         """The uids of all that are alive in a namespace, or in all, those that cannot be read among them."""
