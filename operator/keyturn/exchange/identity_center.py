@@ -7,13 +7,12 @@ from typing import Any
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.holding import Credentials, Holding, Token, jwt_claims, jwt_times, safe
 from keyturn.core.model.exchanges import IdentityCenterCreateToken, IdentityCenterGetRoleCredentials
-from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
+from keyturn.core.model.exchanges.grants import AN_ACCESS_TOKEN, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.core.times import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import KEYS, Operation, Verdict, member
 
-_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
 _LONGEST_LIFE = timedelta(days=366)
@@ -113,7 +112,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -
     return {
         "grantType": wanted.grant_type,
         "subjectToken": held.proof or held.token_to_read(wanted.from_).value,
-        "subjectTokenType": wanted.subject_token_type or _ACCESS_TOKEN,
+        "subjectTokenType": wanted.subject_token_type or AN_ACCESS_TOKEN,
     } | requested
 
 
