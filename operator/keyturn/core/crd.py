@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
-from keyturn.core.model.part import TEXT, TEXT_IN_RE2, Rule, parts
+from keyturn.core.model.part import TEXT, TEXT_IN_RE2, Part, Rule, parts
 
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -78,9 +78,8 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         del kept["additionalProperties"]
     if not kept.get("required"):
         kept.pop("required", None)
-    for name, says in _descriptions(node.get("title", "")).items():
-        kept["properties"][name]["description"] = says
-    return _strings(kept | _rules(node.get("title", "")))
+    part = next((part for part in parts() if part.__name__ == node.get("title")), None)
+    return _strings(_of_part(part, kept) if part else kept)
 
 
 def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
@@ -91,26 +90,29 @@ def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
     return value
 
 
-def _descriptions(title: str) -> dict[str, str]:
+def _of_part(part: type[Part], node: dict[str, Any]) -> dict[str, Any]:
+    """Add what a part says itself: the descriptions of its fields, and its rules."""
+    for name, says in _descriptions(part).items():
+        node["properties"][name]["description"] = says
+    return node | _rules(part)
+
+
+def _descriptions(part: type[Part]) -> dict[str, str]:
     """What fields say of themselves: of one that may be left out, msgspec tells only what its type says."""
-    part = next((part for part in parts() if part.__name__ == title), None)
-    hints = get_type_hints(part, include_extras=True) if part else {}
+    hints = get_type_hints(part, include_extras=True)
     told = (
         (field.encode_name, getattr(meta, "description", None))
-        for field in (msgspec.structs.fields(part) if part else ())
+        for field in msgspec.structs.fields(part)
         for one in (hints[field.name], *get_args(hints[field.name]))
         for meta in getattr(one, "__metadata__", ())
     )
     return {name: says for name, says in told if says}
 
 
-def _rules(title: str) -> dict[str, Any]:
-    part = next((part for part in parts() if part.__name__ == title and part.RULES), None)
-    if part is None:
-        return {}
+def _rules(part: type[Part]) -> dict[str, Any]:
     alone = [{"rule": rule.cel, "message": rule.says} for rule in part.RULES]
     together = [_together(rules, part.SHARED) for rules in part.TOGETHER]
-    return {"x-kubernetes-validations": together or alone}
+    return {"x-kubernetes-validations": together or alone} if part.RULES else {}
 
 
 def _together(rules: Sequence[Rule], shared: Mapping[str, str]) -> dict[str, str]:
