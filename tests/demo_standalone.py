@@ -17,8 +17,7 @@ from typing import Any
 import boto3
 import yaml
 
-from tests.aws.running import Aws, running_emulator
-from tests.cluster.operator import SERVICES
+from tests.aws.running import Aws, endpoints, running_emulator
 from tests.running import ROOT, Running
 
 _EXAMPLE = ROOT / "examples" / "license-manager.yaml"
@@ -49,8 +48,7 @@ def prepare(folder: Path, aws: Aws) -> None:
     source = folder / "sources" / "acme-license"
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
-    endpoints = dict.fromkeys(SERVICES, aws.url)
-    settings: dict[str, Any] = {"aws": {"endpoints": endpoints}, "renewal": {"leastIntervalSeconds": 1}}
+    settings: dict[str, Any] = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
 
 

@@ -6,13 +6,15 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.controlplane import dies_with_us
 
 ROOT = Path(__file__).parents[1]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -52,6 +54,16 @@ class Running:
     def log(self) -> str:
         """Read all that it has logged."""
         return self.log_file.read_text() if self.log_file.exists() else ""
+
+
+def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> T:
+    """Wait until something is true and return it; the test fails with the last value if it never is."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still {value!r} after {seconds} s")
+        time.sleep(every)
+    return value
 
 
 def http_get(url: str, **headers: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
-from keyturn.core.holding import Source, read_source
+from keyturn.core.holding import Source, parse_source
 from keyturn.core.marks import (
     EXPIRES_AT,
     MANAGED_BY,
@@ -26,8 +26,8 @@ from keyturn.core.marks import (
 )
 from keyturn.core.model import Request
 from keyturn.core.model.source import SecretKeyRef
-from keyturn.core.render import rfc3339
 from keyturn.core.renewal import check_ours
+from keyturn.core.times import rfc3339
 from tests.rotation import Checkpoint, nothing
 
 
@@ -108,17 +108,13 @@ class Secrets:
         """Read the source."""
         await self._called("read_source")
         wanted = request.spec.source
-        ref, of_keys = (
-            wanted.token and wanted.token.secret_key_ref,
-            wanted.credentials and wanted.credentials.secret_ref,
-        )
+        ref, of_keys = wanted.token_ref, wanted.keys_ref
         token = self._value(request, ref) if ref else None
         keys = self._secrets.get((request.namespace, of_keys.name)) if of_keys else None
         if of_keys and keys is None:
             raise RefusedError("SourceMissing", f"Secret {of_keys.name} does not exist")
-        spending = request.spec.spending
-        proof = self._value(request, spending.ref) if spending and spending.step.proof else None
-        return read_source(token, keys.data if keys else None, proof)
+        proof = self._value(request, request.spec.proof) if request.spec.proof else None
+        return parse_source(token, keys.data if keys else None, proof)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:
         secret = self._secrets.get((request.namespace, ref.name))

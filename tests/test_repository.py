@@ -74,14 +74,17 @@ def _is_struct(kind: type) -> bool:
     return issubclass(kind, msgspec.Struct)
 
 
-VALUES = {kind.__qualname__: kind for kind in _values()}
+# By module too: two parts may have a value of the same name, and each must be looked at.
+VALUES = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _values()}
 STRUCTS = {name: kind for name, kind in VALUES.items() if _is_struct(kind)}
 DATACLASSES = {name: kind for name, kind in VALUES.items() if is_dataclass(kind)}
 
 
 def test_the_values_are_found() -> None:
-    assert {"Credentials", "Token", "Holding", "Answer", "ApiAnswer"} <= DATACLASSES.keys()
-    assert {"Marks", "Spec", "Meta"} <= STRUCTS.keys()
+    assert {"Credentials", "Token", "Holding", "Answer", "ApiAnswer"} <= {
+        it.__name__ for it in DATACLASSES.values()
+    }
+    assert {"Marks", "Spec", "Meta"} <= {it.__name__ for it in STRUCTS.values()}
 
 
 @pytest.mark.parametrize("kind", DATACLASSES.values(), ids=DATACLASSES.keys())

@@ -34,13 +34,13 @@ class Series:
 
     namespace: str
     name: str
-    issued: datetime | None
-    renews: datetime | None
-    expires: datetime | None
-    source_expires: datetime | None
     conditions: tuple[tuple[str, str], ...]
     failed_attempts: int
-    suspended: bool
+    suspended: bool = False
+    issued: datetime | None = None
+    renews: datetime | None = None
+    expires: datetime | None = None
+    source_expires: datetime | None = None
     source_warns: datetime | None = None
 
 

@@ -7,25 +7,16 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.aws.fixtures import aws, emulator
 from tests.aws.oauth.asking import Answer, ask, basic
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.aws.running import Aws, running_emulator
+from tests.aws.running import Aws
 from tests.aws.world import ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+
+__all__ = ["aws", "emulator"]
 
 Client = Callable[..., Any]
 USER = {"aws_access_key_id": USER_KEY_ID, "aws_secret_access_key": USER_SECRET_KEY}
-
-
-@pytest.fixture(scope="session")
-def emulator() -> Iterator[Aws]:
-    with running_emulator() as aws:
-        yield aws
-
-
-@pytest.fixture
-def aws(emulator: Aws) -> Aws:
-    emulator.reset()
-    return emulator
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,15 @@ from tests.aws.oauth.clients import CLIENT_ID
 from tests.aws.oauth.families import History
 
 _ROOT = Path(__file__).parents[2]
+_SERVICES = (
+    *("sts", "license-manager", "sso-oidc", "sso"),
+    *("cognito-identity", "codeartifact", "ecr", "ecr-public"),
+)
+
+
+def endpoints(url: str) -> dict[str, str]:
+    """The setting `aws.endpoints` by which Keyturn finds the emulator for each service."""
+    return dict.fromkeys(_SERVICES, url)
 
 
 @dataclass(frozen=True, slots=True)

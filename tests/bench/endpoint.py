@@ -16,7 +16,8 @@ from keyturn.cli.clock import now
 from tests.aws.running import running_emulator
 from tests.bench import usage
 from tests.bench.table import Table
-from tests.cluster.namespace import token_request, until
+from tests.cluster.namespace import token_request
+from tests.running import until
 from tests.sidecar.running import Sidecar, running_sidecar
 from tests.standalone.place import Place, asking_for, ready, renewals
 from tests.unit.sidecar.mounting import process, swap

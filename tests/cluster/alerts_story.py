@@ -9,12 +9,13 @@ from pathlib import Path
 
 from tests.aws.running import Aws
 from tests.aws.world import USER_KEY_ID, USER_SECRET_KEY
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import Operator, running_operator
-from tests.cluster.test_rotation import LOOPBACK, rotating_request, sign_in
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import LOOPBACK, Operator, running_operator
+from tests.cluster.test_rotation import rotating_request, sign_in
 from tests.controlplane import ControlPlane
 from tests.prometheus.running import Prometheus
 from tests.prometheus.test_rules import ALERTS
+from tests.running import until
 
 ABSENT, NO_LEADER, LATE = "KeyturnOperatorAbsent", "KeyturnNoLeader", "KeyturnRenewalsLate"
 OF_REQUESTS = ALERTS.keys() - {ABSENT, NO_LEADER, LATE}

@@ -6,26 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.aws.running import Aws, running_emulator
+from tests.aws.fixtures import aws, emulator
+from tests.aws.running import Aws
 from tests.cluster.chart import RIGHTS, chart_objects
 from tests.cluster.interposer import Interposer
 from tests.cluster.namespace import Namespace
-from tests.cluster.operator import Operator, running_operator
+from tests.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.controlplane import ControlPlane
 
-
-@pytest.fixture(scope="session")
-def emulator() -> Iterator[Aws]:
-    """One AWS for the whole session."""
-    with running_emulator() as aws:
-        yield aws
-
-
-@pytest.fixture
-def aws(emulator: Aws) -> Aws:
-    """The AWS, with no faults and all counts at zero."""
-    emulator.reset()
-    return emulator
+__all__ = ["aws", "emulator"]
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +43,17 @@ def shared_operator(
     It works in all namespaces: a file uses this one or operators of its own, never both.
     """
     with running_operator(installed, emulator, tmp_path_factory.mktemp("operator")) as operator:
+        yield operator
+        assert "a bug" not in operator.log()
+
+
+@pytest.fixture(scope="module")
+def loopback_operator(
+    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    """The same, one that may speak to issuers on loopback."""
+    directory = tmp_path_factory.mktemp("operator")
+    with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
         yield operator
         assert "a bug" not in operator.log()
 

@@ -3,16 +3,15 @@
 import base64
 import itertools
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tests.aws.running import Aws
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 _numbers = itertools.count(1)
-T = TypeVar("T")
 ROLE = "arn:aws:iam::111122223333:role/LicenseConsumer"
 
 
@@ -116,16 +115,6 @@ class NamespaceOf(Generic[C]):
 
 class Namespace(NamespaceOf[ControlPlane]):
     """A namespace of our control plane."""
-
-
-def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> T:
-    """Wait until something is true and return it; the test fails with the last value if it never is."""
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still {value!r} after {seconds} s")
-        time.sleep(every)
-    return value
 
 
 def exchanges(aws: Aws) -> int:

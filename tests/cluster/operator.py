@@ -12,13 +12,11 @@ from typing import Any, Protocol
 
 import yaml
 
-from tests.aws.running import Aws
+from tests.aws.running import Aws, endpoints
 from tests.running import Running, sample
 
-SERVICES = (
-    *("sts", "license-manager", "sso-oidc", "sso"),
-    *("cognito-identity", "codeartifact", "ecr", "ecr-public"),
-)
+# It may speak to issuers on loopback.
+LOOPBACK = {"issuers": {"privateNetworks": ["127.0.0.0/8"]}}
 _LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
 
 
@@ -75,11 +73,10 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
     `program` is what Python runs.
     """
-    endpoints = dict.fromkeys(SERVICES, aws.url)
     config = directory / "config.yaml"
     config.write_text(
         yaml.safe_dump(
-            {"aws": {"endpoints": endpoints}, "renewal": {"leastIntervalSeconds": 1}} | (settings or {})
+            {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}} | (settings or {})
         )
     )
     kubeconfig = plane.service_account_kubeconfig(*account)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.cluster.namespace import Namespace, until
+from tests.cluster.namespace import Namespace
+from tests.running import until
 
 WORDS = "the house forbids it"
 _PROBE = "probe-of-the-policy"

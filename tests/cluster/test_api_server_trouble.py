@@ -10,9 +10,10 @@ import pytest
 
 from tests.aws.running import Aws
 from tests.cluster.interposer import Interposer
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import Operator, running_operator
-from tests.cluster.test_rotation import LOOPBACK, rotating_request, sign_in
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import LOOPBACK, Operator, running_operator
+from tests.cluster.test_rotation import rotating_request, sign_in
+from tests.running import until
 
 STATUSES = (409, 429, 500, 503)
 REFUSAL = json.dumps({"kind": "Status", "message": "told to fail"})

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, token_request
 from tests.cluster.operator import Operator
+from tests.running import until
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 TRUST = "does the role exist, and does its trust policy name this issuer"

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, token_request
 from tests.cluster.operator import Operator
 from tests.controlplane import KubectlError
+from tests.running import until
 
 EVERY_MINUTE = 75
 WRONG = "not.a.token"

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tests.cluster.chart import CHART, Values, chart_objects, helm
-from tests.cluster.namespace import token_request, until
+from tests.cluster.namespace import token_request
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 pytestmark = pytest.mark.cluster
 CRD = "crd/tokenrequests.keyturn.dev"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, token_request
 from tests.cluster.operator import Operator, running_operator
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 HOUR = 3600
 WAKES = 35  # the agenda sleeps for half a minute at most

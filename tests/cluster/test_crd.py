@@ -8,9 +8,10 @@ import pytest
 from tests.aws.running import Aws
 from tests.bench.usage import cpu_seconds
 from tests.cluster.chart import chart_objects
-from tests.cluster.namespace import Namespace, exchanges, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request
 from tests.cluster.operator import Operator
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 CRD = "crd/tokenrequests.keyturn.dev"
 SECONDS = 60

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.aws.running import Aws, running_emulator
+from tests.aws.running import Aws, endpoints, running_emulator
 from tests.aws.world import USER_KEY_ID, USER_SECRET_KEY
-from tests.cluster.namespace import Namespace, exchanges, token_request, until
-from tests.cluster.operator import SERVICES, Operator, running_operator
+from tests.cluster.namespace import Namespace, exchanges, token_request
+from tests.cluster.operator import Operator, running_operator
 from tests.cluster.plugin import Plugin
 from tests.cluster.test_rotation import rotating_operator, rotating_request, sign_in
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 __all__ = ["rotating_operator"]
 KEPT = ("name", "labels", "annotations")
@@ -88,8 +89,7 @@ def test_a_pull_secret_of_several_regions(
     ]
     source = {"credentials": {"secretRef": {"name": "base-aws"}}}
     namespace.apply(token_request("registries", source=source, exchanges=steps))
-    endpoints = dict.fromkeys(SERVICES, aws.url) | {"ecr/eu-west-1": elsewhere.url}
-    settings = {"aws": {"endpoints": endpoints}}
+    settings = {"aws": {"endpoints": endpoints(aws.url) | {"ecr/eu-west-1": elsewhere.url}}}
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=settings):
         namespace.is_ready("registries")
 

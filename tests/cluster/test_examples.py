@@ -16,9 +16,8 @@ from tests.aws.oauth.clients import CLIENT_ID
 from tests.aws.running import Aws, running_emulator
 from tests.aws.world import ACCOUNT, ACCOUNT_TRUST_POLICY, USER_KEY_ID, USER_SECRET_KEY
 from tests.cluster.namespace import Namespace
-from tests.cluster.operator import Operator, running_operator
+from tests.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.cluster.test_flows_tokens import VERIFIER
-from tests.cluster.test_rotation import LOOPBACK
 from tests.controlplane import ControlPlane
 from tests.unit.exchange.test_oauth_grants import EC
 

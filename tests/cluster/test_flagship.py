@@ -13,9 +13,10 @@ import jwt
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, until
+from tests.cluster.namespace import Namespace
 from tests.cluster.operator import Operator
 from tests.cluster.writes import writes
+from tests.running import until
 
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"

@@ -20,9 +20,10 @@ from tests.aws.world import (
     USER_SECRET_KEY,
     trusting,
 )  # fmt: skip
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, token_request
 from tests.cluster.operator import Operator, running_operator
 from tests.controlplane import ControlPlane
+from tests.running import until
 from tests.unit.exchange.test_codeartifact import basic, opens
 
 PARTNER = f"arn:aws:iam::{ACCOUNT}:role/Partner"

@@ -1,6 +1,6 @@
 """The exchanges that give tokens, on the real control plane: from kubectl apply to a proven Secret, and again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -10,10 +10,9 @@ from tests.aws.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSI
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
 from tests.aws.running import Aws
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, LICENSE_ARN, OIDC_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import Operator, running_operator
-from tests.cluster.test_rotation import LOOPBACK
-from tests.controlplane import ControlPlane
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import Operator
+from tests.running import until
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -29,19 +28,8 @@ NO_REFRESH = f"{APPLICATION_ARN[:-1]}0"
 SECONDS = 6
 
 
-@pytest.fixture(scope="module")
-def operator_of_flows(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """An operator that may speak to issuers on loopback, for all flows."""
-    directory = tmp_path_factory.mktemp("operator")
-    with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
-        yield operator
-        assert "a bug" not in operator.log()
-
-
 @pytest.fixture
-def flows(operator_of_flows: Operator, aws: Aws, namespace: Namespace) -> Namespace:
+def flows(loopback_operator: Operator, aws: Aws, namespace: Namespace) -> Namespace:
     """A namespace with the secrets of the clients in it, whose sessions are short."""
     namespace.apply(*(_secret(name, values) for name, values in {"keys": USER, "client": _client()}.items()))
     ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": aws.ca}}

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import ROLE, Namespace, until
+from tests.cluster.namespace import ROLE, Namespace
 from tests.cluster.operator import Operator
+from tests.running import until
 
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
 SESSION = ROLE.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, exchanges, until
+from tests.cluster.namespace import Namespace, exchanges
 from tests.cluster.operator import Operator
+from tests.running import until
 
 MARKS = "keyturn.dev/marks"
 Patch = dict[str, Any]

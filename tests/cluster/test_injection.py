@@ -1,7 +1,6 @@
 """The chart's policies do to a pod what Python does to a manifest, and tell users the same."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from keyturn.core.pod import Sidecar, injected
 from tests.cluster.chart import CHART, chart_objects, helm
 from tests.controlplane import ControlPlane
 from tests.pods import CASES, Body, Case, container, pod
+from tests.running import until
 
 NAMESPACE = "injected"
 VALUES = {"injection": {"enabled": True}, "scopedNamespaces": [NAMESPACE]}
@@ -44,11 +44,8 @@ def warnings(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> lis
 
 def wait_for_policies(plane: ControlPlane) -> None:
     """The API server looks at new policies within a second or so."""
-    deadline = time.monotonic() + 30
-    partly = CASES["one of two has its own"]
-    while not (warnings(plane, partly.pod) and "initContainers" in created(plane, partly.pod)["spec"]):
-        assert time.monotonic() < deadline, warnings(plane, partly.pod)
-        time.sleep(0.2)
+    partly = CASES["one of two has its own"].pod
+    until(lambda: warnings(plane, partly) and "initContainers" in created(plane, partly)["spec"], seconds=30)
 
 
 def install(plane: ControlPlane) -> None:

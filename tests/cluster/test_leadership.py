@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, until
+from tests.cluster.namespace import Namespace
 from tests.cluster.operator import Operator, running_operator
 from tests.cluster.writes import writes
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 DONE = 'keyturn_renewals_total{reason="RenewalAsked",result="success"}'
 Start = Callable[[], Operator]

@@ -12,8 +12,9 @@ from tests.aws.directory import APPLICATION_ARN, REDIRECT_URI
 from tests.aws.pools import POOL_ID
 from tests.aws.running import Aws
 from tests.aws.world import DOMAIN, LICENSE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, token_request
 from tests.cluster.operator import Operator
+from tests.running import until
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 TALKATIVE = "talkative"

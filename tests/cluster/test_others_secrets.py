@@ -10,9 +10,10 @@ import pytest
 from tests.aws.running import Aws
 from tests.bench.client import Client, all_of
 from tests.bench.usage import memory_mib
-from tests.cluster.namespace import Namespace, until
+from tests.cluster.namespace import Namespace
 from tests.cluster.operator import Operator, running_operator
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 NUMBER, SIZE = 150, 700_000
 MIB = 5

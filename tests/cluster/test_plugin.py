@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,22 @@ import pytest
 import yaml
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import Operator, running_operator
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import Operator
 from tests.cluster.plugin import Plugin
 from tests.cluster.test_crd import CRD, install
-from tests.cluster.test_rotation import LOOPBACK, rotating_request, sign_in
+from tests.cluster.test_rotation import rotating_request, sign_in
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 DOC = Path(__file__).parents[2] / "docs" / "kubectl.md"
 TIME = r"[0-9-]{10}T[0-9:]{8}Z"
 
 
 @pytest.fixture(scope="module")
-def shared_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    """One operator for the file, that may speak to issuers on loopback."""
-    directory = tmp_path_factory.mktemp("operator")
-    with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
-        yield operator
+def shared_operator(loopback_operator: Operator) -> Operator:
+    """One that may speak to issuers on loopback."""
+    return loopback_operator
 
 
 @pytest.fixture

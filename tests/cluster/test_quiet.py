@@ -11,10 +11,11 @@ import yaml
 
 from tests.aws.running import Aws
 from tests.cluster.chart import chart_objects
-from tests.cluster.namespace import Namespace, exchanges, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request
 from tests.cluster.operator import Operator
 from tests.cluster.writes import writes
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 RETAIN = {"deletionPolicy": "Retain"}
 NAMES = ("acme", "retained")

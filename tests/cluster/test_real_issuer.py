@@ -9,11 +9,11 @@ import pytest
 
 from tests import npm
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import Operator, running_operator
-from tests.cluster.test_rotation import LOOPBACK
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.controlplane import ControlPlane
 from tests.issuer.running import AUDIENCE, Issuer, running_issuer
+from tests.running import until
 
 pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 NAMES = ("first", "second")

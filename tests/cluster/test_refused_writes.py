@@ -1,31 +1,25 @@
 """The API server refuses our writes, by a policy or a quota: its words are told, and nothing is spent in vain."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, exchanges, token_request, until
-from tests.cluster.operator import Operator, running_operator
+from tests.cluster.namespace import Namespace, exchanges, token_request
+from tests.cluster.operator import Operator
 from tests.cluster.policy import WORDS, allow_secrets, refusing
-from tests.cluster.test_rotation import LOOPBACK, rotating_request, sign_in
-from tests.controlplane import ControlPlane
+from tests.cluster.test_rotation import rotating_request, sign_in
+from tests.running import until
 
 QUOTA = "exceeded quota: few, requested: count/secrets=1"
 TOKEN_SECRET = "source-keyturn"
 
 
 @pytest.fixture(scope="module")
-def shared_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
+def shared_operator(loopback_operator: Operator) -> Operator:
     """One that may speak to issuers on loopback."""
-    directory = tmp_path_factory.mktemp("operator")
-    with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
-        yield operator
-        assert "a bug" not in operator.log()
+    return loopback_operator
 
 
 def refused(namespace: Namespace, words: str) -> None:

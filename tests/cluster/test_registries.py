@@ -12,8 +12,9 @@ import pytest
 
 from tests.aws.running import Aws
 from tests.aws.world import ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID, USER_SECRET_KEY
-from tests.cluster.namespace import Namespace, token_request, until
+from tests.cluster.namespace import Namespace, token_request
 from tests.cluster.operator import Operator
+from tests.running import until
 
 DOCKER = "kubernetes.io/dockerconfigjson"
 ECR: list[dict[str, Any]] = [{"ecrGetAuthorizationToken": {}}]

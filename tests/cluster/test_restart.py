@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, exchanges, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request
 from tests.cluster.operator import Operator
 from tests.cluster.writes import writes
+from tests.running import until
 
 LATER = "acme-later"
 

@@ -9,11 +9,12 @@ import pytest
 from tests.aws.running import Aws
 from tests.cluster.audit import Audit, Right, audited_plane, granted, used
 from tests.cluster.chart import Values, chart_objects
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import running_operator
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import LOOPBACK, running_operator
 from tests.cluster.test_flows_credentials import APP, trust_the_cluster
-from tests.cluster.test_rotation import LOOPBACK, refresh, rotating_request, sign_in
+from tests.cluster.test_rotation import refresh, rotating_request, sign_in
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 pytestmark = pytest.mark.cluster
 TOKENS: dict[str, Any] = {"rbac": {"serviceAccountTokens": True}}

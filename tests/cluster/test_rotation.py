@@ -12,11 +12,10 @@ import pytest
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
 from tests.aws.running import Aws
 from tests.aws.world import OIDC_ROLE_ARN
-from tests.cluster.namespace import Namespace, token_request, until
-from tests.cluster.operator import Operator, running_operator
+from tests.cluster.namespace import Namespace, token_request
+from tests.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.controlplane import ControlPlane
-
-LOOPBACK = {"issuers": {"privateNetworks": ["127.0.0.0/8"]}}
+from tests.running import until
 
 
 @pytest.fixture

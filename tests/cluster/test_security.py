@@ -19,11 +19,12 @@ from tests.aws.running import Aws
 from tests.aws.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.cluster.audit import Right, granted
 from tests.cluster.chart import chart_objects
-from tests.cluster.namespace import ROLE, Namespace, token_request, until
+from tests.cluster.namespace import ROLE, Namespace, token_request
 from tests.cluster.operator import Operator, running_operator
 from tests.controlplane import ControlPlane
 from tests.manifests import MANIFESTS
 from tests.manifests.fields import Place, replaced, texts_of, texts_of_schema
+from tests.running import until
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()

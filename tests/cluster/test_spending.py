@@ -9,11 +9,12 @@ import pytest
 
 from tests.aws.running import Aws
 from tests.cluster.interposer import Interposer
-from tests.cluster.namespace import Namespace, until
-from tests.cluster.operator import Cluster, Operator, running_operator
+from tests.cluster.namespace import Namespace
+from tests.cluster.operator import LOOPBACK, Cluster, Operator, running_operator
 from tests.cluster.test_leadership import is_ready, leads, lease
-from tests.cluster.test_rotation import LOOPBACK, rotating_request, sign_in
+from tests.cluster.test_rotation import rotating_request, sign_in
 from tests.controlplane import ControlPlane
+from tests.running import until
 
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
 LOST = "the Lease could not be renewed in time"

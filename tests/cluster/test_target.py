@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, exchanges, token_request, until
+from tests.cluster.namespace import Namespace, exchanges, token_request
 from tests.cluster.operator import Operator
+from tests.running import until
 
 AS_IT_WAS = {"theirs": "precious", "AWS_REGION": "mars"}
 COLLECTED = 60  # the collector looks for new kinds, such as ours in a fresh cluster, each 30 s

@@ -14,8 +14,9 @@ from keyturn.core.outages import Outages
 from keyturn.kube.api import Kube
 from keyturn.kube.secrets import SecretStore
 from tests.aws.running import Aws
-from tests.cluster.namespace import Namespace, until
+from tests.cluster.namespace import Namespace
 from tests.cluster.operator import Operator
+from tests.running import until
 from tests.unit.kube.test_secrets import marks
 from tests.writing import writing
 

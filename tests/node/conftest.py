@@ -5,10 +5,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.aws.running import Aws, running_emulator
+from tests.aws.fixtures import emulator
+from tests.aws.running import Aws
 from tests.cluster.namespace import NamespaceOf
 from tests.node import Node, UnfitError, require_fitness
 from tests.node.release import Release
+
+__all__ = ["emulator"]
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +26,6 @@ def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
                 pytest.skip(f"no node can be started here: {error}")
             started = stack.enter_context(Node.started(tmp_path_factory.mktemp("node")))
         yield started
-
-
-@pytest.fixture(scope="session")
-def emulator() -> Iterator[Aws]:
-    """One AWS for the whole session."""
-    with running_emulator() as aws:
-        yield aws
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.aws.running import endpoints
 from tests.cluster.chart import CHART, HelmError, helm
-from tests.cluster.operator import SERVICES
 from tests.node.images import IMAGE
 from tests.node.node import Node
 
@@ -62,7 +62,7 @@ class Release:
 
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
         config = {
-            "aws": {"endpoints": dict.fromkeys(SERVICES, self.endpoint)},
+            "aws": {"endpoints": endpoints(self.endpoint)},
             "renewal": {"leastIntervalSeconds": 1},
         }
         given = {"image": {"repository": REPOSITORY, "tag": TAG}, "injection": {"enabled": True}, "config": config}

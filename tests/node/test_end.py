@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.namespace import until
 from tests.controlplane import ExistingCluster, dies_with_us
 from tests.image import UnfitError
 from tests.node import cgroups
 from tests.node.machine import require_fitness
+from tests.running import until
 
 pytestmark = pytest.mark.node
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import until
 from tests.node import Node
 from tests.node.programs import (
     CALLS,
@@ -20,6 +19,7 @@ from tests.node.programs import (
     said,
 )
 from tests.node.release import Release
+from tests.running import until
 
 FORMATS = {"secretName": "acme", "formats": [{"credentialProcess": {}}, {"awsConfig": {}}]}
 ASKING = {"keyturn.dev/inject": "acme"}

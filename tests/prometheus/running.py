@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from tests.cluster.chart import chart_objects
-from tests.cluster.namespace import until
 from tests.controlplane.configuration import free_ports
 from tests.controlplane.process import Server
 from tests.prometheus.binaries import binary
+from tests.running import until
 
 MONITORED = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
 # What makes the chart's rules quick enough for a test, and all that is changed in them: how long something must be

@@ -16,12 +16,10 @@ import pytest
 import yaml
 
 from tests import npm
-from tests.aws.running import Aws, running_emulator
+from tests.aws.running import Aws, endpoints, running_emulator
 from tests.aws.world import ROLE_ARN
-from tests.cluster.namespace import until
-from tests.cluster.operator import SERVICES
 from tests.controlplane import dies_with_us
-from tests.running import Running, http_get
+from tests.running import Running, http_get, until
 from tests.sdk import golang
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +140,7 @@ def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
     (pod.folder / "request.yaml").write_text(yaml.safe_dump(manifest(pod)))
-    settings = {"aws": {"endpoints": dict.fromkeys(SERVICES, aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
+    settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     with ExitStack() as stack:
         of_run = ("filename=request.yaml", "sources=sources", "config=settings.yaml", "write=secret")

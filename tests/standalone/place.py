@@ -13,10 +13,9 @@ import yaml
 
 from keyturn.core.model import RENEW_REQUESTED
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.aws.running import Aws
+from tests.aws.running import Aws, endpoints
 from tests.aws.world import OIDC_ROLE_ARN
 from tests.cluster.namespace import token_request
-from tests.cluster.operator import SERVICES
 from tests.controlplane import dies_with_us
 from tests.sidecar.running import Sidecar
 from tests.unit.sidecar.mounts import put
@@ -36,7 +35,7 @@ class Place:
     def __post_init__(self) -> None:
         self.log_file = self.path / "log"
         settings = {
-            "aws": {"endpoints": dict.fromkeys(SERVICES, self.aws.url)},
+            "aws": {"endpoints": endpoints(self.aws.url)},
             "renewal": {"leastIntervalSeconds": 1},
             "issuers": {"privateNetworks": ["127.0.0.0/8"]},
             "sources": {"audiences": [CLIENT_ID]},

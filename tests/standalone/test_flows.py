@@ -10,8 +10,9 @@ import pytest
 from tests.aws.oauth.clients import CLIENT_ID
 from tests.aws.running import Aws
 from tests.aws.world import OIDC_ROLE_ARN
-from tests.cluster.namespace import exchanges, token_request, until
+from tests.cluster.namespace import exchanges, token_request
 from tests.cluster.test_no_secret_leaks import leaked
+from tests.running import until
 from tests.standalone.place import Place, ready, renewals, who_am_i
 
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer/default.acme"

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.aws.running import Aws
-from tests.cluster.namespace import token_request, until
+from tests.cluster.namespace import token_request
 from tests.disk import full, read_only, small_disk
+from tests.running import until
 from tests.sidecar.running import Sidecar
 from tests.standalone.place import Place, asking_for, ready, renewals, rotating
 

@@ -13,7 +13,7 @@ from keyturn.cli.options import log_options, option
 from keyturn.cli.process import chance, fail, leave, log_to_stderr, settle
 from keyturn.cli.settings import read_settings
 from keyturn.kube.leadership import LostLeaseError
-from keyturn.kube.shell import NoClusterError, Place, Shell
+from keyturn.kube.shell import NoClusterError, Options, Shell
 
 
 @click.command(help=COMMANDS["operator"])
@@ -28,13 +28,13 @@ from keyturn.kube.shell import NoClusterError, Place, Shell
 @option("--watch-secrets/--no-watch-secrets", default=True, help="Without: no list and watch of Secrets.")
 @log_options
 def operator(
-    log_level: str, log_format: str, config: str | None, namespace: tuple[str, ...], **place: Any
+    log_level: str, log_format: str, config: str | None, namespace: tuple[str, ...], **options: Any
 ) -> None:
     """Run the operator of a Kubernetes cluster."""
     # The API server keeps objects that are nested 10,000 deep, and anybody may make one: it must be readable.
     sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
-    shell = Shell(Place(namespaces=namespace, **place), read_settings(config), now, chance)
+    shell = Shell(Options(namespaces=namespace, **options), read_settings(config), now, chance)
     settle()
     try:
         asyncio.run(shell.run())

@@ -49,6 +49,23 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
     return add
 
 
+def serving_options(command: Command) -> Command:
+    """Where the endpoint and the probes of a pod listen, and what clients must show."""
+    listen = option(
+        "--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only."
+    )
+    probes = option(
+        "--probes-listen", default=":9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
+    )
+    file = option(
+        "--authorization-file",
+        default="/var/run/keyturn/token",
+        type=FILE,
+        help="The token that clients show; made where there is none.",
+    )
+    return listen(probes(file(command)))
+
+
 def _key(_: click.Context, __: click.Parameter, value: str) -> str:
     """Refuse what the key of a Secret cannot be: it becomes part of a path."""
     if not re.fullmatch(r"(?!\.\.)[-._a-zA-Z0-9]+", value):

@@ -1,4 +1,4 @@
-"""How a process that runs for long begins and ends: its dice, its log, its end."""
+"""How a process begins and ends: its dice, its log, the signals that stop it, its end."""
 
 import asyncio
 import gc
@@ -7,8 +7,11 @@ import os
 import random  # noqa: TID251 - the real dice
 import signal
 import sys
-from typing import Any, NoReturn
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
 
+Result = TypeVar("Result")
 chance = random.random
 
 
@@ -33,14 +36,23 @@ def _json() -> logging.Formatter:
     return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
 
 
-def cancel_on_signals(work: "asyncio.Future[Any]") -> None:
-    """Cancel `work` on SIGTERM, SIGINT and SIGHUP: a token that is being spent is saved all the same.
+async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do `work`, which SIGTERM, SIGINT or SIGHUP cancels: a token that is being spent is saved all the same.
 
-    SIGHUP is that of a terminal that closes; who started the process by nohup wants it to go on.
+    To be called before anything is announced: the first process of a container ignores signals without a handler.
     """
+    working = asyncio.ensure_future(work)
+    # SIGHUP is that of a terminal that closes; who started the process by nohup wants it to go on.
     hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     for number in (signal.SIGTERM, signal.SIGINT, *hung_up):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    return await working
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, which has no end of its own, until a signal ends it; its errors are raised."""
+    with suppress(asyncio.CancelledError):
+        await stoppable(work)
 
 
 def settle() -> None:

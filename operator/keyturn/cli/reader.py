@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 
 from keyturn.cli.clock import now
-from keyturn.cli.options import log_options, secret_options
-from keyturn.cli.pod import serving_options, until_stopped
-from keyturn.cli.process import fail, log_to_stderr, settle
+from keyturn.cli.options import log_options, secret_options, serving_options
+from keyturn.cli.process import fail, log_to_stderr, settle, until_stopped
 from keyturn.sidecar.authorization import AuthorizationError, authorization
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.listener import NotListeningError

@@ -9,8 +9,7 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options
-from keyturn.cli.pod import stoppable
-from keyturn.cli.process import fail, leave, log_to_stderr
+from keyturn.cli.process import fail, leave, log_to_stderr, stoppable
 from keyturn.cli.renewing import around, files_options
 from keyturn.core.model import Status
 from keyturn.sidecar.durable import UnusableError

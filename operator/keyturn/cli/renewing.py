@@ -10,8 +10,7 @@ import click
 
 from keyturn.cli.clock import now
 from keyturn.cli.options import FILE, FOLDER, option
-from keyturn.cli.pod import until_stopped
-from keyturn.cli.process import chance, fail, leave, settle
+from keyturn.cli.process import chance, fail, leave, settle, until_stopped
 from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, authorization
 from keyturn.sidecar.durable import UnusableError

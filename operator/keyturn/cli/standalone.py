@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from keyturn.cli.options import log_options
-from keyturn.cli.pod import serving_options
+from keyturn.cli.options import log_options, serving_options
 from keyturn.cli.process import log_to_stderr
 from keyturn.cli.renewing import around, files_options, serve
 from keyturn.sidecar.endpoint import Listening

@@ -8,29 +8,28 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, TokenRequest
-from keyturn.core.model.part import TEXT, TEXT_IN_RE2, Rule, parts
+from keyturn.core.model.part import TEXT, TEXT_IN_RE2, Part, Rule, parts
 
 _COLUMNS = (
-    ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0),
-    ("Reason", '.status.conditions[?(@.type=="Ready")].reason', 0),
-    ("Secret", ".status.secretName", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Secret", "string", ".status.secretName", 0),
     # Times as strings: a date column shows <invalid> for the future.
-    ("Expires", ".status.expiresAt", 0),
-    ("Renews", ".status.renewAt", 0),
-    ("Principal", ".status.principal", 1),
-    ("Revision", ".status.revision", 1),
-    ("Failures", ".status.failedAttempts", 1),
+    ("Expires", "string", ".status.expiresAt", 0),
+    ("Renews", "string", ".status.renewAt", 0),
+    ("Principal", "string", ".status.principal", 1),
+    ("Revision", "integer", ".status.revision", 1),
+    ("Failures", "integer", ".status.failedAttempts", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
 
 def crd() -> dict[str, Any]:
     """The CustomResourceDefinition as a manifest."""
     columns: list[dict[str, Any]] = [
-        {"name": name, "type": "integer" if name in ("Revision", "Failures") else "string", "jsonPath": path}
-        | ({"priority": priority} if priority else {})
-        for name, path, priority in _COLUMNS
+        {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
+        for name, kind, path, priority in _COLUMNS
     ]
-    columns.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
     version = {
         "name": VERSION,
         "served": True,
@@ -79,9 +78,8 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         del kept["additionalProperties"]
     if not kept.get("required"):
         kept.pop("required", None)
-    for name, says in _descriptions(node.get("title", "")).items():
-        kept["properties"][name]["description"] = says
-    return _strings(kept | _rules(node.get("title", "")))
+    part = next((part for part in parts() if part.__name__ == node.get("title")), None)
+    return _strings(_of_part(part, kept) if part else kept)
 
 
 def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
@@ -92,26 +90,29 @@ def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
     return value
 
 
-def _descriptions(title: str) -> dict[str, str]:
+def _of_part(part: type[Part], node: dict[str, Any]) -> dict[str, Any]:
+    """Add what a part says itself: the descriptions of its fields, and its rules."""
+    for name, says in _descriptions(part).items():
+        node["properties"][name]["description"] = says
+    return node | _rules(part)
+
+
+def _descriptions(part: type[Part]) -> dict[str, str]:
     """What fields say of themselves: of one that may be left out, msgspec tells only what its type says."""
-    part = next((part for part in parts() if part.__name__ == title), None)
-    hints = get_type_hints(part, include_extras=True) if part else {}
+    hints = get_type_hints(part, include_extras=True)
     told = (
         (field.encode_name, getattr(meta, "description", None))
-        for field in (msgspec.structs.fields(part) if part else ())
+        for field in msgspec.structs.fields(part)
         for one in (hints[field.name], *get_args(hints[field.name]))
         for meta in getattr(one, "__metadata__", ())
     )
     return {name: says for name, says in told if says}
 
 
-def _rules(title: str) -> dict[str, Any]:
-    part = next((part for part in parts() if part.__name__ == title and part.RULES), None)
-    if part is None:
-        return {}
+def _rules(part: type[Part]) -> dict[str, Any]:
     alone = [{"rule": rule.cel, "message": rule.says} for rule in part.RULES]
     together = [_together(rules, part.SHARED) for rules in part.TOGETHER]
-    return {"x-kubernetes-validations": together or alone}
+    return {"x-kubernetes-validations": together or alone} if part.RULES else {}
 
 
 def _together(rules: Sequence[Rule], shared: Mapping[str, str]) -> dict[str, str]:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import jwt
-from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
+from keyturn.core.times import Moment
 
 # RFC 6749 appendix A: VSCHAR, here without quote and backslash (and so a superset of RFC 6750's b64token):
 # what no file format, header or shell can misread.
@@ -70,7 +70,7 @@ class Superseded:
     """A token of License Manager that was followed by another one, and when: it may still be in use."""
 
     token_id: str
-    at: Annotated[datetime, Meta(tz=True)]
+    at: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def unwrapped(value: str, what: str) -> str:
     return safe(value.strip().strip("\"'").strip(), what)
 
 
-def read_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
+def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
     """Read a source as people store it; raises SourceMissing for absent keys, SourceInvalid for odd characters."""
     return Source(
         token=None if token is None else unwrapped(token, "the source token"),
@@ -173,11 +173,17 @@ def _credentials(keys: Mapping[str, str]) -> Credentials:
 
 def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
     """Read `iat` and `exp` (RFC 7519 section 4.1) of a token without trusting it; None for what is not there."""
+    claims = jwt_claims(token) or {}
+    return _moment(claims.get("iat")), _moment(claims.get("exp"))
+
+
+def jwt_claims(token: str) -> dict[str, Any] | None:
+    """Read the claims of a JWT (RFC 7519 section 4) without trusting them; None where it is none."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except (jwt.PyJWTError, RecursionError, ValueError):
-        return None, None
-    return _moment(claims.get("iat")), _moment(claims.get("exp"))
+        return None
+    return claims
 
 
 def _moment(value: object) -> datetime | None:

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -16,6 +15,7 @@ from msgspec import Meta
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import GROUP
+from keyturn.core.times import Moment
 
 LINEAGE = f"{GROUP}/lineage"
 _REMEMBERED = 100
@@ -28,7 +28,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
     holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]
     spends: str
-    start: Annotated[datetime, Meta(tz=True)]
+    start: Moment
     give_up_seconds: Annotated[int, Meta(ge=0, le=3600)]
     careful: bool = False
 

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from keyturn.core.holding import Source, Superseded
 from keyturn.core.model import GROUP, Request, canonical_hash
+from keyturn.core.times import Moment
 
 MARKS = f"{GROUP}/marks"
 EXPIRES_AT = f"{GROUP}/expires-at"
@@ -21,9 +22,6 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
 LONGEST_LIFE = timedelta(days=20 * 366)
 _END_OF_TIME = 9000  # sums with later years overflow
-
-# A time without a zone cannot be compared with ours: whoever writes one has edited the marks.
-Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -1,11 +1,12 @@
 """When and why credentials are renewed."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.marks import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
 from keyturn.core.model import OPAQUE, Renewal, Request
+from keyturn.core.times import whole
 
 HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
 _IAM_SETTLES = timedelta(minutes=2)
@@ -14,11 +15,11 @@ _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECO
 
 
 def reason_to_renew(
-    request: Request, found: FoundSecret | None, proof: str | None, now: datetime, last: Marks | None = None
+    request: Request, found: FoundSecret | None, source: str | None, now: datetime, last: Marks | None = None
 ) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
 
-    `proof` is the fingerprint of the source, None where it was not read. `last` are the marks of the last issue,
+    `source` is the fingerprint of the source, None where it was not read. `last` are the marks of the last issue,
     wherever it was written.
     """
     if found is None:
@@ -32,7 +33,7 @@ def reason_to_renew(
             "SpecChanged",
             not unchanged(request.request_hash, marks.request_hash) and not _only_moved(request, marks),
         ),
-        ("SourceChanged", proof is not None and proof != marks.source),
+        ("SourceChanged", source is not None and source != marks.source),
         ("Drifted", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
         ("RenewalAsked", request.renew_requested not in ("", marks.handled)),
         ("Due", now >= marks.renew),
@@ -52,7 +53,7 @@ def _reason_without(request: Request, last: Marks | None, now: datetime) -> str 
 def _only_moved(request: Request, marks: Marks) -> bool:
     """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
     return (
-        request.spec.consumes
+        request.spec.spending is not None
         and not unchanged(request.request_hash, marks.request_hash)
         and unchanged(request.exchange_hash, marks.exchange_hash)
     )
@@ -183,7 +184,7 @@ def _may_settle(request: Request, error: KeyturnError, now: datetime) -> bool:
     # IAM is eventually consistent: a role that was just made is refused for some seconds. To try again at once is
     # for those who use nothing up by it.
     young = now - (request.created_at or now) < _IAM_SETTLES
-    return isinstance(error, RefusedError) and error.settles and young and not request.spec.consumes
+    return isinstance(error, RefusedError) and error.settles and young and not request.spec.spending
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
@@ -210,8 +211,3 @@ def next_look(request: Request, marks: Marks | None, setback: Setback | None, no
         told = [marks.source_warns] if marks and marks.source_warns else []
     moments = [max(now, moment) for moment in act] + [moment for moment in told if moment > now]
     return min(moments, default=None)
-
-
-def whole(moment: datetime) -> datetime:
-    """Cut to whole seconds, UTC."""
-    return moment.astimezone(UTC).replace(microsecond=0)

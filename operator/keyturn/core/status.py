@@ -9,8 +9,8 @@ import msgspec
 from keyturn.core.errors import REACTIONS, RefusedError
 from keyturn.core.marks import Marks, unchanged
 from keyturn.core.model import Condition, Request, Status
-from keyturn.core.render import rfc3339
 from keyturn.core.renewal import Setback, renew_before
+from keyturn.core.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from keyturn.core.holding import Credentials, Holding, PackageEndpoint, Token, safe
 from keyturn.core.model.exchanges import CodeArtifactGetAuthorizationToken
-from keyturn.core.renewal import whole
+from keyturn.core.times import whole
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import SIGNED, Operation, Verdict, member
 

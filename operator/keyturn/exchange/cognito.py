@@ -7,7 +7,7 @@ from datetime import timedelta
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe, sized
 from keyturn.core.model.exchanges import CognitoGetCredentials, CognitoGetOpenIdToken
-from keyturn.core.renewal import whole
+from keyturn.core.times import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import Operation, Verdict, member

@@ -8,7 +8,7 @@ from typing import Any
 from keyturn.core.errors import UnavailableError
 from keyturn.core.holding import Holding, RegistryLogin, safe
 from keyturn.core.model.exchanges import EcrGetAuthorizationToken
-from keyturn.core.renewal import whole
+from keyturn.core.times import whole
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import SIGNED, Operation, Verdict, member
 

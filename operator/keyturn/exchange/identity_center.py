@@ -4,18 +4,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import jwt
-
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe
+from keyturn.core.holding import Credentials, Holding, Token, jwt_claims, jwt_times, safe
 from keyturn.core.model.exchanges import IdentityCenterCreateToken, IdentityCenterGetRoleCredentials
-from keyturn.core.model.exchanges.identity_center import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
-from keyturn.core.renewal import whole
+from keyturn.core.model.exchanges.grants import AN_ACCESS_TOKEN, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
+from keyturn.core.times import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.systems import Call
 from keyturn.exchange.verdicts import KEYS, Operation, Verdict, member
 
-_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
 _LONGEST_LIFE = timedelta(days=366)
@@ -115,7 +112,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -
     return {
         "grantType": wanted.grant_type,
         "subjectToken": held.proof or held.token_to_read(wanted.from_).value,
-        "subjectTokenType": wanted.subject_token_type or _ACCESS_TOKEN,
+        "subjectTokenType": wanted.subject_token_type or AN_ACCESS_TOKEN,
     } | requested
 
 
@@ -153,11 +150,7 @@ def _expiry(access_token: str, answer: Answer) -> datetime | None:
 
 def _context(id_token: str | None) -> str | None:
     """Read the claim that is AWS's signed word for the user; STS checks it, we only carry it."""
-    try:
-        claims: dict[str, Any] = jwt.decode(id_token or "", options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError, ValueError):
-        return None
-    context = claims.get(_CONTEXT)
+    context = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
     return context if isinstance(context, str) and context else None
 
 

@@ -18,7 +18,7 @@ from keyturn.core.model.exchanges import (
 from keyturn.core.model.exchanges.session import MfaOperation, PolicyArn, Tag
 from keyturn.core.model.rules import AMBIENT_TAGS
 from keyturn.core.model.source import SecretValue
-from keyturn.core.renewal import whole
+from keyturn.core.times import whole
 from keyturn.exchange.aws import Answer
 from keyturn.exchange.lent import check_ambient
 from keyturn.exchange.own import AMBIENT

@@ -29,6 +29,7 @@ _TIMEOUT = 10.0
 WATCH_SECONDS = 290
 _SILENCE_SECONDS = 90
 _OK = range(200, 300)
+_PASSING = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class ApiAnswer:
     def refused(self) -> bool:
         """Whether it is an error."""
         return self.status not in _OK
+
+
+def secrets_path(namespace: str, name: str = "") -> str:
+    """The path of a Secret; without a name that of all in the namespace."""
+    return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
 
 
 class Kube:
@@ -82,16 +88,14 @@ class Kube:
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
         """POST, or PATCH as a merge, even when the Lease is lost: an answered token exists nowhere else."""
         kind = MERGE if method == "PATCH" else JSON
-        return await self._tried(_Question(method, path, body, kind, query, JSON, even_so=True))
+        return await self._tried(_Question(method, path, body, kind, query, even_so=True))
 
     async def user_of(self, token: str) -> str:
         """The user that the API server takes the bearer of a token for, empty where it does not take it."""
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
-            async with await self._send(
-                _Question("POST", path, body, JSON, {}, JSON), _TIMEOUT, token=token
-            ) as response:
+            async with await self._send(_Question("POST", path, body), _TIMEOUT, token=token) as response:
                 status, content = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unanswered(error) from None
@@ -106,7 +110,7 @@ class Kube:
         # Longer than the server keeps it open, or is silent: it sends a bookmark each minute. A connection that is
         # dead and says nothing ends here.
         response = await self._send(
-            _Question("GET", path, None, JSON, query, ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
+            _Question("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
         )
         async with response:
             if response.status not in _OK:
@@ -169,10 +173,10 @@ class Kube:
 class _Question:
     method: str
     path: str
-    body: object = field(repr=False)
-    kind: str
-    query: Mapping[str, str]
-    accept: str
+    body: object = field(repr=False, default=None)
+    kind: str = JSON
+    query: Mapping[str, str] = field(default_factory=dict)
+    accept: str = JSON
     even_so: bool = False
 
 
@@ -201,7 +205,7 @@ def _unanswered(error: Exception) -> UnavailableError:
 
 
 def _is_passing(status: int) -> bool:
-    return status in (401, 429) or status >= 500  # noqa: PLR2004 - HTTP's classes
+    return status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:

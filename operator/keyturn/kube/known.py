@@ -8,6 +8,7 @@ from datetime import datetime
 from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
+from keyturn.core.times import read_time
 from keyturn.metrics import Series
 from keyturn.renew.after import conditions, series
 from keyturn.renew.memory import Memory
@@ -40,10 +41,7 @@ class Known:
 
     def put_unreadable(self, uid: str, namespace: str, name: str, status: Status) -> None:
         """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
-        self._unreadable[uid] = Series(
-            namespace=namespace, name=name, issued=None, renews=None, expires=None, source_expires=None,
-            conditions=conditions(status), failed_attempts=status.failed_attempts, suspended=False,
-        )  # fmt: skip
+        self._unreadable[uid] = Series(namespace, name, conditions(status), status.failed_attempts)
 
     def uids(self, namespace: str) -> set[str]:
         """The uids of all that are alive in a namespace, or in all, those that cannot be read among them."""
@@ -78,7 +76,7 @@ def remembered(status: Status) -> Setback | None:
     renewed = status.condition("Renewed")
     if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_at):
         return None
-    next_attempt_at = _moment(status.next_attempt_at)
+    next_attempt_at = read_time(status.next_attempt_at)
     if next_attempt_at is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
@@ -88,13 +86,8 @@ def remembered(status: Status) -> Setback | None:
         next_attempt_at=next_attempt_at,
         generation=status.observed_generation,
         handled=status.handled_refresh or "",
-        failed_at=_moment(status.last_attempt_at or ""),
+        failed_at=read_time(status.last_attempt_at),
     )
-
-
-def _moment(told: str) -> datetime | None:
-    moment = datetime.fromisoformat(told) if told else None
-    return moment if moment and moment.tzinfo else None
 
 
 def _secrets(request: Request) -> frozenset[tuple[str, str]]:

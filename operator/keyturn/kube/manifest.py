@@ -21,7 +21,7 @@ from keyturn.core.marks import (
     read_marks,
 )
 from keyturn.core.model import DOCKER, GROUP, KIND, OPAQUE, VERSION, Request
-from keyturn.core.render import rfc3339
+from keyturn.core.times import rfc3339
 from keyturn.kube.watch import Meta
 
 # The API server checks the data of this type; what is rehearsed has none yet.

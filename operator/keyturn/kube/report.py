@@ -3,16 +3,16 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 
 import msgspec
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.model import GROUP, KIND, PLURAL, VERSION, Request, Status
-from keyturn.core.render import rfc3339
 from keyturn.core.status import Event
+from keyturn.core.times import rfc3339
 from keyturn.kube.api import MERGE, Kube
 
-_CONFLICT = 409
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
 
@@ -29,12 +29,12 @@ class Reporter:
         """Patch the status; raises LeavingError where the TokenRequest is gone."""
         told = {field: getattr(status, attribute) for field, attribute in _FIELDS}
         # A field that is not told any more must be null: a merge patch leaves out nothing by itself.
-        body = {"metadata": {"uid": uid}, "status": {key: _plain(value) for key, value in told.items()}}
+        body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(told)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
         if not answer.found:
             raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
-        if answer.status == _CONFLICT:
+        if answer.status == HTTPStatus.CONFLICT:
             # Another uid has this name now, which the watch will show; or only too many write at once.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {answer.message}")
         if answer.refused:
@@ -65,7 +65,3 @@ class Reporter:
 
 
 _FIELDS = tuple(zip(Status.__struct_encode_fields__, Status.__struct_fields__, strict=True))
-
-
-def _plain(value: object) -> object:
-    return msgspec.to_builtins(value)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyturn.core.model import Request
-from keyturn.kube.api import JSON, ApiAnswer, Kube, refusal
+from keyturn.kube.api import JSON, ApiAnswer, Kube, refusal, secrets_path
 
 
 async def try_anew(kube: Kube, request: Request, manifest: dict[str, Any]) -> ApiAnswer:
@@ -13,7 +13,7 @@ async def try_anew(kube: Kube, request: Request, manifest: dict[str, Any]) -> Ap
         key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")
     }
     trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
-    return await kube.ask("POST", _secrets(request), trial, query={"dryRun": "All"})
+    return await kube.ask("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
 
 async def retire(
@@ -27,10 +27,7 @@ async def retire(
     answer = await try_anew(kube, request, manifest)
     if not answer.refused:
         precondition = {"preconditions": {"uid": uid}}
-        answer = await kube.ask("DELETE", f"{_secrets(request)}/{request.secret_name}", precondition, kind=JSON)
+        path = secrets_path(request.namespace, request.secret_name)
+        answer = await kube.ask("DELETE", path, precondition, kind=JSON)
     if answer.refused and answer.found:
         raise refusal(answer, f"Secret {request.secret_name}", data)
-
-
-def _secrets(request: Request) -> str:
-    return f"/api/v1/namespaces/{request.namespace}/secrets"

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -12,14 +13,13 @@ from keyturn.core.holding import Source
 from keyturn.core.marks import FoundSecret, Marks, field_manager, is_adopted
 from keyturn.core.model import GROUP, OPAQUE, PLURAL, VERSION, Request
 from keyturn.core.renewal import check_ours
-from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal
+from keyturn.kube.api import APPLY, JSON, MERGE, ONE, ApiAnswer, Kube, refusal, secrets_path
 from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
 from keyturn.kube.retire import retire, try_anew
 from keyturn.kube.seen import Place, SeenSecrets, target
 from keyturn.kube.sources import read_source
 from keyturn.kube.watch import Meta
 
-_CREATED, _CONFLICT, _UNPROCESSABLE = 201, 409, 422
 _REHEARSED_SECONDS = 10.0
 # An apply with a version creates what is absent and refuses what is there: no Secret is written unseen.
 _ABSENT = "1"
@@ -68,11 +68,11 @@ class SecretStore:
         """
         if self.seen.has_vanished(request):
             await self._check_alive(request)
-        elif not request.spec.consumes and self._is_rehearsed(request):
+        elif not request.spec.spending and self._is_rehearsed(request):
             return
         manifest = secret_manifest(request, None, {}, owned=False)
         answer = await self._send(request, manifest, dryRun="All")
-        if answer.status == _CREATED:
+        if answer.status == HTTPStatus.CREATED:
             self._rehearsed[request.namespace] = (request.dress_hash, self._monotonic())
             return
         found, _ = await self._read(request)
@@ -125,7 +125,7 @@ class SecretStore:
     async def _apply(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         known = self.seen.get(target(request))
         answer = await self._send(request, _manifest(request, marks, data, known))
-        if answer.status in (_CONFLICT, _UNPROCESSABLE):
+        if answer.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
             # Somebody holds a field of ours, or it is immutable. Force is for what a read has shown to be ours.
             known, _ = await self._read(request)
             if known:
@@ -154,7 +154,7 @@ class SecretStore:
         return None
 
     async def _let_go(self, request: Request, place: Place) -> None:
-        found, path = self.seen.get(place), _path(*place)
+        found, path = self.seen.get(place), secrets_path(*place)
         if found is None:
             return
         if is_adopted(request, found):
@@ -173,13 +173,13 @@ class SecretStore:
 
     async def _send(self, request: Request, manifest: dict[str, Any], **query: str) -> ApiAnswer:
         query = {"fieldManager": field_manager(request.uid)} | query
-        path = _path(request.namespace, request.secret_name)
+        path = secrets_path(*target(request))
         return await self._kube.ask("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
 
     async def _read(self, request: Request) -> tuple[FoundSecret | None, dict[str, str]]:
         place = target(request)
         before = self.seen.get(place)
-        answer = await self._kube.ask("GET", _path(*place))
+        answer = await self._kube.ask("GET", secrets_path(*place))
         if answer.refused and answer.found:
             raise RefusedError("WriteRefused", f"Secret {request.secret_name} may not be read: {answer.message}")
         found, data = read_secret(request, answer.body) if answer.found else (None, {})
@@ -205,7 +205,3 @@ def _manifest(request: Request, marks: Marks, data: dict[str, str], found: Found
 
 def _meta(answer: ApiAnswer) -> Meta:
     return msgspec.convert(answer.body["metadata"], Meta)
-
-
-def _path(namespace: str, name: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/secrets/{name}"

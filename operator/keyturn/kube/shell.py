@@ -32,7 +32,7 @@ from keyturn.exchange.web import Web
 from keyturn.kube import agenda as agendas
 from keyturn.kube.accounts import ServiceAccounts
 from keyturn.kube.agenda import Agenda
-from keyturn.kube.api import Kube
+from keyturn.kube.api import Kube, secrets_path
 from keyturn.kube.attend import Attendant
 from keyturn.kube.events import watch_requests
 from keyturn.kube.health import serve
@@ -54,8 +54,8 @@ class NoClusterError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the operator runs. No namespaces mean all of them."""
+class Options:
+    """What the command line says of the operator. No namespaces mean all of them."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
@@ -71,9 +71,9 @@ class Shell:
     """The operator in one cluster."""
 
     def __init__(
-        self, place: Place, settings: Settings, now: Callable[[], datetime], chance: Callable[[], float]
+        self, options: Options, settings: Settings, now: Callable[[], datetime], chance: Callable[[], float]
     ) -> None:
-        self._place = place
+        self._options = options
         self._settings = settings
         self._now = now
         self._chance = chance
@@ -87,34 +87,38 @@ class Shell:
 
         Raises NoClusterError where there is none, LostLeaseError where another operator has taken over.
         """
-        place = self._place
-        configuration = await _configuration(place.kubeconfig)
+        options = self._options
+        configuration = await _configuration(options.kubeconfig)
         async with ApiClient(configuration) as client:
             lease = Lease(
-                Kube(client, self._outages), _lease_namespace(place), place.lease_name, self._instance, self._now
+                Kube(client, self._outages),
+                _lease_namespace(options),
+                options.lease_name,
+                self._instance,
+                self._now,
             )
             self._metrics.leader.set(0)
-            ready = lease.seen.is_set if place.leader_elect else (lambda: True)
-            if place.leader_elect:
+            ready = lease.seen.is_set if options.leader_elect else (lambda: True)
+            if options.leader_elect:
                 self._held_until = lambda: lease.held_until
             # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
             kube = Kube(client, self._outages, lambda: time.monotonic() < self._held_until())
-            serving = await serve(place.probes_listen, self._metrics.registry, ready)
+            serving = await serve(options.probes_listen, self._metrics.registry, ready)
             work = functools.partial(self._work, kube, configuration)
             try:
-                await _until_told(lead(lease, work) if place.leader_elect else work())
+                await _until_told(lead(lease, work) if options.leader_elect else work())
             finally:
                 await serving.cleanup()
 
     async def _work(self, kube: Kube, configuration: Configuration) -> None:
         """Renew: the work of the one operator that holds the Lease."""
-        place, metrics = self._place, self._metrics
+        options, metrics = self._options, self._metrics
         metrics.leader.set(1)
         lends = bool(self._settings.sources.ambient)
-        aws = Aws(self._settings.aws, metrics, self._now, self._outages, place.workers, lends=lends)
+        aws = Aws(self._settings.aws, metrics, self._now, self._outages, options.workers, lends=lends)
         labelled = self._settings.sources.labelled
-        store = SecretStore(kube, watched=place.watch_secrets, labelled=labelled)
-        agenda = Agenda(place.workers)
+        store = SecretStore(kube, watched=options.watch_secrets, labelled=labelled)
+        agenda = Agenda(options.workers)
         systems = Systems(
             aws=aws,
             web=Web(self._settings.issuers, metrics, self._now, self._outages),
@@ -137,7 +141,7 @@ class Shell:
         attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
         self._outages.when_over(attendant.recovered)
         metrics.export(attendant.known.series, agenda.counts)
-        _log.info("renewing in %s", ", ".join(place.namespaces) or "all namespaces")
+        _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
         with contextlib.closing(aws):
             await self._renew(kube, configuration, attendant, agenda)
 
@@ -147,10 +151,10 @@ class Shell:
             raise UnavailableError("Unavailable", "the Lease does not last long enough to spend a token")
 
     async def _renew(self, kube: Kube, configuration: Configuration, attendant: Attendant, agenda: Agenda) -> None:
-        namespaces = self._place.namespaces
+        namespaces = self._options.namespaces
         async with asyncio.TaskGroup() as tasks:
             listed = []
-            for path in _secret_paths(namespaces) if self._place.watch_secrets else ():
+            for path in _secret_paths(namespaces) if self._options.watch_secrets else ():
                 for selector, see in (
                     (OUR_LABEL, attendant.secret_seen),
                     ("=".join(SOURCE_LABEL), attendant.source_seen),
@@ -205,13 +209,11 @@ def _proxy(url: str) -> str | None:
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
-def _lease_namespace(place: Place) -> str:
-    if place.lease_namespace:
-        return place.lease_namespace
+def _lease_namespace(options: Options) -> str:
+    if options.lease_namespace:
+        return options.lease_namespace
     return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
 
 
 def _secret_paths(namespaces: tuple[str, ...]) -> list[str]:
-    if not namespaces:
-        return ["/api/v1/secrets"]
-    return [f"/api/v1/namespaces/{namespace}/secrets" for namespace in namespaces]
+    return [secrets_path(namespace) for namespace in namespaces] or ["/api/v1/secrets"]

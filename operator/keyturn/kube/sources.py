@@ -4,11 +4,10 @@ import base64
 import binascii
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Source
-from keyturn.core.holding import read_source as parsed_source
+from keyturn.core.holding import Source, parse_source
 from keyturn.core.model import GROUP, Request
 from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.kube.api import Kube
+from keyturn.kube.api import Kube, secrets_path
 
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 
@@ -18,16 +17,12 @@ async def read_source(kube: Kube, request: Request, *, labelled: bool = False) -
 
     Where they must be `labelled`, those that are not are refused like those that are not there.
     """
-    wanted, spending = request.spec.source, request.spec.spending
-    proof = spending.ref if spending and spending.step.proof else None
+    wanted, proof = request.spec.source, request.spec.proof
     names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
     data = {name: await _read(kube, request.namespace, name, labelled=labelled) for name in names}
-    ref = wanted.token and wanted.token.secret_key_ref
-    of_keys = wanted.credentials and wanted.credentials.secret_ref
-    keys = data[of_keys.name] if of_keys else None
-    return parsed_source(
-        token=_value(ref, data) if ref else None,
-        keys=None if keys is None else _texts(keys),
+    return parse_source(
+        token=_value(wanted.token_ref, data) if wanted.token_ref else None,
+        keys=_texts(data[wanted.keys_ref.name]) if wanted.keys_ref else None,
         proof=_value(proof, data) if proof else None,
     )
 
@@ -54,7 +49,7 @@ async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> st
 
 
 async def _read(kube: Kube, namespace: str, name: str, *, labelled: bool) -> dict[str, str]:
-    answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    answer = await kube.ask("GET", secrets_path(namespace, name))
     if not answer.found:
         raise RefusedError("SourceMissing", f"Secret {name} does not exist")
     if answer.refused:

@@ -3,6 +3,7 @@
 import base64
 import logging
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from keyturn.core.errors import LeavingError, UnavailableError
@@ -10,11 +11,10 @@ from keyturn.core.lineage import LINEAGE, KeptToken, is_overtaken, read_lineage
 from keyturn.core.marks import MANAGED_BY
 from keyturn.core.model import GROUP, Request
 from keyturn.core.model.source import SecretKeyRef
-from keyturn.kube.api import MERGE, ApiAnswer, Kube, refusal
+from keyturn.kube.api import MERGE, ApiAnswer, Kube, refusal, secrets_path
 from keyturn.renew.world import token_place
 
 TOKEN_OF = f"{GROUP}/token-of"
-_CONFLICT = 409
 _log = logging.getLogger(__name__)
 # Of another length and value than any token: a policy or an immutable Secret must show itself in the rehearsal.
 _REHEARSAL = "rehearsal"
@@ -41,8 +41,7 @@ class TokenSecrets:
         body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
         body["metadata"] |= {"name": name, "labels": labels}
-        path = f"/api/v1/namespaces/{namespace}/secrets"
-        answer = await self._kube.save("POST", path, body, query=_MANAGER)
+        answer = await self._kube.save("POST", secrets_path(namespace), body, query=_MANAGER)
         if not answer.found:
             raise LeavingError(f"namespace {namespace} is gone")
         return self._done(request, kept, answer)
@@ -58,7 +57,7 @@ class TokenSecrets:
     async def save(self, request: Request, kept: KeptToken) -> KeptToken:
         """Patch data and lineage; what somebody deleted or changed during the exchange is looked at first."""
         answer = await self._patch(request, kept)
-        if answer.found and answer.status != _CONFLICT:
+        if answer.found and answer.status != HTTPStatus.CONFLICT:
             return self._done(request, kept, answer)
         now = await self.read(request)
         if now is None:
@@ -75,7 +74,7 @@ class TokenSecrets:
         return await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
 
     def _done(self, request: Request, kept: KeptToken, answer: ApiAnswer) -> KeptToken:
-        if answer.status == _CONFLICT or not answer.found:
+        if answer.status == HTTPStatus.CONFLICT or not answer.found:
             raise UnavailableError("Unavailable", f"{_name(request)} was changed by somebody else meanwhile")
         if answer.refused:
             raise refusal(answer, _name(request), {"new": kept.value, "previous": kept.previous})
@@ -119,5 +118,4 @@ def _name(request: Request) -> str:
 
 
 def _path(request: Request) -> str:
-    namespace, name = token_place(request)
-    return f"/api/v1/namespaces/{namespace}/secrets/{name}"
+    return secrets_path(*token_place(request))

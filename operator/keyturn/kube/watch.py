@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,6 @@ import msgspec
 from keyturn.core.errors import UnavailableError
 from keyturn.kube.api import LIST, WATCH_SECONDS, Kube
 
-_GONE = 410
 _PAGE = "500"
 _PAUSE_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60
@@ -32,7 +32,6 @@ class Fields(msgspec.Struct, frozen=True, rename="camel"):
     """Who manages which fields of an object."""
 
     manager: str = ""
-    operation: str = ""
     fields_v1: dict[str, Any] = msgspec.field(default_factory=dict, name="fieldsV1")
 
     def data_keys(self) -> frozenset[str]:
@@ -87,7 +86,7 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
             version = await _follow(kube, path, selector, version, told)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
             status = getattr(error, "status", 0)
-            version = "" if status == _GONE else version
+            version = "" if status == HTTPStatus.GONE else version
             kind = f"HTTP {status}" if status else type(error).__name__
             why = str(error) if isinstance(error, UnavailableError) else kind
             complaint = _complain(path, why, complaint)
@@ -133,7 +132,7 @@ async def _list(kube: Kube, path: str, selector: str, told: _Told) -> str:
     while True:
         query = {"labelSelector": selector, "limit": _PAGE} | ({"continue": remaining} if remaining else {})
         answer = await kube.ask("GET", path, query=query, accept=LIST)
-        if answer.status == _GONE:
+        if answer.status == HTTPStatus.GONE:
             return await _list(kube, path, selector, told)
         if answer.refused:
             raise UnavailableError("Unavailable", f"listing {path}: {answer.message}")
@@ -160,7 +159,7 @@ async def _follow(kube: Kube, path: str, selector: str, version: str, told: _Tol
             _log.warning("an object under %s is nested too deeply to be read; it is passed over", path)
             continue
         if line.type == "ERROR":
-            if seen.code == _GONE:
+            if seen.code == HTTPStatus.GONE:
                 return ""
             raise UnavailableError("Unavailable", f"the watch ended with code {seen.code}")
         version = seen.metadata.resource_version

@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import functools
 import time
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.holding import Source
+from keyturn.core.holding import Holding, Source
 from keyturn.core.lineage import KeptToken, live_token, token_fingerprint
 from keyturn.core.marks import FoundSecret, Marks, is_ours, source_fingerprint, unchanged
 from keyturn.core.model import Exchange, Request, canonical_hash
@@ -59,11 +58,11 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
     found = await _read_target(world, request, memory)
     source = await world.store.read_source(request)
-    kept = await _live_token(world, request, source) if request.spec.consumes else None
-    proof = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
-    memory.state = _state(request, proof, found)
+    kept = await _live_token(world, request, source) if request.spec.spending else None
+    fingerprint = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
+    memory.state = _state(request, fingerprint, found)
 
-    reason = reason_to_renew(request, found, proof, now, memory.last)
+    reason = reason_to_renew(request, found, fingerprint, now, memory.last)
     if reason is None:
         return Outcome(now, await _dressed(world, request, memory, found))
     if too_soon(world, request, memory, reason, now):
@@ -72,13 +71,11 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     started = time.monotonic()
     await _rehearse(world, request, memory, found, kept)
     memory.exchanged = now
-    given = Circumstances(proof, memory.last, memory.revision + 1, world.chance(), now)
+    given = Circumstances(fingerprint, memory.last, memory.revision + 1, world.chance(), now)
     holding = start(request, source, kept, given)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
-        run = functools.partial(spend, kept, world) if kept and _spends(request, step) else world.exchange
-        # An answered refresh token is saved by now; a later step must not take it for its own.
-        holding = dataclasses.replace(await run(request, step, holding), refresh_token=None)
+        holding = await _exchanged(world, request, kept, step, holding)
 
     marks, data = issue(request, holding, given)
     await _write(world, request, memory, marks, data)
@@ -98,10 +95,6 @@ async def _live_token(world: World, request: Request, source: Source) -> KeptTok
     of = request.spec.spending.of if request.spec.spending else ""
     handed_in = source.token if source.proof is None else source.proof
     return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
-
-
-def _spends(request: Request, step: Exchange) -> bool:
-    return request.spec.spending is not None and step.operation is request.spec.spending.step
 
 
 async def _rehearse(
@@ -151,16 +144,28 @@ def _may_dress(world: World, request: Request, memory: Memory, marks: Marks) -> 
     return False
 
 
+async def _exchanged(
+    world: World, request: Request, kept: KeptToken | None, step: Exchange, holding: Holding
+) -> Holding:
+    spending = request.spec.spending
+    if kept and spending and step.operation is spending.step:
+        given = await spend(world, request, kept, step, holding)
+    else:
+        given = await world.exchange(request, step, holding)
+    # An answered refresh token is saved by now; a later step must not take it for its own.
+    return dataclasses.replace(given, refresh_token=None)
+
+
 async def _write(world: World, request: Request, memory: Memory, marks: Marks, data: dict[str, str]) -> None:
     memory.unwritten = True
     await world.store.write(request, marks, data)
     memory.unwritten = False
 
 
-def _state(request: Request, proof: str, found: FoundSecret | None) -> str:
+def _state(request: Request, fingerprint: str, found: FoundSecret | None) -> str:
     # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
     ours = found is not None and not found.immutable and is_ours(request, found)
-    return canonical_hash([request.request_hash, proof, found is None, ours])
+    return canonical_hash([request.request_hash, fingerprint, found is None, ours])
 
 
 def _count(world: World, memory: Memory, reason: str, now: datetime, started: float) -> None:

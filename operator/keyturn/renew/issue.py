@@ -9,8 +9,9 @@ from keyturn.core.holding import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.lineage import KeptToken
 from keyturn.core.marks import LONGEST_LIFE, Marks, data_hash, kept_identity
 from keyturn.core.model import Request
-from keyturn.core.render import expiry, render, rfc3339
-from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning, whole
+from keyturn.core.render import expiry, render
+from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning
+from keyturn.core.times import rfc3339, whole
 
 _REMEMBERED = 100
 
@@ -19,7 +20,7 @@ _REMEMBERED = 100
 class Circumstances:
     """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, its number."""
 
-    proof: str
+    source: str
     last: Marks | None
     revision: int
     chance: float
@@ -74,7 +75,7 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         exchange_hash=request.exchange_hash,
         dress_hash=request.dress_hash,
         data_hash=data_hash(data, request),
-        source=given.proof,
+        source=given.source,
         revision=holding.revision,
         keys=tuple(data),
         handled=request.renew_requested,

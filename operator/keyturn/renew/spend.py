@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, Unavai
 from keyturn.core.holding import Holding
 from keyturn.core.lineage import Intent, KeptToken, Lineage, token_fingerprint
 from keyturn.core.model import Exchange, Request
-from keyturn.core.renewal import whole
+from keyturn.core.times import rfc3339, whole
 from keyturn.renew.world import World, token_place
 
 # The whole of a call: 5 s for a free connection, 10 s for the answer (aiohttp rounds up), and some for us.
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-async def spend(kept: KeptToken, world: World, request: Request, step: Exchange, holding: Holding) -> Holding:
+async def spend(world: World, request: Request, kept: KeptToken, step: Exchange, holding: Holding) -> Holding:
     """Exchange the token of `kept`, and save what the answer replaced it by before anything else happens.
 
     Sends no token that is known to be spent. Where another may have spent it and died, it waits until that
@@ -69,7 +69,7 @@ def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
     if world.turns.watched(request, intent) < intent.give_up_seconds:
         raise UnavailableError(
             "RefreshInDoubt",
-            f"{intent.holder} began to spend the token at {intent.start:%Y-%m-%dT%H:%M:%SZ} and saved no new one",
+            f"{intent.holder} began to spend the token at {rfc3339(intent.start)} and saved no new one",
             in_doubt=True,
         )
     return True

@@ -69,7 +69,7 @@ class Turns:
     @asynccontextmanager
     async def turn(self, request: Request) -> AsyncIterator[None]:
         """Wait for the token Secret of a request that may spend a token; any other has its turn at once."""
-        if not request.spec.consumes:
+        if not request.spec.spending:
             yield
             return
         lock = self._locks.setdefault(token_place(request), asyncio.Lock())
@@ -78,7 +78,7 @@ class Turns:
 
     def is_taken(self, request: Request) -> bool:
         """Whether another request spends the token of the same source just now."""
-        lock = self._locks.get(token_place(request)) if request.spec.consumes else None
+        lock = self._locks.get(token_place(request)) if request.spec.spending else None
         return lock is not None and lock.locked()
 
     def watched(self, request: Request, intent: Intent) -> float:

@@ -5,11 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jwt
-
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import jwt_times
-from keyturn.core.render import rfc3339
+from keyturn.core.holding import jwt_claims, jwt_times
+from keyturn.core.times import rfc3339
 from keyturn.sidecar.sources import Sources
 
 _ACCOUNT = "system:serviceaccount:"
@@ -28,7 +26,9 @@ class ProjectedToken:
         if self._file is None:
             raise RefusedError("SourceMissing", "no file holds a ServiceAccount's token: --service-account-token")
         token = await self._sources.read_file(self._file)
-        claims = _claims(token)
+        claims = jwt_claims(token)
+        if claims is None:
+            raise RefusedError("SourceInvalid", "the file of --service-account-token holds no JWT")
         _check_audiences(claims, audiences)
         # A manifest need not name its namespace, so that is not compared.
         whose = str(claims.get("sub", ""))
@@ -40,14 +40,6 @@ class ProjectedToken:
         if ends and ends <= self._now():
             raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(ends)}")
         return token
-
-
-def _claims(token: str) -> dict[str, Any]:
-    try:
-        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError):
-        raise RefusedError("SourceInvalid", "the file of --service-account-token holds no JWT") from None
-    return claims
 
 
 def _check_audiences(claims: dict[str, Any], audiences: tuple[str, ...]) -> None:

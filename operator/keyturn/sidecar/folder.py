@@ -60,7 +60,7 @@ class Folder:
     def rehearse(self, names: Iterable[str]) -> None:
         """Find out whether files of these names can be written; raises RefusedError as `write` does."""
         self._check_free(names)
-        with writing(self.path), self._removed(_REHEARSAL) as file:
+        with writing(self.path), self._rehearsal() as file:
             fill(file, bytes(_REHEARSED_BYTES), 0o600)
 
     def tidy(self) -> None:
@@ -143,12 +143,14 @@ class Folder:
         return False
 
     @contextlib.contextmanager
-    def _removed(self, name: str) -> Iterator[Path]:
+    def _rehearsal(self) -> Iterator[Path]:
+        """A file to try with, which does not stay."""
+        file = self.path / _REHEARSAL
         try:
-            yield self.path / name
+            yield file
         finally:
             with contextlib.suppress(OSError):
-                (self.path / name).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
 
     def _facts(self) -> Facts:
         """What shows a change: what lies in the folder, and in the version that it shows."""

@@ -4,29 +4,32 @@ from dataclasses import dataclass
 
 from keyturn.core.model import Request
 from keyturn.sidecar.served import Held, Served, UnservableError, served
-from keyturn.sidecar.store import Kept
+from keyturn.sidecar.store import Issued
 
 NOTHING_TO_SERVE = (
     "the endpoint gives AWS credentials: the request's formats must have one of env and credentialProcess"
 )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Giving:
-    """What `request` is issued goes to `held` at once. `serves` is whether an endpoint serves it."""
+    """What is issued goes to `held` at once. `serves` is whether an endpoint serves it."""
 
     held: Held
-    request: Request
     serves: bool
 
-    def give(self, kept: Kept) -> None:
+    def give(self, request: Request, issued: Issued) -> None:
         """Replace what is held; what cannot be served replaces nothing."""
-        if kept.marks is None:
+        marks = issued.marks
+        if marks is None:
             return
         try:
-            self.held.served = served(kept.data, _key(self.request)) if self.serves else _unread(kept)
+            # Where nobody is served, readiness looks at the end.
+            found = served(issued.data, _key(request)) if self.serves else Served("", marks.expires, b"")
         except UnservableError as error:
             self.held.trouble = str(error)
+        else:
+            self.held.served = found
 
 
 def is_servable(request: Request) -> bool:
@@ -38,8 +41,3 @@ def _key(request: Request) -> str:
     """The key of a credential process; no key of a Secret is empty."""
     keys = [key for wanted in request.spec.formats if wanted.credential_process for key in wanted.options.keys]
     return keys[0] if keys else ""
-
-
-def _unread(kept: Kept) -> Served | None:
-    """What readiness looks at where nobody is served."""
-    return Served("", kept.marks.expires, b"") if kept.marks else None

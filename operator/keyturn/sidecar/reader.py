@@ -49,7 +49,7 @@ class Reader:
             return
         self._read = stamp
         if found.expires_at <= held.now():
-            held.trouble = f"those in {self._mounted.directory} expired at {found.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+            held.trouble = f"those in {self._mounted.directory} expired at {found.ends}"
         else:
             held.served, held.trouble = found, ""
 
@@ -61,7 +61,7 @@ class Reader:
         except UnservableError as error:
             text = f"there is nothing to give: {error}"
         else:
-            ends = f"{self._held.served.expires_at:%Y-%m-%dT%H:%M:%SZ}" if self._held.served else ""
+            ends = self._held.served.ends if self._held.served else ""
             text = f"giving credentials that expire at {ends}"
             if self._held.trouble:
                 text = f"{self._held.trouble}; {text}"

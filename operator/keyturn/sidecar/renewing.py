@@ -26,12 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 class Renewing:
-    """Renews what `giving.request` says, and what its manifest says from then on."""
+    """Renews `request`, and what its manifest says from then on."""
 
-    def __init__(self, world: World, store: FileStore, manifest: ManifestFile, giving: Giving) -> None:
+    def __init__(
+        self, world: World, store: FileStore, manifest: ManifestFile, request: Request, giving: Giving
+    ) -> None:
         self._world = world
         self._store = store
         self._manifest = manifest
+        self._request = request
         self._giving = giving
         self._memory = Memory()
         self.status = Status()
@@ -40,13 +43,13 @@ class Renewing:
         """Renew until cancelled. A token that is being spent is saved first."""
         while True:
             before, due = self.status, await self.look()
-            _tell(self._giving.request, before, self.status)
+            _tell(self._request, before, self.status)
             await self._rest(due)
             await asyncio.to_thread(self._read_manifest)
 
     async def look(self) -> datetime:
         """Look at the request once, and return when it is due again; `status` says how it went."""
-        request = self._giving.request
+        request = self._request
         if await asyncio.to_thread(self._is_cause_gone):
             self._hurry()
         try:
@@ -61,13 +64,13 @@ class Renewing:
 
     def _trouble(self) -> str:
         """Say why nothing newer comes, in what an SDK's user reads."""
-        if self._giving.request.spec.suspend:
+        if self._request.spec.suspend:
             return "spec.suspend is set: nothing is renewed"
         return self._memory.setback.error.message if self._memory.setback else ""
 
     def series(self) -> Iterator[Series]:
         """What is exported of it."""
-        yield series(self._giving.request, self.status, self._memory)
+        yield series(self._request, self.status, self._memory)
 
     def exposition(self) -> bytes:
         """The metrics of the process, as Prometheus reads them."""
@@ -90,13 +93,22 @@ class Renewing:
             return
         try:
             request = self._manifest.read()
-            _check_follows(request, self._giving)
+            self._check_follows(request)
         except KeyturnError as error:
             _log.error("%s; what it said before goes on", error)
             return
-        if request != self._giving.request:
+        if request != self._request:
             _log.info("%s: the manifest has changed", _name(request))
-            self._giving.request = request
+            self._request = request
+
+    def _check_follows(self, request: Request) -> None:
+        """Refuse what this process cannot go on with."""
+        if _name(request) != _name(self._request):
+            raise RefusedError(
+                "SpecInvalid", f"it holds {_name(request)} now: start a process of its own for that"
+            )
+        if self._giving.serves and not is_servable(request):
+            raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
 
     def _is_cause_gone(self) -> bool:
         """Whether what the last try failed of may be gone; other failures are no matter of the folder."""
@@ -111,14 +123,6 @@ class Renewing:
             allowed = (memory.exchanged or now) + self._world.least_interval
             next_attempt_at = min(setback.next_attempt_at, max(now, allowed))
             memory.setback = replace(setback, next_attempt_at=next_attempt_at)
-
-
-def _check_follows(request: Request, giving: Giving) -> None:
-    """Refuse what this process cannot go on with."""
-    if _name(request) != _name(giving.request):
-        raise RefusedError("SpecInvalid", f"it holds {_name(request)} now: start a process of its own for that")
-    if giving.serves and not is_servable(request):
-        raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
 
 
 def _tell(request: Request, before: Status, now: Status) -> None:

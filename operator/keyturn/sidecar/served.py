@@ -20,6 +20,11 @@ class Served:
     expires_at: datetime
     document: bytes = field(repr=False)
 
+    @property
+    def ends(self) -> str:
+        """The end, as every SDK reads it."""
+        return _told(self.expires_at)
+
 
 @dataclass(slots=True)
 class Held:
@@ -34,8 +39,9 @@ class Held:
         if self.served is None:
             raise UnservableError(self.trouble or "no credentials came yet")
         if self.served.expires_at <= self.now():
-            ended = f"{self.served.expires_at:%Y-%m-%dT%H:%M:%SZ}"
-            raise UnservableError(f"the credentials expired at {ended}; {self.trouble or 'no newer ones came'}")
+            raise UnservableError(
+                f"the credentials expired at {self.served.ends}; {self.trouble or 'no newer ones came'}"
+            )
         return self.served.document
 
 
@@ -49,9 +55,13 @@ def served(data: Mapping[str, str], key: str = KEY) -> Served:
         if not fields.get(name):
             raise UnservableError(f"the credentials have no {name}")
     expires_at = _moment(fields["Expiration"])
-    # JavaScript and Rust refuse +00:00.
-    fields["Expiration"] = f"{expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    fields["Expiration"] = _told(expires_at)
     return Served(fields["AccessKeyId"], expires_at, json.dumps(fields).encode())
+
+
+def _told(moment: datetime) -> str:
+    # JavaScript and Rust refuse +00:00.
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _moment(text: str) -> datetime:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.holding import Source
-from keyturn.core.holding import read_source as parsed_source
+from keyturn.core.holding import Source, parse_source
 from keyturn.core.model import Request
 from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.sidecar.plain_file import read_plain
@@ -54,17 +53,15 @@ class Sources:
         return before != self._seen
 
     def _read_source(self, request: Request) -> Source:
-        wanted, spending = request.spec.source, request.spec.spending
+        wanted, proof = request.spec.source, request.spec.proof
         if request.exchange_hash != self._of:
             self._seen, self._of = {}, request.exchange_hash
-        ref = wanted.token and wanted.token.secret_key_ref
-        of_keys = wanted.credentials and wanted.credentials.secret_ref
-        proof = spending.ref if spending and spending.step.proof else None
+        ref = wanted.token_ref
         refs = {it: self._place(it.name) / it.key for it in (ref, proof) if it}
         values = self._read(refs.values())
-        return parsed_source(
+        return parse_source(
             token=values[refs[ref]] if ref else None,
-            keys=self._read_keys(of_keys.name) if of_keys else None,
+            keys=self._read_keys(wanted.keys_ref.name) if wanted.keys_ref else None,
             proof=values[refs[proof]] if proof else None,
         )
 

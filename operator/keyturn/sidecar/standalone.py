@@ -63,7 +63,7 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
     What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
     """
     manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources), Metrics()
-    giving = Giving(held, _first(manifest, files, serves=serves), serves)
+    request, giving = _first(manifest, files, serves=serves), Giving(held, serves)
     with _locked(files), _systems(files, around, sources, metrics) as systems:
         tokens, folder = _tidied(files)
         # Not the process id: in a container each process is the first.
@@ -80,7 +80,7 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
             holder=holder,
             least_interval=timedelta(seconds=around.settings.renewal.least_interval_seconds),
         )
-        renewing = Renewing(world, store, manifest, giving)
+        renewing = Renewing(world, store, manifest, request, giving)
         metrics.export(renewing.series, dict)
         yield renewing
 
@@ -95,7 +95,7 @@ def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:
         request = manifest.read()
     except RefusedError as error:
         raise UnusableError(error.message) from None
-    if request.spec.consumes and files.state is None:
+    if request.spec.spending and files.state is None:
         raise UnusableError(NO_STATE)
     if serves and not is_servable(request):
         raise UnusableError(NOTHING_TO_SERVE)

@@ -16,8 +16,8 @@ MARKS_FILE = "..marks"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is held: the data, and the marks where they count."""
+class Issued:
+    """What was issued: the data, and the marks where they count."""
 
     marks: Marks | None
     data: Mapping[str, str] = field(repr=False)
@@ -28,13 +28,13 @@ class Kept:
 
 
 class FileStore:
-    """The Store of a request that this process alone renews. `give` is told what is held."""
+    """The Store of a request that this process alone renews. `give` is told what was issued."""
 
-    def __init__(self, sources: Sources, folder: Folder | None, give: Callable[[Kept], None]) -> None:
+    def __init__(self, sources: Sources, folder: Folder | None, give: Callable[[Request, Issued], None]) -> None:
         self._sources = sources
         self._folder = folder
         self._give = give
-        self._kept: Kept | None = None
+        self._issued: Issued | None = None
 
     async def read_source(self, request: Request) -> Source:
         """Read the source's files, fresh."""
@@ -44,10 +44,10 @@ class FileStore:
         """Find what is held; in a folder it is read anew, for anybody may have changed it there."""
         if self._folder:
             files = await asyncio.to_thread(self._folder.read)
-            self._kept = _kept(request, files, self._folder) if files is not None else None
-            if self._kept and self._kept.is_whole(request):
-                self._give(self._kept)
-        return _found(request, self._kept) if self._kept else None
+            self._issued = _issued(request, files, self._folder) if files is not None else None
+            if self._issued and self._issued.is_whole(request):
+                self._give(request, self._issued)
+        return _found(request, self._issued) if self._issued else None
 
     async def rehearse(self, request: Request) -> None:
         """Write as much as may have to be written, and remove it."""
@@ -55,21 +55,21 @@ class FileStore:
             names = [key for wanted in request.spec.formats for key in wanted.options.keys]
             await asyncio.to_thread(self._folder.rehearse, names)
 
-    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:  # noqa: ARG002 - the Store's own
+    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         """Hold data and marks, and show them in the folder at once."""
-        kept = Kept(marks, data)
+        issued = Issued(marks, data)
         try:
             if self._folder:
                 await asyncio.to_thread(self._folder.write, {**data, MARKS_FILE: marks.encoded()})
         finally:
             # Ready means the files too. But a full disk is no reason not to serve what was issued.
-            self._give(kept)
-        self._kept = kept
+            self._give(request, issued)
+        self._issued = issued
 
     async def dress(self, request: Request, marks: Marks) -> None:
         """Write other marks beside the data that are held."""
-        if self._kept and self._kept.is_whole(request):
-            await self.write(request, marks, dict(self._kept.data))
+        if self._issued and self._issued.is_whole(request):
+            await self.write(request, marks, dict(self._issued.data))
 
     def has_changed(self) -> bool:
         """Whether a source or the folder has changed since it was read."""
@@ -84,7 +84,7 @@ class FileStore:
         return self._sources.take_changes()
 
 
-def _kept(request: Request, files: Mapping[str, str], folder: Folder) -> Kept:
+def _issued(request: Request, files: Mapping[str, str], folder: Folder) -> Issued:
     """What the files of a folder are; raises RefusedError (TargetConflict) for those of somebody else."""
     if MARKS_FILE not in files:
         raise RefusedError("TargetConflict", f"{folder.path} holds files of somebody else: choose another folder")
@@ -92,18 +92,18 @@ def _kept(request: Request, files: Mapping[str, str], folder: Folder) -> Kept:
     if marks and marks.request != request.name:
         whose = f"what TokenRequest {marks.request} was given"
         raise RefusedError("TargetConflict", f"{folder.path} holds {whose}: choose another folder")
-    return Kept(marks, {key: files[key] for key in (marks.keys if marks else ()) if key in files})
+    return Issued(marks, {key: files[key] for key in (marks.keys if marks else ()) if key in files})
 
 
-def _found(request: Request, kept: Kept) -> FoundSecret:
+def _found(request: Request, issued: Issued) -> FoundSecret:
     """Tell it as a Secret: files have neither labels nor owner, so these are never a reason to write."""
     return FoundSecret(
         uid="",
         resource_version="",
-        marks=kept.marks,
+        marks=issued.marks,
         labels=labels(request),
         annotations=annotations(request),
         owners=frozenset() if request.retains else frozenset({request.uid}),
         managers=frozenset({field_manager(request.uid)}),
-        data_hash=data_hash(kept.data, request),
+        data_hash=data_hash(issued.data, request),
     )

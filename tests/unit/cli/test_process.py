@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyturn.cli.process import cancel_on_signals
+from keyturn.cli.process import stoppable
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def hang_up() -> Iterator[None]:
 @pytest.mark.parametrize(("by_nohup", "ends"), [(False, True), (True, False)])
 async def test_a_terminal_that_closes(*, by_nohup: bool, ends: bool) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN if by_nohup else signal.SIG_DFL)
-    work = asyncio.ensure_future(asyncio.sleep(0.2))
-    cancel_on_signals(work)
+    work = asyncio.ensure_future(stoppable(asyncio.sleep(0.2)))
+    await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.wait({work})
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -1,6 +1,6 @@
 import configparser
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyturn.core.holding import Credentials, Holding, Token, safe
-from keyturn.core.render import expiry, render, rfc3339
+from keyturn.core.render import expiry, render
 from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
 from tests.writing import writing
 
@@ -100,10 +100,6 @@ def test_nothing_ends_where_nobody_says_when() -> None:
 def test_credentials_that_no_exchange_gives_are_a_bug() -> None:
     with pytest.raises(AssertionError, match="no exchange gives them"):
         rendered({"env": {}}, held=Holding(Token("refresh")))
-
-
-def test_times_have_a_z_and_whole_seconds() -> None:
-    assert rfc3339(datetime(2026, 1, 2, 3, 4, 5, 999999, tzinfo=UTC)) == "2026-01-02T03:04:05Z"
 
 
 @given(CREDENTIALS, PROFILE)

@@ -79,7 +79,7 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
 
 
 @pytest.mark.parametrize(
-    ("found", "proof", "now", "reason"),
+    ("found", "source", "now", "reason"),
     [
         pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
         pytest.param(changed(marks=None), None, NEVER, "MarksUnreadable", id="no marks"),
@@ -94,8 +94,8 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
         pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
     ],
 )
-def test_reason_to_renew(found: FoundSecret | None, proof: str | None, now: datetime, reason: str | None) -> None:
-    assert reason_to_renew(REQUEST, found, proof, now) == reason
+def test_reason_to_renew(found: FoundSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
+    assert reason_to_renew(REQUEST, found, source, now) == reason
 
 
 ROTATING = rotating()

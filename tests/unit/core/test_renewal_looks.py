@@ -1,12 +1,12 @@
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import pytest
 from msgspec.structs import replace as replaced
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.marks import Marks
-from keyturn.core.renewal import Setback, next_look, whole
+from keyturn.core.renewal import Setback, next_look
 from tests.unit.core.test_marks import MADE, REQUEST
 from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request
 
@@ -101,9 +101,3 @@ def test_next_look(marks: Marks | None, failed: Setback | None, now: datetime, l
 )
 def test_next_look_at_what_is_suspended(marks: Marks | None, now: datetime, look: datetime | None) -> None:
     assert next_look(request(suspend=True), marks, setback("Unavailable"), now) == look
-
-
-def test_whole_is_utc_without_a_fraction() -> None:
-    berlin = timezone(timedelta(hours=1))
-
-    assert whole(datetime(2026, 1, 2, 4, 4, 5, 999999, berlin)).isoformat() == "2026-01-02T03:04:05+00:00"

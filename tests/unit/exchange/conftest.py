@@ -12,14 +12,9 @@ from tests.aws import running
 from tests.aws.running import running_emulator
 from tests.unit.exchange.steps import aws
 
-SERVICES = (
-    *("sts", "license-manager", "sso-oidc", "sso"),
-    *("cognito-identity", "codeartifact", "ecr", "ecr-public"),
-)
-
 
 def settings(emulator: running.Aws) -> AwsSettings:
-    return AwsSettings(endpoints=dict.fromkeys(SERVICES, emulator.url))
+    return AwsSettings(endpoints=running.endpoints(emulator.url))
 
 
 @pytest.fixture(scope="session")

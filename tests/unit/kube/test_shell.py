@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.settings import Settings
-from keyturn.kube.shell import NoClusterError, Place, Shell, _lease_namespace, _secret_paths
+from keyturn.kube.shell import NoClusterError, Options, Shell, _lease_namespace, _secret_paths
 from tests.world import NOW
 
 
-def place(kubeconfig: str | None = None, lease_namespace: str | None = None) -> Place:
-    return Place(
+def options(kubeconfig: str | None = None, lease_namespace: str | None = None) -> Options:
+    return Options(
         kubeconfig=kubeconfig,
         namespaces=(),
         probes_listen="127.0.0.1:0",
@@ -34,7 +34,7 @@ async def test_without_a_cluster_it_does_not_start(content: str | None, tmp_path
         kubeconfig.write_text(content)
 
     with pytest.raises(NoClusterError, match="no cluster: "):
-        await Shell(place(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
+        await Shell(options(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_where_secrets_are_watched(namespaces: tuple[str, ...], paths: list[str]
 
 @pytest.mark.parametrize(("given", "found"), [("keyturn", "keyturn"), (None, "default")])
 def test_where_the_lease_is(given: str | None, found: str) -> None:
-    assert _lease_namespace(place(lease_namespace=given)) == found
+    assert _lease_namespace(options(lease_namespace=given)) == found

@@ -28,7 +28,7 @@ from keyturn.renew.memory import Memory
 from keyturn.sidecar.folder import Folder
 from keyturn.sidecar.sources import Sources
 from keyturn.sidecar.standalone import turns
-from keyturn.sidecar.store import MARKS_FILE, FileStore, Kept
+from keyturn.sidecar.store import MARKS_FILE, FileStore, Issued
 from keyturn.sidecar.tokens import FileTokens
 from tests.rotation import RotatingIssuer
 from tests.unit.sidecar.mounts import put
@@ -70,7 +70,7 @@ class Life:
     async def look(self, after: timedelta = timedelta()) -> Outcome:
         """Look at the request, a while later."""
         self.outside.now += after
-        store = FileStore(Sources(self.folder / "sources"), self.target, lambda _: None)
+        store = FileStore(Sources(self.folder / "sources"), self.target, lambda _, __: None)
         holder = f"process-{os.getpid()}"
         world = replace(self.outside.world, store=store, tokens=self.tokens, turns=turns(holder), holder=holder)
         return await look(world, self.wanted, self.memory)
@@ -137,20 +137,20 @@ def found(folder: Path, wanted: Request) -> dict[str, Any]:
     life.tidy()
     kept = asyncio.run(life.tokens.read(wanted))
     files = life.target.read()
-    marks = Kept(None, {}) if files is None else _kept(files)
+    issued = Issued(None, {}) if files is None else _issued(files)
     live = kept.value if kept else "seed"
-    whole = marks.marks is None or data_hash(marks.data, wanted) == marks.marks.data_hash
+    whole = issued.marks is None or data_hash(issued.data, wanted) == issued.marks.data_hash
     return {
         "lost": life.issuer.live != live,
         "intent": bool(kept and kept.lineage and kept.lineage.intent),
-        "revision": marks.marks.revision if marks.marks else 0,
-        "whole": whole and (files is None or marks.marks is not None),
+        "revision": issued.marks.revision if issued.marks else 0,
+        "whole": whole and (files is None or issued.marks is not None),
     }
 
 
-def _kept(files: dict[str, str]) -> Kept:
+def _issued(files: dict[str, str]) -> Issued:
     marks = read_marks({MARKS: files[MARKS_FILE]})
-    return Kept(marks, {key: files[key] for key in marks.keys} if marks else {})
+    return Issued(marks, {key: files[key] for key in marks.keys} if marks else {})
 
 
 def work_on(folder: Path, wanted: Request, *, first: bool) -> str:

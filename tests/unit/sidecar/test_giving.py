@@ -9,7 +9,7 @@ from keyturn.core.model import Request
 from keyturn.renew.issue import Circumstances, issue
 from keyturn.sidecar.giving import Giving, is_servable
 from keyturn.sidecar.served import Held, UnservableError
-from keyturn.sidecar.store import Kept
+from keyturn.sidecar.store import Issued
 from tests.world import HOUR, NOW, request
 
 EXPIRES = NOW + HOUR
@@ -25,8 +25,8 @@ def wanted(*formats: dict[str, Any]) -> Request:
     return request(target={"formats": list(formats)})
 
 
-def kept(wanted: Request) -> Kept:
-    return Kept(*issue(wanted, HOLDING, Circumstances("proof", None, 1, 0.0, NOW)))
+def issued(wanted: Request) -> Issued:
+    return Issued(*issue(wanted, HOLDING, Circumstances("source", None, 1, 0.0, NOW)))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def kept(wanted: Request) -> Kept:
 )  # fmt: skip
 def test_credentials_are_served_in_every_form(formats: list[dict[str, Any]]) -> None:
     held, asked = Held(lambda: NOW), wanted(*formats)
-    Giving(held, asked, serves=True).give(kept(asked))
+    Giving(held, serves=True).give(asked, issued(asked))
 
     assert is_servable(asked)
     assert held.served
@@ -50,11 +50,10 @@ def test_credentials_are_served_in_every_form(formats: list[dict[str, Any]]) -> 
 
 def test_what_cannot_be_served_replaces_nothing() -> None:
     held, good, other = Held(lambda: NOW), wanted({"env": {}}), wanted({"credentialsFile": {}})
-    giving = Giving(held, good, serves=True)
-    giving.give(kept(good))
+    giving = Giving(held, serves=True)
+    giving.give(good, issued(good))
     before = held.document()
-    giving.request = other
-    giving.give(kept(other))
+    giving.give(other, issued(other))
 
     assert not is_servable(other)
     assert (held.document(), held.trouble) == (before, "the credentials have no AccessKeyId")
@@ -63,7 +62,7 @@ def test_what_cannot_be_served_replaces_nothing() -> None:
 def test_without_an_endpoint_readiness_goes_by_the_marks() -> None:
     now = [NOW]
     held, asked = Held(lambda: now[0]), wanted({"credentialsFile": {}})
-    Giving(held, asked, serves=False).give(kept(asked))
+    Giving(held, serves=False).give(asked, issued(asked))
 
     assert held.document() == b""
     now[0] = EXPIRES + timedelta(seconds=1)
@@ -73,7 +72,7 @@ def test_without_an_endpoint_readiness_goes_by_the_marks() -> None:
 
 def test_data_without_marks_are_nothing() -> None:
     held, asked = Held(lambda: NOW), wanted({"env": {}})
-    Giving(held, asked, serves=True).give(Kept(None, kept(asked).data))
+    Giving(held, serves=True).give(asked, Issued(None, issued(asked).data))
 
     assert held.served is None
-    assert isinstance(kept(asked).marks, Marks)
+    assert isinstance(issued(asked).marks, Marks)

@@ -53,12 +53,12 @@ class Here:
         """Run a process for so long; what it holds is returned."""
         world, self.held = self.outside.world, Held(lambda: self.outside.now)
         file = ManifestFile(self.file, self.outside.now)
-        giving = Giving(self.held, file.read(), self.serves)
+        request, giving = file.read(), Giving(self.held, self.serves)
         store = FileStore(
             Sources(self.path / "sources"), Folder(self.path / "write") if self.write else None, giving.give
         )
         world = replace(world, store=store, tokens=FileTokens(self.path / "state"), sleep=self._sleep)
-        self.renewing = Renewing(world, store, file, giving)
+        self.renewing = Renewing(world, store, file, request, giving)
         self.ends = self.outside.now + length
         self.running = asyncio.create_task(self.renewing.go_on())
         await asyncio.wait({self.running})

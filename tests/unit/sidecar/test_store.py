@@ -11,7 +11,7 @@ from keyturn.core.model import Request
 from keyturn.core.renewal import check_ours, reason_to_dress, reason_to_renew
 from keyturn.sidecar.folder import Folder
 from keyturn.sidecar.sources import Sources
-from keyturn.sidecar.store import MARKS_FILE, FileStore, Kept
+from keyturn.sidecar.store import MARKS_FILE, FileStore, Issued
 from tests.disk import no_longer_files
 from tests.unit.kube.test_secrets import DATA, marks
 from tests.unit.sidecar.mounts import names, put, shown
@@ -26,9 +26,11 @@ class InFolder:
     """A folder, as the InMemory and InCluster of tests/unit/test_store.py."""
 
     def __init__(self, path: Path | None) -> None:
-        self.given: list[Kept] = []
+        self.given: list[Issued] = []
         self.path = path
-        self.store = FileStore(Sources(None), Folder(path) if path else None, self.given.append)
+        self.store = FileStore(
+            Sources(None), Folder(path) if path else None, lambda _, one: self.given.append(one)
+        )
 
     def put(self, data: dict[str, str], _: dict[str, str], __: dict[str, str] | None = None) -> None:
         assert self.path
@@ -90,7 +92,7 @@ async def test_a_new_process_finds_and_gives_what_is_there(tmp_path: Path) -> No
 
     assert found
     assert reason_to_renew(REQUEST, found, marks().source, NOW - SECOND) is None
-    assert [(kept.marks, kept.data) for kept in after.given] == [(marks(), DATA)]
+    assert [(one.marks, one.data) for one in after.given] == [(marks(), DATA)]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ async def test_what_was_issued_is_given_though_the_disk_is_full(tmp_path: Path) 
     with no_longer_files(10), pytest.raises(RefusedError):
         await side.store.write(REQUEST, marks(), DATA)
 
-    assert [kept.data for kept in side.given] == [DATA]
+    assert [one.data for one in side.given] == [DATA]
     assert await side.store.read_target(REQUEST) is None
 
 
@@ -171,7 +173,7 @@ async def test_in_memory_nothing_is_rehearsed_and_nothing_changes(tmp_path: Path
 
 async def test_a_change_of_source_or_folder_is_noticed(tmp_path: Path) -> None:
     put(tmp_path / "sources", "license", license_token="one")
-    store = FileStore(Sources(tmp_path / "sources"), Folder(tmp_path / "written"), lambda _: None)
+    store = FileStore(Sources(tmp_path / "sources"), Folder(tmp_path / "written"), lambda _, __: None)
     (tmp_path / "written").mkdir()
     await store.read_source(REQUEST)
     await store.write(REQUEST, marks(), DATA)
@@ -185,15 +187,15 @@ async def test_a_change_of_source_or_folder_is_noticed(tmp_path: Path) -> None:
     assert (store.take_source_changes(), store.take_source_changes(), store.has_changed()) == (True, False, False)
 
 
-def test_what_is_kept_is_not_shown() -> None:
-    kept = replace(Kept(None, DATA))
+def test_what_was_issued_is_not_shown() -> None:
+    issued = replace(Issued(None, DATA))
 
-    assert "planted" not in repr(kept)
+    assert "planted" not in repr(issued)
 
 
 async def test_what_is_given_is_in_the_folder_by_then(tmp_path: Path) -> None:
     seen: list[dict[str, str]] = []
-    store = FileStore(Sources(None), Folder(tmp_path), lambda _: seen.append(shown(tmp_path)))
+    store = FileStore(Sources(None), Folder(tmp_path), lambda _, __: seen.append(shown(tmp_path)))
     await store.write(REQUEST, marks(), DATA)
 
     assert seen == [DATA]

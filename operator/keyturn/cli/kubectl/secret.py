@@ -16,9 +16,7 @@ from keyturn.core.marks import MANAGED_BY, MARKS, Marks, data_hash, read_marks
 from keyturn.core.model import Request, parse
 from keyturn.core.model.formats import FORMATS, Format
 from keyturn.core.model.formats.one import ENV_KEYS
-from keyturn.core.render import rfc3339
-
-_NONE = "-"
+from keyturn.core.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,8 @@ def _written(found: Found, marks: Marks, now: datetime) -> Iterator[str]:
     yield row("Written by", f"TokenRequest {marks.request}, {_owner(found, marks)}")
     if found.requests is not None and found.writer:
         yield row("Data", "as issued" if _is_whole(found, marks) else "edited since: it is made anew (Drifted)")
-    yield from (row("Principal", marks.principal) for _ in [0] if marks.principal)
+    if marks.principal:
+        yield row("Principal", marks.principal)
     yield row("Issued", both(rfc3339(marks.issued), now))
     yield row("Expires", both(rfc3339(marks.expires), now))
     yield row("Renews", "never: its source works once" if marks.once else both(rfc3339(marks.renew), now))
@@ -161,7 +160,7 @@ def _keys(found: Found) -> Iterator[str]:
 
 def _formats(found: Found) -> dict[str, str]:
     """By key, the format that it is of: as the TokenRequest says, else as by default."""
-    usual = {options.KEY: name for name, options in FORMATS.items() if hasattr(options, "KEY")}
+    usual = {options.KEY: name for name, options in FORMATS.items()}
     wanted: Iterable[Format] = found.writer.spec.formats if found.writer else ()
     return {**usual, **dict.fromkeys(ENV_KEYS, "env"), "expiration": "when the first of it expires",
             **{key: one.name for one in wanted for key in one.options.keys}}  # fmt: skip

@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+from keyturn.core.times import read_time
+
 _UNITS = (
     (timedelta(days=2), timedelta(days=1), "days"),
     (timedelta(hours=3), timedelta(hours=1), "h"),
@@ -12,7 +14,7 @@ _UNITS = (
 
 def both(told: str | None, now: datetime) -> str:
     """A time of a status, absolute and relative; empty where none is told."""
-    moment = parsed(told)
+    moment = read_time(told)
     return f"{told} ({relative(moment, now)})" if moment else ""
 
 
@@ -26,12 +28,3 @@ def length(span: timedelta) -> str:
     """A time in one unit, cut to a whole number that is at least two."""
     at_least, unit, name = next(it for it in _UNITS if span >= it[0])
     return f"{span // unit if at_least else int(span.total_seconds())} {name}"
-
-
-def parsed(told: str | None) -> datetime | None:
-    """Read a time of a status; None for none, and for what is no time: anybody may write a status."""
-    try:
-        moment = datetime.fromisoformat(told or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
-from keyturn.cli.kubectl.times import both, length, parsed
+from keyturn.cli.kubectl.times import both, length
 from keyturn.core.errors import REACTIONS, RefusedError
 from keyturn.core.model import Exchange, Request, Spec, Status, parse, renewal_asked
+from keyturn.core.model.part import member_name
 from keyturn.core.model.status import read_status
+from keyturn.core.times import read_time
 
 # The field that tells most of a step, the first that it has.
 _TELLING = ("role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids")
@@ -86,7 +88,7 @@ def row(name: str, value: str) -> str:
 def cells(told: Told, now: datetime) -> tuple[str, ...]:
     """The line of one in the table."""
     status, (ready, reason) = told.status, told.condition("Ready")
-    expires = parsed(status.expires_at)
+    expires = read_time(status.expires_at)
     if ready == "True" and expires and expires <= now:  # without an operator nobody writes that it is over
         reason += ", expired"
     renewed, why = told.condition("Renewed")
@@ -124,16 +126,11 @@ def _source(spec: Spec) -> Iterator[str]:
 
 
 def _step(exchange: Exchange, region: str | None) -> str:
-    operation, name = exchange.operation, _name(exchange)
+    operation, name = exchange.operation, member_name(exchange)
     found = next((value for field in _TELLING if (value := getattr(operation, field, None))), "")
     about = ", ".join(found) if isinstance(found, tuple) else found
     where = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)
     return " ".join(word for word in (name, about, f"({where})" if where else "") if word)
-
-
-def _name(exchange: Exchange) -> str:
-    fields = zip(Exchange.__struct_fields__, Exchange.__struct_encode_fields__, strict=True)
-    return next(wire for field, wire in fields if getattr(exchange, field) is not None)
 
 
 def _issue(status: Status) -> Iterator[tuple[str, str]]:
@@ -156,9 +153,9 @@ def _advice(about: Mapping[str, Any], request: Request | None, status: Status, n
 
 
 def _waiting(asked: str, status: Status, now: datetime) -> Iterator[str]:
-    due = parsed(status.next_attempt_at or status.renew_at)
+    due = read_time(status.next_attempt_at or status.renew_at)
     if asked not in ("", status.handled_refresh):
-        tried = parsed(status.last_attempt_at)
+        tried = read_time(status.last_attempt_at)
         # Whoever has tried within this minute runs, and what was asked for since may be a second old.
         runs = tried is not None and now - tried < _LATE
         yield f"a renewal was asked for ({asked}) and has not begun" + ("" if runs else f"; {_OPERATOR}")
@@ -167,7 +164,7 @@ def _waiting(asked: str, status: Status, now: datetime) -> Iterator[str]:
 
 
 def _short(told: str | None, now: datetime) -> str:
-    moment = parsed(told)
+    moment = read_time(told)
     if moment is None:
         return "-"
     return length(moment - now) if moment >= now else f"{length(now - moment)} ago"

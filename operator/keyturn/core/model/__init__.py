@@ -19,7 +19,7 @@ from keyturn.core.model.format_rules import PACKAGE_RULES
 from keyturn.core.model.formats import Format
 from keyturn.core.model.part import GROUP, Name, Part, Region, Rule
 from keyturn.core.model.rules import SHARED, SPEC_RULES, TARGET_RULE
-from keyturn.core.model.source import Source
+from keyturn.core.model.source import SecretKeyRef, Source
 from keyturn.core.model.spending import Spending, spending
 from keyturn.core.model.status import Condition, Status
 from keyturn.core.model.target import Renewal, Target
@@ -83,9 +83,10 @@ class Spec(Part, frozen=True):
         return spending(self.source, self.exchanges)
 
     @property
-    def consumes(self) -> bool:
-        """Whether a renewal may use up what it is given."""
-        return self.spending is not None
+    def proof(self) -> SecretKeyRef | None:
+        """Where a step is handed what works only once, such as an authorization code."""
+        spending = self.spending
+        return spending.ref if spending and spending.step.proof else None
 
     @property
     def secrets_read(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ WRITTEN = (
 
 def _written(holders: list[str], named: Iterable[str], also: str = "") -> str:
     """Whether there is one of these formats, and `also` holds, or a template with one of these names, in CEL."""
-    in_text = f"has(f.template) && {names_in_cel(named, 'f.template.text')}"
+    in_text = f"has(f.template) && {names_in_cel(named)}"
     by_template = f"('template' in formats && self.target.formats.exists(f, {in_text}))"
     return f"(({also}formats.exists(f, f in {holders})) || {by_template})"
 
@@ -48,7 +48,7 @@ _OF_KIND = {"pip": "pypi", "npm": "npm", "maven": "maven"}
 _PACKAGES = "x.codeArtifactGetAuthorizationToken"
 _LISTED = f"self.exchanges.exists(x, has({_PACKAGES}) && has({_PACKAGES}.repositories) && "
 _ONLY_ONE = f"{_PACKAGES}.repositories.size() == 1 && {_PACKAGES}.repositories[0].formats.size() == 1"
-_NAMES_ENDPOINT = names_in_cel(["packageEndpoint"], "f.template.text")
+_NAMES_ENDPOINT = names_in_cel(["packageEndpoint"])
 _FOUND_IN_CEL = f"(!has(f.template) || !{_NAMES_ENDPOINT} || {_LISTED}{_ONLY_ONE})) && " + " && ".join(
     f"(!has(f.{name}) || {_LISTED}{_PACKAGES}.repositories.exists_one(r, '{kind}' in r.formats && "
     f"(!has(f.{name}.repository) || f.{name}.repository == r.repository))))"

@@ -70,6 +70,12 @@ def member_in_cel(names: Iterable[str], of: str) -> str:
     return " : ".join(f"has({of}.{name}) ? '{name}'" for name in names) + " : ''"
 
 
+def member_name(union: Part) -> str:
+    """The name of the one member that a union has, as in a manifest."""
+    names = zip(union.__struct_fields__, union.__struct_encode_fields__, strict=True)
+    return next(written for name, written in names if getattr(union, name) is not None)
+
+
 def exactly_one_of(*names: str) -> Rule:
     """Refuse a union with no member or with two."""
     members = ", ".join(f"has(self.{name})" for name in names)

@@ -155,6 +155,16 @@ class Source(Part, frozen=True):
         return self.token.service_account if self.token else None
 
     @property
+    def token_ref(self) -> SecretKeyRef | None:
+        """Where the token is, if it is in a Secret."""
+        return self.token.secret_key_ref if self.token else None
+
+    @property
+    def keys_ref(self) -> SecretRef | None:
+        """Where the access keys are, if they are in a Secret."""
+        return self.credentials.secret_ref if self.credentials else None
+
+    @property
     def is_ambient(self) -> bool:
         """Whether the operator's own AWS identity is asked for."""
         return bool(self.credentials and self.credentials.ambient)
@@ -162,8 +172,4 @@ class Source(Part, frozen=True):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The names of the Secrets that it is read from."""
-        of_token, of_credentials = (
-            self.token and self.token.secret_key_ref,
-            self.credentials and self.credentials.secret_ref,
-        )
-        return tuple(ref.name for ref in (of_token, of_credentials) if ref)
+        return tuple(ref.name for ref in (self.token_ref, self.keys_ref) if ref)

@@ -18,13 +18,9 @@ _STORED = "has(self.source.token) && has(self.source.token.secretKeyRef)"
 _OF_SOURCE = f"{_STORED} && steps.exists(i, x, {when(_USE_UP)} && !{before(GIVE['token'])})"
 
 
-def _is_stored(spec: Any) -> bool:
-    return bool(spec.source.token and spec.source.token.secret_key_ref)
-
-
 def _refreshes_the_source(spec: Any) -> bool:
     return all(
-        not exchange.operation.consumes or (_is_stored(spec) and not gives(spec.exchanges[:index], "token"))
+        not exchange.operation.consumes or (spec.source.token_ref and not gives(spec.exchanges[:index], "token"))
         for index, exchange in enumerate(spec.exchanges)
     )
 
@@ -32,7 +28,7 @@ def _refreshes_the_source(spec: Any) -> bool:
 def _uses_up_one(spec: Any) -> bool:
     steps = [e.operation for e in spec.exchanges if e.operation.consumes or e.operation.once]
     # Only the first that reads the source token can: it gives another one.
-    of_source = _is_stored(spec) and any(
+    of_source = spec.source.token_ref is not None and any(
         exchange.operation.uses_up_token and not gives(spec.exchanges[:index], "token")
         for index, exchange in enumerate(spec.exchanges)
     )

@@ -8,9 +8,9 @@ from msgspec import Meta
 
 from keyturn.core.model.formats import KEY_IN_CEL, Format
 from keyturn.core.model.part import Name, Part, Rule
+from keyturn.core.times import DURATION, duration
 
 _RESERVED_METADATA = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
-_DURATION = r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z"
 
 _metadata_is_free = Rule(
     says="labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here",
@@ -102,7 +102,7 @@ class Renewal(Part, frozen=True):
             Meta(
                 min_length=2,
                 max_length=20,
-                pattern=_DURATION,
+                pattern=DURATION,
                 description="Such as 20m or 1h30m, whole seconds.",
             ),
         ]
@@ -132,7 +132,4 @@ class Renewal(Part, frozen=True):
     @property
     def before(self) -> timedelta | None:
         """`renewBefore` as a duration."""
-        if self.renew_before is None:
-            return None
-        found = re.findall(r"([0-9]+)([hms])", self.renew_before)
-        return timedelta(**{{"h": "hours", "m": "minutes", "s": "seconds"}[unit]: int(n) for n, unit in found})
+        return None if self.renew_before is None else duration(self.renew_before)

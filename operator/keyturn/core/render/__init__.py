@@ -10,9 +10,10 @@ from keyturn.core.model.part import Kind
 from keyturn.core.render.aws import aws_config, credential_process, credentials_file, env
 from keyturn.core.render.packages import docker_config_json, maven, npm, pip
 from keyturn.core.render.template import named, template
-from keyturn.core.render.values import credentials, logins, rfc3339
+from keyturn.core.render.values import credentials, logins
+from keyturn.core.times import rfc3339
 
-__all__ = ["expiry", "render", "rfc3339"]
+__all__ = ["expiry", "render"]
 
 
 def render(request: Request, holding: Holding) -> dict[str, str]:

@@ -5,7 +5,8 @@ import json
 from keyturn.core.holding import Holding
 from keyturn.core.model import Request
 from keyturn.core.model.formats import MOUNTED_AT, AwsConfigFormat, CredentialsFileFormat
-from keyturn.core.render.values import credentials, rfc3339
+from keyturn.core.render.values import credentials
+from keyturn.core.times import rfc3339
 
 
 def env(request: Request, holding: Holding) -> dict[str, str]:

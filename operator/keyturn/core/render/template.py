@@ -9,7 +9,8 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.model import Request
 from keyturn.core.model.formats import PLACE, TemplateFormat
-from keyturn.core.render.values import logins, rfc3339, safe_endpoint
+from keyturn.core.render.values import logins, safe_endpoint
+from keyturn.core.times import rfc3339
 
 # What means itself in a shell, in quotes, in JSON, XML and INI: which of them the text is, nobody knows.
 _PLAIN = re.compile(r"[-A-Za-z0-9._~+/=:,@]+")

@@ -1,7 +1,6 @@
 """What a format may take from what is held; each raises where it is not there or not fit for a file."""
 
 import re
-from datetime import datetime
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.holding import Credentials, Holding, PackageEndpoint, RegistryLogin
@@ -9,11 +8,6 @@ from keyturn.core.holding import Credentials, Holding, PackageEndpoint, Registry
 # RFC 6750 section 2.1: what every client takes for a bearer token, and no file format for anything else.
 _B64TOKEN = re.compile(r"[-A-Za-z0-9._~+/]+=*")
 _URL = re.compile(r"https?://[-A-Za-z0-9.:]+(/[-A-Za-z0-9._~]+)*/?")
-
-
-def rfc3339(moment: datetime) -> str:
-    """Write a UTC time as every SDK reads it: whole seconds and a Z (JavaScript and Rust refuse +00:00)."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def credentials(holding: Holding) -> Credentials:

@@ -9,7 +9,7 @@ from typing import Any
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.model.exchanges import OauthToken
-from keyturn.core.model.exchanges.oauth_rules import A_REFRESH_TOKEN, JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
+from keyturn.core.model.exchanges.grants import A_REFRESH_TOKEN, JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
 from keyturn.exchange.oauth.client import Fields, authenticate, trusted
 from keyturn.exchange.systems import Call
 from keyturn.exchange.web import Form, WebAnswer
@@ -19,7 +19,7 @@ _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
 _NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
 _TOKENS = ("access_token", "refresh_token")
 # By grant, what the token that goes on is called: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
-_TOKEN_OF = {"refresh_token": "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
+_TOKEN_OF = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
 _LONGEST_LIFE = timedelta(days=366)
 
 # RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target), RFC 8628 section 3.5 (slow_down), RFC 6749

@@ -6,16 +6,18 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from keyturn.core.model.exchanges.grants import (
+    A_REFRESH_TOKEN,
+    AN_ACCESS_TOKEN,
+    ASKED_TO_REFRESH,
+    AUTHORIZATION_CODE,
+    JWT_BEARER,
+    REFRESH_TOKEN,
+    TOKEN_EXCHANGE,
+)
 from keyturn.core.model.exchanges.operation import AwsOperation, ReadFrom
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.source import SecretValue
-
-AUTHORIZATION_CODE = "authorization_code"
-REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
-JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
-_TYPE = "urn:ietf:params:oauth:token-type"
-_ASKED_TO_REFRESH = f"has({{0}}.requestedTokenType) && {{0}}.requestedTokenType == '{_TYPE}:refresh_token'"
 
 # By grant: the fields that say something to it alone.
 _OF_GRANT = {
@@ -49,7 +51,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     GIVES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = f"{{0}}.grantType == '{REFRESH_TOKEN}'"
     USES_UP: ClassVar[str] = (
-        f"({{0}}.grantType == '{JWT_BEARER}' && !has({{0}}.assertionFrom)) || ({_ASKED_TO_REFRESH})"
+        f"({{0}}.grantType == '{JWT_BEARER}' && !has({{0}}.assertionFrom)) || ({ASKED_TO_REFRESH})"
     )
 
     client_id: Annotated[
@@ -103,7 +105,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     subject_token_type: (
         Annotated[
             Literal["urn:ietf:params:oauth:token-type:access_token"],
-            Meta(description=f"Default: {_TYPE}:access_token."),
+            Meta(description=f"Default: {AN_ACCESS_TOKEN}."),
         ]
         | None
     ) = None
@@ -157,8 +159,9 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     @property
     def uses_up_token(self) -> bool:
         """Identity Center takes no assertion twice (`jti`); a refresh token that was asked for is to be used."""
-        asked_to_refresh = self.requested_token_type == f"{_TYPE}:refresh_token"
-        return asked_to_refresh or (self.grant_type == JWT_BEARER and not self.assertion_from)
+        return self.requested_token_type == A_REFRESH_TOKEN or (
+            self.grant_type == JWT_BEARER and not self.assertion_from
+        )
 
 
 class IdentityCenterGetRoleCredentials(AwsOperation, frozen=True, kw_only=True):

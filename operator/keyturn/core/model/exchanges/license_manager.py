@@ -1,6 +1,5 @@
 """AWS License Manager."""
 
-import re
 from datetime import timedelta
 from typing import Annotated, ClassVar
 
@@ -8,6 +7,7 @@ from msgspec import Meta
 
 from keyturn.core.model.exchanges.operation import AwsOperation
 from keyturn.core.model.part import Kind, Part
+from keyturn.core.times import DURATION, duration
 
 # The operation's own page; the model has no more than a length. RE2 counts no further than 1000: the last part has
 # 1024 characters there.
@@ -40,7 +40,7 @@ class RevokeSuperseded(Part, frozen=True):
         Meta(
             min_length=2,
             max_length=20,
-            pattern=r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z",
+            pattern=DURATION,
             description="How long one is left in use beside the next, such as 168h.",
         ),
     ]
@@ -48,8 +48,7 @@ class RevokeSuperseded(Part, frozen=True):
     @property
     def time(self) -> timedelta:
         """`after` as a duration."""
-        found = re.findall(r"([0-9]+)([hms])", self.after)
-        return timedelta(**{{"h": "hours", "m": "minutes", "s": "seconds"}[unit]: int(n) for n, unit in found})
+        return duration(self.after)
 
 
 class LicenseManagerCreateToken(AwsOperation, frozen=True, kw_only=True):

@@ -6,7 +6,13 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.core.model.exchanges.oauth_rules import A_REFRESH_TOKEN, CLIENT_CREDENTIALS, REFRESH_TOKEN, RULES
+from keyturn.core.model.exchanges.grants import (
+    A_REFRESH_TOKEN,
+    ASKED_TO_REFRESH,
+    CLIENT_CREDENTIALS,
+    REFRESH_TOKEN,
+)
+from keyturn.core.model.exchanges.oauth_rules import RULES
 from keyturn.core.model.exchanges.operation import Operation, ReadFrom
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.source import BundleValue, SecretValue
@@ -27,7 +33,7 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
     GIVES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = "{0}.grantType == 'refresh_token'"
-    USES_UP: ClassVar[str] = f"has({{0}}.requestedTokenType) && {{0}}.requestedTokenType == '{A_REFRESH_TOKEN}'"
+    USES_UP: ClassVar[str] = ASKED_TO_REFRESH
     RULES: ClassVar[tuple[Rule, ...]] = RULES
 
     token_url: Annotated[

@@ -2,13 +2,8 @@
 
 import re
 
+from keyturn.core.model.exchanges.grants import CLIENT_CREDENTIALS, JWT_BEARER, TOKEN_EXCHANGE
 from keyturn.core.model.part import Rule
-
-REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
-CLIENT_CREDENTIALS = "client_credentials"
-TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
-JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-A_REFRESH_TOKEN = "urn:ietf:params:oauth:token-type:refresh_token"  # noqa: S105 - the name of a type
 
 # What has a field of its own, or would need one: a parameter beside it could replace it.
 _PROTOCOL = (

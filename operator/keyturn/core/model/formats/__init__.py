@@ -20,7 +20,7 @@ from keyturn.core.model.formats.packages import (
 )
 from keyturn.core.model.formats.template import ENDING, NAMES, PLACE, TemplateFormat, names_in_cel
 from keyturn.core.model.formats.token import TokenFormat, WebIdentityTokenFormat
-from keyturn.core.model.part import Kind, Part, exactly_one_of
+from keyturn.core.model.part import Kind, Part, exactly_one_of, member_name
 
 __all__ = [
     "ENDING", "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat",
@@ -57,11 +57,7 @@ class Format(Part, frozen=True):
     @property
     def name(self) -> str:
         """The name of the member that is set, as in a manifest."""
-        return next(
-            wire
-            for attribute, wire in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
-            if getattr(self, attribute) is not None
-        )
+        return member_name(self)
 
 
 # By name in a manifest.

@@ -89,6 +89,6 @@ class TemplateFormat(OneFormat, frozen=True):
         return (self.key,)
 
 
-def names_in_cel(names: Iterable[str], text: str) -> str:
-    """The test whether `text` has one of the names, in CEL."""
-    return f"{text}.matches(r'\\{{\\{{ *(?:{'|'.join(names)}) *\\}}\\}}')"
+def names_in_cel(names: Iterable[str]) -> str:
+    """The test whether the text of a template `f` has one of the names, in CEL."""
+    return f"f.template.text.matches(r'\\{{\\{{ *(?:{'|'.join(names)}) *\\}}\\}}')"
