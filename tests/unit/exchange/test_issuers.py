@@ -96,7 +96,8 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         "issued_token_type": f"{TYPE}id_token",
         "expires_in": 60,
     }
-    held = await ask(client, json.dumps(members).encode(), **EXCHANGE, requestedTokenType=f"{TYPE}id_token")
+    asked: dict[str, Any] = EXCHANGE | {"requestedTokenType": f"{TYPE}id_token"}
+    held = await ask(client, json.dumps(members).encode(), **asked)
 
     assert held.id_token
     assert held.access_token
