@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import jwt
+
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Token
 from keyturn.core.lineage import KeptToken, is_overtaken
@@ -27,7 +29,7 @@ class RotatingIssuer:
 
     `live` is the one that is good, `spent` those that were, `reuses` counts spent ones that came again: with the
     first the family is gone. `lost` answers are processed, but never arrive. One that does not refresh takes a
-    token once, and answers none.
+    token once, and answers none. With `refresh_life` the refresh tokens that it answers are JWTs, which end.
     """
 
     live: str = "seed"
@@ -38,6 +40,7 @@ class RotatingIssuer:
     rotates: bool = True
     refreshes: bool = True
     life: timedelta = timedelta(hours=1)
+    refresh_life: timedelta | None = None
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def sign_in(self) -> str:
@@ -57,12 +60,17 @@ class RotatingIssuer:
         number = next(self._numbers)
         if self.rotates:
             self.spent.append(token)
-            self.live = f"refresh-{number}" if self.refreshes else ""
+            self.live = self._refresh_token(number, now) if self.refreshes else ""
         if self.lost:
             self.lost -= 1
             raise UnavailableError("Unreachable", "no whole answer", in_doubt=True)
         given = Token(f"access-{number}", now + self.life)
         return Holding(access_token=given, refresh_token=self.live or None if self.rotates else None)
+
+    def _refresh_token(self, number: int, now: datetime) -> str:
+        if self.refresh_life is None:
+            return f"refresh-{number}"
+        return jwt.encode({"jti": str(number), "iat": now, "exp": now + self.refresh_life}, "k" * 32, "HS256")
 
 
 class KeptTokens:

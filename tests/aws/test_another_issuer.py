@@ -28,11 +28,20 @@ def test_the_token_of_an_issuer_that_is_trusted(assume: Assume, role: str, key: 
     assert (answer["SubjectFromWebIdentityToken"], answer["Audience"]) == ("demo-user", AUDIENCE)
 
 
+def test_the_client_is_the_audience_where_the_token_tells_it(assume: Assume, role: str) -> None:
+    shown = token(KEY, aud=["account", "other"], azp=AUDIENCE)
+
+    assert assume(RoleArn=role, WebIdentityToken=shown)["Audience"] == AUDIENCE
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         pytest.param(token(SigningKey()), id="signed by a key that it does not have"),
         pytest.param(token(KEY, aud="another"), id="for another audience"),
+        pytest.param(
+            token(KEY, azp="another"), id="of another client, as Keycloak tells: for AWS that is the audience"
+        ),
         pytest.param(token(KEY, iss="https://elsewhere.example"), id="of another issuer"),
     ],
 )

@@ -112,6 +112,23 @@ def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
     return lifetime / 3
 
 
+def when_to_renew(
+    request: Request, issued_at: datetime, ends: tuple[datetime, datetime | None], spread: float
+) -> datetime:
+    """Pick the moment by the life of what was issued, and of the source: `ends` of both, where they are known.
+
+    A refresh token is replaced by its use only, and may end before what it gave does (Keycloak's, after half an
+    hour of disuse): then nothing could be renewed. Any other source ends when it ends.
+    """
+    expires_at, source_ends_at = ends
+    moment = renewal_time(
+        issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), spread
+    )
+    if request.spec.spending is None or source_ends_at is None or source_ends_at <= issued_at:
+        return moment
+    return min(moment, renewal_time(issued_at, source_ends_at, (source_ends_at - issued_at) / 3, spread))
+
+
 def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: int) -> timedelta:
     """The least time between two exchanges of a request.
 

@@ -1,6 +1,7 @@
 """HTTPS to issuers that a user names: pinned, bounded, and never into the network that we stand in."""
 
 import asyncio
+import codecs
 import ipaddress
 import re
 import socket
@@ -243,6 +244,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
     if len(body) > _LONGEST:
         return None
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        # RFC 8259 section 8.1: nobody is to write a byte order mark, and it may be passed over.
+        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None

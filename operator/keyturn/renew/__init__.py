@@ -16,8 +16,7 @@ from keyturn.core.renewal import (
     HEALED,
     reason_to_dress,
     reason_to_renew,
-    renew_before,
-    renewal_time,
+    when_to_renew,
 )
 from keyturn.core.status import Outcome
 from keyturn.renew.issue import Circumstances, check_not_spent, issue, start
@@ -121,12 +120,11 @@ async def _dressed(world: World, request: Request, memory: Memory, found: FoundS
     if not reason_to_dress(request, found) or not _may_dress(world, request, memory, marks):
         return marks
     memory.dressed = world.now()
-    before = renew_before(request.spec.renewal, marks.expires - marks.issued)
     anew = replace(
         marks,
         uid=request.uid,
         dress_hash=request.dress_hash,
-        renew=renewal_time(marks.issued, marks.expires, before, marks.spread),
+        renew=when_to_renew(request, marks.issued, (marks.expires, marks.source_expires), marks.spread),
     )
     await world.store.dress(request, anew)
     return anew

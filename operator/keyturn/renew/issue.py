@@ -10,7 +10,7 @@ from keyturn.core.lineage import KeptToken
 from keyturn.core.marks import LONGEST_LIFE, Marks, data_hash, kept_identity
 from keyturn.core.model import Request
 from keyturn.core.render import expiry, render
-from keyturn.core.renewal import Setback, renew_before, renewal_time, source_warning
+from keyturn.core.renewal import Setback, source_warning, when_to_renew
 from keyturn.core.times import rfc3339, whole
 
 _REMEMBERED = 100
@@ -69,7 +69,7 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         uid=request.uid,
         issued=issued,
         expires=expires,
-        renew=renewal_time(issued, expires, renew_before(request.spec.renewal, expires - issued), spread),
+        renew=when_to_renew(request, issued, (expires, source_expires), spread),
         spread=spread,
         request_hash=request.request_hash,
         exchange_hash=request.exchange_hash,
@@ -103,9 +103,8 @@ def _end(request: Request, holding: Holding, now: datetime) -> datetime:
 
 
 def _source_times(request: Request, holding: Holding) -> tuple[datetime | None, datetime | None]:
-    """When the source began and ends; the end of what works only once, or is made anew each time, is no news."""
-    once = request.spec.spending is not None and request.spec.spending.once
-    passing = once or request.spec.source.service_account is not None
+    """When the source began and ends; the end of what is used up, or is made anew each time, is no news."""
+    passing = holding.ends or request.spec.source.service_account is not None
     return (None, None) if passing or holding.source_token is None else jwt_times(holding.source_token.value)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.holding import Holding
+from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.lineage import Intent, KeptToken, Lineage, token_fingerprint
 from keyturn.core.model import Exchange, Request
 from keyturn.core.times import rfc3339, whole
@@ -90,7 +90,9 @@ async def _exchange_and_save(
     world.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
     if given.access_token is None and "token" in step.operation.GIVES:
         raise UnavailableError("Unavailable", "the issuer answered a new refresh token and no access token")
-    return replace(given, proof=None, ends=not token)
+    # When the source ends is told of the token that is kept now, and that decides when it must be renewed.
+    kept = Token(token, jwt_times(token)[1]) if token else given.source_token
+    return replace(given, proof=None, ends=not token, source_token=kept)
 
 
 def _saved(request: Request, intended: KeptToken, token: str) -> KeptToken:

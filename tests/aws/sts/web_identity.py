@@ -47,8 +47,10 @@ def _signed_claims(call: Call, token: str) -> tuple[OidcProvider, dict[str, Any]
         claims = provider.key.claims(token)
     except jwt.InvalidTokenError:
         raise _bad_token("Couldn't retrieve verification key from your identity provider") from None
-    # Kubernetes writes a list of one.
-    return provider, claims | {"aud": claims["aud"][0] if isinstance(claims["aud"], list) else claims["aud"]}
+    # Kubernetes writes a list of one. Where there is an azp, AWS takes that for the audience: the IAM User Guide
+    # has it so for Google, and aws-sdk-net issue 3071 met it with Entra. Keycloak writes it always.
+    audience = claims["aud"][0] if isinstance(claims["aud"], list) else claims["aud"]
+    return provider, claims | {"aud": claims.get("azp") or audience}
 
 
 def _trusting_role(call: Call, provider: OidcProvider, claims: dict[str, Any]) -> Role:

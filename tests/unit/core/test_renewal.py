@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from keyturn.core.renewal import (
     renew_before,
     renewal_time,
     source_warning,
+    when_to_renew,
 )
 from tests.unit.core.test_marks import MADE, OURS, REQUEST, changed
 from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
@@ -46,6 +48,34 @@ def test_the_renewal_is_within_the_life(lifetime: int, before: int, spread: floa
 
     assert NOW + lifetime * SECOND * 0.4 - SECOND <= at <= expires
     assert at.microsecond == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "source_ends", "after"),
+    [
+        pytest.param({}, None, 40 * MINUTE, id="nothing says when the source ends"),
+        pytest.param({}, 30 * MINUTE, 20 * MINUTE, id="a refresh token ends first: at two thirds of its life"),
+        pytest.param({}, 61 * MINUTE, 40 * MINUTE, id="it ends after what it gave, and not much"),
+        pytest.param({}, 90 * DAY, 40 * MINUTE, id="it lives for long"),
+        pytest.param({}, -MINUTE, 40 * MINUTE, id="it has ended, says another clock"),
+        pytest.param(
+            {"renewal": {"renewBefore": "50m"}}, 30 * MINUTE, 20 * MINUTE, id="renewBefore is of what is written"
+        ),
+        pytest.param(
+            {"renewal": {"renewBefore": "50m"}}, 59 * MINUTE, 30 * MINUTE, id="the earlier of the two is taken"
+        ),
+    ],
+)
+def test_a_refresh_token_is_used_before_it_ends(
+    spec: dict[str, Any], source_ends: timedelta | None, after: timedelta
+) -> None:
+    ends = None if source_ends is None else NOW + source_ends
+
+    assert when_to_renew(rotating(**spec), NOW, (NOW + HOUR, ends), 0) == NOW + after
+
+
+def test_a_source_that_use_does_not_prolong_changes_nothing() -> None:
+    assert when_to_renew(request(), NOW, (NOW + HOUR, NOW + 30 * MINUTE), 0) == NOW + 40 * MINUTE
 
 
 @pytest.mark.parametrize(

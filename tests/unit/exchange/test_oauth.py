@@ -206,7 +206,9 @@ async def test_each_error(
 @pytest.mark.parametrize(
     ("status", "reason", "says", "in_doubt"),
     [
-        pytest.param(400, "SourceInvalid", ": an error of its own", False, id="400: it refused"),
+        pytest.param(
+            400, "SourceInvalid", ": an error of its own; is tokenUrl right?", False, id="400: it refused"
+        ),
         pytest.param(200, "Unavailable", " answered HTTP 200, and no token", True, id="200: nobody can tell"),
         pytest.param(500, "Unavailable", " answered HTTP 500, and no token", True, id="500: nobody can tell"),
     ],

@@ -254,6 +254,15 @@ async def test_the_source_token_is_what_works_once(step: dict[str, Any]) -> None
     assert outside.tokens.kept["billing", "license-keyturn"].value == outside.aws.issuer.live
 
 
+async def test_what_was_answered_for_it_has_an_end_too() -> None:
+    outside = with_code("seed")
+    outside.aws.issuer.refresh_life = 30 * MINUTE
+    await outside.look(once())
+
+    assert outside.marks().source_expires == outside.now + 30 * MINUTE
+    assert outside.marks().renew == outside.now + 20 * MINUTE
+
+
 @pytest.mark.parametrize("times", [1, 7])
 async def test_the_answer_to_the_code_is_saved_until_it_holds(times: int) -> None:
     outside = with_code("seed")

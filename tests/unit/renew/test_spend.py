@@ -8,7 +8,7 @@ import pytest
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.lineage import KeptToken
 from keyturn.core.model import Request
-from tests.world import HOUR, MINUTE, SECOND, Outside, rotating, world
+from tests.world import HOUR, MINUTE, NOW, SECOND, Outside, rotating, world
 
 GIVEN_UP = 31 * SECOND
 DUE = 45 * MINUTE
@@ -48,6 +48,28 @@ async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
 
     assert outside.aws.issuer.spent == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
     assert outside.aws.issuer.reuses == 0
+
+
+async def test_the_source_ends_when_the_token_does_that_is_kept_now() -> None:
+    """Keycloak's: a JWT that lives for half an hour, less than the credentials that come of it."""
+    outside = world("seed")
+    outside.aws.issuer.refresh_life = 30 * MINUTE
+    for _ in range(4):
+        outcome = await outside.look(rotating())
+
+        assert (outcome.setback, outcome.reason == "") == (None, False)
+        assert outside.marks().source_expires == outside.now + 30 * MINUTE
+        assert outside.marks().renew == outside.now + 20 * MINUTE
+        outside.now += 20 * MINUTE
+
+
+async def test_another_renewal_time_does_not_outlive_the_token() -> None:
+    outside = world("seed")
+    outside.aws.issuer.refresh_life = 30 * MINUTE
+    await outside.look(rotating())
+    await outside.look(rotating(renewal={"renewBefore": "5m"}))
+
+    assert (outside.marks().revision, outside.marks().renew) == (1, NOW + 20 * MINUTE)
 
 
 async def test_three_requests_of_one_source_spend_in_order() -> None:

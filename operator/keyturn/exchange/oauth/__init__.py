@@ -9,7 +9,13 @@ from typing import Any
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.holding import Holding, Token, jwt_times
 from keyturn.core.model.exchanges import OauthToken
-from keyturn.core.model.exchanges.grants import A_REFRESH_TOKEN, JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
+from keyturn.core.model.exchanges.grants import (
+    A_REFRESH_TOKEN,
+    AN_ID_TOKEN,
+    JWT_BEARER,
+    REFRESH_TOKEN,
+    TOKEN_EXCHANGE,
+)
 from keyturn.exchange.oauth.client import Fields, authenticate, trusted
 from keyturn.exchange.systems import Call
 from keyturn.exchange.web import Form, WebAnswer
@@ -17,22 +23,35 @@ from keyturn.exchange.web import Form, WebAnswer
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
 # RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: it was unable to handle the request, or would not yet.
 _NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
+# What is no word about the token, whatever `error` holds: Keycloak tells there of a realm that does not exist.
+_NO_REFUSAL = (*_NOT_HANDLED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _TOKENS = ("access_token", "refresh_token")
 # By grant, what the token that goes on is called: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_OF = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
 _LONGEST_LIFE = timedelta(days=366)
 
-# RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target), RFC 8628 section 3.5 (slow_down), RFC 6749
-# section 4.1.2.1 (the last two).
+# RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target, and invalid_request also of a bad subject token),
+# RFC 8628 section 3.5 (slow_down), RFC 6749 section 4.1.2.1 (the last three). Keycloak says unauthorized_client of
+# a wrong secret, and invalid_client of an audience that it does not know.
 _ERRORS = {
-    "invalid_request": ("SpecInvalid", "the issuer misses or refuses a parameter"),
-    "invalid_client": ("AccessDenied", "are clientId, its secret or key, and clientAuthentication right?"),
+    "invalid_request": (
+        "SpecInvalid",
+        "the issuer misses or refuses a parameter, or the subject token of a token exchange",
+    ),
+    "invalid_client": (
+        "AccessDenied",
+        "are clientId, its secret or key, clientAuthentication and audience right?",
+    ),
     "invalid_grant": ("SourceInvalid", "the token is expired, revoked, spent, or another client's; sign in again"),
-    "unauthorized_client": ("AccessDenied", "the client may not use this grant"),
+    "unauthorized_client": ("AccessDenied", "may the client use this grant, and is its secret or key right?"),
     "unsupported_grant_type": ("SpecInvalid", "the issuer does not know this grant"),
     "invalid_scope": ("SpecInvalid", "the issuer refuses the scope"),
     "invalid_target": ("SpecInvalid", "the issuer refuses the audience or the resource"),
     "slow_down": ("Throttled", ""),
+    "access_denied": (
+        "AccessDenied",
+        "the issuer does not allow it; are the client, its rights and audience right?",
+    ),
     "temporarily_unavailable": ("Unavailable", ""),
     "server_error": ("Unavailable", ""),
 }
@@ -97,10 +116,12 @@ async def _grant(call: Call, wanted: OauthToken, held: Holding) -> dict[str, str
 def _members(answer: WebAnswer) -> dict[str, Any]:
     """The members of a good answer; raises what any other means, and whether the token may be spent."""
     members, status = answer.json or {}, answer.status
-    code = members.get("error")
+    # Okta has its own name for it, where it does not know the client.
+    code = members.get("error", members.get("errorCode"))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ThrottledError(f"{answer.host} answered HTTP 429", retry_after=answer.retry_after)
-    if isinstance(code, str) and (code in _ERRORS or status in _CLIENT_ERRORS):
+    refused = status in _CLIENT_ERRORS and status not in _NO_REFUSAL
+    if isinstance(code, str) and (code in _ERRORS or refused):
         raise _refusal(answer, code)
     if status in _NOT_HANDLED:
         raise UnavailableError("Unavailable", f"{answer.host} answered HTTP {status}")
@@ -114,7 +135,8 @@ def _members(answer: WebAnswer) -> dict[str, Any]:
 
 
 def _refusal(answer: WebAnswer, code: str) -> KeyturnError:
-    reason, hint = _ERRORS.get(code, ("SourceInvalid", ""))
+    denied = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    reason, hint = _ERRORS.get(code, ("AccessDenied" if denied else "SourceInvalid", "is tokenUrl right?"))
     shown = code if code in _ERRORS else "an error of its own"
     sentence = f"{answer.host}: {shown}" + (f"; {hint}" if hint else "")
     if reason == "Throttled":
@@ -132,6 +154,8 @@ def _given(held: Holding, answer: WebAnswer, members: dict[str, Any]) -> Holding
     if refresh_token is None and members.get("issued_token_type") == A_REFRESH_TOKEN:
         # RFC 8693 section 2.2.1: what was asked for is called access_token, whatever it is.
         access_token, refresh_token = None, access_token
+    if id_token is None and members.get("issued_token_type") == AN_ID_TOKEN:
+        id_token = access_token
     return replace(
         held,
         refresh_token=refresh_token,
