@@ -73,5 +73,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "a target with the default name of the kept token, which is elsewhere": refresh()
     | of_token(saveTo={"secretName": "license-live"})
     | {"target": {"secretName": "license-keyturn"}},
+    "renewBefore beyond a role that only leads to a pull secret": of_user(
+        assume(), {"ecrGetAuthorizationToken": {}}, renewal={"renewBefore": "2h"}
+    ),
     "renewBefore just within the default session of a user": of_user(renewal={"renewBefore": "11h59m59s"}),
 }
