@@ -206,12 +206,37 @@ def test_every_value_is_told_in_the_table() -> None:
         {"networkPolicy": {"rules": []}},
         {"secrets": {"watch": "no"}},
         {"dnsPolicy": "Mine"},
+        {"livenessProbe": {"httpGet": {"path": "/"}}},
+        {"startupProbe": {"exec": {}}},
+        {"injection": {"namespaceSelector": {"team": "blue"}}},
+        {"log": None},
+        {"log": {"level": None}},
+        {"image": {"repository": None}},
+        {"metrics": {"listen": {"port": None}}},
+        {"rbac": {"create": None}},
     ],
     ids=repr,
 )
 def test_unknown_value_is_refused(values: Values) -> None:
     with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
         chart_objects(values)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_may_be_empty_may_be_null(*, enabled: bool) -> None:
+    names = ("serviceMonitor", "prometheusRule", "grafanaDashboard", "injection")
+    of_labels = ("additionalLabels", "extraLabels", "annotations", "namespaceSelector", "relabelings")
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    sections: Values = {
+        name: {"enabled": True} | {label: None for label in of_labels if label in schema[name]["properties"]}
+        for name in names
+    }
+    lists = ("imagePullSecrets", "config", "podAnnotations", "commonLabels", "extraArgs", "extraEnv", "resources",
+             "securityContext", "affinity", "networkPolicy", "podDisruptionBudget", "global")  # fmt: skip
+    nothing = dict.fromkeys((*names, *lists, "podMonitor"))
+    values = {**nothing, "crds": {"annotations": None}, **(sections if enabled else {})}
+
+    assert "<nil>" not in notes(values) + chart_objects(values)
 
 
 def test_two_replicas_need_an_election() -> None:

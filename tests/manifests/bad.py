@@ -25,10 +25,11 @@ _EXACTLY_ONE_FORMAT = "give exactly one of env, credentialProcess, credentialsFi
 _RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
 _SAME_KEY = "two formats write the same key: give one of them another `key`"
 _METADATA = "labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here"
+_METADATA_NAME = "the name of a label or annotation has up to 63 letters, digits"
 _NO_REGION = "region is missing: give spec.region, or a region to each exchange"
 _NO_CREDENTIALS = "a format that holds credentials needs an exchange that gives them"
 _SAME_SECRET = "the target must not be a Secret that the spec reads or keeps a token in"
-_TOO_EARLY = "renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)"
+_TOO_EARLY = "renewal.renewBefore must be shorter than the durationSeconds of the last exchange (or its default)"
 _NO_TOKEN = "token missing: give source.token, or put an exchange that gives token before"
 _NO_KEYS = "credentials missing: give source.credentials, or put an exchange that gives credentials before"
 _NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
@@ -97,6 +98,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a label of Kubernetes": (labels(**{"app.kubernetes.io__managed-by": "me"}), _METADATA),
     "an annotation of ours": (annotation("keyturn.dev/marks"), _METADATA),
     "an annotation below our domain": (annotation("sub.keyturn.dev/marks"), _METADATA),
+    "a label with a space in its name": (labels(**{"cost center": "1"}), _METADATA_NAME),
+    "a label with a name of 64": (labels(**{f"example.com__{'a' * 64}": "1"}), _METADATA_NAME),
+    "a label with two slashes": (labels(a__b__c="1"), _METADATA_NAME),
+    "an annotation without a name": (annotation("example.com/"), _METADATA_NAME),
+    "an annotation with a newline at the end": (annotation("note\n"), _METADATA_NAME),
     "a label value with a space": (labels(team="a b"), "spec.target.metadata.labels"),
     "a label value with a newline at the end": (labels(team="a\n"), "spec.target.metadata.labels"),
     "33 labels": (labels(**{f"l{n}": "x" for n in range(33)}), "spec.target.metadata.labels"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.manifests.parts import config, formats, of_user, template
+from tests.manifests.parts import assume, config, formats, of_user, template
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE
 
 _RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
@@ -195,5 +195,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a template of a token that nothing gives": (of_user(**formats(template("{{ idToken }}"))), _NO_TOKEN_GIVEN),
     "a template of a login that no exchange gives": (formats(template("x:{{registryPassword}}")), _NO_LOGIN),
+    "a template of a region that is not there": (
+        of_user(assume(region="us-east-1"), region=None, **formats(template("{{ accessKeyId }} {{ region }}"))),
+        "region in a template is spec.region, which is not there",
+    ),
     "a template of an endpoint that no exchange gives": (formats(template("{{ packageEndpoint }}")), _NO_ENDPOINT),
 }

@@ -36,6 +36,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "a token format beside a role": formats({"token": {"key": "web_identity_token"}}),
     "a profile": formats({"credentialsFile": {"profile": "me@work.example"}}),
     "labels and annotations": {"target": {"metadata": {"labels": {"team": ""}, "annotations": {"a.b/c": "d e"}}}},
+    "a label with a name as long as can be": labels(**{f"{'a.' * 126}b__{'c' * 63}": "1"}),
     "a label under a name that only looks like ours": labels(notkeyturn__x="1"),
     "a Secret that is retained": {"target": {"deletionPolicy": "Retain", "secretName": "other.name"}},
     "renewBefore in hours, minutes and seconds": renewal("0h59m59s"),
@@ -72,5 +73,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "a target with the default name of the kept token, which is elsewhere": refresh()
     | of_token(saveTo={"secretName": "license-live"})
     | {"target": {"secretName": "license-keyturn"}},
+    "renewBefore beyond a role that only leads to a pull secret": of_user(
+        assume(), {"ecrGetAuthorizationToken": {}}, renewal={"renewBefore": "2h"}
+    ),
     "renewBefore just within the default session of a user": of_user(renewal={"renewBefore": "11h59m59s"}),
 }

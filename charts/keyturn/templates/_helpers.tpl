@@ -45,10 +45,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $pod $field . }}
 {{- end }}
 {{- end }}
-{{- with concat .Values.imagePullSecrets .Values.global.imagePullSecrets }}
+{{- with concat (default list .Values.imagePullSecrets) (default list (.Values.global).imagePullSecrets) }}
 {{- $_ := set $pod "imagePullSecrets" . }}
 {{- end }}
-{{- with default .Values.global.priorityClassName .Values.priorityClassName }}
+{{- with default (.Values.global).priorityClassName .Values.priorityClassName }}
 {{- $_ := set $pod "priorityClassName" . }}
 {{- end }}
 {{- if and .Values.hostNetwork (not .Values.dnsPolicy) }}

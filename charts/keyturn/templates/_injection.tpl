@@ -1,6 +1,6 @@
 {{- /* Whether this cluster can: MutatingAdmissionPolicy is served from Kubernetes 1.36 on. */}}
 {{- define "keyturn.injects" -}}
-{{- if and .Values.injection.enabled (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true{{ end }}
+{{- if and (.Values.injection).enabled (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true{{ end }}
 {{- end }}
 
 {{- /* The sidecar. `keyturn inject` adds the same to a manifest. */}}
@@ -73,7 +73,7 @@ memory: {medium: Memory, sizeLimit: 1Mi}
 
 {{- /* The namespaces: those of the release, as the values choose among them. */}}
 {{- define "keyturn.injectedNamespaces" -}}
-{{- $selector := deepCopy .Values.injection.namespaceSelector }}
+{{- $selector := deepCopy (default dict .Values.injection.namespaceSelector) }}
 {{- with .Values.scopedNamespaces }}
 {{- $scoped := dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" . }}
 {{- $_ := set $selector "matchExpressions" (append (default list $selector.matchExpressions) $scoped) }}

@@ -9,10 +9,14 @@ import click
 
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
+from keyturn.cli.object_meta import refused
 from keyturn.core.errors import RefusedError
 from keyturn.core.model import GROUP, KIND, Request, parse
 from keyturn.core.model.part import without_nulls
 from keyturn.core.pod import ManifestError, Trap, traps
+
+# The token subresource of a ServiceAccount, which is no manifest.
+_NAMESAKES = ("authentication.k8s.io/v1",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,9 @@ class _Found:
 
     @property
     def is_request(self) -> bool:
-        group, _, _ = str(self.body.get("apiVersion")).partition("/")
-        return self.body.get("kind") == KIND and group == GROUP
+        """Whether it is a TokenRequest, or was meant to be one: only the API server knows no misspelt kind."""
+        version, kind = str(self.body.get("apiVersion")).lower(), str(self.body.get("kind")).lower()
+        return version.startswith(f"{GROUP}/") or (kind == KIND.lower() and version not in _NAMESAKES)
 
 
 @click.command(help=COMMANDS["check"])
@@ -56,8 +61,8 @@ class Finding(NamedTuple):
 def findings(files: Iterable[str]) -> list[Finding]:
     """Check files together: a pod is held against the TokenRequests of all of them."""
     manifests, unreadable = _read(files)
-    requests, refused = _parsed([one for one in manifests if one.is_request])
-    return [*unreadable, *refused, *(told for one in manifests for told in _traps(one, requests))]
+    requests, wrong = _parsed([one for one in manifests if one.is_request])
+    return [*unreadable, *wrong, *(told for one in manifests for told in _traps(one, requests))]
 
 
 def _read(files: Iterable[str]) -> tuple[list[_Found], list[Finding]]:
@@ -77,10 +82,21 @@ def _parsed(manifests: Iterable[_Found]) -> tuple[list[Request], list[Finding]]:
     requests, told = [], []
     for one in manifests:
         try:
-            requests.append(parse(without_nulls(one.body)))
+            requests.append(_request(without_nulls(one.body)))
         except RefusedError as error:
             told.append(Finding(f"{one.place}{one.path}: error: {error.message}"))
     return requests, told
+
+
+def _request(body: dict[str, Any]) -> Request:
+    """Parse a manifest as kubectl sends it: it may leave its name to the API server, and nothing else."""
+    missing = [name for name in ("apiVersion", "kind") if name not in body]
+    if says := f"{missing[0]} is missing" if missing else refused(body.get("metadata")):
+        raise RefusedError("SpecInvalid", says)
+    about = body["metadata"]
+    if not about.get("name") and about.get("generateName"):
+        body = body | {"metadata": about | {"name": f"{about['generateName'][:248]}xxxxx"}}
+    return parse(body)
 
 
 def _traps(one: _Found, requests: list[Request]) -> list[Finding]:

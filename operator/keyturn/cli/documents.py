@@ -16,6 +16,18 @@ class UnreadableError(Exception):
     """A file cannot be read, or is not YAML; the message says where."""
 
 
+class _Loader(KubernetesLoader):
+    """Refuses what holds itself: to read it would never end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            known = self.anchors.get(event.anchor)
+            if isinstance(known, yaml.CollectionNode) and known.end_mark is None:
+                raise yaml.composer.ComposerError(None, None, "an alias of what it is in", event.start_mark)
+        return super().compose_node(parent, index)
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what kubectl would read as something else than a string."""
 
@@ -52,7 +64,7 @@ def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
     for number, text in enumerate(_split(_read(file)), start=1):
         try:
-            body = yaml.load(text, KubernetesLoader)  # noqa: S506 - a SafeLoader  # nosec B506
+            body = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader  # nosec B506
         except (yaml.YAMLError, RecursionError) as error:
             raise UnreadableError(f"{_place(file, number)} error: {_in_one_line(error)}") from None
         yield Document(file, number, text, body)

@@ -92,7 +92,8 @@ _GET_SESSION_TOKEN = Operation(
     | {
         "AccessDenied": Verdict(
             "AccessDenied", hint="only the keys of an IAM user may call it; is the MFA code right?"
-        )
+        ),
+        "ValidationError": Verdict("SpecInvalid", hint="are durationSeconds and serialNumber right?"),
     },
 )
 _GET_FEDERATION_TOKEN = Operation(
@@ -101,7 +102,10 @@ _GET_FEDERATION_TOKEN = Operation(
     name="get_federation_token",
     title="STS GetFederationToken",
     verdicts=_SIGNED
-    | {"AccessDenied": Verdict("AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it")},
+    | {
+        "AccessDenied": Verdict("AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it"),
+        "ValidationError": Verdict("SpecInvalid", hint="are name, durationSeconds and tags right?"),
+    },
 )
 
 
@@ -182,7 +186,8 @@ def _parameters(wanted: Any, **more: str | None) -> dict[str, Any]:
     """The fields of a step, under AWS's names, and what else is sent."""
     given = {name: getattr(wanted, name, None) for name in _SENT}
     fields = {"".join(map(str.capitalize, name.split("_"))): _plain(value) for name, value in given.items()}
-    return {name: value for name, value in (fields | more).items() if value is not None}
+    # An empty list would be sent as a parameter without a value, which STS may refuse.
+    return {name: value for name, value in (fields | more).items() if value not in (None, [])}
 
 
 def _plain(value: Any) -> Any:

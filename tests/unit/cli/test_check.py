@@ -93,6 +93,41 @@ def test_a_warning_is_no_error_unless_asked() -> None:
             "-, document 1: TokenRequest/acme: error: Invalid enum value 'keyturn.dev/v2' (at apiVersion)",
             id="a version that is not there",
         ),
+        *(
+            pytest.param(
+                written({**manifest(), key: value}),
+                f"-, document 1: {kind}/acme: error: Invalid enum value '{value}' (at {key})",
+                id=f"a slip in {key}: {value}",
+            )
+            for kind, key, value in (
+                ("Tokenrequest", "kind", "Tokenrequest"),
+                ("TokenRequest", "apiVersion", "keyturn.io/v1alpha1"),
+                ("TokenRequest", "apiVersion", "Keyturn.dev/v1alpha1"),
+            )
+        ),
+        pytest.param(
+            "apiVersion: keyturn.dev/v1alpha1\nmetadata: {name: acme}\n",
+            "-, document 1: /acme: error: kind is missing",
+            id="no kind",
+        ),
+        pytest.param(
+            "kind: TokenRequest\nmetadata: {name: acme}\n",
+            "-, document 1: TokenRequest/acme: error: apiVersion is missing",
+            id="no version",
+        ),
+        *(
+            pytest.param(
+                written(manifest() | {"metadata": {"name": "acme"} | metadata}),
+                f"-, document 1: TokenRequest/acme: error: {says}",
+                id=f"metadata: {metadata}",
+            )
+            for metadata, says in (
+                ({"labels": {"version": 1.5}}, "Expected `str`, got `float` (at metadata.labels[...])"),
+                ({"labels": {"team": "a b"}}, "Expected `str` matching regex"),
+                ({"annotations": {"a b": "c"}}, "Expected `str` matching regex"),
+                ({"label": {}}, "Object contains unknown field `label` (at metadata)"),
+            )
+        ),
         pytest.param(
             written(pod(container(env=5))),
             "-, document 1: Pod/app: error: Expected `array`, got `int` (at spec.containers[0].env)",
@@ -135,6 +170,19 @@ def test_the_rest_of_a_file_with_a_bad_document_is_checked_and_other_files_are(t
     result = run("-f", str(tmp_path / "a.yaml"), "-f", "/not/there", "-f", "-", stdin=written(WARNED))
 
     assert result.stderr == "2 errors, 2 warnings\n"
+
+
+def test_a_name_may_be_left_to_the_api_server() -> None:
+    body = manifest() | {"metadata": {"generateName": "acme-"}}
+
+    assert run("-f", "-", stdin=written(body)).stdout == ""
+
+
+def test_what_kubectl_shows_may_be_applied_again() -> None:
+    about = {"uid": "1", "resourceVersion": "2", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 3}
+    body = manifest() | {"metadata": {"name": "acme", "managedFields": [{"manager": "kubectl"}]} | about}
+
+    assert run("-f", "-", stdin=written(body)).stdout == ""
 
 
 def test_a_field_that_is_null_is_not_there_as_for_the_api_server() -> None:

@@ -81,6 +81,7 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(b"a: !!int ''", "no YAML: a value that is no !!int", id="not what its tag says"),
         pytest.param(b"a: " + b"9" * 5000, "or too long for one in its line 1", id="a number of 5000 digits"),
         pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deep"),
+        pytest.param(b"a: &a\n  b: [*a]\n", "an alias of what it is in in its line 2", id="a list in itself"),
         pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="no text"),
         pytest.param(
             b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"

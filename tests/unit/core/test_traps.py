@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from keyturn.core.model import parse
-from keyturn.core.pod import INJECT, Trap, traps
+from keyturn.core.pod import INJECT, Sidecar, Trap, injected, traps
 from tests.pods import Body, container, pod
 from tests.world import manifest
 
@@ -44,6 +44,7 @@ def projected(**more: Any) -> Body:
 
 
 FINE: dict[str, Body] = {
+    "a pod with the sidecar in it": dict(injected(pod(os={"name": "linux"}), Sidecar("keyturn"))),
     "a mounted Secret": mounting(),
     "a mounted Secret, beside others": mounting(projected()),
     "both names of the region": mounting(env=[*variable("AWS_REGION", "x"), *variable("AWS_DEFAULT_REGION", "x")]),
@@ -184,6 +185,22 @@ TRAPPED: dict[str, tuple[Body, Trap]] = {
     "AWS_DEFAULT_REGION alone, with the sidecar": (
         pod(container(env=variable("AWS_DEFAULT_REGION", "x"))),
         Trap("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
+    ),
+    "a volume by the name of one of the sidecar's": (
+        pod(volumes=[{"name": "data"}, {"name": "keyturn-secret"}]),
+        Trap(
+            "spec.volumes[1].name",
+            "the sidecar has a volume keyturn-secret, and the pod would be refused: give this another name",
+            breaks=True,
+        ),
+    ),
+    "a sidecar on Windows": (
+        pod(os={"name": "windows"}),
+        Trap("spec.os.name", "the sidecar is a program for Linux: on Windows mount the Secret", breaks=True),
+    ),
+    "a sidecar on nodes with Windows": (
+        pod(nodeSelector={"kubernetes.io/os": "windows"}),
+        Trap("spec.nodeSelector", "the sidecar is a program for Linux: on Windows mount the Secret", breaks=True),
     ),
     "a sidecar for a TokenRequest whose Secret has another name": (
         pod(inject="acme"),

@@ -169,6 +169,14 @@ async def test_policies_that_are_good_are_taken(client: Aws, emulator: running.A
     assert all(one.credentials and len(one.credentials.session_token or "") > 4000 for one in (held, guest))
 
 
+async def test_an_empty_list_is_as_good_as_none(client: Aws) -> None:
+    nothing: dict[str, Any] = {"policyArns": [], "tags": []}
+    held = await taken(client, assume(transitiveTagKeys=[], **nothing))
+    guest = await taken(client, {"getFederationToken": nothing})
+
+    assert (held.credentials and guest.credentials) is not None
+
+
 @pytest.mark.parametrize(
     "operation", [pytest.param("getSessionToken", id="a session"), pytest.param("assumeRole", id="a role")]
 )

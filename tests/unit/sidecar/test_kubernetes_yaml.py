@@ -12,7 +12,11 @@ from keyturn.sidecar.kubernetes_yaml import KubernetesLoader
         ("y", True),
         ("off", False),
         ("0440", 0o440),
-        ("1e3", 1000.0),
+        ("1e3", 1000),
+        ("3600.0", 3600),
+        ("1e21", 1e21),
+        ("0o17", 15),
+        ("0o", "0o"),
         ("0.5", 0.5),
         ("-7", -7),
         ("null", None),
@@ -20,4 +24,6 @@ from keyturn.sidecar.kubernetes_yaml import KubernetesLoader
     ],
 )
 def test_a_plain_word_is_read_as_kubectl_does(text: str, value: object) -> None:
-    assert yaml.load(f"value: {text}\n", KubernetesLoader) == {"value": value}  # noqa: S506 - a SafeLoader
+    read = yaml.load(f"value: {text}\n", KubernetesLoader)["value"]  # noqa: S506 - a SafeLoader
+
+    assert (read, type(read)) == (value, type(value))

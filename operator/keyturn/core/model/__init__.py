@@ -163,7 +163,7 @@ def parse(body: Mapping[str, Any]) -> Request:
         # Without the status: it is ours, a newer release may have told more, and nothing here depends on it.
         parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
     except msgspec.ValidationError as error:
-        raise RefusedError("SpecInvalid", _with_path(str(error))) from None
+        raise RefusedError("SpecInvalid", with_path(str(error))) from None
     meta, spec = parsed.metadata, body["spec"]
     # A file may have a field without a value; the API server has dropped it.
     target = spec.get("target") or {}
@@ -204,7 +204,7 @@ def _written(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
     return {"secretName": secret_name} | ({"formats": formats} if formats else {})
 
 
-def _with_path(message: str) -> str:
+def with_path(message: str) -> str:
     """Turn msgspec's "SAYS - at `$.spec.x`" into "SAYS (at spec.x)"."""
     # The name of an unknown field is the user's, and what is told is one line.
     plain = "".join(it if it.isprintable() else f"\\x{ord(it):02x}" for it in message)

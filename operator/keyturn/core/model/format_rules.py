@@ -96,6 +96,14 @@ PACKAGE_RULES = (
         holds=_keep_their_token,
     ),
     Rule(
+        says="region in a template is spec.region, which is not there",
+        cel="has(self.region) || !('template' in formats) || "
+        f"!self.target.formats.exists(f, has(f.template) && {names_in_cel(['region'])})",
+        holds=lambda spec: bool(
+            spec.region or not any(one.template and "region" in one.template.names for one in spec.formats)
+        ),
+    ),
+    Rule(
         says="formats write nothing that ends, so it could not be renewed in time: add credentials, a token or a"
         " registry login",
         cel=f"formats.size() == 0 || {_written(_END, ENDING)}",

@@ -8,6 +8,7 @@ from keyturn.core.model.format_rules import FORMAT_RULES, WRITTEN
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.spending_rules import SPENDING_RULES
 from keyturn.core.model.steps import GIVE, STEPS, before, gives, step, when
+from keyturn.core.model.target import IS_DURATION
 
 CHAINED_SECONDS = 3600
 AMBIENT_TAGS = ("kubernetes-namespace", "kubernetes-name")
@@ -84,12 +85,12 @@ def _id_tokens_are_given(spec: Any) -> bool:
 def _renews_within_duration(spec: Any) -> bool:
     if not (spec.renewal and spec.renewal.before):
         return True
-    timed = [e.operation for e in spec.exchanges if e.operation.DEFAULT_SECONDS]
-    seconds = spec.renewal.before.total_seconds()
+    last = spec.exchanges[-1].operation
     # 0 is CodeArtifact's word for a lifetime that nobody knows yet.
-    return all(
-        step.duration_seconds == 0 or seconds < (step.duration_seconds or step.DEFAULT_SECONDS) for step in timed
-    )
+    if not last.DEFAULT_SECONDS or last.duration_seconds == 0:
+        return True
+    seconds: int = last.duration_seconds or last.DEFAULT_SECONDS
+    return bool(spec.renewal.before.total_seconds() < seconds)
 
 
 def _ambient_assumes_a_role(spec: Any) -> bool:
@@ -165,8 +166,9 @@ SPEC_RULES = (
         holds=_id_tokens_are_given,
     ),
     Rule(
-        says="renewal.renewBefore must be shorter than the durationSeconds of each exchange (or its default)",
-        cel=f"!has(self.renewal) || !has(self.renewal.renewBefore) || steps.all(i, x, {_DURATIONS})",
+        says="renewal.renewBefore must be shorter than the durationSeconds of the last exchange (or its default)",
+        cel=f"!has(self.renewal) || !has(self.renewal.renewBefore) || !self.renewal.renewBefore{IS_DURATION} || "
+        f"steps.all(i, x, i + 1 < steps.size() || ({_DURATIONS}))",
         holds=_renews_within_duration,
     ),
 )

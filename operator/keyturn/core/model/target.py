@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -11,14 +11,33 @@ from keyturn.core.model.part import Name, Part, Rule
 from keyturn.core.times import DURATION, duration
 
 _RESERVED_METADATA = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
+_END = r"\Z"
+# Rules are asked of a text that breaks the pattern, too, and duration() of such a one prints all of its rule.
+IS_DURATION = f".matches('{DURATION.removesuffix(_END)}$')"
 
+# As Kubernetes wants it of a label; of an annotation too, whose prefix may have capitals.
+LABEL_NAME = (
+    r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+)
+LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")]
+_NAMES = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
+
+
+def _names(it: Any) -> tuple[str, ...]:
+    return (*(it.labels or {}), *(it.annotations or {}))
+
+
+_metadata_is_named = Rule(
+    says="the name of a label or annotation has up to 63 letters, digits, -, _ and ., with a letter or digit at "
+    "both ends, and may have a prefix such as example.com/",
+    cel=f"{_NAMES}.all(m, m.all(k, k.matches(r'{LABEL_NAME.removesuffix(_END)}$')))",
+    holds=lambda it: all(re.search(LABEL_NAME, name) for name in _names(it)),
+)
 _metadata_is_free = Rule(
     says="labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here",
-    cel="[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
-    f".all(m, m.all(k, !k.matches(r'{_RESERVED_METADATA}')))",
-    holds=lambda it: (
-        not any(re.search(_RESERVED_METADATA, key) for key in (*(it.labels or {}), *(it.annotations or {})))
-    ),
+    cel=f"{_NAMES}.all(m, m.all(k, !k.matches(r'{_RESERVED_METADATA}')))",
+    holds=lambda it: not any(re.search(_RESERVED_METADATA, name) for name in _names(it)),
 )
 
 
@@ -27,10 +46,7 @@ class TargetMetadata(Part, frozen=True):
 
     labels: (
         Annotated[
-            dict[
-                Annotated[str, Meta(max_length=317)],
-                Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")],
-            ],
+            dict[Annotated[str, Meta(max_length=317)], LabelValue],
             Meta(max_length=32, description="At most 32."),
         ]
         | None
@@ -43,7 +59,7 @@ class TargetMetadata(Part, frozen=True):
         | None
     ) = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (_metadata_is_free,)
+    RULES: ClassVar[tuple[Rule, ...]] = (_metadata_is_named, _metadata_is_free)
 
 
 class Target(Part, frozen=True):
@@ -103,7 +119,8 @@ class Renewal(Part, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="Such as 20m or 1h30m, whole seconds.",
+                description="Such as 20m or 1h30m, whole seconds. More than half of the real lifetime counts as "
+                "half.",
             ),
         ]
         | None
@@ -111,7 +128,7 @@ class Renewal(Part, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="Per cent of the real lifetime that is left when it is renewed."),
+            Meta(description="Per cent of the real lifetime left when it is renewed; more than 50 counts as 50."),
         ]
         | None
     ) = None
@@ -124,7 +141,8 @@ class Renewal(Part, frozen=True):
         ),
         Rule(
             says="renewBefore must be at least 1s",
-            cel="!has(self.renewBefore) || duration(self.renewBefore) >= duration('1s')",
+            cel=f"!has(self.renewBefore) || !self.renewBefore{IS_DURATION} || "
+            "duration(self.renewBefore) >= duration('1s')",
             holds=lambda it: it.before is None or it.before.total_seconds() >= 1,
         ),
     )

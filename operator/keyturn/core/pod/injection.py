@@ -24,6 +24,8 @@ OWN = (
 )
 USER = GROUP = 65532
 
+SECRET, AUTHORIZATION, NO_TOKEN = VOLUMES = f"{NAME}-secret", f"{NAME}-authorization", f"{NAME}-no-token"
+
 _DIRECTORY = "/var/run/secrets/keyturn.dev"
 _SECRET = f"{_DIRECTORY}/secret"
 _AUTHORIZATION = f"{_DIRECTORY}/authorization"
@@ -116,7 +118,7 @@ def _served(template: Json, pod: Pod, sidecar: Sidecar) -> Json:
 
 def _with_endpoint(container: Json, sidecar: Sidecar) -> Json:
     env = [{"name": URI, "value": sidecar.url}, {"name": TOKEN_FILE, "value": TOKEN_PATH}]
-    mount = {"name": f"{NAME}-authorization", "mountPath": _AUTHORIZATION, "readOnly": True}
+    mount = {"name": AUTHORIZATION, "mountPath": _AUTHORIZATION, "readOnly": True}
     return {
         **container,
         "env": [*(container.get("env") or ()), *env],
@@ -136,9 +138,9 @@ def _with_group(context: Json) -> Json:
 def _volumes(secret: str) -> list[Json]:
     return [
         # Not optional: without the Secret the pod waits, instead of running without credentials.
-        {"name": f"{NAME}-secret", "secret": {"secretName": secret, "defaultMode": 0o440}},
-        {"name": f"{NAME}-authorization", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-        {"name": f"{NAME}-no-token", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": SECRET, "secret": {"secretName": secret, "defaultMode": 0o440}},
+        {"name": AUTHORIZATION, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
 
 
@@ -187,8 +189,8 @@ def _restricted() -> Json:
 
 def _mounts() -> list[Json]:
     return [
-        {"name": f"{NAME}-secret", "mountPath": _SECRET, "readOnly": True},
-        {"name": f"{NAME}-authorization", "mountPath": _AUTHORIZATION},
+        {"name": SECRET, "mountPath": _SECRET, "readOnly": True},
+        {"name": AUTHORIZATION, "mountPath": _AUTHORIZATION},
         # Kubernetes puts no token of the service account where something is mounted already.
-        {"name": f"{NAME}-no-token", "mountPath": _SERVICE_ACCOUNT, "readOnly": True},
+        {"name": NO_TOKEN, "mountPath": _SERVICE_ACCOUNT, "readOnly": True},
     ]

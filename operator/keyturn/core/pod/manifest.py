@@ -155,6 +155,12 @@ class SecurityContext(_Read, frozen=True):
     """Who the containers run as; what it says is not read."""
 
 
+class System(_Read, frozen=True):
+    """What the node runs: linux or windows."""
+
+    name: str = ""
+
+
 class PodSpec(_Read, frozen=True):
     """The containers and what they mount."""
 
@@ -162,6 +168,8 @@ class PodSpec(_Read, frozen=True):
     init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     host_network: bool = False
+    os: System = System()
+    node_selector: dict[str, str] = {}
     security_context: SecurityContext = SecurityContext()
 
     @property

@@ -6,7 +6,7 @@ The chart's warnings say the same sentences; a test holds them against each othe
 from collections.abc import Iterator, Mapping
 
 from keyturn.core.model import Request
-from keyturn.core.pod.injection import NAME, has_own, is_secret_name
+from keyturn.core.pod.injection import NAME, VOLUMES, has_own, has_sidecar, is_secret_name
 from keyturn.core.pod.manifest import INJECT, Container, Pod
 from keyturn.core.pod.trap import Trap
 
@@ -27,6 +27,21 @@ def sidecar_traps(pod: Pod, renewed: Mapping[str, Request]) -> Iterator[Trap]:
         )
     for path, container in pod.spec.all_containers:
         yield from _of_container(path, container)
+    if not has_sidecar(pod):
+        yield from _of_place(pod)
+
+
+def _of_place(pod: Pod) -> Iterator[Trap]:
+    """What no API server, or no node, would take with the sidecar. No policy warns: the pod itself says so."""
+    for index, volume in enumerate(pod.spec.volumes):
+        if volume.name in VOLUMES:
+            says = f"the sidecar has a volume {volume.name}, and the pod would be refused: give this another name"
+            yield Trap(f"spec.volumes[{index}].name", says, breaks=True)
+    says = "the sidecar is a program for Linux: on Windows mount the Secret"
+    if pod.spec.os.name == "windows":
+        yield Trap("spec.os.name", says, breaks=True)
+    if pod.spec.node_selector.get("kubernetes.io/os") == "windows":
+        yield Trap("spec.nodeSelector", says, breaks=True)
 
 
 def _of_name(secret: str, renewed: Mapping[str, Request]) -> Iterator[Trap]:

@@ -11,7 +11,7 @@ MOUNTED_AT = "/var/run/secrets/keyturn"
 
 
 class EnvFormat(OneFormat, frozen=True):
-    """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, where known, AWS_REGION."""
+    """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, from spec.region, AWS_REGION."""
 
     # By its first key: two env formats are a repeated key like any other.
     KEY: ClassVar[str] = ENV_KEYS[0]
@@ -46,7 +46,7 @@ class CredentialsFileFormat(OneFile, frozen=True):
 
 
 class AwsConfigFormat(OneFile, frozen=True):
-    """A shared config file for AWS_CONFIG_FILE: the region, and `credential_process = cat FILE`.
+    """A shared config file for AWS_CONFIG_FILE: spec.region, and `credential_process = cat FILE`.
 
     FILE is the key of the credentialProcess format, which must be there too, in the mounted Secret.
     """

@@ -54,7 +54,7 @@ class TemplateFormat(OneFormat, frozen=True):
             min_length=1,
             max_length=16384,
             description=f"At most 16384 characters. The names: {', '.join(NAMES)}. Those of a registry and of a "
-            "packageEndpoint need an exchange that gives exactly one.",
+            "packageEndpoint need an exchange that gives exactly one, and region is spec.region.",
         ),
     ]
 

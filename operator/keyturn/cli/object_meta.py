@@ -1,0 +1,43 @@
+"""What the API server takes as the metadata of an object."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from keyturn.core.model import with_path
+from keyturn.core.model.target import LABEL_NAME, LabelValue
+
+_Name = Annotated[str, Meta(max_length=317, pattern=LABEL_NAME)]
+
+
+class _ObjectMeta(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    name: str = ""
+    generate_name: str = ""
+    namespace: str = ""
+    labels: dict[_Name, LabelValue] = {}
+    annotations: dict[_Name, str] = {}
+    finalizers: list[str] = []
+    owner_references: list[dict[str, Any]] = []
+    # What the API server writes, and `kubectl get -o yaml` shows.
+    self_link: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    deletion_grace_period_seconds: int = 0
+    managed_fields: list[dict[str, Any]] = []
+
+
+class _Object(msgspec.Struct):
+    metadata: _ObjectMeta
+
+
+def refused(metadata: object) -> str:
+    """Say in a sentence with the path what the API server would not take; nothing where it takes all."""
+    try:
+        msgspec.convert({"metadata": metadata}, _Object)
+    except msgspec.ValidationError as error:
+        return with_path(str(error))
+    return ""
