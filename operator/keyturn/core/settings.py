@@ -34,7 +34,8 @@ class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     A `proxy` looks up names itself: with one, `hosts` is what protects the network that it stands in.
     """
 
-    hosts: tuple[str, ...] = ()
+    # As it is compared: a URL, a capital, a port or a * would allow no host at all, and say so with each request.
+    hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
     proxy: Url | None = None
     private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
 

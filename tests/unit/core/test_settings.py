@@ -69,6 +69,10 @@ def test_by_default_nothing_is_lent_but_tokens_for_sts() -> None:
         pytest.param({"aws": {"endpoints": {"sts": f"{URL}\n"}}}, r"\$.aws.endpoints", id="a newline at the end"),
         pytest.param({"renewal": {"leastIntervalSeconds": 0}}, r"\$.renewal.leastInter", id="no interval"),
         pytest.param({"issuers": {"hosts": "one"}}, r"\$.issuers.hosts", id="hosts that are no list"),
+        *(
+            pytest.param({"issuers": {"hosts": [host]}}, r"\$.issuers.hosts\[0\]", id=f"no host: {host!r}")
+            for host in ("https://id.example", "id.example:8443", "*.id.example", "Id.example", "")
+        ),
         pytest.param({"issuers": {"proxy": URL}}, r"needs a list of their hosts", id="a proxy to any host"),
         pytest.param({"issuers": {"privateNetworks": ["10/8"]}}, r"\$.issuers", id="a network cut short"),
         pytest.param({"issuers": {"privateNetworks": ["10.0.0.1/8"]}}, r"\$.issuers", id="a host in a network"),
