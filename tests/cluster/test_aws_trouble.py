@@ -156,9 +156,11 @@ def test_clock_of_aws_far_from_ours_is_told(operator: Operator, aws: Aws, namesp
     assert offset == pytest.approx(-7200, abs=5)
 
 
-def test_write_that_a_policy_refuses_costs_no_aws_call(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_write_that_the_api_server_refuses_costs_no_aws_call(
+    operator: Operator, aws: Aws, namespace: Namespace
+) -> None:
     namespace.token(aws.refresh_token())
-    about = {"labels": {"not a label!": "x"}}
+    about = {"labels": {f"{'a' * 254}/name": "x"}}  # a prefix has at most 253 characters
 
     namespace.apply(token_request(target={"metadata": about}))
 
