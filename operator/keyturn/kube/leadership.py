@@ -15,6 +15,8 @@ from keyturn.core.errors import KeyturnError
 from keyturn.kube.api import MERGE, Kube
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
+# A standby asks more often: while an upgrade hands over, what is due waits.
+STANDBY_SECONDS = 1
 _log = logging.getLogger(__name__)
 
 
@@ -112,7 +114,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     write on its way out; then LostLeaseError is raised.
     """
     while not await lease.hold():  # noqa: ASYNC110 - there is nothing to be told by: the Lease is asked
-        await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(STANDBY_SECONDS)
     _log.info("this process holds the Lease")
     working = asyncio.ensure_future(work())
     keeping = asyncio.ensure_future(_keep(lease))
