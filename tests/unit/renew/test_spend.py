@@ -50,10 +50,11 @@ async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
     assert outside.aws.issuer.reuses == 0
 
 
-async def test_the_source_ends_when_the_token_does_that_is_kept_now() -> None:
+@pytest.mark.parametrize("life", [HOUR, 12 * HOUR], ids=str)
+async def test_the_source_ends_when_the_token_does_that_is_kept_now(life: timedelta) -> None:
     """Keycloak's: a JWT that lives for half an hour, less than the credentials that come of it."""
     outside = world("seed")
-    outside.aws.issuer.refresh_life = 30 * MINUTE
+    outside.aws.life, outside.aws.issuer.refresh_life = life, 30 * MINUTE
     for _ in range(4):
         outcome = await outside.look(rotating())
 
@@ -61,6 +62,21 @@ async def test_the_source_ends_when_the_token_does_that_is_kept_now() -> None:
         assert outside.marks().source_expires == outside.now + 30 * MINUTE
         assert outside.marks().renew == outside.now + 20 * MINUTE
         outside.now += 20 * MINUTE
+
+
+async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
+    outside = world("seed")
+    outside.aws.issuer.refresh_life, outside.chance = 30 * MINUTE, 0.999
+    await outside.look(rotating())
+    outside.now = outside.marks().renew
+    while outside.now < NOW + 29 * MINUTE:
+        outside.aws.failures = [UnavailableError("Unreachable", "away")]
+        setback = (await outside.look(rotating())).setback
+
+        assert setback
+        outside.now = setback.next_attempt_at
+
+    assert outside.now < NOW + 30 * MINUTE
 
 
 async def test_another_renewal_time_does_not_outlive_the_token() -> None:
