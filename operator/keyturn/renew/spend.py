@@ -145,7 +145,8 @@ async def _after_failure(world: World, request: Request, intended: KeptToken, er
     """Take the intent back if the token is certainly not spent; else leave it, and say what that means."""
     lineage, careful = _lineage(intended), _is_careful(intended)
     in_doubt = isinstance(error, UnavailableError) and error.in_doubt
-    if in_doubt or (careful and error.reason == "SourceInvalid"):
+    refused = error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.unclear)
+    if in_doubt or (careful and refused):
         world.metrics.rotations.labels("in_doubt").inc()
         if lineage.intent and not careful:
             world.turns.watched(request, lineage.intent)

@@ -271,6 +271,32 @@ async def test_after_the_careful_try_the_token_is_never_sent_again() -> None:
     assert outside.aws.issuer.reuses == 1
 
 
+@pytest.mark.parametrize(
+    ("unclear", "tries"),
+    [
+        pytest.param(False, 2, id="the client was refused: the token was not looked at, so it is tried again"),
+        pytest.param(True, 1, id="an error of its own may be of the token: that was the careful try"),
+    ],
+)
+async def test_what_a_refused_careful_try_says_of_the_token(*, unclear: bool, tries: int) -> None:
+    outside, sent = await spent(), []
+    outside.aws.issuer.lost = 1
+    await outside.look(rotating(), DUE)
+
+    async def refuse(point: str) -> None:
+        if point == "before OauthToken":
+            sent.append(point)
+            error = RefusedError("AccessDenied", "refused")
+            error.unclear = unclear
+            raise error
+
+    outside.watch(refuse)
+    for _ in range(3):
+        await outside.look(rotating(), HOUR)
+
+    assert len(sent) == tries
+
+
 async def test_a_new_token_ends_the_doubt() -> None:
     outside = await spent()
     outside.aws.issuer.lost = 1
