@@ -169,6 +169,7 @@ def _telling(connected: asyncio.Event) -> aiohttp.TraceConfig:
 
     traced = aiohttp.TraceConfig()
     traced.on_connection_create_end.append(connect)
+    traced.on_connection_reuseconn.append(connect)
     return traced
 
 
