@@ -114,6 +114,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "renewBefore of no length": (renewal("0s"), "renewBefore must be at least 1s"),
     "renewBefore without a unit": (renewal("20"), "spec.renewal.renewBefore"),
+    "an empty renewBefore": (renewal(""), "spec.renewal.renewBefore"),
     "renewBefore in days": (renewal("1d"), "spec.renewal.renewBefore"),
     "renewBefore with a newline at the end": (renewal("20m\n"), "spec.renewal.renewBefore"),
     "renewBefore as long as the default duration": (renewal("1h"), _TOO_EARLY),

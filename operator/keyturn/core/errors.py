@@ -48,10 +48,11 @@ class RefusedError(KeyturnError):
     """A person must act: the same request would be refused again.
 
     `settles` marks a refusal that IAM, being eventually consistent, may take back within minutes. `code` is the
-    one of AWS, where it was AWS that refused.
+    one of AWS, where it was AWS that refused. `unclear`: whoever refused may have meant the token that was sent.
     """
 
     code = ""
+    unclear = False
 
     def __init__(self, reason: str, message: str, *, request_id: str = "", settles: bool = False) -> None:
         super().__init__(reason, message, request_id=request_id)

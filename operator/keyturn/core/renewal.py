@@ -124,9 +124,21 @@ def when_to_renew(
     moment = renewal_time(
         issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), spread
     )
+    unused = _life_unused(request, issued_at, source_ends_at)
+    return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, spread)) if unused else moment
+
+
+def life(request: Request, marks: Marks) -> timedelta:
+    """The life that decides when it is due: of what was issued, or of a refresh token that ends before."""
+    lifetime = marks.expires - marks.issued
+    return min(lifetime, _life_unused(request, marks.issued, marks.source_expires) or lifetime)
+
+
+def _life_unused(request: Request, issued_at: datetime, source_ends_at: datetime | None) -> timedelta | None:
+    """How long a refresh token lives that is not used, where it says so."""
     if request.spec.spending is None or source_ends_at is None or source_ends_at <= issued_at:
-        return moment
-    return min(moment, renewal_time(issued_at, source_ends_at, (source_ends_at - issued_at) / 3, spread))
+        return None
+    return source_ends_at - issued_at
 
 
 def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: int) -> timedelta:

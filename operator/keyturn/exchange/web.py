@@ -2,9 +2,7 @@
 
 import asyncio
 import codecs
-import ipaddress
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +14,12 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.outages import Outages
 from keyturn.core.settings import WebSettings
+from keyturn.exchange.addresses import Resolver
 from keyturn.exchange.pace import told_wait
 from keyturn.metrics import Metrics
 
@@ -29,24 +27,7 @@ _CALL_SECONDS, _SLOT_SECONDS = 10, 5
 _IN_FLIGHT = 2
 _LONGEST = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
-_UNSENT = (
-    *(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError),
-    aiohttp.InvalidURL,
-)
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# Where clouds (AWS, Azure, Alibaba, Oracle, Google) hand out the identity of the machine: never, whatever the
-# settings say.
-_METADATA = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        *("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32"),
-        *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"),
-    )
-)
-# All of IPv6 that is given out; Python calls more than that global.
-_GLOBAL = ipaddress.ip_network("2000::/3")
 _NUMBERS, _DOTTED = re.compile(r"(0x[0-9a-f]+|[0-9.])+"), re.compile(r"([0-9]{1,3}\.){3}[0-9]{1,3}")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,28 +120,28 @@ class Web:
         return slot
 
     async def _send(self, form: Form) -> WebAnswer:
-        asked_at = self._now()
+        asked_at, connected = self._now(), asyncio.Event()
         try:
             async with (
-                self._session(form) as session,
+                self._session(form, connected) as session,
                 session.post(
                     form.url, data=urlencode(form.fields), headers=form.headers, allow_redirects=False
                 ) as response,
             ):
                 body, retry_after = await _bounded(response), response.headers.get("Retry-After", "")
                 return WebAnswer(form.host, response.status, _object(body), told_wait(retry_after), asked_at)
-        except _UNSENT:
-            # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
-            raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
-        except ValueError:
-            raise RefusedError("SpecInvalid", "tokenUrl is not a URL that can be asked") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not connected.is_set():
+                # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
+                raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
             sentence = f"{form.host} was asked and gave no whole answer ({type(error).__name__})"
             raise UnavailableError("Unreachable", sentence, in_doubt=True) from None
+        except ValueError:
+            raise RefusedError("SpecInvalid", "tokenUrl is not a URL that can be asked") from None
 
-    def _session(self, form: Form) -> aiohttp.ClientSession:
+    def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
         proxy = self._settings.proxy
-        resolver = None if proxy else _Resolver(self._settings)
+        resolver = None if proxy else Resolver(self._settings)
         if resolver:
             resolver.check(form.host)
         # No kept-alive connection: one that the issuer has just closed would look like a lost answer.
@@ -170,10 +151,26 @@ class Web:
         return aiohttp.ClientSession(
             connector=connector,
             proxy=proxy,
+            trace_configs=[_telling(connected)],
             timeout=aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},
         )
+
+
+def _telling(connected: asyncio.Event) -> aiohttp.TraceConfig:
+    """Have `connected` set when there is a connection to the issuer itself: before that nothing is sent to it.
+
+    The errors do not tell: a proxy that hangs up fails as an issuer does that has taken a token.
+    """
+
+    async def connect(*_: object) -> None:
+        connected.set()
+
+    traced = aiohttp.TraceConfig()
+    traced.on_connection_create_end.append(connect)
+    traced.on_connection_reuseconn.append(connect)
+    return traced
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -183,61 +180,6 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > _LONGEST:
             break
     return body
-
-
-class _Resolver(AbstractResolver):
-    """Resolves a host, and hands out only addresses that may be spoken to: aiohttp connects to just these.
-
-    To check the name and let it be resolved a second time would let an attacker answer differently.
-    """
-
-    def __init__(self, settings: WebSettings) -> None:
-        self._networks = tuple(ipaddress.ip_network(network) for network in settings.private_networks)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        allowed = [
-            ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=0)
-            for kind, _, proto, _, address in found
-            if self.allows(ipaddress.ip_address(str(address[0]).partition("%")[0]))
-        ]
-        if not allowed:
-            raise OSError(None, "no address of it may be spoken to")
-        return allowed
-
-    def check(self, host: str) -> None:
-        """Refuse an address that stands in the URL itself: aiohttp resolves no such host."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return
-        if not self.allows(address):
-            raise UnavailableError("Unreachable", f"{host} could not be reached")
-
-    def allows(self, address: _Address) -> bool:
-        """Whether an address may be spoken to."""
-        inner = _inner(address)
-        if inner:
-            return self.allows(inner)
-        if any(address in network for network in _METADATA if network.version == address.version):
-            return False
-        listed = any(address in network for network in self._networks if network.version == address.version)
-        given_out = address.version == 4 or address in _GLOBAL  # noqa: PLR2004 - of IP
-        return listed or (given_out and address.is_global and not address.is_multicast)
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def _inner(address: _Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one leads to: mapped, by NAT64 (RFC 6052) or by 6to4 (RFC 3056)."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

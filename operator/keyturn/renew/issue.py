@@ -63,7 +63,7 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
     issued, spread = whole(given.now), math.floor(given.chance * 1000) / 1000
     expires = _end(request, holding, given.now)
     data = render(request, holding)
-    source_issued, source_expires = _source_times(request, holding)
+    source_issued, source_expires = _source_times(request, holding, given)
     marks = Marks(
         request=request.name,
         uid=request.uid,
@@ -102,10 +102,17 @@ def _end(request: Request, holding: Holding, now: datetime) -> datetime:
     return min(expires, whole(now) + LONGEST_LIFE)
 
 
-def _source_times(request: Request, holding: Holding) -> tuple[datetime | None, datetime | None]:
+def _source_times(
+    request: Request, holding: Holding, given: Circumstances
+) -> tuple[datetime | None, datetime | None]:
     """When the source began and ends; the end of what is used up, or is made anew each time, is no news."""
     passing = holding.ends or request.spec.source.service_account is not None
-    return (None, None) if passing or holding.source_token is None else jwt_times(holding.source_token.value)
+    if passing or holding.source_token is None:
+        return None, None
+    issued, expires = jwt_times(holding.source_token.value)
+    # Where `iat` is left out, a token that ends otherwise than the one before is as old as this issue.
+    known = given.last is not None and given.last.source_expires == expires
+    return issued or (whole(given.now) if request.spec.spending and not known else None), expires
 
 
 def _superseded(holding: Holding, last: Marks | None, now: datetime) -> tuple[Superseded, ...]:

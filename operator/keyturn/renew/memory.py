@@ -8,7 +8,7 @@ from typing import Any
 from keyturn.core.errors import KeyturnError, ThrottledError
 from keyturn.core.marks import Marks
 from keyturn.core.model import Request
-from keyturn.core.renewal import HEALED, Setback, least_interval, next_try
+from keyturn.core.renewal import HEALED, Setback, least_interval, life, next_try
 from keyturn.core.status import Outcome
 from keyturn.renew.world import World
 
@@ -54,8 +54,8 @@ def too_soon(world: World, request: Request, memory: Memory, reason: str, now: d
         return memory.setback.holds_back(request, memory.state, now) or _edited_too_soon(world, memory, now)
     if memory.last is None or now < memory.last.issued:  # by a clock that was set back since
         return False
-    lifetime = memory.last.expires - memory.last.issued
-    earliest = memory.last.issued + least_interval(reason, lifetime, world.least_interval, memory.heals)
+    least = least_interval(reason, life(request, memory.last), world.least_interval, memory.heals)
+    earliest = memory.last.issued + least
     if reason in HEALED:
         # However often it is broken, it is renewed before it expires.
         earliest = min(earliest, max(memory.last.renew, memory.last.issued + world.least_interval))
@@ -88,11 +88,17 @@ def _setback(world: World, request: Request, memory: Memory, error: KeyturnError
     # That we hold ourselves back is no news of AWS, and must not make the wait after it longer.
     before = memory.setback.failed_attempts if memory.setback else 0
     failures = max(before, 1) if isinstance(error, ThrottledError) and error.unsent else before + 1
-    life_left = memory.marks.expires - now if memory.marks else timedelta()
+    life_left = _life_left(request, memory.marks, now) if memory.marks else timedelta()
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     next_attempt_at = next_try(request, error, failures, life_left, now, world.chance())
     return Setback(error, failures, next_attempt_at, failed_at=now, **_seen(request, memory))
+
+
+def _life_left(request: Request, marks: Marks, now: datetime) -> timedelta:
+    """How long a renewal can still be made; of a refresh token that has ended since, nothing is to be hoped."""
+    left = marks.issued + life(request, marks) - now
+    return left if left > timedelta() else marks.expires - now
 
 
 def _seen(request: Request, memory: Memory) -> dict[str, Any]:

@@ -105,11 +105,16 @@ def _saved(request: Request, intended: KeptToken, token: str) -> KeptToken:
 def _refused(step: Exchange, holding: Holding, intended: KeptToken, error: KeyturnError) -> KeptToken:
     """What is kept after a refusal: what works only once, and was refused itself, is not sent again."""
     # STS calls a wrong MFA code AccessDenied.
-    reasons = {"SourceInvalid"} if "token" in step.operation.GIVES else {"SourceInvalid", "AccessDenied"}
-    if holding.proof is None or error.reason not in reasons or _is_careful(intended):
+    of_proof = _is_of_token(error) or ("token" not in step.operation.GIVES and error.reason == "AccessDenied")
+    if holding.proof is None or not of_proof or _is_careful(intended):
         return intended
     lineage = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)
     return replace(intended, value="", previous=intended.value, lineage=lineage)
+
+
+def _is_of_token(error: KeyturnError) -> bool:
+    """Whether what was sent is refused itself, or may be."""
+    return error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.unclear)
 
 
 def _is_careful(kept: KeptToken) -> bool:
@@ -145,7 +150,7 @@ async def _after_failure(world: World, request: Request, intended: KeptToken, er
     """Take the intent back if the token is certainly not spent; else leave it, and say what that means."""
     lineage, careful = _lineage(intended), _is_careful(intended)
     in_doubt = isinstance(error, UnavailableError) and error.in_doubt
-    if in_doubt or (careful and error.reason == "SourceInvalid"):
+    if in_doubt or (careful and _is_of_token(error)):
         world.metrics.rotations.labels("in_doubt").inc()
         if lineage.intent and not careful:
             world.turns.watched(request, lineage.intent)

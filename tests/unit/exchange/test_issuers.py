@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web as server
 
-from keyturn.core.errors import KeyturnError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.holding import Holding, Token
 from keyturn.exchange import exchange
 from keyturn.exchange.aws import Aws
@@ -155,3 +155,19 @@ async def test_what_a_refusal_means(
     assert (error.reason, isinstance(error, UnavailableError) and error.in_doubt) == (reason, False)
     assert says in error.message
     assert "planted" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "unclear"),
+    [
+        pytest.param(401, "invalid_client", False, id="of the client"),
+        pytest.param(400, "invalid_scope", False, id="of the request"),
+        pytest.param(401, "token_reused", True, id="one of its own"),
+        pytest.param(403, "access_denied", True, id="of anything"),
+    ],
+)
+async def test_whether_the_token_is_refused(status: int, code: str, *, unclear: bool, client: Aws) -> None:
+    with pytest.raises(RefusedError) as raised:
+        await ask(client, json.dumps({"error": code}).encode(), status)
+
+    assert raised.value.unclear is unclear

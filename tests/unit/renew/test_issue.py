@@ -1,16 +1,17 @@
 """What an issue keeps of the one before."""
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Holding, Superseded, Token
+from keyturn.core.holding import Credentials, Holding, Superseded, Token
 from keyturn.core.model import Exchange, Request
 from keyturn.renew import look
+from keyturn.renew.issue import Circumstances, issue
 from keyturn.renew.memory import Memory
-from tests.world import ACCESS_TOKEN, DAY, HOUR, NOW, Outside, request, with_code
+from tests.world import ACCESS_TOKEN, DAY, HOUR, MINUTE, NOW, Outside, request, rotating, signed, with_code
 
 MINT = {"licenseManagerCreateToken": {"licenseArn": "arn:aws:license-manager::111122223333:license:l-1"}}
 WANTED = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[MINT])
@@ -110,3 +111,31 @@ async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datet
 
     assert (first.reason, again.reason) == ("SecretMissing", "")
     assert outside.marks().renew > outside.now + 365 * DAY
+
+
+@pytest.mark.parametrize(
+    ("begins", "lives", "warned_before"),
+    [
+        pytest.param(-9 * DAY, timedelta(days=1), DAY, id="iat: a tenth of its life"),
+        pytest.param(None, 30 * MINUTE, 3 * MINUTE, id="a rotated one without iat began with this issue"),
+        pytest.param(None, 90 * DAY, 9 * DAY, id="the same, and it lives for long"),
+    ],
+)
+def test_the_warning_of_a_refresh_token(
+    begins: timedelta | None, lives: timedelta, warned_before: timedelta
+) -> None:
+    token = signed(None if begins is None else NOW + begins, NOW + lives)
+    keys = Credentials("AKIA", "key", "session", NOW + HOUR)
+    holding = Holding(source_token=Token(token), credentials=keys)
+    marks, _ = issue(rotating(), holding, Circumstances("source", None, 1, 0.0, NOW))
+
+    assert marks.source_warns == NOW + lives - warned_before
+
+
+def test_one_that_stays_is_warned_of_as_long_before_as_any() -> None:
+    keys = Credentials("AKIA", "key", "session", NOW + HOUR)
+    holding = Holding(source_token=Token(signed(expires=NOW + 90 * DAY)), credentials=keys)
+    first, _ = issue(rotating(), holding, Circumstances("source", None, 1, 0.0, NOW))
+    second, _ = issue(rotating(), holding, Circumstances("source", first, 2, 0.0, NOW))
+
+    assert second.source_warns == NOW + 76 * DAY

@@ -155,6 +155,24 @@ async def test_a_refused_code_is_not_sent_again() -> None:
     assert kept(outside).is_spent
 
 
+@pytest.mark.parametrize(("unclear", "sent"), [(True, 1), (False, 3)], ids=["its own error", "of the client"])
+async def test_a_code_that_may_be_refused_itself_is_not_sent_again(*, unclear: bool, sent: int) -> None:
+    outside, points = with_code("seed"), []
+
+    async def refuse(point: str) -> None:
+        if point == "before IdentityCenterCreateToken":
+            points.append(point)
+            error = RefusedError("AccessDenied", "refused")
+            error.unclear = unclear
+            raise error
+
+    outside.watch(refuse)
+    for _ in range(3):
+        await outside.look(once(), HOUR)
+
+    assert len(points) == sent
+
+
 async def test_a_code_that_was_not_looked_at_is_sent_again() -> None:
     outside = with_code("seed")
     outside.aws.issuer.unavailable = 1

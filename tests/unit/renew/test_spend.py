@@ -50,10 +50,11 @@ async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
     assert outside.aws.issuer.reuses == 0
 
 
-async def test_the_source_ends_when_the_token_does_that_is_kept_now() -> None:
+@pytest.mark.parametrize("life", [HOUR, 12 * HOUR], ids=str)
+async def test_the_source_ends_when_the_token_does_that_is_kept_now(life: timedelta) -> None:
     """Keycloak's: a JWT that lives for half an hour, less than the credentials that come of it."""
     outside = world("seed")
-    outside.aws.issuer.refresh_life = 30 * MINUTE
+    outside.aws.life, outside.aws.issuer.refresh_life = life, 30 * MINUTE
     for _ in range(4):
         outcome = await outside.look(rotating())
 
@@ -61,6 +62,21 @@ async def test_the_source_ends_when_the_token_does_that_is_kept_now() -> None:
         assert outside.marks().source_expires == outside.now + 30 * MINUTE
         assert outside.marks().renew == outside.now + 20 * MINUTE
         outside.now += 20 * MINUTE
+
+
+async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
+    outside = world("seed")
+    outside.aws.issuer.refresh_life, outside.chance = 30 * MINUTE, 0.999
+    await outside.look(rotating())
+    outside.now = outside.marks().renew
+    while outside.now < NOW + 29 * MINUTE:
+        outside.aws.failures = [UnavailableError("Unreachable", "away")]
+        setback = (await outside.look(rotating())).setback
+
+        assert setback
+        outside.now = setback.next_attempt_at
+
+    assert outside.now < NOW + 30 * MINUTE
 
 
 async def test_another_renewal_time_does_not_outlive_the_token() -> None:
@@ -253,6 +269,32 @@ async def test_after_the_careful_try_the_token_is_never_sent_again() -> None:
         await outside.look(rotating(), after)
 
     assert outside.aws.issuer.reuses == 1
+
+
+@pytest.mark.parametrize(
+    ("unclear", "tries"),
+    [
+        pytest.param(False, 2, id="the client was refused: the token was not looked at, so it is tried again"),
+        pytest.param(True, 1, id="an error of its own may be of the token: that was the careful try"),
+    ],
+)
+async def test_what_a_refused_careful_try_says_of_the_token(*, unclear: bool, tries: int) -> None:
+    outside, sent = await spent(), []
+    outside.aws.issuer.lost = 1
+    await outside.look(rotating(), DUE)
+
+    async def refuse(point: str) -> None:
+        if point == "before OauthToken":
+            sent.append(point)
+            error = RefusedError("AccessDenied", "refused")
+            error.unclear = unclear
+            raise error
+
+    outside.watch(refuse)
+    for _ in range(3):
+        await outside.look(rotating(), HOUR)
+
+    assert len(sent) == tries
 
 
 async def test_a_new_token_ends_the_doubt() -> None:

@@ -8,7 +8,7 @@ from keyturn.core.model.format_rules import FORMAT_RULES, WRITTEN
 from keyturn.core.model.part import Kind, Rule
 from keyturn.core.model.spending_rules import SPENDING_RULES
 from keyturn.core.model.steps import GIVE, STEPS, before, gives, step, when
-from keyturn.core.model.target import IS_DURATION
+from keyturn.core.model.target import is_duration
 
 CHAINED_SECONDS = 3600
 AMBIENT_TAGS = ("kubernetes-namespace", "kubernetes-name")
@@ -167,7 +167,8 @@ SPEC_RULES = (
     ),
     Rule(
         says="renewal.renewBefore must be shorter than the durationSeconds of the last exchange (or its default)",
-        cel=f"!has(self.renewal) || !has(self.renewal.renewBefore) || !self.renewal.renewBefore{IS_DURATION} || "
+        cel="!has(self.renewal) || !has(self.renewal.renewBefore) || "
+        f"!({is_duration('self.renewal.renewBefore')}) || "
         f"steps.all(i, x, i + 1 < steps.size() || ({_DURATIONS}))",
         holds=_renews_within_duration,
     ),

@@ -12,8 +12,15 @@ from keyturn.core.times import DURATION, duration
 
 _RESERVED_METADATA = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
 _END = r"\Z"
-# Rules are asked of a text that breaks the pattern, too, and duration() of such a one prints all of its rule.
-IS_DURATION = f".matches('{DURATION.removesuffix(_END)}$')"
+
+
+def is_duration(text: str) -> str:
+    """The test whether `text` is one, in CEL.
+
+    Rules are asked of what breaks the pattern or is empty, too, and duration() of that prints all of its rule.
+    """
+    return f"{text} != '' && {text}.matches('{DURATION.removesuffix(_END)}$')"
+
 
 # As Kubernetes wants it of a label; of an annotation too, whose prefix may have capitals.
 LABEL_NAME = (
@@ -141,7 +148,7 @@ class Renewal(Part, frozen=True):
         ),
         Rule(
             says="renewBefore must be at least 1s",
-            cel=f"!has(self.renewBefore) || !self.renewBefore{IS_DURATION} || "
+            cel=f"!has(self.renewBefore) || !({is_duration('self.renewBefore')}) || "
             "duration(self.renewBefore) >= duration('1s')",
             holds=lambda it: it.before is None or it.before.total_seconds() >= 1,
         ),

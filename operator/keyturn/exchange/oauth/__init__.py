@@ -143,7 +143,10 @@ def _refusal(answer: WebAnswer, code: str) -> KeyturnError:
         return ThrottledError(sentence, retry_after=answer.retry_after)
     if reason == "Unavailable":
         return UnavailableError(reason, sentence, in_doubt=code == "server_error")
-    return RefusedError(reason, sentence)
+    refused = RefusedError(reason, sentence)
+    # All else in RFC 6749 section 5.2 is of the client or of the request, or says that it is of the token.
+    refused.unclear = code not in _ERRORS or code == "access_denied"
+    return refused
 
 
 def _given(held: Holding, answer: WebAnswer, members: dict[str, Any]) -> Holding:
