@@ -12,7 +12,7 @@ import yaml
 
 from tests.chart.__main__ import main as written
 from tests.chart.__main__ import values as table_rows
-from tests.cluster.chart import CHART, RIGHTS, HelmError, Values, chart_objects, helm
+from tests.cluster.chart import CHART, NEWEST, RIGHTS, HelmError, Values, chart_objects, helm
 from tests.cluster.test_chart_monitoring import MONITORING
 
 CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
@@ -346,3 +346,20 @@ def test_scoped_roles_are_in_these_namespaces_only() -> None:
         for kind in ("Role", "RoleBinding")
         for namespace, name in (("billing", "keyturn"), ("other", "keyturn"), ("keyturn", "keyturn-lease"))
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        pytest.param({}, [], id="as by default: OpenShift chooses"),
+        pytest.param(
+            {"runAsUser": 7, "runAsGroup": 8}, ["runAsGroup: 8", "runAsUser: 7"], id="as somebody wants it"
+        ),
+    ],
+)
+def test_the_users_of_openshift(asked: Values, named: list[str]) -> None:
+    serves = (*NEWEST, "security.openshift.io/v1/SecurityContextConstraints")
+    rendered = chart_objects({"podSecurityContext": asked}, only=("deployment",), serves=serves)
+
+    assert re.findall(r"runAs(?:User|Group): \d+", rendered) == named
+    assert "runAsNonRoot: true" in rendered

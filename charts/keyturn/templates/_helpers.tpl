@@ -16,6 +16,17 @@
 {{- default (.Values.serviceAccount.create | ternary (include "keyturn.fullname" .) "default") .Values.serviceAccount.name }}
 {{- end }}
 
+{{- /* As it is given; the users of OpenShift are chosen by OpenShift, which refuses a pod that names another. */}}
+{{- define "keyturn.podSecurityContext" -}}
+{{- $given := default dict .Values.podSecurityContext }}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1/SecurityContextConstraints" }}
+{{- range $id := list "runAsUser" "runAsGroup" }}
+{{- if eq (get $given $id | toString) "65532" }}{{ $given = omit $given $id }}{{ end }}
+{{- end }}
+{{- end }}
+{{- toYaml $given }}
+{{- end }}
+
 {{- define "keyturn.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}
