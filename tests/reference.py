@@ -10,11 +10,11 @@ from typing import Any
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from keyturn.core.crd import schema
-from keyturn.core.model import Spec
+from keyturn.api.crd import schema
+from keyturn.api.token_request import Spec
 from keyturn.metrics import Metrics
+from keyturn.sidecar.credential_cache import Held, Served
 from keyturn.sidecar.endpoint import Listening, serving
-from keyturn.sidecar.served import Held, Served
 
 Node = Mapping[str, Any]
 Field = tuple[str, Node, bool]

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 
 import jwt
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.holding import Holding, Token
-from keyturn.core.lineage import KeptToken, is_overtaken
-from keyturn.core.model import Request
-from keyturn.renew.world import token_place
+from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.token_family import KeptToken, is_overtaken
+from keyturn.reconcile.dependencies import token_place
 
 Checkpoint = Callable[[str], Awaitable[None]]
 

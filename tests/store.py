@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from keyturn.api.source import SecretKeyRef
+from keyturn.api.times import rfc3339
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
-from keyturn.core.holding import Source, parse_source
-from keyturn.core.marks import (
+from keyturn.core.issuance import (
     EXPIRES_AT,
     MANAGED_BY,
     MARKS,
@@ -24,10 +26,8 @@ from keyturn.core.marks import (
     labels,
     read_marks,
 )
-from keyturn.core.model import Request
-from keyturn.core.model.source import SecretKeyRef
+from keyturn.core.pipeline_values import Source, parse_source
 from keyturn.core.renewal import check_ours
-from keyturn.core.times import rfc3339
 from tests.rotation import Checkpoint, nothing
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import jwt
 
+from keyturn.api.token_request import Exchange, Request, parse
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.core.marks import Marks
-from keyturn.core.model import Exchange, Request, parse
+from keyturn.core.issuance import Marks
+from keyturn.core.pipeline_values import Credentials, Holding, Token
 from keyturn.core.status import Outcome
 from keyturn.metrics import Metrics
-from keyturn.renew import look
-from keyturn.renew.memory import Memory
-from keyturn.renew.world import Turns, World
+from keyturn.reconcile.dependencies import Turns, World
+from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.state import Memory
 from tests.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
 from tests.store import Secrets
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from keyturn.core.model import Request, Target, canonical_hash
+from keyturn.api.token_request import Request, Target, canonical_hash
 from tests.world import request
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from keyturn.core.model import Status
+from keyturn.api.token_request import Status
 from tests.aws.world import USER_KEY_ID, USER_SECRET_KEY
 from tests.bench import usage
 from tests.bench.client import all_of

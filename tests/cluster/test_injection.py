@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli.documents import read_documents
-from keyturn.core.pod import Sidecar, injected
+from keyturn.core.pods import Sidecar, injected
 from tests.cluster.chart import CHART, chart_objects, helm
 from tests.controlplane import ControlPlane
 from tests.pods import CASES, Body, Case, container, pod

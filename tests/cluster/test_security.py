@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.crd import schema
+from keyturn.api.crd import schema
+from keyturn.api.token_request import parse
 from keyturn.core.errors import RefusedError
-from keyturn.core.model import parse
 from tests.aws.running import Aws
 from tests.aws.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.cluster.audit import Right, granted

@@ -9,10 +9,10 @@ import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_kube_config
 
+from keyturn.controller.api_client import Kube
+from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.outages import Outages
-from keyturn.kube.api import Kube
-from keyturn.kube.secrets import SecretStore
+from keyturn.core.service_health import Outages
 from tests.aws.running import Aws
 from tests.cluster.namespace import Namespace
 from tests.cluster.operator import Operator

@@ -5,8 +5,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from keyturn.core.pod import Sidecar as Injected
-from keyturn.core.pod import injected
+from keyturn.core.pods import Sidecar as Injected
+from keyturn.core.pods import injected
 from tests.pods import pod
 from tests.sidecar.conftest import keys_of, mount
 from tests.sidecar.running import running_sidecar

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import yaml
 
-from keyturn.core.model import RENEW_REQUESTED
+from keyturn.api.token_request import RENEW_REQUESTED
 from tests.aws.oauth.clients import CLIENT_ID, CLIENT_SECRET
 from tests.aws.running import Aws, endpoints
 from tests.aws.world import OIDC_ROLE_ARN

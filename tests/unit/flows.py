@@ -13,9 +13,9 @@ import botocore.loaders
 from botocore import xform_name
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
-import keyturn.exchange
-from keyturn.core.crd import schema
-from keyturn.exchange.verdicts import Operation
+import keyturn.exchanges
+from keyturn.api.crd import schema
+from keyturn.exchanges.aws_errors import Operation
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = schema()
@@ -55,7 +55,7 @@ def operations() -> dict[str, Operation]:
     """The operations of AWS that Keyturn calls, by their titles."""
     modules = [
         importlib.import_module(info.name)
-        for info in pkgutil.walk_packages(keyturn.exchange.__path__, "keyturn.exchange.")
+        for info in pkgutil.walk_packages(keyturn.exchanges.__path__, "keyturn.exchanges.")
     ]
     return {it.title: it for module in modules for it in vars(module).values() if isinstance(it, Operation)}
 

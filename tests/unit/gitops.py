@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from keyturn.api.token_request import Status
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.marks import Marks
-from keyturn.core.model import Status
+from keyturn.core.issuance import Marks
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, invalid, report
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED

@@ -114,4 +114,4 @@ def test_nothing_of_kubernetes_is_imported() -> None:
     )
 
     assert {name.partition(".")[0] for name in shown.stdout.split()} & {"kopf", "kubernetes"} == set()
-    assert "keyturn.kube" not in shown.stdout
+    assert "keyturn.controller" not in shown.stdout

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.core.model.exchanges import OPERATIONS
-from keyturn.core.model.formats import FORMATS
-from keyturn.core.model.formats.one import RESERVED_KEYS
+from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.formats.base import RESERVED_KEYS
+from keyturn.api.formats.registry import FORMATS
 from tests.unit.flows import ROOT, SCHEMA, Page, quoted, walk
 
 PAGES = {

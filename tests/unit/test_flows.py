@@ -5,15 +5,17 @@ import re
 import pytest
 import yaml
 
+from keyturn.api.exchanges import oauth_rules
+from keyturn.api.exchanges.base import PROOFS
+from keyturn.api.exchanges.registry import OPERATIONS, OauthToken, Operation
+from keyturn.api.formats.base import RESERVED_KEYS
+from keyturn.api.formats.registry import FORMATS, NAMES
+from keyturn.api.token_request import parse
 from keyturn.core.errors import REACTIONS
-from keyturn.core.marks import Marks
-from keyturn.core.model import parse
-from keyturn.core.model.exchanges import OPERATIONS, OauthToken, Operation, oauth_rules
-from keyturn.core.model.exchanges.operation import PROOFS
-from keyturn.core.model.formats import FORMATS, NAMES
-from keyturn.core.model.formats.one import RESERVED_KEYS
-from keyturn.exchange import oauth, verdicts
-from keyturn.exchange.verdicts import Operation as Call
+from keyturn.core.issuance import Marks
+from keyturn.exchanges import aws_errors
+from keyturn.exchanges.aws_errors import Operation as Call
+from keyturn.exchanges.oauth import token
 from tests.unit.flows import (
     ROOT,
     SCHEMA,
@@ -89,7 +91,7 @@ def _exists(exchanges: list[str], name: str) -> bool:
 def errors(call: Call) -> dict[str, list[str]]:
     """What each error that the model or the table of its module knows means: reason and hint."""
     modelled = [error_code(shape) for shape in model(call).error_shapes]
-    known = {**vars(verdicts)["_COMMON"], **call.verdicts}
+    known = {**vars(aws_errors)["_COMMON"], **call.verdicts}
     codes = sorted({*call.verdicts, *modelled})
     return {code: [known[code].reason, known[code].hint] for code in codes if code in known}
 
@@ -223,13 +225,13 @@ def test_every_parameter_of_oauth_has_its_row() -> None:
 def test_every_error_of_oauth_has_its_row() -> None:
     rows = {code: (reason.strip("`"), hint) for code, reason, hint in FLOWS.table("OAuth", "OAuth error")}
 
-    assert rows == vars(oauth)["_ERRORS"]
+    assert rows == vars(token)["_ERRORS"]
 
 
 def test_what_any_service_may_answer_has_its_row() -> None:
     rows = {code: reason.strip("`") for code, reason in FLOWS.table("Any service", "code")}
 
-    assert rows == {code: verdict.reason for code, verdict in vars(verdicts)["_COMMON"].items()}
+    assert rows == {code: verdict.reason for code, verdict in vars(aws_errors)["_COMMON"].items()}
 
 
 def test_every_member_of_an_error_has_its_row() -> None:

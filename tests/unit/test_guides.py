@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyturn.core.model.exchanges import OPERATIONS
+from keyturn.api.exchanges.registry import OPERATIONS
 from tests.unit.flows import Page
 from tests.unit.test_links import anchors
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from keyturn.core.pod import INJECT
-from keyturn.core.pod.injection import OWN
+from keyturn.core.pods import INJECT
+from keyturn.core.pods.injection import OWN
 from tests.pods import CASES
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from keyturn.core.crd import schema
-from keyturn.core.model.part import parts
+from keyturn.api.base import parts
+from keyturn.api.crd import schema
 from tests.reference import PAGES, anchor, fields, sections
 from tests.unit.flows import Page
 from tests.unit.test_metrics import ONE, exported

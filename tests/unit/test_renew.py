@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS, OWNER_UID
-from keyturn.core.model import Request
+from keyturn.api.token_request import Request
+from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS, OWNER_UID
 from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, ROLE, SECOND, Outside, issued, request, signed, world
 
 RENEWS_AFTER = 40 * MINUTE

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import LeavingError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.marks import ADOPT_BY
-from keyturn.core.model import Request
-from keyturn.renew.memory import Memory
+from keyturn.core.issuance import ADOPT_BY
+from keyturn.reconcile.state import Memory
 from tests.world import HOUR, MINUTE, NOW, SECOND, Outside, issued, request, signed, world
 
 RENEWS_AFTER = 40 * MINUTE

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS, read_marks
-from keyturn.core.model import Request
+from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS, read_marks
 from tests.store import Secrets
 from tests.unit.kube.test_secrets import DATA, SECRETS, TOKEN_REQUEST, cluster, marks
 from tests.world import request

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError
-from keyturn.core.lineage import Intent, KeptToken, Lineage
-from keyturn.kube.tokens import TokenSecrets
-from keyturn.renew.world import TokenStore
-from keyturn.sidecar.tokens import FileTokens
+from keyturn.core.token_family import Intent, KeptToken, Lineage
+from keyturn.reconcile.dependencies import TokenStore
+from keyturn.standalone.token_files import FileTokens
 from tests.rotation import KeptTokens
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import SECRETS

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.api.token_request import Condition, Request, Status
 from keyturn.core import status as told
 from keyturn.core.errors import REACTIONS, RefusedError
-from keyturn.core.marks import Marks
-from keyturn.core.model import Condition, Request, Status
+from keyturn.core.issuance import Marks
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, events, invalid, page, report
 from tests.unit.core.test_status import FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, WARNED

@@ -3,8 +3,8 @@
 import click
 import yaml
 
+from keyturn.api.crd import crd as token_request_crd
 from keyturn.cli import COMMANDS
-from keyturn.core.crd import crd as token_request_crd
 
 
 @click.command(help=COMMANDS["crd"])

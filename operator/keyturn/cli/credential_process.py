@@ -11,8 +11,8 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import FILE, secret_options
-from keyturn.sidecar.mounted import Mounted
-from keyturn.sidecar.served import Held, Served, UnservableError
+from keyturn.sidecar.credential_cache import Held, Served, UnservableError
+from keyturn.sidecar.mounted_secret import Mounted
 
 _STILL = timedelta(seconds=0.5)
 _LOOKS, _LOOK_SECONDS = 20, 0.1

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from keyturn.sidecar.kubernetes_yaml import PLAIN, KubernetesLoader
+from keyturn.strict_yaml import PLAIN, KubernetesLoader
 
 
 class UnreadableError(Exception):

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from keyturn.core.model import with_path
-from keyturn.core.model.target import LABEL_NAME, LabelValue
+from keyturn.api.target import LABEL_NAME, LabelValue
+from keyturn.api.token_request import with_path
 
 _Name = Annotated[str, Meta(max_length=317, pattern=LABEL_NAME)]
 

@@ -12,8 +12,8 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, option
 from keyturn.cli.process import chance, fail, leave, log_to_stderr, settle
 from keyturn.cli.settings import read_settings
-from keyturn.kube.leadership import LostLeaseError
-from keyturn.kube.shell import NoClusterError, Options, Shell
+from keyturn.controller.app import NoClusterError, Options, Shell
+from keyturn.controller.leader_election import LostLeaseError
 
 
 @click.command(help=COMMANDS["operator"])

@@ -9,11 +9,11 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, secret_options, serving_options
 from keyturn.cli.process import fail, log_to_stderr, settle, until_stopped
 from keyturn.sidecar.authorization import AuthorizationError, authorization
+from keyturn.sidecar.credential_cache import Held
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.listener import NotListeningError
-from keyturn.sidecar.mounted import Mounted
+from keyturn.sidecar.mounted_secret import Mounted
 from keyturn.sidecar.reader import Reader
-from keyturn.sidecar.served import Held
 
 
 @click.command()

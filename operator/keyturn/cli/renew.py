@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
+from keyturn.api.token_request import Status
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options
 from keyturn.cli.process import fail, leave, log_to_stderr, stoppable
 from keyturn.cli.renewing import around, files_options
-from keyturn.core.model import Status
-from keyturn.sidecar.durable import UnusableError
-from keyturn.sidecar.served import Held
-from keyturn.sidecar.standalone import Around, Files, standalone
+from keyturn.sidecar.credential_cache import Held
+from keyturn.standalone.atomic_files import UnusableError
+from keyturn.standalone.runner import Around, Files, standalone
 
 
 @click.command(help=COMMANDS["renew"])

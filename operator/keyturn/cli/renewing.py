@@ -13,11 +13,11 @@ from keyturn.cli.options import FILE, FOLDER, option
 from keyturn.cli.process import chance, fail, leave, settle, until_stopped
 from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.durable import UnusableError
+from keyturn.sidecar.credential_cache import Held
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.listener import NotListeningError
-from keyturn.sidecar.served import Held
-from keyturn.sidecar.standalone import Around, Files, standalone
+from keyturn.standalone.atomic_files import UnusableError
+from keyturn.standalone.runner import Around, Files, standalone
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

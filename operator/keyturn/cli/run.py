@@ -10,7 +10,7 @@ from keyturn.cli.options import FILE, log_options, option
 from keyturn.cli.process import log_to_stderr
 from keyturn.cli.renewing import around, files_options, serve
 from keyturn.sidecar.endpoint import Listening
-from keyturn.sidecar.standalone import Files
+from keyturn.standalone.runner import Files
 
 
 @click.command(help=COMMANDS["run"])

@@ -9,7 +9,7 @@ from keyturn.cli.options import log_options, serving_options
 from keyturn.cli.process import log_to_stderr
 from keyturn.cli.renewing import around, files_options, serve
 from keyturn.sidecar.endpoint import Listening
-from keyturn.sidecar.standalone import Files
+from keyturn.standalone.runner import Files
 
 
 @click.command()

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from keyturn.api.times import whole
+from keyturn.api.token_request import OPAQUE, Renewal, Request
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.marks import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
-from keyturn.core.model import OPAQUE, Renewal, Request
-from keyturn.core.times import whole
+from keyturn.core.issuance import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
 
 HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
 _IAM_SETTLES = timedelta(minutes=2)

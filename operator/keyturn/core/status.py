@@ -6,11 +6,11 @@ from datetime import datetime
 
 import msgspec
 
+from keyturn.api.times import rfc3339
+from keyturn.api.token_request import Condition, Request, Status
 from keyturn.core.errors import REACTIONS, RefusedError
-from keyturn.core.marks import Marks, unchanged
-from keyturn.core.model import Condition, Request, Status
+from keyturn.core.issuance import Marks, unchanged
 from keyturn.core.renewal import Setback, renew_before
-from keyturn.core.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import h11
 
+from keyturn.sidecar.credential_cache import Served, UnservableError, served
 from keyturn.sidecar.plain_file import read_plain
-from keyturn.sidecar.served import Served, UnservableError, served
 
 # These are where SDKs go without TLS.
 _URL = re.compile(

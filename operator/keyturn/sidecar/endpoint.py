@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.connection import Answer, Asked
+from keyturn.sidecar.credential_cache import Held, UnservableError
 from keyturn.sidecar.listener import Listener, NotListeningError
-from keyturn.sidecar.served import Held, UnservableError
 
 _JSON = b"application/json"
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"

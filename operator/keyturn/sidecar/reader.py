@@ -3,8 +3,8 @@
 import asyncio
 import logging
 
-from keyturn.sidecar.mounted import Mounted, Stamp
-from keyturn.sidecar.served import Held, UnservableError
+from keyturn.sidecar.credential_cache import Held, UnservableError
+from keyturn.sidecar.mounted_secret import Mounted, Stamp
 
 _POLL_SECONDS = 0.5
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.crd import crd, schema
-from keyturn.core.model import Spec
-from keyturn.core.model.part import parts
+from keyturn.api.base import parts
+from keyturn.api.crd import crd, schema
+from keyturn.api.token_request import Spec
 
 SCHEMA = schema()
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.core.lineage import read_lineage
-from keyturn.core.marks import MARKS, read_marks
+from keyturn.core.issuance import MARKS, read_marks
+from keyturn.core.token_family import read_lineage
 from tests.unit.core.test_marks import MADE
 from tests.world import HOUR, NOW
 

@@ -4,7 +4,7 @@ import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Holding, Token, jwt_times, safe, unwrapped
+from keyturn.core.pipeline_values import Credentials, Holding, Token, jwt_times, safe, unwrapped
 from tests.world import HOUR, NOW, signed
 
 NOBODY = (None, None)

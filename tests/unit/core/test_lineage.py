@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.lineage import Intent, KeptToken, Lineage, live_token, read_lineage, token_fingerprint
+from keyturn.core.token_family import Intent, KeptToken, Lineage, live_token, read_lineage, token_fingerprint
 from tests.world import NOW
 
 NAME = "license-keyturn"

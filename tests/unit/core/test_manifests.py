@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import parse
 from keyturn.core.errors import RefusedError
-from keyturn.core.model import parse
 from tests.manifests import MANIFESTS, NAMES
 
 _GOOD = {name: body for name, (body, says) in MANIFESTS.items() if says is None}

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.core.holding import Credentials, Source
-from keyturn.core.marks import (
+from keyturn.api.token_request import parse
+from keyturn.core.issuance import (
     ADOPT_BY,
     MARKS,
     OWNER_UID,
@@ -25,7 +25,7 @@ from keyturn.core.marks import (
     source_fingerprint,
     unchanged,
 )
-from keyturn.core.model import parse
+from keyturn.core.pipeline_values import Credentials, Source
 from tests.world import HOUR, NOW, manifest, request
 
 GOLDEN = Path(__file__).with_name("golden_hashes.json")

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.status import read_status
+from keyturn.api.token_request import RENEW_REQUESTED, Condition, Status, parse
 from keyturn.core.errors import RefusedError
-from keyturn.core.model import RENEW_REQUESTED, Condition, Status, parse
-from keyturn.core.model.exchanges import OPERATIONS
-from keyturn.core.model.status import read_status
 from tests.world import ACCESS_TOKEN, manifest, request
 
 _READY = Condition(type="Ready", status="True", reason="Issued", message="", last_transition_time="")

@@ -1,6 +1,6 @@
 import pytest
 
-from keyturn.core.outages import Outages
+from keyturn.core.service_health import Outages
 
 
 def told(*story: tuple[str, str, float]) -> list[str]:

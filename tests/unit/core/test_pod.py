@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from keyturn.core.pod import INJECT, ManifestError, Sidecar, injected, traps
+from keyturn.core.pods import INJECT, ManifestError, Sidecar, injected, traps
 from tests.pods import CASES, Case, container, pod
 
 SIDECAR = Sidecar(image="keyturn:1")

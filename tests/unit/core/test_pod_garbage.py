@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyturn.core.pod import INJECT, ManifestError, Sidecar, injected, traps
+from keyturn.core.pods import INJECT, ManifestError, Sidecar, injected, traps
 from tests.world import request
 
 NAMES = st.sampled_from([

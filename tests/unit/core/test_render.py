@@ -10,8 +10,8 @@ from botocore.credentials import ProcessProvider, SharedCredentialProvider
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyturn.core.holding import Credentials, Holding, Token, safe
-from keyturn.core.render import expiry, render
+from keyturn.core.formats.registry import expiry, render
+from keyturn.core.pipeline_values import Credentials, Holding, Token, safe
 from tests.world import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
 from tests.writing import writing
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyturn.api.token_request import Renewal, Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.marks import FoundSecret, Marks
-from keyturn.core.model import Renewal, Request
+from keyturn.core.issuance import FoundSecret, Marks
 from keyturn.core.renewal import (
     check_ours,
     least_interval,

@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.marks import Marks
+from keyturn.core.issuance import Marks
 from keyturn.core.renewal import Setback, next_look
 from tests.unit.core.test_marks import MADE, REQUEST
 from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request

@@ -5,9 +5,9 @@ from datetime import datetime
 import pytest
 from msgspec.structs import replace
 
+from keyturn.api.token_request import Status
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.marks import Marks
-from keyturn.core.model import Status
+from keyturn.core.issuance import Marks
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, events, report
 from tests.unit.core.test_marks import MADE

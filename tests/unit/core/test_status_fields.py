@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from keyturn.api.token_request import Request, Status
 from keyturn.core.errors import UnavailableError
-from keyturn.core.model import Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row

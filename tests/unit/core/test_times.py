@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from keyturn.core.times import duration, read_time, rfc3339, whole
+from keyturn.api.times import duration, read_time, rfc3339, whole
 from tests.world import HOUR, MINUTE, NOW, SECOND
 
 

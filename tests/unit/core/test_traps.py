@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.model import parse
-from keyturn.core.pod import INJECT, Sidecar, Trap, injected, traps
+from keyturn.api.token_request import parse
+from keyturn.core.pods import INJECT, Sidecar, Trap, injected, traps
 from tests.pods import Body, container, pod
 from tests.world import manifest
 

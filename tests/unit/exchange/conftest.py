@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.settings import AwsSettings
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.pace import Paces
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.rate_limit import Paces
 from tests.aws import running
 from tests.aws.running import running_emulator
 from tests.unit.exchange.steps import aws

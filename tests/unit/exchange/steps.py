@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Holding, Token
-from keyturn.core.model import Request
-from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.core.outages import Outages
+from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.service_health import Outages
 from keyturn.core.settings import AwsSettings, SourceSettings, WebSettings
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.systems import Call, MakeToken, Systems
-from keyturn.exchange.web import Web
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.context import Call, MakeToken, Systems
+from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.aws import running
 from tests.unit.exchange.clock import real_now

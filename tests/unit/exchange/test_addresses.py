@@ -3,7 +3,7 @@ import ipaddress
 import pytest
 
 from keyturn.core.settings import WebSettings
-from keyturn.exchange.addresses import Resolver
+from keyturn.exchanges.ssrf import Resolver
 
 
 @pytest.mark.parametrize(

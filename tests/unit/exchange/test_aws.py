@@ -9,7 +9,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from keyturn.core.errors import ThrottledError, UnavailableError
 from keyturn.core.settings import AwsSettings
-from keyturn.exchange.aws import Aws
+from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
 from tests.aws import running
 from tests.unit.exchange.conftest import settings

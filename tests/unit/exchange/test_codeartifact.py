@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError, ThrottledError
-from keyturn.core.holding import Credentials, Holding, PackageEndpoint
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Credentials, Holding, PackageEndpoint
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.aws import running
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID, USER_SECRET_KEY
 from tests.unit.exchange.clock import real_now

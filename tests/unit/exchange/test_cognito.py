@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.holding import Holding, Token
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Holding, Token
+from keyturn.exchanges.aws import Aws
 from tests.aws import running
 from tests.aws.pools import POOL_ID
 from tests.aws.world import ACCOUNT, OTHER_POOL_ROLE_ARN, POOL_ROLE_ARN

@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.exchanges.registry import EcrGetAuthorizationToken
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Credentials, Holding
-from keyturn.core.model.exchanges import EcrGetAuthorizationToken
-from keyturn.exchange.aws import Answer, Aws
-from keyturn.exchange.ecr import get_authorization_token
+from keyturn.core.pipeline_values import Credentials, Holding
+from keyturn.exchanges.aws import Answer, Aws
+from keyturn.exchanges.ecr import get_authorization_token
 from tests.aws import running
 from tests.aws.world import ACCOUNT, USER_KEY_ID
 from tests.unit.exchange.clock import real_now

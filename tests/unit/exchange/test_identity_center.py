@@ -3,12 +3,12 @@ from typing import Any
 import jwt
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, UnavailableError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.core.model import Request
+from keyturn.core.pipeline_values import Credentials, Holding, Token
 from keyturn.core.settings import AwsSettings
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.aws import running
 from tests.aws.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
@@ -160,7 +160,7 @@ class Answering:
         self._members, self.attempts = members, 0
 
     async def ask(self, operation: Any, *_: object) -> Any:
-        from keyturn.exchange.aws import Answer  # noqa: PLC0415
+        from keyturn.exchanges.aws import Answer  # noqa: PLC0415
 
         self.attempts = operation.attempts
         return Answer(self._members, "id", real_now())

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web as server
 
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.holding import Holding, Token
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Holding, Token
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.unit.exchange.clock import real_now
 from tests.unit.exchange.steps import systems, web
 from tests.unit.exchange.test_oauth import CA_FROM

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.exchanges.aws import Aws
 from tests.aws import running
 from tests.aws.pools import POOL_ID
 from tests.aws.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY

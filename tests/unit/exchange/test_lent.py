@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Holding, Token
+from keyturn.core.pipeline_values import Holding, Token
 from keyturn.core.settings import AmbientRule, SourceSettings
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.systems import Systems
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.context import Systems
+from keyturn.exchanges.registry import exchange
 from tests.aws import running
 from tests.aws.pools import POOL_ID
 from tests.aws.world import ACCOUNT_ROLE_ARN

@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.exchanges.registry import LicenseManagerGetAccessToken
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Holding, Token
-from keyturn.core.model.exchanges import LicenseManagerGetAccessToken
-from keyturn.exchange import license_manager
-from keyturn.exchange.aws import Answer, Aws
-from keyturn.exchange.license_manager import get_access_token as ask
+from keyturn.core.pipeline_values import Holding, Token
+from keyturn.exchanges import license_manager
+from keyturn.exchanges.aws import Answer, Aws
+from keyturn.exchanges.license_manager import get_access_token as ask
 from tests.aws import running
 from tests.unit.exchange.clock import real_now
 from tests.unit.exchange.steps import call, failing, get_access_token

@@ -8,9 +8,9 @@ import jwt
 import pytest
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Credentials, Holding, Superseded
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Credentials, Holding, Superseded
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.aws import running
 from tests.aws.world import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.manifests.tokens import create

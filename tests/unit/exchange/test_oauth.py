@@ -4,12 +4,12 @@ from typing import Any
 import aiohttp.web
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.core.model import Request
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.web import Web
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.aws import running
 from tests.aws.oauth.authority import certify_loopback

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from keyturn.core.errors import KeyturnError, UnavailableError
-from keyturn.core.holding import Holding, Token
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.oauth.client import _readable
+from keyturn.core.pipeline_values import Holding, Token
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.oauth.client_authentication import _readable
+from keyturn.exchanges.registry import exchange
 from tests.aws import running
 from tests.aws.oauth.clients import CLIENT_SECRET
 from tests.unit.exchange.steps import systems, web

@@ -11,9 +11,9 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.manifests.tokens import BEARER
 from tests.unit.exchange.steps import aws, systems
 from tests.unit.exchange.test_places import SOURCE, STEPS

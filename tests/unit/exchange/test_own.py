@@ -9,8 +9,8 @@ import pytest
 from botocore.config import Config
 
 from keyturn.core.errors import KeyturnError
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.own import CLIENTS, OwnIdentity
+from keyturn.exchanges.ambient import CLIENTS, OwnIdentity
+from keyturn.exchanges.aws import Aws
 from tests.aws import running
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.unit.exchange.clock import real_now

@@ -4,9 +4,9 @@ from datetime import timedelta
 import pytest
 
 from keyturn.core.errors import KeyturnError, ThrottledError
-from keyturn.core.holding import Credentials, Holding
-from keyturn.exchange.aws import Aws
-from keyturn.exchange.pace import Pace, Paces, is_too_long
+from keyturn.core.pipeline_values import Credentials, Holding
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.rate_limit import Pace, Paces, is_too_long
 from tests.aws import running
 from tests.aws.world import ACCOUNT_ROLE_ARN
 from tests.unit.exchange.conftest import settings

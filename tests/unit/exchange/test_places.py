@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from keyturn.api.exchanges.registry import OPERATIONS
 from keyturn.core.errors import UnavailableError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.core.model.exchanges import OPERATIONS
+from keyturn.core.pipeline_values import Credentials, Holding, Token
 from keyturn.core.settings import AwsSettings
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.aws.directory import APPLICATION_ARN
 from tests.aws.pools import POOL_ID
 from tests.aws.world import ACCOUNT, LICENSE_ARN

@@ -4,8 +4,8 @@ import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Holding
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Holding
+from keyturn.exchanges.aws import Aws
 from tests.aws import running
 from tests.unit.exchange.steps import assume_role, failing, get_access_token
 from tests.world import ACCESS_TOKEN, ROLE, request

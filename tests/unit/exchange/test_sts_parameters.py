@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError, UnavailableError
-from keyturn.core.holding import Credentials, Holding
-from keyturn.exchange import exchange
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Credentials, Holding
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.registry import exchange
 from tests.aws import running
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY, trusting
 from tests.manifests.sessions import MANAGED, tag

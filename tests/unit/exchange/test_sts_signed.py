@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.core.model import Request
-from keyturn.exchange.aws import Aws
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.exchanges.aws import Aws
 from tests.aws import running
 from tests.aws.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.unit.exchange.clock import real_now

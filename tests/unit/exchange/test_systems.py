@@ -1,9 +1,9 @@
 from contextlib import closing
 
-from keyturn.core.model.exchanges import OPERATIONS
-from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.exchange import EXCHANGES
-from keyturn.exchange.systems import Call, Systems
+from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.exchanges.context import Call, Systems
+from keyturn.exchanges.registry import EXCHANGES
 from tests.unit.exchange.steps import aws, no_token, web
 
 

@@ -9,7 +9,7 @@ from botocore.exceptions import (
 )
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.exchange.verdicts import EXPIRED, KEYS, Operation, Verdict, failure, member
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, Operation, Verdict, failure, member
 from tests.unit.flows import operations
 
 OPERATION = Operation(

@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web as server
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.outages import Outages
+from keyturn.core.service_health import Outages
 from keyturn.core.settings import WebSettings
-from keyturn.exchange.web import Form, Web, WebAnswer
+from keyturn.exchanges.issuer_http import Form, Web, WebAnswer
 from keyturn.metrics import Metrics
 from tests.aws.oauth.authority import certify_loopback
 from tests.unit.exchange.clock import real_now

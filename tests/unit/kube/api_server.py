@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiAnswer, Kube
+from keyturn.controller.secret_watch import Meta
 from keyturn.core.errors import LeavingError
-from keyturn.kube.api import APPLY, JSON, MERGE, ApiAnswer, Kube
-from keyturn.kube.watch import Meta
 
 Leaf = tuple[str, str]
 Body = dict[str, Any]

@@ -1,8 +1,8 @@
 import pytest
 
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.service_account_tokens import ServiceAccounts
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.kube.accounts import ServiceAccounts
-from keyturn.kube.api import ApiAnswer
 from tests.unit.kube.api_server import ApiServer
 
 PATH = "POST /api/v1/namespaces/billing/serviceaccounts/app/token"

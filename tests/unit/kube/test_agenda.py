@@ -2,7 +2,7 @@ from datetime import datetime
 
 import pytest
 
-from keyturn.kube.agenda import Agenda
+from keyturn.controller.work_queue import Agenda
 from tests.world import DAY, HOUR, MINUTE, NOW, SECOND
 
 

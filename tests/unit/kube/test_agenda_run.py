@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from keyturn.kube.agenda import Agenda, run
+from keyturn.controller.work_queue import Agenda, run
 from tests.unit.kube.test_agenda import agenda
 from tests.world import NOW, SECOND
 

@@ -5,9 +5,9 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
+from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiAnswer, Kube, refusal
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.outages import Outages
-from keyturn.kube.api import APPLY, MERGE, SYSTEM, ApiAnswer, Kube, refusal
+from keyturn.core.service_health import Outages
 from tests.unit.exchange import tls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

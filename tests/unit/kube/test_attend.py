@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import RENEW_REQUESTED, Exchange
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.controller import Attendant
+from keyturn.controller.secret_store import SecretStore
+from keyturn.controller.status_writer import Reporter
+from keyturn.controller.work_queue import Agenda
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.holding import Holding
-from keyturn.core.model import RENEW_REQUESTED, Exchange
-from keyturn.kube.agenda import Agenda
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.attend import Attendant
-from keyturn.kube.report import Reporter
-from keyturn.kube.secrets import SecretStore
+from keyturn.core.pipeline_values import Holding
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import SOURCE, TARGET, TOKEN_REQUEST
 from tests.world import HOUR, MINUTE, NOW, SECOND, Issuer, Outside, manifest

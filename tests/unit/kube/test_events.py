@@ -13,7 +13,7 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from yarl import URL
 
-from keyturn.kube.events import _connection, _Everything, _is_served, _Patience, _session, _settings
+from keyturn.controller.kopf_adapter import _connection, _Everything, _is_served, _Patience, _session, _settings
 from tests.unit.kube.test_api import served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"

@@ -3,7 +3,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from keyturn.kube.health import serve
+from keyturn.controller.health import serve
 from keyturn.metrics import Metrics
 
 

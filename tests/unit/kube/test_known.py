@@ -3,11 +3,11 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from keyturn.api.token_request import Status
+from keyturn.controller.request_index import Entry, Known, remembered
 from keyturn.core.errors import RefusedError
-from keyturn.core.model import Status
 from keyturn.core.status import Outcome, invalid, report
-from keyturn.kube.known import Entry, Known, remembered
-from keyturn.renew.memory import Memory
+from keyturn.reconcile.state import Memory
 from tests.unit.core.test_marks import MADE
 from tests.unit.core.test_status import FIRST, REQUEST, failed
 from tests.world import HOUR, NOW, request

@@ -3,10 +3,10 @@ import time
 
 import pytest
 
+from keyturn.controller import leader_election
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, LostLeaseError, lead
 from keyturn.core.errors import UnavailableError
-from keyturn.kube import leadership
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.leadership import DEADLINE_SECONDS, LEASE_SECONDS, Lease, LostLeaseError, lead
 from tests.unit.kube.api_server import ApiServer
 from tests.world import NOW
 
@@ -190,7 +190,7 @@ async def test_who_was_frozen_past_its_end_does_not_take_it_again(monkeypatch: p
         frozen.held_until = time.monotonic()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(leadership, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(leader_election, "RETRY_SECONDS", 0.05)
     with pytest.raises(LostLeaseError):
         async with asyncio.timeout(5):
             await lead(frozen, work)

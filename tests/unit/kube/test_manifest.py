@@ -4,9 +4,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.core.marks import EXPIRES_AT, MANAGED_BY, MARKS, OWNER_UID, data_hash, read_marks
-from keyturn.kube.manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
-from keyturn.kube.watch import Meta
+from keyturn.controller.secret_manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.controller.secret_watch import Meta
+from keyturn.core.issuance import EXPIRES_AT, MANAGED_BY, MARKS, OWNER_UID, data_hash, read_marks
 from tests.unit.core.test_marks import DATA, MADE, REQUEST
 from tests.world import request
 from tests.writing import writing

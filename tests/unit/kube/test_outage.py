@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from keyturn.api.token_request import Exchange, Request
+from keyturn.controller.controller import Attendant
+from keyturn.controller.secret_store import SecretStore
+from keyturn.controller.status_writer import Reporter
+from keyturn.controller.work_queue import Agenda, run
 from keyturn.core.errors import UnavailableError
-from keyturn.core.holding import Credentials, Holding
-from keyturn.core.model import Exchange, Request
-from keyturn.core.outages import Outages
-from keyturn.kube.agenda import Agenda, run
-from keyturn.kube.attend import Attendant
-from keyturn.kube.report import Reporter
-from keyturn.kube.secrets import SecretStore
+from keyturn.core.pipeline_values import Credentials, Holding
+from keyturn.core.service_health import Outages
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.virtual_time import VirtualTime
 from tests.world import ASSUME_ROLE, NOW, Outside, manifest

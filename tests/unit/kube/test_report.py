@@ -1,10 +1,10 @@
 import pytest
 
+from keyturn.api.token_request import Status
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.status_writer import Reporter
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.model import Status
 from keyturn.core.status import Event
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.report import Reporter
 from tests.unit.core.test_status import FIRST, REQUEST
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import TOKEN_REQUEST

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import DOCKER, OPAQUE
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.marks import ADOPT_BY, data_hash
-from keyturn.core.model import DOCKER, OPAQUE
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.secrets import SecretStore
+from keyturn.core.issuance import ADOPT_BY, data_hash
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issued, marks
 from tests.writing import writing

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from keyturn.api.token_request import Request
+from keyturn.controller.api_client import ApiAnswer
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.marks import ADOPT_BY, MANAGED_BY, MARKS
-from keyturn.core.model import Request
-from keyturn.kube.api import ApiAnswer
+from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS
 from tests.unit.kube.test_secrets import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issued, marks
 from tests.world import request
 

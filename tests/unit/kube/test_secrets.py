@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import Request
+from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Source
-from keyturn.core.marks import ADOPT_BY, Marks, data_hash
-from keyturn.core.model import Request
-from keyturn.kube.secrets import SecretStore
+from keyturn.core.issuance import ADOPT_BY, Marks, data_hash
+from keyturn.core.pipeline_values import Source
 from tests.unit.core.test_marks import MADE
 from tests.unit.kube.api_server import ApiServer
 from tests.world import request

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from keyturn.core.marks import MANAGED_BY, MARKS, data_hash
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.secrets import SecretStore
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.secret_store import SecretStore
+from keyturn.core.issuance import MANAGED_BY, MARKS, data_hash
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import DATA, REQUEST, TARGET, cluster, issued, marks
 

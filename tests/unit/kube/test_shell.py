@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.controller.app import NoClusterError, Options, Shell, _lease_namespace, _secret_paths
 from keyturn.core.settings import Settings
-from keyturn.kube.shell import NoClusterError, Options, Shell, _lease_namespace, _secret_paths
 from tests.world import NOW
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Source
-from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.sources import read_source, read_value
+from keyturn.core.pipeline_values import Credentials, Source
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import SECRETS
 from tests.world import request

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from keyturn.kube.agenda import Agenda, run
+from keyturn.controller.work_queue import Agenda, run
 from tests.unit.kube.virtual_time import VirtualTime
 from tests.world import NOW
 

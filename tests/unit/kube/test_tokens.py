@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.lineage import Intent, KeptToken, Lineage
-from keyturn.core.marks import MANAGED_BY, OWNER_UID
-from keyturn.kube.api import ApiAnswer
-from keyturn.kube.tokens import TOKEN_OF, TokenSecrets
+from keyturn.core.issuance import MANAGED_BY, OWNER_UID
+from keyturn.core.token_family import Intent, KeptToken, Lineage
 from tests.unit.kube.api_server import ApiServer
 from tests.unit.kube.test_secrets import SECRETS
 from tests.world import NOW, rotating

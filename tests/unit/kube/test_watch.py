@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from keyturn.controller.api_client import ApiAnswer, Kube
+from keyturn.controller.secret_watch import Fields, Meta, watch
 from keyturn.core.errors import UnavailableError
-from keyturn.kube.api import ApiAnswer, Kube
-from keyturn.kube.watch import Fields, Meta, watch
 
 PATH = "/api/v1/secrets"
 
@@ -151,7 +151,7 @@ async def test_a_break_is_told_by_its_status_and_once(caplog: pytest.LogCaptureF
 async def test_a_break_that_stays_is_told_again_after_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keyturn.kube.watch._SAY_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("keyturn.controller.secret_watch._SAY_AGAIN_SECONDS", 0)
     refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
     await told(Watched([listed("a")], [[refused], [refused]]))
 

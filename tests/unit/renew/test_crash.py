@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from keyturn.core.model import Request
+from keyturn.api.token_request import Request
 from tests.rotation import nothing
 from tests.world import HOUR, MINUTE, SECOND, Outside, once, rotating, with_code, world
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from keyturn.api.token_request import Exchange, Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Credentials, Holding, Superseded, Token
-from keyturn.core.model import Exchange, Request
-from keyturn.renew import look
-from keyturn.renew.issue import Circumstances, issue
-from keyturn.renew.memory import Memory
+from keyturn.core.pipeline_values import Credentials, Holding, Superseded, Token
+from keyturn.reconcile.issue import Circumstances, issue
+from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.state import Memory
 from tests.world import ACCESS_TOKEN, DAY, HOUR, MINUTE, NOW, Outside, request, rotating, signed, with_code
 
 MINT = {"licenseManagerCreateToken": {"licenseArn": "arn:aws:license-manager::111122223333:license:l-1"}}

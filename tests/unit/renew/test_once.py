@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import Exchange, Request, Status
 from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
-from keyturn.core.holding import Holding, Token
-from keyturn.core.lineage import KeptToken
-from keyturn.core.model import Exchange, Request, Status
+from keyturn.core.pipeline_values import Holding, Token
 from keyturn.core.status import Outcome, report
-from keyturn.renew import look
-from keyturn.renew.memory import Memory
+from keyturn.core.token_family import KeptToken
+from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.state import Memory
 from tests.world import (
     ASSUME_ROLE,
     CODE,

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from keyturn.api.token_request import Request, Status
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.marks import MARKS
-from keyturn.core.model import Request, Status
+from keyturn.core.issuance import MARKS
 from keyturn.core.status import Outcome, report
 from tests.rotation import nothing
 from tests.unit.renew.test_crash import SENT, crash, die

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.lineage import KeptToken
-from keyturn.core.model import Request
+from keyturn.core.token_family import KeptToken
 from tests.world import HOUR, MINUTE, NOW, SECOND, Outside, rotating, world
 
 GIVEN_UP = 31 * SECOND

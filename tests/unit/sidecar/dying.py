@@ -20,16 +20,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from keyturn.core.marks import MARKS, data_hash, read_marks
-from keyturn.core.model import Request
+from keyturn.api.token_request import Request
+from keyturn.core.issuance import MARKS, data_hash, read_marks
 from keyturn.core.status import Outcome
-from keyturn.renew import look
-from keyturn.renew.memory import Memory
-from keyturn.sidecar.folder import Folder
-from keyturn.sidecar.sources import Sources
-from keyturn.sidecar.standalone import turns
-from keyturn.sidecar.store import MARKS_FILE, FileStore, Issued
-from keyturn.sidecar.tokens import FileTokens
+from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.state import Memory
+from keyturn.standalone.atomic_dir import Folder
+from keyturn.standalone.file_store import MARKS_FILE, FileStore, Issued
+from keyturn.standalone.runner import turns
+from keyturn.standalone.source_files import Sources
+from keyturn.standalone.token_files import FileTokens
 from tests.rotation import RotatingIssuer
 from tests.unit.sidecar.mounts import put
 from tests.world import HOUR, MINUTE, SECOND, Outside, once, rotating

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.accounts import ProjectedToken
-from keyturn.sidecar.sources import Sources
+from keyturn.standalone.projected_tokens import ProjectedToken
+from keyturn.standalone.source_files import Sources
 from tests.world import HOUR, NOW, signed
 
 STS = ("sts.amazonaws.com",)

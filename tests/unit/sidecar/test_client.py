@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.sidecar.client import ask
-from keyturn.sidecar.served import UnservableError
+from keyturn.sidecar.credential_cache import UnservableError
 
 FIELDS = {
     "AccessKeyId": "ASIA1",

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.durable import UnusableError, fill, locked, put, writing
+from keyturn.standalone.atomic_files import UnusableError, fill, locked, put, writing
 from tests.disk import no_longer_files
 
-HOLDS = "import sys; from pathlib import Path; from keyturn.sidecar.durable import locked\n"
+HOLDS = "import sys; from pathlib import Path; from keyturn.standalone.atomic_files import locked\n"
 HOLDS += "with locked(Path(sys.argv[1]), 0o700): print('held', flush=True); sys.stdin.read()"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.sidecar.credential_cache import Held, served
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.listener import NotListeningError
-from keyturn.sidecar.served import Held, served
 from tests.unit.sidecar.asking import tell
 from tests.unit.sidecar.mounting import process
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.durable import locked
-from keyturn.sidecar.folder import Folder
+from keyturn.standalone.atomic_dir import Folder
+from keyturn.standalone.atomic_files import locked
 from tests.disk import no_longer_files
 from tests.unit.sidecar.mounts import names, shown
 

@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.holding import Credentials, Holding, Token
-from keyturn.core.marks import Marks
-from keyturn.core.model import Request
-from keyturn.renew.issue import Circumstances, issue
-from keyturn.sidecar.giving import Giving, is_servable
-from keyturn.sidecar.served import Held, UnservableError
-from keyturn.sidecar.store import Issued
+from keyturn.api.token_request import Request
+from keyturn.core.issuance import Marks
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.reconcile.issue import Circumstances, issue
+from keyturn.sidecar.credential_cache import Held, UnservableError
+from keyturn.standalone.file_store import Issued
+from keyturn.standalone.publisher import Giving, is_servable
 from tests.world import HOUR, NOW, request
 
 EXPIRES = NOW + HOUR

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from keyturn.sidecar.kubernetes_yaml import KubernetesLoader
+from keyturn.strict_yaml import KubernetesLoader
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from keyturn.api.token_request import parse
 from keyturn.core.errors import RefusedError
-from keyturn.core.model import parse
-from keyturn.sidecar.folder import Folder
-from keyturn.sidecar.manifest import ManifestFile
+from keyturn.standalone.atomic_dir import Folder
+from keyturn.standalone.manifest_file import ManifestFile
 from tests.world import DAY, NOW, manifest, request
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

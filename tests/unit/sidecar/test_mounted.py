@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.sidecar.mounted import Mounted
-from keyturn.sidecar.served import UnservableError
+from keyturn.sidecar.credential_cache import UnservableError
+from keyturn.sidecar.mounted_secret import Mounted
 from tests.unit.sidecar.mounting import process, swap, swapping, variables
 
 END = datetime(2026, 1, 1, 1, tzinfo=UTC)

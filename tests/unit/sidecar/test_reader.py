@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.sidecar.mounted import Mounted
+from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.mounted_secret import Mounted
 from keyturn.sidecar.reader import Reader
-from keyturn.sidecar.served import Held
 from tests.unit.sidecar.mounting import process, swap, variables
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

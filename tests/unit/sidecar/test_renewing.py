@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.sidecar.folder import Folder
-from keyturn.sidecar.giving import Giving
-from keyturn.sidecar.manifest import ManifestFile
-from keyturn.sidecar.renewing import Renewing
-from keyturn.sidecar.served import Held, UnservableError
-from keyturn.sidecar.sources import Sources
-from keyturn.sidecar.store import FileStore
-from keyturn.sidecar.tokens import FileTokens
+from keyturn.sidecar.credential_cache import Held, UnservableError
+from keyturn.standalone.atomic_dir import Folder
+from keyturn.standalone.file_store import FileStore
+from keyturn.standalone.manifest_file import ManifestFile
+from keyturn.standalone.publisher import Giving
+from keyturn.standalone.renewal_loop import Renewing
+from keyturn.standalone.source_files import Sources
+from keyturn.standalone.token_files import FileTokens
 from tests.unit.sidecar.mounts import put
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE, HOUR, MINUTE, REFRESH, SECOND, Outside, manifest
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.sidecar.served import Held, UnservableError, served
+from keyturn.sidecar.credential_cache import Held, UnservableError, served
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROCESS = {

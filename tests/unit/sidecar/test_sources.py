@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.holding import Credentials
-from keyturn.core.model.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.sidecar.folder import Folder
-from keyturn.sidecar.sources import Sources
+from keyturn.core.pipeline_values import Credentials
+from keyturn.standalone.atomic_dir import Folder
+from keyturn.standalone.source_files import Sources
 from tests.unit.sidecar.mounts import put
 from tests.world import once, request
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
-from keyturn.sidecar.durable import UnusableError, locked
-from keyturn.sidecar.served import Held
-from keyturn.sidecar.standalone import Around, Files, standalone
+from keyturn.sidecar.credential_cache import Held
+from keyturn.standalone.atomic_files import UnusableError, locked
+from keyturn.standalone.runner import Around, Files, standalone
 from tests.unit.sidecar.mounts import names
 from tests.world import ASSUME_ROLE, NOW, REFRESH, manifest
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.marks import Marks
-from keyturn.core.model import Request
+from keyturn.core.issuance import Marks
 from keyturn.core.renewal import check_ours, reason_to_dress, reason_to_renew
-from keyturn.sidecar.folder import Folder
-from keyturn.sidecar.sources import Sources
-from keyturn.sidecar.store import MARKS_FILE, FileStore, Issued
+from keyturn.standalone.atomic_dir import Folder
+from keyturn.standalone.file_store import MARKS_FILE, FileStore, Issued
+from keyturn.standalone.source_files import Sources
 from tests.disk import no_longer_files
 from tests.unit.kube.test_secrets import DATA, marks
 from tests.unit.sidecar.mounts import names, put, shown

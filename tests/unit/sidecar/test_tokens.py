@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.lineage import KeptToken, Lineage
-from keyturn.sidecar.durable import locked
-from keyturn.sidecar.tokens import FileTokens
+from keyturn.core.token_family import KeptToken, Lineage
+from keyturn.standalone.atomic_files import locked
+from keyturn.standalone.token_files import FileTokens
 from tests.disk import full, no_longer_files, read_only, small_disk
 from tests.unit.sidecar.mounts import names
 from tests.unit.test_token_store import INTENDED, KEPT, KNOWN, NEXT

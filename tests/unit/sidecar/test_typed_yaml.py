@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from keyturn.sidecar.typed_yaml import TypedLoader
+from keyturn.typed_yaml import TypedLoader
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from keyturn.core.model import GROUP, PLURAL
+from keyturn.api.token_request import GROUP, PLURAL
 
 REQUESTS = f"{PLURAL}.{GROUP}"
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -9,11 +9,11 @@ import click
 from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
-from keyturn.cli.kubectl.secret import Found, find, kept
-from keyturn.cli.kubectl.told import row
+from keyturn.cli.kubectl.describe import row
+from keyturn.cli.kubectl.secret_view import Found, find, kept
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import unwrapped
-from keyturn.core.lineage import Lineage, token_fingerprint
+from keyturn.core.pipeline_values import unwrapped
+from keyturn.core.token_family import Lineage, token_fingerprint
 
 
 @click.command(help=COMMANDS["forget"])

@@ -5,7 +5,7 @@ import click
 from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, cluster_options, completing
-from keyturn.cli.kubectl.secret import find, lines
+from keyturn.cli.kubectl.secret_view import find, lines
 
 
 @click.command(help=COMMANDS["inspect"])

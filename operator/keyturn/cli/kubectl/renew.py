@@ -2,11 +2,11 @@
 
 import click
 
+from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, ClusterError, cluster_options, completing
-from keyturn.cli.kubectl.told import tell
-from keyturn.core.model import RENEW_REQUESTED
+from keyturn.cli.kubectl.describe import tell
 
 
 @click.command(help=COMMANDS["renew"])

@@ -9,7 +9,7 @@ import msgspec
 from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, cluster_options, completing
-from keyturn.cli.kubectl.told import Told, cells, lines, table, tell
+from keyturn.cli.kubectl.describe import Told, cells, lines, table, tell
 
 
 @click.command(help=COMMANDS["status"])

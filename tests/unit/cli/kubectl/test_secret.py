@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from keyturn.cli.kubectl.forget import _state
-from keyturn.cli.kubectl.secret import Found, lines
-from keyturn.core.lineage import LINEAGE, Intent, Lineage, token_fingerprint
-from keyturn.core.marks import MANAGED_BY, MARKS, data_hash
+from keyturn.cli.kubectl.secret_view import Found, lines
+from keyturn.core.issuance import MANAGED_BY, MARKS, data_hash
+from keyturn.core.token_family import LINEAGE, Intent, Lineage, token_fingerprint
 from tests.unit.core.test_marks import MADE
 from tests.world import DAY, NOW, REFRESH, ROLE, SECOND, request
 

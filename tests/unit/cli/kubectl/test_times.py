@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from keyturn.cli.kubectl.times import both, relative
+from keyturn.cli.kubectl.humanize import both, relative
 from tests.world import DAY, HOUR, MINUTE, NOW, SECOND
 
 

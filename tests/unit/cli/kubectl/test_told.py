@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.cli.kubectl.told import cells, lines, table, tell
+from keyturn.api.token_request import RENEW_REQUESTED, Request, Status
+from keyturn.cli.kubectl.describe import cells, lines, table, tell
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.model import RENEW_REQUESTED, Request, Status
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, report
 from tests.unit.core.test_status import AWAY, ISSUED, WARNED

@@ -2,9 +2,9 @@ from typing import Any, get_args
 
 import pytest
 
-from keyturn.core.model import DOCKER, OPAQUE
-from keyturn.core.model.formats import FORMATS, Format, TemplateFormat
-from keyturn.core.model.part import Kind
+from keyturn.api.base import Kind
+from keyturn.api.formats.registry import FORMATS, Format, TemplateFormat
+from keyturn.api.token_request import DOCKER, OPAQUE
 from tests.world import ACCESS_TOKEN, ASSUME_ROLE, request
 from tests.writing import writing
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from keyturn.core.holding import Credentials, Holding, PackageEndpoint, RegistryLogin, Token
-from keyturn.core.render import render
+from keyturn.core.formats.registry import render
+from keyturn.core.pipeline_values import Credentials, Holding, PackageEndpoint, RegistryLogin, Token
 from tests.world import HOUR, MINUTE, NOW
 from tests.writing import writing
 

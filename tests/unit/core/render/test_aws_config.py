@@ -10,8 +10,8 @@ from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyturn.core.holding import Credentials
-from keyturn.core.render import render
+from keyturn.core.formats.registry import render
+from keyturn.core.pipeline_values import Credentials
 from tests.unit.core.render.held import HELD, KEYS, rendered
 from tests.world import NOW
 from tests.writing import writing

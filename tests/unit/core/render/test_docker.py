@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import RegistryLogin
+from keyturn.core.pipeline_values import RegistryLogin
 from tests.controlplane.build import binary
 from tests.unit.core.render.held import HELD, LOGIN, REGISTRY, rendered
 from tests.unit.core.test_render import VALUE

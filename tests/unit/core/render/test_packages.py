@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import PackageEndpoint, Token
+from keyturn.core.pipeline_values import PackageEndpoint, Token
 from tests.unit.core.render.held import ENDPOINTS, HELD, HOST, TOKENS, rendered
 from tests.world import NOW
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyturn.api.formats.registry import NAMES
 from keyturn.core.errors import RefusedError
-from keyturn.core.holding import Holding, Token
-from keyturn.core.model.formats import NAMES
-from keyturn.core.render import expiry
+from keyturn.core.formats.registry import expiry
+from keyturn.core.pipeline_values import Holding, Token
 from tests.manifests.parts import template
 from tests.unit.core.render.held import ENDPOINTS, HELD, HOST, LOGIN, REGISTRY, rendered
 from tests.world import HOUR, MINUTE, NOW, signed

@@ -1,0 +1,1 @@
+"""TokenRequest v1alpha1: its types, the rules between its fields, and the CRD that is generated from them."""

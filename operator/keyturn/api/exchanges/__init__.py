@@ -1,0 +1,1 @@
+"""The exchange types of the API, one file per external system."""

@@ -1,0 +1,218 @@
+"""The API server, spoken to without the client's models: they cost more than all the rest of a renewal."""
+
+import asyncio
+import base64
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from kubernetes.aio.client import ApiClient
+
+from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.service_health import Outages
+
+SYSTEM = "kubernetes"
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+JSON = "application/json"
+_METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
+ONE = _METADATA.format("PartialObjectMetadata")
+LIST = _METADATA.format("PartialObjectMetadataList")
+_PAUSES = (0.2, 1.0)
+_TIMEOUT = 10.0
+WATCH_SECONDS = 290
+_SILENCE_SECONDS = 90
+_OK = range(200, 300)
+_PASSING = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """What the API server said: the HTTP status and the decoded body, an object or a Status."""
+
+    status: int
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def message(self) -> str:
+        """The message of a Status."""
+        return str(self.body.get("message", f"HTTP {self.status}"))
+
+    @property
+    def found(self) -> bool:
+        """Whether it is not a 404."""
+        return self.status != HTTPStatus.NOT_FOUND
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is an error."""
+        return self.status not in _OK
+
+
+def secrets_path(namespace: str, name: str = "") -> str:
+    """The path of a Secret; without a name that of all in the namespace."""
+    return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
+
+
+class Kube:
+    """A connection to one API server. While `may_write` says no, an answered token is all that is written."""
+
+    def __init__(self, client: ApiClient, outages: Outages, may_write: Callable[[], bool] = lambda: True) -> None:
+        self._client = client
+        self._outages = outages
+        self.may_write = may_write
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        kind: str = JSON,
+        query: Mapping[str, str] | None = None,
+        accept: str = JSON,
+    ) -> ApiAnswer:
+        """Make a request that may be repeated.
+
+        Answers of 429 and 5xx and none at all are tried three times; then it is UnavailableError. What else is
+        refused comes back as an answer: only the caller knows what it means.
+        """
+        return await self._tried(_Question(method, path, body, kind, query or {}, accept))
+
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
+        """POST, or PATCH as a merge, even when the Lease is lost: an answered token exists nowhere else."""
+        kind = MERGE if method == "PATCH" else JSON
+        return await self._tried(_Question(method, path, body, kind, query, even_so=True))
+
+    async def user_of(self, token: str) -> str:
+        """The user that the API server takes the bearer of a token for, empty where it does not take it."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            async with await self._send(_Question("POST", path, body), _TIMEOUT, token=token) as response:
+                status, content = response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unanswered(error) from None
+        if status == HTTPStatus.UNAUTHORIZED:
+            return ""
+        if status not in _OK:
+            raise UnavailableError("Unavailable", f"the API server does not tell whose token it is: HTTP {status}")
+        return str(_decoded(status, content)["status"]["userInfo"]["username"])
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
+        # Longer than the server keeps it open, or is silent: it sends a bookmark each minute. A connection that is
+        # dead and says nothing ends here.
+        response = await self._send(
+            _Question("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
+        )
+        async with response:
+            if response.status not in _OK:
+                raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
+            async for line in response.content:
+                yield line
+
+    async def _tried(self, question: "_Question") -> ApiAnswer:
+        for pause in (*_PAUSES, None):
+            self._check_leading(question)
+            try:
+                response = await self._send(question, _TIMEOUT)
+                async with response:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failed = _unanswered(error)
+            else:
+                if not _is_passing(response.status):
+                    self._outages.worked(SYSTEM, time.monotonic())
+                    return ApiAnswer(response.status, _decoded(response.status, content))
+                failed = UnavailableError("Unavailable", f"the API server answered HTTP {response.status}")
+            if pause is None:
+                failed.system = SYSTEM
+                self._outages.failed(SYSTEM)
+                raise failed
+            await asyncio.sleep(pause)
+        raise AssertionError
+
+    def _check_leading(self, question: "_Question") -> None:
+        if question.method != "GET" and not (question.even_so or self.may_write()):
+            raise LeavingError("the Lease is lost: another operator writes now")
+
+    async def _send(
+        self, question: "_Question", seconds: float, *, silence: float | None = None, token: str | None = None
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
+        # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
+        await self._client.update_params_for_auth(
+            headers, [], ["BearerToken"], question.path, question.method, question.body
+        )
+        if token is not None:
+            headers = {name: headers[name] for name in headers if name.lower() != "authorization"}
+            headers["Authorization"] = f"Bearer {token}"
+        rest = self._client.rest_client
+        if rest.pool_manager is None:
+            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client makes it on its first call
+        query = f"?{urlencode(question.query)}" if question.query else ""
+        response: aiohttp.ClientResponse = await rest.pool_manager.request(
+            question.method,
+            f"{self._client.configuration.host}{question.path}{query}",
+            data=msgspec.json.encode(question.body) if question.body is not None else None,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_TIMEOUT, sock_read=silence),
+            proxy=rest.proxy,
+        )
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    method: str
+    path: str
+    body: object = field(repr=False, default=None)
+    kind: str = JSON
+    query: Mapping[str, str] = field(default_factory=dict)
+    accept: str = JSON
+    even_so: bool = False
+
+
+def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> RefusedError | LeavingError:
+    """Turn an answer that refuses a write into an error; raises nothing.
+
+    The API server's own words are kept, because a quota or policy explains itself there, but none of `secrets`.
+    """
+    causes = (answer.body.get("details") or {}).get("causes") or []
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return LeavingError("the namespace is terminating")
+    message = answer.message
+    for value in secrets.values():
+        # As it is and as it was sent, which is what a policy sees and may repeat, and piece by piece: a file may
+        # be quoted with its line ends escaped.
+        for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
+            message = message.replace(piece, "...") if piece else message
+    return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
+
+
+def _unanswered(error: Exception) -> UnavailableError:
+    why = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
+    return UnavailableError("Unreachable", f"the API server did not answer ({why})")
+
+
+def _is_passing(status: int) -> bool:
+    return status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _decoded(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except RecursionError:
+        raise UnavailableError("Unavailable", "the API server answered an object nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        sentence = f"HTTP {status} with an answer that is not JSON; is something between us and the API server?"
+        return {"message": sentence, "metadata": {}}

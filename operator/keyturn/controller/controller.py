@@ -1,0 +1,226 @@
+"""From an event in the cluster to the agenda, and from the agenda to the spine and back into the status."""
+
+import logging
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from keyturn.api.status import read_status
+from keyturn.api.token_request import Request, Status, parse, renewal_asked
+from keyturn.controller.request_index import Entry, Known, remembered
+from keyturn.controller.secret_cache import target
+from keyturn.controller.secret_store import SecretStore
+from keyturn.controller.secret_watch import Meta
+from keyturn.controller.status_writer import Reporter
+from keyturn.controller.work_queue import Agenda
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.core.renewal import reason_to_dress, reason_to_renew
+from keyturn.core.status import events, invalid, report
+from keyturn.reconcile.dependencies import World
+from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.requeue import AFTER_A_BUG, LEAST_PAUSE, next_time, where
+from keyturn.reconcile.state import Memory
+
+_TELL_AGAIN = timedelta(seconds=10)
+_IF_IT_WAS_NO_END = timedelta(minutes=5)
+_log = logging.getLogger(__name__)
+
+
+class Attendant:
+    """Keeps every TokenRequest on the agenda, and sees to it when its time has come."""
+
+    def __init__(self, world: World, store: SecretStore, agenda: Agenda, reporter: Reporter) -> None:
+        self._world = world
+        self._store = store
+        self._agenda = agenda
+        self._reporter = reporter
+        self._untold: dict[str, tuple[Mapping[str, Any], RefusedError]] = {}
+        self.known = Known()
+
+    async def request_seen(self, body: Mapping[str, Any], *, alive: bool) -> None:
+        """Take in a TokenRequest that is there, has changed or has gone."""
+        uid = body["metadata"]["uid"]
+        if not alive or "deletionTimestamp" in body["metadata"]:
+            self._forget(uid)
+            return
+        entry = self.known.entries.get(uid)
+        if entry and not _has_changed(entry.request, body["metadata"]):
+            return
+        try:
+            request = parse(body)
+        except RefusedError as error:
+            self._forget(uid)
+            await self._tell_invalid(body, error)
+            return
+        if entry:
+            self.known.put(replace(entry, request=request))
+            self._put(request, self._soon(entry), entry.memory)
+        else:
+            self._meet(request, read_status(body))
+
+    def requests_listed(self, uids: AbstractSet[str], namespace: str) -> None:
+        """Take in which TokenRequests there are, in a namespace or in all: others have gone unseen."""
+        for uid in self.known.uids(namespace) - uids:
+            self._forget(uid)
+
+    def secret_seen(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+        """Take in a Secret of ours that is there, has changed or has gone.
+
+        Who writes it looks again. Who reads it does so only where the last try failed: a source that is a
+        target of ours changes often, and must not pull renewals forward.
+        """
+        if not self._store.seen.observe(meta, alive):
+            return
+        for uid in self.known.concerned(meta.namespace, meta.name):
+            entry = self.known.entries[uid]
+            if entry.request.secret_name == meta.name or entry.memory.setback:
+                self._hurry(uid, entry)
+
+    def source_seen(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+        """Take in a Secret labelled keyturn.dev/source: whoever reads it looks again at once."""
+        for uid in self.known.concerned(meta.namespace, meta.name):
+            self._hurry(uid, self.known.entries[uid])
+
+    def recovered(self, system: str) -> None:
+        """Hurry those whose last try failed because of a system that works again, the most urgent first."""
+        now = self._world.now()
+        for uid, entry in self.known.entries.items():
+            setback = entry.memory.setback
+            if setback and isinstance(setback.error, UnavailableError) and setback.error.system == system:
+                entry.memory.setback = replace(setback, next_attempt_at=now)
+                self._agenda.hurry(uid, now)
+
+    def clock_set_back(self) -> None:
+        """Look at all again: a look knows which times still count."""
+        for uid in self.known.entries:
+            self._agenda.hurry(uid, self._world.now())
+
+    async def attend(self, uid: str) -> None:
+        """Look at a request, tell how it went, and give it its next place on the agenda."""
+        entry = self.known.entries.get(uid)
+        await (self._attend(entry) if entry else self._tell_again(uid))
+
+    async def _attend(self, entry: Entry) -> None:
+        request, entry.looked = entry.request, self._world.now()
+        try:
+            await self._tell(request, entry.status, await self._look(entry))
+            due = self._next(request, entry.memory)
+        except LeavingError as error:
+            _log.info("%s/%s: %s", request.namespace, request.name, error)
+            due = self._world.now() + _IF_IT_WAS_NO_END
+        except KeyturnError as error:
+            _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
+            due = self._world.now() + _TELL_AGAIN
+        except Exception as error:  # noqa: BLE001 - a bug that one request meets must not stop the others
+            _log.error("%s/%s: a bug: %s", request.namespace, request.name, where(error))
+            due = self._world.now() + AFTER_A_BUG
+        if self._is_current(request):
+            self._put(request, due, entry.memory)
+
+    async def _look(self, entry: Entry) -> Status:
+        request = entry.request
+        outcome = await look(self._world, request, entry.memory)
+        _log.debug("%s/%s: looked at: %s", request.namespace, request.name, outcome)
+        return report(request, entry.status, outcome)
+
+    def _hurry(self, uid: str, entry: Entry) -> None:
+        self._agenda.hurry(uid, self._soon(entry))
+
+    def _soon(self, entry: Entry) -> datetime:
+        """When to look at what changed: now, but not at every edit that somebody makes in a loop."""
+        now = self._world.now()
+        return max(now, entry.looked + LEAST_PAUSE) if entry.looked and entry.looked <= now else now
+
+    def _is_current(self, request: Request) -> bool:
+        """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
+        entry = self.known.entries.get(request.uid)
+        return entry is not None and entry.request is request
+
+    async def _tell(self, request: Request, before: Status, status: Status) -> None:
+        if status == before:
+            return
+        await self._reporter.status(request.namespace, request.name, request.uid, status)
+        entry = self.known.entries.get(request.uid)
+        if entry:
+            entry.status = status
+        for event in events(before, status):
+            _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
+            await self._reporter.event(request, event)
+
+    def _meet(self, request: Request, status: Status) -> None:
+        """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
+        found = self._store.seen.get(target(request))
+        memory = Memory(revision=status.revision, setback=remembered(status))
+        written = found or self._store.seen.written_by(request)
+        if written and written.marks and written.marks.request == request.name:
+            memory.saw(written.marks)
+        if found is None:
+            memory.marks = None
+            if status.revision:
+                # It was issued once, and no list shows it: perhaps only its label has gone.
+                self._store.seen.doubt(request)
+        self.known.put(Entry(request, status, memory))
+        self._put(request, self._first(request, status, memory), memory)
+
+    def _first(self, request: Request, status: Status, memory: Memory) -> datetime:
+        """When to look at it first: by its own time, if nothing that the lists tell calls for a look now."""
+        now = self._world.now()
+        if not self._store.watched:
+            return now
+        if memory.setback:
+            return self._next(request, memory) if memory.setback.holds_back(request, "", now) else now
+        told = status.observed_generation == request.generation and status.revision == memory.revision
+        return self._next(request, memory) if told and self._is_settled(request, now) else now
+
+    def _is_settled(self, request: Request, now: datetime) -> bool:
+        found = self._store.seen.get(target(request))
+        if found is None or self._store.seen.is_doubted(request):
+            return False
+        try:
+            return not (reason_to_renew(request, found, None, now) or reason_to_dress(request, found))
+        except RefusedError:
+            return False
+
+    def _next(self, request: Request, memory: Memory) -> datetime:
+        now = self._world.now()
+        waits = memory.setback or request.spec.suspend
+        if not waits and self._store.seen.is_doubted(request):
+            return now + LEAST_PAUSE
+        return next_time(request, memory, now)
+
+    def _put(self, request: Request, due: datetime, memory: Memory) -> None:
+        expires = memory.marks.expires if memory.marks else due
+        self._agenda.put(request.uid, due, expires, request.namespace)
+
+    def _forget(self, uid: str) -> None:
+        entry = self.known.drop(uid)
+        self._agenda.remove(uid)
+        self._untold.pop(uid, None)
+        if entry:
+            self._store.seen.leave(entry.request)
+
+    async def _tell_again(self, uid: str) -> None:
+        if untold := self._untold.pop(uid, None):
+            await self._tell_invalid(*untold)
+
+    async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
+        meta, before = body["metadata"], read_status(body)
+        status = invalid(before, meta.get("generation", 0), error.message, self._world.now())
+        self.known.put_unreadable(meta["uid"], meta["namespace"], meta["name"], status)
+        if status == before:
+            return
+        try:
+            await self._reporter.status(meta["namespace"], meta["name"], meta["uid"], status)
+        except KeyturnError as failed:
+            _log.warning("%s/%s: not told that %s: %s", meta["namespace"], meta["name"], error, failed)
+            self._untold[meta["uid"]] = body, error
+            due = self._world.now() + _TELL_AGAIN
+            self._agenda.put(meta["uid"], due, due, meta["namespace"])
+
+
+def _has_changed(known: Request, metadata: Mapping[str, Any]) -> bool:
+    """Whether a new version says anything that matters here; labels and status do not."""
+    asked = renewal_asked(metadata.get("annotations", {}))
+    return (known.generation, known.renew_requested) != (metadata.get("generation", 0), asked)

@@ -1,0 +1,79 @@
+"""Sources: the Secrets that a renewal starts from, read fresh and never written."""
+
+import base64
+import binascii
+
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.token_request import GROUP, Request
+from keyturn.controller.api_client import Kube, secrets_path
+from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import Source, parse_source
+
+SOURCE_LABEL = (f"{GROUP}/source", "true")
+
+
+async def read_source(kube: Kube, request: Request, *, labelled: bool = False) -> Source:
+    """Read all that the source of a request names, each Secret once, and what works only once in a step.
+
+    Where they must be `labelled`, those that are not are refused like those that are not there.
+    """
+    wanted, proof = request.spec.source, request.spec.proof
+    names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
+    data = {name: await _read(kube, request.namespace, name, labelled=labelled) for name in names}
+    return parse_source(
+        token=_value(wanted.token_ref, data) if wanted.token_ref else None,
+        keys=_texts(data[wanted.keys_ref.name]) if wanted.keys_ref else None,
+        proof=_value(proof, data) if proof else None,
+    )
+
+
+async def read_value(
+    kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef, *, labelled: bool = False
+) -> str:
+    """Read one value of a step's own, such as a client's secret."""
+    if isinstance(ref, ConfigMapKeyRef):
+        return await _of_config_map(kube, namespace, ref)
+    return _value(ref, {ref.name: await _read(kube, namespace, ref.name, labelled=labelled)}).strip()
+
+
+async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> str:
+    answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
+    if not answer.found:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} does not exist")
+    if answer.refused:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} may not be read: {answer.message}")
+    value = (answer.body.get("data") or {}).get(ref.key)
+    if not value:
+        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
+    return str(value)
+
+
+async def _read(kube: Kube, namespace: str, name: str, *, labelled: bool) -> dict[str, str]:
+    answer = await kube.ask("GET", secrets_path(namespace, name))
+    if not answer.found:
+        raise RefusedError("SourceMissing", f"Secret {name} does not exist")
+    if answer.refused:
+        raise RefusedError("SourceMissing", f"Secret {name} may not be read: {answer.message}")
+    label, value = SOURCE_LABEL
+    if labelled and (answer.body["metadata"].get("labels") or {}).get(label) != value:
+        says = f'has no label {label}: "{value}", which the operator\'s settings (sources.labelled) ask for'
+        raise RefusedError("SourceMissing", f"Secret {name} {says}")
+    return answer.body.get("data") or {}
+
+
+def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
+    encoded = data[ref.name].get(ref.key)
+    if not encoded:
+        raise RefusedError("SourceMissing", f"Secret {ref.name} has no key {ref.key}, or an empty one")
+    return _text(encoded, f"key {ref.key} of Secret {ref.name}")
+
+
+def _texts(data: dict[str, str]) -> dict[str, str]:
+    return {key: _text(value, f"key {key}") for key, value in data.items() if key.startswith("AWS_")}
+
+
+def _text(encoded: str, what: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise RefusedError("SourceInvalid", f"{what} is not text") from None

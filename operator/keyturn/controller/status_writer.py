@@ -1,0 +1,67 @@
+"""What is told in the cluster: the status of a TokenRequest, and Events about it."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from http import HTTPStatus
+
+import msgspec
+
+from keyturn.api.times import rfc3339
+from keyturn.api.token_request import GROUP, KIND, PLURAL, VERSION, Request, Status
+from keyturn.controller.api_client import MERGE, Kube
+from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.core.status import Event
+
+_log = logging.getLogger(__name__)
+_LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
+
+
+class Reporter:
+    """Writes status and Events, one request each."""
+
+    def __init__(self, kube: Kube, now: Callable[[], datetime], instance: str) -> None:
+        self._kube = kube
+        self._now = now
+        self._instance = instance
+
+    async def status(self, namespace: str, name: str, uid: str, status: Status) -> None:
+        """Patch the status; raises LeavingError where the TokenRequest is gone."""
+        told = {field: getattr(status, attribute) for field, attribute in _FIELDS}
+        # A field that is not told any more must be null: a merge patch leaves out nothing by itself.
+        body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(told)}
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
+        answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
+        if not answer.found:
+            raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
+        if answer.status == HTTPStatus.CONFLICT:
+            # Another uid has this name now, which the watch will show; or only too many write at once.
+            raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {answer.message}")
+        if answer.refused:
+            raise RefusedError("WriteRefused", f"the status of {namespace}/{name}: {answer.message}")
+
+    async def event(self, request: Request, event: Event) -> None:
+        """Post an Event; that it cannot be posted must not stop anything."""
+        now = rfc3339(self._now())
+        about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
+                 "name": request.name, "uid": request.uid}  # fmt: skip
+        body = {
+            "metadata": {"generateName": f"{request.name[:200]}.", "namespace": request.namespace},
+            "involvedObject": about,
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message[:_LONGEST_MESSAGE],
+            "source": {"component": "keyturn"},
+            "reportingComponent": GROUP,
+            "reportingInstance": self._instance,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._kube.ask("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+        except KeyturnError as error:
+            _log.warning("an Event was not posted: %s", error)
+
+
+_FIELDS = tuple(zip(Status.__struct_encode_fields__, Status.__struct_fields__, strict=True))

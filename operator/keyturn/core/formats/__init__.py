@@ -1,0 +1,1 @@
+"""Rendering: how pipeline values are written into a Secret, one function per format."""

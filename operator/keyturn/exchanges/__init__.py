@@ -1,0 +1,1 @@
+"""The calls behind the exchanges, one module or package per external system."""

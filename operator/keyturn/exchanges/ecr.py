@@ -1,0 +1,73 @@
+"""Amazon ECR: credentials for the passwords of container registries."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from keyturn.api.exchanges.registry import EcrGetAuthorizationToken
+from keyturn.api.times import whole
+from keyturn.core.errors import UnavailableError
+from keyturn.core.pipeline_values import Holding, RegistryLogin, safe
+from keyturn.exchanges.aws_errors import SIGNED, Operation, Verdict, member
+from keyturn.exchanges.context import Call
+
+# ecr-public is there only; elsewhere it answers UnsupportedCommandException.
+_PUBLIC_REGION, _PUBLIC_HOST = "us-east-1", "public.ecr.aws"
+_VERDICTS = SIGNED | {
+    "InvalidParameterException": Verdict("SpecInvalid", hint="are registryIds account numbers?"),
+    "ServerException": Verdict("Unavailable"),
+    "UnsupportedCommandException": Verdict("SpecInvalid", hint="public registries are in us-east-1 only"),
+}
+_PRIVATE = Operation(
+    exchange="ecrGetAuthorizationToken",
+    service="ecr",
+    name="get_authorization_token",
+    title="ECR GetAuthorizationToken",
+    verdicts=_VERDICTS
+    | {
+        "AccessDeniedException": Verdict(
+            "AccessDenied", hint="may the caller ecr:GetAuthorizationToken?", settles=True
+        )
+    },
+)
+_PUBLIC = Operation(
+    exchange="ecrGetAuthorizationToken",
+    service="ecr-public",
+    name="get_authorization_token",
+    title="ECR Public GetAuthorizationToken",
+    verdicts=_VERDICTS
+    | {
+        "AccessDeniedException": Verdict(
+            "AccessDenied",
+            hint="may the caller ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken?",
+            settles=True,
+        )
+    },
+)
+
+
+async def get_authorization_token(call: Call, wanted: EcrGetAuthorizationToken, held: Holding) -> Holding:
+    """Call ecr (or ecr-public) GetAuthorizationToken; its logins join those of the steps before."""
+    operation, region = (_PUBLIC, _PUBLIC_REGION) if wanted.public else (_PRIVATE, call.region)
+    parameters = {"registryIds": list(wanted.registry_ids)} if wanted.registry_ids else {}
+    answer = await call.systems.aws.ask(operation, region, parameters, held.own_credentials)
+    given = member(operation, answer.members, "authorizationData")
+    logins = [_login(operation, one) for one in ([given] if wanted.public else given)]
+    by_host = {login.host: login for login in (*held.registry_logins, *logins)}
+    return replace(held, registry_logins=tuple(by_host.values()), request_id=answer.request_id)
+
+
+def _login(operation: Operation, given: Mapping[str, Any]) -> RegistryLogin:
+    endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, given, "proxyEndpoint")
+    try:
+        decoded = base64.b64decode(member(operation, given, "authorizationToken"), validate=True).decode()
+    except ValueError:
+        raise UnavailableError("Unavailable", f"{operation.title} answered a token that is not base64") from None
+    username, _, password = decoded.partition(":")
+    return RegistryLogin(
+        host=safe(endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"), "ECR's endpoint"),
+        username=safe(username, "ECR's user name"),
+        password=safe(password, "ECR's password"),
+        expires_at=whole(member(operation, given, "expiresAt")),
+    )

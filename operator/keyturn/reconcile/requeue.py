@@ -1,0 +1,51 @@
+"""What follows a look: when the next one is, what is exported, and what is told of a bug."""
+
+import traceback
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keyturn.api.token_request import Request, Status
+from keyturn.core.renewal import next_look
+from keyturn.metrics import Series
+from keyturn.reconcile.state import Memory
+
+LEAST_PAUSE = timedelta(seconds=1)
+AFTER_A_BUG = timedelta(minutes=5)
+
+
+def next_time(request: Request, memory: Memory, now: datetime) -> datetime:
+    """When to look at the request again: in a second at the earliest, and never where nothing is due."""
+    moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
+    if memory.not_before and memory.marks and now < memory.marks.expires:
+        moment = min(memory.not_before, memory.marks.expires)
+    return max(moment, now + LEAST_PAUSE) if moment else datetime.max.replace(tzinfo=now.tzinfo)
+
+
+def series(request: Request, status: Status, memory: Memory) -> Series:
+    """What is exported of a request."""
+    marks = memory.marks
+    return Series(
+        namespace=request.namespace,
+        name=request.name,
+        issued=marks.issued if marks else None,
+        renews=marks.renew if marks and not marks.once else None,
+        expires=marks.expires if marks else None,
+        source_expires=marks.source_expires if marks else None,
+        source_warns=marks.source_warns if marks else None,
+        conditions=conditions(status),
+        failed_attempts=status.failed_attempts,
+        suspended=bool(request.spec.suspend),
+    )
+
+
+def conditions(status: Status) -> tuple[tuple[str, str], ...]:
+    """What is exported of conditions: their types and what they are."""
+    return tuple((condition.type, condition.status) for condition in status.conditions)
+
+
+def where(error: Exception) -> str:
+    """Tell a bug's type and place. Its message stays out: nobody can say which value is in it."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return f"{type(error).__name__} in " + " < ".join(
+        f"{f.name} {Path(f.filename).name}:{f.lineno}" for f in frames[::-1]
+    )

@@ -1,0 +1,1 @@
+"""Renewal without Kubernetes: the same reconciliation on files."""

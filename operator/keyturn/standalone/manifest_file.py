@@ -1,0 +1,100 @@
+"""A TokenRequest in a file, read as strictly as the API server reads it."""
+
+import uuid
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from keyturn.api.base import without_nulls
+from keyturn.api.token_request import KIND, Request, parse
+from keyturn.core.errors import RefusedError
+from keyturn.standalone.source_files import Facts, facts, read_text
+from keyturn.strict_yaml import KubernetesLoader
+
+_LONGEST_NAME = 63
+
+
+class ManifestFile:
+    """The file, which may change while the process runs. `started` is when that began."""
+
+    def __init__(self, path: Path, started: datetime) -> None:
+        self._path = path
+        self._started = started
+        self._seen: Facts = None
+
+    def read(self) -> Request:
+        """Read the one TokenRequest in it; raises RefusedError with one sentence that names file and field.
+
+        Without a uid it has one of its namespace and name, so that it is the same one after a restart. One that
+        does not say when it was created is as old as the process: IAM may need some minutes to know its role.
+        """
+        self._seen = facts(self._path)
+        try:
+            request = _request(_body(_documents(read_text(self._path))))
+        except RefusedError as error:
+            named = error.message.startswith(str(self._path))
+            raise RefusedError(
+                "SpecInvalid", error.message if named else f"{self._path}: {error.message}"
+            ) from None
+
+        return replace(request, created_at=request.created_at or self._started)
+
+    def has_changed(self) -> bool:
+        """Whether it is another file than the one that was read."""
+        return facts(self._path) != self._seen
+
+
+class _Loader(KubernetesLoader):
+    """Refuses an alias, which makes a bomb of a few lines."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*) has no place in a manifest")
+        return super().compose_node(parent, index)
+
+
+def _documents(text: str) -> list[Any]:
+    try:
+        return [body for body in yaml.load_all(text, _Loader) if body is not None]
+    except (yaml.YAMLError, RecursionError) as error:
+        raise RefusedError("SpecInvalid", f"no YAML that can be read: {_in_a_line(error)}") from None
+
+
+def _in_a_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    says = getattr(error, "problem", None) or (
+        str(error) if isinstance(error, yaml.YAMLError) else "nested too deep"
+    )
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(f"{says}{where}".split())
+
+
+def _body(documents: list[Any]) -> dict[str, Any]:
+    if len(documents) != 1:
+        raise RefusedError(
+            "SpecInvalid", f"it must hold one TokenRequest, and it holds {len(documents)} documents"
+        )
+    [body] = documents
+    kind = body.get("kind") if isinstance(body, dict) else None
+    if kind != KIND:
+        raise RefusedError("SpecInvalid", f"it must hold a TokenRequest, and it holds {_told(kind)}")
+    without: dict[str, Any] = without_nulls(body)
+    return without
+
+
+def _told(kind: object) -> str:
+    return f"a {kind[:_LONGEST_NAME]!a}" if isinstance(kind, str) else "nothing with a kind"
+
+
+def _request(body: dict[str, Any]) -> Request:
+    about = body.get("metadata")
+    if isinstance(about, dict) and not about.get("uid"):
+        named = f"keyturn.dev/{about.get('namespace', 'default')}/{about.get('name')}"
+        body = body | {"metadata": about | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, named))}}
+    try:
+        return parse(body)
+    except RecursionError:
+        raise RefusedError("SpecInvalid", "it is nested too deep") from None
