@@ -16,7 +16,6 @@ import keyturn
 ROOT = Path(__file__).parents[1]
 OPERATOR = ROOT / "operator"
 SOURCES = sorted(OPERATOR.rglob("*.py"))
-UNIT = ROOT / "tests" / "unit"
 # The names that secrets have here. The API has a part of some of these names, never the text itself.
 SECRET = {
     *("secret", "token", "password", "value", "assertion", "private_key", "secret_access_key", "session_token"),
@@ -41,19 +40,6 @@ def test_a_function_fits_a_screen(source: Path) -> None:
     ]  # fmt: skip
 
     assert [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= 40] == []
-
-
-def _is_tested(module: Path) -> bool:
-    """Whether it has a test of its name, or a folder of it has: what outgrew its file is still one module."""
-    of_folders = [parent.parent / f"test_{parent.name}.py" for parent in module.parents if parent.name]
-    return any((UNIT / test).exists() for test in (module.parent / f"test_{module.stem}.py", *of_folders))
-
-
-def test_each_module_has_its_test() -> None:
-    package = OPERATOR / "keyturn"
-    modules = [path.relative_to(package) for path in SOURCES if not path.stem.startswith("__")]
-
-    assert [str(module) for module in modules if not _is_tested(module)] == []
 
 
 def _values() -> Iterator[type]:
