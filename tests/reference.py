@@ -29,7 +29,7 @@ _LIMITS = {
 _API = """# The API
 
 `keyturn.dev/v1alpha1`, kind `TokenRequest`: every field, as the API server has it. Written by `make generate`
-from [core/model](../../operator/keyturn/api); `kubectl explain tokenrequest.spec --recursive` tells
+from [keyturn/api](../../operator/keyturn/api); `kubectl explain tokenrequest.spec --recursive` tells
 the same. There are no defaults in the CRD: what holds where a field is not given stands after "Default". `[]`
 marks each member of a list. What each field becomes in a call to AWS is in [flows.md](../flows.md).
 """
