@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.controlplane import ControlPlane
+from tests.support.controlplane import ControlPlane
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,7 +5,7 @@ from prometheus_client import generate_latest
 
 from keyturn import __version__
 from keyturn.metrics import Metrics, Series
-from tests.world import HOUR, NOW
+from tests.support.dependencies import HOUR, NOW
 
 PLACE = {"namespace": "billing", "name": "acme"}
 ONE = Series(

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from keyturn.cli import main
 from keyturn.cli.documents import written
-from tests.pods import container, pod
-from tests.world import manifest
+from tests.support.dependencies import manifest
+from tests.support.pods import container, pod
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 TRAPPED = pod(container(envFrom=[{"secretRef": {"name": "acme"}}]), inject=None)

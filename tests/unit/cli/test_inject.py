@@ -10,7 +10,7 @@ from keyturn import __version__
 from keyturn.cli import main
 from keyturn.cli.documents import written
 from keyturn.core.pods import Sidecar, injected
-from tests.pods import container, pod
+from tests.support.pods import container, pod
 
 OTHER = "# a comment\napiVersion: v1\nkind: ConfigMap  # kept\nmetadata: {name: x}\n"
 

@@ -10,7 +10,7 @@ from keyturn.core.errors import (
     ThrottledError,
     UnavailableError,
 )
-from tests.world import MINUTE
+from tests.support.dependencies import MINUTE
 
 # The rows of the design that exist; reason, event, stalled, wait in minutes, look in minutes.
 _ROWS = [

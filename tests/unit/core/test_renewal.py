@@ -21,8 +21,8 @@ from keyturn.core.renewal import (
     source_warning,
     when_to_renew,
 )
-from tests.unit.core.test_marks import MADE, OURS, REQUEST, changed
-from tests.world import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
+from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
+from tests.unit.core.test_issuance import MADE, OURS, REQUEST, changed
 
 NEVER = NOW - DAY
 AWAY = UnavailableError("Unreachable", "no answer")

@@ -10,8 +10,8 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.issuance import Marks
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, events, report
-from tests.unit.core.test_marks import MADE
-from tests.world import DAY, HOUR, MINUTE, NOW, ROLE, request
+from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, ROLE, request
+from tests.unit.core.test_issuance import MADE
 
 REQUEST = request()
 ISSUED = replace(MADE, renew=NOW + 40 * MINUTE, principal=ROLE)

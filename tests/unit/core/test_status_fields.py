@@ -7,8 +7,8 @@ from keyturn.api.token_request import Request, Status
 from keyturn.core.errors import UnavailableError
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Event, Outcome, events, invalid, report
+from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
-from tests.world import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 
 
 def test_a_failure_names_the_next_try_and_the_request_id() -> None:

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from keyturn.sidecar.connection import Limits
-from tests.unit.sidecar.asking import QUICK, REQUEST, connected, listening
+from tests.support.raw_http import QUICK, REQUEST, connected, listening
 
 ANSWERED = re.compile(rb"HTTP/1\.1 (\d+)")
 

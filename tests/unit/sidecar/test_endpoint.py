@@ -10,8 +10,8 @@ import pytest
 from keyturn.sidecar.credential_cache import Held, served
 from keyturn.sidecar.endpoint import Listening, serving
 from keyturn.sidecar.listener import NotListeningError
-from tests.unit.sidecar.asking import tell
-from tests.unit.sidecar.mounting import process
+from tests.support.kubelet_mount import process
+from tests.support.raw_http import tell
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

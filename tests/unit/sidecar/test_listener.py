@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from keyturn.sidecar.connection import Limits
-from tests.unit.sidecar.asking import QUICK, REQUEST, connected, listening, read_end
+from tests.support.raw_http import QUICK, REQUEST, connected, listening, read_end
 
 
 @pytest.mark.parametrize("sends", [pytest.param(b"", id="nothing"), pytest.param(b"G", id="a byte at a time")])

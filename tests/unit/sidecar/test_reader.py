@@ -10,7 +10,7 @@ import pytest
 from keyturn.sidecar.credential_cache import Held
 from keyturn.sidecar.mounted_secret import Mounted
 from keyturn.sidecar.reader import Reader
-from tests.unit.sidecar.mounting import process, swap, variables
+from tests.support.kubelet_mount import process, swap, variables
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -1,4 +1,0 @@
-"""What a program writes of the chart: the schema of `config` from the settings, the README's table of values.
-
-`python -m tests.chart` writes it; with `--check` it only tells what is not fresh.
-"""

@@ -1,0 +1,170 @@
+"""The main job: a License Manager token becomes credentials in a Secret that is renewed before they expire."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.support.cluster.namespace import Namespace
+from tests.support.cluster.operator import Operator
+from tests.support.cluster.writes import writes
+from tests.support.emulator.running import Aws
+from tests.support.processes import until
+
+WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
+SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
+LICENSE_MANAGER: dict[str, Any] = {"licenseManagerGetAccessToken": {}}
+OWN_KEYS = [
+    {"env": {}},
+    {"credentialProcess": {"key": "process.json"}},
+    {"credentialsFile": {"key": "aws", "profile": "billing"}},
+    {"token": {"key": "access_token"}},
+]
+CONFIG = "[default]\nregion = us-east-1\ncredential_process = cat {}\n"
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+
+
+def test_status_tells_what_was_issued(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+    namespace.issued(aws, secret="acme-aws")
+
+    status = namespace.status("acme")
+    issued, renews, expires = (datetime.fromisoformat(status[f"{it}At"]) for it in ("issued", "renew", "expires"))
+    assert 3595 <= (expires - issued).total_seconds() <= 3605  # AWS counts from when it answers
+    assert 0.5 < (renews - issued) / (expires - issued) <= 2 / 3
+    assert (status["secretName"], status["revision"], status["failedAttempts"]) == ("acme-aws", 1, 0)
+    assert status["observedGeneration"] == 1
+    assert status["principal"] == f"{SESSION}/{namespace.name}.acme"
+    assert [(it["type"], it["status"], it["reason"]) for it in status["conditions"]] == [
+        ("Ready", "True", "Issued"),
+        ("Renewed", "True", "Issued"),
+    ]
+
+
+def test_secret_has_the_default_formats_and_says_whose_it_is(
+    operator: Operator, aws: Aws, namespace: Namespace
+) -> None:
+    namespace.issued(aws)
+
+    data, secret = namespace.data("acme"), namespace.read("secret", "acme")
+    assert set(data) == {
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "credentials.json",
+        "expiration",
+    }  # fmt: skip
+    assert data["expiration"] == namespace.status("acme")["expiresAt"]
+    assert secret["metadata"]["annotations"]["keyturn.dev/expires-at"] == data["expiration"]
+    assert secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "keyturn"
+    assert [it["name"] for it in secret["metadata"]["ownerReferences"]] == ["acme"]
+    assert "finalizers" not in namespace.read("tokenrequest", "acme")["metadata"]
+
+
+def env(data: dict[str, str], _: Path) -> dict[str, str]:
+    return {key: value for key, value in data.items() if key.startswith("AWS_")}
+
+
+def process(data: dict[str, str], directory: Path) -> dict[str, str]:
+    (directory / "process.json").write_text(data["process.json"])
+    (directory / "config").write_text(CONFIG.format(directory / "process.json"))
+    return {"AWS_CONFIG_FILE": str(directory / "config")}
+
+
+def file(data: dict[str, str], directory: Path) -> dict[str, str]:
+    (directory / "aws").write_text(data["aws"])
+    return {
+        "AWS_SHARED_CREDENTIALS_FILE": str(directory / "aws"),
+        "AWS_PROFILE": "billing",
+    }
+
+
+@pytest.mark.parametrize("way", [env, process, file])
+def test_aws_knows_the_caller_by_nothing_but_the_secret(
+    operator: Operator, aws: Aws, namespace: Namespace, tmp_path: Path, way: Any
+) -> None:
+    namespace.issued(aws, target={"formats": OWN_KEYS})
+
+    variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ENDPOINT_URL": aws.url}
+    variables |= way(namespace.data("acme"), tmp_path)
+    command = [sys.executable, "-c", WHO_AM_I]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == namespace.status("acme")["principal"]
+
+
+def test_every_format_holds_the_same_credentials(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+    namespace.issued(aws, target={"formats": OWN_KEYS})
+
+    data = namespace.data("acme")
+    assert json.loads(data["process.json"]) == {
+        "Version": 1,
+        "AccessKeyId": data["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": data["AWS_SECRET_ACCESS_KEY"],
+        "SessionToken": data["AWS_SESSION_TOKEN"],
+        "Expiration": data["expiration"],
+    }
+    assert data["aws"].splitlines() == [
+        "[billing]",
+        f"aws_access_key_id = {data['AWS_ACCESS_KEY_ID']}",
+        f"aws_secret_access_key = {data['AWS_SECRET_ACCESS_KEY']}",
+        f"aws_session_token = {data['AWS_SESSION_TOKEN']}",
+    ]
+    assert jwt.decode(data["access_token"], options={"verify_signature": False})["sub"] == "111122223333"
+
+
+def test_token_alone_ends_when_its_jwt_says(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+    aws.settings(access_token_seconds=600)
+    namespace.issued(aws, exchanges=[LICENSE_MANAGER])
+
+    data = namespace.data("acme")
+    ends = jwt.decode(data["token"], options={"verify_signature": False})["exp"]
+    assert set(data) == {"token", "expiration"}
+    assert data["expiration"] == datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert aws.calls("AssumeRoleWithWebIdentity") == 0
+
+
+def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+    namespace.issued(aws)
+
+    header, row = namespace.kubectl("get", "treq").splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "SECRET", "EXPIRES", "RENEWS", "AGE"]
+    assert re.fullmatch(rf"acme +True +Issued +acme +{TIME} +{TIME} +[0-9]+s", row)
+    header, row = namespace.kubectl("get", "treq", "-o", "wide").splitlines()
+    assert header.split()[6:] == ["PRINCIPAL", "REVISION", "FAILURES", "AGE"]
+    assert re.search(rf"{namespace.name}\.acme +1 +0 +[0-9]+s$", row)
+
+
+def test_metrics_have_a_series_as_long_as_the_request_lives(
+    operator: Operator, aws: Aws, namespace: Namespace
+) -> None:
+    namespace.issued(aws)
+    place = f'name="acme",namespace="{namespace.name}"'
+
+    status = namespace.status("acme")
+    for name, key in (("issued", "issuedAt"), ("renewal", "renewAt"), ("expiration", "expiresAt")):
+        told = operator.metric(f"keyturn_credentials_{name}_timestamp_seconds{{{place}}}")
+        assert told == datetime.fromisoformat(status[key]).timestamp()
+    assert operator.metric("keyturn_leader") == 1
+    namespace.kubectl("delete", "treq", "acme")
+    until(lambda: place not in operator.get("/metrics"))
+
+
+def test_renewals_are_quiet(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+    aws.settings(session_seconds=6)
+    namespace.issued(aws)
+    done = 'keyturn_renewals_total{reason="Due",result="success"}'
+    before, due = writes(namespace.plane), operator.metric(done) or 0
+    first, since = namespace.data("acme"), namespace.status("acme")["conditions"][0]["lastTransitionTime"]
+
+    until(lambda: operator.metric(done) == due + 2)
+    until(lambda: namespace.status("acme")["revision"] == 3)
+
+    assert writes(namespace.plane) - before == {"APPLY secrets": 2, "PATCH tokenrequests/status": 2}
+    assert (aws.calls("GetAccessToken"), aws.calls("AssumeRoleWithWebIdentity")) == (3, 3)
+    assert namespace.events("acme") == ["Issued"]
+    assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
+    assert namespace.status("acme")["conditions"][0]["lastTransitionTime"] == since
+    assert namespace.data("acme")["AWS_ACCESS_KEY_ID"] != first["AWS_ACCESS_KEY_ID"]

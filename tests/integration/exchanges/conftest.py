@@ -1,0 +1,76 @@
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.rate_limit import Paces
+from tests.support.emulator import running
+from tests.support.emulator.running import running_emulator
+from tests.support.exchange_steps import aws
+
+
+def settings(emulator: running.Aws) -> AwsSettings:
+    return AwsSettings(endpoints=running.endpoints(emulator.url))
+
+
+@pytest.fixture(scope="session")
+def running_aws() -> Iterator[running.Aws]:
+    with running_emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(running_aws: running.Aws) -> running.Aws:
+    """AWS, with no faults and all counts at zero."""
+    running_aws.reset()
+    return running_aws
+
+
+@pytest.fixture
+async def all_closed() -> AsyncIterator[None]:
+    """Do not end the loop before its sockets are closed: TLS says good-bye in its own time."""
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    before = len(selector.get_map())
+    yield
+    async with asyncio.timeout(5):
+        while len(selector.get_map()) > before:  # noqa: ASYNC110 - nothing tells when a transport is closed
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture(scope="session")
+def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
+    """To make one costs a quarter of a second."""
+    with closing(aws(settings(running_aws))) as made:
+        yield made
+
+
+@pytest.fixture
+def client(shared_client: Aws) -> Aws:
+    """Our client of AWS, as if no throttle had ever slowed it down."""
+    shared_client._paces = Paces()
+    return shared_client
+
+
+@pytest.fixture
+def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment full of credentials that are not ours to use."""
+    (tmp_path / ".aws").mkdir()
+    keys = "aws_access_key_id = AKIAFILE\naws_secret_access_key = planted\n"
+    (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{keys}")
+    (tmp_path / ".aws" / "config").write_text("[default]\nregion = eu-north-1\n[profile broken\n")
+    for name, value in {
+        "HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "AKIAENV",
+        "AWS_SECRET_ACCESS_KEY": "planted",
+        "AWS_SESSION_TOKEN": "planted",
+        "AWS_PROFILE": "not-there",
+        "AWS_DEFAULT_PROFILE": "not-there",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9",
+        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/ambient",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/not/there",
+    }.items():
+        monkeypatch.setenv(name, value)

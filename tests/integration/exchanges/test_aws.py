@@ -1,0 +1,188 @@
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+
+from keyturn.core.errors import ThrottledError, UnavailableError
+from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.aws import Aws
+from keyturn.metrics import Metrics
+from tests.integration.exchanges.conftest import settings
+from tests.support.dependencies import HOUR, MINUTE, request
+from tests.support.emulator import running
+from tests.support.exchange_steps import assume_role, aws, failing, get_access_token
+
+LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
+OPERATIONS = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
+
+
+@contextmanager
+def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
+    """A client that nobody has used before, as after a start."""
+    metrics = Metrics()
+    with closing(aws(settings(emulator), metrics)) as made:
+        yield made, metrics
+
+
+@OPERATIONS
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param({"drop": "before"}, "Unreachable", id="a dropped connection"),
+        pytest.param({"drop": "after"}, "Unreachable", id="a lost answer"),
+        pytest.param({"body": "html"}, "Unavailable", id="a page of a proxy"),
+        pytest.param({"body": "empty"}, "Unavailable", id="an empty answer"),
+        pytest.param({"status": 502, "body": "html"}, "Unavailable", id="a gateway's error page"),
+        pytest.param({"status": 503, "body": "empty"}, "Unavailable", id="an empty 503"),
+        pytest.param({"code": "NewlyInvented", "status": 500}, "Unavailable", id="an unknown code of 500"),
+        pytest.param({"code": "NewlyInvented", "status": 429}, "Throttled", id="an unknown code of 429"),
+        pytest.param({"code": "NewlyInvented", "status": 403}, "AccessDenied", id="an unknown code of 403"),
+        pytest.param({"code": "NewlyInvented", "status": 400}, "SourceInvalid", id="an unknown code of 400"),
+    ],
+)
+async def test_what_goes_wrong_between(
+    operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+) -> None:
+    assert (await failing(client, emulator, operation, **fault)).reason == reason
+
+
+@OPERATIONS
+async def test_what_passes_is_tried_three_times_and_no_more(
+    operation: str, client: Aws, emulator: running.Aws
+) -> None:
+    await failing(client, emulator, operation, code="InternalFailure", status=500)
+
+    assert emulator.calls(operation) == 3
+
+
+@OPERATIONS
+async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+    await failing(client, emulator, operation, code="NewlyInvented", status=400)
+
+    assert emulator.calls(operation) == 1
+
+
+async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: running.Aws) -> None:
+    emulator.fault(LICENSE_MANAGER, drop="before", times=2)
+
+    assert (await get_access_token(client, emulator.refresh_token())).access_token
+
+
+async def test_nobody_listens() -> None:
+    nowhere = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
+    with closing(aws(nowhere)) as client, pytest.raises(UnavailableError) as raised:
+        await get_access_token(client, "refresh")
+
+    assert raised.value.reason == "Unreachable"
+    # A region that does not exist looks like this, and is seen by its name only.
+    assert raised.value.message == (
+        "License Manager GetAccessToken did not answer in us-east-1 (EndpointConnectionError)"
+    )
+
+
+async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulator: running.Aws) -> None:
+    error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
+
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+@pytest.mark.usefixtures("ambient")
+async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, _):
+        held = await get_access_token(client, emulator.refresh_token())
+        await assume_role(client, held.newest_token.value)
+
+    # A signature of keys that this AWS does not know would have been refused.
+    assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]
+    assert emulator.recent()[0]["principal"] == "anonymous"
+
+
+@pytest.mark.usefixtures("ambient")
+def test_the_session_finds_no_credentials() -> None:
+    with closing(aws()) as client:
+        found = client._session.get_credentials()
+
+    assert found
+    with pytest.raises(NoCredentialsError):
+        found.get_frozen_credentials()
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("eu-west-1", "amazonaws.com"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+    ],
+)
+@pytest.mark.usefixtures("ambient")
+async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
+    asked: list[tuple[str | None, bool]] = []
+
+    def stop(request: AWSPreparedRequest, **_: object) -> None:
+        asked.append((request.url, "Authorization" in request.headers))
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    with closing(aws()) as client:
+        for service, step in (("license-manager", get_access_token), ("sts", assume_role)):
+            client._client(service, region, signed=False).meta.events.register("before-send", stop)
+            with pytest.raises(UnavailableError):
+                await step(client, "token", request(region=region))
+
+    assert set(asked) == {
+        (f"https://license-manager.{region}.{domain}/", False),
+        (f"https://sts.{region}.{domain}/", False),
+    }
+
+
+async def test_one_client_for_each_service_region_and_kind_of_call(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, _):
+        first = client._client("sts", "us-east-1", signed=False)
+
+        assert client._client("sts", "us-east-1", signed=False) is first
+        assert client._client("sts", "eu-west-1", signed=False) is not first
+        assert client._client("sts", "us-east-1", signed=True) is not first
+
+
+async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, metrics):
+        await get_access_token(client, emulator.refresh_token())
+        throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
+        await failing(client, emulator, STS, code="NewlyInvented")
+    count = metrics.registry.get_sample_value
+    name = "licenseManagerGetAccessToken"
+
+    assert isinstance(throttled, ThrottledError)
+    assert count("keyturn_exchanges_total", {"exchange": name, "code": "OK"}) == 1
+    assert count("keyturn_exchanges_total", {"exchange": name, "code": "RateLimitExceededException"}) == 1
+    assert count("keyturn_exchanges_total", {"exchange": "assumeRoleWithWebIdentity", "code": "other"}) == 1
+    assert count("keyturn_throttled_total", {"service": "license-manager"}) == 1
+    assert count("keyturn_exchange_duration_seconds_count", {"exchange": name}) == 2
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emulator: running.Aws) -> None:
+    seconds = offset.total_seconds()
+    with of_its_own(emulator) as (client, metrics):
+        error = await failing(
+            client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=seconds
+        )
+    measured = metrics.registry.get_sample_value("keyturn_clock_offset_seconds", {"service": "license-manager"})
+
+    assert measured == pytest.approx(seconds, abs=5)
+    assert "; the clock of AWS differs from ours by " in error.message
+
+
+async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: running.Aws) -> None:
+    with of_its_own(emulator) as (client, _):
+        error = await failing(
+            client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10
+        )
+
+    assert "clock" not in error.message

@@ -1,0 +1,305 @@
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web as server
+
+from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.service_health import Outages
+from keyturn.core.settings import WebSettings
+from keyturn.exchanges.issuer_http import Form, Web, WebAnswer
+from keyturn.metrics import Metrics
+from tests.support.clock import real_now
+from tests.support.dependencies import SECOND
+from tests.support.emulator.oauth.authority import certify_loopback
+from tests.support.exchange_steps import web
+from tests.support.tls import CERTIFIED, served
+
+pytestmark = pytest.mark.usefixtures("all_closed")
+TRUSTED = ssl.create_default_context(cadata=CERTIFIED.ca)
+LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
+
+
+async def post(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> WebAnswer:
+    """Send a form with a secret in it."""
+    form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
+    return await (made or web()).post("oauthToken", form)
+
+
+async def unavailable(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> UnavailableError:
+    with pytest.raises(UnavailableError) as raised:
+        await post(url, made, trusted)
+    return raised.value
+
+
+async def good(_: server.Request) -> server.Response:
+    return server.json_response({"access_token": "a"}, headers={"Retry-After": "7"})
+
+
+async def test_a_form_is_sent_and_an_object_comes_back() -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    async def note(request: server.Request) -> server.Response:
+        asked.append((request.method, await request.text(), request.headers.get("Authorization")))
+        return await good(request)
+
+    async with served(note) as issuer:
+        answer = await post(issuer.url())
+
+    assert asked == [("POST", "refresh_token=planted", "Basic planted")]
+    assert (answer.status, answer.json, answer.host) == (200, {"access_token": "a"}, "127.0.0.1")
+    assert answer.retry_after == 7 * SECOND
+    assert abs(real_now() - answer.asked_at) < 5 * SECOND
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("127.0.0.1", id="an address in the URL"),
+        pytest.param("localhost", id="a name that resolves to one"),
+        pytest.param("[::ffff:127.0.0.1]", id="an IPv4 address in an IPv6 one"),
+    ],
+)
+async def test_loopback_is_not_spoken_to_unless_the_settings_say_so(host: str) -> None:
+    async with served(good) as issuer:
+        error = await unavailable(issuer.url(host), web(WebSettings()))
+
+        assert issuer.requests == 0
+    assert error.message.endswith(" could not be reached")
+    assert (error.reason, error.in_doubt) == ("Unreachable", False)
+
+
+async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() -> None:
+    async with served(good) as issuer:
+        assert (await post(issuer.url("localhost"))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("hosts", "refused"),
+    [
+        pytest.param((), False, id="none: any"),
+        pytest.param(("127.0.0.1", "other.example"), False, id="with this one"),
+        pytest.param(("other.example",), True, id="without this one"),
+        pytest.param(("0.0.1", "127.0.0.10"), True, id="with one that looks like it"),
+    ],
+)
+async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
+    made = web(WebSettings(hosts=hosts, private_networks=LOOPBACK.private_networks))
+    async with served(good) as issuer:
+        if refused:
+            with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
+                await post(issuer.url(), made)
+            assert error.value.reason == "SpecInvalid"
+        else:
+            await post(issuer.url(), made)
+
+        assert issuer.requests == (0 if refused else 1)
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    async def move(request: server.Request) -> server.Response:
+        return server.Response(status=307, headers={"Location": f"{request.path}/elsewhere"})
+
+    async with served(move) as issuer:
+        answer = await post(issuer.url())
+
+        assert (answer.status, issuer.requests) == (307, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [
+        pytest.param(64 * 1024, True, id="64 KiB"),
+        pytest.param(64 * 1024 + 1, False, id="a byte more"),
+        pytest.param(50 * 1024 * 1024, False, id="50 MiB"),
+    ],
+)
+async def test_an_answer_has_at_most_64_kib(size: int, *, read: bool) -> None:
+    sent = 0
+
+    async def say_much(request: server.Request) -> server.StreamResponse:
+        nonlocal sent
+        response = server.StreamResponse()
+        await response.prepare(request)
+        body = b'{"a": "%s"}' % (b"x" * (size - 9))
+        for at in range(0, len(body), 65536):
+            await response.write(body[at : at + 65536])
+            sent += 65536
+        return response
+
+    async with served(say_much) as issuer:
+        answer = await post(issuer.url())
+
+    assert (answer.json is not None) is read
+    assert sent < 10 * 1024 * 1024
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
+async def test_what_is_no_object_of_json(text: str) -> None:
+    async def say(_: server.Request) -> server.Response:
+        return server.Response(body=text.encode(errors="surrogatepass"))
+
+    async with served(say) as issuer:
+        assert (await post(issuer.url())).json is None
+
+
+async def test_two_are_in_flight_at_most() -> None:
+    now, most = 0, 0
+
+    async def take_a_while(request: server.Request) -> server.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        return await good(request)
+
+    made = web()
+    async with served(take_a_while) as issuer:
+        await asyncio.gather(*(post(issuer.url(), made) for _ in range(6)))
+        assert most == 2
+
+        await asyncio.gather(
+            post(issuer.url(), made), post(issuer.url("localhost"), made), post(issuer.url(), made)
+        )
+        assert most == 3
+
+
+async def test_a_host_is_forgotten_when_nobody_asks_it() -> None:
+    made = web()
+    async with served(good) as issuer:
+        for host in ("localhost", "127.0.0.1"):
+            await post(issuer.url(host), made)
+
+    assert list(made._slots) == []
+
+
+async def test_a_slow_issuer_is_given_up_after_ten_seconds_and_its_queue_after_five() -> None:
+    async def sleep(request: server.Request) -> server.Response:
+        await asyncio.sleep(15)
+        return await good(request)
+
+    made, loop = web(), asyncio.get_running_loop()
+    async with served(sleep) as issuer:
+
+        async def failed() -> tuple[bool, str, bool]:
+            started = loop.time()
+            error = await unavailable(issuer.url(), made)
+            # aiohttp rounds a time-out of more than 5 s up to a whole second of its clock.
+            return 9.9 < loop.time() - started < 11.5, error.message, error.in_doubt
+
+        told = await asyncio.gather(*(failed() for _ in range(3)))
+        asked = issuer.requests
+
+    lost = (True, "127.0.0.1 was asked and gave no whole answer (TimeoutError)", True)
+    assert told == [lost, lost, (False, "127.0.0.1 is busy with other requests of ours", False)]
+    assert asked == 2
+
+
+async def test_what_cannot_be_reached_is_told_in_one_sentence(unused_tcp_port: int) -> None:
+    other = ssl.create_default_context(cadata=certify_loopback(real_now()).ca)
+    async with served(good) as issuer:
+        errors = [
+            await unavailable(f"https://127.0.0.1:{unused_tcp_port}/token"),
+            await unavailable(issuer.url(), trusted=other),
+            await unavailable(issuer.url(), web(WebSettings())),
+        ]
+        assert issuer.requests == 0
+    nowhere = await unavailable("https://not-there.invalid/token")
+
+    assert {error.message for error in errors} == {"127.0.0.1 could not be reached"}
+    assert nowhere.message == "not-there.invalid could not be reached"
+    assert {error.in_doubt for error in [*errors, nowhere]} == {False}
+
+
+async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
+    async def cut(request: server.Request) -> server.Response:
+        if request.transport:
+            request.transport.abort()
+        return server.Response()
+
+    async with served(cut) as issuer:
+        error = await unavailable(issuer.url())
+
+    assert (error.reason, error.in_doubt, error.system) == ("Unreachable", True, "127.0.0.1")
+    assert error.message == "127.0.0.1 was asked and gave no whole answer (ServerDisconnectedError)"
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"])
+async def test_the_environment_changes_nothing(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    async with served(good) as issuer:
+        assert (await post(issuer.url())).status == 200
+
+
+async def test_calls_are_counted_and_outages_told() -> None:
+    metrics, outages, over = Metrics(), Outages(), list[str]()
+    outages.when_over(over.append)
+    made = web(metrics=metrics, outages=outages)
+    async with served(good) as issuer:
+        await unavailable(issuer.url().replace("127.0.0.1", "localhost"), made, ssl.create_default_context())
+        await post(issuer.url("localhost"), made)
+    count = metrics.registry.get_sample_value
+
+    assert over == ["localhost"]
+    assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "OK"}) == 1
+    assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "other"}) == 1
+    assert count("keyturn_exchange_duration_seconds_count", {"exchange": "oauthToken"}) == 2
+
+
+def test_nothing_secret_is_in_a_repr() -> None:
+    form = Form("https://issuer.example", [("refresh_token", "planted")], {"Authorization": "planted"})
+
+    assert "planted" not in repr(form)
+    assert "planted" not in repr(WebAnswer("host", 200, {"access_token": "planted"}, SECOND, real_now()))
+
+
+@asynccontextmanager
+async def tunnelling(status: int = 200) -> AsyncIterator[tuple[Web, list[str]]]:
+    """A Web that asks localhost by an http proxy, which answers CONNECT so (0: not), and what it was asked."""
+    asked: list[str] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(65536):
+            writer.write(some)
+        writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        if status:
+            writer.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
+        if status != 200:
+            writer.close()
+            return
+        host, _, port = asked[-1].partition(":")
+        there = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        yield web(WebSettings(hosts=("localhost",), proxy=url)), asked
+
+
+async def test_by_a_proxy_it_is_asked_by_name() -> None:
+    async with served(good) as issuer, tunnelling() as (made, asked):
+        answer = await post(issuer.url("localhost"), made)
+
+    assert (answer.status, asked) == (200, [f"localhost:{issuer.port}"])
+
+
+@pytest.mark.parametrize("status", [403, pytest.param(0, id="it hangs up, as one that ends")])
+async def test_a_proxy_that_does_not_connect_leaves_no_doubt(status: int) -> None:
+    async with served(good) as issuer, tunnelling(status) as (made, _):
+        error = await unavailable(issuer.url("localhost"), made)
+
+    assert (error.reason, error.in_doubt, issuer.requests) == ("Unreachable", False, 0)
+
+
+async def test_a_host_that_is_not_listed_is_not_asked_of_a_proxy() -> None:
+    async with served(good) as issuer, tunnelling() as (made, asked):
+        with pytest.raises(RefusedError, match="do not allow the host"):
+            await post(issuer.url(), made)
+
+    assert asked == []

@@ -1,0 +1,77 @@
+"""What AWS takes at most, botocore sends all the same: it is refused here, in words that say why."""
+
+from typing import Any
+
+import pytest
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.exchanges.aws import Aws
+from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
+from tests.support.emulator import running
+from tests.support.emulator.pools import POOL_ID
+from tests.support.emulator.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.exchange_steps import step
+
+KEYS = Credentials(USER_KEY_ID, USER_SECRET_KEY)
+ROLE = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
+POOL = {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {"login.example": "accessToken"}}}
+BOTH = {
+    "token": {"secretKeyRef": {"name": "license", "key": "license_token"}},
+    "credentials": {"secretRef": {"name": "base"}},
+}
+
+
+def token(size: int) -> Holding:
+    return Holding(Token("t" * size))
+
+
+def context(size: int) -> Holding:
+    return Holding(credentials=KEYS, identity_context="c" * size)
+
+
+async def refused(client: Aws, wanted: dict[str, Any], held: Holding) -> RefusedError:
+    with pytest.raises(RefusedError) as raised:
+        await step(client, held, request(source=BOTH, exchanges=[wanted]))
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "says"),
+    [
+        pytest.param(
+            ROLE, context(3), "identity context of Identity Center has 3 characters", id="a short context"
+        ),
+        pytest.param(ROLE, context(2049), "has 2049 characters; AWS takes 4 to 2048", id="a long context"),
+        pytest.param(ASSUME_ROLE, token(3), "the web identity token has 3 characters", id="a short token"),
+        pytest.param(ASSUME_ROLE, token(20001), "AWS takes 4 to 20000", id="a long token"),
+        pytest.param(
+            ACCESS_TOKEN, token(4097), "the refresh token has 4097 characters", id="a long refresh token"
+        ),
+        pytest.param(POOL, token(50001), "the token for login.example has 50001 characters", id="a long login"),
+    ],
+)
+async def test_what_aws_does_not_take_is_not_sent(
+    wanted: dict[str, Any], held: Holding, says: str, client: Aws, emulator: running.Aws
+) -> None:
+    error = await refused(client, wanted, held)
+
+    assert (error.reason, says in error.message) == ("SourceInvalid", True)
+    assert emulator.recent() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held"),
+    [
+        pytest.param(ROLE, context(2048), id="a context"),
+        pytest.param(ASSUME_ROLE, token(20000), id="a web identity token"),
+        pytest.param(ACCESS_TOKEN, token(4096), id="a refresh token"),
+        pytest.param(POOL, token(50000), id="a login"),
+    ],
+)
+async def test_the_longest_that_aws_takes_is_sent(
+    wanted: dict[str, Any], held: Holding, client: Aws, emulator: running.Aws
+) -> None:
+    await refused(client, wanted, held)
+
+    assert len(emulator.recent()) == 1

@@ -1,0 +1,121 @@
+"""Calls of AWS by way of a corporate proxy that looks into TLS, and so has certificates of a CA of its own."""
+
+import selectors
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+
+import pytest
+
+from keyturn.core.errors import UnavailableError
+from keyturn.core.settings import AwsSettings
+from tests.support.emulator import running
+from tests.support.exchange_steps import assume_role, aws, get_access_token
+from tests.support.tls import CERTIFIED, TLS
+
+# Where only the proxy knows the way to.
+HOSTS = dict.fromkeys(("sts", "license-manager"), "https://localhost:9")
+
+
+@dataclass(slots=True)
+class Proxy:
+    """An http proxy: it answers CONNECT, ends TLS itself, and sends all to the emulator."""
+
+    emulator: running.Aws
+    url: str = ""
+    connects: list[str] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def serve(self, client: socket.socket) -> None:
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += client.recv(1)
+        self.connects.append(asked.split()[1].decode())
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        host, _, port = self.emulator.url.removeprefix("http://").partition(":")
+        with (
+            suppress(OSError),
+            TLS.wrap_socket(client, server_side=True) as inside,
+            socket.create_connection((host, int(port))) as outside,
+        ):
+            _pipe(inside, outside, self.done)
+
+
+def _pipe(one: ssl.SSLSocket, other: socket.socket, done: threading.Event) -> None:
+    """Carry bytes both ways, until one end has no more, or all is done."""
+    with selectors.DefaultSelector() as ready:
+        ready.register(one, selectors.EVENT_READ, other)
+        ready.register(other, selectors.EVENT_READ, one)
+        while not done.is_set():
+            for key, _ in ready.select(0.02):
+                some = one.recv(65536) if key.fileobj is one else other.recv(65536)
+                # What TLS has decrypted already, no select tells of.
+                while key.fileobj is one and one.pending():
+                    some += one.recv(65536)
+                if not some:
+                    return
+                key.data.sendall(some)
+
+
+@contextmanager
+def proxied(emulator: running.Aws) -> Iterator[Proxy]:
+    proxy = Proxy(emulator)
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            proxy.serve(self.request)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield proxy
+        proxy.done.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    """The file of the corporate CA."""
+    path = tmp_path / "ca.pem"
+    path.write_text(CERTIFIED.ca)
+    return str(path)
+
+
+async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: str) -> None:
+    with proxied(emulator) as proxy:
+        settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url, ca_bundle=bundle)
+        with closing(aws(settings)) as client:
+            held = await get_access_token(client, emulator.refresh_token())
+            held = await assume_role(client, held.newest_token.value)
+
+    assert held.credentials
+    assert set(proxy.connects) == {"localhost:9"}
+
+
+async def test_by_the_proxy_of_the_environment(
+    emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxied(emulator) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with closing(aws(AwsSettings(endpoints=HOSTS, ca_bundle=bundle))) as client:
+            await get_access_token(client, emulator.refresh_token())
+
+    assert proxy.connects
+
+
+async def test_without_its_ca_nothing_is_sent(emulator: running.Aws) -> None:
+    with proxied(emulator) as proxy:
+        settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url)
+        with closing(aws(settings)) as client, pytest.raises(UnavailableError) as failed:
+            await get_access_token(client, emulator.refresh_token())
+
+    assert failed.value.reason == "Unreachable"
+    assert "SSLError" in failed.value.message
+    assert emulator.calls("GetAccessToken") == 0

@@ -1,0 +1,1 @@
+"""What tests share: emulators, a real control plane, builders and fakes."""

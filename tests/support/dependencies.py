@@ -1,0 +1,206 @@
+"""The outside of the spine, in memory: Secrets, AWS, a clock and dice, each set by the test."""
+
+import copy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+
+from keyturn.api.token_request import Exchange, Request, parse
+from keyturn.core.errors import KeyturnError
+from keyturn.core.issuance import Marks
+from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.status import Outcome
+from keyturn.metrics import Metrics
+from keyturn.reconcile.dependencies import Turns, World
+from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.state import Memory
+from tests.support.memory_store import Secrets
+from tests.support.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
+ROLE = "arn:aws:iam::111122223333:role/LicenseConsumer"
+ACCESS_TOKEN: dict[str, Any] = {"licenseManagerGetAccessToken": {}}
+ASSUME_ROLE: dict[str, Any] = {"assumeRoleWithWebIdentity": {"roleArn": ROLE}}
+REFRESH: dict[str, Any] = {
+    "oauthToken": {"tokenUrl": "https://issuer.example/token", "grantType": "refresh_token", "clientId": "acme"}
+}
+CODE: dict[str, Any] = {
+    "identityCenterCreateToken": {
+        "clientId": "arn:aws:sso::111122223333:application/ssoins-1/apl-1",
+        "grantType": "authorization_code",
+        "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}},
+        "redirectUri": "http://127.0.0.1/callback",
+    }
+}
+FLAGSHIP = {
+    "source": {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}},
+    "region": "us-east-1",
+    "exchanges": [ACCESS_TOKEN, ASSUME_ROLE],
+}
+
+
+def manifest(name: str = "acme", namespace: str = "billing", uid: str = "", **spec: Any) -> dict[str, Any]:
+    """The flagship TokenRequest as the API server gives it; `spec` replaces its fields, None removes one."""
+    fields = {key: value for key, value in (FLAGSHIP | spec).items() if value is not None}
+    metadata = {"name": name, "namespace": namespace, "uid": uid or f"{name}-0001", "generation": 1}
+    return copy.deepcopy(
+        {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest", "metadata": metadata, "spec": fields}
+    )
+
+
+def request(name: str = "acme", namespace: str = "billing", uid: str = "", **spec: Any) -> Request:
+    """The flagship TokenRequest, parsed."""
+    return parse(manifest(name, namespace, uid, **spec))
+
+
+def signed(issued: datetime | None = None, expires: datetime | None = None, **claims: Any) -> str:
+    """A JWT with these times."""
+    times = {"iat": issued, "exp": expires}
+    claims |= {name: int(moment.timestamp()) for name, moment in times.items() if moment}
+    return jwt.encode(claims, "k" * 32, "HS256")
+
+
+@dataclass(slots=True)
+class Issuer:
+    """AWS: what it issues lives for `life` and is never the same twice. `failures` wait, for one call each."""
+
+    life: timedelta = HOUR
+    failures: list[KeyturnError] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
+
+    async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
+        """Give what the step gives, or fail as told."""
+        if step.oauth_token:
+            sent = holding.refresh_token or holding.proof or holding.newest_token.value
+            answer = self.issuer.answer(sent, now)
+            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
+        if step.identity_center_create_token:
+            answer = self.issuer.answer(holding.refresh_token or holding.proof or "", now)
+            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
+        token, number = holding.newest_token, len(self.calls) + 1
+        operation = step.assume_role_with_web_identity
+        self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
+        if self.failures:
+            raise self.failures.pop(0)
+        asked, ends = f"request-{number}", now + self.life
+        if operation is None:
+            return replace(holding, access_token=Token(f"access-{number}", ends), request_id=asked)
+        given = Credentials(f"ASIA{number}", f"key-for-{token.value}", f"session-{number}", ends)
+        return replace(holding, credentials=given, principal=operation.role_arn, request_id=asked)
+
+
+@dataclass(slots=True)
+class Outside:
+    """All that the spine is given. A test changes `now`, `chance`, the Secrets and what AWS does."""
+
+    now: datetime = NOW
+    chance: float = 0.0
+    secrets: Secrets = field(default_factory=Secrets)
+    aws: Issuer = field(default_factory=Issuer)
+    memories: dict[str, Memory] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
+    tokens: KeptTokens = field(default_factory=KeptTokens)
+    checkpoint: Checkpoint = nothing
+    jumps: timedelta = timedelta()
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.monotonic)
+
+    def watch(self, checkpoint: Checkpoint) -> None:
+        """Have `checkpoint` awaited wherever the spine awaits the outside."""
+        self.checkpoint = self.tokens.checkpoint = self.secrets.checkpoint = checkpoint
+
+    def monotonic(self) -> float:
+        """The clock that is never set."""
+        return (self.now - NOW - self.jumps).total_seconds()
+
+    def set_clock(self, jump: timedelta) -> None:
+        """Set the clock, by so much, as an administrator does: no time passes."""
+        self.now += jump
+        self.jumps += jump
+
+    @property
+    def world(self) -> World:
+        """The same, as the spine sees it."""
+        return World(
+            store=self.secrets,
+            tokens=self.tokens,
+            exchange=self._exchange,
+            now=lambda: self.now,
+            chance=lambda: self.chance,
+            turns=self.turns,
+            metrics=self.metrics,
+            sleep=self._sleep,
+        )
+
+    @property
+    def exchanges(self) -> int:
+        """How many calls AWS has had."""
+        return len(self.aws.calls)
+
+    async def look(self, request: Request, after: timedelta = timedelta()) -> Outcome:
+        """Look at a request, a while later; what the process remembers of it is kept."""
+        self.now += after
+        return await look(self.world, request, self.memories.setdefault(request.uid, Memory()))
+
+    def restart(self) -> None:
+        """Forget what a process remembers."""
+        self.memories.clear()
+        self.turns = Turns(self.monotonic)
+
+    def marks(self, name: str = "acme") -> Marks:
+        """The marks on a Secret; a test that asks for them is sure that they are there."""
+        marks = self.secrets.get(name).marks
+        if marks is None:
+            raise LookupError(name)
+        return marks
+
+    async def _exchange(self, _: Request, step: Exchange, holding: Holding) -> Holding:
+        name = type(step.operation).__name__
+        await self.checkpoint(f"before {name}")
+        given = await self.aws.exchange(step, holding, self.now)
+        await self.checkpoint(f"after {name}")
+        return given
+
+    async def _sleep(self, _: float) -> None:
+        await self.checkpoint("sleep")
+
+
+def world(source: str = "refresh-token") -> Outside:
+    """The outside with the source Secret of the flagship in it."""
+    outside = Outside()
+    outside.secrets.put("license", data={"license_token": source})
+    return outside
+
+
+def rotating(name: str = "acme", **spec: Any) -> Request:
+    """A request whose source token is replaced with each use."""
+    return request(name, exchanges=[REFRESH, ASSUME_ROLE], **spec)
+
+
+def once(name: str = "acme", **spec: Any) -> Request:
+    """A request that starts from an authorization code."""
+    source = {"credentials": {"secretRef": {"name": "base"}}}
+    return request(name, source=source, exchanges=[CODE, ASSUME_ROLE], **spec)
+
+
+def with_code(code: str = "seed") -> Outside:
+    """The outside with what such a request starts from."""
+    outside = world()
+    outside.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
+    outside.secrets.put("sign-in", data={"code": code})
+    return outside
+
+
+async def issued() -> Outside:
+    """The outside after a first issue, with nothing counted yet."""
+    outside = world()
+    await outside.look(request())
+    outside.aws.calls.clear()
+    outside.secrets.calls.clear()
+    return outside

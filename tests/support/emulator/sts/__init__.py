@@ -1,0 +1,34 @@
+"""AWS STS: who becomes whom, for how long, and with what handed on.
+
+web_identity   AssumeRoleWithWebIdentity: a token for a role
+roles          AssumeRole: one role after another, or a user
+users          GetSessionToken and GetFederationToken: only for a user's own keys
+session        what all sessions share: credentials, lifetimes, policies, tags
+mfa            the codes of a user's device
+"""
+
+from typing import Any
+
+from tests.support.emulator.service import Call, Service
+from tests.support.emulator.sts.roles import assume_role
+from tests.support.emulator.sts.users import get_federation_token, get_session_token
+from tests.support.emulator.sts.web_identity import assume_role_with_web_identity
+
+
+def get_caller_identity(call: Call) -> dict[str, Any]:
+    """Answer GetCallerIdentity: the proof that credentials are what they say."""
+    principal = call.signer.principal
+    return {"UserId": principal.unique_id, "Account": principal.account, "Arn": principal.arn}
+
+
+SERVICE = Service(
+    "sts",
+    {
+        "AssumeRole": assume_role,
+        "AssumeRoleWithWebIdentity": assume_role_with_web_identity,
+        "GetCallerIdentity": get_caller_identity,
+        "GetFederationToken": get_federation_token,
+        "GetSessionToken": get_session_token,
+    },
+    stricter={"policyDescriptorListType": {"max": 10}},
+)

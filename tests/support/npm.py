@@ -1,0 +1,30 @@
+"""Packages of npm for tests: installed once for each lock, outside the repository."""
+
+import hashlib
+import shutil
+from functools import partial
+from pathlib import Path
+
+from tests.support.controlplane.cache import cache, made_once, run_visibly
+
+# Only what the pinned versions need: no scripts, no hints, no report to anybody.
+_NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+_PINS = ("package.json", "package-lock.json")
+
+
+def missing() -> str:
+    """Tell what is not on this machine and must be; empty if nothing is."""
+    return " and ".join(f"there is no {name}" for name in ("node", "npm") if shutil.which(name) is None)
+
+
+def installed(name: str, pins: Path) -> Path:
+    """Install what the lock in a folder pins, and tell where: node finds the packages from there."""
+    digest = hashlib.sha256(b"".join((pins / file).read_bytes() for file in _PINS)).hexdigest()[:16]
+    return made_once(cache() / f"{name}-{digest}", partial(_install, name, pins))
+
+
+def _install(name: str, pins: Path, folder: Path) -> None:
+    folder.mkdir()
+    for file in _PINS:
+        shutil.copy(pins / file, folder)
+    run_visibly(name, _NPM_CI, 5, folder, {})

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from keyturn.controller.app import NoClusterError, Options, Shell, _lease_namespace, _secret_paths
+from keyturn.core.settings import Settings
+from tests.support.dependencies import NOW
+
+
+def options(kubeconfig: str | None = None, lease_namespace: str | None = None) -> Options:
+    return Options(
+        kubeconfig=kubeconfig,
+        namespaces=(),
+        probes_listen="127.0.0.1:0",
+        workers=1,
+        leader_elect=True,
+        lease_name="keyturn",
+        lease_namespace=lease_namespace,
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="no such file"),
+        pytest.param("", id="an empty file"),
+        pytest.param("{", id="no YAML"),
+        pytest.param("current-context: gone\ncontexts: []\nclusters: []\nusers: []\n", id="no such context"),
+    ],
+)
+async def test_without_a_cluster_it_does_not_start(content: str | None, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    if content is not None:
+        kubeconfig.write_text(content)
+
+    with pytest.raises(NoClusterError, match="no cluster: "):
+        await Shell(options(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "paths"),
+    [
+        pytest.param((), ["/api/v1/secrets"], id="all"),
+        pytest.param(("a", "b"), ["/api/v1/namespaces/a/secrets", "/api/v1/namespaces/b/secrets"], id="two"),
+    ],
+)
+def test_where_secrets_are_watched(namespaces: tuple[str, ...], paths: list[str]) -> None:
+    assert _secret_paths(namespaces) == paths
+
+
+@pytest.mark.parametrize(("given", "found"), [("keyturn", "keyturn"), (None, "default")])
+def test_where_the_lease_is(given: str | None, found: str) -> None:
+    assert _lease_namespace(options(lease_namespace=given)) == found

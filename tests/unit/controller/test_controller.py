@@ -1,0 +1,374 @@
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from keyturn.api.token_request import RENEW_REQUESTED, Exchange
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.controller import Attendant
+from keyturn.controller.secret_store import SecretStore
+from keyturn.controller.status_writer import Reporter
+from keyturn.controller.work_queue import Agenda
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.pipeline_values import Holding
+from tests.support.api_server import ApiServer
+from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Issuer, Outside, manifest
+from tests.unit.controller.test_secret_store import SOURCE, TARGET, TOKEN_REQUEST
+
+
+@dataclass(slots=True)
+class Operator:
+    """An operator without its watches: a test tells it what they would show."""
+
+    server: ApiServer = field(default_factory=ApiServer)
+    outside: Outside = field(default_factory=Outside)
+    attendant: Attendant = field(init=False)
+    agenda: Agenda = field(init=False)
+    store: SecretStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server.put(SOURCE, data={"license_token": "cmVmcmVzaA=="})
+        self.start()
+
+    def start(self, *, watched: bool = True) -> None:
+        """Start anew: all that a process knows is forgotten."""
+        self.agenda, self.store = Agenda(4), SecretStore(self.server, watched=watched)
+        world = replace(self.outside.world, store=self.store)
+        self.attendant = Attendant(world, self.store, self.agenda, Reporter(self.server, world.now, "pod-1"))
+
+    @property
+    def aws(self) -> Issuer:
+        return self.outside.aws
+
+    async def see(self, *, alive: bool = True, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        """The watch shows the TokenRequest; another spec is another generation."""
+        body = manifest(**spec)
+        body["metadata"] |= {"generation": 2 if spec else 1, "annotations": annotations or {}}
+        status = self.server.objects.get(TOKEN_REQUEST, {}).get("status")
+        self.server.put(TOKEN_REQUEST, metadata=body["metadata"])
+        await self.attendant.request_seen(body | ({"status": status} if status else {}), alive=alive)
+
+    async def work(self, until: datetime | None = None) -> int:
+        """Look at all that is due; returns how many looks that were."""
+        self.outside.now, looks = until or self.outside.now, 0
+        while uid := self.agenda.take(self.outside.now):
+            await self.attendant.attend(uid)
+            self.agenda.done(uid)
+            looks += 1
+        return looks
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.server.objects[TOKEN_REQUEST]["status"]
+        return found
+
+
+async def issued(*, watched: bool = True) -> Operator:
+    operator = Operator()
+    operator.start(watched=watched)
+    await operator.see()
+    await operator.work()
+    operator.server.asked.clear()
+    operator.aws.calls.clear()
+    return operator
+
+
+async def test_a_new_request_is_looked_at_at_once_and_told() -> None:
+    operator = Operator()
+    await operator.see()
+
+    assert await operator.work() == 1
+    assert (operator.status()["conditions"][0]["reason"], operator.agenda.next_due()) == (
+        "Issued",
+        NOW + 40 * MINUTE,
+    )
+    assert operator.server.count("POST") == 1
+
+
+async def test_a_routine_renewal_is_one_write_of_the_secret_and_one_of_the_status() -> None:
+    operator = await issued()
+    await operator.work(NOW + 40 * MINUTE)
+
+    assert operator.server.asked == [f"GET {SOURCE}", f"PATCH {TARGET}", f"PATCH {TOKEN_REQUEST}"]
+    assert operator.status()["revision"] == 2
+
+
+async def test_a_restart_reads_and_writes_nothing() -> None:
+    operator = await issued()
+    operator.start()
+    operator.attendant.secret_seen(operator.server.meta(TARGET), alive=True)
+    await operator.see()
+
+    assert (await operator.work(), operator.server.asked, operator.aws.calls) == (0, [], [])
+    assert operator.agenda.next_due() == NOW + 40 * MINUTE
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({"data": {"AWS_REGION": "eA=="}}, id="edited while nobody looked"),
+        pytest.param({"metadata": {"annotations": {"keyturn.dev/marks": "{}"}}}, id="its marks edited"),
+    ],
+)
+async def test_after_a_restart_a_secret_that_was_touched_is_looked_at(edit: dict[str, Any]) -> None:
+    operator = await issued()
+    operator.server.put(TARGET, **edit)
+    operator.start()
+    operator.attendant.secret_seen(operator.server.meta(TARGET), alive=True)
+    await operator.see()
+
+    assert await operator.work() == 1
+    assert len(operator.aws.calls) == 2
+
+
+async def test_after_a_restart_a_secret_without_its_label_costs_no_exchange() -> None:
+    operator = await issued()
+    operator.start()
+    await operator.see()
+    await operator.work()
+
+    assert operator.aws.calls == []
+    assert operator.status()["conditions"][0]["status"] == "True"
+
+
+async def test_after_a_restart_the_next_try_keeps_its_time() -> None:
+    operator = Operator()
+    operator.outside.chance = 0.9
+    operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
+    await operator.see()
+    await operator.work()
+    due = operator.agenda.next_due()
+    operator.start()
+    await operator.see()
+
+    assert operator.agenda.next_due() == due == NOW + 4 * SECOND
+
+
+async def test_a_status_of_our_own_is_no_news() -> None:
+    operator = await issued()
+    await operator.see()
+
+    assert await operator.work() == 0
+
+
+async def test_a_change_of_the_spec_is_looked_at_at_once() -> None:
+    operator = await issued()
+    await operator.see(region="eu-west-1")
+    await operator.work(NOW + MINUTE)
+
+    assert operator.status()["conditions"][1]["message"].startswith("issued because of SpecChanged")
+    assert operator.status()["observedGeneration"] == 2
+
+
+async def test_a_renewal_that_is_asked_for_is_looked_at_at_once() -> None:
+    operator = await issued()
+    await operator.see(annotations={RENEW_REQUESTED: "now"})
+    await operator.work(NOW + MINUTE)
+
+    assert (operator.status()["revision"], operator.status()["handledRefresh"]) == (2, "now")
+
+
+async def test_an_edited_secret_is_healed() -> None:
+    operator = await issued()
+    meta = operator.server.put(TARGET, data={"AWS_REGION": "eA=="})
+    operator.attendant.secret_seen(meta, alive=True)
+    await operator.work(NOW + SECOND)
+
+    assert operator.status()["conditions"][1]["reason"] == "Drifted"
+
+
+async def edit_the_secret(operator: Operator, number: int) -> None:
+    meta = operator.server.put(TARGET, metadata={"labels": {"note": str(number)}})
+    operator.attendant.secret_seen(meta, alive=True)
+
+
+async def edit_the_spec(operator: Operator, number: int) -> None:
+    body = manifest(region=f"eu-west-{number}")
+    body["metadata"]["generation"] = 2 + number
+    await operator.attendant.request_seen(body, alive=True)
+
+
+@pytest.mark.parametrize("edit", [edit_the_secret, edit_the_spec])
+async def test_edits_in_a_loop_are_looked_at_once_a_second(
+    edit: Callable[[Operator, int], Awaitable[None]],
+) -> None:
+    operator = await issued()
+    looks = 0
+    for tenth in range(20):
+        await edit(operator, tenth)
+        looks += await operator.work(NOW + tenth * SECOND / 10)
+
+    assert looks == 1
+
+
+async def test_suspended_without_our_label_it_is_not_read_again_and_again() -> None:
+    operator = await issued()
+    await operator.see(suspend=True)
+    meta = operator.server.put(TARGET, metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}})
+    operator.attendant.secret_seen(meta, alive=False)
+    await operator.work(NOW + SECOND)
+
+    assert await operator.work(NOW + MINUTE) == 0
+
+
+async def test_a_spec_that_cannot_be_read_is_told_until_it_is_told() -> None:
+    operator = Operator()
+    operator.server.answers[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
+    await operator.see(region="-")
+    operator.server.answers.clear()
+    await operator.work(NOW + 10 * SECOND)
+
+    assert operator.status()["conditions"][0]["reason"] == "SpecInvalid"
+
+
+async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:
+    operator = await issued()
+    operator.attendant.secret_seen(operator.server.meta(TARGET), alive=True)
+
+    assert await operator.work() == 0
+
+
+async def test_a_labelled_source_that_changed_is_looked_at() -> None:
+    operator = await issued()
+    meta = operator.server.put(SOURCE, data={"license_token": "bmV3"})
+    operator.attendant.source_seen(meta, _alive=True)
+    await operator.work(NOW + MINUTE)
+
+    assert operator.status()["revision"] == 2
+
+
+async def test_a_deleted_request_leaves_the_agenda() -> None:
+    operator = await issued()
+    await operator.see(alive=False)
+
+    assert (operator.agenda.next_due(), list(operator.attendant.known.series())) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("uids", "namespace", "left"),
+    [
+        pytest.param({"acme-0001"}, "", 1, id="it is listed"),
+        pytest.param({"other"}, "", 0, id="another is listed"),
+        pytest.param(set(), "billing", 0, id="its namespace is empty"),
+        pytest.param(set(), "elsewhere", 1, id="the list is of another namespace"),
+    ],
+)
+async def test_who_is_listed_no_more_leaves_the_agenda(uids: set[str], namespace: str, left: int) -> None:
+    operator = await issued()
+    operator.attendant.requests_listed(uids, namespace)
+
+    assert (operator.agenda.counts()["waiting"], len(operator.attendant.known.entries)) == (left, left)
+
+
+async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> None:
+    operator = Operator()
+    for _ in range(2):
+        await operator.see(region="-")
+
+    assert operator.server.count("PATCH") == 1
+    assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "SpecInvalid")
+
+
+async def listed_no_more(operator: Operator) -> None:
+    operator.attendant.requests_listed(set(), "billing")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param(lambda operator: operator.see(), id="mended"),
+        pytest.param(lambda operator: operator.see(alive=False), id="deleted"),
+        pytest.param(listed_no_more, id="deleted unseen"),
+    ],
+)
+async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
+    ends: Callable[[Operator], Awaitable[None]],
+) -> None:
+    operator = Operator()
+    await operator.see(region="-")
+    (series,) = operator.attendant.known.series()
+    await ends(operator)
+    await operator.work()
+    after = [one.conditions for one in operator.attendant.known.series()]
+
+    assert (series.namespace, series.name, ("Stalled", "True") in series.conditions) == ("billing", "acme", True)
+    assert [conditions for conditions in after if ("Stalled", "True") in conditions] == []
+
+
+async def test_a_status_that_cannot_be_told_is_told_later() -> None:
+    operator = Operator()
+    await operator.see()
+    operator.server.answers[f"PATCH {TOKEN_REQUEST}"] = ApiAnswer(403, {"message": "no"})
+    await operator.work()
+    operator.server.answers.clear()
+    await operator.work(NOW + 10 * SECOND)
+
+    assert (operator.status()["revision"], len(operator.aws.calls)) == (1, 2)
+
+
+async def test_a_bug_that_one_request_meets_is_met_again_later_without_an_end() -> None:
+    operator = Operator()
+    operator.server.answers[f"GET {SOURCE}"] = ZeroDivisionError("planted")
+    await operator.see()
+
+    assert await operator.work() == 1
+    assert operator.agenda.next_due()
+
+
+async def test_a_request_that_went_during_its_look_does_not_come_back() -> None:
+    operator = await issued()
+    del operator.server.objects[TOKEN_REQUEST]
+    await operator.work(NOW + HOUR)
+    await operator.see(alive=False)
+
+    assert operator.agenda.next_due() is None
+
+
+def away(system: str) -> UnavailableError:
+    error = UnavailableError("Unreachable", f"{system} did not answer")
+    error.system = system
+    return error
+
+
+@pytest.mark.parametrize(
+    ("failure", "system", "looks"),
+    [
+        pytest.param(away("sts"), "sts", 1, id="what it waits for works again"),
+        pytest.param(away("sts"), "other", 0, id="something else works again"),
+        pytest.param(RefusedError("AccessDenied", "no"), "sts", 0, id="it waits for a person"),
+    ],
+)
+async def test_when_an_outage_is_over_who_waits_is_looked_at_at_once(
+    failure: KeyturnError, system: str, looks: int
+) -> None:
+    operator = Operator()
+    operator.outside.chance = 0.9
+    operator.aws.failures = [failure]
+    await operator.see()
+    await operator.work()
+    operator.attendant.recovered(system)
+
+    assert await operator.work(NOW + SECOND) == looks
+    assert operator.status()["revision" if looks else "failedAttempts"] == 1
+
+
+async def test_the_end_of_an_outage_does_not_disturb_who_did_not_fail() -> None:
+    operator = await issued()
+    operator.attendant.recovered("sts")
+
+    assert await operator.work(NOW + SECOND) == 0
+
+
+async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
+    operator = await issued()
+
+    class Meanwhile(Issuer):
+        async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
+            await operator.see(region="eu-west-1")
+            return await super().exchange(step, holding, now)
+
+    operator.outside.aws = Meanwhile()
+
+    assert await operator.work(NOW + 40 * MINUTE) == 1
+    assert await operator.work(NOW + 40 * MINUTE + SECOND) == 1

@@ -1,0 +1,179 @@
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import kopf
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+from yarl import URL
+
+from keyturn.controller.kopf_adapter import _connection, _Everything, _is_served, _Patience, _session, _settings
+from tests.unit.controller.test_api_client import served
+
+ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
+BILLING = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests"
+GROUPS = {"groups": [{"name": "keyturn.dev"}]}
+KINDS = {"resources": [{"name": "tokenrequests"}]}
+
+
+def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
+    settings = _settings()
+
+    assert (settings.scanning.disabled, settings.posting.enabled, settings.peering.standalone) == (
+        True,
+        False,
+        True,
+    )
+
+
+def test_nobody_can_have_kopf_write_to_an_object_or_read_what_it_never_wrote() -> None:
+    persistence = _settings().persistence
+    theirs: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
+
+    assert persistence.finalizer != _settings().persistence.finalizer
+    assert persistence.diffbase_storage.fetch(body=kopf.Body(theirs)) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "token"),
+    [
+        pytest.param("Bearer abc", "Bearer", "abc", id="a service account"),
+        pytest.param("abc", None, "abc", id="a token without a scheme"),
+        pytest.param(None, None, None, id="a client certificate only"),
+    ],
+)
+async def test_kopf_speaks_to_the_same_api_server(
+    value: str | None, scheme: str | None, token: str | None
+) -> None:
+    configuration = Configuration(host="https://127.0.0.1:6443", ssl_ca_cert="/ca.crt")
+    if value:
+        configuration.api_key = {"BearerToken": value}
+    connection = await _connection(configuration)
+
+    assert (connection.server, connection.ca_path) == ("https://127.0.0.1:6443", "/ca.crt")
+    assert (connection.scheme, connection.token, connection.insecure) == (scheme, token, False)
+
+
+async def test_kopf_leaves_our_tasks_alone_when_it_ends() -> None:
+    task = asyncio.current_task()
+
+    assert task in _Everything()
+    assert {each for each in asyncio.all_tasks() if each not in _Everything()} == set()
+
+
+def page(*uids: str, more: str = "") -> dict[str, Any]:
+    return {"metadata": {"continue": more}, "items": [{"metadata": {"uid": uid}} for uid in uids]}
+
+
+class Heard:
+    """What was told of the lists."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[set[str], str]] = []
+
+    def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
+        self.told.append((set(uids), namespace))
+
+
+@asynccontextmanager
+async def connected(heard: Heard, bodies: dict[str, Any]) -> AsyncIterator[aiohttp.ClientSession]:
+    """kopf's connection to a server that answers these bodies by path and query, else a 404."""
+
+    async def answer(request: web.Request) -> web.Response:
+        body = bodies.get(str(request.rel_url))
+        status = body if isinstance(body, int) else 404 if body is None else 200
+        return web.Response(status=status, text=json.dumps(body))
+
+    async with served(answer) as kube:
+        info = kopf.ConnectionInfo(server=kube._client.configuration.host)
+        async with _session(info, None, heard).aiohttp_session as session:
+            session._base_url = URL(info.server)
+            yield session
+
+
+async def test_a_list_is_told_when_all_its_pages_are_read() -> None:
+    heard = Heard()
+    bodies = {ALL: page("a", more="2"), f"{ALL}?continue=2": page("b", more="3"), f"{ALL}?continue=3": page("c")}
+    async with connected(heard, bodies) as session:
+        for path in (ALL, f"{ALL}?continue=2", ALL, f"{ALL}?continue=2", f"{ALL}?continue=3"):
+            async with session.get(path) as answer:
+                assert (await answer.json(content_type=None))["items"]
+
+    assert heard.told == [({"a", "b", "c"}, "")]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        pytest.param(BILLING, [({"a"}, "billing")], id="a list of a namespace"),
+        pytest.param(f"{ALL}?watch=true", [], id="a watch"),
+        pytest.param("/apis", [], id="something else"),
+    ],
+)
+async def test_only_whole_lists_are_told(path: str, told: list[tuple[set[str], str]]) -> None:
+    heard = Heard()
+    async with connected(heard, {path: page("a")}) as session:
+        await (await session.get(path)).read()
+
+    assert heard.told == told
+
+
+async def test_kopf_goes_by_the_proxy_of_the_kubeconfig() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.raw_path)
+
+    async with served(answer) as kube:
+        info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), kube._client.configuration.host
+        async with _session(info, proxy, Heard()).aiohttp_session as session:
+            answered = await (await session.get("http://cluster.example/version")).text()
+
+    assert answered == "http://cluster.example/version"
+
+
+async def test_a_kind_that_is_not_served_is_as_good_as_no_answer() -> None:
+    heard = Heard()
+    async with connected(heard, {}) as session:
+        with pytest.raises(aiohttp.ClientConnectionError, match=r"tokenrequests\.keyturn\.dev: HTTP 404"):
+            await session.get(ALL)
+        assert (await session.get("/apis/other")).status == 404
+
+    assert heard.told == []
+
+
+async def test_a_list_whose_pages_took_too_long_begins_anew() -> None:
+    heard = Heard()
+    pages = {f"{ALL}?continue=2": 410, f"{ALL}?watch=true": 410}
+    async with connected(heard, pages) as session:
+        # kopf repeats what got no answer, with the same page: only a broken answer ends the list.
+        with pytest.raises(aiohttp.ClientPayloadError, match="HTTP 410"):
+            await session.get(f"{ALL}?continue=2")
+        assert (await session.get(f"{ALL}?watch=true")).status == 410
+
+
+@pytest.mark.parametrize(
+    ("groups", "kinds", "is_served"),
+    [
+        pytest.param(GROUPS, KINDS, True, id="both know it"),
+        pytest.param({"groups": []}, KINDS, False, id="not in the list of groups yet"),
+        pytest.param(GROUPS, {"resources": [{"name": "others"}]}, False, id="another kind of the group"),
+        pytest.param(GROUPS, None, False, id="no such version"),
+    ],
+)
+async def test_when_the_kind_is_served(groups: object, kinds: object, *, is_served: bool) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        body = groups if request.path == "/apis" else kinds
+        return web.json_response(body or {"message": "404"}, status=200 if body else 404)
+
+    async with served(answer) as kube:
+        assert await _is_served(kube) is is_served
+
+
+def test_kopf_never_gives_up() -> None:
+    assert isinstance(_settings().networking.error_backoffs, _Patience)
+    assert list(itertools.islice(_Patience(), 1000))[-1] == 5

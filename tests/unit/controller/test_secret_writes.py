@@ -1,0 +1,208 @@
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+
+from keyturn.api.token_request import Request
+from keyturn.controller.api_client import ApiAnswer
+from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS
+from tests.support.dependencies import request
+from tests.unit.controller.test_secret_store import (
+    DATA,
+    REQUEST,
+    SECRETS,
+    TARGET,
+    TOKEN_REQUEST,
+    cluster,
+    issued,
+    marks,
+)
+
+
+async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
+    server, store = cluster()
+    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPT_BY: "acme"}})
+    await store.rehearse(REQUEST)
+    await store.write(REQUEST, marks(), DATA)
+
+    assert server.data(TARGET) == {"theirs": "x", **DATA}
+    assert server.meta(TARGET).owner_references == ()
+
+
+async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> None:
+    server, store = cluster()
+    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPT_BY: "acme"}})
+    await store.rehearse(REQUEST)
+    await store.write(REQUEST, marks(), DATA)
+    moved = request(target={"secretName": "new"})
+    await store.write(moved, marks(moved), DATA)
+
+    assert server.data(TARGET) == {"theirs": "x"}
+
+
+@pytest.mark.parametrize(
+    ("uid", "leaves"),
+    [
+        pytest.param("another", True, id="the request has gone with it"),
+        pytest.param(REQUEST.uid, False, id="the request is still there"),
+    ],
+)
+async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, leaves: bool) -> None:
+    server, store = await issued()
+    meta = server.meta(TARGET)
+    del server.objects[TARGET]
+    store.seen.observe(meta, alive=False)
+    with pytest.raises(LeavingError) if leaves else nullcontext():
+        await store.rehearse(replace(REQUEST, uid=uid))
+
+    assert server.asked == [f"GET {TOKEN_REQUEST}"] + ([] if leaves else [f"PATCH {TARGET}"])
+
+
+async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
+    server, store = cluster()
+    await store.rehearse(REQUEST)
+
+    assert server.asked == [f"PATCH {TARGET}"]
+
+
+REFRESHING = request(
+    exchanges=[
+        {"oauthToken": {"tokenUrl": "https://id.example", "grantType": "refresh_token", "clientId": "me"}},
+        {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/LicenseConsumer"}},
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("second", "seconds", "rehearsals"),
+    [
+        pytest.param(request("other"), 9, 1, id="within ten seconds"),
+        pytest.param(request("other"), 10, 2, id="after ten seconds"),
+        pytest.param(request("other", namespace="else"), 0, 2, id="in another namespace"),
+        pytest.param(request("other", target={"metadata": {"labels": {"a": "b"}}}), 0, 2, id="with other labels"),
+        pytest.param(REFRESHING, 0, 2, id="where a token would be spent"),
+    ],
+)
+async def test_a_namespace_is_rehearsed_once(second: Request, seconds: float, rehearsals: int) -> None:
+    clock = [0.0]
+    server, store = cluster(lambda: clock[0])
+    await store.rehearse(REQUEST)
+    clock[0] += seconds
+    await store.rehearse(second)
+
+    assert server.count("PATCH") == rehearsals
+
+
+async def test_a_refused_write_is_rehearsed_again() -> None:
+    server, store = cluster()
+    await store.rehearse(REQUEST)
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+    with pytest.raises(RefusedError, match="denied"):
+        await store.write(REQUEST, marks(), DATA)
+
+    with pytest.raises(RefusedError, match="denied"):
+        await store.rehearse(REQUEST)
+
+
+async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
+    server, store = await issued()
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+
+    with pytest.raises(RefusedError, match="denied"):
+        await store.rehearse(REQUEST)
+
+
+async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
+    server, store = cluster()
+    server.put(TARGET, data={"theirs": "eA=="})
+
+    with pytest.raises(RefusedError, match="was not made by Keyturn"):
+        await store.write(REQUEST, marks(), DATA)
+
+    assert server.data(TARGET) == {"theirs": "x"}
+
+
+async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
+    server, store = cluster()
+    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted-token" is not allowed'})
+
+    with pytest.raises(RefusedError) as refused:
+        await store.write(REQUEST, marks(), DATA)
+
+    assert refused.value.reason == "WriteRefused"
+    assert refused.value.message == 'the API server refused to write Secret acme: denied: "..." is not allowed'
+
+
+async def test_a_conflict_on_what_is_ours_is_forced() -> None:
+    server, store = await issued()
+    server.put(TARGET, data={"token": "ZWRpdGVk"})
+    await store.write(REQUEST, marks(revision=2), DATA)
+
+    assert server.asked == [f"PATCH {TARGET}", f"GET {TARGET}", f"PATCH {TARGET}"]
+    assert server.data(TARGET) == DATA
+
+
+async def test_an_immutable_secret_is_refused() -> None:
+    server, store = await issued()
+    server.put(TARGET, immutable=True)
+
+    with pytest.raises(RefusedError, match="is immutable"):
+        await store.write(REQUEST, marks(), {**DATA, "token": "new"})
+
+
+async def test_dressing_keeps_the_data() -> None:
+    server, store = await issued()
+    wanted = request(target={"metadata": {"labels": {"team": "blue"}}})
+    await store.dress(wanted, marks(wanted))
+
+    assert server.data(TARGET) == DATA
+    assert server.meta(TARGET).labels["team"] == "blue"
+
+
+async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
+    server, store = await issued()
+    server.put(TARGET, data={"token": "ZWRpdGVk"})
+    await store.dress(REQUEST, marks())
+
+    assert server.count("PATCH") == 0
+
+
+async def test_made_again_a_request_takes_the_secret_over() -> None:
+    server, store = await issued()
+    again = request(uid="else-0002")
+    await store.write(again, marks(again), DATA)
+
+    assert [owner.uid for owner in server.meta(TARGET).owner_references] == ["else-0002"]
+    assert {fields.manager for fields in server.meta(TARGET).managed_fields} == {"keyturn-else-000"}
+
+
+@pytest.mark.parametrize(("policy", "stays"), [("Delete", False), ("Retain", True)])
+async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: bool) -> None:
+    server, store = await issued()
+    moved = request(target={"secretName": "new", "deletionPolicy": policy})
+    await store.write(moved, marks(moved), DATA)
+
+    assert (TARGET in server.objects) is stays
+    assert server.data(f"{SECRETS}/new") == DATA
+
+
+async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
+    server, store = await issued()
+    moved = request(target={"secretName": "new"})
+    server.answers[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
+    await store.write(moved, marks(moved), DATA)
+    server.answers.clear()
+    await store.write(moved, marks(moved, revision=2), DATA)
+
+    assert TARGET not in server.objects
+    assert server.data(f"{SECRETS}/new") == DATA
+
+
+async def test_a_released_secret_is_nobodys_and_keeps_its_data() -> None:
+    server, store = await issued(request(target={"deletionPolicy": "Retain"}))
+    moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
+    await store.write(moved, marks(moved), DATA)
+    meta = server.meta(TARGET)
+
+    assert (server.data(TARGET), MARKS in meta.annotations, MANAGED_BY in meta.labels) == (DATA, False, False)

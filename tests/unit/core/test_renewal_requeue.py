@@ -1,0 +1,103 @@
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from msgspec.structs import replace as replaced
+
+from keyturn.core.errors import RefusedError
+from keyturn.core.issuance import Marks
+from keyturn.core.renewal import Setback, next_look
+from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
+from tests.unit.core.test_issuance import MADE, REQUEST
+
+HELD = replaced(MADE, renew=NOW + 40 * MINUTE)
+SETBACK = Setback(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, waits_for="state")
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "after", "held"),
+    [
+        pytest.param({}, "state", 59, True, id="nothing has changed"),
+        pytest.param({}, "state", 60, False, id="its time has come"),
+        pytest.param({}, "other", 0, False, id="what it waits for has changed"),
+        pytest.param({"generation": 2}, "state", 0, False, id="the spec was edited"),
+        pytest.param({"renew_requested": "now"}, "state", 0, False, id="a renewal was asked for"),
+    ],
+)
+def test_a_setback_holds_back(changes: dict[str, object], state: str, after: int, *, held: bool) -> None:
+    assert SETBACK.holds_back(replace(REQUEST, **changes), state, NOW + after * SECOND) is held  # type: ignore[arg-type]
+
+
+def test_after_a_restart_any_state_is_the_one_that_failed() -> None:
+    assert replace(SETBACK, waits_for=None).holds_back(REQUEST, "any", NOW)
+
+
+def test_a_renewal_that_was_asked_for_and_failed_is_no_new_wish() -> None:
+    assert replace(SETBACK, handled="now").holds_back(replace(REQUEST, renew_requested="now"), "state", NOW)
+
+
+def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
+    return Setback(RefusedError(reason, ""), 1, NOW + after, generation=1)
+
+
+@pytest.mark.parametrize(
+    ("marks", "failed", "now", "look"),
+    [
+        pytest.param(None, None, NOW, NOW, id="never issued: now"),
+        pytest.param(HELD, None, NOW, HELD.renew, id="issued: when it is renewed"),
+        pytest.param(HELD, None, HELD.renew, HELD.renew, id="overdue: now"),
+        pytest.param(
+            replaced(HELD, source_warns=NOW + MINUTE), None, NOW, NOW + MINUTE, id="before, to warn of the source"
+        ),
+        pytest.param(
+            replaced(HELD, source_warns=NOW - MINUTE),
+            None,
+            NOW,
+            HELD.renew,
+            id="warned already",
+        ),
+        pytest.param(
+            HELD, setback("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: when it is tried again"
+        ),
+        pytest.param(
+            None,
+            setback("SourceInvalid"),
+            NOW,
+            NOW + MINUTE,
+            id="the source was refused: each minute",
+        ),
+        pytest.param(None, setback("AccessDenied"), NOW, NOW + 30 * MINUTE, id="forbidden: nothing to look at"),
+        pytest.param(
+            replaced(HELD, expires=NOW + 5 * MINUTE),
+            setback("AccessDenied"),
+            NOW,
+            NOW + 5 * MINUTE,
+            id="failed: at the expiry, to tell it",
+        ),
+        pytest.param(None, setback("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue: now"),
+        pytest.param(
+            HELD, setback("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue, the Secret valid: now"
+        ),
+        pytest.param(
+            replaced(HELD, source_warns=HELD.renew + HOUR),
+            None,
+            HELD.renew + SECOND,
+            HELD.renew + SECOND,
+            id="overdue, and the source ends later: now",
+        ),
+    ],
+)
+def test_next_look(marks: Marks | None, failed: Setback | None, now: datetime, look: datetime) -> None:
+    assert next_look(REQUEST, marks, failed, now) == look
+
+
+@pytest.mark.parametrize(
+    ("marks", "now", "look"),
+    [
+        pytest.param(None, NOW, None, id="never issued: never"),
+        pytest.param(HELD, NOW, NOW + HOUR, id="issued: at the expiry, to tell it"),
+        pytest.param(HELD, NOW + DAY, None, id="expired: never"),
+    ],
+)
+def test_next_look_at_what_is_suspended(marks: Marks | None, now: datetime, look: datetime | None) -> None:
+    assert next_look(request(suspend=True), marks, setback("Unavailable"), now) == look

@@ -1,0 +1,21 @@
+from contextlib import closing
+
+from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.exchanges.context import Call, Systems
+from keyturn.exchanges.registry import EXCHANGES
+from tests.support.exchange_steps import aws, no_token, web
+
+
+def test_every_operation_of_the_api_has_its_exchange() -> None:
+    assert EXCHANGES.keys() == {*OPERATIONS.values()}
+
+
+async def test_a_secret_of_a_step_is_read_in_the_namespace_of_the_request() -> None:
+    async def read_value(namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
+        return f"{namespace}/{ref.name}/{ref.key}"
+
+    with closing(aws()) as client:
+        call = Call(Systems(client, web(), read_value, no_token), "billing", "us-east-1", "acme")
+
+        assert await call.secret(SecretKeyRef(name="client", key="secret")) == "billing/client/secret"

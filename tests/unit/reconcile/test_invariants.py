@@ -1,0 +1,249 @@
+"""The promises of docs/reliability.md as invariants: whatever happens, in whatever order."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from keyturn.api.token_request import Request, Status
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.issuance import MARKS
+from keyturn.core.status import Outcome, report
+from tests.support.dependencies import (
+    ASSUME_ROLE,
+    CODE,
+    HOUR,
+    MINUTE,
+    REFRESH,
+    SECOND,
+    Outside,
+    request,
+    with_code,
+)
+from tests.support.rotation import nothing
+from tests.unit.reconcile.test_crash import SENT, crash, die
+
+TARGETS = ("acme", "elsewhere")
+FORMATS: tuple[list[dict[str, Any]], ...] = (
+    [{"env": {}}],
+    [{"credentialProcess": {}}],
+    [{"env": {}}, {"token": {}}],
+)
+API_FAILURES = (
+    UnavailableError("Unreachable", "the API server did not answer"),
+    RefusedError("WriteRefused", "a policy"),
+)
+AWS_FAILURES = (
+    UnavailableError("Unavailable", "AWS answered 500"),
+    RefusedError("AccessDenied", "a trust policy"),
+)
+MOMENTS = st.sampled_from([SECOND, 31 * SECOND, 2 * MINUTE, 31 * MINUTE, 45 * MINUTE, 3 * HOUR])
+
+
+class Promises(RuleBasedStateMachine):
+    """One request, with a source that its issuer rotates, and all that may happen to it."""
+
+    SOURCE = ("license", "license_token")
+    SPEC: ClassVar[dict[str, Any]] = {"exchanges": [REFRESH, ASSUME_ROLE]}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.outside: Outside = with_code("seed")
+        self.outside.secrets.put("license", data={"license_token": "seed"})
+        self.spec: dict[str, Any] = {**self.SPEC}
+        self.status = Status()
+        self.last: Outcome | None = None
+        self.doubts = 0
+        self.spoilt = False
+
+    def teardown(self) -> None:
+        self.runner.close()
+
+    @property
+    def wanted(self) -> Request:
+        return request(**self.spec)
+
+    @initialize()
+    def somebody_elses_secret(self) -> None:
+        self.outside.secrets.put("theirs", data={"password": "x"})
+
+    # What time and users do.
+
+    @rule(after=MOMENTS)
+    def time_passes(self, after: timedelta) -> None:
+        self._look(after)
+
+    @rule(jump=st.sampled_from([-HOUR, -31 * MINUTE, HOUR, 30 * HOUR]))
+    def the_clock_is_set(self, jump: timedelta) -> None:
+        self.outside.set_clock(jump)
+        self._look()
+
+    @rule(formats=st.sampled_from(FORMATS), secret=st.sampled_from(TARGETS), suspend=st.booleans())
+    def the_spec_changes(self, formats: object, secret: str, *, suspend: bool) -> None:
+        self.spec |= {"target": {"formats": formats, "secretName": secret}, "suspend": suspend}
+        self._look()
+
+    @rule(secret=st.sampled_from(TARGETS))
+    def the_secret_is_deleted(self, secret: str) -> None:
+        self.outside.secrets.delete(secret)
+        self._look()
+
+    @rule(secret=st.sampled_from(TARGETS), what=st.sampled_from(["data", "marks"]))
+    def the_secret_is_edited(self, secret: str, what: str) -> None:
+        if secret in self.outside.secrets.names():
+            change: dict[str, Any] = (
+                {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {MARKS: "{}"}}
+            )
+            self.outside.secrets.put(secret, **change)
+        self._look()
+
+    @rule()
+    def the_user_signs_in_again(self) -> None:
+        self._hand_in(self.outside.aws.issuer.sign_in())
+        self.spoilt = False
+        self._look()
+
+    @rule()
+    def gitops_puts_the_source_back(self) -> None:
+        spent = self.outside.aws.issuer.spent
+        if spent:
+            self._hand_in(spent[0])
+        self._look()
+
+    # What fails.
+
+    @rule(number=st.integers(1, 16))
+    def the_process_dies(self, number: int) -> None:
+        spends = len(self.outside.aws.issuer.spent)
+        where = self.runner.run(crash(self.outside, self.wanted, number, die))
+        if len(self.outside.aws.issuer.spent) > spends and where in SENT:
+            self.doubts, self.spoilt = self.doubts + 1, True
+        self.outside.restart()
+        self._look()
+
+    @rule()
+    def the_process_restarts(self) -> None:
+        self.outside.restart()
+        self._look()
+
+    @rule(
+        name=st.sampled_from(["read_source", "read_target", "rehearse", "write"]),
+        error=st.sampled_from(API_FAILURES),
+        after=MOMENTS,
+    )
+    def the_api_server_fails(self, name: str, error: KeyturnError, after: timedelta) -> None:
+        self.outside.secrets.failures[name] = error
+        self._look(after)
+        self.outside.secrets.failures.clear()
+
+    @rule(name=st.sampled_from(["rehearse", "intend", "save"]), times=st.integers(1, 4), after=MOMENTS)
+    def the_token_is_hard_to_save(self, name: str, times: int, after: timedelta) -> None:
+        self.outside.tokens.failures[name] = [UnavailableError("Unreachable", "away")] * times
+        self._look(after)
+        self.outside.tokens.failures.clear()
+
+    @rule(error=st.sampled_from(AWS_FAILURES), after=MOMENTS)
+    def aws_fails(self, error: KeyturnError, after: timedelta) -> None:
+        self.outside.aws.failures.append(error)
+        self._look(after)
+        self.outside.aws.failures.clear()
+
+    @rule(lost=st.booleans(), after=MOMENTS)
+    def the_issuer_fails(self, *, lost: bool, after: timedelta) -> None:
+        issuer = self.outside.aws.issuer
+        before = len(issuer.spent)
+        issuer.lost, issuer.unavailable = int(lost), int(not lost)
+        self._look(after)
+        if lost and len(issuer.spent) > before:
+            self.doubts, self.spoilt = self.doubts + 1, True
+        issuer.lost = issuer.unavailable = 0
+
+    def _hand_in(self, token: str) -> None:
+        self.outside.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
+
+    def _look(self, after: timedelta = timedelta()) -> None:
+        spent, calls = len(self.outside.aws.issuer.spent), len(self.outside.aws.calls)
+        self.outside.watch(nothing)
+        self.last = self.runner.run(self.outside.look(self.wanted, after))
+        self.status = report(self.wanted, self.status, self.last)
+        self.spends = len(self.outside.aws.issuer.spent) - spent
+        self.calls = len(self.outside.aws.calls) - calls
+
+    # What holds all the same.
+
+    @invariant()
+    def no_spent_token_is_sent_but_by_one_careful_try_for_each_doubt(self) -> None:
+        assert self.outside.aws.issuer.reuses <= self.doubts
+
+    @invariant()
+    def a_token_whose_answer_was_read_is_kept(self) -> None:
+        kept = self.outside.tokens.kept.get(("billing", f"{self.SOURCE[0]}-keyturn"))
+        issuer = self.outside.aws.issuer
+        if kept and not self.spoilt and issuer.spent:
+            assert kept.value == issuer.live
+
+    @invariant()
+    def a_look_exchanges_at_most_once_and_only_with_a_reason(self) -> None:
+        if self.last and not self.last.tried:
+            assert (self.spends, self.calls) == (0, 0)
+
+    @invariant()
+    def ready_means_usable_now(self) -> None:
+        ready = self.status.condition("Ready")
+        if ready and ready.status == "True":
+            marks = self.outside.marks(self.wanted.secret_name)
+            assert self.outside.now < marks.expires
+            assert marks.request_hash == self.wanted.request_hash
+
+    @invariant()
+    def what_is_not_ours_is_left_alone(self) -> None:
+        assert self.outside.secrets.get("theirs").data == {"password": "x"}
+        assert self.outside.secrets.get(self.SOURCE[0]).data.keys() == {self.SOURCE[1]}
+
+    @invariant()
+    def a_failure_says_when_the_next_try_is(self) -> None:
+        renewed = self.status.condition("Renewed")
+        if renewed and renewed.status == "False":
+            assert self.status.next_attempt_at
+
+    @invariant()
+    def no_secret_is_told(self) -> None:
+        told = repr(self.status) + repr(self.last)
+        issuer = self.outside.aws.issuer
+        assert not any(token in told for token in (*issuer.spent, issuer.live) if token)
+
+
+class PromisesOfACode(Promises):
+    """The same, where what the user hands in works once."""
+
+    SOURCE = ("sign-in", "code")
+    SPEC: ClassVar[dict[str, Any]] = {
+        "exchanges": [CODE, ASSUME_ROLE],
+        "source": {"credentials": {"secretRef": {"name": "base"}}},
+    }
+
+
+def run_promises(promises: type[Promises], examples: int) -> None:
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(promises, settings=chosen)
+
+
+@pytest.mark.parametrize("promises", [Promises, PromisesOfACode])
+def test_the_promises_hold(promises: type[Promises]) -> None:
+    run_promises(promises, 200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("promises", [Promises, PromisesOfACode])
+def test_the_promises_hold_in_ten_thousand_stories(promises: type[Promises]) -> None:
+    run_promises(promises, 10_000)

@@ -1,0 +1,146 @@
+"""Memory, cluster and files keep a token by one law."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyturn.controller.token_secrets import TokenSecrets
+from keyturn.core.errors import KeyturnError
+from keyturn.core.token_family import Intent, KeptToken, Lineage
+from keyturn.reconcile.dependencies import TokenStore
+from keyturn.standalone.token_files import FileTokens
+from tests.support.api_server import ApiServer
+from tests.support.dependencies import NOW, rotating
+from tests.support.rotation import KeptTokens
+from tests.unit.controller.test_secret_store import SECRETS
+
+REQUEST = rotating()
+KNOWN = Lineage(of="license/license_token", seeds=("1",), live="2", spent=("1",))
+INTENT = Intent(holder="pod-1", spends="2", start=NOW, give_up_seconds=30)
+KEPT = KeptToken("live", KNOWN, previous="before")
+INTENDED = replace(KEPT, lineage=KNOWN.intended(INTENT))
+NEXT = replace(KEPT, value="after", previous="live", lineage=KNOWN.rotated("3"))
+
+
+@dataclass
+class Side:
+    """A token store, how somebody else takes its token away, and what was seen of it last."""
+
+    tokens: TokenStore
+    remove: Callable[[], object]
+    held: KeptToken = KEPT
+
+
+def sides(folder: Path) -> list[Side]:
+    """Memory, cluster and files."""
+    memory, server, file = KeptTokens(), ApiServer(), folder / "license-keyturn.json"
+    return [
+        Side(memory, memory.kept.clear),
+        Side(TokenSecrets(server), lambda: server.objects.pop(f"{SECRETS}/license-keyturn", None)),
+        Side(FileTokens(folder), lambda: file.unlink(missing_ok=True)),
+    ]
+
+
+Step = Callable[[Side], Awaitable[Any]]
+
+
+def as_held(kept: KeptToken, side: Side) -> KeptToken:
+    """A token that is about to replace the one that this side saw last."""
+    return replace(kept, uid=side.held.uid, version=side.held.version)
+
+
+async def read(side: Side) -> KeptToken | None:
+    found = await side.tokens.read(REQUEST)
+    side.held = found or side.held
+    return found
+
+
+def create(kept: KeptToken = KEPT) -> Step:
+    async def step(side: Side) -> KeptToken:
+        side.held = await side.tokens.create(REQUEST, kept)
+        return side.held
+
+    return step
+
+
+def keep(kept: KeptToken = INTENDED, *, rehearse: bool = False) -> Step:
+    async def step(side: Side) -> KeptToken:
+        kept_now = await side.tokens.keep(REQUEST, as_held(kept, side), rehearse=rehearse)
+        side.held = side.held if rehearse else kept_now
+        return kept if rehearse else kept_now
+
+    return step
+
+
+def save(kept: KeptToken = NEXT) -> Step:
+    return lambda side: side.tokens.save(REQUEST, as_held(kept, side))
+
+
+def by_another(kept: KeptToken) -> Step:
+    """Somebody else writes; this side does not see it."""
+
+    async def step(side: Side) -> None:
+        held = await side.tokens.read(REQUEST)
+        assert held
+        await side.tokens.keep(REQUEST, replace(kept, uid=held.uid, version=held.version))
+
+    return step
+
+
+def stored_with(lineage: Lineage) -> KeptToken:
+    """What another has stored."""
+    return replace(KEPT, value="stored", lineage=lineage)
+
+
+async def remove(side: Side) -> None:
+    side.remove()
+
+
+async def story(side: Side, steps: list[Step]) -> list[Any]:
+    """What each step gives, and what is kept afterwards; places and versions differ, and are left out."""
+    told: list[Any] = []
+    for step in [*steps, read]:
+        try:
+            given = await step(side)
+        except KeyturnError as error:
+            told.append(error.reason)
+        else:
+            told.append((given.value, given.previous, given.lineage) if given else None)
+    return told
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([read], id="nothing"),
+        pytest.param([create(), read], id="made"),
+        pytest.param([create(), create(NEXT)], id="made twice"),
+        pytest.param([keep()], id="kept where there is none"),
+        pytest.param([create(), keep(rehearse=True), keep(), save()], id="a renewal"),
+        pytest.param([create(), keep(), keep(KEPT)], id="an intent taken back"),
+        pytest.param([create(), keep(NEXT, rehearse=True)], id="a rehearsal writes nothing"),
+        pytest.param([create(), by_another(NEXT), keep()], id="kept over another's"),
+        pytest.param([create(), by_another(NEXT), keep(rehearse=True)], id="rehearsed over another's"),
+        pytest.param([create(), remove, keep()], id="kept after it was deleted"),
+        pytest.param([create(), keep(), remove, save()], id="saved after it was deleted"),
+        pytest.param([create(), keep(), save(), save()], id="saved twice"),
+        *(
+            pytest.param([create(), by_another(stored_with(lineage)), save()], id=f"saved late over {name}")
+            for name, lineage in {
+                "what was spent": KNOWN,
+                "the same token": KNOWN.rotated("3"),
+                "an old copy": Lineage(of=KNOWN.of, seeds=("1",), live="1"),
+                "another sign-in": KNOWN.seeded("9"),
+                "another's token for the same one": KNOWN.rotated("4"),
+            }.items()
+        ),
+    ],
+)  # fmt: skip
+async def test_all_token_stores_tell_the_same_story(tmp_path: Path, steps: list[Step]) -> None:
+    told = [await story(side, steps) for side in sides(tmp_path)]
+
+    assert told[1] == told[0]
+    assert told[2] == told[0]

@@ -1,0 +1,1 @@
+"""Programs run by make: demo, playground, bench, image builder and generators."""

@@ -1,0 +1,49 @@
+"""make bench: measure, print a table, write build/bench.json. ONLY=NAME measures one part."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tools.bench.converge import converge_100, converge_1000, nothing, restart_1000, ten_thousand
+from tools.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
+from tools.bench.ground import Ground, ground
+from tools.bench.outage import outage
+from tools.bench.renewals import highest, steady_20, steady_50
+from tools.bench.table import Table
+
+PARTS: dict[str, Callable[[Ground, Table], Awaitable[None]]] = {
+    part.__name__: part
+    for part in (
+        nothing, converge_100, converge_1000, restart_1000, ten_thousand,
+        steady_20, steady_50, highest, outage,
+    )
+}  # fmt: skip
+# These need no cluster.
+ALONE: dict[str, Callable[[Table], Awaitable[None]]] = {
+    part.__name__: part for part in (endpoint_reader, endpoint_standalone, standalone_renewals, credential_process)
+}
+
+
+async def main() -> None:
+    """Measure each part on ground of its own."""
+    only = os.environ.get("ONLY", "")
+    names = [*PARTS, *ALONE]
+    if only and only not in names:
+        sys.exit(f"ONLY is one of {', '.join(names)}")
+    table = Table()
+    for name in [only] if only else names:
+        print(f"\n{name}, load {os.getloadavg()[0]:.1f}", flush=True)
+        if name in ALONE:
+            await ALONE[name](table)
+        else:
+            async with ground() as fresh:
+                await PARTS[name](fresh, table)
+        table.write(Path("build/bench.json"))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    asyncio.run(main())

@@ -1,0 +1,159 @@
+"""What serves the SDKs of a pod: how fast, how large, how soon; and the credential process."""
+
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+
+from keyturn.cli.clock import now
+from tests.support.cluster.namespace import token_request
+from tests.support.emulator.running import running_emulator
+from tests.support.kubelet_mount import process, swap
+from tests.support.processes import until
+from tests.support.sidecar_process import Sidecar, running_sidecar
+from tests.support.standalone_process import Place, asking_for, ready, renewals
+from tools.bench import usage
+from tools.bench.table import Table
+
+_ROOT = Path(__file__).parents[2]
+_REQUESTS = 100_000
+_RATE, _PACED = 2000, 30_000
+_STARTS = 11
+_RENEWALS = 100
+
+Running = Callable[[Path], AbstractContextManager[Sidecar]]
+
+
+async def endpoint_reader(table: Table) -> None:
+    """Reader mode."""
+    _endpoint(table, "reader", _reader, mib=28, ready_ms=300)
+
+
+async def endpoint_standalone(table: Table) -> None:
+    """Standalone mode: the same endpoint in a process that renews."""
+    _endpoint(table, "standalone", _standalone, mib=80, ready_ms=None)
+
+
+async def standalone_renewals(table: Table) -> None:
+    """What a process holds after a hundred renewals."""
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made, running_emulator() as aws:
+        place = Place(Path(made), aws)
+        place.flagship()
+        with place.running() as sidecar:
+            for number in range(_RENEWALS):
+                until(functools.partial(_has_renewed, sidecar, number))
+                place.say(asking_for(token_request(), number))
+            memory = usage.memory_mib(sidecar.process.pid)
+        table.add(f"standalone: memory after {_RENEWALS} renewals", memory, "MiB", at_most=80)
+
+
+def _has_renewed(sidecar: Sidecar, number: int) -> bool:
+    return renewals(sidecar) > number
+
+
+@contextmanager
+def _standalone(directory: Path) -> Iterator[Sidecar]:
+    with running_emulator() as aws:
+        place = Place(directory, aws)
+        place.flagship()
+        with place.running() as sidecar:
+            until(lambda: ready(sidecar))
+            yield sidecar
+
+
+async def credential_process(table: Table) -> None:
+    """From exec to exit."""
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as directory:
+        _mount(Path(directory))
+        command = [sys.executable, "-m", "keyturn", "credential-process", f"--secret={directory}"]
+        spent = []
+        for _ in range(_STARTS):
+            began = time.perf_counter()
+            subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
+            spent.append(time.perf_counter() - began)
+    table.add("credential-process: median of its runs", median(spent) * 1000, "ms", at_most=100)
+
+
+def _reader(directory: Path) -> AbstractContextManager[Sidecar]:
+    _mount(directory / "secret")
+    return running_sidecar(directory, f"--secret={directory / 'secret'}", _token(directory))
+
+
+def _token(directory: Path) -> str:
+    return f"--authorization-file={directory / 'token'}"
+
+
+def _mount(directory: Path) -> None:
+    swap(directory, process(1, now() + timedelta(hours=1)))
+
+
+def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms: float | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made:
+        directory = Path(made)
+        with running(directory) as sidecar:
+            table.add(f"{name}: memory at first", usage.memory_mib(sidecar.process.pid), "MiB")
+            _as_fast_as_it_can(table, name, sidecar, directory)
+            _paced(table, name, sidecar, directory)
+            pid = sidecar.process.pid
+            table.add(
+                f"{name}: memory after {_REQUESTS + _PACED} requests", usage.memory_mib(pid), "MiB", at_most=mib
+            )
+            table.add(f"{name}: peak memory", usage.memory_mib(pid, peak=True), "MiB")
+            spent = median(_ready_after(sidecar) for _ in range(_STARTS))
+            table.add(f"{name}: ready after, median", spent * 1000, "ms", at_most=ready_ms)
+
+
+def _as_fast_as_it_can(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
+    cpu, others = usage.cpu_seconds(sidecar.process.pid), usage.machine_cpu_seconds()
+    told = _load(sidecar, directory, _REQUESTS)
+    cpu = usage.cpu_seconds(sidecar.process.pid) - cpu
+    others = usage.machine_cpu_seconds() - others - cpu - told["cpu"]
+    name = f"{name}: 50 connections"
+    table.add(name, _REQUESTS / told["seconds"], "/s", at_least=8000)
+    table.add(f"{name}, CPU of the endpoint", cpu / _REQUESTS * 1e6, "us each")
+    table.add(f"{name}, other work on this machine", others / told["seconds"], "cores")
+    _latency(table, name, told)
+
+
+def _paced(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
+    name = f"{name}: {_RATE} a second"
+    _latency(table, name, _load(sidecar, directory, _PACED, _RATE), p99_ms=5)
+
+
+def _latency(table: Table, name: str, told: dict[str, float], p99_ms: float | None = None) -> None:
+    table.add(f"{name}, p50", told["p50"] * 1000, "ms")
+    table.add(f"{name}, p99", told["p99"] * 1000, "ms", at_most=p99_ms)
+    table.add(f"{name}, longest", told["max"] * 1000, "ms")
+    table.add(f"{name}, refused", told["refused"], "", exactly=0)
+
+
+def _load(sidecar: Sidecar, directory: Path, requests: int, rate: float = 0) -> dict[str, float]:
+    command = [sys.executable, "-m", "tools.bench.load", sidecar.credentials, str(directory / "token")]
+    command += [str(requests), str(rate)]
+    ran = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True, timeout=400)
+    told: dict[str, float] = json.loads(ran.stdout)
+    return told
+
+
+def _ready_after(sidecar: Sidecar) -> float:
+    """Stop it and start it again; from exec until /readyz says yes."""
+    sidecar.stop()
+    began = time.perf_counter()
+    sidecar.spawn()
+    while not _is_ready(sidecar):
+        time.sleep(0.002)
+    return time.perf_counter() - began
+
+
+def _is_ready(sidecar: Sidecar) -> bool:
+    try:
+        return sidecar.get("/readyz")[0] == 200
+    except OSError:
+        return False

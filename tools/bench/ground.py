@@ -1,0 +1,175 @@
+"""Where a figure is measured: a control plane, an emulator and an operator of its own, and the fixed work."""
+
+import asyncio
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.support.cluster.chart import RIGHTS, chart_objects
+from tests.support.cluster.operator import Operator, running_operator
+from tests.support.controlplane import ControlPlane
+from tests.support.emulator.running import Aws, running_emulator
+from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tools.bench import usage
+from tools.bench.client import API, Client, all_of
+from tools.bench.usage import Usage
+
+OPERATION = "GetSessionToken"
+_NAMESPACES = 10
+T = TypeVar("T")
+_KEYS = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
+_SPEC = {
+    "source": {"credentials": {"secretRef": {"name": "keys"}}},
+    "region": "us-east-1",
+    "exchanges": [{"getSessionToken": {}}],
+    "target": {"formats": [{"env": {}}]},
+}
+
+
+@dataclass(slots=True)
+class Ground:
+    """What a figure works with. The operator runs with default flags, as the chart's service account."""
+
+    plane: ControlPlane
+    aws: Aws
+    client: Client
+    directory: Path
+    stack: AsyncExitStack
+    _operator: Operator | None = None
+
+    @property
+    def operator(self) -> Operator:
+        if self._operator is None:
+            raise RuntimeError("no operator was started")
+        return self._operator
+
+    def start_operator(self) -> None:
+        """Start it for the first time; `operator.start` does it again."""
+        self._operator = self.stack.enter_context(
+            running_operator(
+                self.plane,
+                self.aws,
+                self.directory,
+                flags=("--log-level=info", "--log-format=text"),
+                settings={"renewal": {}},
+            )
+        )
+
+    async def create(self, numbers: Iterable[int]) -> None:
+        """Create the TokenRequests of these numbers, 16 at a time."""
+        await all_of(self.create_one(number) for number in numbers)
+
+    async def create_one(self, number: int) -> None:
+        """Create a TokenRequest; numbers go round the namespaces."""
+        await self.client.ask("POST", collection(number), token_request(number))
+
+    async def called(self, times: int, seconds: float) -> None:
+        """Wait until AWS has been asked so often."""
+
+        async def enough() -> bool:
+            return self.aws.calls(OPERATION) >= times
+
+        await until(enough, seconds)
+
+    async def all_ready(self, seconds: float) -> list[dict[str, Any]]:
+        """Wait until every TokenRequest is Ready, and list them."""
+
+        async def ready() -> list[dict[str, Any]]:
+            found = await self.client.requests()
+            return found if all(is_ready(one) for one in found) else []
+
+        return await until(ready, seconds)
+
+    def pids(self) -> dict[str, int]:
+        """The processes whose CPU counts."""
+        servers = {"API server": "kube-apiserver", "etcd": "etcd"}
+        pids = {name: self.plane._servers[server]._running().pid for name, server in servers.items()}
+        running = self._operator and self._operator.process.poll() is None
+        operator = {"operator": self.operator.process.pid} if running else {}
+        return pids | operator | {"emulator": self.aws.pid}
+
+    def used(self) -> Usage:
+        """All that was used so far, our own requests left out."""
+        cpu = {name: usage.cpu_seconds(pid) for name, pid in self.pids().items()}
+        others = usage.machine_cpu_seconds() - usage.cpu_seconds(os.getpid()) - sum(cpu.values())
+        requests = usage.api_requests(self.plane.metrics())
+        requests.subtract(self.client.sent)
+        return Usage(time.monotonic(), cpu, others, requests, self.aws.calls(OPERATION))
+
+    def memory(self, *, peak: bool = False) -> float:
+        """The operator's memory in MiB."""
+        return usage.memory_mib(self.operator.process.pid, peak=peak)
+
+    def connections(self) -> int:
+        """Open connections to the emulator."""
+        return usage.connections(int(self.aws.url.rpartition(":")[2]))
+
+
+@asynccontextmanager
+async def ground() -> AsyncIterator[Ground]:
+    """Make a fresh one and take it down at the end."""
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
+        (directory / "plane").mkdir()
+        plane = stack.enter_context(ControlPlane.started(directory / "plane"))
+        aws = stack.enter_context(running_emulator())
+        plane.kubectl("create", "namespace", "keyturn")
+        plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
+        plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
+        plane.kubectl("create", "-f", "-", stdin=json.dumps(namespaces("bench")))
+        # Until then it asks for the owner of each new Secret, which would be counted as ours.
+        await until(lambda: _collector_knows(plane), 60)
+        client = await stack.enter_async_context(Client.of(plane.kubeconfig))
+        yield Ground(plane, aws, client, directory, stack)
+
+
+def namespaces(prefix: str) -> dict[str, Any]:
+    """The namespaces with the keys of AWS in each."""
+    names = [f"{prefix}-{number}" for number in range(_NAMESPACES)]
+    about = {"apiVersion": "v1"}
+    items = [about | {"kind": "Namespace", "metadata": {"name": name}} for name in names]
+    keys = {"name": "keys"}
+    items += [
+        about | {"kind": "Secret", "metadata": keys | {"namespace": name}, "stringData": _KEYS} for name in names
+    ]
+    return about | {"kind": "List", "items": items}
+
+
+def token_request(number: int) -> dict[str, Any]:
+    """The fixed work: static keys, one getSessionToken, format env."""
+    about = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest"}
+    return about | {"metadata": {"name": f"request-{number:05}"}, "spec": _SPEC}
+
+
+def collection(number: int, prefix: str = "bench") -> str:
+    """The path where a TokenRequest is created."""
+    return f"{API}/namespaces/{prefix}-{number % _NAMESPACES}/tokenrequests"
+
+
+def is_ready(request: dict[str, Any]) -> bool:
+    """Whether a TokenRequest is Ready."""
+    conditions = request.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+async def _collector_knows(plane: ControlPlane) -> bool:
+    """Whether the garbage collector watches TokenRequests: it looks for new kinds each 30 s."""
+    watches = re.findall(
+        r'^apiserver_longrunning_requests\{.*resource="tokenrequests".* (\d+)$', plane.metrics(), re.MULTILINE
+    )
+    return sum(map(int, watches)) > 0
+
+
+async def until(what: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Wait until something is true, and return it."""
+    async with asyncio.timeout(seconds):
+        while not (found := await what()):  # noqa: ASYNC110 - other processes have no event to wait for
+            await asyncio.sleep(0.1)
+        return found

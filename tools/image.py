@@ -1,0 +1,139 @@
+"""The container image, built and run without a daemon: `python -m tools.image`.
+
+buildah builds and podman runs; debootstrap makes the base image from the Debian mirror that this machine
+already uses, so that no image registry is needed. All of it is kept in the user's cache.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.controlplane.cache import cache, locked
+
+ROOT = Path(__file__).parents[1]
+SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+SUITE = "trixie"
+BASE = f"localhost/keyturn-base:{SUITE}"
+IMAGE = "localhost/keyturn:dev"
+TOOLS = ("buildah", "podman", "runc", "debootstrap")
+INSTALL = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends")
+STORED = cache() / "image"
+STORE = ("--root", str(STORED / "store"), "--runroot", str(STORED / "run"), "--storage-driver", "overlay")
+
+
+class UnfitError(Exception):
+    """This machine cannot build the image; the message says why, and what helps."""
+
+
+def require_root_on_debian() -> None:
+    """Refuse a machine on which the tools would be of no use."""
+    if os.geteuid() != 0:
+        raise UnfitError("the image is built by root only")
+    if not SOURCES.exists():
+        raise UnfitError(f"the base image needs a Debian mirror, and there is no {SOURCES}")
+
+
+def require_tools() -> None:
+    """Refuse a machine where a tool is missing, and name the command that installs it."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise UnfitError(f"missing: {', '.join(missing)}; to install: {' '.join((*INSTALL, *TOOLS))}")
+
+
+def install_tools(tools: tuple[str, ...] = TOOLS) -> None:
+    """Let apt-get install tools whose packages have their names, unless they are all here."""
+    if not all(shutil.which(tool) for tool in tools):
+        subprocess.run(["apt-get", "update", "--quiet"], check=True, stdout=sys.stderr)
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run((*INSTALL, *tools), check=True, stdout=sys.stderr, env=environment)
+
+
+def build() -> str:
+    """Build the image from this checkout and return its id; its base is built only once."""
+    require_root_on_debian()
+    require_tools()
+    with locked(STORED / "lock"):
+        return _build()
+
+
+def export(image: str, archive: Path, name: str) -> None:
+    """Write an image, found by its id or name, to a file that a container runtime can import under `name`."""
+    _buildah("push", "--quiet", image, f"docker-archive:{archive}:{name}")
+
+
+def build_from(dockerfile: Path, context: Path) -> str:
+    """Build a small image of another Dockerfile and return its id."""
+    return _buildah("build", "--quiet", "--isolation", "chroot", "--file", str(dockerfile), str(context))
+
+
+def _build() -> str:
+    if not _buildah("images", "--quiet", "--filter", f"reference={BASE}"):
+        _build_base()
+    # RUN trusts the certificates of this machine; they do not become a part of the image.
+    trusted = Path(os.environ.get("PIP_CERT", CERTIFICATES)).resolve()
+    volume = ("--volume", f"{trusted}:{CERTIFICATES}:ro")
+    arguments = ("--build-arg", f"BASE_IMAGE={BASE}", "--tag", IMAGE, str(ROOT))
+    with tempfile.NamedTemporaryFile("r") as written:
+        options = ("--layers", "--isolation", "chroot", "--iidfile", written.name, *volume)
+        subprocess.run(("buildah", *STORE, "build", *options, *arguments), check=True, stdout=sys.stderr)
+        # Not by its name: the next moment another checkout may have given that to its own.
+        return written.read()
+
+
+def run(*arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the image as strictly as a cluster would: read-only, no network, no capability."""
+    engine = ("podman", *STORE, "--runtime", "runc", "--cgroup-manager", "cgroupfs")
+    strict = ("--read-only", "--network", "none", "--cap-drop", "all", "--security-opt", "no-new-privileges")
+    # podman raises these limits unless told, and a root without CAP_SYS_RESOURCE may not.
+    limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+    command = (*engine, "run", "--rm", *strict, *limits, *options, IMAGE, *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _build_base() -> None:
+    """Commit a minimal Debian with Python as the image that stands in for the public one."""
+    container = _buildah("from", "scratch")
+    try:
+        root = _buildah("mount", container)
+        packages = "--include=python3,python3-venv,ca-certificates"
+        command = ("debootstrap", "--variant=minbase", packages, SUITE, root, _mirror())
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        shutil.rmtree(Path(root, "var/cache/apt/archives"))
+        shutil.rmtree(Path(root, "var/lib/apt/lists"))
+        _buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
+        _buildah("commit", "--quiet", container, BASE)
+    finally:
+        _buildah("rm", container)
+
+
+def _mirror() -> str:
+    """Read the mirror's address where apt reads it: it is the machine's, and never written down."""
+    lines = SOURCES.read_text(encoding="utf-8").splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("URIs:"))
+
+
+def _buildah(*arguments: str) -> str:
+    command = ("buildah", *STORE, *arguments)
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.image", description="Build the container image.")
+    parser.add_argument("--install", action="store_true", help="let apt-get install missing tools")
+    try:
+        require_root_on_debian()
+        if parser.parse_args().install:
+            install_tools()
+        build()
+        print(IMAGE)
+    except UnfitError as error:
+        sys.exit(f"The image cannot be built here: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A place to try Keyturn in, until Ctrl-C: `make playground`, and then docs/tutorial.md in another shell.
+
+A Kubernetes without nodes, an AWS emulator and, where one is to be had, a Prometheus with the chart's rules as
+they are. What a node would do is done here: once Helm has made the Deployment, the operator runs as
+its service account.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster.operator import running_operator
+from tests.support.controlplane import ControlPlane, binary
+from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane.configuration import free_ports
+from tests.support.emulator.running import Aws, running_emulator
+from tests.support.prometheus.binaries import binary as monitoring
+from tests.support.prometheus.dashboard import RULES
+from tests.support.prometheus.running import running_prometheus
+from tools.demo import say
+
+_ENVIRONMENT = Path("build") / "playground.env"
+_NAMESPACE, _ACCOUNT = "keyturn", "keyturn"
+
+
+def main(environment: Path) -> None:
+    """Start all, and tell how to get there."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-playground-")))
+        address = f"127.0.0.1:{free_ports()[0]}"
+        plane, aws = stack.enter_context(_kubernetes(directory)), stack.enter_context(_aws())
+        variables = stack.enter_context(monitored(directory, address)) | _variables(plane, aws)
+        stack.callback(environment.unlink, missing_ok=True)
+        environment.parent.mkdir(exist_ok=True)
+        write_secretly(environment, _exports(variables))
+        say("ready until Ctrl-C. In another shell:")
+        print(f". {environment}", flush=True)
+        _wait_for_release(plane)
+        flags = (f"--probes-listen={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
+        stack.enter_context(running_operator(plane, aws, directory, account=(_NAMESPACE, _ACCOUNT), flags=flags))
+        say("Keyturn is installed: the operator runs. Its log:")
+        print(directory / "operator.log", flush=True)
+        signal.pause()
+
+
+@contextmanager
+def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
+    say("a Kubernetes control plane (the first start builds it: about 7 minutes)")
+    (directory / "plane").mkdir()
+    with ControlPlane.started(directory / "plane") as plane:
+        yield plane
+
+
+@contextmanager
+def _aws() -> Iterator[Aws]:
+    sessions = int(os.environ.get("SESSION_SECONDS", "60"))
+    say(f"an AWS emulator, whose sessions last {sessions} s")
+    with running_emulator(session_seconds=sessions) as aws:
+        yield aws
+
+
+@contextmanager
+def monitored(directory: Path, address: str) -> Iterator[dict[str, str]]:
+    """What scrapes the operator, as the variable that leads there; nothing where there is no Prometheus."""
+    try:
+        monitoring("prometheus")
+    except pytest.skip.Exception as why:
+        say(f"no alerts, because there is no Prometheus: {why}")
+        yield {}
+        return
+    say("a Prometheus with the chart's alerts")
+    (directory / "prometheus").mkdir()
+    with running_prometheus(directory / "prometheus", {"keyturn-0": address}, RULES.read_text()) as started:
+        yield {"PROMETHEUS": started.url}
+
+
+def _variables(plane: ControlPlane, aws: Aws) -> dict[str, str]:
+    # kubectl's usual cache is keyed by address: on a reused port it would tell of another cluster's kinds.
+    return {
+        "KUBECONFIG": str(plane.kubeconfig),
+        "KUBECACHEDIR": str(plane.kubeconfig.parent / "cache"),
+        "LICENSE_TOKEN": aws.refresh_token(),
+    }
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    programs = [binary("helm"), binary("kubectl"), Path(sys.executable)]
+    programs += [monitoring("promtool")] if "PROMETHEUS" in variables else []
+    path = os.pathsep.join(dict.fromkeys(str(program.parent) for program in programs))
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "\n".join([*lines, f'export PATH={shlex.quote(path)}:"$PATH"', ""])
+
+
+def _namespaces(plane: ControlPlane) -> list[str]:
+    """What the chart's Deployment says of the namespaces: the rights end there."""
+    which = "-o=jsonpath={.spec.template.spec.containers[0].args[*]}"
+    args = plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, which)
+    return [word for word in args.split() if word.startswith("--namespace=")]
+
+
+def _wait_for_release(plane: ControlPlane) -> None:
+    while not plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, "--ignore-not-found"):
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]) if sys.argv[1:] else _ENVIRONMENT)
+    except KeyboardInterrupt:
+        print()
