@@ -54,7 +54,7 @@ demo: dev  ## the main job, live: ONCE=1 ends by itself, KUBECONFIG_DEMO=path us
 bench: dev  ## how fast, against the goals: about 20 minutes; ONLY=converge_1000 for a part
 	$(VENV)/python -m tools.bench
 
-playground: dev  ## a place to try it in, for docs/tutorial.md
+playground: dev  ## a place to try it in, for docs/getting-started.md
 	$(VENV)/python -m tools.playground
 
 demo-standalone: dev  ## the same without Kubernetes, in 15 seconds

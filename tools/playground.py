@@ -1,4 +1,4 @@
-"""A place to try Keyturn in, until Ctrl-C: `make playground`, and then docs/tutorial.md in another shell.
+"""A place to try Keyturn in, until Ctrl-C: `make playground`, and then docs/getting-started.md in another shell.
 
 A Kubernetes without nodes, an AWS emulator and, where one is to be had, a Prometheus with the chart's rules as
 they are. What a node would do is done here: once Helm has made the Deployment, the operator runs as

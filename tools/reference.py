@@ -31,13 +31,13 @@ _API = """# The API
 `keyturn.dev/v1alpha1`, kind `TokenRequest`: every field, as the API server has it. Written by `make generate`
 from [keyturn/api](../../operator/keyturn/api); `kubectl explain tokenrequest.spec --recursive` tells
 the same. There are no defaults in the CRD: what holds where a field is not given stands after "Default". `[]`
-marks each member of a list. What each field becomes in a call to AWS is in [flows.md](../flows.md).
+marks each member of a list. What each field becomes in a call to AWS is in [flows.md](../exchanges/flows.md).
 """
 _METRICS = """# Metrics
 
 Written by `make generate` from [metrics.py](../../operator/keyturn/metrics.py) and the sidecar's endpoint. A
 series of a TokenRequest goes with it. Names of counters end in `_total`; a histogram has `_bucket`, `_sum`
-and `_count`. What to watch is in [monitoring.md](../monitoring.md).
+and `_count`. What to watch is in [monitoring.md](../operations/monitoring.md).
 """
 
 

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md explains every reason there is, and every message that needs it links there."""
+"""The troubleshooting page explains every reason there is, and every message that needs it links there."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ from tests.support.dependencies import HOUR, NOW, request
 from tests.unit.core.test_status import FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, WARNED
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
+TEXT = (ROOT / "docs" / "operations" / "troubleshooting.md").read_text()
 RULES = ROOT / "charts" / "keyturn" / "files" / "rules.yaml"
 ENTRIES = dict(re.findall(r"^## (\w+)\n(.*?)(?=^##? |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 PARTS = ["What it means.", "What Keyturn does.", "What you do."]
@@ -107,10 +107,10 @@ def test_an_event_has_the_link_of_its_condition_however_long_it_is() -> None:
     (event,) = events(FIRST, status)
 
     assert [one.type for one in status.conditions if not links(one)] == []
-    assert event.message.endswith("; see docs/troubleshooting.md#writerefused")
+    assert event.message.endswith("; see docs/operations/troubleshooting.md#writerefused")
     assert "; next try at " in event.message
     assert len(event.message) <= 1024  # what the API server takes
 
 
 def links(condition: Condition) -> bool:
-    return condition.message.endswith(f"; see docs/troubleshooting.md#{condition.reason.lower()}")
+    return condition.message.endswith(f"; see docs/operations/troubleshooting.md#{condition.reason.lower()}")

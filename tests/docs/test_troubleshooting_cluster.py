@@ -1,4 +1,4 @@
-"""Each command of docs/troubleshooting.md is run, in its order, as it stands there."""
+"""Each command of docs/operations/troubleshooting.md is run, in its order, as it stands there."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def test_the_commands_in_their_order(namespace: Namespace, variables: dict[str, 
 
 def commands() -> list[str]:
     """The commands of the page; one that goes on in the next line is one."""
-    text = "".join(blocks("docs/troubleshooting.md")).replace("\\\n", "")
+    text = "".join(blocks("docs/operations/troubleshooting.md")).replace("\\\n", "")
     return [line for line in text.splitlines() if not line.startswith(ELSEWHERE)]
 
 
@@ -61,6 +61,6 @@ def tried(command: str, namespace: Namespace, variables: dict[str, str]) -> str:
 
 
 def test_what_is_not_tried_here_needs_pods_or_another_operator() -> None:
-    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    page = (ROOT / "docs" / "operations" / "troubleshooting.md").read_text()
 
     assert [start for start in ELSEWHERE if start not in page] == []

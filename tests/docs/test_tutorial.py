@@ -1,4 +1,4 @@
-"""Each command of docs/tutorial.md is run, in its order, as it stands there."""
+"""Each command of docs/getting-started.md is run, in its order, as it stands there."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tests.support.controlplane import dies_with_us
 from tests.support.prometheus.dashboard import queries
 from tools.playground import monitored
 
-_START, *_REST = blocks("docs/tutorial.md")
+_START, *_REST = blocks("docs/getting-started.md")
 _COMMANDS = [line for block in _REST for line in block.splitlines()]
 # Shorter ones could end before a busy machine has looked at them.
 _SESSION_SECONDS = "20"

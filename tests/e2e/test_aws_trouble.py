@@ -65,7 +65,7 @@ def test_valid_secret_stays_while_aws_fails(
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
     assert says in message
     assert message.endswith(
-        f"; next try at {status['nextAttemptAt']}; see docs/troubleshooting.md#{reason.lower()}"
+        f"; next try at {status['nextAttemptAt']}; see docs/operations/troubleshooting.md#{reason.lower()}"
     )
     assert datetime.fromisoformat(status["nextAttemptAt"]) > datetime.fromisoformat(status["lastAttemptAt"])
     assert status["failedAttempts"] >= 1

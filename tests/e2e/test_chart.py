@@ -135,7 +135,7 @@ def test_upgrade(empty: ControlPlane) -> None:
 
 
 def test_the_command_of_the_page_on_upgrades_keeps_the_values(empty: ControlPlane) -> None:
-    page = (CHART.parents[1] / "docs" / "policy.md").read_text()
+    page = (CHART.parents[1] / "docs" / "operations" / "support-policy.md").read_text()
     [command] = re.findall(r"^helm (upgrade keyturn .*)$", page, re.MULTILINE)
     words = [str(CHART) if it == "charts/keyturn" else it for it in shlex.split(command)]
     install(empty, {"concurrent": 7})

@@ -274,7 +274,7 @@ def test_a_constraint_of_ones_own_keeps_its_selector() -> None:
 
 
 def test_memory_is_what_was_measured() -> None:
-    told = (CHART.parents[1] / "docs" / "performance.md").read_text()
+    told = (CHART.parents[1] / "docs" / "design" / "performance.md").read_text()
     peaks = [int(peak) for peak in re.findall(r"\| restart with [^|]*\|[^|]*\b([0-9]+) MiB", told)]
     of = yaml.safe_load((CHART / "values.yaml").read_text())["resources"]
     asked, limit = (int(of[kind]["memory"].removesuffix("Mi")) for kind in ("requests", "limits"))

@@ -1,4 +1,4 @@
-"""What docs/day-two.md says of the life after the first day, done."""
+"""What docs/operations/upgrading.md says of the life after the first day, done."""
 
 import json
 from collections.abc import Iterator

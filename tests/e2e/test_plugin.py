@@ -18,7 +18,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
 
-DOC = Path(__file__).parents[2] / "docs" / "kubectl.md"
+DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 TIME = r"[0-9-]{10}T[0-9:]{8}Z"
 
 
@@ -103,7 +103,7 @@ def test_status_of_what_is_not_good(
     told = plugin.good("status", "acme")
 
     assert says in told
-    assert f"see docs/troubleshooting.md#{condition[1].lower()}" in told
+    assert f"see docs/operations/troubleshooting.md#{condition[1].lower()}" in told
 
 
 def test_status_for_programs(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
@@ -155,7 +155,7 @@ def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Name
     assert plugin.good("renew", "acme") == "asked for: acme\n"
     said = plugin.bad("renew", "acme", "--wait")
     assert "acme: Secret license does not exist; next try at " in said
-    assert "docs/troubleshooting.md#sourcemissing" in said
+    assert "docs/operations/troubleshooting.md#sourcemissing" in said
 
 
 def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:

@@ -27,7 +27,7 @@ from tests.support.manifests.fields import Place, replaced, texts_of, texts_of_s
 from tests.support.processes import until
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "security.md").read_text()
+DOCUMENT = (ROOT / "docs" / "operations" / "security.md").read_text()
 _READ_ELSEWHERE = (
     *("accountId", "actorTokenType", "arn", "audience[]", "clientId", "customRoleArn", "domain", "domainOwner"),
     *("externalId", "extraParameters.*", "getFederationToken.name", "identityPoolId", "keyId", "licenseArn"),

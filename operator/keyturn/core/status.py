@@ -106,7 +106,7 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
 
 def page(reason: str) -> str:
     """Where a reason is explained, with what a person does about it."""
-    return f"docs/troubleshooting.md#{reason.lower()}"
+    return f"docs/operations/troubleshooting.md#{reason.lower()}"
 
 
 def _event_of(reason: str) -> str:

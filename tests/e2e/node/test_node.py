@@ -98,7 +98,7 @@ def test_a_job_is_served_from_its_first_container_to_its_last(
     assert min(ended, key=lambda it: ended[it]["startedAt"]) == "keyturn"
     assert ended["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ended.values())
     assert power == NO_POWER
-    assert memory < 28  # MiB, the goal of docs/performance.md
+    assert memory < 28  # MiB, the goal of docs/design/performance.md
 
 
 def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:

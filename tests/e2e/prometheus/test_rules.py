@@ -77,5 +77,5 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_what_to_do(name: str, rul
 
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert set(annotations) == {"summary", "description", "runbook_url"}
-    assert annotations["runbook_url"] == f"docs/troubleshooting.md#{name.lower()}"
+    assert annotations["runbook_url"] == f"docs/operations/troubleshooting.md#{name.lower()}"
     assert rule["for"]

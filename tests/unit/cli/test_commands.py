@@ -64,8 +64,8 @@ def test_bad_settings_are_one_error(content: str, says: str, tmp_path: Path) -> 
 
 
 def flags_told(command: str) -> str:
-    """The table of a command's flags in docs/settings.md."""
-    document = (ROOT / "docs" / "settings.md").read_text()
+    """The table of a command's flags in docs/operations/configuration.md."""
+    document = (ROOT / "docs" / "operations" / "configuration.md").read_text()
     return document.partition(f"| flag of `{command}` | default | meaning |\n")[2].partition("\n\n")[0]
 
 

@@ -96,7 +96,7 @@ def test_the_sidecar_and_the_process_take_the_same_files() -> None:
 
 
 def test_the_document_tells_every_flag_of_its_own() -> None:
-    document = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+    document = (Path(__file__).parents[3] / "docs" / "operations" / "configuration.md").read_text()
     rows = document.partition("| flag of `run` |")[2].splitlines()
     told = {
         flag for row in rows if row.startswith("| `--") for flag in re.findall(r"--?[a-z-]+", row.split("|")[1])

@@ -9,7 +9,7 @@ import yaml
 from keyturn.core.settings import Settings, parse_settings
 
 URL = "http://127.0.0.1:4566"
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "operations" / "configuration.md").read_text()
 
 
 def test_the_document_tells_every_setting_with_its_default() -> None:

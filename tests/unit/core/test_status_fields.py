@@ -18,7 +18,7 @@ def test_a_failure_names_the_next_try_and_the_request_id() -> None:
     assert renewed
     assert renewed.message == (
         "STS: InternalFailure (AWS request id id-9); next try at 2026-01-02T03:06:05Z;"
-        " see docs/troubleshooting.md#unavailable"
+        " see docs/operations/troubleshooting.md#unavailable"
     )
 
 

@@ -1,3 +1,6 @@
+import importlib
+import pkgutil
+
 import pytest
 from botocore.exceptions import (
     BotoCoreError,
@@ -8,9 +11,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+import keyturn.exchanges
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.exchanges.aws_errors import EXPIRED, KEYS, Operation, Verdict, failure, member
-from tests.support.flows_page import operations
 
 OPERATION = Operation(
     exchange="example",
@@ -153,7 +156,10 @@ def test_a_member_that_is_missing(members: dict[str, object]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_the_signature_has_one_wording(codes: set[str], verdict: Verdict) -> None:
-    told = [found for one in operations().values() for code, found in one.verdicts.items() if code in codes]
+    names = [info.name for info in pkgutil.walk_packages(keyturn.exchanges.__path__, "keyturn.exchanges.")]
+    values = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    operations = [value for value in values if isinstance(value, Operation)]
+    told = [found for one in operations for code, found in one.verdicts.items() if code in codes]
 
     assert {found.hint for found in told} == {verdict.hint}
     assert "source" not in verdict.hint

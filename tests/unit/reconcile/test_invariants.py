@@ -1,4 +1,4 @@
-"""The promises of docs/reliability.md as invariants: whatever happens, in whatever order."""
+"""The promises of docs/design/guarantees.md as invariants: whatever happens, in whatever order."""
 
 import asyncio
 from datetime import timedelta

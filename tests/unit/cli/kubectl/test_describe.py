@@ -71,7 +71,9 @@ def test_a_good_one_whole() -> None:
         pytest.param(failing(AWAY), "Next try    2026-01-02T03:10:05Z (in 60 s)", id="the next try"),
         pytest.param(failing(REFUSED), "Stalled     True AccessDenied: STS", id="stalled"),
         pytest.param(failing(REFUSED), "(AWS request id id-9)", id="the request id"),
-        pytest.param(failing(REFUSED), "see docs/troubleshooting.md#accessdenied", id="where to read on"),
+        pytest.param(
+            failing(REFUSED), "see docs/operations/troubleshooting.md#accessdenied", id="where to read on"
+        ),
         pytest.param(
             told_of(Outcome(NOW, WARNED)), "Source ends 2026-01-03T03:04:05Z (in 23 h)", id="source ends"
         ),
