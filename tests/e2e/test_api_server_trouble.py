@@ -55,13 +55,13 @@ def test_frozen_while_a_renewal_is_due(operator: Operator, aws: Aws, namespace: 
     namespace.plane.freeze(server)
     try:
         time.sleep(25)
-        assert seconds_to(status["renewAt"]) < 0
+        assert seconds_to(status["renewalTime"]) < 0
         assert calls(aws) == (1, 1)
     finally:
         namespace.plane.thaw(server)
     until(lambda: revision(namespace) == 2, seconds=8)
 
-    assert seconds_to(status["expiresAt"]) > 0
+    assert seconds_to(status["expirationTime"]) > 0
     assert calls(aws) == (2, 2)
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Renewed")
     assert {*namespace.read("secret", "acme")["data"]} == {*before["data"]}
@@ -71,7 +71,7 @@ def test_frozen_while_a_renewal_is_due(operator: Operator, aws: Aws, namespace: 
 def test_etcd_gone_for_longer_than_a_minute(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     aws.settings(session_seconds=240)
     namespace.issued(aws, renewal={"renewBeforePercentage": 50})
-    expires = namespace.status("acme")["expiresAt"]
+    expires = namespace.status("acme")["expirationTime"]
     aws.settings(session_seconds=3600)
 
     namespace.plane.stop("etcd")

@@ -65,9 +65,9 @@ def test_valid_secret_stays_while_aws_fails(
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
     assert says in message
     assert message.endswith(
-        f"; next try at {status['nextAttemptAt']}; see docs/operations/troubleshooting.md#{reason.lower()}"
+        f"; next try at {status['nextAttemptTime']}; see docs/operations/troubleshooting.md#{reason.lower()}"
     )
-    assert datetime.fromisoformat(status["nextAttemptAt"]) > datetime.fromisoformat(status["lastAttemptAt"])
+    assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(status["lastAttemptTime"])
     assert status["failedAttempts"] >= 1
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()
     assert namespace.read("secret", "acme") == before
@@ -76,7 +76,7 @@ def test_valid_secret_stays_while_aws_fails(
         namespace.ask("acme", "2")  # a person acts
     until(lambda: namespace.status("acme")["revision"] == 2, seconds=90)  # the backoff may be at 32 s by now
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
-    assert "nextAttemptAt" not in namespace.status("acme")
+    assert "nextAttemptTime" not in namespace.status("acme")
     assert len(namespace.events("acme")) == 2
 
 
@@ -85,7 +85,7 @@ def test_ready_ends_with_the_expiry_and_comes_back_by_itself(
 ) -> None:
     aws.settings(session_seconds=6)
     namespace.issued(aws)
-    expires = datetime.fromisoformat(namespace.status("acme")["expiresAt"]).timestamp()
+    expires = datetime.fromisoformat(namespace.status("acme")["expirationTime"]).timestamp()
     aws.fault(LICENSE_MANAGER, times=None, drop="before")
 
     namespace.turns("acme", "Renewed", "Unreachable")

@@ -193,5 +193,5 @@ def test_end_of_the_source_is_told_ahead_once(operator: Operator, aws: Aws, name
     namespace.apply(token_request())
 
     ends = namespace.turns("acme", "Ready", "SourceExpiring")
-    assert f"the source ends at {namespace.status('acme')['sourceExpiresAt']}" in ends
+    assert f"the source ends at {namespace.status('acme')['sourceExpirationTime']}" in ends
     assert namespace.events("acme") == ["Issued", "SourceExpiring"]

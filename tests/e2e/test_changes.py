@@ -107,9 +107,9 @@ def test_renewal_on_demand_works_once_and_is_echoed(operator: Operator, aws: Aws
     namespace.issued(aws)
 
     namespace.ask("acme", "first")
-    until(lambda: namespace.status("acme").get("handledRefresh") == "first")
+    until(lambda: namespace.status("acme").get("lastHandledRenewRequest") == "first")
     namespace.ask("acme", "second")
-    until(lambda: namespace.status("acme").get("handledRefresh") == "second")
+    until(lambda: namespace.status("acme").get("lastHandledRenewRequest") == "second")
     namespace.ask("acme", "")
     namespace.apply(token_request("later"))
     namespace.is_ready("later")

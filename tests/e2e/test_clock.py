@@ -61,7 +61,7 @@ def test_forward_and_back(operator: Operator, aws: Aws, namespace: Namespace, se
     until(lambda: namespace.condition("acme", "Ready")[0] == "True", seconds=WAKES)
     namespace.ask("acme", "1")
     until(lambda: namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed"), seconds=10)
-    renews = datetime.fromisoformat(namespace.status("acme")["renewAt"])
+    renews = datetime.fromisoformat(namespace.status("acme")["renewalTime"])
     assert timedelta(minutes=30) < renews - datetime.now(UTC) < timedelta(hours=1)  # noqa: TID251 - the real clock
 
 

@@ -107,14 +107,14 @@ def test_a_source_that_ends_is_replaced(
     namespace.token(aws.refresh_token(expires_in=10))
     namespace.apply(token_request())
     namespace.turns("acme", "Ready", "SourceExpiring", seconds=30)
-    ends = namespace.status("acme")["sourceExpiresAt"]
+    ends = namespace.status("acme")["sourceExpirationTime"]
     assert f"  Source ends {ends} (" in plugin.good("status", "acme")
 
     namespace.token(aws.refresh_token())
     plugin.good("renew", "acme", "--wait")
 
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Renewed")
-    assert namespace.status("acme")["sourceExpiresAt"] > ends
+    assert namespace.status("acme")["sourceExpirationTime"] > ends
 
 
 def test_a_leaked_token_is_replaced(

@@ -57,7 +57,7 @@ def test_secret_has_the_default_formats_and_says_whose_it_is(
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "credentials.json",
         "expiration",
     }  # fmt: skip
-    assert data["expiration"] == namespace.status("acme")["expiresAt"]
+    assert data["expiration"] == namespace.status("acme")["expirationTime"]
     assert secret["metadata"]["annotations"]["keyturn.dev/expires-at"] == data["expiration"]
     assert secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "keyturn"
     assert [it["name"] for it in secret["metadata"]["ownerReferences"]] == ["acme"]
@@ -144,7 +144,7 @@ def test_metrics_have_a_series_as_long_as_the_request_lives(
     place = f'name="acme",namespace="{namespace.name}"'
 
     status = namespace.status("acme")
-    for name, key in (("issued", "issuedAt"), ("renewal", "renewAt"), ("expiration", "expiresAt")):
+    for name, key in (("issued", "issueTime"), ("renewal", "renewalTime"), ("expiration", "expirationTime")):
         told = operator.metric(f"keyturn_credentials_{name}_timestamp_seconds{{{place}}}")
         assert told == datetime.fromisoformat(status[key]).timestamp()
     assert operator.metric("keyturn_leader") == 1

@@ -234,7 +234,7 @@ def test_an_mfa_code_is_used_once_and_then_a_persons_business(
     ground.apply(token_request(source=KEYS, exchanges=[exchange]))
     ground.is_ready("acme")
     assert ACCOUNT in who(ground.data("acme"), aws)
-    assert "renewAt" not in ground.status("acme")
+    assert "renewalTime" not in ground.status("acme")
 
     ground.turns("acme", "Stalled", "SourceSpent", seconds=30)
     until(lambda: ground.condition("acme", "Ready")[1] == "Expired", seconds=30)
@@ -253,7 +253,7 @@ def test_a_service_account_s_token_is_not_told_as_a_source_that_ends(aws: Aws, g
     ground.apply(token_request(**FLOWS["a service account"][0](aws)))
     ground.is_ready("acme")
 
-    assert "sourceExpiresAt" not in ground.status("acme")
+    assert "sourceExpirationTime" not in ground.status("acme")
 
 
 def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Aws, ground: Namespace) -> None:

@@ -229,7 +229,7 @@ def test_a_code_that_gives_no_refresh_token_is_used_once_and_then_a_persons_busi
     aws.settings(session_seconds=20)
     flows.apply(token_request(source=KEYS, exchanges=[code(NO_REFRESH), ROLE]))
     flows.is_ready("acme")
-    assert "renewAt" not in flows.status("acme")
+    assert "renewalTime" not in flows.status("acme")
 
     said = flows.turns("acme", "Stalled", "SourceSpent", seconds=30)
     assert flows.condition("acme", "Ready")[:2] == ("True", "Issued")
@@ -260,7 +260,7 @@ def test_a_token_of_a_license_feeds_another_request(flows: Namespace, aws: Aws) 
     assert flows.data("license")["token"] != first
     assert aws.calls("CreateToken") == 4
     assert aws.calls("DeleteToken") >= 1
-    assert flows.status("license")["expiresAt"] > "2027"
+    assert flows.status("license")["expirationTime"] > "2027"
 
 
 def test_an_issuer_that_answers_a_page_is_told_without_it(flows: Namespace, aws: Aws) -> None:

@@ -49,7 +49,7 @@ async def _make(client: Client, namespace: str, number: int) -> None:
 def peak_after_a_renewal(operator: Operator, namespace: Namespace, value: str) -> float:
     """The most memory that it had, in MiB, once a renewal shows that it has seen all that came before."""
     namespace.ask("acme", value)
-    until(lambda: namespace.status("acme").get("handledRefresh") == value)
+    until(lambda: namespace.status("acme").get("lastHandledRenewRequest") == value)
     return memory_mib(operator.process.pid, peak=True)
 
 

@@ -63,7 +63,9 @@ def test_policy_after_the_first_issue_leaves_the_valid_secret(
 
         status = namespace.status("acme")
         assert exchanges(aws) <= 2 + 2 * (status["failedAttempts"] + 1)
-        assert datetime.fromisoformat(status["nextAttemptAt"]) > datetime.fromisoformat(status["lastAttemptAt"])
+        assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(
+            status["lastAttemptTime"]
+        )
         assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
         assert namespace.read("secret", "acme") == before
         assert namespace.events("acme") == ["Issued", "WriteRefused"]

@@ -79,7 +79,7 @@ def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
 
     assert "was not made by Keyturn" in namespace.turns("second", "Stalled", "TargetConflict")
     namespace.ask("second", "1")
-    until(lambda: namespace.status("second").get("handledRefresh") == "1")
+    until(lambda: namespace.status("second").get("lastHandledRenewRequest") == "1")
     assert namespace.read("secret", "theirs") == before
     assert exchanges(aws) == 2 * spent  # the one of its first issue
 

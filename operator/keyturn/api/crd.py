@@ -15,8 +15,8 @@ _COLUMNS = (
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
     ("Secret", "string", ".status.secretName", 0),
     # Times as strings: a date column shows <invalid> for the future.
-    ("Expires", "string", ".status.expiresAt", 0),
-    ("Renews", "string", ".status.renewAt", 0),
+    ("Expires", "string", ".status.expirationTime", 0),
+    ("Renews", "string", ".status.renewalTime", 0),
     ("Principal", "string", ".status.principal", 1),
     ("Revision", "integer", ".status.revision", 1),
     ("Failures", "integer", ".status.failedAttempts", 1),

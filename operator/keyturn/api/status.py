@@ -34,16 +34,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
         ),
     ] = ()
     secret_name: Annotated[str, Meta(description="The Secret that holds the credentials.")] | None = None
-    issued_at: Annotated[Time, Meta(description="When they were issued.")] = None
-    expires_at: Annotated[Time, Meta(description="When the first of them expires.")] = None
-    renew_at: Annotated[Time, Meta(description="When they are renewed.")] = None
-    last_attempt_at: Annotated[Time, Meta(description="When an exchange was last tried.")] = None
-    next_attempt_at: Annotated[Time, Meta(description="After a failure: when it is tried again.")] = None
+    issue_time: Annotated[Time, Meta(description="When they were issued.")] = None
+    expiration_time: Annotated[Time, Meta(description="When the first of them expires.")] = None
+    renewal_time: Annotated[Time, Meta(description="When they are renewed.")] = None
+    last_attempt_time: Annotated[Time, Meta(description="When an exchange was last tried.")] = None
+    next_attempt_time: Annotated[Time, Meta(description="After a failure: when it is tried again.")] = None
     failed_attempts: Annotated[int, Meta(description="Failures in a row.")] = 0
     revision: Annotated[int, Meta(description="How often credentials were issued.")] = 0
     principal: Annotated[str, Meta(description="Whose credentials they are, as AWS says.")] | None = None
-    source_expires_at: Annotated[Time, Meta(description="When the source ends, where that is known.")] = None
-    handled_refresh: (
+    source_expiration_time: Annotated[Time, Meta(description="When the source ends, where that is known.")] = None
+    last_handled_renew_request: (
         Annotated[str, Meta(description="The keyturn.dev/renew-requested-at that was last acted upon.")] | None
     ) = None
 
@@ -56,7 +56,7 @@ def read_status(body: Mapping[str, Any]) -> Status:
     """Read the status of a TokenRequest; what does not fit counts as not told."""
     try:
         status = msgspec.convert(body.get("status") or {}, Status)
-        for moment in (status.next_attempt_at, status.last_attempt_at, status.expires_at):
+        for moment in (status.next_attempt_time, status.last_attempt_time, status.expiration_time):
             datetime.fromisoformat(moment or "2000-01-01T00:00:00Z")
     except ValueError:
         return Status()

@@ -89,7 +89,7 @@ class Attendant:
         for uid, entry in self.known.entries.items():
             setback = entry.memory.setback
             if setback and isinstance(setback.error, UnavailableError) and setback.error.system == system:
-                entry.memory.setback = replace(setback, next_attempt_at=now)
+                entry.memory.setback = replace(setback, next_attempt_time=now)
                 self._agenda.hurry(uid, now)
 
     def clock_set_back(self) -> None:

@@ -74,19 +74,19 @@ class Known:
 def remembered(status: Status) -> Setback | None:
     """The last failure, as the status tells it: the time of the next try survives a restart."""
     renewed = status.condition("Renewed")
-    if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_at):
+    if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_time):
         return None
-    next_attempt_at = read_time(status.next_attempt_at)
-    if next_attempt_at is None:
+    next_attempt_time = read_time(status.next_attempt_time)
+    if next_attempt_time is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Setback(
         error=kind(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
         failed_attempts=status.failed_attempts,
-        next_attempt_at=next_attempt_at,
+        next_attempt_time=next_attempt_time,
         generation=status.observed_generation,
-        handled=status.handled_refresh or "",
-        failed_at=read_time(status.last_attempt_at),
+        handled=status.last_handled_renew_request or "",
+        failed_at=read_time(status.last_attempt_time),
     )
 
 

@@ -165,7 +165,7 @@ class Setback:
 
     error: KeyturnError
     failed_attempts: int
-    next_attempt_at: datetime
+    next_attempt_time: datetime
     generation: int
     handled: str = ""
     waits_for: str | None = None
@@ -182,7 +182,7 @@ class Setback:
         return self._waits(now) and not asked and not changed
 
     def _waits(self, now: datetime) -> bool:
-        return (self.failed_at is None or self.failed_at <= now) and now < self.next_attempt_at
+        return (self.failed_at is None or self.failed_at <= now) and now < self.next_attempt_time
 
 
 def next_try(
@@ -234,7 +234,7 @@ def next_look(request: Request, marks: Marks | None, setback: Setback | None, no
     act: list[datetime] = []
     if setback and not request.spec.suspend:
         look = REACTIONS[setback.error.reason].look
-        act = [setback.next_attempt_at, *([now + look] if look else [])]
+        act = [setback.next_attempt_time, *([now + look] if look else [])]
     elif not request.spec.suspend:
         act = [marks.renew if marks else now]
         told = [marks.source_warns] if marks and marks.source_warns else []

@@ -53,22 +53,22 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         observed_generation=request.generation,
         conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
-        last_attempt_at=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_at,
-        next_attempt_at=rfc3339(setback.next_attempt_at) if setback else None,
+        last_attempt_time=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_time,
+        next_attempt_time=rfc3339(setback.next_attempt_time) if setback else None,
         failed_attempts=setback.failed_attempts if setback else 0,
         revision=previous.revision,
-        handled_refresh=handled or previous.handled_refresh,
+        last_handled_renew_request=handled or previous.last_handled_renew_request,
     )
     if marks is None:
         return told
     return msgspec.structs.replace(
         told,
-        issued_at=rfc3339(marks.issued),
-        expires_at=rfc3339(marks.expires),
-        renew_at=_renew_at(marks),
+        issue_time=rfc3339(marks.issued),
+        expiration_time=rfc3339(marks.expires),
+        renewal_time=_renew_at(marks),
         revision=marks.revision,
         principal=marks.principal or None,
-        source_expires_at=rfc3339(marks.source_expires) if marks.source_expires else None,
+        source_expiration_time=rfc3339(marks.source_expires) if marks.source_expires else None,
     )
 
 
@@ -147,7 +147,7 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
         reason = "Issued" if marks.revision == 1 else "Drifted" if outcome.reason == "Drifted" else "Renewed"
         return _condition("Renewed", "True", reason, _success(request, outcome, marks))
     was = previous.condition("Renewed")
-    if was and was.status == "True" and marks and previous.renew_at == _renew_at(marks):
+    if was and was.status == "True" and marks and previous.renewal_time == _renew_at(marks):
         return was
     if marks is None:
         return _condition("Renewed", "Unknown", "Pending", "not tried yet")
@@ -168,7 +168,7 @@ def _stalled(outcome: Outcome) -> Condition | None:
 
 def _failure(setback: Setback) -> str:
     asked = f" (AWS request id {setback.error.request_id})" if setback.error.request_id else ""
-    return f"{setback.error.message[:_LONGEST_SAID]}{asked}; next try at {rfc3339(setback.next_attempt_at)}"
+    return f"{setback.error.message[:_LONGEST_SAID]}{asked}; next try at {rfc3339(setback.next_attempt_time)}"
 
 
 def _success(request: Request, outcome: Outcome, marks: Marks) -> str:

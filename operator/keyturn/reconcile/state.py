@@ -68,7 +68,7 @@ def _edited_too_soon(world: World, memory: Memory, now: datetime) -> bool:
     """Whether somebody's change comes before its time: edits in a loop must not become calls in a loop."""
     if memory.setback is None or memory.exchanged is None or now < memory.exchanged:
         return False
-    earliest = min(memory.exchanged + world.least_interval, memory.setback.next_attempt_at)
+    earliest = min(memory.exchanged + world.least_interval, memory.setback.next_attempt_time)
     if now < earliest:
         memory.not_before = earliest
     return now < earliest
@@ -91,8 +91,8 @@ def _setback(world: World, request: Request, memory: Memory, error: KeyturnError
     life_left = _life_left(request, memory.marks, now) if memory.marks else timedelta()
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None
-    next_attempt_at = next_try(request, error, failures, life_left, now, world.chance())
-    return Setback(error, failures, next_attempt_at, failed_at=now, **_seen(request, memory))
+    next_attempt_time = next_try(request, error, failures, life_left, now, world.chance())
+    return Setback(error, failures, next_attempt_time, failed_at=now, **_seen(request, memory))
 
 
 def _life_left(request: Request, marks: Marks, now: datetime) -> timedelta:

@@ -121,8 +121,8 @@ class Renewing:
         memory, setback, now = self._memory, self._memory.setback, self._world.now()
         if setback:
             allowed = (memory.exchanged or now) + self._world.least_interval
-            next_attempt_at = min(setback.next_attempt_at, max(now, allowed))
-            memory.setback = replace(setback, next_attempt_at=next_attempt_at)
+            next_attempt_time = min(setback.next_attempt_time, max(now, allowed))
+            memory.setback = replace(setback, next_attempt_time=next_attempt_time)
 
 
 def _tell(request: Request, before: Status, now: Status) -> None:

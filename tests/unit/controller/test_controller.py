@@ -166,7 +166,7 @@ async def test_a_renewal_that_is_asked_for_is_looked_at_at_once() -> None:
     await operator.see(annotations={RENEW_REQUESTED: "now"})
     await operator.work(NOW + MINUTE)
 
-    assert (operator.status()["revision"], operator.status()["handledRefresh"]) == (2, "now")
+    assert (operator.status()["revision"], operator.status()["lastHandledRenewRequest"]) == (2, "now")
 
 
 async def test_an_edited_secret_is_healed() -> None:

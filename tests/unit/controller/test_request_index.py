@@ -77,7 +77,7 @@ def test_a_failure_is_remembered_as_the_status_tells_it() -> None:
 
     assert found
     assert (found.error.reason, found.error.message) == ("SourceInvalid", "no; really (AWS request id id)")
-    assert (found.failed_attempts, found.next_attempt_at - NOW) == (2, timedelta(minutes=2))
+    assert (found.failed_attempts, found.next_attempt_time - NOW) == (2, timedelta(minutes=2))
     assert found.waits_for is None
 
 

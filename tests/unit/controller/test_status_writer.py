@@ -25,7 +25,7 @@ async def test_a_status_is_told_as_the_crd_has_it() -> None:
     await reporter.status(*WHO, FIRST)
     told = server.objects[TOKEN_REQUEST]["status"]
 
-    assert (told["expiresAt"], told["revision"]) == ("2026-01-02T04:04:05Z", 1)
+    assert (told["expirationTime"], told["revision"]) == ("2026-01-02T04:04:05Z", 1)
     assert [one["type"] for one in told["conditions"]] == ["Ready", "Renewed"]
 
 
@@ -34,7 +34,7 @@ async def test_what_is_not_told_any_more_goes() -> None:
     await reporter.status(*WHO, FIRST)
     await reporter.status(*WHO, Status(observed_generation=2))
 
-    assert "expiresAt" not in server.objects[TOKEN_REQUEST]["status"]
+    assert "expirationTime" not in server.objects[TOKEN_REQUEST]["status"]
     assert server.objects[TOKEN_REQUEST]["status"]["conditions"] == []
 
 

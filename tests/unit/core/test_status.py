@@ -183,4 +183,4 @@ def test_a_success_ends_the_series_without_an_event() -> None:
 
     assert conditions(status) == row("True Renewed", "True Renewed")
     assert list(events(before, status)) == []
-    assert (status.failed_attempts, status.next_attempt_at) == (0, None)
+    assert (status.failed_attempts, status.next_attempt_time) == (0, None)

@@ -59,7 +59,7 @@ def test_a_success_says_what_was_issued(wanted: Request, outcome: Outcome, messa
 
 
 def test_the_times_are_those_of_the_marks() -> None:
-    assert (FIRST.issued_at, FIRST.expires_at, FIRST.renew_at, FIRST.last_attempt_at) == (
+    assert (FIRST.issue_time, FIRST.expiration_time, FIRST.renewal_time, FIRST.last_attempt_time) == (
         "2026-01-02T03:04:05Z",
         "2026-01-02T04:04:05Z",
         "2026-01-02T03:44:05Z",
@@ -106,14 +106,14 @@ def test_a_revision_is_not_forgotten_with_the_secret() -> None:
     ],
 )
 def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled: str | None) -> None:
-    assert report(REQUEST, Status(), outcome).handled_refresh == handled
+    assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled
 
 
 def test_a_spec_that_cannot_be_read() -> None:
     status = invalid(FIRST, 2, "Expected `bool` (at spec.suspend)", LATER)
 
     assert conditions(status) == row("False SpecInvalid", "False SpecInvalid", "True SpecInvalid")
-    assert (status.observed_generation, status.expires_at) == (2, FIRST.expires_at)
+    assert (status.observed_generation, status.expiration_time) == (2, FIRST.expiration_time)
 
 
 def test_an_event_has_the_message_of_its_condition() -> None:

@@ -209,7 +209,7 @@ class Promises(RuleBasedStateMachine):
     def a_failure_says_when_the_next_try_is(self) -> None:
         renewed = self.status.condition("Renewed")
         if renewed and renewed.status == "False":
-            assert self.status.next_attempt_at
+            assert self.status.next_attempt_time
 
     @invariant()
     def no_secret_is_told(self) -> None:

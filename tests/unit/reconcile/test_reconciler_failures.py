@@ -28,7 +28,7 @@ async def test_a_failure_keeps_the_data_and_tells_the_next_try() -> None:
 
     assert outside.secrets.get("acme") == before
     assert outcome.setback
-    assert (outcome.setback.failed_attempts, outcome.setback.next_attempt_at) == (1, outside.now + 2 * SECOND)
+    assert (outcome.setback.failed_attempts, outcome.setback.next_attempt_time) == (1, outside.now + 2 * SECOND)
 
 
 async def test_it_is_held_back_until_the_time_has_come() -> None:
@@ -209,7 +209,7 @@ async def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
     outside.set_clock(-MINUTE)
     again = await outside.look(replace(request(), renew_requested="now"))
     assert again.setback
-    assert again.setback.next_attempt_at == outside.now + 30 * MINUTE
+    assert again.setback.next_attempt_time == outside.now + 30 * MINUTE
 
     outside.set_clock(-HOUR)
     moved = await outside.look(request(target={"formats": [{"env": {}}]}))

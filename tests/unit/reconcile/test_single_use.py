@@ -98,7 +98,7 @@ async def test_without_a_refresh_token_it_is_issued_once_and_stalls_before_it_ex
     stalled = await stalls(outside, DUE)
     later = report(once(), told, stalled)
 
-    assert (told.renew_at, kept(outside).value, outside.marks().once) == (None, "", True)
+    assert (told.renewal_time, kept(outside).value, outside.marks().once) == (None, "", True)
     assert [(c.type, c.status, c.reason) for c in later.conditions] == [
         ("Ready", "True", "Issued"),
         ("Renewed", "False", "SourceSpent"),
@@ -205,7 +205,7 @@ async def test_a_failure_after_the_code_was_spent_is_told_with_it() -> None:
     later = await stalls(outside, HOUR)
 
     assert first.setback.error.reason == "AccessDenied"
-    assert first.setback.next_attempt_at - first.at >= (REACTIONS["AccessDenied"].wait or timedelta())
+    assert first.setback.next_attempt_time - first.at >= (REACTIONS["AccessDenied"].wait or timedelta())
     assert later.setback
     assert "a trust policy" in later.setback.error.message
 

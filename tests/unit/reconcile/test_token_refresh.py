@@ -74,7 +74,7 @@ async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
         setback = (await outside.look(rotating())).setback
 
         assert setback
-        outside.now = setback.next_attempt_at
+        outside.now = setback.next_attempt_time
 
     assert outside.now < NOW + 30 * MINUTE
 

@@ -59,9 +59,9 @@ def lines(told: Told, now: datetime) -> Iterator[str]:
     for number, step in enumerate(told.pipeline):
         yield row("Pipeline" if number == 0 else "", step)
     times = {
-        "Issued": status.issued_at, "Expires": status.expires_at, "Renews": status.renew_at,
-        "Last try": status.last_attempt_at, "Next try": status.next_attempt_at,
-        "Source ends": status.source_expires_at,
+        "Issued": status.issue_time, "Expires": status.expiration_time, "Renews": status.renewal_time,
+        "Last try": status.last_attempt_time, "Next try": status.next_attempt_time,
+        "Source ends": status.source_expiration_time,
     }  # fmt: skip
     yield from (row(name, both(at, now)) for name, at in times.items() if at)
     if status.failed_attempts:
@@ -88,15 +88,23 @@ def row(name: str, value: str) -> str:
 def cells(told: Told, now: datetime) -> tuple[str, ...]:
     """The line of one in the table."""
     status, (ready, reason) = told.status, told.condition("Ready")
-    expires = read_time(status.expires_at)
+    expires = read_time(status.expiration_time)
     if ready == "True" and expires and expires <= now:  # without an operator nobody writes that it is over
         reason += ", expired"
     renewed, why = told.condition("Renewed")
     went = "good" if renewed == "True" else why or "-"
     if told.condition("Stalled")[0] == "True":
         went += ", stalled"
-    return (told.namespace, told.name, ready, reason, _short(status.expires_at, now), _short(status.renew_at, now),
-            went, _short(status.next_attempt_at, now))  # fmt: skip
+    return (
+        told.namespace,
+        told.name,
+        ready,
+        reason,
+        _short(status.expiration_time, now),
+        _short(status.renewal_time, now),
+        went,
+        _short(status.next_attempt_time, now),
+    )
 
 
 def _parsed(body: Mapping[str, Any]) -> tuple[Request | None, tuple[str, ...]]:
@@ -153,9 +161,9 @@ def _advice(about: Mapping[str, Any], request: Request | None, status: Status, n
 
 
 def _waiting(asked: str, status: Status, now: datetime) -> Iterator[str]:
-    due = read_time(status.next_attempt_at or status.renew_at)
-    if asked not in ("", status.handled_refresh):
-        tried = read_time(status.last_attempt_at)
+    due = read_time(status.next_attempt_time or status.renewal_time)
+    if asked not in ("", status.last_handled_renew_request):
+        tried = read_time(status.last_attempt_time)
         # Whoever has tried within this minute runs, and what was asked for since may be a second old.
         runs = tried is not None and now - tried < _LATE
         yield f"a renewal was asked for ({asked}) and has not begun" + ("" if runs else f"; {_OPERATOR}")

@@ -34,7 +34,7 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, everything: bool, wait: b
     if not wait:
         click.echo(f"asked for: {', '.join(asked)}")
         return
-    cluster.run("wait", f"--for=jsonpath={{.status.handledRefresh}}={value}", f"--timeout={timeout}s",
+    cluster.run("wait", f"--for=jsonpath={{.status.lastHandledRenewRequest}}={value}", f"--timeout={timeout}s",
                 *(f"{REQUESTS}/{name}" for name in asked))  # fmt: skip
     _check([cluster.get(REQUESTS, name) for name in asked])
 
@@ -45,6 +45,6 @@ def _check(bodies: list[Body]) -> None:
         if told.last_error:
             failed.append(f"{told.name}: {told.last_error}")
         else:
-            click.echo(f"{told.name}: renewed, valid until {told.status.expires_at}")
+            click.echo(f"{told.name}: renewed, valid until {told.status.expiration_time}")
     if failed:
         raise ClusterError("\n".join(failed))

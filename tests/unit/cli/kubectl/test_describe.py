@@ -132,7 +132,7 @@ def change(
         ),
         pytest.param(change(GOOD, metadata={"deletionTimestamp": "2026-01-02T04:04:05Z"}), "deleted", id="going"),
         pytest.param(
-            change(GOOD, metadata={}, status={"renewAt": "2026-01-02T03:00:05Z"}), "is 9 min late", id="late"
+            change(GOOD, metadata={}, status={"renewalTime": "2026-01-02T03:00:05Z"}), "is 9 min late", id="late"
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_what_a_person_should_look_at(body: dict[str, Any], says: str) -> None:
 
 
 def test_an_operator_that_has_just_tried_runs() -> None:
-    tried = {"lastAttemptAt": "2026-01-02T03:09:00Z"}
+    tried = {"lastAttemptTime": "2026-01-02T03:09:00Z"}
     body = change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}, status=tried)
 
     assert tell(body, LATER).advice == ("a renewal was asked for (t1) and has not begun",)
@@ -152,8 +152,8 @@ def test_an_operator_that_has_just_tried_runs() -> None:
 @pytest.mark.parametrize(
     "status",
     [
-        pytest.param({"handledRefresh": "t1"}, id="asked for, and handled"),
-        pytest.param({"handledRefresh": "t1", "renewAt": "2026-01-02T03:09:00Z"}, id="due just now"),
+        pytest.param({"lastHandledRenewRequest": "t1"}, id="asked for, and handled"),
+        pytest.param({"lastHandledRenewRequest": "t1", "renewalTime": "2026-01-02T03:09:00Z"}, id="due just now"),
     ],
 )
 def test_nothing_to_look_at(status: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ def test_nothing_to_look_at(status: dict[str, Any]) -> None:
         ),
         pytest.param(manifest(), "billing acme Unknown  -,-,-,-", id="not looked at"),
         pytest.param(
-            change(GOOD, metadata={}, status={"expiresAt": "2026-01-02T03:08:05Z"}),
+            change(GOOD, metadata={}, status={"expirationTime": "2026-01-02T03:08:05Z"}),
             "billing acme True Issued, expired 60 s ago,35 min,good,-",
             id="expired, and no operator wrote it",
         ),
