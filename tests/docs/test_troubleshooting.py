@@ -80,7 +80,7 @@ def test_the_lists_at_the_top_say_who_must_act(reason: str) -> None:
         *(pytest.param(REQUEST, failed(it, ISSUED), id=f"{it} with a valid Secret") for it in REACTIONS),
         pytest.param(REQUEST, Outcome(NOW), id="Pending"),
         pytest.param(REQUEST, Outcome(NOW, ISSUED, "SecretMissing"), id="Issued"),
-        pytest.param(REQUEST, Outcome(LATER, SECOND_ISSUE, "Drifted"), id="Drifted"),
+        pytest.param(REQUEST, Outcome(LATER, SECOND_ISSUE, "DriftDetected"), id="DriftCorrected"),
         pytest.param(REQUEST, Outcome(NOW + HOUR, ISSUED), id="Expired"),
         pytest.param(REQUEST, Outcome(LATER, WARNED), id="SourceExpiring"),
         pytest.param(request(suspend=True), Outcome(LATER, ISSUED), id="Suspended"),
@@ -103,11 +103,11 @@ def test_a_link_is_one_that_exists() -> None:
 
 
 def test_an_event_has_the_link_of_its_condition_however_long_it_is() -> None:
-    status = report(REQUEST, FIRST, failed("WriteRefused", None, "denied by policy " * 500))
+    status = report(REQUEST, FIRST, failed("WriteDenied", None, "denied by policy " * 500))
     (event,) = events(FIRST, status)
 
     assert [one.type for one in status.conditions if not links(one)] == []
-    assert event.message.endswith("; see docs/operations/troubleshooting.md#writerefused")
+    assert event.message.endswith("; see docs/operations/troubleshooting.md#writedenied")
     assert "; next try at " in event.message
     assert len(event.message) <= 1024  # what the API server takes
 

@@ -59,7 +59,7 @@ def test_the_commands_in_their_order(playground: Path) -> None:
     good, lost = told(shown, "keyturn status")
     [events] = told(shown, "get events")
     assert "Renewed     True Renewed" in good
-    assert "Renewed     False SourceMissing: Secret acme-license does not exist" in lost
+    assert "Renewed     False SourceNotFound: Secret acme-license does not exist" in lost
     assert "is an operator running" not in good + lost
     assert re.findall(r"Normal +(\w+)", events) == ["Issued"]
     assert "AWS_ACCESS_KEY_ID:" in told(shown, "describe secret")[0]

@@ -103,7 +103,7 @@ def test_refused_secret_write_costs_one_exchange(
         namespace.ask(name, "1")
     until(lambda: min(namespace.status(name)["failedAttempts"] for name in names) >= 2)
     assert [namespace.condition(name, "Renewed")[:2] for name in names] == [
-        ("False", "WriteRefused" if name == "of-409" else "Unavailable") for name in names
+        ("False", "WriteDenied" if name == "of-409" else "Unavailable") for name in names
     ]
     assert [namespace.read("secret", name) for name in names] == before
     between.clear()

@@ -164,8 +164,8 @@ def test_write_that_the_api_server_refuses_costs_no_aws_call(
 
     namespace.apply(token_request(target={"metadata": about}))
 
-    assert "the API server refused to write Secret acme" in namespace.turns("acme", "Stalled", "WriteRefused")
-    assert namespace.events("acme") == ["WriteRefused"]
+    assert "the API server refused to write Secret acme" in namespace.turns("acme", "Stalled", "WriteDenied")
+    assert namespace.events("acme") == ["WriteDenied"]
     assert aws.calls(LICENSE_MANAGER) == 0
     namespace.patch("treq", "acme", {"spec": {"target": None}})
     namespace.is_ready("acme", timeout=5)

@@ -58,18 +58,18 @@ def test_missing_source_is_named(
 
     namespace.apply(token_request(source=of))
 
-    message = namespace.turns("acme", "Renewed", "SourceMissing")
+    message = namespace.turns("acme", "Renewed", "SourceNotFound")
     assert says in message
     assert "; next try at 2" in message
-    assert namespace.condition("acme", "Ready")[:2] == ("False", "SourceMissing")
-    assert says in namespace.kubectl("get", "events", "--field-selector=reason=SourceMissing")
-    assert namespace.events("acme") == ["SourceMissing"]
+    assert namespace.condition("acme", "Ready")[:2] == ("False", "SourceNotFound")
+    assert says in namespace.kubectl("get", "events", "--field-selector=reason=SourceNotFound")
+    assert namespace.events("acme") == ["SourceNotFound"]
     assert aws.calls("GetAccessToken") == 0
 
 
 def test_labelled_source_is_seen_at_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.apply(token_request())
-    namespace.turns("acme", "Renewed", "SourceMissing")
+    namespace.turns("acme", "Renewed", "SourceNotFound")
 
     namespace.token(aws.refresh_token(), labels=LABELLED)
     namespace.is_ready("acme")
@@ -107,8 +107,8 @@ def test_nothing_is_hammered_and_all_go_on_within_a_minute(
         token_request("conflict", secret="foreign"),
     )
     for name, reason in (
-        ("no-secret", "SourceMissing"),
-        ("no-key", "SourceMissing"),
+        ("no-secret", "SourceNotFound"),
+        ("no-key", "SourceNotFound"),
         ("invalid", "SourceInvalid"),
         ("conflict", "TargetConflict"),
     ):

@@ -114,7 +114,7 @@ def test_renewal_on_demand_works_once_and_is_echoed(operator: Operator, aws: Aws
     namespace.apply(token_request("later"))
     namespace.is_ready("later")
 
-    assert "because of RenewalAsked" in namespace.condition("acme", "Renewed")[2]
+    assert "because of RenewalRequested" in namespace.condition("acme", "Renewed")[2]
     assert namespace.status("acme")["revision"] == 3
     assert exchanges(aws) == 8
 

@@ -236,7 +236,7 @@ def test_an_mfa_code_is_used_once_and_then_a_persons_business(
     assert ACCOUNT in who(ground.data("acme"), aws)
     assert "renewalTime" not in ground.status("acme")
 
-    ground.turns("acme", "Stalled", "SourceSpent", seconds=30)
+    ground.turns("acme", "Stalled", "SourceConsumed", seconds=30)
     until(lambda: ground.condition("acme", "Ready")[1] == "Expired", seconds=30)
     assert aws.calls(operation) == 1
 
@@ -262,7 +262,7 @@ def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Aws, ground: 
     role = {"assumeRoleWithWebIdentity": {"roleArn": APP}}
     ground.apply(token_request(source=source, exchanges=[role]))
 
-    assert "the API server itself takes" in ground.turns("acme", "Stalled", "IdentityForbidden")
+    assert "the API server itself takes" in ground.turns("acme", "Stalled", "IdentityNotAllowed")
     assert aws.calls("AssumeRoleWithWebIdentity") == 0
 
 
@@ -285,7 +285,7 @@ def test_what_no_setting_allows(
 ) -> None:
     ground.apply(token_request(source=source, exchanges=[exchange]))
 
-    assert says in ground.turns("acme", "Stalled", "IdentityForbidden")
+    assert says in ground.turns("acme", "Stalled", "IdentityNotAllowed")
     assert aws.recent() == []
 
 
@@ -293,7 +293,7 @@ def test_a_service_account_that_comes_later(aws: Aws, ground: Namespace) -> None
     ground.kubectl("delete", "serviceaccount", "app")
     ground.apply(token_request(**FLOWS["a service account"][0](aws)))
 
-    assert "ServiceAccount app does not exist" in ground.turns("acme", "Renewed", "SourceMissing")
+    assert "ServiceAccount app does not exist" in ground.turns("acme", "Renewed", "SourceNotFound")
 
 
 def test_the_operators_own_identity(

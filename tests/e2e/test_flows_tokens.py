@@ -231,7 +231,7 @@ def test_a_code_that_gives_no_refresh_token_is_used_once_and_then_a_persons_busi
     flows.is_ready("acme")
     assert "renewalTime" not in flows.status("acme")
 
-    said = flows.turns("acme", "Stalled", "SourceSpent", seconds=30)
+    said = flows.turns("acme", "Stalled", "SourceConsumed", seconds=30)
     assert flows.condition("acme", "Ready")[:2] == ("True", "Issued")
     assert "put a new one there" in said
     until(lambda: flows.condition("acme", "Ready")[1] == "Expired", seconds=30)

@@ -38,8 +38,8 @@ def test_edited_data_is_healed_and_told(operator: Operator, aws: Aws, namespace:
 
     namespace.patch("secret", "acme", patch)
 
-    assert "because of Drifted" in namespace.turns("acme", "Renewed", "Drifted")
-    assert namespace.events("acme") == ["Issued", "Drifted"]
+    assert "because of DriftDetected" in namespace.turns("acme", "Renewed", "DriftCorrected")
+    assert namespace.events("acme") == ["Issued", "DriftCorrected"]
     assert namespace.status("acme")["revision"] == 2
     after = namespace.data("acme")
     assert after.keys() == before.keys()

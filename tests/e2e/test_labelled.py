@@ -15,7 +15,7 @@ def test_a_secret_without_the_label(
     settings = {"sources": {"labelled": True}}
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=settings):
         namespace.apply(token_request())
-        assert "sources.labelled" in namespace.turns("acme", "Renewed", "SourceMissing")
+        assert "sources.labelled" in namespace.turns("acme", "Renewed", "SourceNotFound")
         assert aws.recent() == []
 
         namespace.kubectl("label", "secret", "license", "keyturn.dev/source=true")

@@ -15,7 +15,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
 
-DONE = 'keyturn_renewals_total{reason="RenewalAsked",result="success"}'
+DONE = 'keyturn_renewals_total{reason="RenewalRequested",result="success"}'
 Start = Callable[[], Operator]
 
 

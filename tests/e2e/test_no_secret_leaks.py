@@ -134,7 +134,7 @@ def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
 
 def heal(namespace: Namespace) -> None:
     namespace.patch("secret", "acme", {"data": {"token": "eA=="}})
-    namespace.turns("acme", "Renewed", "Drifted")
+    namespace.turns("acme", "Renewed", "DriftCorrected")
 
 
 def fail_at_aws(aws: Aws, namespace: Namespace) -> None:
@@ -170,7 +170,7 @@ def fail_by_source(namespace: Namespace) -> None:
         namespace.turns(name, "Stalled", "SourceInvalid")
     namespace.kubectl("delete", "secret", "license")
     namespace.ask("acme", "without a source")
-    namespace.turns("acme", "Renewed", "SourceMissing")
+    namespace.turns("acme", "Renewed", "SourceNotFound")
 
 
 @pytest.mark.usefixtures("talkative_policy")
@@ -180,7 +180,7 @@ def test_no_secret_value_is_anywhere_but_in_secrets(operator: Operator, aws: Aws
     heal(namespace)
     fail_at_aws(aws, namespace)
     namespace.apply(token_request("refused"))
-    said = namespace.turns("refused", "Stalled", "WriteRefused")
+    said = namespace.turns("refused", "Stalled", "WriteDenied")
     fail_by_source(namespace)
 
     secrets = aws.secrets() + WRONG

@@ -58,12 +58,12 @@ def test_status_of_a_good_one(operator: Operator, aws: Aws, namespace: Namespace
 def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
     namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
-    namespace.turns("waits", "Renewed", "SourceMissing")
+    namespace.turns("waits", "Renewed", "SourceNotFound")
     head, acme, waits = plugin.good("status").splitlines()
 
     assert head.split()[:3] == ["NAME", "READY", "REASON"]
     assert acme.split()[:3] == ["acme", "True", "Issued"]
-    assert waits.split()[:3] == ["waits", "False", "SourceMissing"]
+    assert waits.split()[:3] == ["waits", "False", "SourceNotFound"]
     everywhere = plugin.kubectl("keyturn", "status", "-A").out
     assert re.search(rf"^NAMESPACE .*\n(.*\n)*{namespace.name} +acme +True", everywhere)
 
@@ -73,7 +73,7 @@ def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Name
     [
         pytest.param(
             {"source": {"token": {"secretKeyRef": {"name": "none", "key": "none"}}}},
-            ("Renewed", "SourceMissing"),
+            ("Renewed", "SourceNotFound"),
             "  Next try    ",
             id="failing",
         ),
@@ -155,7 +155,7 @@ def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Name
     assert plugin.good("renew", "acme") == "asked for: acme\n"
     said = plugin.bad("renew", "acme", "--wait")
     assert "acme: Secret license does not exist; next try at " in said
-    assert "docs/operations/troubleshooting.md#sourcemissing" in said
+    assert "docs/operations/troubleshooting.md#sourcenotfound" in said
 
 
 def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
@@ -247,9 +247,9 @@ def test_no_value_is_ever_shown(operator: Operator, aws: Aws, namespace: Namespa
 def test_who_may_not_is_told_so(operator: Operator, namespace: Namespace, tmp_path: Path) -> None:
     somebody = user(namespace, tmp_path, "get,list tokenrequests.keyturn.dev")
     namespace.apply(token_request(suspend=False))
-    namespace.turns("acme", "Renewed", "SourceMissing")
+    namespace.turns("acme", "Renewed", "SourceNotFound")
 
-    assert "SourceMissing" in somebody.good("status", "acme")
+    assert "SourceNotFound" in somebody.good("status", "acme")
     said = somebody.bad("renew", "acme")
     assert "cannot patch resource" in said
     assert "ask who runs the cluster for that right" in said

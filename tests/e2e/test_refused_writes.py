@@ -24,11 +24,11 @@ def shared_operator(loopback_operator: Operator) -> Operator:
 
 def refused(namespace: Namespace, words: str) -> None:
     """Wait until the refusal is told, with the words of whoever refused."""
-    message = namespace.turns("acme", "Stalled", "WriteRefused")
+    message = namespace.turns("acme", "Stalled", "WriteDenied")
 
     assert words in message
-    assert namespace.condition("acme", "Renewed")[:2] == ("False", "WriteRefused")
-    assert namespace.events("acme")[-1] == "WriteRefused"
+    assert namespace.condition("acme", "Renewed")[:2] == ("False", "WriteDenied")
+    assert namespace.events("acme")[-1] == "WriteDenied"
 
 
 def has_tried_again(namespace: Namespace) -> None:
@@ -42,12 +42,12 @@ def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Aw
         refused(namespace, WORDS)
         has_tried_again(namespace)
 
-        assert namespace.condition("acme", "Ready")[:2] == ("False", "WriteRefused")
+        assert namespace.condition("acme", "Ready")[:2] == ("False", "WriteDenied")
         assert exchanges(aws) == 0
 
     namespace.is_ready("acme")
     assert namespace.condition("acme", "Stalled") == ("", "", "")
-    assert namespace.events("acme") == ["WriteRefused", "Issued"]
+    assert namespace.events("acme") == ["WriteDenied", "Issued"]
     assert exchanges(aws) == 2
 
 
@@ -68,7 +68,7 @@ def test_policy_after_the_first_issue_leaves_the_valid_secret(
         )
         assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
         assert namespace.read("secret", "acme") == before
-        assert namespace.events("acme") == ["Issued", "WriteRefused"]
+        assert namespace.events("acme") == ["Issued", "WriteDenied"]
 
     until(lambda: namespace.status("acme")["revision"] == 2, seconds=70)
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
@@ -153,7 +153,7 @@ def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: N
     assert exchanges(aws) == 0
     allow_secrets(namespace, 1)
     namespace.is_ready("acme")
-    assert namespace.events("acme") == ["WriteRefused", "Issued"]
+    assert namespace.events("acme") == ["WriteDenied", "Issued"]
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,11 @@ def test_a_lost_answer_is_a_doubt_and_then_a_persons_business(
     aws.fault("oauth:token", drop="after")
     namespace.kubectl("annotate", "treq/acme", "--overwrite", "keyturn.dev/renew-requested-at=now")
 
-    until(lambda: namespace.condition("acme", "Renewed")[:2] == ("Unknown", "RefreshInDoubt"))
+    until(lambda: namespace.condition("acme", "Renewed")[:2] == ("Unknown", "RefreshOutcomeUnknown"))
     assert namespace.condition("acme", "Ready")[0] == "True"
-    until(lambda: namespace.condition("acme", "Stalled")[1] == "RefreshInDoubt", seconds=90)
+    until(lambda: namespace.condition("acme", "Stalled")[1] == "RefreshOutcomeUnknown", seconds=90)
     assert aws.family(seed).reuses == 1
-    assert "RefreshInDoubt" in namespace.events("acme")
+    assert "RefreshOutcomeUnknown" in namespace.events("acme")
 
     fresh = aws.oauth_refresh_token()
     namespace.kubectl("label", "secret/source", "keyturn.dev/source=true")
@@ -173,6 +173,6 @@ def test_kill_during_the_exchange_leaves_a_doubt_that_one_careful_try_ends(
     rotating_operator.kill()
     rotating_operator.start()
 
-    until(lambda: namespace.condition("acme", "Renewed")[1] == "RefreshInDoubt")
+    until(lambda: namespace.condition("acme", "Renewed")[1] == "RefreshOutcomeUnknown")
     until(lambda: namespace.status("acme").get("revision") == 2, seconds=90)
     assert aws.family(seed).reuses == 0

@@ -215,7 +215,7 @@ def test_another_namespace(tenant: Tenant, aws: Aws) -> None:
 
     assert "forbidden" in tenant.create(token_request(), where=other.name)
     tenant.create(token_request(source=reading("treasure")))
-    assert "Secret treasure does not exist" in tenant.is_refused("SourceMissing")
+    assert "Secret treasure does not exist" in tenant.is_refused("SourceNotFound")
     assert aws.recent() == []
 
 
@@ -223,7 +223,7 @@ def test_the_identity_of_the_operator(tenant: Tenant, aws: Aws) -> None:
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     tenant.create(token_request(source={"credentials": {"ambient": {}}}, exchanges=[role]))
 
-    assert "sources.ambient" in tenant.is_refused("IdentityForbidden")
+    assert "sources.ambient" in tenant.is_refused("IdentityNotAllowed")
     assert aws.recent() == []
 
 
@@ -274,7 +274,7 @@ def test_a_token_for_the_api_server(tenant: Tenant, aws: Aws, audience: str, say
     written: dict[str, Any] = {"formats": [{"token": {}}]}
     tenant.create(token_request(source={"token": {"serviceAccount": wanted}}, exchanges=[role], target=written))
 
-    assert says in tenant.is_refused("IdentityForbidden")
+    assert says in tenant.is_refused("IdentityNotAllowed")
     assert tenant.namespace.read("secret", "acme") == {}
     assert aws.recent() == []
 

@@ -50,5 +50,5 @@ def test_a_missing_key_never_falls_back_to_the_operators_own_identity(
     namespace.apply(token_request(source={"credentials": {"secretRef": {"name": "keys"}}}, exchanges=[ROLE]))
     namespace.kubectl("wait", "--for=condition=Renewed=False", "treq/acme", "--timeout=20s")
 
-    assert namespace.condition("acme", "Renewed")[1] == "SourceMissing"
+    assert namespace.condition("acme", "Renewed")[1] == "SourceNotFound"
     assert aws.calls("AssumeRole") == 0

@@ -89,7 +89,7 @@ def test_who_wakes_with_an_answer_saves_it_and_ends(
 
     first.freeze()
     until(lambda: leads(second), seconds=50)
-    namespace.turns("acme", "Renewed", "RefreshInDoubt")
+    namespace.turns("acme", "Renewed", "RefreshOutcomeUnknown")
     between.clear()
     seen = len(between.seen)
     first.thaw()
@@ -115,7 +115,7 @@ def test_who_freezes_before_the_answer_leaves_a_doubt(
 
     first.freeze()
     until(lambda: leads(second), seconds=50)
-    namespace.turns("acme", "Renewed", "RefreshInDoubt")
+    namespace.turns("acme", "Renewed", "RefreshOutcomeUnknown")
     first.thaw()
 
     assert first.process.wait(timeout=20) == 1
@@ -124,6 +124,6 @@ def test_who_freezes_before_the_answer_leaves_a_doubt(
     time.sleep(5)  # the one careful try was the last
     assert aws.calls("oauth:token") == 3
     # What the issuer never saw is as good as before; what it saw and was sent again ends the family.
-    ends = (0, [0, 1], "") if drop == "before" else (1, [0, 1], "RefreshInDoubt")
+    ends = (0, [0, 1], "") if drop == "before" else (1, [0, 1], "RefreshOutcomeUnknown")
     family = aws.family(seed)
     assert (family.reuses, family.spends, namespace.condition("acme", "Stalled")[1]) == ends

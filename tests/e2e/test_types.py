@@ -63,7 +63,7 @@ async def test_a_refusal_of_the_new_one_leaves_the_old_one(installed: object, na
         with pytest.raises(RefusedError, match="dockerconfigjson") as refused:
             await store.write(images, marks(images), {".dockerconfigjson": "no JSON"})
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert seen(namespace) == ("Opaque", TOKEN)
 
 

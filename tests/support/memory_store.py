@@ -112,14 +112,14 @@ class Secrets:
         token = self._value(request, ref) if ref else None
         keys = self._secrets.get((request.namespace, of_keys.name)) if of_keys else None
         if of_keys and keys is None:
-            raise RefusedError("SourceMissing", f"Secret {of_keys.name} does not exist")
+            raise RefusedError("SourceNotFound", f"Secret {of_keys.name} does not exist")
         proof = self._value(request, request.spec.proof) if request.spec.proof else None
         return parse_source(token, keys.data if keys else None, proof)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:
         secret = self._secrets.get((request.namespace, ref.name))
         if secret is None or not secret.data.get(ref.key):
-            raise RefusedError("SourceMissing", f"Secret {ref.name} has no key {ref.key}")
+            raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}")
         return secret.data[ref.key]
 
     async def rehearse(self, request: Request) -> None:

@@ -157,13 +157,13 @@ class Request:
 def parse(body: Mapping[str, Any]) -> Request:
     """Read a TokenRequest as the API server or a file gives it.
 
-    Raises RefusedError (SpecInvalid) with one sentence that ends with the path of the field.
+    Raises RefusedError (InvalidSpec) with one sentence that ends with the path of the field.
     """
     try:
         # Without the status: it is ours, a newer release may have told more, and nothing here depends on it.
         parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
     except msgspec.ValidationError as error:
-        raise RefusedError("SpecInvalid", with_path(str(error))) from None
+        raise RefusedError("InvalidSpec", with_path(str(error))) from None
     meta, spec = parsed.metadata, body["spec"]
     # A file may have a field without a value; the API server has dropped it.
     target = spec.get("target") or {}

@@ -92,7 +92,7 @@ def _request(body: dict[str, Any]) -> Request:
     """Parse a manifest as kubectl sends it: it may leave its name to the API server, and nothing else."""
     missing = [name for name in ("apiVersion", "kind") if name not in body]
     if says := f"{missing[0]} is missing" if missing else refused(body.get("metadata")):
-        raise RefusedError("SpecInvalid", says)
+        raise RefusedError("InvalidSpec", says)
     about = body["metadata"]
     if not about.get("name") and about.get("generateName"):
         body = body | {"metadata": about | {"name": f"{about['generateName'][:248]}xxxxx"}}

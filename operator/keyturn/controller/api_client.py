@@ -194,7 +194,7 @@ def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> Refused
         # be quoted with its line ends escaped.
         for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
             message = message.replace(piece, "...") if piece else message
-    return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
+    return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")
 
 
 def _unanswered(error: Exception) -> UnavailableError:

@@ -21,7 +21,7 @@ async def retire(
 ) -> None:
     """Delete the target, if it still is the one with this uid, once `manifest` can take its place.
 
-    Raises RefusedError (WriteRefused). The new one is tried first: a policy that refuses it must not cost the
+    Raises RefusedError (WriteDenied). The new one is tried first: a policy that refuses it must not cost the
     Secret that there is.
     """
     answer = await try_anew(kube, request, manifest)

@@ -181,7 +181,7 @@ class SecretStore:
         before = self.seen.get(place)
         answer = await self._kube.ask("GET", secrets_path(*place))
         if answer.refused and answer.found:
-            raise RefusedError("WriteRefused", f"Secret {request.secret_name} may not be read: {answer.message}")
+            raise RefusedError("WriteDenied", f"Secret {request.secret_name} may not be read: {answer.message}")
         found, data = read_secret(request, answer.body) if answer.found else (None, {})
         overtaken = self.seen.get(place) is not before
         self.seen.was_read(place, found)

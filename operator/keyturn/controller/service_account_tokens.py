@@ -18,18 +18,18 @@ class ServiceAccounts:
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
         """Ask for a token (the token subresource of a ServiceAccount).
 
-        Raises RefusedError: SourceMissing where there is no such ServiceAccount or it may not be used, and
-        IdentityForbidden where the API server takes such a token for its own: it would open the cluster.
+        Raises RefusedError: SourceNotFound where there is no such ServiceAccount or it may not be used, and
+        IdentityNotAllowed where the API server takes such a token for its own: it would open the cluster.
         """
         spec = {"audiences": list(audiences), "expirationSeconds": seconds}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         answer = await self._kube.ask("POST", path, body)
         if not answer.found:
-            raise RefusedError("SourceMissing", f"ServiceAccount {name} does not exist")
+            raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
         if answer.refused:
             hint = _RIGHT if answer.status == HTTPStatus.FORBIDDEN else ""
-            raise RefusedError("SourceMissing", f"ServiceAccount {name} gives no token: {answer.message}{hint}")
+            raise RefusedError("SourceNotFound", f"ServiceAccount {name} gives no token: {answer.message}{hint}")
         token = str(answer.body["status"]["token"])
         await self._check_is_for_others(f"system:serviceaccount:{namespace}:{name}", audiences, token)
         return token
@@ -39,6 +39,6 @@ class ServiceAccounts:
             return
         if await self._kube.user_of(token) == user:
             raise RefusedError(
-                "IdentityForbidden", f"the API server itself takes tokens for {', '.join(audiences)}"
+                "IdentityNotAllowed", f"the API server itself takes tokens for {', '.join(audiences)}"
             )
         self._elsewhere.add(audiences)

@@ -39,32 +39,32 @@ async def read_value(
 async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> str:
     answer = await kube.ask("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
     if not answer.found:
-        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} does not exist")
+        raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} does not exist")
     if answer.refused:
-        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} may not be read: {answer.message}")
+        raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} may not be read: {answer.message}")
     value = (answer.body.get("data") or {}).get(ref.key)
     if not value:
-        raise RefusedError("SourceMissing", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
+        raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
     return str(value)
 
 
 async def _read(kube: Kube, namespace: str, name: str, *, labelled: bool) -> dict[str, str]:
     answer = await kube.ask("GET", secrets_path(namespace, name))
     if not answer.found:
-        raise RefusedError("SourceMissing", f"Secret {name} does not exist")
+        raise RefusedError("SourceNotFound", f"Secret {name} does not exist")
     if answer.refused:
-        raise RefusedError("SourceMissing", f"Secret {name} may not be read: {answer.message}")
+        raise RefusedError("SourceNotFound", f"Secret {name} may not be read: {answer.message}")
     label, value = SOURCE_LABEL
     if labelled and (answer.body["metadata"].get("labels") or {}).get(label) != value:
         says = f'has no label {label}: "{value}", which the operator\'s settings (sources.labelled) ask for'
-        raise RefusedError("SourceMissing", f"Secret {name} {says}")
+        raise RefusedError("SourceNotFound", f"Secret {name} {says}")
     return answer.body.get("data") or {}
 
 
 def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
     encoded = data[ref.name].get(ref.key)
     if not encoded:
-        raise RefusedError("SourceMissing", f"Secret {ref.name} has no key {ref.key}, or an empty one")
+        raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}, or an empty one")
     return _text(encoded, f"key {ref.key} of Secret {ref.name}")
 
 

@@ -38,7 +38,7 @@ class Reporter:
             # Another uid has this name now, which the watch will show; or only too many write at once.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {answer.message}")
         if answer.refused:
-            raise RefusedError("WriteRefused", f"the status of {namespace}/{name}: {answer.message}")
+            raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {answer.message}")
 
     async def event(self, request: Request, event: Event) -> None:
         """Post an Event; that it cannot be posted must not stop anything."""

@@ -8,7 +8,7 @@ from keyturn.api.token_request import OPAQUE, Renewal, Request
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
 
-HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
+HEALED = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
 _IAM_SETTLES = timedelta(minutes=2)
 _LEAST_LIMIT, _NO_LIFE_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECONDS
@@ -27,15 +27,15 @@ def reason_to_renew(
     check_ours(request, found)
     marks = found.marks
     if marks is None:
-        return "MarksUnreadable"
+        return "IssuanceUnreadable"
     checks = (
         (
             "SpecChanged",
             not unchanged(request.request_hash, marks.request_hash) and not _only_moved(request, marks),
         ),
         ("SourceChanged", source is not None and source != marks.source),
-        ("Drifted", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
-        ("RenewalAsked", request.renew_requested not in ("", marks.handled)),
+        ("DriftDetected", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
+        ("RenewalRequested", request.renew_requested not in ("", marks.handled)),
         ("Due", now >= marks.renew),
     )
     return next((reason for reason, holds in checks if holds), None)

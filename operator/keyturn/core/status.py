@@ -41,7 +41,7 @@ class Event:
 _LONGEST = 1024  # of an Event of core/v1, which says what its condition says
 _LONGEST_SAID = 700  # of it by whoever refused: the next try and where to read on come after it
 _GOOD = ("Issued", "Renewed")
-_EVENT_OF_ISSUE = {"Issued": "Normal", "Drifted": "Warning"}
+_EVENT_OF_ISSUE = {"Issued": "Normal", "DriftCorrected": "Warning"}
 
 
 def report(request: Request, previous: Status, outcome: Outcome) -> Status:
@@ -94,11 +94,11 @@ def events(previous: Status, now: Status) -> Iterator[Event]:
 
 def invalid(previous: Status, generation: int, message: str, now: datetime) -> Status:
     """Tell the status of a TokenRequest whose spec cannot be read."""
-    refused = {"status": "False", "reason": "SpecInvalid", "message": message}
+    refused = {"status": "False", "reason": "InvalidSpec", "message": message}
     wanted = [
         _condition("Ready", **refused),
         _condition("Renewed", **refused),
-        _condition("Stalled", "True", "SpecInvalid", message),
+        _condition("Stalled", "True", "InvalidSpec", message),
     ]
     dated = tuple(_with_time(condition, previous, generation, now) for condition in wanted)
     return msgspec.structs.replace(previous, observed_generation=generation, conditions=dated)
@@ -141,10 +141,16 @@ def _life(request: Request, outcome: Outcome) -> tuple[str, str, str]:
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     setback, marks = outcome.setback, outcome.marks
     if setback:
-        status = "Unknown" if setback.error.reason == "RefreshInDoubt" else "False"
+        status = "Unknown" if setback.error.reason == "RefreshOutcomeUnknown" else "False"
         return _condition("Renewed", status, setback.error.reason, _failure(setback))
     if outcome.reason and marks:
-        reason = "Issued" if marks.revision == 1 else "Drifted" if outcome.reason == "Drifted" else "Renewed"
+        reason = (
+            "Issued"
+            if marks.revision == 1
+            else "DriftCorrected"
+            if outcome.reason == "DriftDetected"
+            else "Renewed"
+        )
         return _condition("Renewed", "True", reason, _success(request, outcome, marks))
     was = previous.condition("Renewed")
     if was and was.status == "True" and marks and previous.renewal_time == _renew_at(marks):
@@ -160,7 +166,7 @@ def _stalled(outcome: Outcome) -> Condition | None:
     setback = outcome.setback
     if setback is None:
         return None
-    given_up = setback.error.reason == "RefreshInDoubt" and isinstance(setback.error, RefusedError)
+    given_up = setback.error.reason == "RefreshOutcomeUnknown" and isinstance(setback.error, RefusedError)
     if not (REACTIONS[setback.error.reason].stalled or given_up):
         return None
     return _condition("Stalled", "True", setback.error.reason, setback.error.message)

@@ -122,7 +122,7 @@ def live_token(handed_in: str, kept: KeptToken | None, marked: Fingerprint, of: 
     """Find the token to use: the source's if it is new, else the kept one.
 
     A source that shows anything of the lineage, as GitOps puts it back, is no news. Raises RefusedError:
-    SourceReverted where the token Secret shows a spent token, TargetConflict where it is not ours.
+    StaleTokenRestored where the token Secret shows a spent token, TargetConflict where it is not ours.
     """
     mark = marked(handed_in)
     if kept is None:
@@ -159,7 +159,7 @@ def _of_party(kept: KeptToken, lineage: Lineage, of: str, secret: str) -> KeptTo
 def _as_shown(kept: KeptToken, lineage: Lineage, shown: str, secret: str) -> KeptToken:
     if not kept.value or shown in lineage.spent:
         raise RefusedError(
-            "SourceReverted",
+            "StaleTokenRestored",
             f"Secret {secret} shows no token or a spent one; put back the newest, or a new one in the source",
         )
     if shown != lineage.live:

@@ -10,12 +10,13 @@ _DEFAULT_SECONDS = 3600
 
 
 async def service_account_token(call: Call, wanted: ServiceAccountToken) -> Token:
-    """Make a token of a service account; raises RefusedError (IdentityForbidden) for audiences of no setting."""
+    """Make a token of a service account; raises RefusedError (IdentityNotAllowed) for audiences of no setting."""
     audiences = wanted.audiences or _DEFAULT_AUDIENCES
     forbidden = [it for it in audiences if it not in call.systems.sources.audiences]
     if forbidden:
         raise RefusedError(
-            "IdentityForbidden", f"the operator's settings (sources.audiences) do not allow {', '.join(forbidden)}"
+            "IdentityNotAllowed",
+            f"the operator's settings (sources.audiences) do not allow {', '.join(forbidden)}",
         )
     seconds = wanted.expiration_seconds or _DEFAULT_SECONDS
     token = await call.systems.make_token(call.namespace, wanted.name, audiences, seconds)
@@ -23,9 +24,9 @@ async def service_account_token(call: Call, wanted: ServiceAccountToken) -> Toke
 
 
 def check_ambient(call: Call, role: str) -> None:
-    """Raise RefusedError (IdentityForbidden) unless requests of this namespace may assume the role as we do."""
+    """Raise RefusedError (IdentityNotAllowed) unless requests of this namespace may assume the role as we do."""
     if not any(rule.allows(call.namespace, role) for rule in call.systems.sources.ambient):
         raise RefusedError(
-            "IdentityForbidden",
+            "IdentityNotAllowed",
             f"the operator's settings (sources.ambient) do not let namespace {call.namespace} assume {role}",
         )

@@ -14,7 +14,7 @@ _VERDICTS = SIGNED | {
     "ConflictException": Verdict("Unavailable"),
     "InternalServerException": Verdict("Unavailable"),
     "ResourceNotFoundException": Verdict(
-        "SpecInvalid", hint="is there such a domain of that owner, and such a repository, in this region?"
+        "InvalidSpec", hint="is there such a domain of that owner, and such a repository, in this region?"
     ),
 }
 _GET_TOKEN = Operation(
@@ -30,7 +30,7 @@ _GET_TOKEN = Operation(
             settles=True,
         ),
         "ValidationException": Verdict(
-            "SpecInvalid", hint="is durationSeconds right? 0 is only for credentials of a role"
+            "InvalidSpec", hint="is durationSeconds right? 0 is only for credentials of a role"
         ),
     },
 )
@@ -44,7 +44,7 @@ _GET_ENDPOINT = Operation(
         "AccessDeniedException": Verdict(
             "AccessDenied", hint="may the caller codeartifact:GetRepositoryEndpoint?", settles=True
         ),
-        "ValidationException": Verdict("SpecInvalid", hint="has it endpoints of that format and type?"),
+        "ValidationException": Verdict("InvalidSpec", hint="has it endpoints of that format and type?"),
     },
 )
 

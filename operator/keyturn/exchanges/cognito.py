@@ -17,7 +17,7 @@ _LOGIN = Verdict("SourceInvalid", hint="does the pool know this login provider, 
 
 # LimitExceededException is a quota, not a throttle, though botocore tries it again.
 _VERDICTS = {
-    "DeveloperUserAlreadyRegisteredException": Verdict("SpecInvalid"),
+    "DeveloperUserAlreadyRegisteredException": Verdict("InvalidSpec"),
     "ExternalServiceException": Verdict("Unavailable", hint="the login provider did not answer Cognito"),
     "InternalErrorException": Verdict("Unavailable"),
     "InvalidIdentityPoolConfigurationException": Verdict(
@@ -25,11 +25,11 @@ _VERDICTS = {
         hint="has the pool a role, and does its trust policy name cognito-identity.amazonaws.com and the pool?",
         settles=True,
     ),
-    "InvalidParameterException": Verdict("SpecInvalid", hint="is the name of the login provider right?"),
+    "InvalidParameterException": Verdict("InvalidSpec", hint="is the name of the login provider right?"),
     "LimitExceededException": Verdict("AccessDenied", hint="the pool has as many identities as it may have"),
     "NotAuthorizedException": _LOGIN,
     "ResourceConflictException": Verdict("SourceInvalid", hint="the login belongs to another identity already"),
-    "ResourceNotFoundException": Verdict("SpecInvalid", hint="is there such a pool in that region?"),
+    "ResourceNotFoundException": Verdict("InvalidSpec", hint="is there such a pool in that region?"),
     "TooManyRequestsException": Verdict("Throttled"),
 }
 # A kept identity that is gone, or that another user signed in instead of: the pool is asked anew.

@@ -15,9 +15,9 @@ from keyturn.exchanges.context import Call
 # ecr-public is there only; elsewhere it answers UnsupportedCommandException.
 _PUBLIC_REGION, _PUBLIC_HOST = "us-east-1", "public.ecr.aws"
 _VERDICTS = SIGNED | {
-    "InvalidParameterException": Verdict("SpecInvalid", hint="are registryIds account numbers?"),
+    "InvalidParameterException": Verdict("InvalidSpec", hint="are registryIds account numbers?"),
     "ServerException": Verdict("Unavailable"),
-    "UnsupportedCommandException": Verdict("SpecInvalid", hint="public registries are in us-east-1 only"),
+    "UnsupportedCommandException": Verdict("InvalidSpec", hint="public registries are in us-east-1 only"),
 }
 _PRIVATE = Operation(
     exchange="ecrGetAuthorizationToken",

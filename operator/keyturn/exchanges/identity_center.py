@@ -45,16 +45,16 @@ _CREATE_TOKEN = Operation(
             " again",
         ),
         "InvalidRequestException": Verdict(
-            "SpecInvalid",
+            "InvalidSpec",
             hint="a parameter is missing or wrong, such as redirectUri, or its KMS key cannot be used",
         ),
-        "InvalidRequestRegionException": Verdict("SpecInvalid", hint="the token is of another region"),
-        "InvalidScopeException": Verdict("SpecInvalid", hint="the application has no such scope"),
+        "InvalidRequestRegionException": Verdict("InvalidSpec", hint="the token is of another region"),
+        "InvalidScopeException": Verdict("InvalidSpec", hint="the application has no such scope"),
         "InvalidSignatureException": _KEYS,
         "SlowDownException": Verdict("Throttled"),
         "UnauthorizedClientException": Verdict("AccessDenied", hint=_APPLICATION),
         "UnrecognizedClientException": _KEYS,
-        "UnsupportedGrantTypeException": Verdict("SpecInvalid", hint="the application does not allow this grant"),
+        "UnsupportedGrantTypeException": Verdict("InvalidSpec", hint="the application does not allow this grant"),
     },
 )
 # A code, an assertion and a refresh token may be used up by a call whose answer was lost.
@@ -66,7 +66,7 @@ _GET_ROLE_CREDENTIALS = Operation(
     title="Identity Center GetRoleCredentials",
     verdicts={
         "ForbiddenException": Verdict("AccessDenied", hint="is the user assigned to that permission set there?"),
-        "InvalidRequestException": Verdict("SpecInvalid", hint="are roleName and accountId right?"),
+        "InvalidRequestException": Verdict("InvalidSpec", hint="are roleName and accountId right?"),
         "ResourceNotFoundException": Verdict(
             "AccessDenied", hint="is the user assigned to that permission set in that account?"
         ),
@@ -118,7 +118,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -
 
 async def _code(call: Call, wanted: IdentityCenterCreateToken, held: Holding) -> dict[str, Any]:
     if held.proof is None:
-        raise RefusedError("SpecInvalid", "grantType authorization_code needs codeFrom")
+        raise RefusedError("InvalidSpec", "grantType authorization_code needs codeFrom")
     verifier = wanted.code_verifier_from
     more = {"codeVerifier": await call.secret(verifier.secret_key_ref)} if verifier else {}
     return {"code": held.proof, "redirectUri": wanted.redirect_uri} | more

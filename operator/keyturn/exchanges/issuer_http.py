@@ -41,7 +41,7 @@ class Form:
 
     @property
     def host(self) -> str:
-        """The host that is asked; raises RefusedError (SpecInvalid) for what is no URL."""
+        """The host that is asked; raises RefusedError (InvalidSpec) for what is no URL."""
         try:
             url = URL(self.url)
             host = (url.host or "").encode("idna").decode() if url.port else ""
@@ -49,7 +49,7 @@ class Form:
             host = ""
         # 127.1 and 2130706433 are addresses too, to some resolvers.
         if not host or (_NUMBERS.fullmatch(host) and not _DOTTED.fullmatch(host)):
-            raise RefusedError("SpecInvalid", "tokenUrl names no host")
+            raise RefusedError("InvalidSpec", "tokenUrl names no host")
         return host
 
 
@@ -89,7 +89,7 @@ class Web:
         """Send a form, once. Raises UnavailableError; it is `in_doubt` from the moment that something was sent."""
         host = form.host
         if self._settings.hosts and host not in self._settings.hosts:
-            raise RefusedError("SpecInvalid", f"the settings of this Keyturn do not allow the host {host}")
+            raise RefusedError("InvalidSpec", f"the settings of this Keyturn do not allow the host {host}")
         slot = await self._slot(host)
         started, code = time.monotonic(), "other"
         try:
@@ -137,7 +137,7 @@ class Web:
             sentence = f"{form.host} was asked and gave no whole answer ({type(error).__name__})"
             raise UnavailableError("Unreachable", sentence, in_doubt=True) from None
         except ValueError:
-            raise RefusedError("SpecInvalid", "tokenUrl is not a URL that can be asked") from None
+            raise RefusedError("InvalidSpec", "tokenUrl is not a URL that can be asked") from None
 
     def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
         proxy = self._settings.proxy

@@ -12,7 +12,7 @@ from keyturn.exchanges.aws_errors import SIGNED, ElsewhereError, Operation, Verd
 from keyturn.exchanges.context import Call
 
 _LIFETIME, _DAYS = timedelta(hours=1), 365
-_GONE = "SourceMissing"
+_GONE = "SourceNotFound"
 
 # The operations' pages, section Errors.
 _SIGNED = SIGNED | {
@@ -23,9 +23,9 @@ _SIGNED = SIGNED | {
     ),
     "AuthorizationException": Verdict("AccessDenied", hint="is License Manager allowed in that account?"),
     "RateLimitExceededException": Verdict("Throttled"),
-    "RedirectException": Verdict("SpecInvalid", hint="the license is of another region"),
+    "RedirectException": Verdict("InvalidSpec", hint="the license is of another region"),
     "ServerInternalException": Verdict("Unavailable"),
-    "ValidationException": Verdict("SpecInvalid", hint="is what the spec says of the token right?"),
+    "ValidationException": Verdict("InvalidSpec", hint="is what the spec says of the token right?"),
 }
 _CREATE_TOKEN = Operation(
     exchange="licenseManagerCreateToken",
@@ -34,9 +34,9 @@ _CREATE_TOKEN = Operation(
     title="License Manager CreateToken",
     verdicts=_SIGNED
     | {
-        "ResourceLimitExceededException": Verdict("SpecInvalid", hint="too many tokens: delete some, or wait"),
+        "ResourceLimitExceededException": Verdict("InvalidSpec", hint="too many tokens: delete some, or wait"),
         "ResourceNotFoundException": Verdict(
-            "SpecInvalid", hint="is there such a license, granted to this account?"
+            "InvalidSpec", hint="is there such a license, granted to this account?"
         ),
     },
 )

@@ -29,14 +29,14 @@ from keyturn.exchanges.session_name import session_name
 _TRUST = (
     "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
 )
-_DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
+_DURATION = Verdict("InvalidSpec", hint="is durationSeconds over the maximum session duration of the role?")
 _LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
 _COMMON = {
-    "InvalidParameterValue": Verdict("SpecInvalid", hint="does a tag break the rules, or one that is handed on?"),
-    "MalformedPolicyDocument": Verdict("SpecInvalid", hint="is `policy` an IAM policy in JSON?"),
-    "PackedPolicyTooLarge": Verdict("SpecInvalid", hint="policy, policyArns and tags are too large together"),
+    "InvalidParameterValue": Verdict("InvalidSpec", hint="does a tag break the rules, or one that is handed on?"),
+    "MalformedPolicyDocument": Verdict("InvalidSpec", hint="is `policy` an IAM policy in JSON?"),
+    "PackedPolicyTooLarge": Verdict("InvalidSpec", hint="policy, policyArns and tags are too large together"),
     "RegionDisabledException": Verdict("AccessDenied", hint="STS is not enabled in that region"),
     "ValidationError": _DURATION,
 }
@@ -77,7 +77,7 @@ _ASSUME_ROLE = Operation(
     verdicts=_SIGNED
     | {
         "ValidationError": Verdict(
-            "SpecInvalid",
+            "InvalidSpec",
             hint="is durationSeconds over the maximum session duration of the role, or over 3600 where a role"
             " assumes it (the operator's own may be one)?",
         )
@@ -93,7 +93,7 @@ _GET_SESSION_TOKEN = Operation(
         "AccessDenied": Verdict(
             "AccessDenied", hint="only the keys of an IAM user may call it; is the MFA code right?"
         ),
-        "ValidationError": Verdict("SpecInvalid", hint="are durationSeconds and serialNumber right?"),
+        "ValidationError": Verdict("InvalidSpec", hint="are durationSeconds and serialNumber right?"),
     },
 )
 _GET_FEDERATION_TOKEN = Operation(
@@ -104,7 +104,7 @@ _GET_FEDERATION_TOKEN = Operation(
     verdicts=_SIGNED
     | {
         "AccessDenied": Verdict("AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it"),
-        "ValidationError": Verdict("SpecInvalid", hint="are name, durationSeconds and tags right?"),
+        "ValidationError": Verdict("InvalidSpec", hint="are name, durationSeconds and tags right?"),
     },
 )
 

@@ -20,13 +20,13 @@ class Store(Protocol):
     """Where sources are read, targets and rotated tokens kept. All of it raises the errors of core.errors."""
 
     async def read_source(self, request: Request) -> Source:
-        """Read the source, fresh; SourceMissing where a Secret or a key is not there."""
+        """Read the source, fresh; SourceNotFound where a Secret or a key is not there."""
 
     async def read_target(self, request: Request) -> FoundSecret | None:
         """Find the target as it is, or as a watch that is still true saw it; None where there is none."""
 
     async def rehearse(self, request: Request) -> None:
-        """Try the write without writing: TargetConflict or WriteRefused before anything is exchanged."""
+        """Try the write without writing: TargetConflict or WriteDenied before anything is exchanged."""
 
     async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
         """Write the data and the marks at once, and let go of what the request wrote elsewhere before."""

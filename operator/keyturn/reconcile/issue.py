@@ -28,13 +28,15 @@ class Circumstances:
 
 
 def check_not_spent(kept: KeptToken | None, setback: Setback | None) -> None:
-    """Raise RefusedError (SourceSpent) where what the user handed in works only once, and has been used."""
+    """Raise RefusedError (SourceConsumed) where what the user handed in works only once, and has been used."""
     if kept is None or not kept.is_spent:
         return
-    if setback and setback.error.reason == "SourceSpent":
-        raise RefusedError("SourceSpent", setback.error.message)
+    if setback and setback.error.reason == "SourceConsumed":
+        raise RefusedError("SourceConsumed", setback.error.message)
     why = f"; the last try failed: {setback.error.message}" if setback else ""
-    raise RefusedError("SourceSpent", f"what the source holds works once, and is used; put a new one there{why}")
+    raise RefusedError(
+        "SourceConsumed", f"what the source holds works once, and is used; put a new one there{why}"
+    )
 
 
 def start(request: Request, source: Source, kept: KeptToken | None, given: Circumstances) -> Holding:
@@ -58,7 +60,7 @@ def start(request: Request, source: Source, kept: KeptToken | None, given: Circu
 def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Marks, dict[str, str]]:
     """Render what is held, and pick the renewal time, once.
 
-    Raises RefusedError (SpecInvalid) for what nobody says the end of, UnavailableError for what is over.
+    Raises RefusedError (InvalidSpec) for what nobody says the end of, UnavailableError for what is over.
     """
     issued, spread = whole(given.now), math.floor(given.chance * 1000) / 1000
     expires = _end(request, holding, given.now)
@@ -94,7 +96,7 @@ def _end(request: Request, holding: Holding, now: datetime) -> datetime:
     expires = expiry(request.spec.formats, holding)
     if expires is None:
         raise RefusedError(
-            "SpecInvalid", "nothing says when the token that is written ends, so it cannot be renewed in time"
+            "InvalidSpec", "nothing says when the token that is written ends, so it cannot be renewed in time"
         )
     if expires <= now:
         raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")

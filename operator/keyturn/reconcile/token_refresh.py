@@ -60,7 +60,7 @@ async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
 
 
 def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
-    """Whether the live token may be spent by somebody who is gone; raises RefreshInDoubt until that is sure."""
+    """Whether the live token may be spent by somebody who is gone; raises RefreshOutcomeUnknown until that is sure."""
     intent = lineage.intent
     if intent is None or intent.spends != lineage.live:
         return False
@@ -68,7 +68,7 @@ def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
         raise _given_up()
     if world.turns.watched(request, intent) < intent.give_up_seconds:
         raise UnavailableError(
-            "RefreshInDoubt",
+            "RefreshOutcomeUnknown",
             f"{intent.holder} began to spend the token at {rfc3339(intent.start)} and saved no new one",
             in_doubt=True,
         )
@@ -151,10 +151,10 @@ async def _after_failure(world: World, request: Request, intended: KeptToken, er
     lineage, careful = _lineage(intended), _is_careful(intended)
     in_doubt = isinstance(error, UnavailableError) and error.in_doubt
     if in_doubt or (careful and _is_of_token(error)):
-        world.metrics.rotations.labels("in_doubt").inc()
+        world.metrics.rotations.labels("outcome_unknown").inc()
         if lineage.intent and not careful:
             world.turns.watched(request, lineage.intent)
-        return _given_up() if careful else UnavailableError("RefreshInDoubt", error.message, in_doubt=True)
+        return _given_up() if careful else UnavailableError("RefreshOutcomeUnknown", error.message, in_doubt=True)
     before = structs.replace(lineage.intent, careful=False) if careful and lineage.intent else None
     try:
         await world.tokens.keep(request, replace(intended, lineage=lineage.intended(before)))
@@ -166,7 +166,7 @@ async def _after_failure(world: World, request: Request, intended: KeptToken, er
 
 def _given_up() -> RefusedError:
     return RefusedError(
-        "RefreshInDoubt",
+        "RefreshOutcomeUnknown",
         "the token was sent and no answer was read, and one careful try did not help: it may be spent; sign in "
         "again and put the new token in the source",
     )

@@ -32,7 +32,7 @@ class Folder:
     def read(self) -> dict[str, str] | None:
         """Read all files of the version that is shown, None where there is none; links that are broken are mended.
 
-        Raises RefusedError (WriteRefused) where that is not possible.
+        Raises RefusedError (WriteDenied) where that is not possible.
         """
         self._seen = self._facts()
         version = self._version()
@@ -47,7 +47,7 @@ class Folder:
     def write(self, files: Mapping[str, str]) -> None:
         """Show these files, and no others, from one moment to the next.
 
-        Raises RefusedError: WriteRefused, and then what was shown still is; TargetConflict for names that files
+        Raises RefusedError: WriteDenied, and then what was shown still is; TargetConflict for names that files
         of somebody else have.
         """
         self._check_free(files)

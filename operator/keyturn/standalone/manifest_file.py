@@ -37,7 +37,7 @@ class ManifestFile:
         except RefusedError as error:
             named = error.message.startswith(str(self._path))
             raise RefusedError(
-                "SpecInvalid", error.message if named else f"{self._path}: {error.message}"
+                "InvalidSpec", error.message if named else f"{self._path}: {error.message}"
             ) from None
 
         return replace(request, created_at=request.created_at or self._started)
@@ -60,7 +60,7 @@ def _documents(text: str) -> list[Any]:
     try:
         return [body for body in yaml.load_all(text, _Loader) if body is not None]
     except (yaml.YAMLError, RecursionError) as error:
-        raise RefusedError("SpecInvalid", f"no YAML that can be read: {_in_a_line(error)}") from None
+        raise RefusedError("InvalidSpec", f"no YAML that can be read: {_in_a_line(error)}") from None
 
 
 def _in_a_line(error: Exception) -> str:
@@ -75,12 +75,12 @@ def _in_a_line(error: Exception) -> str:
 def _body(documents: list[Any]) -> dict[str, Any]:
     if len(documents) != 1:
         raise RefusedError(
-            "SpecInvalid", f"it must hold one TokenRequest, and it holds {len(documents)} documents"
+            "InvalidSpec", f"it must hold one TokenRequest, and it holds {len(documents)} documents"
         )
     [body] = documents
     kind = body.get("kind") if isinstance(body, dict) else None
     if kind != KIND:
-        raise RefusedError("SpecInvalid", f"it must hold a TokenRequest, and it holds {_told(kind)}")
+        raise RefusedError("InvalidSpec", f"it must hold a TokenRequest, and it holds {_told(kind)}")
     without: dict[str, Any] = without_nulls(body)
     return without
 
@@ -97,4 +97,4 @@ def _request(body: dict[str, Any]) -> Request:
     try:
         return parse(body)
     except RecursionError:
-        raise RefusedError("SpecInvalid", "it is nested too deep") from None
+        raise RefusedError("InvalidSpec", "it is nested too deep") from None

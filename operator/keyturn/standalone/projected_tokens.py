@@ -24,7 +24,7 @@ class ProjectedToken:
     async def make_token(self, _namespace: str, name: str, audiences: tuple[str, ...], _seconds: int) -> str:
         """Read the token, fresh; raises RefusedError unless it is this ServiceAccount's, for these audiences."""
         if self._file is None:
-            raise RefusedError("SourceMissing", "no file holds a ServiceAccount's token: --service-account-token")
+            raise RefusedError("SourceNotFound", "no file holds a ServiceAccount's token: --service-account-token")
         token = await self._sources.read_file(self._file)
         claims = jwt_claims(token)
         if claims is None:

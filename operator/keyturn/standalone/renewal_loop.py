@@ -105,10 +105,10 @@ class Renewing:
         """Refuse what this process cannot go on with."""
         if _name(request) != _name(self._request):
             raise RefusedError(
-                "SpecInvalid", f"it holds {_name(request)} now: start a process of its own for that"
+                "InvalidSpec", f"it holds {_name(request)} now: start a process of its own for that"
             )
         if self._giving.serves and not is_servable(request):
-            raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
+            raise RefusedError("InvalidSpec", NOTHING_TO_SERVE)
 
     def _is_cause_gone(self) -> bool:
         """Whether what the last try failed of may be gone; other failures are no matter of the folder."""

@@ -63,7 +63,7 @@ class FileTokens:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RefusedError("WriteRefused", f"{path} cannot be read: {error.strerror}") from None
+            raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
         return _kept(request, content, path)
 
     def _create(self, request: Request, kept: KeptToken) -> KeptToken:
@@ -102,7 +102,7 @@ class FileTokens:
 
     def _path(self, request: Request) -> Path:
         if self._folder is None:
-            raise RefusedError("SpecInvalid", NO_STATE)
+            raise RefusedError("InvalidSpec", NO_STATE)
         return self._folder / f"{token_place(request)[1]}.json"
 
 

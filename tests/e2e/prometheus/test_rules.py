@@ -21,8 +21,20 @@ ALERTS: dict[str, dict[str, Any]] = {
 }
 # What issue and design ask for.
 ASKED = {
-    *("KeyturnExpired", "KeyturnExpiring", "KeyturnRenewalFailing", "KeyturnStalled", "KeyturnRefreshInDoubt"),
-    *("KeyturnThrottled", "KeyturnRenewalsLate", "KeyturnNoLeader", "KeyturnOperatorAbsent", "KeyturnSourceEnds"),
+    *(
+        "KeyturnExpired",
+        "KeyturnExpiring",
+        "KeyturnRenewalFailing",
+        "KeyturnStalled",
+        "KeyturnRefreshOutcomeUnknown",
+    ),
+    *(
+        "KeyturnThrottled",
+        "KeyturnRenewalsLate",
+        "KeyturnNoLeader",
+        "KeyturnOperatorAbsent",
+        "KeyturnSourceExpiring",
+    ),
     "KeyturnNotReady",  # nobody asked, but without it a first issue that is never tried alerts nobody
 }
 

@@ -89,7 +89,7 @@ async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> 
     outside = systems(client, make_token=accounts.make_token)
     error = await refused(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
-    assert (error.reason, accounts.asked, emulator.recent()) == ("IdentityForbidden", [], [])
+    assert (error.reason, accounts.asked, emulator.recent()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
 
 
@@ -118,7 +118,7 @@ async def test_our_own_identity_is_not_for_everybody(
     spec = {"source": AMBIENT, "exchanges": [{"assumeRole": {"roleArn": role}}]}
     error = await refused(systems(client, sources=sources), namespace, **spec)
 
-    assert (error.reason, emulator.recent()) == ("IdentityForbidden", [])
+    assert (error.reason, emulator.recent()) == ("IdentityNotAllowed", [])
 
 
 @pytest.mark.parametrize(

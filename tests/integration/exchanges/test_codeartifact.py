@@ -107,7 +107,7 @@ async def test_the_lifetime(
 async def test_the_session_of_a_user_without_end(client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, artifact(durationSeconds=0))
 
-    assert (error.reason, "only for credentials of a role" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "only for credentials of a role" in error.message) == ("InvalidSpec", True)
 
 
 async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: running.Aws) -> None:
@@ -155,7 +155,7 @@ async def test_endpoints_are_remembered(
 async def test_what_is_not_there(more: Mapping[str, Any], client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, artifact(**more))
 
-    assert (error.reason, "such a domain" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "such a domain" in error.message) == ("InvalidSpec", True)
 
 
 async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
@@ -172,8 +172,8 @@ async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
         pytest.param({"code": "AccessDeniedException", "status": 403}, "AccessDenied", "may the", id="denied"),
         pytest.param({"code": "ExpiredTokenException", "status": 403}, "SourceExpired", "", id="expired"),
         pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", "", id="broken"),
-        pytest.param({"code": "ResourceNotFoundException", "status": 404}, "SpecInvalid", "", id="not there"),
-        pytest.param({"code": "ValidationException"}, "SpecInvalid", "", id="invalid"),
+        pytest.param({"code": "ResourceNotFoundException", "status": 404}, "InvalidSpec", "", id="not there"),
+        pytest.param({"code": "ValidationException"}, "InvalidSpec", "", id="invalid"),
     ],
 )
 async def test_each_error(

@@ -147,11 +147,11 @@ async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: running
         pytest.param({"code": "ExternalServiceException"}, "Unavailable", id="the provider is away"),
         pytest.param({"code": "InternalErrorException", "status": 500}, "Unavailable", id="broken"),
         pytest.param({"code": "InvalidIdentityPoolConfigurationException"}, "AccessDenied", id="no role"),
-        pytest.param({"code": "InvalidParameterException"}, "SpecInvalid", id="a bad parameter"),
+        pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="a bad parameter"),
         pytest.param({"code": "LimitExceededException"}, "AccessDenied", id="a full pool"),
         pytest.param({"code": "NotAuthorizedException"}, "SourceInvalid", id="a bad login"),
         pytest.param({"code": "ResourceConflictException"}, "SourceInvalid", id="a conflict"),
-        pytest.param({"code": "ResourceNotFoundException"}, "SpecInvalid", id="no pool"),
+        pytest.param({"code": "ResourceNotFoundException"}, "InvalidSpec", id="no pool"),
         pytest.param({"code": "TooManyRequestsException"}, "Throttled", id="throttled"),
     ],
 )

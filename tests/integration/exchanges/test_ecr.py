@@ -70,9 +70,9 @@ async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emul
     [
         pytest.param({"code": "AccessDeniedException"}, "AccessDenied", id="denied"),
         pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired"),
-        pytest.param({"code": "InvalidParameterException"}, "SpecInvalid", id="invalid"),
+        pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="invalid"),
         pytest.param({"code": "ServerException", "status": 500}, "Unavailable", id="broken"),
-        pytest.param({"code": "UnsupportedCommandException"}, "SpecInvalid", id="elsewhere"),
+        pytest.param({"code": "UnsupportedCommandException"}, "InvalidSpec", id="elsewhere"),
         pytest.param({"code": "ThrottlingException"}, "Throttled", id="throttled"),
     ],
 )

@@ -91,7 +91,7 @@ async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None
         if refused:
             with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
                 await post(issuer.url(), made)
-            assert error.value.reason == "SpecInvalid"
+            assert error.value.reason == "InvalidSpec"
         else:
             await post(issuer.url(), made)
 

@@ -114,11 +114,11 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         pytest.param(400, {"error": "invalid_client"}, "AccessDenied", "audience", id="Keycloak: the audience"),
         pytest.param(403, {"error": "access_denied"}, "AccessDenied", "access_denied", id="Keycloak: not for it"),
         pytest.param(
-            400, {"error": "invalid_request"}, "SpecInvalid", "subject", id="Keycloak: the subject token"
+            400, {"error": "invalid_request"}, "InvalidSpec", "subject", id="Keycloak: the subject token"
         ),
-        pytest.param(404, {"error": "Realm does not exist"}, "SpecInvalid", "tokenUrl", id="Keycloak: no realm"),
+        pytest.param(404, {"error": "Realm does not exist"}, "InvalidSpec", "tokenUrl", id="Keycloak: no realm"),
         pytest.param(
-            405, {"error": "HTTP 405 Method Not Allowed"}, "SpecInvalid", "tokenUrl", id="Keycloak: /tokn"
+            405, {"error": "HTTP 405 Method Not Allowed"}, "InvalidSpec", "tokenUrl", id="Keycloak: /tokn"
         ),
         pytest.param(400, {"error": "Invalid Request"}, "SourceInvalid", "tokenUrl", id="Keycloak: its /auth"),
         pytest.param(403, {"error": "invalid_grant"}, "SourceInvalid", "sign in again", id="Auth0: 403"),
@@ -127,7 +127,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         pytest.param(
             401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client", id="Okta: the client"
         ),
-        pytest.param(404, {"errorCode": "E0000022"}, "SpecInvalid", "tokenUrl", id="Okta: no such server"),
+        pytest.param(404, {"errorCode": "E0000022"}, "InvalidSpec", "tokenUrl", id="Okta: no such server"),
         pytest.param(429, {"errorCode": "E0000047"}, "Throttled", "429", id="Okta: too often"),
         pytest.param(
             400, {"error": "invalid_grant", "error_codes": [700082]}, "SourceInvalid", "sign", id="Entra"
@@ -139,7 +139,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
             "its own",
             id="Entra: by hand",
         ),
-        pytest.param(400, {"error": {"code": 400, "message": "x"}}, "SpecInvalid", "tokenUrl", id="an object"),
+        pytest.param(400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl", id="an object"),
         pytest.param(503, {"error": "away"}, "Unavailable", "HTTP 503", id="503 with an own code"),
         pytest.param(408, {"error": "too slow"}, "Unavailable", "HTTP 408", id="408 with an own code"),
     ],

@@ -88,7 +88,7 @@ async def test_nothing_but_a_region_is_taken_from_a_redirect(
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
 
-    assert (error.reason, "the license is of another region" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "the license is of another region" in error.message) == ("InvalidSpec", True)
     assert "evil" not in error.message
     assert emulator.calls("CreateToken") == 1
 
@@ -141,13 +141,13 @@ async def test_a_token_that_is_not_deleted_breaks_no_renewal(
 @pytest.mark.parametrize(
     ("code", "status", "reason"),
     [
-        ("ValidationException", 400, "SpecInvalid"),
+        ("ValidationException", 400, "InvalidSpec"),
         ("AuthorizationException", 400, "AccessDenied"),
         ("AccessDeniedException", 400, "AccessDenied"),
         ("RateLimitExceededException", 400, "Throttled"),
-        ("ResourceLimitExceededException", 400, "SpecInvalid"),
+        ("ResourceLimitExceededException", 400, "InvalidSpec"),
         ("ServerInternalException", 500, "Unavailable"),
-        ("ResourceNotFoundException", 400, "SpecInvalid"),
+        ("ResourceNotFoundException", 400, "InvalidSpec"),
         ("UnrecognizedClientException", 400, "SourceInvalid"),
         ("InvalidSignatureException", 400, "SourceInvalid"),
         ("ExpiredTokenException", 400, "SourceExpired"),

@@ -160,7 +160,7 @@ async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> No
     error = await asking.failing(scope=["more", "than granted"[:4]])
 
     assert narrow.id_token is None
-    assert (error.reason, "invalid_scope" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "invalid_scope" in error.message) == ("InvalidSpec", True)
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
@@ -180,12 +180,12 @@ async def test_an_answer_with_only_one_of_the_tokens_is_taken(
 @pytest.mark.parametrize(
     ("code", "reason", "in_doubt"),
     [
-        ("invalid_request", "SpecInvalid", False),
+        ("invalid_request", "InvalidSpec", False),
         ("invalid_client", "AccessDenied", False),
         ("invalid_grant", "SourceInvalid", False),
         ("unauthorized_client", "AccessDenied", False),
-        ("unsupported_grant_type", "SpecInvalid", False),
-        ("invalid_scope", "SpecInvalid", False),
+        ("unsupported_grant_type", "InvalidSpec", False),
+        ("invalid_scope", "InvalidSpec", False),
         ("slow_down", "Throttled", False),
         ("temporarily_unavailable", "Unavailable", False),
         ("server_error", "Unavailable", True),
@@ -228,7 +228,7 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
     emulator.fault(OPERATION, status=status, headers={"Location": "/"})
     error = await asking.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("SpecInvalid", 1)
+    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 1)
     assert error.message.startswith(f"127.0.0.1 answered HTTP {status} without an OAuth error; is tokenUrl")
 
 
@@ -307,7 +307,7 @@ async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: r
     asking.values["ca"] = bundle
     error = await asking.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("SpecInvalid", 0)
+    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 0)
     assert error.message == "caBundleFrom holds no certificates in PEM"
 
 

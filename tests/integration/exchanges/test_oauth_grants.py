@@ -181,8 +181,8 @@ async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None
 @pytest.mark.parametrize(
     ("changes", "reason", "code"),
     [
-        pytest.param({"audience": ["refused"]}, "SpecInvalid", "invalid_target", id="an audience that is refused"),
-        pytest.param({"subjectTokenType": "urn:x"}, "SpecInvalid", "invalid_request", id="an unknown type"),
+        pytest.param({"audience": ["refused"]}, "InvalidSpec", "invalid_target", id="an audience that is refused"),
+        pytest.param({"subjectTokenType": "urn:x"}, "InvalidSpec", "invalid_request", id="an unknown type"),
         pytest.param({"clientSecretFrom": None}, "AccessDenied", "invalid_client", id="no secret"),
     ],
 )
@@ -197,7 +197,7 @@ async def test_an_exchange_that_is_refused(
 async def test_an_id_token_that_nobody_gave(issuer: Issuer) -> None:
     error = await issuer.failing(Holding(issuer.assertion()), **EXCHANGED, **{"from": "idToken"})
 
-    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("SpecInvalid", 0)
+    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
     assert "openid" in error.message
 
 
@@ -247,7 +247,7 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
     by_key = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
     error = await issuer.failing(Holding(), grantType="client_credentials", **by_key)
 
-    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("SpecInvalid", 0)
+    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
     assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
     assert (error.__cause__, error.__suppress_context__) == (None, True)
 

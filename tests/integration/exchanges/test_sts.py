@@ -48,7 +48,7 @@ async def test_a_duration_over_the_roles_own_is_a_mistake_in_the_spec(client: Aw
     with pytest.raises(RefusedError, match="maximum session duration") as refused:
         await through(client, emulator, durationSeconds=43200)
 
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"
 
 
 async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
@@ -71,15 +71,15 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
             id="bad claims",
         ),
         pytest.param({"code": "InvalidIdentityToken"}, "SourceInvalid", "OIDC provider", id="no provider"),
-        pytest.param({"code": "MalformedPolicyDocument"}, "SpecInvalid", "", id="a malformed policy"),
-        pytest.param({"code": "PackedPolicyTooLarge"}, "SpecInvalid", "", id="a policy that is too large"),
+        pytest.param({"code": "MalformedPolicyDocument"}, "InvalidSpec", "", id="a malformed policy"),
+        pytest.param({"code": "PackedPolicyTooLarge"}, "InvalidSpec", "", id="a policy that is too large"),
         pytest.param(
             {"code": "RegionDisabledException", "status": 403},
             "AccessDenied",
             "not enabled",
             id="a disabled region",
         ),
-        pytest.param({"code": "ValidationError"}, "SpecInvalid", "durationSeconds", id="a bad request"),
+        pytest.param({"code": "ValidationError"}, "InvalidSpec", "durationSeconds", id="a bad request"),
         pytest.param({"code": "Throttling"}, "Throttled", "", id="throttled"),
         pytest.param({"code": "InternalFailure", "status": 500}, "Unavailable", "", id="broken"),
     ],

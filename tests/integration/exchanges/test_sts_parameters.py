@@ -130,7 +130,7 @@ async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emula
     clash = await refused(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
     another = await refused(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
 
-    assert (clash.reason, "InvalidParameterValue; does a tag" in clash.message) == ("SpecInvalid", True)
+    assert (clash.reason, "InvalidParameterValue; does a tag" in clash.message) == ("InvalidSpec", True)
     assert another.reason == "AccessDenied"
 
 
@@ -165,7 +165,7 @@ async def test_policies_arrive(
     else:
         error = await refused(client, assume(**more) if operation == "assumeRole" else {operation: more})
 
-    assert (error.reason, says in error.message) == ("SpecInvalid", True)
+    assert (error.reason, says in error.message) == ("InvalidSpec", True)
 
 
 async def test_policies_that_are_good_are_taken(client: Aws, emulator: running.Aws) -> None:

@@ -172,7 +172,7 @@ def test_refusal(body: dict[str, str], says: str) -> None:
     error = refusal(ApiAnswer(403, body), "it", {"token": "planted-secret", "empty": "", "short": "w"})
 
     assert isinstance(error, RefusedError)
-    assert (error.reason, error.message.endswith(says)) == ("WriteRefused", True)
+    assert (error.reason, error.message.endswith(says)) == ("WriteDenied", True)
 
 
 def test_a_namespace_that_is_terminating_is_left() -> None:

@@ -175,7 +175,7 @@ async def test_an_edited_secret_is_healed() -> None:
     operator.attendant.secret_seen(meta, alive=True)
     await operator.work(NOW + SECOND)
 
-    assert operator.status()["conditions"][1]["reason"] == "Drifted"
+    assert operator.status()["conditions"][1]["reason"] == "DriftCorrected"
 
 
 async def edit_the_secret(operator: Operator, number: int) -> None:
@@ -219,7 +219,7 @@ async def test_a_spec_that_cannot_be_read_is_told_until_it_is_told() -> None:
     operator.server.answers.clear()
     await operator.work(NOW + 10 * SECOND)
 
-    assert operator.status()["conditions"][0]["reason"] == "SpecInvalid"
+    assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
 
 
 async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:
@@ -267,7 +267,7 @@ async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> No
         await operator.see(region="-")
 
     assert operator.server.count("PATCH") == 1
-    assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "SpecInvalid")
+    assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "InvalidSpec")
 
 
 async def listed_no_more(operator: Operator) -> None:

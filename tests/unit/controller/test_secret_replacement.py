@@ -81,7 +81,7 @@ async def test_a_refusal_costs_nothing_and_is_told_without_the_data(refused: str
     with pytest.raises(RefusedError, match=r"^the API server refused to write Secret acme: denied") as error:
         await store.write(IMAGES, OF_LOGINS, LOGINS)
 
-    assert (error.value.reason, "planted" in error.value.message) == ("WriteRefused", False)
+    assert (error.value.reason, "planted" in error.value.message) == ("WriteDenied", False)
     assert server.data(TARGET) == DATA
 
 

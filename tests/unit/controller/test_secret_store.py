@@ -61,9 +61,9 @@ async def test_the_echo_of_our_own_write_is_no_news() -> None:
 @pytest.mark.parametrize(
     ("secret", "reason", "says"),
     [
-        pytest.param(None, "SourceMissing", "Secret license does not exist", id="no Secret"),
-        pytest.param({}, "SourceMissing", "has no key license_token, or an empty one", id="no data"),
-        pytest.param({"license_token": ""}, "SourceMissing", "or an empty one", id="an empty key"),
+        pytest.param(None, "SourceNotFound", "Secret license does not exist", id="no Secret"),
+        pytest.param({}, "SourceNotFound", "has no key license_token, or an empty one", id="no data"),
+        pytest.param({"license_token": ""}, "SourceNotFound", "or an empty one", id="an empty key"),
         pytest.param({"license_token": "/w=="}, "SourceInvalid", "is not text", id="bytes"),
     ],
 )

@@ -130,7 +130,7 @@ async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     with pytest.raises(RefusedError) as refused:
         await store.write(REQUEST, marks(), DATA)
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert refused.value.message == 'the API server refused to write Secret acme: denied: "..." is not allowed'
 
 

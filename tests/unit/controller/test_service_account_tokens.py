@@ -43,7 +43,7 @@ async def test_a_token_that_the_api_server_takes_is_not_handed_on() -> None:
         with pytest.raises(RefusedError, match="the API server itself takes tokens for sts") as refused:
             await accounts.make_token(*ASKED)
 
-        assert refused.value.reason == "IdentityForbidden"
+        assert refused.value.reason == "IdentityNotAllowed"
         assert "planted" not in refused.value.message
 
 
@@ -70,7 +70,7 @@ async def test_what_is_refused(answer: ApiAnswer, says: str) -> None:
     with pytest.raises(RefusedError, match=says) as refused:
         await ServiceAccounts(server).make_token(*ASKED)
 
-    assert refused.value.reason == "SourceMissing"
+    assert refused.value.reason == "SourceNotFound"
 
 
 async def test_no_answer_is_not_the_end() -> None:

@@ -104,10 +104,12 @@ async def test_both_are_read_from_one_secret_at_once() -> None:
 @pytest.mark.parametrize(
     ("data", "reason", "says"),
     [
-        pytest.param(None, "SourceMissing", "Secret base does not exist", id="no Secret"),
-        pytest.param({}, "SourceMissing", "has no key AWS_ACCESS_KEY_ID", id="no data"),
-        pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceMissing", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
-        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceMissing", "AWS_ACCESS_KEY_ID", id="an empty key id"),
+        pytest.param(None, "SourceNotFound", "Secret base does not exist", id="no Secret"),
+        pytest.param({}, "SourceNotFound", "has no key AWS_ACCESS_KEY_ID", id="no data"),
+        pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceNotFound", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
+        pytest.param(
+            KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceNotFound", "AWS_ACCESS_KEY_ID", id="an empty key id"
+        ),
         pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="bytes"),
         pytest.param(KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="a space"),
     ],
@@ -127,7 +129,7 @@ async def test_a_secret_that_may_not_be_read() -> None:
     made.answers[f"GET {SECRETS}/base"] = ApiAnswer(403, {"message": "secrets is forbidden"})
     error = await refusal(made)
 
-    assert (error.reason, error.message) == ("SourceMissing", "Secret base may not be read: secrets is forbidden")
+    assert (error.reason, error.message) == ("SourceNotFound", "Secret base may not be read: secrets is forbidden")
 
 
 async def test_a_value_of_a_steps_own() -> None:
@@ -140,7 +142,7 @@ async def test_a_value_that_is_not_there() -> None:
     with pytest.raises(RefusedError, match="Secret client has no key other") as refused:
         await read_value(server(client={"secret": "x"}), "billing", SecretKeyRef(name="client", key="other"))
 
-    assert refused.value.reason == "SourceMissing"
+    assert refused.value.reason == "SourceNotFound"
 
 
 CODE = {
@@ -169,7 +171,7 @@ async def test_a_code_that_is_not_there() -> None:
     with pytest.raises(RefusedError) as refused:
         await read_source(server(base={**KEYS}), request(source=keys_way(), exchanges=[CODE]))
 
-    assert (refused.value.reason, refused.value.message) == ("SourceMissing", "Secret sign-in does not exist")
+    assert (refused.value.reason, refused.value.message) == ("SourceNotFound", "Secret sign-in does not exist")
 
 
 async def test_nothing_to_start_from_reads_nothing() -> None:
@@ -204,4 +206,4 @@ async def test_a_config_map_without_the_value(data: dict[str, str] | None, messa
     with pytest.raises(RefusedError) as refused:
         await read_value(made, "billing", IN_CONFIG_MAP)
 
-    assert (refused.value.reason, refused.value.message) == ("SourceMissing", message)
+    assert (refused.value.reason, refused.value.message) == ("SourceNotFound", message)

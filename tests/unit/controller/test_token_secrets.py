@@ -86,7 +86,7 @@ async def test_a_rehearsal_of_an_immutable_secret_is_refused() -> None:
     with pytest.raises(RefusedError, match="immutable") as refused:
         await tokens.keep(REQUEST, made, rehearse=True)
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
 
 
 @pytest.mark.parametrize("rehearse", [True, False])
@@ -201,7 +201,7 @@ async def test_a_refusal_does_not_tell_the_token() -> None:
     with pytest.raises(RefusedError) as refused:
         await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert "planted" not in refused.value.message
 
 

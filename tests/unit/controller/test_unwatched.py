@@ -55,7 +55,7 @@ async def test_after_a_restart_a_failure_keeps_the_time_of_its_next_try() -> Non
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        pytest.param({"data": {"AWS_REGION": "eA=="}}, "Drifted", id="edited"),
+        pytest.param({"data": {"AWS_REGION": "eA=="}}, "DriftCorrected", id="edited"),
         pytest.param(None, "Renewed", id="deleted"),
     ],
 )

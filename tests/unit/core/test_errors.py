@@ -18,16 +18,16 @@ _ROWS = [
     ("Unreachable", "RenewalFailed", False, None, None),
     ("Throttled", "RenewalFailed", False, None, None),
     ("AccessDenied", "Stalled", True, 5, None),
-    ("IdentityForbidden", "Stalled", True, 5, None),
-    ("SpecInvalid", "Stalled", True, 30, None),
+    ("IdentityNotAllowed", "Stalled", True, 5, None),
+    ("InvalidSpec", "Stalled", True, 30, None),
     ("SourceInvalid", "Stalled", True, 30, 1),
     ("SourceExpired", "Stalled", True, 30, 1),
-    ("SourceReverted", "Stalled", True, 30, 1),
-    ("SourceSpent", "Stalled", True, 30, 1),
-    ("RefreshInDoubt", "RefreshInDoubt", False, 30, 1),
+    ("StaleTokenRestored", "Stalled", True, 30, 1),
+    ("SourceConsumed", "Stalled", True, 30, 1),
+    ("RefreshOutcomeUnknown", "RefreshOutcomeUnknown", False, 30, 1),
     ("TargetConflict", "Stalled", True, 30, 1),
-    ("SourceMissing", "SourceMissing", False, 1, None),
-    ("WriteRefused", "WriteRefused", True, None, None),
+    ("SourceNotFound", "SourceNotFound", False, 1, None),
+    ("WriteDenied", "WriteDenied", True, None, None),
 ]
 
 

@@ -97,11 +97,11 @@ def test_renew_before(renewal: Renewal | None, before: timedelta) -> None:
         pytest.param("Due", HOUR, 0, 3 * MINUTE, id="due: a twentieth of the lifetime"),
         pytest.param("Due", MINUTE, 0, 10 * SECOND, id="due, of a short life: 10 s"),
         pytest.param("SpecChanged", HOUR, 0, 10 * SECOND, id="what a person changed: 10 s"),
-        pytest.param("RenewalAsked", HOUR, 3, 10 * SECOND, id="what a person asked for: 10 s"),
-        pytest.param("Drifted", HOUR, 0, 0 * SECOND, id="the first heal: at once"),
+        pytest.param("RenewalRequested", HOUR, 3, 10 * SECOND, id="what a person asked for: 10 s"),
+        pytest.param("DriftDetected", HOUR, 0, 0 * SECOND, id="the first heal: at once"),
         pytest.param("SecretMissing", HOUR, 1, MINUTE, id="the second: after a minute"),
-        pytest.param("Drifted", HOUR, 5, 16 * MINUTE, id="then it doubles"),
-        pytest.param("MarksUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
+        pytest.param("DriftDetected", HOUR, 5, 16 * MINUTE, id="then it doubles"),
+        pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
     ],
 )
 def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: timedelta) -> None:
@@ -112,12 +112,12 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
     ("found", "source", "now", "reason"),
     [
         pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
-        pytest.param(changed(marks=None), None, NEVER, "MarksUnreadable", id="no marks"),
+        pytest.param(changed(marks=None), None, NEVER, "IssuanceUnreadable", id="no marks"),
         pytest.param(OURS, MADE.source, NEVER, None, id="nothing"),
         pytest.param(OURS, "other", NEVER, "SourceChanged", id="another source"),
         pytest.param(OURS, None, NEVER, None, id="the source was not read"),
         pytest.param(changed(data_hash=MADE.data_hash), None, NEVER, None, id="the data were read, and are ours"),
-        pytest.param(changed(data_hash="v1:x"), None, NEVER, "Drifted", id="the data were edited"),
+        pytest.param(changed(data_hash="v1:x"), None, NEVER, "DriftDetected", id="the data were edited"),
         pytest.param(changed(data_hash="v9:x"), None, NEVER, None, id="a data hash of another version"),
         pytest.param(OURS, None, MADE.renew, "Due", id="due, to the second"),
         pytest.param(OURS, None, MADE.renew - SECOND, None, id="a second before"),
@@ -172,7 +172,7 @@ def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, 
     [
         pytest.param({"request_hash": "v1:x"}, "SpecChanged", id="the spec changed"),
         pytest.param({"request_hash": "v9:x"}, None, id="a spec hash of another version"),
-        pytest.param({"renew_requested": "now"}, "RenewalAsked", id="a renewal was asked for"),
+        pytest.param({"renew_requested": "now"}, "RenewalRequested", id="a renewal was asked for"),
         pytest.param({"dress_hash": "v1:x"}, None, id="only its dress changed"),
     ],
 )
@@ -231,8 +231,8 @@ def test_reason_to_dress(uid: str, dress: str | None, found: FoundSecret, *, dre
         pytest.param(ThrottledError(""), 1, HOUR, 0.5, 2, id="throttled without a time: as any other"),
         pytest.param(RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300, id="forbidden: 5 min"),
         pytest.param(RefusedError("SourceInvalid", ""), 1, HOUR, 0.5, 1800, id="refused: half an hour"),
-        pytest.param(RefusedError("SourceMissing", ""), 1, HOUR, 0.5, 60, id="no source: a minute"),
-        pytest.param(RefusedError("WriteRefused", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
+        pytest.param(RefusedError("SourceNotFound", ""), 1, HOUR, 0.5, 60, id="no source: a minute"),
+        pytest.param(RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
     ],
 )
 def test_next_try(error: KeyturnError, failed: int, life: timedelta, chance: float, seconds: int) -> None:

@@ -38,18 +38,18 @@ REFUSED = [
     pytest.param(RefusedError(reason, "no"), reason, id=reason)
     for reason in (
         "AccessDenied",
-        "SpecInvalid",
+        "InvalidSpec",
         "SourceInvalid",
         "SourceExpired",
         "TargetConflict",
-        "WriteRefused",
+        "WriteDenied",
     )
 ]
 PASSING = [
     pytest.param(AWAY, "Unreachable", id="Unreachable"),
     pytest.param(UnavailableError("Unavailable", "no"), "Unavailable", id="Unavailable"),
     pytest.param(ThrottledError("slow"), "Throttled", id="Throttled"),
-    pytest.param(RefusedError("SourceMissing", "no"), "SourceMissing", id="SourceMissing"),
+    pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="SourceNotFound"),
 ]
 
 
@@ -113,17 +113,17 @@ def test_refused_for_a_spec_that_the_secret_does_not_match() -> None:
 
 
 def test_drifted_and_healed() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "Drifted", tried=True))
+    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
 
-    assert conditions(status) == row("True Renewed", "True Drifted")
-    assert [event.reason for event in events(FIRST, status)] == ["Drifted"]
+    assert conditions(status) == row("True Renewed", "True DriftCorrected")
+    assert [event.reason for event in events(FIRST, status)] == ["DriftCorrected"]
 
 
 def test_drifted_is_told_again_when_it_is_healed_again() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "Drifted", tried=True))
-    again = report(REQUEST, status, Outcome(LATER, replace(SECOND_ISSUE, revision=3), "Drifted", tried=True))
+    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
+    again = report(REQUEST, status, Outcome(LATER, replace(SECOND_ISSUE, revision=3), "DriftDetected", tried=True))
 
-    assert [event.reason for event in events(status, again)] == ["Drifted"]
+    assert [event.reason for event in events(status, again)] == ["DriftCorrected"]
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_the_source_ends_soon() -> None:
         pytest.param(AWAY, "RenewalFailed", id="away"),
         pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
         pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="forbidden"),
-        pytest.param(RefusedError("SourceMissing", "no"), "SourceMissing", id="no source"),
-        pytest.param(RefusedError("WriteRefused", "no"), "WriteRefused", id="not written"),
+        pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="no source"),
+        pytest.param(RefusedError("WriteDenied", "no"), "WriteDenied", id="not written"),
     ],
 )
 def test_a_failure_is_told_once_in_a_series(error: KeyturnError, event: str) -> None:

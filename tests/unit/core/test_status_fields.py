@@ -112,7 +112,7 @@ def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled: str |
 def test_a_spec_that_cannot_be_read() -> None:
     status = invalid(FIRST, 2, "Expected `bool` (at spec.suspend)", LATER)
 
-    assert conditions(status) == row("False SpecInvalid", "False SpecInvalid", "True SpecInvalid")
+    assert conditions(status) == row("False InvalidSpec", "False InvalidSpec", "True InvalidSpec")
     assert (status.observed_generation, status.expiration_time) == (2, FIRST.expiration_time)
 
 

@@ -145,7 +145,7 @@ def test_a_new_source_is_used_even_where_the_kept_token_was_put_back() -> None:
 def test_a_kept_token_that_cannot_be_live_is_refused(shown: str) -> None:
     error = refusal("seed", kept(shown, lineage("seed", "spent")))
 
-    assert error.reason == "SourceReverted"
+    assert error.reason == "StaleTokenRestored"
     assert error.message.startswith(f"Secret {NAME} shows ")
 
 

@@ -100,7 +100,7 @@ async def test_after_a_death_the_token_is_live_or_in_doubt(story: Story, number:
 
     if where in SENT:
         # The answer died with the process: one careful try, and then a person must act.
-        assert reasons[-1] == "RefreshInDoubt"
+        assert reasons[-1] == "RefreshOutcomeUnknown"
         assert issuer.reuses == 1
     else:
         assert reasons[-1] == ""
@@ -130,7 +130,7 @@ async def test_a_code_that_gives_no_refresh_token_is_issued_once_or_never(number
     issuer = outside.aws.issuer
 
     # By now what was issued has expired: whatever became of it, a person must give a new code.
-    assert reasons[-1] == ("RefreshInDoubt" if where in SENT else "SourceSpent")
+    assert reasons[-1] == ("RefreshOutcomeUnknown" if where in SENT else "SourceConsumed")
     assert (issuer.spent.count("seed"), issuer.reuses) == (1, int(where in SENT))
 
 

@@ -35,7 +35,7 @@ FORMATS: tuple[list[dict[str, Any]], ...] = (
 )
 API_FAILURES = (
     UnavailableError("Unreachable", "the API server did not answer"),
-    RefusedError("WriteRefused", "a policy"),
+    RefusedError("WriteDenied", "a policy"),
 )
 AWS_FAILURES = (
     UnavailableError("Unavailable", "AWS answered 500"),

@@ -91,7 +91,7 @@ async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -
     minting = Minting(with_code())
     await minting.look()
     minting.outside.now += 45 * DAY
-    minting.outside.secrets.failures["write"] = RefusedError("WriteRefused", "a policy")
+    minting.outside.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
     with pytest.raises(AssertionError):
         await minting.look()
     minting.outside.secrets.failures.clear()

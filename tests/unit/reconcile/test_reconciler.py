@@ -70,7 +70,7 @@ async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
         pytest.param(
             lambda o: o.secrets.put("acme", annotations={MARKS: "{}"}),
             request(),
-            "MarksUnreadable",
+            "IssuanceUnreadable",
             id="the marks were edited",
         ),
         pytest.param(no_change, request(region="eu-west-1"), "SpecChanged", id="the spec changed"),
@@ -87,9 +87,14 @@ async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
             id="there is a new source token",
         ),
         pytest.param(
-            lambda o: o.secrets.put("acme", data={"AWS_REGION": "x"}), request(), "Drifted", id="a key was edited"
+            lambda o: o.secrets.put("acme", data={"AWS_REGION": "x"}),
+            request(),
+            "DriftDetected",
+            id="a key was edited",
         ),
-        pytest.param(no_change, replace(request(), renew_requested="now"), "RenewalAsked", id="renewal asked for"),
+        pytest.param(
+            no_change, replace(request(), renew_requested="now"), "RenewalRequested", id="renewal asked for"
+        ),
         pytest.param(
             lambda o: setattr(o, "now", NOW + RENEWS_AFTER),
             request(),

@@ -66,7 +66,7 @@ async def never_again() -> Outside:
 async def stalls(outside: Outside, after: timedelta) -> Outcome:
     outcome = await outside.look(once(), after)
     assert outcome.setback
-    assert outcome.setback.error.reason == "SourceSpent"
+    assert outcome.setback.error.reason == "SourceConsumed"
     return outcome
 
 
@@ -101,8 +101,8 @@ async def test_without_a_refresh_token_it_is_issued_once_and_stalls_before_it_ex
     assert (told.renewal_time, kept(outside).value, outside.marks().once) == (None, "", True)
     assert [(c.type, c.status, c.reason) for c in later.conditions] == [
         ("Ready", "True", "Issued"),
-        ("Renewed", "False", "SourceSpent"),
-        ("Stalled", "True", "SourceSpent"),
+        ("Renewed", "False", "SourceConsumed"),
+        ("Stalled", "True", "SourceConsumed"),
     ]
     assert outside.now < outside.marks().expires
 
@@ -192,7 +192,7 @@ async def test_a_lost_answer_is_a_doubt_and_one_careful_try() -> None:
         outcome = await outside.look(once(), after)
         reasons.append((outcome.setback.error.reason if outcome.setback else "", outside.aws.issuer.reuses))
 
-    assert {reason for reason, _ in reasons} == {"RefreshInDoubt"}
+    assert {reason for reason, _ in reasons} == {"RefreshOutcomeUnknown"}
     assert reasons[-1][1] == 1
 
 
@@ -212,7 +212,7 @@ async def test_a_failure_after_the_code_was_spent_is_told_with_it() -> None:
 
 async def test_nothing_is_sent_where_the_secret_could_not_be_written() -> None:
     outside = with_code("seed")
-    outside.secrets.failures["rehearse"] = RefusedError("WriteRefused", "a policy")
+    outside.secrets.failures["rehearse"] = RefusedError("WriteDenied", "a policy")
     await outside.look(once())
 
     assert outside.aws.issuer.spent == []
@@ -221,11 +221,11 @@ async def test_nothing_is_sent_where_the_secret_could_not_be_written() -> None:
 async def test_a_new_code_is_not_sent_where_the_secret_could_not_be_written_any_more() -> None:
     outside = await never_again()
     outside.secrets.put("sign-in", data={"code": outside.aws.issuer.sign_in()})
-    outside.secrets.failures["rehearse"] = RefusedError("WriteRefused", "a quota")
+    outside.secrets.failures["rehearse"] = RefusedError("WriteDenied", "a quota")
     outcome = await outside.look(once(), MINUTE)
 
     assert outcome.setback
-    assert outcome.setback.error.reason == "WriteRefused"
+    assert outcome.setback.error.reason == "WriteDenied"
     assert outside.aws.issuer.spent == []
 
 

@@ -149,7 +149,7 @@ async def test_a_token_secret_put_back_to_a_spent_token_spends_nothing() -> None
     outcome = await outside.look(rotating(), DUE)
 
     assert outcome.setback
-    assert outcome.setback.error.reason == "SourceReverted"
+    assert outcome.setback.error.reason == "StaleTokenRestored"
     assert (len(outside.aws.issuer.spent), outside.aws.issuer.reuses) == (3, 0)
 
 
@@ -208,12 +208,12 @@ async def test_a_cancelled_renewal_still_saves_the_token_that_was_answered() -> 
 
 async def test_a_refused_rehearsal_spends_nothing() -> None:
     outside = await spent()
-    outside.tokens.failures["rehearse"] = [RefusedError("WriteRefused", "a policy")]
+    outside.tokens.failures["rehearse"] = [RefusedError("WriteDenied", "a policy")]
 
     outcome = await outside.look(rotating(), DUE)
 
     assert outcome.setback
-    assert outcome.setback.error.reason == "WriteRefused"
+    assert outcome.setback.error.reason == "WriteDenied"
     assert len(outside.aws.issuer.spent) == 1
 
 
@@ -257,7 +257,7 @@ async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside],
         outside.checkpoint = type(outside)().checkpoint
     reasons = [await reason(outside, rotating(), after) for after in (SECOND, GIVEN_UP, GIVEN_UP)]
 
-    assert reasons[0] == "RefreshInDoubt"
+    assert reasons[0] == "RefreshOutcomeUnknown"
     assert (reasons[2] == "") is survives
     assert outside.aws.issuer.reuses == (0 if survives else 1)
 

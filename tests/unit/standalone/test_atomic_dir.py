@@ -127,7 +127,7 @@ def test_what_cannot_be_written_leaves_what_was_shown(tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match="File too large"):
             folder.write(TWO | {"token": "x" * 200})
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert (folder.read(), names(tmp_path)) == (ONE, before)
 
 

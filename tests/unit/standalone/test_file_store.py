@@ -108,8 +108,8 @@ async def test_a_new_process_finds_and_gives_what_is_there(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("breaks", "reason"),
     [
-        pytest.param("token", "Drifted", id="a value"),
-        pytest.param(MARKS_FILE, "MarksUnreadable", id="the marks"),
+        pytest.param("token", "DriftDetected", id="a value"),
+        pytest.param(MARKS_FILE, "IssuanceUnreadable", id="the marks"),
     ],
 )
 async def test_what_was_edited_is_healed_and_not_given(tmp_path: Path, breaks: str, reason: str) -> None:

@@ -121,7 +121,7 @@ def test_what_is_no_request_is_one_line(tmp_path: Path, body: Any, says: str) ->
     with pytest.raises(RefusedError) as refused:
         written(tmp_path / "r.yaml", body).read()
 
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"
     assert says in refused.value.message
     assert refused.value.message.startswith(str(tmp_path / "r.yaml"))
     assert len(refused.value.message.splitlines()) == 1

@@ -181,7 +181,7 @@ async def test_a_source_that_vanishes_is_told_and_what_is_held_is_served(tmp_pat
 
     assert (here.calls, condition(here, "Renewed"), condition(here, "Ready")[0]) == (
         2,
-        ("False", "SourceMissing"),
+        ("False", "SourceNotFound"),
         "True",
     )
     assert held.trouble.endswith("license/license_token does not exist")
@@ -280,7 +280,7 @@ async def test_a_folder_that_is_edited_is_healed_within_a_second(tmp_path: Path)
     here = Here(tmp_path, {20 * SECOND: edit}, write=True)
     held = await here.run(22 * SECOND)
 
-    assert (here.calls, condition(here, "Renewed")) == (4, ("True", "Drifted"))
+    assert (here.calls, condition(here, "Renewed")) == (4, ("True", "DriftCorrected"))
     assert b"session-4" in held.document()
     assert "session-4" in (tmp_path / "write" / "credentials.json").read_text()
 

@@ -72,7 +72,7 @@ async def test_a_disk_that_takes_nothing_is_found_out_by_the_rehearsal(tmp_path:
 
     says = {"full": "No space left on device", "read-only": "Read-only file system"}[what]
     assert (refused.value.reason, refused.value.message) == (
-        "WriteRefused",
+        "WriteDenied",
         f"{file(disk)} cannot be written: {says}",
     )
     assert found == made

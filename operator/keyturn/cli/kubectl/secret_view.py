@@ -104,7 +104,9 @@ def kept(found: Found, lineage: Lineage, now: datetime) -> Iterator[str]:
 def _written(found: Found, marks: Marks, now: datetime) -> Iterator[str]:
     yield row("Written by", f"TokenRequest {marks.request}, {_owner(found, marks)}")
     if found.requests is not None and found.writer:
-        yield row("Data", "as issued" if _is_whole(found, marks) else "edited since: it is made anew (Drifted)")
+        yield row(
+            "Data", "as issued" if _is_whole(found, marks) else "edited since: it is made anew (DriftDetected)"
+        )
     if marks.principal:
         yield row("Principal", marks.principal)
     yield row("Issued", both(rfc3339(marks.issued), now))
@@ -138,7 +140,7 @@ def _shown(found: Found, lineage: Lineage, key: str) -> str:
     mark = token_fingerprint(value, found.namespace, found.name)
     if mark == lineage.live:
         return "the live token" + (", as it was handed in" if mark in lineage.seeds else "")
-    return "a spent token (SourceReverted)" if mark in lineage.spent else "a token younger than its lineage"
+    return "a spent token (StaleTokenRestored)" if mark in lineage.spent else "a token younger than its lineage"
 
 
 def _intent(lineage: Lineage, now: datetime) -> str:

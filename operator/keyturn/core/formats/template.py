@@ -19,7 +19,7 @@ _Take = Callable[[Holding], Token | None]
 
 
 def named(options: TemplateFormat, holding: Holding) -> Iterator[Token]:
-    """What the text names of what travels; raises RefusedError (SpecInvalid) for what no exchange gave."""
+    """What the text names of what travels; raises RefusedError (InvalidSpec) for what no exchange gave."""
     for name in options.names:
         if name in _TRAVELS:
             yield _taken(name, holding)
@@ -28,7 +28,7 @@ def named(options: TemplateFormat, holding: Holding) -> Iterator[Token]:
 def template(options: TemplateFormat, request: Request, holding: Holding, ends: datetime | None) -> str:
     """Put the values into the text, in one pass: what a value looks like changes nothing.
 
-    Raises RefusedError: SpecInvalid for a name that nobody gave, SourceInvalid for a value that is not plain.
+    Raises RefusedError: InvalidSpec for a name that nobody gave, SourceInvalid for a value that is not plain.
     """
     about = {"region": request.spec.region, "expiration": rfc3339(ends) if ends else None}
 
@@ -55,7 +55,7 @@ def _plain(name: str, value: str) -> str:
 
 def _missing(name: str) -> Any:
     one = " exactly one" if name.startswith(("registry", "package")) else ""
-    raise RefusedError("SpecInvalid", f"a template names {name}, and the exchanges do not give{one or ' it'}")
+    raise RefusedError("InvalidSpec", f"a template names {name}, and the exchanges do not give{one or ' it'}")
 
 
 def _token(value: str | None, expires_at: datetime | None = None) -> Token | None:

@@ -36,14 +36,14 @@ def password(holding: Holding) -> str:
 def endpoint(kind: str, repository: str | None, holding: Holding) -> PackageEndpoint:
     """The endpoint of a repository of a kind, such as pypi; where none is named there must be one only.
 
-    Raises RefusedError: SpecInvalid where that is not so, SourceInvalid where its URL is odd.
+    Raises RefusedError: InvalidSpec where that is not so, SourceInvalid where its URL is odd.
     """
     given = [one for one in holding.package_endpoints if one.format == kind]
     wanted = [one for one in given if repository in (None, one.repository)]
     if len(wanted) != 1:
         there = ", ".join(one.repository for one in given) or "none"
         which = f"{kind} repository {repository}" if repository else f"one {kind} repository"
-        raise RefusedError("SpecInvalid", f"a format wants {which}, and the exchanges give {there}")
+        raise RefusedError("InvalidSpec", f"a format wants {which}, and the exchanges give {there}")
     return safe_endpoint(wanted[0])
 
 

@@ -52,7 +52,7 @@ async def trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
         # Python takes an empty bundle for none, and would trust the usual certificates.
         context = ssl.create_default_context(cadata=bundle or "none")
     except (ssl.SSLError, ValueError):
-        raise RefusedError("SpecInvalid", "caBundleFrom holds no certificates in PEM") from None
+        raise RefusedError("InvalidSpec", "caBundleFrom holds no certificates in PEM") from None
     # Python 3.13 wants extensions in certificates that many an authority of a company does without.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
@@ -60,7 +60,7 @@ async def trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
 
 async def _secret(call: Call, value: SecretValue | None) -> str:
     if value is None:
-        raise RefusedError("SpecInvalid", "the client's authentication needs what the spec does not name")
+        raise RefusedError("InvalidSpec", "the client's authentication needs what the spec does not name")
     return await call.secret(value.secret_key_ref)
 
 
@@ -80,7 +80,7 @@ def _assertion(wanted: OauthToken, key: str, now: datetime) -> str:
     except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError, AttributeError):
         # Not "from error": it may show a line of the key. A public key has no attribute `sign`.
         raise RefusedError(
-            "SpecInvalid", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+            "InvalidSpec", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
         ) from None
 
 

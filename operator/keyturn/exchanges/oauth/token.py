@@ -35,7 +35,7 @@ _LONGEST_LIFE = timedelta(days=366)
 # a wrong secret, and invalid_client of an audience that it does not know.
 _ERRORS = {
     "invalid_request": (
-        "SpecInvalid",
+        "InvalidSpec",
         "the issuer misses or refuses a parameter, or the subject token of a token exchange",
     ),
     "invalid_client": (
@@ -44,9 +44,9 @@ _ERRORS = {
     ),
     "invalid_grant": ("SourceInvalid", "the token is expired, revoked, spent, or another client's; sign in again"),
     "unauthorized_client": ("AccessDenied", "may the client use this grant, and is its secret or key right?"),
-    "unsupported_grant_type": ("SpecInvalid", "the issuer does not know this grant"),
-    "invalid_scope": ("SpecInvalid", "the issuer refuses the scope"),
-    "invalid_target": ("SpecInvalid", "the issuer refuses the audience or the resource"),
+    "unsupported_grant_type": ("InvalidSpec", "the issuer does not know this grant"),
+    "invalid_scope": ("InvalidSpec", "the issuer refuses the scope"),
+    "invalid_target": ("InvalidSpec", "the issuer refuses the audience or the resource"),
     "slow_down": ("Throttled", ""),
     "access_denied": (
         "AccessDenied",
@@ -127,7 +127,7 @@ def _members(answer: WebAnswer) -> dict[str, Any]:
         raise UnavailableError("Unavailable", f"{answer.host} answered HTTP {status}")
     if status in _REDIRECTS or status in _CLIENT_ERRORS:
         hint = "is tokenUrl its token endpoint?"
-        raise RefusedError("SpecInvalid", f"{answer.host} answered HTTP {status} without an OAuth error; {hint}")
+        raise RefusedError("InvalidSpec", f"{answer.host} answered HTTP {status} without an OAuth error; {hint}")
     if status == HTTPStatus.OK and any(_text(members, name) for name in _TOKENS):
         return members
     sentence = f"{answer.host} answered HTTP {status}, and no token"

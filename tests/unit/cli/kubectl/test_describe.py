@@ -199,7 +199,7 @@ def test_expired_is_told_as_ago() -> None:
 
 
 def test_a_doubt_is_an_error() -> None:
-    doubt = UnavailableError("RefreshInDoubt", "sent, and no answer was read", in_doubt=True)
+    doubt = UnavailableError("RefreshOutcomeUnknown", "sent, and no answer was read", in_doubt=True)
 
     assert tell(failing(doubt), LATER + SECOND).last_error.startswith("sent, and no answer was read; next try")
 

@@ -73,7 +73,7 @@ def test_ours_whole() -> None:
             id="a former Secret",
         ),
         pytest.param(replace(OURS, requests=None), "TokenRequests may not be listed here", id="no right to list"),
-        pytest.param(replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(Drifted)", id="edited by hand"),
+        pytest.param(replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(DriftDetected)", id="edited by hand"),
         pytest.param(replace(OURS, body=DATA | {"mine": b"x"}), "1 B  not Keyturn's", id="a key of the user"),
         pytest.param(replace(OURS, annotations={MARKS: "edited"}), "gone or were edited", id="bad marks"),
         pytest.param(replace(OURS, annotations={}), "marks are gone or were edited", id="no marks"),
@@ -135,7 +135,7 @@ def token_secret(lineage: Lineage = LINE, token: bytes = b"live") -> Found:
             "the live token, as it was handed in",
             id="never rotated",
         ),
-        pytest.param(token_secret(token=b"seed"), "a spent token (SourceReverted)", id="put back"),
+        pytest.param(token_secret(token=b"seed"), "a spent token (StaleTokenRestored)", id="put back"),
         pytest.param(token_secret(token=b"late"), "younger than its lineage", id="a late save"),
         pytest.param(token_secret(token=b""), "no token", id="emptied"),
         pytest.param(

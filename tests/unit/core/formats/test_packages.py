@@ -85,7 +85,7 @@ def test_a_repository_that_is_not_given_is_named(wanted: dict[str, Any], held: A
     with pytest.raises(RefusedError) as refused:
         rendered(wanted, held=held)
 
-    assert (refused.value.reason, refused.value.message) == ("SpecInvalid", says)
+    assert (refused.value.reason, refused.value.message) == ("InvalidSpec", says)
 
 
 @pytest.mark.parametrize("name", ["pip", "npm", "maven"])

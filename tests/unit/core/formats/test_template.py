@@ -88,7 +88,7 @@ def test_what_was_not_given_is_named(name: str, held: Holding) -> None:
     with pytest.raises(RefusedError, match=f"a template names {name}, and the exchanges do not give") as refused:
         filled(f"{{{{ {name} }}}}", held)
 
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"
 
 
 @pytest.mark.parametrize("value", ["{{idToken}}", "'b", " b", "$a", "\nb", "<a>", "#b", ";b", "`a`", '"', "\\"])
