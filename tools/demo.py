@@ -74,7 +74,7 @@ def _cluster(directory: Path) -> Iterator[Cluster]:
 @contextmanager
 def _installed(cluster: Cluster) -> Iterator[None]:
     had_crd = bool(cluster.kubectl("get", _CRD, "--ignore-not-found"))
-    values = {"crds": {"enabled": not had_crd, "keep": False}, "scopedNamespaces": [_NAMESPACE]}
+    values = {"crds": {"enabled": not had_crd, "keep": False}, "watchNamespaces": [_NAMESPACE]}
     objects = chart_objects(values, namespace=_NAMESPACE, only=RIGHTS if not had_crd else RIGHTS[1:])
     cluster.kubectl("create", "namespace", _NAMESPACE)
     try:
@@ -88,7 +88,7 @@ def _installed(cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def _operator(cluster: Cluster, aws: Aws, directory: Path) -> Iterator[Operator]:
-    flags = (f"--namespace={_NAMESPACE}", f"--lease-namespace={_NAMESPACE}")
+    flags = (f"--watch-namespace={_NAMESPACE}", f"--lease-namespace={_NAMESPACE}")
     with running_operator(cluster, aws, directory, account=(_NAMESPACE, "keyturn"), flags=flags) as operator:
         yield operator
 

@@ -48,7 +48,7 @@ def prepare(folder: Path, aws: Aws) -> None:
     source = folder / "sources" / "acme-license"
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
-    settings: dict[str, Any] = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
+    settings: dict[str, Any] = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
 
 
@@ -56,7 +56,7 @@ def prepare(folder: Path, aws: Aws) -> None:
 def keyturn(folder: Path) -> Iterator[None]:
     """Run keyturn as anybody would, until the end."""
     flags = [
-        f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources={folder}/sources",
+        f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources-dir={folder}/sources",
         f"--config={folder}/settings.yaml", "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
     ]  # fmt: skip
     say("keyturn run " + " ".join(flags))

@@ -45,7 +45,7 @@ def main(environment: Path) -> None:
         say("ready until Ctrl-C. In another shell:")
         print(f". {environment}", flush=True)
         _wait_for_release(plane)
-        flags = (f"--probes-listen={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
+        flags = (f"--http-bind-address={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
         stack.enter_context(running_operator(plane, aws, directory, account=(_NAMESPACE, _ACCOUNT), flags=flags))
         say("Keyturn is installed: the operator runs. Its log:")
         print(directory / "operator.log", flush=True)
@@ -104,7 +104,7 @@ def _namespaces(plane: ControlPlane) -> list[str]:
     """What the chart's Deployment says of the namespaces: the rights end there."""
     which = "-o=jsonpath={.spec.template.spec.containers[0].args[*]}"
     args = plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, which)
-    return [word for word in args.split() if word.startswith("--namespace=")]
+    return [word for word in args.split() if word.startswith("--watch-namespace=")]
 
 
 def _wait_for_release(plane: ControlPlane) -> None:

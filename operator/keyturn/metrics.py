@@ -54,7 +54,7 @@ class Metrics:
         self.renewals = counter("keyturn_renewals", "Looks that ended in an exchange.", ("result", "reason"))
         self.exchanges = counter("keyturn_exchanges", "Exchanges by AWS's code.", ("exchange", "code"))
         self.throttled = counter(
-            "keyturn_throttled", "Calls that a service throttled; oauth is any issuer.", ("service",)
+            "keyturn_throttled_calls", "Calls that a service throttled; oauth is any issuer.", ("service",)
         )
         self.rotations = counter("keyturn_token_rotations", "Uses of tokens that may be replaced.", ("result",))
         self.lateness = self._histogram(
@@ -67,7 +67,7 @@ class Metrics:
             "keyturn_exchange_duration_seconds", "Length of an exchange.", ("exchange",), _FAST
         )
         self.clock_offset = self._gauge(
-            "keyturn_clock_offset_seconds", "The service's clock minus ours, by its Date header.", ("service",)
+            "keyturn_clock_skew_seconds", "The service's clock minus ours, by its Date header.", ("service",)
         )
         # Memory, CPU and open files, under the names that every Prometheus client gives them.
         ProcessCollector(registry=self.registry)
@@ -109,7 +109,9 @@ class _Objects(Collector):
             "renews": _family("keyturn_credentials_renewal_timestamp_seconds", "When they are renewed."),
             "expires": _family("keyturn_credentials_expiration_timestamp_seconds", "When they expire."),
             "source_expires": _family("keyturn_source_expiration_timestamp_seconds", "When the source ends."),
-            "source_warns": _family("keyturn_source_warning_timestamp_seconds", "When a new source is due."),
+            "source_warns": _family(
+                "keyturn_source_expiration_warning_timestamp_seconds", "When a new source is due."
+            ),
         }
         condition = _family("keyturn_request_condition", "1 for the present status.", "condition", "status")
         failed = _family("keyturn_request_failed_attempts", "Failures in a row.")
@@ -127,7 +129,7 @@ class _Objects(Collector):
         yield from (*times.values(), condition, failed, suspended, self._states())
 
     def _states(self) -> Metric:
-        states = GaugeMetricFamily("keyturn_agenda_requests", "Requests on the agenda.", labels=("state",))
+        states = GaugeMetricFamily("keyturn_workqueue_requests", "Requests on the agenda.", labels=("state",))
         for state, number in self._agenda().items():
             states.add_metric((state,), number)
         return states

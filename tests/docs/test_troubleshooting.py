@@ -22,7 +22,7 @@ RULES = ROOT / "charts" / "keyturn" / "files" / "rules.yaml"
 ENTRIES = dict(re.findall(r"^## (\w+)\n(.*?)(?=^##? |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 PARTS = ["What it means.", "What Keyturn does.", "What you do."]
 # CamelCase in core/status.py that is no reason: kinds and values of conditions, events, words, a cause.
-NO_REASONS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due"}
+NO_REASONS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due", "DriftDetected"}
 SAYS = {None: "backoff", timedelta(minutes=1): "in 1 min", timedelta(minutes=5): "in 5 min"}
 
 

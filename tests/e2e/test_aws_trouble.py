@@ -152,7 +152,7 @@ def test_clock_of_aws_far_from_ours_is_told(operator: Operator, aws: Aws, namesp
     namespace.ask("acme", "1")
 
     assert "is this clock right?" in namespace.turns("acme", "Renewed", "Unavailable")
-    offset = operator.metric('keyturn_clock_offset_seconds{service="license-manager"}')
+    offset = operator.metric('keyturn_clock_skew_seconds{service="license-manager"}')
     assert offset == pytest.approx(-7200, abs=5)
 
 

@@ -120,7 +120,7 @@ def test_nothing_is_hammered_and_all_go_on_within_a_minute(
     namespace.token(aws.refresh_token(), name="later")
     namespace.patch("secret", "license", {"stringData": {"later": aws.refresh_token()}})
     namespace.token(aws.refresh_token(), name="wrong")
-    namespace.kubectl("annotate", "secret", "foreign", "keyturn.dev/adopt-by=conflict")
+    namespace.kubectl("annotate", "secret", "foreign", "keyturn.dev/adoptable-by=conflict")
 
     namespace.kubectl("wait", "--for=condition=Ready", "treq", "--all", f"--timeout={EVERY_MINUTE}s")
 

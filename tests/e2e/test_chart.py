@@ -17,14 +17,14 @@ from tests.support.processes import until
 
 pytestmark = pytest.mark.cluster
 CRD = "crd/tokenrequests.keyturn.dev"
-SCOPED: Values = {"scopedNamespaces": ["billing"]}
+SCOPED: Values = {"watchNamespaces": ["billing"]}
 MUCH: Values = {
     "replicaCount": 2,
     "commonLabels": {"team": "blue"},
     "global": {"imagePullSecrets": [{"name": "green"}], "priorityClassName": "green"},
-    "leaderElectionID": "blue",
+    "leaseName": "blue",
     "podDisruptionBudget": {"enabled": True, "minAvailable": "50%"},
-    "config": {"aws": {"endpoints": {"sts": "https://sts.example"}}, "issuers": {"hosts": ["id.example"]}},
+    "config": {"aws": {"endpoints": {"sts": "https://sts.example"}}, "issuers": {"allowedHosts": ["id.example"]}},
     "extraArgs": ["--blue"],
     "extraEnv": [{"name": "BLUE", "value": "1"}],
     "extraInitContainers": [{"name": "blue", "image": "blue"}],
@@ -130,7 +130,7 @@ def test_upgrade(empty: ControlPlane) -> None:
     install(empty, {**SCOPED, "concurrent": 7})
 
     deployment = empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", "--output=yaml")
-    assert "--workers=7" in deployment
+    assert "--concurrent=7" in deployment
     assert "NotFound" in empty.kubectl("get", "clusterrole/keyturn", check=False)
 
 
@@ -142,7 +142,7 @@ def test_the_command_of_the_page_on_upgrades_keeps_the_values(empty: ControlPlan
     helm(*words, "--set=log.level=debug", kubeconfig=empty.kubeconfig)
 
     deployment = empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", "--output=yaml")
-    assert "--workers=7" in deployment
+    assert "--concurrent=7" in deployment
     assert "--log-level=debug" in deployment
 
 

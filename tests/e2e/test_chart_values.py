@@ -17,7 +17,7 @@ from tools.chart_docs.__main__ import values as table_rows
 
 CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
 SPREAD = {"maxSkew": 7, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
-CONFIG = {"renewal": {"leastIntervalSeconds": 3600}}
+CONFIG = {"renewal": {"minIntervalSeconds": 3600}}
 RULE = {"ports": [{"port": 7, "protocol": "TCP"}]}
 BUDGET = {"enabled": True}
 NAMES = {"serviceAccountTokens": True, "serviceAccountTokenNames": ["blue"]}
@@ -41,23 +41,23 @@ ADDED: list[tuple[Values, str]] = [
     ({"leaderElect": False}, "--no-leader-elect"),
     ({"leaderElect": False}, "type: Recreate"),
     ({"strategy": {"type": "Recreate"}}, "type: Recreate"),
-    ({"leaderElectionID": "blue"}, "--lease-name=blue"),
-    ({"leaderElectionID": "blue"}, "resourceNames: [blue]"),
+    ({"leaseName": "blue"}, "--lease-name=blue"),
+    ({"leaseName": "blue"}, "resourceNames: [blue]"),
     ({"podDisruptionBudget": BUDGET}, "  maxUnavailable: 1\n"),
     ({"podDisruptionBudget": BUDGET | {"minAvailable": 1}}, "  minAvailable: 1\n"),
     ({"podDisruptionBudget": BUDGET | {"maxUnavailable": "50%"}}, "  maxUnavailable: 50%\n"),
     ({"revisionHistoryLimit": 7}, "revisionHistoryLimit: 7"),
     ({"terminationGracePeriodSeconds": 7}, "terminationGracePeriodSeconds: 7"),
-    ({"scopedNamespaces": ["billing", "other"]}, "--namespace=billing\n            - --namespace=other"),
-    ({"concurrent": 7}, "--workers=7"),
+    ({"watchNamespaces": ["billing", "other"]}, "--namespace=billing\n            - --namespace=other"),
+    ({"concurrent": 7}, "--concurrent=7"),
     ({"log": {"level": "debug"}}, "--log-level=debug"),
     ({"log": {"format": "text"}}, "--log-format=text"),
-    ({"config": CONFIG}, "config.yaml: |\n    renewal:\n      leastIntervalSeconds: 3600"),
+    ({"config": CONFIG}, "config.yaml: |\n    renewal:\n      minIntervalSeconds: 3600"),
     ({"config": CONFIG}, "--config=/etc/keyturn/config.yaml"),
     ({"config": CONFIG}, "checksum/config: "),
     ({"extraArgs": ["--blue"]}, "- --blue"),
     ({"extraEnv": [{"name": "BLUE", "value": "1"}]}, "env:\n            - name: BLUE"),
-    ({"metrics": {"listen": {"port": 7070}}}, "--probes-listen=:7070"),
+    ({"metrics": {"listen": {"port": 7070}}}, "--http-bind-address=:7070"),
     ({"metrics": {"listen": {"port": 7070}}}, "containerPort: 7070"),
     ({"serviceAccount": {"name": "blue"}}, "serviceAccountName: blue"),
     ({"serviceAccount": {"create": False}}, "serviceAccountName: default"),
@@ -109,7 +109,7 @@ ADDED: list[tuple[Values, str]] = [
         "namespaceSelector:\n      matchLabels:\n        team: blue",
     ),
     (
-        {"injection": {"enabled": True}, "scopedNamespaces": ["billing"]},
+        {"injection": {"enabled": True}, "watchNamespaces": ["billing"]},
         "- key: kubernetes.io/metadata.name\n        operator: In\n        values:\n        - billing",
     ),
 ]
@@ -125,7 +125,7 @@ REMOVED: list[tuple[Values, str]] = [
     ({"topologySpreadConstraints": []}, "topologySpreadConstraints"),
     ({"livenessProbe": None}, "/healthz"),
     ({"readinessProbe": None}, "/readyz"),
-    ({"scopedNamespaces": ["billing"]}, "kind: ClusterRole"),
+    ({"watchNamespaces": ["billing"]}, "kind: ClusterRole"),
 ]
 
 
@@ -289,10 +289,10 @@ NOTES = [
     ({}, "rbac.serviceAccountTokens=true"),
     ({}, "config.sources.ambient"),
     ({}, "Uninstalling keeps the CRD"),
-    ({"scopedNamespaces": ["billing", "web"]}, "serves the namespaces billing, web"),
+    ({"watchNamespaces": ["billing", "web"]}, "serves the namespaces billing, web"),
     ({"namespaceOverride": "blue"}, "kubectl --namespace blue rollout status deployment/keyturn"),
     (
-        {"scopedNamespaces": ["billing", "web"]},
+        {"watchNamespaces": ["billing", "web"]},
         "Another release, for other namespaces, is installed with crds.enabled=false",
     ),
     ({}, "serviceMonitor.enabled=true"),
@@ -310,11 +310,11 @@ def test_the_notes_tell(values: Values, text: str) -> None:
 
 def test_the_notes_do_not_offer_what_is_on() -> None:
     ambient = [{"namespaces": ["a"], "roles": ["*"]}]
-    on = {"sources": {"ambient": ambient}, "issuers": {"privateNetworks": ["10.0.0.0/8"]}}
+    on = {"sources": {"ambient": ambient}, "issuers": {"allowedPrivateNetworks": ["10.0.0.0/8"]}}
     rights = {"rbac": {"serviceAccountTokens": True}, "config": on}
     monitored: Values = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule")}
     told = notes({"replicaCount": 2, **rights, **monitored})
-    offers = ("serviceAccountTokens", "sources.ambient", "privateNetworks", "standby", "metrics", "alerts")
+    offers = ("serviceAccountTokens", "sources.ambient", "allowedPrivateNetworks", "standby", "metrics", "alerts")
 
     assert [it for it in offers if it in told] == []
 
@@ -339,7 +339,7 @@ def test_rights_alone() -> None:
 
 
 def test_scoped_roles_are_in_these_namespaces_only() -> None:
-    objects = yaml.safe_load_all(chart_objects({"scopedNamespaces": ["billing", "other"]}, only=["rbac"]))
+    objects = yaml.safe_load_all(chart_objects({"watchNamespaces": ["billing", "other"]}, only=["rbac"]))
 
     assert {(it["kind"], it["metadata"]["namespace"], it["metadata"]["name"]) for it in objects} == {
         (kind, namespace, name)

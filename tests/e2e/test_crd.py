@@ -31,7 +31,7 @@ def crd_returns(installed: ControlPlane) -> Iterator[None]:
 
 
 def waiting(operator: Operator) -> float | None:
-    return operator.metric('keyturn_agenda_requests{state="waiting"}')
+    return operator.metric('keyturn_workqueue_requests{state="delayed"}')
 
 
 @pytest.fixture

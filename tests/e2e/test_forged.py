@@ -16,7 +16,7 @@ def test_marks_nested_too_deeply_do_not_stop_the_operator(
     about = {
         "name": "forged",
         "labels": {"app.kubernetes.io/managed-by": "keyturn"},
-        "annotations": {"keyturn.dev/marks": marks},
+        "annotations": {"keyturn.dev/issuance": marks},
     }
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": about}
     namespace.kubectl("create", "-f", "-", stdin=json.dumps(secret))

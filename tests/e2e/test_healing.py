@@ -9,7 +9,7 @@ from tests.support.cluster.operator import Operator
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
 
-MARKS = "keyturn.dev/marks"
+MARKS = "keyturn.dev/issuance"
 Patch = dict[str, Any]
 
 

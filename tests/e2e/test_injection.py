@@ -14,7 +14,7 @@ from tests.support.pods import CASES, Body, Case, container, pod
 from tests.support.processes import until
 
 NAMESPACE = "injected"
-VALUES = {"injection": {"enabled": True}, "scopedNamespaces": [NAMESPACE]}
+VALUES = {"injection": {"enabled": True}, "watchNamespaces": [NAMESPACE]}
 SIDECAR = Sidecar("keyturn:0.1.0")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pod-injected.yaml"
 CREATE = ("create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-")

@@ -12,10 +12,10 @@ def test_a_secret_without_the_label(
     installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path
 ) -> None:
     namespace.token(aws.refresh_token())
-    settings = {"sources": {"labelled": True}}
+    settings = {"sources": {"requireLabel": True}}
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=settings):
         namespace.apply(token_request())
-        assert "sources.labelled" in namespace.turns("acme", "Renewed", "SourceNotFound")
+        assert "sources.requireLabel" in namespace.turns("acme", "Renewed", "SourceNotFound")
         assert aws.recent() == []
 
         namespace.kubectl("label", "secret", "license", "keyturn.dev/source=true")

@@ -99,7 +99,7 @@ def test_failover_does_nothing_that_is_not_due(
     first.kill()
     lease(installed, holderIdentity=None)  # instead of the 30 s until it has run out
     until(lambda: leads(second))
-    until(lambda: second.metric('keyturn_agenda_requests{state="waiting"}') == 2)
+    until(lambda: second.metric('keyturn_workqueue_requests{state="delayed"}') == 2)
 
     assert (writes(installed) - wrote, aws.calls("GetAccessToken") - called) == ({}, 0)
     assert [namespace.read(kind, name) for kind in ("secret", "treq") for name in ("acme", "retained")] == before

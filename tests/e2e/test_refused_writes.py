@@ -169,7 +169,7 @@ def test_full_quota_spends_and_loses_no_token(
 ) -> None:
     seed = sign_in(namespace, aws)
     if adopted:
-        about: dict[str, Any] = {"name": "acme", "annotations": {"keyturn.dev/adopt-by": "acme"}}
+        about: dict[str, Any] = {"name": "acme", "annotations": {"keyturn.dev/adoptable-by": "acme"}}
         namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": about})
     allow_secrets(namespace, more)
 

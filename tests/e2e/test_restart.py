@@ -33,7 +33,7 @@ def test_kill_and_restart_do_nothing_that_is_not_due(
     own_operator.start()
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: own_operator.metric(f"keyturn_credentials_expiration_timestamp_seconds{{{place}}}"))
-    until(lambda: own_operator.metric('keyturn_agenda_requests{state="waiting"}') == 2)
+    until(lambda: own_operator.metric('keyturn_workqueue_requests{state="delayed"}') == 2)
 
     assert (writes(namespace.plane) - wrote, exchanges(aws) - spent) == ({}, 0)
     has_caught_up(namespace)
@@ -138,7 +138,7 @@ def test_namespace_goes_under_a_running_operator(own_operator: Operator, aws: Aw
 
     namespace.plane.kubectl("delete", "namespace", namespace.name, "--timeout=60s")
 
-    until(lambda: own_operator.metric('keyturn_agenda_requests{state="waiting"}') == 0)
+    until(lambda: own_operator.metric('keyturn_workqueue_requests{state="delayed"}') == 0)
     assert exchanges(aws) == 2
     assert "a bug" not in own_operator.log()
 

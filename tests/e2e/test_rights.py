@@ -54,7 +54,7 @@ def test_rights_granted_are_rights_used(
 ) -> None:
     plane, audit = audited
     namespace, since = Namespace.created(plane), audit.size
-    where = {"scopedNamespaces": [namespace.name]} if scoped else {}
+    where = {"watchNamespaces": [namespace.name]} if scoped else {}
     roles = chart_objects({**TOKENS, **values, **where}, only=["rbac"])
     plane.kubectl("apply", "-f", "-", stdin=roles)
     served = [f"--namespace={name}" for names in where.values() for name in names]

@@ -79,7 +79,9 @@ def keyturn(*arguments: str) -> str:
 WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
     "credential_process = cat": lambda pod: pod.config(f"cat {pod.secret}/credentials.json"),
     "the format awsConfig": lambda pod: {"AWS_CONFIG_FILE": f"{pod.secret}/config"},
-    "keyturn credential-process": lambda pod: pod.config(keyturn("credential-process", f"--secret={pod.secret}")),
+    "keyturn credential-process": lambda pod: pod.config(
+        keyturn("credential-process", f"--secret-dir={pod.secret}")
+    ),
     "the endpoint of the reader": lambda pod: pod.endpoint("reader"),
     "the endpoint of keyturn run": lambda pod: pod.endpoint("run"),
 }
@@ -124,7 +126,7 @@ def started(stack: ExitStack, pod: Pod, of: str, *arguments: str) -> None:
     """Start one, and find where it gives credentials."""
     flags = [
         "--listen=127.0.0.1:0",
-        "--probes-listen=127.0.0.1:0",
+        "--http-bind-address=127.0.0.1:0",
         f"--authorization-file={pod.folder}/{of}-token",
     ]
     keyturn = Running([sys.executable, "-m", "keyturn", *arguments, *flags], pod.folder / f"{of}.log")
@@ -140,13 +142,13 @@ def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
     (pod.folder / "request.yaml").write_text(yaml.safe_dump(manifest(pod)))
-    settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
+    settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     with ExitStack() as stack:
         of_run = ("filename=request.yaml", "sources=sources", "config=settings.yaml", "write=secret")
         started(stack, pod, "run", "run", *(f"--{option.replace('=', f'={pod.folder}/')}" for option in of_run))
         until((pod.secret / "credentials.json").exists)
-        started(stack, pod, "reader", "sidecar", f"--secret={pod.secret}")
+        started(stack, pod, "reader", "sidecar", f"--secret-dir={pod.secret}")
         yield pod
 
 

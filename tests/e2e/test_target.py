@@ -36,12 +36,12 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
         pytest.param(foreign(), "Secret acme was not made by Keyturn", id="somebody else's"),
         pytest.param(foreign(immutable=True), "Secret acme is immutable", id="immutable"),
         pytest.param(
-            foreign(immutable=True, annotations={"keyturn.dev/adopt-by": "acme"}),
+            foreign(immutable=True, annotations={"keyturn.dev/adoptable-by": "acme"}),
             "Secret acme is immutable",
             id="immutable, with its consent",
         ),
         pytest.param(
-            foreign(annotations={"keyturn.dev/adopt-by": "other"}),
+            foreign(annotations={"keyturn.dev/adoptable-by": "other"}),
             "Secret acme was not made by Keyturn",
             id="with its consent to another request",
         ),
@@ -105,7 +105,7 @@ def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Aws, 
 
 
 def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Aws, namespace: Namespace) -> None:
-    namespace.apply(foreign(annotations={"keyturn.dev/adopt-by": "acme"}))
+    namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
 
     namespace.issued(aws)
 
@@ -118,10 +118,10 @@ def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Aws, na
 def test_adopted_secret_outlives_the_request_though_consent_went(
     operator: Operator, aws: Aws, namespace: Namespace
 ) -> None:
-    namespace.apply(foreign(annotations={"keyturn.dev/adopt-by": "acme"}))
+    namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
     namespace.issued(aws)
 
-    namespace.patch("secret", "acme", {"metadata": {"annotations": {"keyturn.dev/adopt-by": None}}})
+    namespace.patch("secret", "acme", {"metadata": {"annotations": {"keyturn.dev/adoptable-by": None}}})
     namespace.ask("acme", "1")
     until(lambda: namespace.status("acme")["revision"] == 2)
 
@@ -137,7 +137,7 @@ def test_refused_goes_on_when_the_secret(operator: Operator, aws: Aws, namespace
     if then == "goes":
         namespace.kubectl("delete", "secret", "acme")
     else:
-        namespace.kubectl("annotate", "secret", "acme", "keyturn.dev/adopt-by=acme")
+        namespace.kubectl("annotate", "secret", "acme", "keyturn.dev/adoptable-by=acme")
     namespace.ask("acme", "now")  # instead of the minute until the next look
 
     namespace.is_ready("acme")
@@ -228,7 +228,7 @@ def test_former_secret_when_the_name_changes(
     if policy == "Delete":
         until(lambda: not namespace.read("secret", "old"))
         return
-    until(lambda: "keyturn.dev/marks" not in namespace.read("secret", "old")["metadata"].get("annotations", {}))
+    until(lambda: "keyturn.dev/issuance" not in namespace.read("secret", "old")["metadata"].get("annotations", {}))
     assert namespace.data("old") == before
     assert "labels" not in namespace.read("secret", "old")["metadata"]
 

@@ -20,7 +20,7 @@ from tests.support.clock import real_now
 from tests.support.dependencies import request
 from tests.support.emulator import running
 
-LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
+LOOPBACK = WebSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
 def aws(

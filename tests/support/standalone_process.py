@@ -36,8 +36,8 @@ class Place:
         self.log_file = self.path / "log"
         settings = {
             "aws": {"endpoints": endpoints(self.aws.url)},
-            "renewal": {"leastIntervalSeconds": 1},
-            "issuers": {"privateNetworks": ["127.0.0.0/8"]},
+            "renewal": {"minIntervalSeconds": 1},
+            "issuers": {"allowedPrivateNetworks": ["127.0.0.0/8"]},
             "sources": {"audiences": [CLIENT_ID]},
         }
         (self.path / "settings.yaml").write_text(yaml.safe_dump(settings))

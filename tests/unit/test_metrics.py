@@ -26,7 +26,7 @@ NAMES = {
     "keyturn_credentials_renewal_timestamp_seconds",
     "keyturn_credentials_issued_timestamp_seconds",
     "keyturn_source_expiration_timestamp_seconds",
-    "keyturn_source_warning_timestamp_seconds",
+    "keyturn_source_expiration_warning_timestamp_seconds",
     "keyturn_request_condition",
     "keyturn_request_failed_attempts",
     "keyturn_request_suspended",
@@ -35,10 +35,10 @@ NAMES = {
     "keyturn_renewal_duration_seconds",
     "keyturn_exchanges",
     "keyturn_exchange_duration_seconds",
-    "keyturn_throttled",
+    "keyturn_throttled_calls",
     "keyturn_token_rotations",
-    "keyturn_clock_offset_seconds",
-    "keyturn_agenda_requests",
+    "keyturn_clock_skew_seconds",
+    "keyturn_workqueue_requests",
     "keyturn_leader",
     "keyturn_build",
 }
@@ -47,7 +47,7 @@ NAMES = {
 def exported(*series: Series) -> tuple[Metrics, list[Series]]:
     """Metrics that export a list, which a test may change."""
     metrics, alive = Metrics(), list(series)
-    metrics.export(lambda: alive, lambda: {"waiting": 2, "due": 1, "busy": 0})
+    metrics.export(lambda: alive, lambda: {"delayed": 2, "ready": 1, "in_progress": 0})
     return metrics, alive
 
 
@@ -75,7 +75,7 @@ def test_who_stands_for_no_election_has_no_series_of_a_leader() -> None:
         ("keyturn_credentials_renewal_timestamp_seconds", {}, NOW.timestamp() + 1800),
         ("keyturn_credentials_expiration_timestamp_seconds", {}, NOW.timestamp() + 3600),
         ("keyturn_source_expiration_timestamp_seconds", {}, None),
-        ("keyturn_source_warning_timestamp_seconds", {}, NOW.timestamp() - 60),
+        ("keyturn_source_expiration_warning_timestamp_seconds", {}, NOW.timestamp() - 60),
         ("keyturn_request_condition", {"condition": "Ready", "status": "True"}, 1),
         ("keyturn_request_condition", {"condition": "Renewed", "status": "False"}, 1),
         ("keyturn_request_condition", {"condition": "Stalled", "status": "True"}, None),
@@ -101,7 +101,7 @@ def test_a_dropped_object_leaves_no_series() -> None:
 def test_the_agenda_by_state() -> None:
     metrics, _ = exported()
 
-    assert metrics.registry.get_sample_value("keyturn_agenda_requests", {"state": "due"}) == 1
+    assert metrics.registry.get_sample_value("keyturn_workqueue_requests", {"state": "ready"}) == 1
 
 
 def test_build_info() -> None:

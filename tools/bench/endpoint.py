@@ -72,7 +72,7 @@ async def credential_process(table: Table) -> None:
     """From exec to exit."""
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as directory:
         _mount(Path(directory))
-        command = [sys.executable, "-m", "keyturn", "credential-process", f"--secret={directory}"]
+        command = [sys.executable, "-m", "keyturn", "credential-process", f"--secret-dir={directory}"]
         spent = []
         for _ in range(_STARTS):
             began = time.perf_counter()
@@ -83,7 +83,7 @@ async def credential_process(table: Table) -> None:
 
 def _reader(directory: Path) -> AbstractContextManager[Sidecar]:
     _mount(directory / "secret")
-    return running_sidecar(directory, f"--secret={directory / 'secret'}", _token(directory))
+    return running_sidecar(directory, f"--secret-dir={directory / 'secret'}", _token(directory))
 
 
 def _token(directory: Path) -> str:

@@ -44,7 +44,7 @@ class Watched:
     async def follow(self, on: Ground) -> None:
         """Take in every change, until cancelled."""
         async for metadata in on.client.secret_changes():
-            marks = json.loads(metadata["annotations"]["keyturn.dev/marks"])
+            marks = json.loads(metadata["annotations"]["keyturn.dev/issuance"])
             self._see(metadata["uid"], marks, datetime.now(UTC))  # noqa: TID251 - the marks have wall-clock times
 
     def _see(self, uid: str, marks: dict[str, Any], now: datetime) -> None:

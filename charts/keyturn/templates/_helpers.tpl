@@ -9,7 +9,7 @@
 {{- end }}
 
 {{- define "keyturn.leaseName" -}}
-{{- default (include "keyturn.fullname" .) .Values.leaderElectionID }}
+{{- default (include "keyturn.fullname" .) .Values.leaseName }}
 {{- end }}
 
 {{- define "keyturn.serviceAccountName" -}}

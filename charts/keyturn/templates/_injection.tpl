@@ -12,9 +12,9 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always
 args:
   - sidecar
-  - --secret=/var/run/secrets/keyturn.dev/secret
+  - --secret-dir=/var/run/secrets/keyturn.dev/secret
   - --listen=127.0.0.1:{{ .Values.injection.port }}
-  - --probes-listen=:{{ $probes }}
+  - --http-bind-address=:{{ $probes }}
   - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
 ports:
   - {name: keyturn, containerPort: {{ $probes }}}
@@ -74,7 +74,7 @@ memory: {medium: Memory, sizeLimit: 1Mi}
 {{- /* The namespaces: those of the release, as the values choose among them. */}}
 {{- define "keyturn.injectedNamespaces" -}}
 {{- $selector := deepCopy (default dict .Values.injection.namespaceSelector) }}
-{{- with .Values.scopedNamespaces }}
+{{- with .Values.watchNamespaces }}
 {{- $scoped := dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" . }}
 {{- $_ := set $selector "matchExpressions" (append (default list $selector.matchExpressions) $scoped) }}
 {{- end }}

@@ -22,7 +22,9 @@ _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
 
 @click.command(help=COMMANDS["credential-process"])
 @secret_options(required=False)
-@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, where there is no --secret.")
+@click.option(
+    "--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, where there is no --secret-dir."
+)
 @click.option(
     "--authorization-file",
     envvar=_FILE,
@@ -30,15 +32,17 @@ _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     type=FILE,
     help="The token that the endpoint wants to see.",
 )
-def credential_process(secret: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
+def credential_process(
+    secret_dir: Path | None, key: str, url: str | None, authorization_file: Path | None
+) -> None:
     """Print credentials in version 1 of the form, or nothing and a reason on stderr (exit code 1)."""
     try:
-        if secret:
-            found = _read(Mounted(secret, key))
+        if secret_dir:
+            found = _read(Mounted(secret_dir, key))
         elif url and authorization_file:
             found = _ask(url, authorization_file)
         else:
-            raise click.UsageError("give --secret, or --url and --authorization-file")
+            raise click.UsageError("give --secret-dir, or --url and --authorization-file")
         fields = json.loads(Held(now, found, trouble="").document())
     except UnservableError as error:
         click.echo(f"keyturn credential-process: {error}", err=True)

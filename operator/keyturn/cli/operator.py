@@ -17,24 +17,29 @@ from keyturn.controller.leader_election import LostLeaseError
 
 
 @click.command(help=COMMANDS["operator"])
-@option("--namespace", multiple=True, help="Work in this namespace only; may be repeated. Default: all.")
+@option(
+    "--watch-namespace",
+    "namespaces",
+    multiple=True,
+    help="Work in this namespace only; may be repeated. Default: all.",
+)
 @option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings.")
 @option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: the pod's service account.")
-@option("--workers", type=click.IntRange(1, 256), default=16, help="How many requests are looked at at once.")
-@option("--probes-listen", default=":8080", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
+@option("--concurrent", type=click.IntRange(1, 256), default=16, help="How many requests are looked at at once.")
+@option("--http-bind-address", default=":8080", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
 @option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")
 @option("--lease-name", default="keyturn", help="Name of the Lease.")
 @option("--lease-namespace", help="Default: the pod's own.")
 @option("--watch-secrets/--no-watch-secrets", default=True, help="Without: no list and watch of Secrets.")
 @log_options
 def operator(
-    log_level: str, log_format: str, config: str | None, namespace: tuple[str, ...], **options: Any
+    log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any
 ) -> None:
     """Run the operator of a Kubernetes cluster."""
     # The API server keeps objects that are nested 10,000 deep, and anybody may make one: it must be readable.
     sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
-    shell = Shell(Options(namespaces=namespace, **options), read_settings(config), now, chance)
+    shell = Shell(Options(namespaces=namespaces, **options), read_settings(config), now, chance)
     settle()
     try:
         asyncio.run(shell.run())

@@ -41,7 +41,7 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
     """The mounted Secret and its key."""
 
     def add(command: Command) -> Command:
-        secret = option("--secret", type=FOLDER, required=required, help="The folder where it is mounted.")
+        secret = option("--secret-dir", type=FOLDER, required=required, help="The folder where it is mounted.")
         text = "Of what the format credentialProcess wrote; else the keys of env are read."
         key = option("--key", default="credentials.json", callback=_key, help=text)
         return secret(key(command))
@@ -55,7 +55,7 @@ def serving_options(command: Command) -> Command:
         "--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only."
     )
     probes = option(
-        "--probes-listen", default=":9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
+        "--http-bind-address", default=":9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
     )
     file = option(
         "--authorization-file",

@@ -21,7 +21,7 @@ from keyturn.sidecar.reader import Reader
 @serving_options
 @log_options
 def reader(  # noqa: PLR0913 - one for each option
-    *, secret: Path, key: str, listen: str, probes_listen: str, authorization_file: Path, log_level: str,
+    *, secret_dir: Path, key: str, listen: str, http_bind_address: str, authorization_file: Path, log_level: str,
     log_format: str,
 ) -> None:  # fmt: skip
     """Serve the credentials of a mounted Secret to the AWS SDKs of this pod.
@@ -30,7 +30,7 @@ def reader(  # noqa: PLR0913 - one for each option
     """
     log_to_stderr(log_level, log_format)
     try:
-        serving_it = _serve(Mounted(secret, key), Listening(listen, probes_listen), authorization_file)
+        serving_it = _serve(Mounted(secret_dir, key), Listening(listen, http_bind_address), authorization_file)
         asyncio.run(until_stopped(serving_it))
     except (AuthorizationError, NotListeningError) as error:
         fail(str(error))

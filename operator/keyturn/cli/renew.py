@@ -22,11 +22,11 @@ from keyturn.standalone.runner import Around, Files, standalone
 @click.option("--once", is_flag=True, help="Look once: what is not due is not renewed.")
 @log_options
 def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **files: Any) -> None:
-    """Renew one TokenRequest where it is due; exit code 0 where what is in --write can be used now."""
+    """Renew one TokenRequest where it is due; exit code 0 where what is in --output-dir can be used now."""
     if not once:
         raise click.UsageError("give --once; what goes on is keyturn run")
-    if not files["write"]:
-        raise click.UsageError("say where the credentials go: --write")
+    if not files["output_dir"]:
+        raise click.UsageError("say where the credentials go: --output-dir")
     log_to_stderr(log_level, log_format)
     try:
         status = asyncio.run(stoppable(_look(Files(**files), around(config))))

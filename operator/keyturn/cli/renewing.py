@@ -26,10 +26,12 @@ def files_options(command: Command) -> Command:
     """The request, and where its files are."""
     for one in (
         option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings."),
-        option("--service-account-token", type=FILE, help="A projected token, for a source of serviceAccount."),
-        option("--state", type=FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
-        option("--write", type=FOLDER, help="Where the formats are written, as in a mounted Secret."),
-        option("--sources", type=FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
+        option(
+            "--service-account-token-file", type=FILE, help="A projected token, for a source of serviceAccount."
+        ),
+        option("--state-dir", type=FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
+        option("--output-dir", type=FOLDER, help="Where the formats are written, as in a mounted Secret."),
+        option("--sources-dir", type=FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
         option("--filename", "-f", "manifest", type=FILE, required=True, help="The TokenRequest."),
     ):
         command = one(command)

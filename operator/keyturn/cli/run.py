@@ -16,7 +16,7 @@ from keyturn.standalone.runner import Files
 @click.command(help=COMMANDS["run"])
 @files_options
 @option("--listen", default="", metavar="HOST:PORT", help="Give credentials to AWS SDKs there; loopback only.")
-@option("--probes-listen", default="", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
+@option("--http-bind-address", default="", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
 @option(
     "--authorization-file",
     type=FILE,
@@ -24,15 +24,15 @@ from keyturn.standalone.runner import Files
 )
 @log_options
 def run(
-    *, listen: str, probes_listen: str, authorization_file: Path | None, config: str | None, log_level: str,
+    *, listen: str, http_bind_address: str, authorization_file: Path | None, config: str | None, log_level: str,
     log_format: str, **files: Any,
 ) -> None:  # fmt: skip
     """Renew one TokenRequest without a cluster."""
-    if not (listen or files["write"]):
-        raise click.UsageError("say where the credentials go: --listen, --write or both")
+    if not (listen or files["output_dir"]):
+        raise click.UsageError("say where the credentials go: --listen, --output-dir or both")
     if listen and not authorization_file:
         raise click.UsageError(
             "--listen needs --authorization-file: whoever does not show what is in it gets none"
         )
     log_to_stderr(log_level, log_format)
-    serve(Files(**files), around(config), Listening(listen, probes_listen), authorization_file)
+    serve(Files(**files), around(config), Listening(listen, http_bind_address), authorization_file)

@@ -17,7 +17,7 @@ from keyturn.standalone.runner import Files
 @serving_options
 @log_options
 def standalone(
-    *, listen: str, probes_listen: str, authorization_file: Path, config: str | None, log_level: str,
+    *, listen: str, http_bind_address: str, authorization_file: Path, config: str | None, log_level: str,
     log_format: str, **files: Any,
 ) -> None:  # fmt: skip
     """Renew one TokenRequest in this pod, and serve what it is issued to the AWS SDKs of the pod.
@@ -25,4 +25,4 @@ def standalone(
     It does what `keyturn run` does, and listens where --mode reader does. Nothing of it is stored in the cluster.
     """
     log_to_stderr(log_level, log_format)
-    serve(Files(**files), around(config), Listening(listen, probes_listen), authorization_file)
+    serve(Files(**files), around(config), Listening(listen, http_bind_address), authorization_file)

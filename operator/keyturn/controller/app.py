@@ -59,8 +59,8 @@ class Options:
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
-    probes_listen: str
-    workers: int
+    http_bind_address: str
+    concurrent: int
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
@@ -103,7 +103,7 @@ class Shell:
                 self._held_until = lambda: lease.held_until
             # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
             kube = Kube(client, self._outages, lambda: time.monotonic() < self._held_until())
-            serving = await serve(options.probes_listen, self._metrics.registry, ready)
+            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, kube, configuration)
             try:
                 await _until_told(lead(lease, work) if options.leader_elect else work())
@@ -115,14 +115,14 @@ class Shell:
         options, metrics = self._options, self._metrics
         metrics.leader.set(1)
         lends = bool(self._settings.sources.ambient)
-        aws = Aws(self._settings.aws, metrics, self._now, self._outages, options.workers, lends=lends)
-        labelled = self._settings.sources.labelled
-        store = SecretStore(kube, watched=options.watch_secrets, labelled=labelled)
-        agenda = Agenda(options.workers)
+        aws = Aws(self._settings.aws, metrics, self._now, self._outages, options.concurrent, lends=lends)
+        require_label = self._settings.sources.require_label
+        store = SecretStore(kube, watched=options.watch_secrets, require_label=require_label)
+        agenda = Agenda(options.concurrent)
         systems = Systems(
             aws=aws,
             web=Web(self._settings.issuers, metrics, self._now, self._outages),
-            read_value=functools.partial(read_value, kube, labelled=labelled),
+            read_value=functools.partial(read_value, kube, require_label=require_label),
             make_token=ServiceAccounts(kube).make_token,
             sources=self._settings.sources,
         )
@@ -136,7 +136,7 @@ class Shell:
             metrics=metrics,
             permit=self._permit,
             holder=self._instance,
-            least_interval=timedelta(seconds=self._settings.renewal.least_interval_seconds),
+            least_interval=timedelta(seconds=self._settings.renewal.min_interval_seconds),
         )
         attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
         self._outages.when_over(attendant.recovered)

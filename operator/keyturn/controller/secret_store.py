@@ -40,10 +40,10 @@ class SecretStore:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         watched: bool = True,
-        labelled: bool = False,
+        require_label: bool = False,
     ) -> None:
         self._kube = kube
-        self._labelled = labelled
+        self._labelled = require_label
         self.watched = watched
         self._monotonic = monotonic
         self._rehearsed: dict[str, tuple[str, float]] = {}
@@ -51,7 +51,7 @@ class SecretStore:
 
     async def read_source(self, request: Request) -> Source:
         """Read the source, fresh."""
-        return await read_source(self._kube, request, labelled=self._labelled)
+        return await read_source(self._kube, request, require_label=self._labelled)
 
     async def read_target(self, request: Request) -> FoundSecret | None:
         """Find the target as the watch saw it; read it where the watch left a doubt, or there is none."""

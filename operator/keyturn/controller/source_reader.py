@@ -12,14 +12,14 @@ from keyturn.core.pipeline_values import Source, parse_source
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 
-async def read_source(kube: Kube, request: Request, *, labelled: bool = False) -> Source:
+async def read_source(kube: Kube, request: Request, *, require_label: bool = False) -> Source:
     """Read all that the source of a request names, each Secret once, and what works only once in a step.
 
-    Where they must be `labelled`, those that are not are refused like those that are not there.
+    Where they must have the label (`require_label`), those that are not are refused like those that are not there.
     """
     wanted, proof = request.spec.source, request.spec.proof
     names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
-    data = {name: await _read(kube, request.namespace, name, labelled=labelled) for name in names}
+    data = {name: await _read(kube, request.namespace, name, require_label=require_label) for name in names}
     return parse_source(
         token=_value(wanted.token_ref, data) if wanted.token_ref else None,
         keys=_texts(data[wanted.keys_ref.name]) if wanted.keys_ref else None,
@@ -28,12 +28,12 @@ async def read_source(kube: Kube, request: Request, *, labelled: bool = False) -
 
 
 async def read_value(
-    kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef, *, labelled: bool = False
+    kube: Kube, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef, *, require_label: bool = False
 ) -> str:
     """Read one value of a step's own, such as a client's secret."""
     if isinstance(ref, ConfigMapKeyRef):
         return await _of_config_map(kube, namespace, ref)
-    return _value(ref, {ref.name: await _read(kube, namespace, ref.name, labelled=labelled)}).strip()
+    return _value(ref, {ref.name: await _read(kube, namespace, ref.name, require_label=require_label)}).strip()
 
 
 async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> str:
@@ -48,15 +48,15 @@ async def _of_config_map(kube: Kube, namespace: str, ref: ConfigMapKeyRef) -> st
     return str(value)
 
 
-async def _read(kube: Kube, namespace: str, name: str, *, labelled: bool) -> dict[str, str]:
+async def _read(kube: Kube, namespace: str, name: str, *, require_label: bool) -> dict[str, str]:
     answer = await kube.ask("GET", secrets_path(namespace, name))
     if not answer.found:
         raise RefusedError("SourceNotFound", f"Secret {name} does not exist")
     if answer.refused:
         raise RefusedError("SourceNotFound", f"Secret {name} may not be read: {answer.message}")
     label, value = SOURCE_LABEL
-    if labelled and (answer.body["metadata"].get("labels") or {}).get(label) != value:
-        says = f'has no label {label}: "{value}", which the operator\'s settings (sources.labelled) ask for'
+    if require_label and (answer.body["metadata"].get("labels") or {}).get(label) != value:
+        says = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) ask for'
         raise RefusedError("SourceNotFound", f"Secret {name} {says}")
     return answer.body.get("data") or {}
 

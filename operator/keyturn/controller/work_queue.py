@@ -102,7 +102,7 @@ class Agenda:
         waiting = list(self._overdue) + [item for parked in list(self._parked.values()) for item in list(parked)]
         overdue = sum(self._is_current(serial, uid) for _, serial, uid, _ in waiting)
         placed = len(self._places.keys() - self._busy.keys())
-        return {"waiting": max(0, placed - overdue), "due": overdue, "busy": len(self._busy)}
+        return {"delayed": max(0, placed - overdue), "ready": overdue, "in_progress": len(self._busy)}
 
     def _queue(self, uid: str, place: Place) -> None:
         heapq.heappush(self._coming, (place.due, place.serial, uid))

@@ -14,9 +14,9 @@ from keyturn.api.times import Moment
 from keyturn.api.token_request import GROUP, Request, canonical_hash
 from keyturn.core.pipeline_values import Source, Superseded
 
-MARKS = f"{GROUP}/marks"
+MARKS = f"{GROUP}/issuance"
 EXPIRES_AT = f"{GROUP}/expires-at"
-ADOPT_BY = f"{GROUP}/adopt-by"
+ADOPT_BY = f"{GROUP}/adoptable-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"

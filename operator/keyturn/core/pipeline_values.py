@@ -151,7 +151,7 @@ def unwrapped(value: str, what: str) -> str:
 
 
 def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
-    """Read a source as people store it; raises SourceNotFound for absent keys, SourceInvalid for odd characters."""
+    """Read a source as people store it. Raises SourceNotFound or SourceInvalid."""
     return Source(
         token=None if token is None else unwrapped(token, "the source token"),
         credentials=None if keys is None else _credentials(keys),

@@ -70,7 +70,7 @@ def check_ours(request: Request, found: FoundSecret) -> None:
     if found.marks:
         whose = f"belongs to TokenRequest {found.marks.request}; {advice}"
     else:
-        consent = f"consent by the annotation keyturn.dev/adopt-by: {request.name} on the Secret"
+        consent = f"consent by the annotation keyturn.dev/adoptable-by: {request.name} on the Secret"
         whose = f"was not made by Keyturn; {advice}, or {consent}"
     raise RefusedError("TargetConflict", f"Secret {request.secret_name} {whose}")
 

@@ -17,7 +17,7 @@ from keyturn.api.times import Moment
 from keyturn.api.token_request import GROUP
 from keyturn.core.errors import RefusedError
 
-LINEAGE = f"{GROUP}/lineage"
+LINEAGE = f"{GROUP}/token-family"
 _REMEMBERED = 100
 
 Fingerprint = Callable[[str], str]

@@ -88,7 +88,7 @@ class Web:
     async def post(self, exchange: str, form: Form) -> WebAnswer:
         """Send a form, once. Raises UnavailableError; it is `in_doubt` from the moment that something was sent."""
         host = form.host
-        if self._settings.hosts and host not in self._settings.hosts:
+        if self._settings.allowed_hosts and host not in self._settings.allowed_hosts:
             raise RefusedError("InvalidSpec", f"the settings of this Keyturn do not allow the host {host}")
         slot = await self._slot(host)
         started, code = time.monotonic(), "other"

@@ -31,7 +31,7 @@ class Resolver(AbstractResolver):
     """
 
     def __init__(self, settings: WebSettings) -> None:
-        self._networks = tuple(ipaddress.ip_network(network) for network in settings.private_networks)
+        self._networks = tuple(ipaddress.ip_network(network) for network in settings.allowed_private_networks)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

@@ -60,7 +60,7 @@ async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
 
 
 def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
-    """Whether the live token may be spent by somebody who is gone; raises RefreshOutcomeUnknown until that is sure."""
+    """Whether a dead process may have consumed the live token; raises RefreshOutcomeUnknown until sure."""
     intent = lineage.intent
     if intent is None or intent.spends != lineage.live:
         return False

@@ -41,10 +41,10 @@ class Files:
     """Where things are: the manifest, and the folders of sources, of what is written, and of rotated tokens."""
 
     manifest: Path
-    sources: Path | None = None
-    write: Path | None = None
-    state: Path | None = None
-    service_account_token: Path | None = None
+    sources_dir: Path | None = None
+    output_dir: Path | None = None
+    state_dir: Path | None = None
+    service_account_token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
 
     What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
     """
-    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources), Metrics()
+    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources_dir), Metrics()
     request, giving = _first(manifest, files, serves=serves), Giving(held, serves)
     with _locked(files), _systems(files, around, sources, metrics) as systems:
         tokens, folder = _tidied(files)
@@ -78,7 +78,7 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
             turns=turns(holder),
             metrics=metrics,
             holder=holder,
-            least_interval=timedelta(seconds=around.settings.renewal.least_interval_seconds),
+            least_interval=timedelta(seconds=around.settings.renewal.min_interval_seconds),
         )
         renewing = Renewing(world, store, manifest, request, giving)
         metrics.export(renewing.series, dict)
@@ -95,7 +95,7 @@ def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:
         request = manifest.read()
     except RefusedError as error:
         raise UnusableError(error.message) from None
-    if request.spec.spending and files.state is None:
+    if request.spec.spending and files.state_dir is None:
         raise UnusableError(NO_STATE)
     if serves and not is_servable(request):
         raise UnusableError(NOTHING_TO_SERVE)
@@ -107,7 +107,7 @@ def _locked(files: Files) -> Iterator[None]:
     """Have the folders that are written for us alone."""
     _check_apart(files)
     with contextlib.ExitStack() as stack:
-        for folder, mode in ((files.write, 0o750), (files.state, 0o700)):
+        for folder, mode in ((files.output_dir, 0o750), (files.state_dir, 0o700)):
             if folder:
                 stack.enter_context(locked(folder, mode))
         yield
@@ -115,11 +115,11 @@ def _locked(files: Files) -> Iterator[None]:
 
 def _check_apart(files: Files) -> None:
     """Refuse folders that hold each other's secrets: who may read the one could read a token of the other."""
-    given = {"--sources": files.sources, "--write": files.write, "--state": files.state}
+    given = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
     # Not Path.resolve, which raises RuntimeError for a link that leads to itself.
     places = {name: Path(os.path.realpath(folder)) for name, folder in given.items() if folder}
     for one, other in itertools.combinations(places, 2):
-        nested = other == "--state" and one == "--write" and _is_in(places[one], places[other])
+        nested = other == "--state-dir" and one == "--output-dir" and _is_in(places[one], places[other])
         if places[one] == places[other] or nested:
             raise UnusableError(f"{one} and {other} must be folders apart")
 
@@ -130,7 +130,7 @@ def _is_in(one: Path, other: Path) -> bool:
 
 def _tidied(files: Files) -> tuple[FileTokens, Folder | None]:
     """The folders that are written, without what a crash has left in them."""
-    tokens, folder = FileTokens(files.state), Folder(files.write) if files.write else None
+    tokens, folder = FileTokens(files.state_dir), Folder(files.output_dir) if files.output_dir else None
     try:
         tokens.tidy()
         if folder:
@@ -149,6 +149,6 @@ def _systems(files: Files, around: Around, sources: Sources, metrics: Metrics) -
             aws=aws,
             web=Web(settings.issuers, metrics, around.now, outages),
             read_value=sources.read_value,
-            make_token=ProjectedToken(files.service_account_token, sources, around.now).make_token,
+            make_token=ProjectedToken(files.service_account_token_file, sources, around.now).make_token,
             sources=settings.sources,
         )

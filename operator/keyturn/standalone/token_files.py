@@ -108,7 +108,7 @@ class FileTokens:
 
 NO_STATE = (
     "the request uses up what its source holds: give it a folder to keep what comes of that, which outlives this "
-    "process, by --state"
+    "process, by --state-dir"
 )
 
 

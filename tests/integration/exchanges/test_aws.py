@@ -162,7 +162,7 @@ async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> Non
     assert count("keyturn_exchanges_total", {"exchange": name, "code": "OK"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": name, "code": "RateLimitExceededException"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": "assumeRoleWithWebIdentity", "code": "other"}) == 1
-    assert count("keyturn_throttled_total", {"service": "license-manager"}) == 1
+    assert count("keyturn_throttled_calls_total", {"service": "license-manager"}) == 1
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": name}) == 2
 
 
@@ -173,7 +173,7 @@ async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emul
         error = await failing(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=seconds
         )
-    measured = metrics.registry.get_sample_value("keyturn_clock_offset_seconds", {"service": "license-manager"})
+    measured = metrics.registry.get_sample_value("keyturn_clock_skew_seconds", {"service": "license-manager"})
 
     assert measured == pytest.approx(seconds, abs=5)
     assert "; the clock of AWS differs from ours by " in error.message

@@ -19,7 +19,7 @@ from tests.support.tls import CERTIFIED, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
 TRUSTED = ssl.create_default_context(cadata=CERTIFIED.ca)
-LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
+LOOPBACK = WebSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
 async def post(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> WebAnswer:
@@ -86,7 +86,7 @@ async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() ->
     ],
 )
 async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
-    made = web(WebSettings(hosts=hosts, private_networks=LOOPBACK.private_networks))
+    made = web(WebSettings(allowed_hosts=hosts, allowed_private_networks=LOOPBACK.allowed_private_networks))
     async with served(good) as issuer:
         if refused:
             with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
@@ -279,7 +279,7 @@ async def tunnelling(status: int = 200) -> AsyncIterator[tuple[Web, list[str]]]:
 
     async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
         url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        yield web(WebSettings(hosts=("localhost",), proxy=url)), asked
+        yield web(WebSettings(allowed_hosts=("localhost",), proxy=url)), asked
 
 
 async def test_by_a_proxy_it_is_asked_by_name() -> None:

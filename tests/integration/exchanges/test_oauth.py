@@ -266,7 +266,7 @@ async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emula
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
-    assert metrics.registry.get_sample_value("keyturn_throttled_total", {"service": "oauth"}) == 1
+    assert metrics.registry.get_sample_value("keyturn_throttled_calls_total", {"service": "oauth"}) == 1
 
 
 async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_port: int) -> None:

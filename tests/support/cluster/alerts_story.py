@@ -46,7 +46,7 @@ class Story:
         directory = self.directory / address.rpartition(":")[2]
         directory.mkdir()
         program = ("-m", "tests.support.cluster.clocked", str(self.directory / "ahead"))
-        flags = (f"--probes-listen={address}",)
+        flags = (f"--http-bind-address={address}",)
         return running_operator(self.plane, self.aws, directory, flags=flags, settings=LOOPBACK, program=program)
 
     def lease(self, **spec: object) -> None:

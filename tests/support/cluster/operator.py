@@ -16,7 +16,7 @@ from tests.support.emulator.running import Aws, endpoints
 from tests.support.processes import Running, sample
 
 # It may speak to issuers on loopback.
-LOOPBACK = {"issuers": {"privateNetworks": ["127.0.0.0/8"]}}
+LOOPBACK = {"issuers": {"allowedPrivateNetworks": ["127.0.0.0/8"]}}
 _LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
 
 
@@ -76,14 +76,14 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     config = directory / "config.yaml"
     config.write_text(
         yaml.safe_dump(
-            {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}} | (settings or {})
+            {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}} | (settings or {})
         )
     )
     kubeconfig = plane.service_account_kubeconfig(*account)
     command = [
         sys.executable, *program, "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
-        "--probes-listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
-        *((f"--namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
+        "--http-bind-address=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
+        *((f"--watch-namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
     ]  # fmt: skip
     operator = Operator(command, directory / "operator.log")
     operator.start()

@@ -132,7 +132,7 @@ def test_an_environment_variable_is_read() -> None:
 
 @pytest.mark.parametrize("workers", ["0", "257", "many"])
 def test_a_number_of_workers_that_cannot_be(workers: str) -> None:
-    assert run("operator", f"--workers={workers}").exit_code == 2
+    assert run("operator", f"--concurrent={workers}").exit_code == 2
 
 
 def test_each_command_can_be_read_and_says_what_it_does() -> None:
@@ -154,11 +154,13 @@ def test_a_mode_of_the_sidecar_has_options_of_its_own(mode: str) -> None:
     ("arguments", "says"),
     [
         pytest.param(["--mode=other"], "Invalid value for '--mode'", id="no such mode"),
-        pytest.param([], "Missing option '--secret'", id="no Secret"),
-        pytest.param(["--secret=/x", "--key=../x"], "../x is not the key of a Secret", id="a path as key"),
-        pytest.param(["--secret=/x", "--key=..data"], "..data is not the key of a Secret", id="the link as key"),
-        pytest.param(["--secret=/x", "--loud"], "No such option", id="no such option"),
-        pytest.param(["--secret=/x", "more"], "unexpected extra argument", id="an argument"),
+        pytest.param([], "Missing option '--secret-dir'", id="no Secret"),
+        pytest.param(["--secret-dir=/x", "--key=../x"], "../x is not the key of a Secret", id="a path as key"),
+        pytest.param(
+            ["--secret-dir=/x", "--key=..data"], "..data is not the key of a Secret", id="the link as key"
+        ),
+        pytest.param(["--secret-dir=/x", "--loud"], "No such option", id="no such option"),
+        pytest.param(["--secret-dir=/x", "more"], "unexpected extra argument", id="an argument"),
     ],
 )
 def test_what_the_reader_cannot_be_told(arguments: list[str], says: str) -> None:
@@ -171,12 +173,12 @@ def test_what_the_reader_cannot_be_told(arguments: list[str], says: str) -> None
     ("flags", "says"),
     [
         pytest.param({"--listen": "0.0.0.0:9911"}, "cannot give credentials on 0.0.0.0:9911", id="every address"),
-        pytest.param({"--probes-listen": "9912"}, "cannot listen on 9912: it is not HOST:PORT", id="no host"),
+        pytest.param({"--http-bind-address": "9912"}, "cannot listen on 9912: it is not HOST:PORT", id="no host"),
         pytest.param({"--authorization-file": "/proc/no/token"}, "cannot make the authorization", id="no file"),
     ],
 )
 def test_what_keeps_the_reader_from_serving_is_one_line(flags: dict[str, str], says: str, tmp_path: Path) -> None:
-    usual = {"--secret": str(tmp_path), "--listen": "127.0.0.1:0", "--probes-listen": "127.0.0.1:0"}
+    usual = {"--secret-dir": str(tmp_path), "--listen": "127.0.0.1:0", "--http-bind-address": "127.0.0.1:0"}
     usual |= {"--authorization-file": str(tmp_path / "token")}
     result = run("sidecar", "--log-level=error", *(f"{name}={value}" for name, value in (usual | flags).items()))
 
@@ -191,7 +193,7 @@ def secret(folder: Path, expiration: str) -> Path:
 
 
 def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
-    result = run("credential-process", f"--secret={secret(tmp_path, '2999-01-01T01:00:00+01:00')}")
+    result = run("credential-process", f"--secret-dir={secret(tmp_path, '2999-01-01T01:00:00+01:00')}")
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {
@@ -206,10 +208,14 @@ def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        pytest.param(["--secret={folder}"], 1, "the credentials expired at 2001-01-01T00:00:00Z", id="expired"),
-        pytest.param(["--secret=/not/there"], 1, "neither credentials.json nor AWS_ACCESS_KEY_ID", id="no Secret"),
-        pytest.param([], 2, "give --secret, or --url and --authorization-file", id="nothing"),
-        pytest.param(["--url=http://127.0.0.1:1"], 2, "give --secret, or --url and", id="no authorization"),
+        pytest.param(
+            ["--secret-dir={folder}"], 1, "the credentials expired at 2001-01-01T00:00:00Z", id="expired"
+        ),
+        pytest.param(
+            ["--secret-dir=/not/there"], 1, "neither credentials.json nor AWS_ACCESS_KEY_ID", id="no Secret"
+        ),
+        pytest.param([], 2, "give --secret-dir, or --url and --authorization-file", id="nothing"),
+        pytest.param(["--url=http://127.0.0.1:1"], 2, "give --secret-dir, or --url and", id="no authorization"),
         pytest.param(
             ["--url=http://10.0.0.7", "--authorization-file=/x"], 1, "not http:// of a loopback", id="another host"
         ),

@@ -40,6 +40,6 @@ def test_nothing_means_the_defaults(tmp_path: Path, content: str) -> None:
 
 def test_another_value_than_the_default(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    path.write_text("renewal: {leastIntervalSeconds: 7}\n")
+    path.write_text("renewal: {minIntervalSeconds: 7}\n")
 
-    assert read_settings(str(path)).renewal.least_interval_seconds == 7
+    assert read_settings(str(path)).renewal.min_interval_seconds == 7

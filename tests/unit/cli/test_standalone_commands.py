@@ -25,20 +25,26 @@ def request_file(tmp_path: Path) -> str:
     [
         pytest.param(["run"], "Missing option '--filename' / '-f'", id="no file"),
         pytest.param(
-            ["run", "-f", "r"], "say where the credentials go: --listen, --write or both", id="nowhere to"
+            ["run", "-f", "r"], "say where the credentials go: --listen, --output-dir or both", id="nowhere to"
         ),
         pytest.param(
             ["run", "-f", "r", "--listen=127.0.0.1:0"], "--listen needs --authorization-file", id="no token"
         ),
-        pytest.param(["run", "-f", "r", "--write=w", "--config=/not/there"], "does not exist", id="no settings"),
-        pytest.param(["run", "-f", "r", "--write="], "Invalid value for '--write'", id="an empty folder"),
-        pytest.param(["run", "-f", "r", "--write=w", "--sources="], "it is empty", id="empty sources"),
-        pytest.param(["run", "--filename=", "--write=w"], "it is empty", id="an empty file"),
-        pytest.param(["sidecar", "--secret="], "Invalid value for '--secret'", id="an empty Secret"),
-        pytest.param(["credential-process", "--secret="], "it is empty", id="an empty Secret for a process"),
-        pytest.param(["renew", "-f", "r", "--write=w"], "give --once; what goes on is keyturn run", id="not once"),
         pytest.param(
-            ["renew", "-f", "r", "--once"], "say where the credentials go: --write", id="nowhere to, once"
+            ["run", "-f", "r", "--output-dir=w", "--config=/not/there"], "does not exist", id="no settings"
+        ),
+        pytest.param(
+            ["run", "-f", "r", "--output-dir="], "Invalid value for '--output-dir'", id="an empty folder"
+        ),
+        pytest.param(["run", "-f", "r", "--output-dir=w", "--sources-dir="], "it is empty", id="empty sources"),
+        pytest.param(["run", "--filename=", "--output-dir=w"], "it is empty", id="an empty file"),
+        pytest.param(["sidecar", "--secret-dir="], "Invalid value for '--secret-dir'", id="an empty Secret"),
+        pytest.param(["credential-process", "--secret-dir="], "it is empty", id="an empty Secret for a process"),
+        pytest.param(
+            ["renew", "-f", "r", "--output-dir=w"], "give --once; what goes on is keyturn run", id="not once"
+        ),
+        pytest.param(
+            ["renew", "-f", "r", "--once"], "say where the credentials go: --output-dir", id="nowhere to, once"
         ),
         pytest.param(
             ["sidecar", "--mode=standalone"], "Missing option '--filename' / '-f'", id="a sidecar without file"
@@ -54,17 +60,22 @@ def test_what_is_missing_is_a_usage_error(arguments: list[str], says: str) -> No
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param(["run", "--write={}/w", "--filename=/not/there"], "there does not exist", id="no manifest"),
-        pytest.param(["renew", "--once", "--write={}/w", "--filename=/not/there"], "does not exist", id="once"),
+        pytest.param(
+            ["run", "--output-dir={}/w", "--filename=/not/there"], "there does not exist", id="no manifest"
+        ),
+        pytest.param(
+            ["renew", "--once", "--output-dir={}/w", "--filename=/not/there"], "does not exist", id="once"
+        ),
         pytest.param(
             ["run", "--listen=0.0.0.0:0", "--authorization-file={}/t"], "only on 127.0.0.1", id="not loopback"
         ),
         pytest.param(
-            ["sidecar", "--mode=standalone", "--authorization-file={}/not/there"], "authorization file",
+            ["sidecar", "--mode=standalone", "--authorization-file={}/not/there"],
+            "authorization file",
             id="no authorization file",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_one_line_and_exit_code_1(
     arguments: list[str], says: str, request_file: str, tmp_path: Path
 ) -> None:
@@ -76,7 +87,9 @@ def test_what_cannot_be_is_one_line_and_exit_code_1(
 
 
 def test_a_job_without_a_source_fails_in_one_line(request_file: str, tmp_path: Path) -> None:
-    result = run("renew", "--once", "-f", request_file, f"--write={tmp_path}/w", f"--sources={tmp_path}/s")
+    result = run(
+        "renew", "--once", "-f", request_file, f"--output-dir={tmp_path}/w", f"--sources-dir={tmp_path}/s"
+    )
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "s/license/license_token does not exist" in result.stderr

@@ -11,8 +11,8 @@ def options(kubeconfig: str | None = None, lease_namespace: str | None = None) -
     return Options(
         kubeconfig=kubeconfig,
         namespaces=(),
-        probes_listen="127.0.0.1:0",
-        workers=1,
+        http_bind_address="127.0.0.1:0",
+        concurrent=1,
         leader_elect=True,
         lease_name="keyturn",
         lease_namespace=lease_namespace,

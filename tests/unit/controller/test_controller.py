@@ -108,7 +108,7 @@ async def test_a_restart_reads_and_writes_nothing() -> None:
     "edit",
     [
         pytest.param({"data": {"AWS_REGION": "eA=="}}, id="edited while nobody looked"),
-        pytest.param({"metadata": {"annotations": {"keyturn.dev/marks": "{}"}}}, id="its marks edited"),
+        pytest.param({"metadata": {"annotations": {"keyturn.dev/issuance": "{}"}}}, id="its marks edited"),
     ],
 )
 async def test_after_a_restart_a_secret_that_was_touched_is_looked_at(edit: dict[str, Any]) -> None:
@@ -258,7 +258,7 @@ async def test_who_is_listed_no_more_leaves_the_agenda(uids: set[str], namespace
     operator = await issued()
     operator.attendant.requests_listed(uids, namespace)
 
-    assert (operator.agenda.counts()["waiting"], len(operator.attendant.known.entries)) == (left, left)
+    assert (operator.agenda.counts()["delayed"], len(operator.attendant.known.entries)) == (left, left)
 
 
 async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> None:

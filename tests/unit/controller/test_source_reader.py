@@ -55,8 +55,8 @@ async def test_where_secrets_must_be_labelled(label: dict[str, str], says: str) 
     ref = SecretKeyRef(name="license", key="license_token")
 
     for reading in (
-        read_source(made, request(), labelled=True),
-        read_value(made, "billing", ref, labelled=True),
+        read_source(made, request(), require_label=True),
+        read_value(made, "billing", ref, require_label=True),
     ):
         with pytest.raises(RefusedError, match=says) if says else nullcontext():
             await reading

@@ -203,4 +203,4 @@ def test_counts() -> None:
     made.put("c", NOW + HOUR, NOW + DAY, "billing")
     made.take(NOW)
 
-    assert made.counts() == {"waiting": 1, "due": 1, "busy": 1}
+    assert made.counts() == {"delayed": 1, "ready": 1, "in_progress": 1}

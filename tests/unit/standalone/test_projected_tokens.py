@@ -68,5 +68,5 @@ async def test_each_audience_that_is_asked_for_must_be_there(tmp_path: Path) -> 
 
 
 async def test_without_a_file_there_is_none() -> None:
-    with pytest.raises(RefusedError, match="--service-account-token"):
+    with pytest.raises(RefusedError, match="--service-account-token-file"):
         await made(None)

@@ -132,7 +132,7 @@ async def test_the_token_of_another_namespace_is_not_taken_for_a_new_one(tmp_pat
 
 
 async def test_without_a_folder_nothing_is_spent() -> None:
-    with pytest.raises(RefusedError, match="--state"):
+    with pytest.raises(RefusedError, match="--state-dir"):
         await FileTokens(None).read(REQUEST)
 
 

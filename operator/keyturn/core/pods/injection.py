@@ -153,9 +153,9 @@ def _container(sidecar: Sidecar) -> Json:
         "restartPolicy": "Always",
         "args": [
             "sidecar",
-            f"--secret={_SECRET}",
+            f"--secret-dir={_SECRET}",
             f"--listen=127.0.0.1:{sidecar.port}",
-            f"--probes-listen=:{probes}",
+            f"--http-bind-address=:{probes}",
             f"--authorization-file={TOKEN_PATH}",
         ],
         "ports": [{"name": NAME, "containerPort": probes}],

@@ -73,7 +73,9 @@ def test_ours_whole() -> None:
             id="a former Secret",
         ),
         pytest.param(replace(OURS, requests=None), "TokenRequests may not be listed here", id="no right to list"),
-        pytest.param(replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(DriftDetected)", id="edited by hand"),
+        pytest.param(
+            replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(DriftDetected)", id="edited by hand"
+        ),
         pytest.param(replace(OURS, body=DATA | {"mine": b"x"}), "1 B  not Keyturn's", id="a key of the user"),
         pytest.param(replace(OURS, annotations={MARKS: "edited"}), "gone or were edited", id="bad marks"),
         pytest.param(replace(OURS, annotations={}), "marks are gone or were edited", id="no marks"),
@@ -86,13 +88,17 @@ def test_ours_whole() -> None:
             replace(OURS, annotations=marked(source_expires=NOW + 3 * DAY)), "(in 3 days)", id="its source ends"
         ),
         pytest.param(
-            replace(OURS, requests=(request(target={"formats": [{"credentialProcess": {"key": "mine.json"}}]}),),
-                    annotations=marked(keys=("mine.json",)), body={"mine.json": b"{}"}),
+            replace(
+                OURS,
+                requests=(request(target={"formats": [{"credentialProcess": {"key": "mine.json"}}]}),),
+                annotations=marked(keys=("mine.json",)),
+                body={"mine.json": b"{}"},
+            ),
             "mine.json                       2 B  credentialProcess",
             id="a key that the spec names",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_told(found: Found, says: str) -> None:
     assert says in text(found)
 

@@ -24,9 +24,9 @@ spec:
     restartPolicy: Always
     args:
     - sidecar
-    - --secret=/var/run/secrets/keyturn.dev/secret
+    - --secret-dir=/var/run/secrets/keyturn.dev/secret
     - --listen=127.0.0.1:9911
-    - --probes-listen=:9912
+    - --http-bind-address=:9912
     - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
     ports: [{name: keyturn, containerPort: 9912}]
     startupProbe: {httpGet: {path: /readyz, port: 9912}, periodSeconds: 1, failureThreshold: 120}
@@ -164,7 +164,7 @@ def test_what_may_be_chosen() -> None:
     sidecar = changed["initContainers"][0]
 
     assert (sidecar["image"], sidecar["imagePullPolicy"]) == ("b:2", "Always")
-    assert {"--listen=127.0.0.1:7000", "--probes-listen=:7001"} <= set(sidecar["args"])
+    assert {"--listen=127.0.0.1:7000", "--http-bind-address=:7001"} <= set(sidecar["args"])
     assert sidecar["startupProbe"]["httpGet"]["port"] == sidecar["livenessProbe"]["httpGet"]["port"] == 7001
     assert sidecar["resources"] == {"limits": {"cpu": "1"}}
     assert changed["containers"][0]["env"][0]["value"] == "http://127.0.0.1:7000/"
