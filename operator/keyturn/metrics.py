@@ -82,9 +82,9 @@ class Metrics:
         """
         return self._gauge("keyturn_leader", "1 where this process is the one that renews.", ())
 
-    def export(self, series: Callable[[], Iterable[Series]], agenda: Callable[[], Mapping[str, int]]) -> None:
+    def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
         """Export what `series` and `agenda` give at the time of a scrape, and nothing else of them."""
-        self.registry.register(_Objects(series, agenda))
+        self.registry.register(_Objects(series, work_queue))
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -99,9 +99,11 @@ class Metrics:
 class _Objects(Collector):
     """The series per TokenRequest, read from what is alive now: a deleted object leaves no series behind."""
 
-    def __init__(self, series: Callable[[], Iterable[Series]], agenda: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._series = series
-        self._agenda = agenda
+        self._work_queue = work_queue
 
     def collect(self) -> Iterator[Metric]:
         times = {
@@ -130,7 +132,7 @@ class _Objects(Collector):
 
     def _states(self) -> Metric:
         states = GaugeMetricFamily("keyturn_workqueue_requests", "Requests on the agenda.", labels=("state",))
-        for state, number in self._agenda().items():
+        for state, number in self._work_queue().items():
             states.add_metric((state,), number)
         return states
 

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient as KubernetesClient
+from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
-from keyturn.controller.api_client import Kube
+from keyturn.controller.api_client import ApiClient
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import Outages
@@ -32,8 +33,8 @@ async def store_in(namespace: Namespace) -> AsyncIterator[SecretStore]:
     configuration = Configuration()
     kubeconfig = str(namespace.plane.service_account_kubeconfig("keyturn", "keyturn"))
     await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
-    async with ApiClient(configuration) as client:
-        yield SecretStore(Kube(client, Outages()))
+    async with KubernetesClient(configuration) as client:
+        yield SecretStore(ApiClient(client, Outages()))
 
 
 def seen(namespace: Namespace) -> tuple[str, dict[str, str]]:

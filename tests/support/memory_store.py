@@ -17,8 +17,8 @@ from keyturn.core.issuance import (
     MANAGED_BY,
     MARKS,
     OWNER_UID,
-    FoundSecret,
     Marks,
+    TargetSecret,
     annotations,
     data_hash,
     field_manager,
@@ -97,7 +97,7 @@ class Secrets:
 
     # What the Store promises.
 
-    async def read_target(self, request: Request) -> FoundSecret | None:
+    async def read_target(self, request: Request) -> TargetSecret | None:
         """Find the target, if a watch by label would show it or it was met before."""
         await self._called("read_target")
         secret = self._secrets.get(_target(request))
@@ -154,7 +154,7 @@ class Secrets:
         if name in self.failures:
             raise self.failures[name]
 
-    def _meet(self, request: Request) -> FoundSecret | None:
+    def _meet(self, request: Request) -> TargetSecret | None:
         secret = self._secrets.get(_target(request))
         if secret is None:
             self._met.discard(_target(request))
@@ -213,10 +213,10 @@ def _without(values: Mapping[str, str], names: Container[str]) -> dict[str, str]
     return {key: value for key, value in values.items() if key not in names}
 
 
-def _found(request: Request, secret: Secret) -> FoundSecret:
+def _found(request: Request, secret: Secret) -> TargetSecret:
     marks = secret.marks
     data = {key: secret.data[key] for key in (marks.keys if marks else ()) if key in secret.data}
-    return FoundSecret(
+    return TargetSecret(
         uid=secret.uid,
         resource_version=str(secret.version),
         marks=marks,

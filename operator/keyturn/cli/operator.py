@@ -12,7 +12,7 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, option
 from keyturn.cli.process import chance, fail, leave, log_to_stderr, settle
 from keyturn.cli.settings import read_settings
-from keyturn.controller.app import NoClusterError, Options, Shell
+from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.controller.leader_election import LostLeaseError
 
 
@@ -39,10 +39,10 @@ def operator(
     # The API server keeps objects that are nested 10,000 deep, and anybody may make one: it must be readable.
     sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
-    shell = Shell(Options(namespaces=namespaces, **options), read_settings(config), now, chance)
+    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, chance)
     settle()
     try:
-        asyncio.run(shell.run())
+        asyncio.run(operator.run())
     except NoClusterError as error:
         fail(str(error))
     except LostLeaseError as error:

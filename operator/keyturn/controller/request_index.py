@@ -24,7 +24,7 @@ class Entry:
     looked: datetime | None = None
 
 
-class Known:
+class RequestIndex:
     """The TokenRequests that are alive, found by uid, by target and by source."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Known:
         for place in _secrets(entry.request):
             self._by_secret[place].add(entry.request.uid)
 
-    def put_unreadable(self, uid: str, namespace: str, name: str, status: Status) -> None:
+    def put_invalid(self, uid: str, namespace: str, name: str, status: Status) -> None:
         """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
         self._unreadable[uid] = Series(namespace, name, conditions(status), status.failed_attempts)
 
@@ -60,7 +60,7 @@ class Known:
                     del self._by_secret[place]
         return entry
 
-    def concerned(self, namespace: str, secret: str) -> frozenset[str]:
+    def users_of(self, namespace: str, secret: str) -> frozenset[str]:
         """The uids of the requests that read or write a Secret."""
         return frozenset(self._by_secret.get((namespace, secret), ()))
 

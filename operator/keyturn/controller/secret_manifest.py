@@ -15,8 +15,8 @@ from keyturn.core.issuance import (
     MANAGED_BY,
     MARKS,
     OWNER_UID,
-    FoundSecret,
     Marks,
+    TargetSecret,
     annotations,
     data_hash,
     field_manager,
@@ -60,7 +60,7 @@ def empty_manifest(name: str, uid: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "uid": uid}}
 
 
-def released(found: FoundSecret) -> dict[str, Any]:
+def released(found: TargetSecret) -> dict[str, Any]:
     """A merge patch that makes a Secret nobody's: the data stay."""
     return {
         "metadata": {
@@ -72,10 +72,10 @@ def released(found: FoundSecret) -> dict[str, Any]:
     }
 
 
-def found_secret(meta: Meta) -> FoundSecret:
+def target_secret(meta: Meta) -> TargetSecret:
     """What the metadata of a Secret tells."""
     marks = read_marks(meta.annotations)
-    return FoundSecret(
+    return TargetSecret(
         uid=meta.uid,
         resource_version=meta.resource_version,
         marks=marks,
@@ -83,13 +83,13 @@ def found_secret(meta: Meta) -> FoundSecret:
         annotations={key: value for key, value in meta.annotations.items() if key not in _NOT_KEPT},
         owners=frozenset(owner.uid for owner in meta.owner_references),
         managers=frozenset(f.manager for f in meta.managed_fields if f.manager.startswith("keyturn-")),
-        touched=marks is None or _touched(meta, marks),
+        modified_by_others=marks is None or _touched(meta, marks),
     )
 
 
-def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[FoundSecret, dict[str, str]]:
+def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret, dict[str, str]]:
     """What a full read tells, and the data under our keys."""
-    found = found_secret(msgspec.convert(body["metadata"], Meta))
+    found = target_secret(msgspec.convert(body["metadata"], Meta))
     keys = found.marks.keys if found.marks else ()
     given = body.get("data") or {}
     data = {key: _decoded(given[key]) for key in keys if key in given}

@@ -8,7 +8,7 @@ from typing import Any
 
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import GROUP, Request
-from keyturn.controller.api_client import MERGE, ApiAnswer, Kube, refusal, secrets_path
+from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import LeavingError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY
 from keyturn.core.token_family import LINEAGE, KeptToken, is_overtaken, read_lineage
@@ -23,17 +23,17 @@ _REHEARSAL = "rehearsal"
 class TokenSecrets:
     """The TokenStore of the cluster. Without owner reference: the token outlives every TokenRequest."""
 
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
 
     async def read(self, request: Request) -> KeptToken | None:
         """Read the token Secret."""
-        answer = await self._kube.ask("GET", _path(request))
-        if not answer.found:
+        response = await self._api.request("GET", _path(request))
+        if not response.found:
             return None
-        if answer.refused:
-            raise refusal(answer, _name(request), {})
-        return _kept(request, answer)
+        if response.refused:
+            raise refusal(response, _name(request), {})
+        return _kept(request, response)
 
     async def create(self, request: Request, kept: KeptToken) -> KeptToken:
         """Make the token Secret."""
@@ -41,24 +41,24 @@ class TokenSecrets:
         body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
         body["metadata"] |= {"name": name, "labels": labels}
-        answer = await self._kube.save("POST", secrets_path(namespace), body, query=_MANAGER)
-        if not answer.found:
+        response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
+        if not response.found:
             raise LeavingError(f"namespace {namespace} is gone")
-        return self._done(request, kept, answer)
+        return self._done(request, kept, response)
 
     async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
         """Patch data and lineage in one request."""
         body = _body(request, kept, _REHEARSAL if rehearse else kept.value)
         query = _MANAGER | ({"dryRun": "All"} if rehearse else {})
         return self._done(
-            request, kept, await self._kube.ask("PATCH", _path(request), body, kind=MERGE, query=query)
+            request, kept, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         )
 
     async def save(self, request: Request, kept: KeptToken) -> KeptToken:
         """Patch data and lineage; what somebody deleted or changed during the exchange is looked at first."""
-        answer = await self._patch(request, kept)
-        if answer.found and answer.status != HTTPStatus.CONFLICT:
-            return self._done(request, kept, answer)
+        response = await self._patch(request, kept)
+        if response.found and response.status != HTTPStatus.CONFLICT:
+            return self._done(request, kept, response)
         now = await self.read(request)
         if now is None:
             return await self.create(request, replace(kept, uid="", version=""))
@@ -70,15 +70,15 @@ class TokenSecrets:
         again = await self._patch(request, replace(kept, uid=now.uid, version=now.version))
         return self._done(request, kept, again)
 
-    async def _patch(self, request: Request, kept: KeptToken) -> ApiAnswer:
-        return await self._kube.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
+    async def _patch(self, request: Request, kept: KeptToken) -> ApiResponse:
+        return await self._api.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
 
-    def _done(self, request: Request, kept: KeptToken, answer: ApiAnswer) -> KeptToken:
-        if answer.status == HTTPStatus.CONFLICT or not answer.found:
+    def _done(self, request: Request, kept: KeptToken, response: ApiResponse) -> KeptToken:
+        if response.status == HTTPStatus.CONFLICT or not response.found:
             raise UnavailableError("Unavailable", f"{_name(request)} was changed by somebody else meanwhile")
-        if answer.refused:
-            raise refusal(answer, _name(request), {"new": kept.value, "previous": kept.previous})
-        return _kept(request, answer)
+        if response.refused:
+            raise refusal(response, _name(request), {"new": kept.value, "previous": kept.previous})
+        return _kept(request, response)
 
 
 _MANAGER = {"fieldManager": "keyturn-token"}
@@ -102,8 +102,8 @@ def _body(request: Request, kept: KeptToken, value: str) -> dict[str, Any]:
     }
 
 
-def _kept(request: Request, answer: ApiAnswer) -> KeptToken:
-    meta, data, key = answer.body["metadata"], answer.body.get("data") or {}, _ref(request).key
+def _kept(request: Request, response: ApiResponse) -> KeptToken:
+    meta, data, key = response.body["metadata"], response.body.get("data") or {}, _ref(request).key
     return KeptToken(
         value=base64.b64decode(data.get(key, "")).decode(errors="replace"),
         lineage=read_lineage((meta.get("annotations") or {}).get(LINEAGE, "")),

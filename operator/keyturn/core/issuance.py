@@ -64,7 +64,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 @dataclass(frozen=True, slots=True)
-class FoundSecret:
+class TargetSecret:
     """A Secret at the target's name, as far as it was read.
 
     `marks` is None where there are none or their digest is wrong. `owners` are the uids of owner references,
@@ -79,7 +79,7 @@ class FoundSecret:
     annotations: Mapping[str, str]
     owners: frozenset[str] = frozenset()
     managers: frozenset[str] = frozenset()
-    touched: bool = False
+    modified_by_others: bool = False
     data_hash: str | None = None
     immutable: bool = False
     type: str = ""
@@ -100,12 +100,12 @@ def annotations(request: Request) -> dict[str, str]:
     return _metadata(request, "annotations")
 
 
-def consents(request: Request, found: FoundSecret | None) -> bool:
+def consents(request: Request, found: TargetSecret | None) -> bool:
     """Whether a Secret of somebody else says that this request may take it."""
     return found is not None and found.annotations.get(ADOPT_BY) == request.name
 
 
-def is_adopted(request: Request, found: FoundSecret | None) -> bool:
+def is_adopted(request: Request, found: TargetSecret | None) -> bool:
     """Whether somebody else made this Secret and gave it to the request: it must not go when the request goes."""
     return consents(request, found) or bool(found and found.marks and found.marks.adopted)
 
@@ -162,7 +162,7 @@ def kept_identity(last: Marks | None, request: Request) -> str:
     return last.identity_id if last and unchanged(last.exchange_hash, request.exchange_hash) else ""
 
 
-def is_ours(request: Request, found: FoundSecret) -> bool:
+def is_ours(request: Request, found: TargetSecret) -> bool:
     """Whether the request may write this Secret.
 
     Marks with our name and another uid are those of a request that is gone: no two living ones have the same
@@ -175,7 +175,7 @@ def is_ours(request: Request, found: FoundSecret) -> bool:
     return traces or consents(request, found)
 
 
-def is_dressed(request: Request, found: FoundSecret) -> bool:
+def is_dressed(request: Request, found: TargetSecret) -> bool:
     """Whether labels, annotations and owner are as the spec wants them."""
     owned = not request.retains and not is_adopted(request, found)
     return (

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Renewal, Request
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
+from keyturn.core.issuance import Marks, TargetSecret, is_adopted, is_dressed, is_ours, unchanged
 
 HEALED = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
 _IAM_SETTLES = timedelta(minutes=2)
@@ -15,7 +15,7 @@ _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECO
 
 
 def reason_to_renew(
-    request: Request, found: FoundSecret | None, source: str | None, now: datetime, last: Marks | None = None
+    request: Request, found: TargetSecret | None, source: str | None, now: datetime, last: Marks | None = None
 ) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
 
@@ -59,7 +59,7 @@ def _only_moved(request: Request, marks: Marks) -> bool:
     )
 
 
-def check_ours(request: Request, found: FoundSecret) -> None:
+def check_ours(request: Request, found: TargetSecret) -> None:
     """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
     if found.immutable:
         raise RefusedError("TargetConflict", f"Secret {request.secret_name} is immutable; nothing can renew it")
@@ -75,7 +75,7 @@ def check_ours(request: Request, found: FoundSecret) -> None:
     raise RefusedError("TargetConflict", f"Secret {request.secret_name} {whose}")
 
 
-def _check_type(request: Request, found: FoundSecret, advice: str) -> None:
+def _check_type(request: Request, found: TargetSecret, advice: str) -> None:
     # One of ours is made anew with another type; one that somebody else made stays as it is.
     wanted = request.spec.secret_type
     if is_adopted(request, found) and wanted != OPAQUE and found.type not in ("", wanted):
@@ -83,7 +83,7 @@ def _check_type(request: Request, found: FoundSecret, advice: str) -> None:
         raise RefusedError("TargetConflict", says)
 
 
-def reason_to_dress(request: Request, found: FoundSecret) -> bool:
+def reason_to_dress(request: Request, found: TargetSecret) -> bool:
     """Whether the Secret must be applied again, with the data it has: metadata, owner or renewal changed."""
     marks = found.marks
     return marks is not None and not (

@@ -10,7 +10,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from keyturn.api.token_request import Exchange, Request
-from keyturn.core.issuance import FoundSecret, Marks
+from keyturn.core.issuance import Marks, TargetSecret
 from keyturn.core.pipeline_values import Holding, Source
 from keyturn.core.token_family import Intent, KeptToken
 from keyturn.metrics import Metrics
@@ -22,7 +22,7 @@ class Store(Protocol):
     async def read_source(self, request: Request) -> Source:
         """Read the source, fresh; SourceNotFound where a Secret or a key is not there."""
 
-    async def read_target(self, request: Request) -> FoundSecret | None:
+    async def read_target(self, request: Request) -> TargetSecret | None:
         """Find the target as it is, or as a watch that is still true saw it; None where there is none."""
 
     async def rehearse(self, request: Request) -> None:

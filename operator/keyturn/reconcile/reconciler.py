@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from keyturn.api.token_request import Exchange, Request, canonical_hash
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.issuance import FoundSecret, Marks, is_ours, source_fingerprint, unchanged
+from keyturn.core.issuance import Marks, TargetSecret, is_ours, source_fingerprint, unchanged
 from keyturn.core.pipeline_values import Holding, Source
 from keyturn.core.renewal import (
     HEALED,
@@ -82,7 +82,7 @@ async def renew(world: World, request: Request, memory: Memory, now: datetime) -
     return Outcome(now, marks, reason, holding.request_id, tried=True)
 
 
-async def _read_target(world: World, request: Request, memory: Memory) -> FoundSecret | None:
+async def _read_target(world: World, request: Request, memory: Memory) -> TargetSecret | None:
     found = await world.store.read_target(request)
     memory.saw(found.marks if found and is_ours(request, found) else None)
     return found
@@ -97,7 +97,7 @@ async def _live_token(world: World, request: Request, source: Source) -> KeptTok
 
 
 async def _rehearse(
-    world: World, request: Request, memory: Memory, found: FoundSecret | None, kept: KeptToken | None
+    world: World, request: Request, memory: Memory, found: TargetSecret | None, kept: KeptToken | None
 ) -> None:
     """Refuse what is used up already, and try the write of what could not be issued again."""
     check_not_spent(kept, memory.setback)
@@ -111,7 +111,7 @@ def _works_once(request: Request, kept: KeptToken | None) -> bool:
     return spending is not None and spending.once and kept is not None and kept.answered is None
 
 
-async def _dressed(world: World, request: Request, memory: Memory, found: FoundSecret | None) -> Marks | None:
+async def _dressed(world: World, request: Request, memory: Memory, found: TargetSecret | None) -> Marks | None:
     """Nothing is exchanged: only metadata, owner and renewal time are brought up to the spec."""
     marks = found.marks if found else None
     if marks is None or found is None:
@@ -160,7 +160,7 @@ async def _write(world: World, request: Request, memory: Memory, marks: Marks, d
     memory.unwritten = False
 
 
-def _state(request: Request, fingerprint: str, found: FoundSecret | None) -> str:
+def _state(request: Request, fingerprint: str, found: TargetSecret | None) -> str:
     # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
     ours = found is not None and not found.immutable and is_ours(request, found)
     return canonical_hash([request.request_hash, fingerprint, found is None, ours])

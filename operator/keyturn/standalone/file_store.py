@@ -8,8 +8,8 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import (
     MARKS,
-    FoundSecret,
     Marks,
+    TargetSecret,
     annotations,
     data_hash,
     field_manager,
@@ -49,7 +49,7 @@ class FileStore:
         """Read the source's files, fresh."""
         return await self._sources.read_source(request)
 
-    async def read_target(self, request: Request) -> FoundSecret | None:
+    async def read_target(self, request: Request) -> TargetSecret | None:
         """Find what is held; in a folder it is read anew, for anybody may have changed it there."""
         if self._folder:
             files = await asyncio.to_thread(self._folder.read)
@@ -104,9 +104,9 @@ def _issued(request: Request, files: Mapping[str, str], folder: Folder) -> Issue
     return Issued(marks, {key: files[key] for key in (marks.keys if marks else ()) if key in files})
 
 
-def _found(request: Request, issued: Issued) -> FoundSecret:
+def _found(request: Request, issued: Issued) -> TargetSecret:
     """Tell it as a Secret: files have neither labels nor owner, so these are never a reason to write."""
-    return FoundSecret(
+    return TargetSecret(
         uid="",
         resource_version="",
         marks=issued.marks,

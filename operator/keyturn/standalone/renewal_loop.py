@@ -51,7 +51,7 @@ class Renewing:
         """Look at the request once, and return when it is due again; `status` says how it went."""
         request = self._request
         if await asyncio.to_thread(self._is_cause_gone):
-            self._hurry()
+            self._expedite()
         try:
             outcome = await look(self._world, request, self._memory)
         except Exception as error:  # noqa: BLE001 - what is held is served all the same
@@ -116,7 +116,7 @@ class Renewing:
         taken = setback is not None and setback.error.reason == "TargetConflict"
         return self._store.take_source_changes() or (taken and self._store.has_folder_changed())
 
-    def _hurry(self) -> None:
+    def _expedite(self) -> None:
         """Let a failure wait no longer than for the next try that is allowed: its cause may be gone."""
         memory, setback, now = self._memory, self._memory.setback, self._world.now()
         if setback:

@@ -55,7 +55,7 @@ class Story:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": about, "spec": spec}
         self.plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(body))
 
-    def hurry(self, *names: str) -> None:
+    def expedite(self, *names: str) -> None:
         """Have requests tried now."""
         for name in names:
             self.namespace.ask(name, f"now-{next(self.numbers)}")
@@ -129,10 +129,10 @@ def in_every_trouble(story: Story) -> None:
     story.aws.fault("GetAccessToken", times=None, drop="before")
     story.aws.fault("GetSessionToken", times=None, code="Throttling")
     story.aws.fault("oauth:token", drop="after")
-    story.hurry("doubt")
+    story.expedite("doubt")
 
     def all_fire() -> bool:
-        story.hurry("expires", "throttled")
+        story.expedite("expires", "throttled")
         return story.prometheus.fired() >= OF_REQUESTS
 
     with contextlib.suppress(AssertionError):
@@ -147,18 +147,18 @@ def mended(story: Story) -> None:
     namespace.kubectl("delete", "treq", "gone", "stalled")
     namespace.token(aws.refresh_token(expires_in=FOR_EVER), name="short", labels=WATCHED)
     namespace.token(aws.oauth_refresh_token(), name="source", key="refresh_token", labels=WATCHED)
-    story.hurry("expires", "throttled")
+    story.expedite("expires", "throttled")
     story.is_quiet("all is mended")
 
 
 def with_a_clock_that_is_behind(story: Story) -> None:
     """The operator's clock is a minute behind while a renewal becomes due, and right again."""
     story.aws.settings(session_seconds=8)
-    story.hurry("late")
+    story.expedite("late")
     until(lambda: story.namespace.status("late").get("revision") == 2)
     story.set_clock(-60)
     story.fires(LATE)
     story.set_clock(0)
     story.aws.settings(session_seconds=FOR_EVER)
-    story.hurry("expires")  # else the agenda sleeps by the wrong clock, half a minute at most
+    story.expedite("expires")  # else the agenda sleeps by the wrong clock, half a minute at most
     story.is_quiet("the clock is right again")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.controller.app import NoClusterError, Options, Shell, _lease_namespace, _secret_paths
+from keyturn.controller.app import NoClusterError, Operator, Options, _lease_namespace, _secret_paths
 from keyturn.core.settings import Settings
 from tests.support.dependencies import NOW
 
@@ -34,7 +34,7 @@ async def test_without_a_cluster_it_does_not_start(content: str | None, tmp_path
         kubeconfig.write_text(content)
 
     with pytest.raises(NoClusterError, match="no cluster: "):
-        await Shell(options(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
+        await Operator(options(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from keyturn.api.token_request import Exchange, Request
-from keyturn.controller.controller import Attendant
+from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.status_writer import Reporter
-from keyturn.controller.work_queue import Agenda, run
+from keyturn.controller.status_writer import StatusWriter
+from keyturn.controller.work_queue import WorkQueue, run
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, Holding
 from keyturn.core.service_health import Outages
@@ -72,25 +72,25 @@ class Story:
 
     async def tell(self, until: float) -> int:
         """Let it all happen, up to this second; returns how many have failed and not been renewed since."""
-        server, agenda, outside = ApiServer(), Agenda(WORKERS), Outside()
+        server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), Outside()
         dice = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
         store = SecretStore(server)
         world = replace(
             outside.world, store=store, exchange=self.exchange, now=self.now, chance=lambda: next(dice)
         )
-        attendant = Attendant(world, store, agenda, Reporter(server, self.now, "pod-1"))
-        self.outages.when_over(attendant.recovered)
+        controller = Controller(world, store, work_queue, StatusWriter(server, self.now, "pod-1"))
+        self.outages.when_over(controller.on_service_recovered)
         for number in range(NUMBER):
             body = manifest(str(number), f"team-{number % NAMESPACES}", exchanges=[ASSUME_ROLE])
             namespace = body["metadata"]["namespace"]
             server.put(f"/api/v1/namespaces/{namespace}/secrets/license", data={"license_token": "cmVmcmVzaA=="})
             path = f"/apis/keyturn.dev/v1alpha1/namespaces/{namespace}/tokenrequests/{number}"
             server.put(path, metadata=body["metadata"])
-            await attendant.request_seen(body, alive=True)
-        running = asyncio.create_task(run(agenda, attendant.attend, self.now, lambda: None))
+            await controller.on_request(body, alive=True)
+        running = asyncio.create_task(run(work_queue, controller.run_one, self.now, lambda: None))
         await asyncio.sleep(until)
         running.cancel()
-        return sum(entry.memory.setback is not None for entry in attendant.known.entries.values())
+        return sum(entry.memory.setback is not None for entry in controller.index.entries.values())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.controller.secret_manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.controller.secret_manifest import (
+    empty_manifest,
+    read_secret,
+    released,
+    secret_manifest,
+    target_secret,
+)
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import EXPIRES_AT, MANAGED_BY, MARKS, OWNER_UID, data_hash, read_marks
 from tests.support.dependencies import request
@@ -73,7 +79,7 @@ def test_an_apply_of_nothing_names_nothing_but_the_secret() -> None:
 
 
 def test_a_release_touches_no_data() -> None:
-    found = found_secret(msgspec.convert(meta({}), Meta))
+    found = target_secret(msgspec.convert(meta({}), Meta))
 
     assert released(found).keys() == {"metadata"}
     assert released(found)["metadata"]["uid"] == "1"
@@ -81,7 +87,7 @@ def test_a_release_touches_no_data() -> None:
 
 def test_what_metadata_tell() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    found = found_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
+    found = target_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
 
     assert (found.resource_version, found.labels, found.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
     assert (found.managers, found.annotations) == (frozenset({OURS}), {"note": "x"})
@@ -99,12 +105,12 @@ def test_what_metadata_tell() -> None:
         pytest.param({}, True, id="nothing is managed"),
     ],
 )
-def test_whether_somebody_else_had_a_hand_in_it(fields: dict[str, list[str]], *, touched: bool) -> None:
-    assert found_secret(msgspec.convert(meta(fields), Meta)).touched is touched
+def test_whether_somebody_else_had_a_hand_in_it(fields: dict[str, list[str]], *, modified_by_others: bool) -> None:
+    assert target_secret(msgspec.convert(meta(fields), Meta)).modified_by_others is modified_by_others
 
 
 def test_without_marks_it_counts_as_touched() -> None:
-    assert found_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).touched
+    assert target_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).modified_by_others
 
 
 def test_a_full_read_has_the_data_under_our_keys_only() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import DOCKER, OPAQUE
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPT_BY, data_hash
@@ -55,13 +55,13 @@ async def test_the_end_of_the_former_is_no_news() -> None:
     former = server.meta(TARGET)
     await store.write(IMAGES, OF_LOGINS, LOGINS)
 
-    assert (store.seen.observe(former, alive=False), store.seen.is_doubted(IMAGES)) == (False, False)
+    assert (store.cache.observe(former, alive=False), store.cache.is_stale(IMAGES)) == (False, False)
     assert await store.read_target(IMAGES)
 
 
 async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
     server, store = await issued()
-    server.answers[f"POST {SECRETS}"] = ApiAnswer(403, {"message": "no pull Secrets here"})
+    server.responses[f"POST {SECRETS}"] = ApiResponse(403, {"message": "no pull Secrets here"})
 
     with pytest.raises(RefusedError, match="no pull Secrets here"):
         await store.rehearse(IMAGES)
@@ -76,7 +76,7 @@ async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
 )
 async def test_a_refusal_costs_nothing_and_is_told_without_the_data(refused: str) -> None:
     server, store = await issued()
-    server.answers[refused] = ApiAnswer(403, {"message": 'denied: "planted-host"'})
+    server.responses[refused] = ApiResponse(403, {"message": 'denied: "planted-host"'})
 
     with pytest.raises(RefusedError, match=r"^the API server refused to write Secret acme: denied") as error:
         await store.write(IMAGES, OF_LOGINS, LOGINS)
@@ -92,11 +92,11 @@ class Meanwhile(ApiServer):
         super().__init__()
         self._method, self._happens = method, happens
 
-    async def ask(self, method: str, *args: Any, **named: Any) -> ApiAnswer:
-        answer = await super().ask(method, *args, **named)
+    async def request(self, method: str, *args: Any, **named: Any) -> ApiResponse:
+        response = await super().request(method, *args, **named)
         if method == self._method:
             self._happens(self)
-        return answer
+        return response
 
 
 def _replaced(server: Meanwhile) -> None:
@@ -105,7 +105,7 @@ def _replaced(server: Meanwhile) -> None:
 
 
 def _refusing(server: Meanwhile) -> None:
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "the quota is used up"})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "the quota is used up"})
 
 
 async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:

@@ -48,14 +48,14 @@ async def test_what_is_written_is_found_again() -> None:
 
     assert found
     assert found.marks
-    assert (server.data(TARGET), found.owners, found.touched) == (DATA, frozenset({"acme-0001"}), False)
+    assert (server.data(TARGET), found.owners, found.modified_by_others) == (DATA, frozenset({"acme-0001"}), False)
     assert server.asked == []
 
 
 async def test_the_echo_of_our_own_write_is_no_news() -> None:
     server, store = await issued()
 
-    assert store.seen.observe(server.meta(TARGET), alive=True) is False
+    assert store.cache.observe(server.meta(TARGET), alive=True) is False
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS
 from tests.support.dependencies import request
@@ -52,7 +52,7 @@ async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, 
     server, store = await issued()
     meta = server.meta(TARGET)
     del server.objects[TARGET]
-    store.seen.observe(meta, alive=False)
+    store.cache.observe(meta, alive=False)
     with pytest.raises(LeavingError) if leaves else nullcontext():
         await store.rehearse(replace(REQUEST, uid=uid))
 
@@ -97,7 +97,7 @@ async def test_a_namespace_is_rehearsed_once(second: Request, seconds: float, re
 async def test_a_refused_write_is_rehearsed_again() -> None:
     server, store = cluster()
     await store.rehearse(REQUEST)
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
     with pytest.raises(RefusedError, match="denied"):
         await store.write(REQUEST, marks(), DATA)
 
@@ -107,7 +107,7 @@ async def test_a_refused_write_is_rehearsed_again() -> None:
 
 async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
     server, store = await issued()
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
 
     with pytest.raises(RefusedError, match="denied"):
         await store.rehearse(REQUEST)
@@ -125,7 +125,7 @@ async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
 
 async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     server, store = cluster()
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted-token" is not allowed'})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": 'denied: "planted-token" is not allowed'})
 
     with pytest.raises(RefusedError) as refused:
         await store.write(REQUEST, marks(), DATA)
@@ -190,9 +190,9 @@ async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: b
 async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
     server, store = await issued()
     moved = request(target={"secretName": "new"})
-    server.answers[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
+    server.responses[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
     await store.write(moved, marks(moved), DATA)
-    server.answers.clear()
+    server.responses.clear()
     await store.write(moved, marks(moved, revision=2), DATA)
 
     assert TARGET not in server.objects

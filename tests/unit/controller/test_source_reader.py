@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, Source
@@ -126,7 +126,7 @@ async def test_credentials_that_cannot_be_read(
 
 async def test_a_secret_that_may_not_be_read() -> None:
     made = server(base=dict(KEYS))
-    made.answers[f"GET {SECRETS}/base"] = ApiAnswer(403, {"message": "secrets is forbidden"})
+    made.responses[f"GET {SECRETS}/base"] = ApiResponse(403, {"message": "secrets is forbidden"})
     error = await refusal(made)
 
     assert (error.reason, error.message) == ("SourceNotFound", "Secret base may not be read: secrets is forbidden")

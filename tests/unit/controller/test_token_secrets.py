@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
 from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY, OWNER_UID
@@ -196,7 +196,7 @@ async def test_a_save_does_not_write_over_a_secret_of_somebody_else() -> None:
 
 async def test_a_refusal_does_not_tell_the_token() -> None:
     server, tokens, made = await kept()
-    server.answers[f"PATCH {TOKEN}"] = ApiAnswer(403, {"message": "planted-after and planted-token are not"})
+    server.responses[f"PATCH {TOKEN}"] = ApiResponse(403, {"message": "planted-after and planted-token are not"})
 
     with pytest.raises(RefusedError) as refused:
         await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))

@@ -11,8 +11,8 @@ from keyturn.core.issuance import (
     ADOPT_BY,
     MARKS,
     OWNER_UID,
-    FoundSecret,
     Marks,
+    TargetSecret,
     consents,
     data_hash,
     field_manager,
@@ -46,10 +46,10 @@ MADE = Marks(
     revision=1,
     keys=tuple(DATA),
 )
-OURS = FoundSecret("secret-1", "1", MADE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
+OURS = TargetSecret("secret-1", "1", MADE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
 
 
-def changed(**fields: Any) -> FoundSecret:
+def changed(**fields: Any) -> TargetSecret:
     """OURS with other fields."""
     return replace(OURS, **fields)
 
@@ -207,7 +207,7 @@ def test_no_release_changes_the_hash_of_a_manifest(pinned: dict[str, Any]) -> No
         ),
     ],
 )
-def test_is_ours(found: FoundSecret, *, ours: bool) -> None:
+def test_is_ours(found: TargetSecret, *, ours: bool) -> None:
     assert is_ours(REQUEST, found) is ours
 
 
@@ -235,7 +235,7 @@ LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {
         pytest.param({}, changed(annotations={ADOPT_BY: "acme"}), False, id="adopted, with an owner"),
     ],
 )
-def test_is_dressed(spec: dict[str, Any], found: FoundSecret, *, dressed: bool) -> None:
+def test_is_dressed(spec: dict[str, Any], found: TargetSecret, *, dressed: bool) -> None:
     assert is_dressed(request(**spec), found) is dressed
 
 

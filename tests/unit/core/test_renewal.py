@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keyturn.api.token_request import Renewal, Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import FoundSecret, Marks
+from keyturn.core.issuance import Marks, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
     least_interval,
@@ -124,7 +124,9 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
         pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
     ],
 )
-def test_reason_to_renew(found: FoundSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
+def test_reason_to_renew(
+    found: TargetSecret | None, source: str | None, now: datetime, reason: str | None
+) -> None:
     assert reason_to_renew(REQUEST, found, source, now) == reason
 
 
@@ -193,7 +195,7 @@ def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | N
         ),
     ],
 )
-def test_a_secret_that_may_not_be_written(found: FoundSecret, says: str) -> None:
+def test_a_secret_that_may_not_be_written(found: TargetSecret, says: str) -> None:
     with pytest.raises(RefusedError, match=says) as refused:
         check_ours(REQUEST, found)
 
@@ -210,7 +212,7 @@ def test_a_secret_that_may_not_be_written(found: FoundSecret, says: str) -> None
         pytest.param("acme-0001", "v1:x", changed(marks=None), False, id="without marks it is renewed instead"),
     ],
 )
-def test_reason_to_dress(uid: str, dress: str | None, found: FoundSecret, *, dressed: bool) -> None:
+def test_reason_to_dress(uid: str, dress: str | None, found: TargetSecret, *, dressed: bool) -> None:
     wanted = request(uid=uid)
     wanted = replace(wanted, dress_hash=dress or wanted.dress_hash)
 

@@ -60,13 +60,13 @@ class InCluster:
         metadata = {"annotations": annotations, "labels": gone | (labels or {})}
         meta = self._server.put(self._path, data=encoded, metadata=metadata)
         if MANAGED_BY in was:
-            self.store.seen.observe(meta, alive=MANAGED_BY in meta.labels)
+            self.store.cache.observe(meta, alive=MANAGED_BY in meta.labels)
 
     def delete(self) -> None:
         meta = self._server.meta(self._path)
         del self._server.objects[self._path]
         if MANAGED_BY in meta.labels:
-            self.store.seen.observe(meta, alive=False)
+            self.store.cache.observe(meta, alive=False)
 
     def facts(self) -> Facts:
         paths = [path for path in self._server.objects if path != TOKEN_REQUEST]
