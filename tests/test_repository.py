@@ -67,10 +67,10 @@ DATACLASSES = {name: kind for name, kind in VALUES.items() if is_dataclass(kind)
 
 
 def test_the_values_are_found() -> None:
-    assert {"Credentials", "Token", "Holding", "Answer", "ApiAnswer"} <= {
+    assert {"Credentials", "Token", "Holding", "Answer", "ApiResponse"} <= {
         it.__name__ for it in DATACLASSES.values()
     }
-    assert {"Marks", "Spec", "Meta"} <= {it.__name__ for it in STRUCTS.values()}
+    assert {"Issuance", "Spec", "Meta"} <= {it.__name__ for it in STRUCTS.values()}
 
 
 @pytest.mark.parametrize("kind", DATACLASSES.values(), ids=DATACLASSES.keys())

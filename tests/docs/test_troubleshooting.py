@@ -10,7 +10,7 @@ import pytest
 from keyturn.api.token_request import Condition, Request, Status
 from keyturn.core import status as told
 from keyturn.core.errors import REACTIONS, RefusedError
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, events, invalid, page, report
 from tests.support.dependencies import HOUR, NOW, request
@@ -36,8 +36,8 @@ def reasons() -> set[str]:
     return (words - NO_REASONS) | {*REACTIONS, *(it.event for it in REACTIONS.values())}
 
 
-def failed(reason: str, marks: Marks | None = None, message: str = "no") -> Outcome:
-    return Outcome(LATER, marks, setback=Setback(RefusedError(reason, message), 1, LATER, 1), tried=True)
+def failed(reason: str, issuance: Issuance | None = None, message: str = "no") -> Outcome:
+    return Outcome(LATER, issuance, setback=Setback(RefusedError(reason, message), 1, LATER, 1), tried=True)
 
 
 def test_every_reason_has_its_entry_and_no_other() -> None:

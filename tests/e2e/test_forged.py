@@ -12,11 +12,11 @@ def test_marks_nested_too_deeply_do_not_stop_the_operator(
     operator: Operator, namespace: Namespace, aws: Aws
 ) -> None:
     text = '{"x":' + "[" * 50_000 + "]" * 50_000 + "}"
-    marks = f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'
+    issuance = f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'
     about = {
         "name": "forged",
         "labels": {"app.kubernetes.io/managed-by": "keyturn"},
-        "annotations": {"keyturn.dev/issuance": marks},
+        "annotations": {"keyturn.dev/issuance": issuance},
     }
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": about}
     namespace.kubectl("create", "-f", "-", stdin=json.dumps(secret))

@@ -9,7 +9,7 @@ from tests.support.cluster.operator import Operator
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
 
-MARKS = "keyturn.dev/issuance"
+ISSUANCE_ANNOTATION = "keyturn.dev/issuance"
 Patch = dict[str, Any]
 
 
@@ -76,21 +76,23 @@ def test_whoever_keeps_breaking_it_does_not_keep_us_exchanging(
 def test_lost_marks_heal(operator: Operator, aws: Aws, namespace: Namespace, value: str | None) -> None:
     namespace.issued(aws)
 
-    namespace.patch("secret", "acme", annotated(marks=value))
+    namespace.patch("secret", "acme", annotated(issuance=value))
 
     until(lambda: namespace.status("acme")["revision"] == 2)
-    assert '"revision":2' in metadata(namespace)["annotations"][MARKS]
+    assert '"revision":2' in metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]
     assert exchanges(aws) == 4
 
 
 def test_edited_marks_do_not_count(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
-    marks = metadata(namespace)["annotations"][MARKS]
+    issuance = metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]
 
-    namespace.patch("secret", "acme", annotated(marks=marks.replace('"request":"acme"', '"request":"other"')))
+    namespace.patch(
+        "secret", "acme", annotated(issuance=issuance.replace('"request":"acme"', '"request":"other"'))
+    )
 
     until(lambda: namespace.status("acme")["revision"] == 2)
-    assert '"request":"acme"' in metadata(namespace)["annotations"][MARKS]
+    assert '"request":"acme"' in metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]
 
 
 @pytest.mark.parametrize(

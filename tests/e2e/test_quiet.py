@@ -83,20 +83,20 @@ def test_quiet_when(
 
     def cost_of_one_more(name: str, before: Counter[str]) -> tuple[Counter[str], int]:
         """Issue another, which the operator sees after all that came before."""
-        spent = exchanges(aws)
+        consumed = exchanges(aws)
         namespace.apply(token_request(name))
         namespace.is_ready(name)
         until(lambda: namespace.events(name))
-        return writes(namespace.plane) - before, exchanges(aws) - spent
+        return writes(namespace.plane) - before, exchanges(aws) - consumed
 
     usual = cost_of_one_more("usual", writes(namespace.plane))
-    stays, spent = kept(namespace), exchanges(aws)
+    stays, consumed = kept(namespace), exchanges(aws)
     before = Counter[str]() if happens is restart_the_api_server else writes(namespace.plane)
 
     happens(namespace)
 
     assert cost_of_one_more("later", before) == (usual[0] + Counter(wrote), usual[1])
-    assert exchanges(aws) == spent + usual[1]
+    assert exchanges(aws) == consumed + usual[1]
     assert kept(namespace) == stays
 
 

@@ -85,10 +85,10 @@ def test_policy_on_the_status_stops_no_renewal(operator: Operator, aws: Aws, nam
         assert namespace.status("acme") == {}
         assert f"not told: the status of {namespace.name}/acme" in operator.log()
         aws.settings(session_seconds=3600)
-    spent = until(lambda: "revision" in namespace.status("acme") and exchanges(aws), seconds=20)
+    consumed = until(lambda: "revision" in namespace.status("acme") and exchanges(aws), seconds=20)
 
     namespace.is_ready("acme")
-    assert spent <= 2 * namespace.status("acme")["revision"]
+    assert consumed <= 2 * namespace.status("acme")["revision"]
 
 
 def test_policy_on_the_token_secret_spends_no_token_at_the_first_issue(
@@ -157,7 +157,7 @@ def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: N
 
 
 @pytest.mark.parametrize(
-    ("more", "adopted", "spends"),
+    ("more", "adopted", "consumes"),
     [
         pytest.param(0, False, [], id="none left"),
         pytest.param(0, True, [], id="none left for the token Secret"),
@@ -165,7 +165,7 @@ def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: N
     ],
 )
 def test_full_quota_spends_and_loses_no_token(
-    operator: Operator, aws: Aws, namespace: Namespace, *, more: int, adopted: bool, spends: list[int]
+    operator: Operator, aws: Aws, namespace: Namespace, *, more: int, adopted: bool, consumes: list[int]
 ) -> None:
     seed = sign_in(namespace, aws)
     if adopted:
@@ -177,7 +177,7 @@ def test_full_quota_spends_and_loses_no_token(
     refused(namespace, QUOTA)
     has_tried_again(namespace)
 
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == (spends, 0)
+    assert (aws.family(seed).spends, aws.family(seed).reuses) == (consumes, 0)
     allow_secrets(namespace, 2)
     namespace.is_ready("acme")
     assert aws.family(seed).reuses == 0

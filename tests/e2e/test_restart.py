@@ -29,16 +29,16 @@ def test_kill_and_restart_do_nothing_that_is_not_due(
     before = [namespace.read(kind, name) for kind in ("secret", "tokenrequest") for name in names]
 
     own_operator.kill()
-    wrote, spent = writes(namespace.plane), exchanges(aws)
+    wrote, consumed = writes(namespace.plane), exchanges(aws)
     own_operator.start()
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: own_operator.metric(f"keyturn_credentials_expiration_timestamp_seconds{{{place}}}"))
     until(lambda: own_operator.metric('keyturn_workqueue_requests{state="delayed"}') == 2)
 
-    assert (writes(namespace.plane) - wrote, exchanges(aws) - spent) == ({}, 0)
+    assert (writes(namespace.plane) - wrote, exchanges(aws) - consumed) == ({}, 0)
     has_caught_up(namespace)
     assert [namespace.read(kind, name) for kind in ("secret", "tokenrequest") for name in names] == before
-    assert exchanges(aws) - spent == 2
+    assert exchanges(aws) - consumed == 2
 
 
 def test_kill_amid_an_exchange_costs_one_more_and_nothing_else(

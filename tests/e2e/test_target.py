@@ -73,7 +73,7 @@ def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
 ) -> None:
     namespace.issued(aws)
     namespace.apply(foreign("theirs", stringData={"no": "key of ours"}))
-    before, spent = namespace.read("secret", "theirs"), exchanges(aws)
+    before, consumed = namespace.read("secret", "theirs"), exchanges(aws)
 
     namespace.apply(token_request("second", secret="theirs"))
 
@@ -81,18 +81,18 @@ def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
     namespace.ask("second", "1")
     until(lambda: namespace.status("second").get("lastHandledRenewRequest") == "1")
     assert namespace.read("secret", "theirs") == before
-    assert exchanges(aws) == 2 * spent  # the one of its first issue
+    assert exchanges(aws) == 2 * consumed  # the one of its first issue
 
 
 def test_secret_of_another_request_is_refused(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
-    before, spent = namespace.read("secret", "acme"), exchanges(aws)
+    before, consumed = namespace.read("secret", "acme"), exchanges(aws)
 
     namespace.apply(token_request("second", secret="acme"))
 
     assert "Secret acme belongs to TokenRequest acme" in namespace.turns("second", "Stalled", "TargetConflict")
     assert namespace.read("secret", "acme") == before
-    assert exchanges(aws) == spent
+    assert exchanges(aws) == consumed
 
 
 def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Aws, namespace: Namespace) -> None:
@@ -146,13 +146,13 @@ def test_refused_goes_on_when_the_secret(operator: Operator, aws: Aws, namespace
 
 def test_made_immutable_it_stays_ready_and_stalls(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
-    spent = exchanges(aws)
+    consumed = exchanges(aws)
 
     namespace.patch("secret", "acme", {"immutable": True})
 
     assert "immutable" in namespace.turns("acme", "Stalled", "TargetConflict")
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
-    assert exchanges(aws) == spent
+    assert exchanges(aws) == consumed
     namespace.kubectl("delete", "secret", "acme")
     until(lambda: namespace.status("acme")["revision"] == 2)
 

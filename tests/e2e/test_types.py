@@ -19,7 +19,7 @@ from tests.support.cluster.operator import Operator
 from tests.support.emulator.running import Aws
 from tests.support.manifest_text import writing
 from tests.support.processes import until
-from tests.unit.controller.test_secret_store import marks
+from tests.unit.controller.test_secret_store import issuance
 
 DOCKER = "kubernetes.io/dockerconfigjson"
 RETAIN = {"deletionPolicy": "Retain"}  # an owner that is not there would have it collected
@@ -45,13 +45,13 @@ async def test_a_secret_of_another_type_is_made_anew_and_back(installed: object,
     files, images = (replace(it, namespace=namespace.name) for it in (FILES, IMAGES))
     async with store_in(namespace) as store:
         await store.rehearse(images)
-        await store.write(images, marks(images), LOGINS)
+        await store.write(images, issuance(images), LOGINS)
         first, uid = seen(namespace), namespace.read("secret", "acme")["metadata"]["uid"]
-        await store.write(images, marks(images), LOGINS)
+        await store.write(images, issuance(images), LOGINS)
         again = namespace.read("secret", "acme")["metadata"]["uid"]
-        await store.write(files, marks(files), TOKEN)
+        await store.write(files, issuance(files), TOKEN)
         second = seen(namespace)
-        await store.write(images, marks(images), LOGINS)
+        await store.write(images, issuance(images), LOGINS)
 
     assert (first, second, seen(namespace)) == ((DOCKER, LOGINS), ("Opaque", TOKEN), (DOCKER, LOGINS))
     assert again == uid
@@ -60,9 +60,9 @@ async def test_a_secret_of_another_type_is_made_anew_and_back(installed: object,
 async def test_a_refusal_of_the_new_one_leaves_the_old_one(installed: object, namespace: Namespace) -> None:
     files, images = (replace(it, namespace=namespace.name) for it in (FILES, IMAGES))
     async with store_in(namespace) as store:
-        await store.write(files, marks(files), TOKEN)
+        await store.write(files, issuance(files), TOKEN)
         with pytest.raises(RefusedError, match="dockerconfigjson") as refused:
-            await store.write(images, marks(images), {".dockerconfigjson": "no JSON"})
+            await store.write(images, issuance(images), {".dockerconfigjson": "no JSON"})
 
     assert refused.value.reason == "WriteDenied"
     assert seen(namespace) == ("Opaque", TOKEN)

@@ -21,12 +21,12 @@ from types import FrameType
 from typing import Any
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import MARKS, data_hash, read_marks
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash, read_issuance
 from keyturn.core.status import Outcome
 from keyturn.reconcile.reconciler import look
 from keyturn.reconcile.state import Memory
 from keyturn.standalone.atomic_dir import Folder
-from keyturn.standalone.file_store import MARKS_FILE, FileStore, Issued
+from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Issued
 from keyturn.standalone.runner import turns
 from keyturn.standalone.source_files import Sources
 from keyturn.standalone.token_files import FileTokens
@@ -139,18 +139,18 @@ def found(folder: Path, wanted: Request) -> dict[str, Any]:
     files = life.target.read()
     issued = Issued(None, {}) if files is None else _issued(files)
     live = kept.value if kept else "seed"
-    whole = issued.marks is None or data_hash(issued.data, wanted) == issued.marks.data_hash
+    whole = issued.issuance is None or data_hash(issued.data, wanted) == issued.issuance.data_hash
     return {
         "lost": life.issuer.live != live,
-        "intent": bool(kept and kept.lineage and kept.lineage.intent),
-        "revision": issued.marks.revision if issued.marks else 0,
-        "whole": whole and (files is None or issued.marks is not None),
+        "intent": bool(kept and kept.family and kept.family.intent),
+        "revision": issued.issuance.revision if issued.issuance else 0,
+        "whole": whole and (files is None or issued.issuance is not None),
     }
 
 
 def _issued(files: dict[str, str]) -> Issued:
-    marks = read_marks({MARKS: files[MARKS_FILE]})
-    return Issued(marks, {key: files[key] for key in marks.keys} if marks else {})
+    issuance = read_issuance({ISSUANCE_ANNOTATION: files[ISSUANCE_FILE]})
+    return Issued(issuance, {key: files[key] for key in issuance.keys} if issuance else {})
 
 
 def work_on(folder: Path, wanted: Request, *, first: bool) -> str:

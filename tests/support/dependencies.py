@@ -9,7 +9,7 @@ import jwt
 
 from keyturn.api.token_request import Exchange, Request, parse
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, Holding, Token
 from keyturn.core.status import Outcome
 from keyturn.metrics import Metrics
@@ -153,12 +153,12 @@ class Outside:
         self.memories.clear()
         self.turns = Turns(self.monotonic)
 
-    def marks(self, name: str = "acme") -> Marks:
+    def issuance(self, name: str = "acme") -> Issuance:
         """The marks on a Secret; a test that asks for them is sure that they are there."""
-        marks = self.secrets.get(name).marks
-        if marks is None:
+        issuance = self.secrets.get(name).issuance
+        if issuance is None:
             raise LookupError(name)
-        return marks
+        return issuance
 
     async def _exchange(self, _: Request, step: Exchange, holding: Holding) -> Holding:
         name = type(step.operation).__name__

@@ -7,7 +7,7 @@ import msgspec
 
 from keyturn.api.token_request import Status
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
@@ -29,10 +29,10 @@ def _told(status: Status, **spec: Any) -> dict[str, Any]:
     return manifest(**spec) | {"status": msgspec.to_builtins(status)}
 
 
-def _failed(error: KeyturnError, marks: Marks | None = None, *, hours: int = 0) -> dict[str, Any]:
+def _failed(error: KeyturnError, issuance: Issuance | None = None, *, hours: int = 0) -> dict[str, Any]:
     at = LATER + hours * HOUR
     return _told(
-        report(request(), FIRST, Outcome(at, marks, setback=Setback(error, 1, at + MINUTE, 1), tried=True))
+        report(request(), FIRST, Outcome(at, issuance, setback=Setback(error, 1, at + MINUTE, 1), tried=True))
     )
 
 

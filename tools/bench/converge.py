@@ -107,14 +107,14 @@ async def _quiet(on: Ground) -> float:
     """Wait until the operator holds the Lease and has had nothing to do for a second; returns since when."""
     await until(lambda: _holds_lease(on), 60)
     pid = on.operator.process.pid
-    marks = [(time.monotonic(), usage.cpu_seconds(pid))]
+    issuance = [(time.monotonic(), usage.cpu_seconds(pid))]
     async with asyncio.timeout(_LIMIT_SECONDS):
         while True:
             await asyncio.sleep(0.05)
-            marks.append((time.monotonic(), usage.cpu_seconds(pid)))
-            while marks[-1][0] - marks[0][0] > 1:
-                since, spent = marks.pop(0)
-                if marks[-1][1] - spent <= _QUIET_SHARE:
+            issuance.append((time.monotonic(), usage.cpu_seconds(pid)))
+            while issuance[-1][0] - issuance[0][0] > 1:
+                since, spent = issuance.pop(0)
+                if issuance[-1][1] - spent <= _QUIET_SHARE:
                     return since
 
 

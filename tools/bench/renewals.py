@@ -44,20 +44,22 @@ class Watched:
     async def follow(self, on: Ground) -> None:
         """Take in every change, until cancelled."""
         async for metadata in on.client.secret_changes():
-            marks = json.loads(metadata["annotations"]["keyturn.dev/issuance"])
-            self._see(metadata["uid"], marks, datetime.now(UTC))  # noqa: TID251 - the marks have wall-clock times
+            issuance = json.loads(metadata["annotations"]["keyturn.dev/issuance"])
+            self._see(metadata["uid"], issuance, datetime.now(UTC))  # noqa: TID251 - the marks have wall-clock times
 
-    def _see(self, uid: str, marks: dict[str, Any], now: datetime) -> None:
+    def _see(self, uid: str, issuance: dict[str, Any], now: datetime) -> None:
         before = self._marks.get(uid)
-        self._marks[uid] = marks
+        self._marks[uid] = issuance
         if before is None:
             self.first_issues += 1
-        elif marks["revision"] != before["revision"]:
-            self.renewals.append(Renewal(now, _at(marks, "issued"), _at(before, "renew"), _at(before, "expires")))
+        elif issuance["revision"] != before["revision"]:
+            self.renewals.append(
+                Renewal(now, _at(issuance, "issued"), _at(before, "renew"), _at(before, "expires"))
+            )
 
 
-def _at(marks: dict[str, str], moment: str) -> datetime:
-    return datetime.fromisoformat(marks[moment])
+def _at(issuance: dict[str, str], moment: str) -> datetime:
+    return datetime.fromisoformat(issuance[moment])
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ class Spending(NamedTuple):
     once: bool
 
     @property
-    def of(self) -> str:
+    def source_id(self) -> str:
         """Whose token is kept: the source's, and where it works only once, what this party answered for it.
 
         An assertion may be shown to several; a refresh token that one of them answered must not.

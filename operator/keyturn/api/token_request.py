@@ -133,7 +133,7 @@ class Request:
     """A TokenRequest as the rest of the code sees it: parsed, named, hashed.
 
     `request_hash` covers what must be exchanged anew when it changes, `exchange_hash` the part of it that is
-    sent (not formats and secretName), `dress_hash` what only dresses the Secret or moves the next renewal.
+    sent (not formats and secretName), `metadata_hash` what only dresses the Secret or moves the next renewal.
     """
 
     namespace: str
@@ -146,7 +146,7 @@ class Request:
     secret_name: str
     request_hash: str
     exchange_hash: str
-    dress_hash: str
+    metadata_hash: str
 
     @property
     def retains(self) -> bool:
@@ -180,7 +180,7 @@ def parse(body: Mapping[str, Any]) -> Request:
         secret_name=parsed.secret_name,
         request_hash=canonical_hash(_sent(spec) | _written(spec, parsed.secret_name)),
         exchange_hash=canonical_hash(_sent(spec)),
-        dress_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
+        metadata_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
     )
 
 

@@ -156,10 +156,10 @@ class Controller:
         found = self._store.cache.get(target(request))
         memory = Memory(revision=status.revision, setback=remembered(status))
         written = found or self._store.cache.written_by(request)
-        if written and written.marks and written.marks.request == request.name:
-            memory.saw(written.marks)
+        if written and written.issuance and written.issuance.request == request.name:
+            memory.saw(written.issuance)
         if found is None:
-            memory.marks = None
+            memory.issuance = None
             if status.revision:
                 # It was issued once, and no list shows it: perhaps only its label has gone.
                 self._store.cache.invalidate(request)
@@ -193,7 +193,7 @@ class Controller:
         return next_time(request, memory, now)
 
     def _put(self, request: Request, due: datetime, memory: Memory) -> None:
-        expires = memory.marks.expires if memory.marks else due
+        expires = memory.issuance.expires if memory.issuance else due
         self._work_queue.put(request.uid, due, expires, request.namespace)
 
     def _forget(self, uid: str) -> None:

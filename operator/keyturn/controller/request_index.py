@@ -85,7 +85,7 @@ def remembered(status: Status) -> Setback | None:
         failed_attempts=status.failed_attempts,
         next_attempt_time=next_attempt_time,
         generation=status.observed_generation,
-        handled=status.last_handled_renew_request or "",
+        handled_renew_request=status.last_handled_renew_request or "",
         failed_at=read_time(status.last_attempt_time),
     )
 

@@ -129,14 +129,14 @@ class SecretCache:
         self.forget(place)
         self._deleted.pop(place, None)
         self._found[place] = found
-        if found.marks:
-            self._written_by[found.marks.uid].add(place)
+        if found.issuance:
+            self._written_by[found.issuance.uid].add(place)
 
     def forget(self, place: Place) -> None:
         """Take in that there is no such Secret."""
         found = self._found.pop(place, None)
-        if found and found.marks:
-            places = self._written_by[found.marks.uid]
+        if found and found.issuance:
+            places = self._written_by[found.issuance.uid]
             places.discard(place)
             if not places:
-                del self._written_by[found.marks.uid]
+                del self._written_by[found.issuance.uid]

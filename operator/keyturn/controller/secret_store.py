@@ -22,7 +22,7 @@ from keyturn.controller.secret_replacement import retire, try_anew
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.source_reader import read_source
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.issuance import Marks, TargetSecret, field_manager, is_adopted
+from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted
 from keyturn.core.pipeline_values import Source
 from keyturn.core.renewal import check_ours
 
@@ -79,7 +79,7 @@ class SecretStore:
         manifest = secret_manifest(request, None, {}, owned=False)
         response = await self._send(request, manifest, dryRun="All")
         if response.status == HTTPStatus.CREATED:
-            self._rehearsed[request.namespace] = (request.dress_hash, self._monotonic())
+            self._rehearsed[request.namespace] = (request.metadata_hash, self._monotonic())
             return
         found, _ = await self._read(request)
         if found:
@@ -93,11 +93,11 @@ class SecretStore:
             return await try_anew(self._api, request, manifest)
         return await self._send(request, manifest, dryRun="All", force="true")
 
-    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
+    async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Apply data and marks in one request; then go the Secrets of a former spec.target.secretName."""
         try:
             with self.cache.writing(target(request)):
-                await self._apply(request, marks, data)
+                await self._apply(request, issuance, data)
         except KeyturnError:
             self._rehearsed.pop(request.namespace, None)
             raise
@@ -108,18 +108,18 @@ class SecretStore:
                 # What was renewed is written: that is no failure of it. The next renewal lets go of the former.
                 _log.warning("Secret %s/%s could not be let go: %s", *former, error)
 
-    async def dress(self, request: Request, marks: Marks) -> None:
+    async def dress(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret again with the data it has: an apply without data would remove them."""
         found, data = await self._read(request)
-        if found and found.marks and found.data_hash == found.marks.data_hash:
-            await self.write(request, marks, data)
+        if found and found.issuance and found.data_hash == found.issuance.data_hash:
+            await self.write(request, issuance, data)
         else:
             # It was edited meanwhile: the next look finds that out by itself.
             self.cache.invalidate(request)
 
     def _is_rehearsed(self, request: Request) -> bool:
         dress, at = self._rehearsed.get(request.namespace, ("", 0.0))
-        return dress == request.dress_hash and self._monotonic() - at < _REHEARSED_SECONDS
+        return dress == request.metadata_hash and self._monotonic() - at < _REHEARSED_SECONDS
 
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
@@ -128,31 +128,31 @@ class SecretStore:
         if not response.found or about.get("uid", request.uid) != request.uid or "deletionTimestamp" in about:
             raise LeavingError("the TokenRequest is gone")
 
-    async def _apply(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
+    async def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         known = self.cache.get(target(request))
-        response = await self._send(request, _manifest(request, marks, data, known))
+        response = await self._send(request, _manifest(request, issuance, data, known))
         if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
             # Somebody holds a field of ours, or it is immutable. Force is for what a read has shown to be ours.
             known, _ = await self._read(request)
             if known:
                 check_ours(request, known)
-                known = await self._of_its_type(request, marks, data, known)
-            response = await self._send(request, _manifest(request, marks, data, known), force="true")
+                known = await self._of_its_type(request, issuance, data, known)
+            response = await self._send(request, _manifest(request, issuance, data, known), force="true")
         if response.refused:
             raise refusal(response, f"Secret {request.secret_name}", data)
-        if known and known.marks and known.marks.uid != request.uid:
+        if known and known.issuance and known.issuance.uid != request.uid:
             # Fields that only the manager of a former request holds, such as its owner reference, go with it.
-            former = field_manager(known.marks.uid)
+            former = field_manager(known.issuance.uid)
             nothing = empty_manifest(request.secret_name, known.uid)
             retired = await self._send(request, nothing, fieldManager=former, force="true")
             response = response if retired.refused else retired
         self.cache.was_written(target(request), target_secret(_meta(response)))
 
     async def _of_its_type(
-        self, request: Request, marks: Marks, data: dict[str, str], found: TargetSecret
+        self, request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret
     ) -> TargetSecret | None:
         """Delete a Secret that has not the type for its formats: no type can be changed."""
-        manifest = _manifest(request, marks, data, found)
+        manifest = _manifest(request, issuance, data, found)
         if manifest.get("type", found.type) == found.type:
             return found
         await retire(self._api, request, manifest, data, found.uid)
@@ -197,10 +197,12 @@ class SecretStore:
         return found, data
 
 
-def _manifest(request: Request, marks: Marks, data: dict[str, str], found: TargetSecret | None) -> dict[str, Any]:
+def _manifest(
+    request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret | None
+) -> dict[str, Any]:
     adopted = is_adopted(request, found)
-    marks = msgspec.structs.replace(marks, adopted=adopted)
-    manifest = secret_manifest(request, marks, data, owned=not request.retains and not adopted)
+    issuance = msgspec.structs.replace(issuance, adopted=adopted)
+    manifest = secret_manifest(request, issuance, data, owned=not request.retains and not adopted)
     if adopted and manifest["type"] == OPAQUE:
         # Its maker chose the type, and ours needs none of its own.
         del manifest["type"]

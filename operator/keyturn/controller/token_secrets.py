@@ -11,7 +11,7 @@ from keyturn.api.token_request import GROUP, Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import LeavingError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY
-from keyturn.core.token_family import LINEAGE, KeptToken, is_overtaken, read_lineage
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
 
 TOKEN_OF = f"{GROUP}/token-of"
@@ -26,7 +26,7 @@ class TokenSecrets:
     def __init__(self, api: ApiClient) -> None:
         self._api = api
 
-    async def read(self, request: Request) -> KeptToken | None:
+    async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret."""
         response = await self._api.request("GET", _path(request))
         if not response.found:
@@ -35,7 +35,7 @@ class TokenSecrets:
             raise refusal(response, _name(request), {})
         return _kept(request, response)
 
-    async def create(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
         """Make the token Secret."""
         namespace, name = token_place(request)
         body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
@@ -46,7 +46,7 @@ class TokenSecrets:
             raise LeavingError(f"namespace {namespace} is gone")
         return self._done(request, kept, response)
 
-    async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
+    async def keep(self, request: Request, kept: StoredToken, *, rehearse: bool = False) -> StoredToken:
         """Patch data and lineage in one request."""
         body = _body(request, kept, _REHEARSAL if rehearse else kept.value)
         query = _MANAGER | ({"dryRun": "All"} if rehearse else {})
@@ -54,7 +54,7 @@ class TokenSecrets:
             request, kept, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         )
 
-    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
         """Patch data and lineage; what somebody deleted or changed during the exchange is looked at first."""
         response = await self._patch(request, kept)
         if response.found and response.status != HTTPStatus.CONFLICT:
@@ -62,18 +62,18 @@ class TokenSecrets:
         now = await self.read(request)
         if now is None:
             return await self.create(request, replace(kept, uid="", version=""))
-        if now.lineage is None:
+        if now.family is None:
             raise UnavailableError("Unavailable", f"{_name(request)} is not ours any more; delete it")
-        if kept.lineage and is_overtaken(kept.lineage, now.lineage):
+        if kept.family and is_superseded(kept.family, now.family):
             _log.warning("%s holds a newer token than the one that was answered late", _name(request))
             return now
         again = await self._patch(request, replace(kept, uid=now.uid, version=now.version))
         return self._done(request, kept, again)
 
-    async def _patch(self, request: Request, kept: KeptToken) -> ApiResponse:
+    async def _patch(self, request: Request, kept: StoredToken) -> ApiResponse:
         return await self._api.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
 
-    def _done(self, request: Request, kept: KeptToken, response: ApiResponse) -> KeptToken:
+    def _done(self, request: Request, kept: StoredToken, response: ApiResponse) -> StoredToken:
         if response.status == HTTPStatus.CONFLICT or not response.found:
             raise UnavailableError("Unavailable", f"{_name(request)} was changed by somebody else meanwhile")
         if response.refused:
@@ -90,23 +90,23 @@ def _ref(request: Request) -> SecretKeyRef:
     return request.spec.spending.ref
 
 
-def _body(request: Request, kept: KeptToken, value: str) -> dict[str, Any]:
+def _body(request: Request, kept: StoredToken, value: str) -> dict[str, Any]:
     key = _ref(request).key
     values = {key: value, f"{key}.previous": kept.previous}
     precondition = {"uid": kept.uid} if kept.uid else {}
     precondition |= {"resourceVersion": kept.version} if kept.version else {}
-    annotations = {LINEAGE: kept.lineage.encoded() if kept.lineage else None}
+    annotations = {TOKEN_FAMILY_ANNOTATION: kept.family.encoded() if kept.family else None}
     return {
         "metadata": {"annotations": annotations} | precondition,
         "data": {name: base64.b64encode(text.encode()).decode() for name, text in values.items()},
     }
 
 
-def _kept(request: Request, response: ApiResponse) -> KeptToken:
+def _kept(request: Request, response: ApiResponse) -> StoredToken:
     meta, data, key = response.body["metadata"], response.body.get("data") or {}, _ref(request).key
-    return KeptToken(
+    return StoredToken(
         value=base64.b64decode(data.get(key, "")).decode(errors="replace"),
-        lineage=read_lineage((meta.get("annotations") or {}).get(LINEAGE, "")),
+        family=read_family((meta.get("annotations") or {}).get(TOKEN_FAMILY_ANNOTATION, "")),
         previous=base64.b64decode(data.get(f"{key}.previous", "")).decode(errors="replace"),
         uid=meta["uid"],
         version=meta["resourceVersion"],

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Renewal, Request
 from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Marks, TargetSecret, is_adopted, is_dressed, is_ours, unchanged
+from keyturn.core.issuance import Issuance, TargetSecret, is_adopted, is_dressed, is_ours, unchanged
 
 HEALED = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
 _IAM_SETTLES = timedelta(minutes=2)
@@ -15,7 +15,7 @@ _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECO
 
 
 def reason_to_renew(
-    request: Request, found: TargetSecret | None, source: str | None, now: datetime, last: Marks | None = None
+    request: Request, found: TargetSecret | None, source: str | None, now: datetime, last: Issuance | None = None
 ) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
 
@@ -25,23 +25,23 @@ def reason_to_renew(
     if found is None:
         return _reason_without(request, last, now)
     check_ours(request, found)
-    marks = found.marks
-    if marks is None:
+    issuance = found.issuance
+    if issuance is None:
         return "IssuanceUnreadable"
     checks = (
         (
             "SpecChanged",
-            not unchanged(request.request_hash, marks.request_hash) and not _only_moved(request, marks),
+            not unchanged(request.request_hash, issuance.request_hash) and not _only_moved(request, issuance),
         ),
-        ("SourceChanged", source is not None and source != marks.source),
-        ("DriftDetected", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
-        ("RenewalRequested", request.renew_requested not in ("", marks.handled)),
-        ("Due", now >= marks.renew),
+        ("SourceChanged", source is not None and source != issuance.source),
+        ("DriftDetected", found.data_hash is not None and not unchanged(found.data_hash, issuance.data_hash)),
+        ("RenewalRequested", request.renew_requested not in ("", issuance.handled_renew_request)),
+        ("Due", now >= issuance.renew),
     )
     return next((reason for reason, holds in checks if holds), None)
 
 
-def _reason_without(request: Request, last: Marks | None, now: datetime) -> str | None:
+def _reason_without(request: Request, last: Issuance | None, now: datetime) -> str | None:
     """Why to issue where there is no Secret: what a person moved is no healing, which waits ever longer."""
     if last is None or unchanged(request.request_hash, last.request_hash):
         return "SecretMissing"
@@ -50,12 +50,12 @@ def _reason_without(request: Request, last: Marks | None, now: datetime) -> str 
     return "SpecChanged"
 
 
-def _only_moved(request: Request, marks: Marks) -> bool:
+def _only_moved(request: Request, issuance: Issuance) -> bool:
     """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
     return (
         request.spec.spending is not None
-        and not unchanged(request.request_hash, marks.request_hash)
-        and unchanged(request.exchange_hash, marks.exchange_hash)
+        and not unchanged(request.request_hash, issuance.request_hash)
+        and unchanged(request.exchange_hash, issuance.exchange_hash)
     )
 
 
@@ -67,8 +67,8 @@ def check_ours(request: Request, found: TargetSecret) -> None:
     if is_ours(request, found):
         _check_type(request, found, advice)
         return
-    if found.marks:
-        whose = f"belongs to TokenRequest {found.marks.request}; {advice}"
+    if found.issuance:
+        whose = f"belongs to TokenRequest {found.issuance.request}; {advice}"
     else:
         consent = f"consent by the annotation keyturn.dev/adoptable-by: {request.name} on the Secret"
         whose = f"was not made by Keyturn; {advice}, or {consent}"
@@ -85,13 +85,15 @@ def _check_type(request: Request, found: TargetSecret, advice: str) -> None:
 
 def reason_to_dress(request: Request, found: TargetSecret) -> bool:
     """Whether the Secret must be applied again, with the data it has: metadata, owner or renewal changed."""
-    marks = found.marks
-    return marks is not None and not (
-        is_dressed(request, found) and marks.uid == request.uid and unchanged(request.dress_hash, marks.dress_hash)
+    issuance = found.issuance
+    return issuance is not None and not (
+        is_dressed(request, found)
+        and issuance.uid == request.uid
+        and unchanged(request.metadata_hash, issuance.metadata_hash)
     )
 
 
-def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, spread: float) -> datetime:
+def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, jitter: float) -> datetime:
     """Pick the moment of the next renewal, once per issue, in whole seconds.
 
     `spread` in [0, 1) moves it earlier by up to a tenth of the lifetime, so that requests issued together do
@@ -100,7 +102,7 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
     """
     lifetime = expires_at - issued_at
     latest = expires_at - min(renew_before, lifetime / 2)
-    return whole(latest - lifetime / 10 * spread)
+    return whole(latest - lifetime / 10 * jitter)
 
 
 def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
@@ -113,7 +115,7 @@ def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
 
 
 def when_to_renew(
-    request: Request, issued_at: datetime, ends: tuple[datetime, datetime | None], spread: float
+    request: Request, issued_at: datetime, ends: tuple[datetime, datetime | None], jitter: float
 ) -> datetime:
     """Pick the moment by the life of what was issued, and of the source: `ends` of both, where they are known.
 
@@ -122,16 +124,16 @@ def when_to_renew(
     """
     expires_at, source_ends_at = ends
     moment = renewal_time(
-        issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), spread
+        issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter
     )
     unused = _life_unused(request, issued_at, source_ends_at)
-    return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, spread)) if unused else moment
+    return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
 
 
-def life(request: Request, marks: Marks) -> timedelta:
+def life(request: Request, issuance: Issuance) -> timedelta:
     """The life that decides when it is due: of what was issued, or of a refresh token that ends before."""
-    lifetime = marks.expires - marks.issued
-    return min(lifetime, _life_unused(request, marks.issued, marks.source_expires) or lifetime)
+    lifetime = issuance.expires - issuance.issued
+    return min(lifetime, _life_unused(request, issuance.issued, issuance.source_expires) or lifetime)
 
 
 def _life_unused(request: Request, issued_at: datetime, source_ends_at: datetime | None) -> timedelta | None:
@@ -167,7 +169,7 @@ class Setback:
     failed_attempts: int
     next_attempt_time: datetime
     generation: int
-    handled: str = ""
+    handled_renew_request: str = ""
     waits_for: str | None = None
     failed_at: datetime | None = None
 
@@ -177,7 +179,7 @@ class Setback:
 
     def holds_back(self, request: Request, state: str, now: datetime) -> bool:
         """Whether it is too early to try again: neither the time has come nor has anything changed."""
-        asked = request.renew_requested not in ("", self.handled)
+        asked = request.renew_requested not in ("", self.handled_renew_request)
         changed = request.generation != self.generation or self.waits_for not in (None, state)
         return self._waits(now) and not asked and not changed
 
@@ -224,19 +226,21 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
     return expires_at - (min(notice, (expires_at - issued_at) / 10) if issued_at else notice)
 
 
-def next_look(request: Request, marks: Marks | None, setback: Setback | None, now: datetime) -> datetime | None:
+def next_look(
+    request: Request, issuance: Issuance | None, setback: Setback | None, now: datetime
+) -> datetime | None:
     """When to look at the request again; None where only a change can bring news.
 
     A time to act that is past already means now. A time that only changes what is told (the expiry, the warning
     that the source ends) counts while it is to come.
     """
-    told = [marks.expires] if marks and (setback or request.spec.suspend) else []
+    told = [issuance.expires] if issuance and (setback or request.spec.suspend) else []
     act: list[datetime] = []
     if setback and not request.spec.suspend:
         look = REACTIONS[setback.error.reason].look
         act = [setback.next_attempt_time, *([now + look] if look else [])]
     elif not request.spec.suspend:
-        act = [marks.renew if marks else now]
-        told = [marks.source_warns] if marks and marks.source_warns else []
+        act = [issuance.renew if issuance else now]
+        told = [issuance.source_warns] if issuance and issuance.source_warns else []
     moments = [max(now, moment) for moment in act] + [moment for moment in told if moment > now]
     return min(moments, default=None)

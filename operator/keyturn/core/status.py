@@ -9,7 +9,7 @@ import msgspec
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Condition, Request, Status
 from keyturn.core.errors import REACTIONS, RefusedError
-from keyturn.core.issuance import Marks, unchanged
+from keyturn.core.issuance import Issuance, unchanged
 from keyturn.core.renewal import Setback, renew_before
 
 
@@ -22,7 +22,7 @@ class Outcome:
     """
 
     at: datetime
-    marks: Marks | None = None
+    issuance: Issuance | None = None
     reason: str = ""
     request_id: str = ""
     setback: Setback | None = None
@@ -46,8 +46,10 @@ _EVENT_OF_ISSUE = {"Issued": "Normal", "DriftCorrected": "Warning"}
 
 def report(request: Request, previous: Status, outcome: Outcome) -> Status:
     """Tell the status after a look. Nothing is invented: times come from the marks, failures from the setback."""
-    marks, setback = outcome.marks, outcome.setback
-    handled = setback.handled if setback else marks.handled if marks else ""
+    issuance, setback = outcome.issuance, outcome.setback
+    handled_renew_request = (
+        setback.handled_renew_request if setback else issuance.handled_renew_request if issuance else ""
+    )
     conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
     told = Status(
         observed_generation=request.generation,
@@ -57,18 +59,18 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         next_attempt_time=rfc3339(setback.next_attempt_time) if setback else None,
         failed_attempts=setback.failed_attempts if setback else 0,
         revision=previous.revision,
-        last_handled_renew_request=handled or previous.last_handled_renew_request,
+        last_handled_renew_request=handled_renew_request or previous.last_handled_renew_request,
     )
-    if marks is None:
+    if issuance is None:
         return told
     return msgspec.structs.replace(
         told,
-        issue_time=rfc3339(marks.issued),
-        expiration_time=rfc3339(marks.expires),
-        renewal_time=_renew_at(marks),
-        revision=marks.revision,
-        principal=marks.principal or None,
-        source_expiration_time=rfc3339(marks.source_expires) if marks.source_expires else None,
+        issue_time=rfc3339(issuance.issued),
+        expiration_time=rfc3339(issuance.expires),
+        renewal_time=_renew_at(issuance),
+        revision=issuance.revision,
+        principal=issuance.principal or None,
+        source_expiration_time=rfc3339(issuance.source_expires) if issuance.source_expires else None,
     )
 
 
@@ -121,44 +123,44 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
 
 
 def _life(request: Request, outcome: Outcome) -> tuple[str, str, str]:
-    marks, setback = outcome.marks, outcome.setback
-    if marks is None or not unchanged(request.request_hash, marks.request_hash):
+    issuance, setback = outcome.issuance, outcome.setback
+    if issuance is None or not unchanged(request.request_hash, issuance.request_hash):
         missing = f"Secret {request.secret_name} does not hold yet what the spec asks for"
         return ("False", setback.error.reason, setback.error.message) if setback else ("False", "Pending", missing)
-    if outcome.at >= marks.expires:
+    if outcome.at >= issuance.expires:
         return (
             "False",
             "Expired",
-            f"what Secret {request.secret_name} holds has expired at {rfc3339(marks.expires)}",
+            f"what Secret {request.secret_name} holds has expired at {rfc3339(issuance.expires)}",
         )
-    if marks.source_warns and marks.source_expires and outcome.at >= marks.source_warns:
-        ends = rfc3339(marks.source_expires)
+    if issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
+        ends = rfc3339(issuance.source_expires)
         return "True", "SourceExpiring", f"the source ends at {ends}; put a new one in its place before"
-    reason = "Issued" if marks.revision == 1 else "Renewed"
-    return "True", reason, f"Secret {request.secret_name} is valid until {rfc3339(marks.expires)}"
+    reason = "Issued" if issuance.revision == 1 else "Renewed"
+    return "True", reason, f"Secret {request.secret_name} is valid until {rfc3339(issuance.expires)}"
 
 
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
-    setback, marks = outcome.setback, outcome.marks
+    setback, issuance = outcome.setback, outcome.issuance
     if setback:
         status = "Unknown" if setback.error.reason == "RefreshOutcomeUnknown" else "False"
         return _condition("Renewed", status, setback.error.reason, _failure(setback))
-    if outcome.reason and marks:
+    if outcome.reason and issuance:
         reason = (
             "Issued"
-            if marks.revision == 1
+            if issuance.revision == 1
             else "DriftCorrected"
             if outcome.reason == "DriftDetected"
             else "Renewed"
         )
-        return _condition("Renewed", "True", reason, _success(request, outcome, marks))
+        return _condition("Renewed", "True", reason, _success(request, outcome, issuance))
     was = previous.condition("Renewed")
-    if was and was.status == "True" and marks and previous.renewal_time == _renew_at(marks):
+    if was and was.status == "True" and issuance and previous.renewal_time == _renew_at(issuance):
         return was
-    if marks is None:
+    if issuance is None:
         return _condition("Renewed", "Unknown", "Pending", "not tried yet")
     return _condition(
-        "Renewed", "True", "Issued" if marks.revision == 1 else "Renewed", _success(request, outcome, marks)
+        "Renewed", "True", "Issued" if issuance.revision == 1 else "Renewed", _success(request, outcome, issuance)
     )
 
 
@@ -177,20 +179,22 @@ def _failure(setback: Setback) -> str:
     return f"{setback.error.message[:_LONGEST_SAID]}{asked}; next try at {rfc3339(setback.next_attempt_time)}"
 
 
-def _success(request: Request, outcome: Outcome, marks: Marks) -> str:
-    told = marks.revision > 1 and outcome.reason not in ("", "Due")
+def _success(request: Request, outcome: Outcome, issuance: Issuance) -> str:
+    told = issuance.revision > 1 and outcome.reason not in ("", "Due")
     why = f" because of {outcome.reason}" if told else ""
     asked = f" (AWS request id {outcome.request_id})" if outcome.request_id else ""
-    lifetime = marks.expires - marks.issued
+    lifetime = issuance.expires - issuance.issued
     cut = (
         "; renewBefore is cut to half of it" if renew_before(request.spec.renewal, lifetime) > lifetime / 2 else ""
     )
-    ahead = "and never renewed, for the source works once" if marks.once else f"next at {rfc3339(marks.renew)}"
+    ahead = (
+        "and never renewed, for the source works once" if issuance.once else f"next at {rfc3339(issuance.renew)}"
+    )
     return f"issued{why} for {int(lifetime.total_seconds())} s{cut}, {ahead}{asked}"
 
 
-def _renew_at(marks: Marks) -> str | None:
-    return None if marks.once else rfc3339(marks.renew)
+def _renew_at(issuance: Issuance) -> str | None:
+    return None if issuance.once else rfc3339(issuance.renew)
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Condition:

@@ -10,9 +10,9 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from keyturn.api.token_request import Exchange, Request
-from keyturn.core.issuance import Marks, TargetSecret
+from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.pipeline_values import Holding, Source
-from keyturn.core.token_family import Intent, KeptToken
+from keyturn.core.token_family import Intent, StoredToken
 from keyturn.metrics import Metrics
 
 
@@ -28,26 +28,26 @@ class Store(Protocol):
     async def rehearse(self, request: Request) -> None:
         """Try the write without writing: TargetConflict or WriteDenied before anything is exchanged."""
 
-    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
+    async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Write the data and the marks at once, and let go of what the request wrote elsewhere before."""
 
-    async def dress(self, request: Request, marks: Marks) -> None:
+    async def dress(self, request: Request, issuance: Issuance) -> None:
         """Write marks, labels, annotations and owner anew around the data that the target holds."""
 
 
 class TokenStore(Protocol):
     """Where tokens are kept that their issuer rotates. All of it raises the errors of core.errors."""
 
-    async def read(self, request: Request) -> KeptToken | None:
+    async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret, fresh; None where there is none."""
 
-    async def create(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
         """Make the token Secret; Unavailable where there is one by now."""
 
-    async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
+    async def keep(self, request: Request, kept: StoredToken, *, rehearse: bool = False) -> StoredToken:
         """Write all of a kept token in one request, or only try it; Unavailable where another wrote meanwhile."""
 
-    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
         """Write a token that was answered, also when the Lease is lost, and whatever happened meanwhile.
 
         Only where what is stored came after it, it is not written, and what is stored is returned.

@@ -8,10 +8,10 @@ from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import LONGEST_LIFE, Marks, data_hash, kept_identity
+from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity
 from keyturn.core.pipeline_values import Holding, Source, Superseded, Token, jwt_times
 from keyturn.core.renewal import Setback, source_warning, when_to_renew
-from keyturn.core.token_family import KeptToken
+from keyturn.core.token_family import StoredToken
 
 _REMEMBERED = 100
 
@@ -21,15 +21,15 @@ class Circumstances:
     """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, its number."""
 
     source: str
-    last: Marks | None
+    last: Issuance | None
     revision: int
     chance: float
     now: datetime
 
 
-def check_not_spent(kept: KeptToken | None, setback: Setback | None) -> None:
+def check_not_spent(kept: StoredToken | None, setback: Setback | None) -> None:
     """Raise RefusedError (SourceConsumed) where what the user handed in works only once, and has been used."""
-    if kept is None or not kept.is_spent:
+    if kept is None or not kept.is_consumed:
         return
     if setback and setback.error.reason == "SourceConsumed":
         raise RefusedError("SourceConsumed", setback.error.message)
@@ -39,7 +39,7 @@ def check_not_spent(kept: KeptToken | None, setback: Setback | None) -> None:
     )
 
 
-def start(request: Request, source: Source, kept: KeptToken | None, given: Circumstances) -> Holding:
+def start(request: Request, source: Source, kept: StoredToken | None, given: Circumstances) -> Holding:
     """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
     once = request.spec.spending is not None and request.spec.spending.once
     value = kept.value if kept and not once else source.token
@@ -57,30 +57,30 @@ def start(request: Request, source: Source, kept: KeptToken | None, given: Circu
     )
 
 
-def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Marks, dict[str, str]]:
+def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Issuance, dict[str, str]]:
     """Render what is held, and pick the renewal time, once.
 
     Raises RefusedError (InvalidSpec) for what nobody says the end of, UnavailableError for what is over.
     """
-    issued, spread = whole(given.now), math.floor(given.chance * 1000) / 1000
+    issued, jitter = whole(given.now), math.floor(given.chance * 1000) / 1000
     expires = _end(request, holding, given.now)
     data = render(request, holding)
     source_issued, source_expires = _source_times(request, holding, given)
-    marks = Marks(
+    issuance = Issuance(
         request=request.name,
         uid=request.uid,
         issued=issued,
         expires=expires,
-        renew=when_to_renew(request, issued, (expires, source_expires), spread),
-        spread=spread,
+        renew=when_to_renew(request, issued, (expires, source_expires), jitter),
+        jitter=jitter,
         request_hash=request.request_hash,
         exchange_hash=request.exchange_hash,
-        dress_hash=request.dress_hash,
+        metadata_hash=request.metadata_hash,
         data_hash=data_hash(data, request),
         source=given.source,
         revision=holding.revision,
         keys=tuple(data),
-        handled=request.renew_requested,
+        handled_renew_request=request.renew_requested,
         principal=holding.principal,
         source_expires=source_expires,
         source_warns=source_warning(source_issued, source_expires),
@@ -89,7 +89,7 @@ def issue(request: Request, holding: Holding, given: Circumstances) -> tuple[Mar
         identity_id=holding.identity_id,
         superseded=_superseded(holding, given.last, issued),
     )
-    return marks, data
+    return issuance, data
 
 
 def _end(request: Request, holding: Holding, now: datetime) -> datetime:
@@ -117,7 +117,7 @@ def _source_times(
     return issued or (whole(given.now) if request.spec.spending and not known else None), expires
 
 
-def _superseded(holding: Holding, last: Marks | None, now: datetime) -> tuple[Superseded, ...]:
+def _superseded(holding: Holding, last: Issuance | None, now: datetime) -> tuple[Superseded, ...]:
     """Which tokens of before are not revoked, the one that is followed now among them."""
     followed = last is not None and last.token_id not in ("", holding.token_id)
     before = (Superseded(last.token_id, now),) if last and followed else ()

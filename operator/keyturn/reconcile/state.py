@@ -7,7 +7,7 @@ from typing import Any
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, ThrottledError
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import HEALED, Setback, least_interval, life, next_try
 from keyturn.core.status import Outcome
 from keyturn.reconcile.dependencies import World
@@ -23,8 +23,8 @@ class Memory:
     too soon is due. `unwritten`: the last exchange was in vain, its write failed.
     """
 
-    marks: Marks | None = None
-    last: Marks | None = None
+    issuance: Issuance | None = None
+    last: Issuance | None = None
     revision: int = 0
     setback: Setback | None = None
     heals: int = 0
@@ -34,15 +34,15 @@ class Memory:
     not_before: datetime | None = None
     unwritten: bool = False
 
-    def saw(self, marks: Marks | None) -> None:
+    def saw(self, issuance: Issuance | None) -> None:
         """Take note of the marks that are on the target now."""
-        self.marks = marks
-        if marks:
-            self.last, self.revision = marks, marks.revision
+        self.issuance = issuance
+        if issuance:
+            self.last, self.revision = issuance, issuance.revision
 
     def after(self, outcome: Outcome) -> None:
         """Take note of how a look ended."""
-        self.saw(outcome.marks)
+        self.saw(outcome.issuance)
         self.setback = outcome.setback
 
 
@@ -78,29 +78,33 @@ def failed(world: World, request: Request, memory: Memory, error: KeyturnError, 
     """Take note of a failure, and tell it as an outcome."""
     if memory.setback and memory.exchanged != now and memory.setback.is_still(error, now):
         memory.setback = dataclasses.replace(memory.setback, **_seen(request, memory))
-        return Outcome(now, memory.marks, setback=memory.setback)
+        return Outcome(now, memory.issuance, setback=memory.setback)
     memory.setback = _setback(world, request, memory, error, now)
     world.metrics.renewals.labels("failure", error.reason).inc()
-    return Outcome(now, memory.marks, setback=memory.setback, tried=True)
+    return Outcome(now, memory.issuance, setback=memory.setback, tried=True)
 
 
 def _setback(world: World, request: Request, memory: Memory, error: KeyturnError, now: datetime) -> Setback:
     # That we hold ourselves back is no news of AWS, and must not make the wait after it longer.
     before = memory.setback.failed_attempts if memory.setback else 0
     failures = max(before, 1) if isinstance(error, ThrottledError) and error.unsent else before + 1
-    life_left = _life_left(request, memory.marks, now) if memory.marks else timedelta()
+    life_left = _life_left(request, memory.issuance, now) if memory.issuance else timedelta()
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     next_attempt_time = next_try(request, error, failures, life_left, now, world.chance())
     return Setback(error, failures, next_attempt_time, failed_at=now, **_seen(request, memory))
 
 
-def _life_left(request: Request, marks: Marks, now: datetime) -> timedelta:
+def _life_left(request: Request, issuance: Issuance, now: datetime) -> timedelta:
     """How long a renewal can still be made; of a refresh token that has ended since, nothing is to be hoped."""
-    left = marks.issued + life(request, marks) - now
-    return left if left > timedelta() else marks.expires - now
+    left = issuance.issued + life(request, issuance) - now
+    return left if left > timedelta() else issuance.expires - now
 
 
 def _seen(request: Request, memory: Memory) -> dict[str, Any]:
     """What a try has taken note of, so that only a change causes another before its time."""
-    return {"generation": request.generation, "handled": request.renew_requested, "waits_for": memory.state}
+    return {
+        "generation": request.generation,
+        "handled_renew_request": request.renew_requested,
+        "waits_for": memory.state,
+    }

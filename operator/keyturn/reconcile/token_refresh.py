@@ -13,7 +13,7 @@ from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Exchange, Request
 from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import Holding, Token, jwt_times
-from keyturn.core.token_family import Intent, KeptToken, Lineage, token_fingerprint
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.reconcile.dependencies import World, token_place
 
 # The whole of a call: 5 s for a free connection, 10 s for the answer (aiohttp rounds up), and some for us.
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-async def spend(world: World, request: Request, kept: KeptToken, step: Exchange, holding: Holding) -> Holding:
+async def spend(world: World, request: Request, kept: StoredToken, step: Exchange, holding: Holding) -> Holding:
     """Exchange the token of `kept`, and save what the answer replaced it by before anything else happens.
 
     Sends no token that is known to be spent. Where another may have spent it and died, it waits until that
@@ -38,19 +38,19 @@ async def spend(world: World, request: Request, kept: KeptToken, step: Exchange,
     return await _to_the_end(_exchange_and_save(world, request, step, holding, intended))
 
 
-async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
+async def _intend(world: World, request: Request, kept: StoredToken) -> StoredToken:
     """Write down that we are about to spend the token, once a rehearsal has shown that the save will work."""
-    lineage = _lineage(kept)
-    careful = _is_in_doubt(world, request, lineage)
+    family = _lineage(kept)
+    final_attempt = _is_in_doubt(world, request, family)
     world.permit(SPEND_SECONDS)
     intent = Intent(
         holder=world.holder,
-        spends=lineage.live,
+        consumes=family.live,
         start=whole(world.now()),
         give_up_seconds=GIVE_UP_SECONDS,
-        careful=careful,
+        final_attempt=final_attempt,
     )
-    wanted = replace(kept, lineage=lineage.intended(intent))
+    wanted = replace(kept, family=family.intended(intent))
     if not kept.uid:
         # First without an intent: the rehearsal of what must be possible afterwards needs something to patch.
         made = await world.tokens.create(request, kept)
@@ -59,12 +59,12 @@ async def _intend(world: World, request: Request, kept: KeptToken) -> KeptToken:
     return await world.tokens.keep(request, wanted)
 
 
-def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
+def _is_in_doubt(world: World, request: Request, family: TokenFamily) -> bool:
     """Whether a dead process may have consumed the live token; raises RefreshOutcomeUnknown until sure."""
-    intent = lineage.intent
-    if intent is None or intent.spends != lineage.live:
+    intent = family.intent
+    if intent is None or intent.consumes != family.live:
         return False
-    if intent.careful:
+    if intent.final_attempt:
         raise _given_up()
     if world.turns.watched(request, intent) < intent.give_up_seconds:
         raise UnavailableError(
@@ -76,7 +76,7 @@ def _is_in_doubt(world: World, request: Request, lineage: Lineage) -> bool:
 
 
 async def _exchange_and_save(
-    world: World, request: Request, step: Exchange, holding: Holding, intended: KeptToken
+    world: World, request: Request, step: Exchange, holding: Holding, intended: StoredToken
 ) -> Holding:
     try:
         # Again: the writes before may have taken long, and the Lease may be another's by now.
@@ -95,21 +95,21 @@ async def _exchange_and_save(
     return replace(given, proof=None, ends=not token, source_token=kept)
 
 
-def _saved(request: Request, intended: KeptToken, token: str) -> KeptToken:
+def _saved(request: Request, intended: StoredToken, token: str) -> StoredToken:
     """What is kept after the answer: its refresh token, or nothing to go on with."""
-    lineage = _lineage(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
+    family = _lineage(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
     previous = intended.value if token != intended.value else intended.previous
-    return replace(intended, value=token, previous=previous, lineage=lineage)
+    return replace(intended, value=token, previous=previous, family=family)
 
 
-def _refused(step: Exchange, holding: Holding, intended: KeptToken, error: KeyturnError) -> KeptToken:
+def _refused(step: Exchange, holding: Holding, intended: StoredToken, error: KeyturnError) -> StoredToken:
     """What is kept after a refusal: what works only once, and was refused itself, is not sent again."""
     # STS calls a wrong MFA code AccessDenied.
     of_proof = _is_of_token(error) or ("token" not in step.operation.GIVES and error.reason == "AccessDenied")
-    if holding.proof is None or not of_proof or _is_careful(intended):
+    if holding.proof is None or not of_proof or _is_final_attempt(intended):
         return intended
-    lineage = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)
-    return replace(intended, value="", previous=intended.value, lineage=lineage)
+    family = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)
+    return replace(intended, value="", previous=intended.value, family=family)
 
 
 def _is_of_token(error: KeyturnError) -> bool:
@@ -117,9 +117,9 @@ def _is_of_token(error: KeyturnError) -> bool:
     return error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.unclear)
 
 
-def _is_careful(kept: KeptToken) -> bool:
+def _is_final_attempt(kept: StoredToken) -> bool:
     intent = _lineage(kept).intent
-    return intent is not None and intent.careful
+    return intent is not None and intent.final_attempt
 
 
 async def _in_time(exchange: Awaitable[Holding]) -> Holding:
@@ -131,7 +131,7 @@ async def _in_time(exchange: Awaitable[Holding]) -> Holding:
         raise UnavailableError("Unreachable", "the issuer took too long", in_doubt=True) from None
 
 
-async def _until_it_holds(world: World, request: Request, saved: KeptToken) -> None:
+async def _until_it_holds(world: World, request: Request, saved: StoredToken) -> None:
     for attempt in itertools.count():
         try:
             await world.tokens.save(request, saved)
@@ -146,18 +146,24 @@ async def _until_it_holds(world: World, request: Request, saved: KeptToken) -> N
             return
 
 
-async def _after_failure(world: World, request: Request, intended: KeptToken, error: KeyturnError) -> KeyturnError:
+async def _after_failure(
+    world: World, request: Request, intended: StoredToken, error: KeyturnError
+) -> KeyturnError:
     """Take the intent back if the token is certainly not spent; else leave it, and say what that means."""
-    lineage, careful = _lineage(intended), _is_careful(intended)
+    family, final_attempt = _lineage(intended), _is_final_attempt(intended)
     in_doubt = isinstance(error, UnavailableError) and error.in_doubt
-    if in_doubt or (careful and _is_of_token(error)):
+    if in_doubt or (final_attempt and _is_of_token(error)):
         world.metrics.rotations.labels("outcome_unknown").inc()
-        if lineage.intent and not careful:
-            world.turns.watched(request, lineage.intent)
-        return _given_up() if careful else UnavailableError("RefreshOutcomeUnknown", error.message, in_doubt=True)
-    before = structs.replace(lineage.intent, careful=False) if careful and lineage.intent else None
+        if family.intent and not final_attempt:
+            world.turns.watched(request, family.intent)
+        return (
+            _given_up()
+            if final_attempt
+            else UnavailableError("RefreshOutcomeUnknown", error.message, in_doubt=True)
+        )
+    before = structs.replace(family.intent, final_attempt=False) if final_attempt and family.intent else None
     try:
-        await world.tokens.keep(request, replace(intended, lineage=lineage.intended(before)))
+        await world.tokens.keep(request, replace(intended, family=family.intended(before)))
     except KeyturnError as failed:
         # The intent stays: the worst that follows is a doubt where there need be none.
         _log.warning("an intent was not taken back: %s", failed)
@@ -172,10 +178,10 @@ def _given_up() -> RefusedError:
     )
 
 
-def _lineage(kept: KeptToken) -> Lineage:
-    if kept.lineage is None:
+def _lineage(kept: StoredToken) -> TokenFamily:
+    if kept.family is None:
         raise AssertionError("core.lineage.live_token refuses a token Secret without lineage")
-    return kept.lineage
+    return kept.family
 
 
 async def _to_the_end(work: Awaitable[_T]) -> _T:

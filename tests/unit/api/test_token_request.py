@@ -142,7 +142,7 @@ def test_what_a_change_of_the_spec_changes(spec: dict[str, Any], changes: str) -
 
     assert (before.request_hash != after.request_hash) == (changes in ("exchange", "request"))
     assert (before.exchange_hash != after.exchange_hash) == (changes == "exchange")
-    assert (before.dress_hash != after.dress_hash) == (changes == "dress")
+    assert (before.metadata_hash != after.metadata_hash) == (changes == "dress")
 
 
 def test_the_order_of_fields_changes_no_hash() -> None:

@@ -120,7 +120,7 @@ async def test_who_does_not_hold_it_gives_nothing_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         pytest.param(UnavailableError("Unreachable", "no answer"), id="the API server is away"),
         pytest.param(ApiResponse(403, {"message": "forbidden"}), id="it may not be read"),

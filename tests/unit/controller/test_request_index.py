@@ -55,8 +55,8 @@ def test_what_is_dropped_leaves_nothing() -> None:
 
 def test_series_of_a_request() -> None:
     made = RequestIndex()
-    marks = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
-    made.put(Entry(request(suspend=True), FIRST, Memory(marks=marks)))
+    issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
+    made.put(Entry(request(suspend=True), FIRST, Memory(issuance=issuance)))
     (one,) = made.series()
 
     assert (one.issued, one.expires) == (NOW, NOW + HOUR)

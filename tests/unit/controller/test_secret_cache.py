@@ -5,9 +5,9 @@ from msgspec.structs import replace
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
-from keyturn.core.issuance import MANAGED_BY, MARKS, data_hash
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, data_hash
 from tests.support.api_server import ApiServer
-from tests.unit.controller.test_secret_store import DATA, REQUEST, TARGET, cluster, issued, marks
+from tests.unit.controller.test_secret_store import DATA, REQUEST, TARGET, cluster, issuance, issued
 
 
 async def test_an_echo_that_comes_before_the_answer_is_no_news() -> None:
@@ -21,7 +21,7 @@ async def test_an_echo_that_comes_before_the_answer_is_no_news() -> None:
             return response
 
     store = SecretStore(Early())
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     assert (cache, store.cache.is_stale(REQUEST)) == ([False], False)
 
@@ -29,10 +29,10 @@ async def test_an_echo_that_comes_before_the_answer_is_no_news() -> None:
 async def test_a_version_that_is_older_than_our_write_is_no_news() -> None:
     server, store = await issued()
     old = server.meta(TARGET)
-    await store.write(REQUEST, marks(revision=2), DATA)
+    await store.write(REQUEST, issuance(revision=2), DATA)
 
     assert store.cache.observe(old, alive=True) is False
-    assert store.cache.get(("billing", "acme")).marks == (await store.read_target(REQUEST)).marks  # type: ignore[union-attr]
+    assert store.cache.get(("billing", "acme")).issuance == (await store.read_target(REQUEST)).issuance  # type: ignore[union-attr]
 
 
 async def test_an_edit_by_hand_is_news_and_is_read_once() -> None:
@@ -62,7 +62,7 @@ async def test_an_edit_that_leaves_no_trace_in_the_metadata_is_read_too() -> Non
         pytest.param({"data": {"token": "ZWRpdGVk"}}, True, id="a key of ours is another's"),
         pytest.param({"data": {"token": None}}, True, id="a key of ours is gone"),
         pytest.param({"data": {"theirs": "eA=="}}, False, id="a key of theirs"),
-        pytest.param({"metadata": {"annotations": {MARKS: "{}"}}}, True, id="the marks were edited"),
+        pytest.param({"metadata": {"annotations": {ISSUANCE_ANNOTATION: "{}"}}}, True, id="the marks were edited"),
     ],
 )
 async def test_after_a_start_only_what_was_touched_is_doubted(edit: dict[str, Any], *, doubted: bool) -> None:
@@ -91,7 +91,7 @@ async def test_a_secret_that_lost_its_label_only_is_still_found() -> None:
     found = await store.read_target(REQUEST)
 
     assert found
-    assert found.marks
+    assert found.issuance
 
 
 @pytest.mark.parametrize("ends", [True, False])

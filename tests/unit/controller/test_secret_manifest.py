@@ -12,7 +12,7 @@ from keyturn.controller.secret_manifest import (
     target_secret,
 )
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.issuance import EXPIRES_AT, MANAGED_BY, MARKS, OWNER_UID, data_hash, read_marks
+from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
 from tests.support.manifest_text import writing
 from tests.unit.core.test_issuance import DATA, MADE, REQUEST
@@ -28,7 +28,7 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
         for manager, keys in fields.items()
     ]
     about = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
-    return about | {"annotations": {MARKS: MADE.encoded(), "note": "x"}} | more
+    return about | {"annotations": {ISSUANCE_ANNOTATION: MADE.encoded(), "note": "x"}} | more
 
 
 def test_a_manifest_is_the_whole_secret() -> None:
@@ -37,7 +37,7 @@ def test_a_manifest_is_the_whole_secret() -> None:
     assert (made["type"], made["data"]) == ("Opaque", ENCODED)
     assert made["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
     assert made["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
-    assert read_marks(made["metadata"]["annotations"])
+    assert read_issuance(made["metadata"]["annotations"])
 
 
 def test_an_owner_reference_blocks_nothing() -> None:
@@ -95,7 +95,7 @@ def test_what_metadata_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "touched"),
+    ("fields", "modified_by_others"),
     [
         pytest.param({OURS: ["token", "expiration"]}, False, id="all keys are ours"),
         pytest.param({OURS: ["token", "expiration"], THEIRS: ["note"]}, False, id="a key of theirs beside ours"),

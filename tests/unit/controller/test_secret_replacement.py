@@ -8,7 +8,7 @@ from keyturn.api.token_request import DOCKER, OPAQUE
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import ADOPT_BY, data_hash
+from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.manifest_text import writing
 from tests.unit.controller.test_secret_store import (
@@ -18,15 +18,15 @@ from tests.unit.controller.test_secret_store import (
     TARGET,
     TOKEN_REQUEST,
     cluster,
+    issuance,
     issued,
-    marks,
 )
 
 IMAGES = writing({"dockerConfigJson": {}})
 LOGINS = {".dockerconfigjson": '{"auths": {"planted-host": {}}}', "expiration": DATA["expiration"]}
 THEIR_TYPE = "kubernetes.io/basic-auth"
-CONSENT = {"annotations": {ADOPT_BY: "acme"}}
-OF_LOGINS = marks(IMAGES, data_hash=data_hash(LOGINS, IMAGES), keys=tuple(LOGINS))
+CONSENT = {"annotations": {ADOPTABLE_BY: "acme"}}
+OF_LOGINS = issuance(IMAGES, data_hash=data_hash(LOGINS, IMAGES), keys=tuple(LOGINS))
 
 
 async def test_a_secret_of_ours_with_another_type_is_made_anew() -> None:
@@ -45,7 +45,7 @@ async def test_a_secret_of_ours_with_another_type_is_made_anew() -> None:
 async def test_the_way_back_is_the_same() -> None:
     server, store = cluster()
     await store.write(IMAGES, OF_LOGINS, LOGINS)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (OPAQUE, DATA)
 
@@ -111,7 +111,7 @@ def _refusing(server: Meanwhile) -> None:
 async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
     server = Meanwhile("POST", _replaced)
     store = SecretStore(server)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="the object has been modified"):
         await store.write(IMAGES, OF_LOGINS, LOGINS)
@@ -122,7 +122,7 @@ async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
 async def test_what_was_deleted_and_not_made_anew_is_known_to_be_gone() -> None:
     server = Meanwhile("DELETE", _refusing)
     store = SecretStore(server)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="the quota is used up"):
         await store.write(IMAGES, OF_LOGINS, LOGINS)
@@ -162,6 +162,6 @@ async def test_an_adopted_secret_keeps_the_type_of_its_maker() -> None:
     server, store = cluster()
     server.put(TARGET, type=THEIR_TYPE, data={"username": "eA=="}, metadata=CONSENT)
     await store.rehearse(REQUEST)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (THEIR_TYPE, {"username": "x", **DATA})

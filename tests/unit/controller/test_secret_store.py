@@ -7,7 +7,7 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import ADOPT_BY, Marks, data_hash
+from keyturn.core.issuance import ADOPTABLE_BY, Issuance, data_hash
 from keyturn.core.pipeline_values import Source
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
@@ -20,10 +20,10 @@ REQUEST = request()
 DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
-def marks(wanted: Request = REQUEST, **changes: Any) -> Marks:
+def issuance(wanted: Request = REQUEST, **changes: Any) -> Issuance:
     made = {name: getattr(MADE, name) for name in MADE.__struct_fields__}
-    hashes = {name: getattr(wanted, name) for name in ("request_hash", "exchange_hash", "dress_hash")}
-    return Marks(**made | hashes | {"uid": wanted.uid, "data_hash": data_hash(DATA, wanted)} | changes)
+    hashes = {name: getattr(wanted, name) for name in ("request_hash", "exchange_hash", "metadata_hash")}
+    return Issuance(**made | hashes | {"uid": wanted.uid, "data_hash": data_hash(DATA, wanted)} | changes)
 
 
 def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer, SecretStore]:
@@ -37,7 +37,7 @@ def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer,
 
 async def issued(wanted: Request = REQUEST) -> tuple[ApiServer, SecretStore]:
     server, store = cluster()
-    await store.write(wanted, marks(wanted), DATA)
+    await store.write(wanted, issuance(wanted), DATA)
     server.asked.clear()
     return server, store
 
@@ -47,7 +47,7 @@ async def test_what_is_written_is_found_again() -> None:
     found = await store.read_target(REQUEST)
 
     assert found
-    assert found.marks
+    assert found.issuance
     assert (server.data(TARGET), found.owners, found.modified_by_others) == (DATA, frozenset({"acme-0001"}), False)
     assert server.asked == []
 
@@ -109,8 +109,8 @@ async def test_a_foreign_secret_is_read_again_until_it_consents() -> None:
     server.put(TARGET, data={"theirs": "eA=="})
     with pytest.raises(RefusedError):
         await store.rehearse(REQUEST)
-    server.put(TARGET, metadata={"annotations": {ADOPT_BY: "acme"}})
+    server.put(TARGET, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
     found = await store.read_target(REQUEST)
 
     assert found
-    assert found.annotations[ADOPT_BY] == "acme"
+    assert found.annotations[ADOPTABLE_BY] == "acme"

@@ -52,7 +52,7 @@ async def test_a_client_certificate_proves_nothing_about_the_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("response", "says"),
     [
         pytest.param(ApiResponse(404, {}), "ServiceAccount app does not exist", id="no such account"),
         pytest.param(

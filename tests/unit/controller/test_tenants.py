@@ -40,8 +40,8 @@ class Cluster:
         if self.now() > self.expires[uid]:
             self.expired.append(uid)
         life = SHORT if uid.startswith("tenant") else LONG
-        spread = life / 10 * (int(uid.partition("/")[2]) * 37 % 1000 / 1000)
-        self.comes(uid, self.now() + life * 2 / 3 - spread, self.now() + life)
+        jitter = life / 10 * (int(uid.partition("/")[2]) * 37 % 1000 / 1000)
+        self.comes(uid, self.now() + life * 2 / 3 - jitter, self.now() + life)
 
     async def hour(self) -> None:
         """Others are there and renewing; then the tenant applies all at once."""

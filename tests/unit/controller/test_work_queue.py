@@ -127,7 +127,7 @@ def test_a_new_place_replaces_one_that_was_overdue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due", "hurried", "taken"),
+    ("due", "expedited", "taken"),
     [
         pytest.param(NOW + HOUR, NOW, "a", id="forward"),
         pytest.param(NOW + HOUR, NOW + MINUTE, None, id="forward, not far enough"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keyturn.api.token_request import Renewal, Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Marks, TargetSecret
+from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
     least_interval,
@@ -29,7 +29,7 @@ AWAY = UnavailableError("Unreachable", "no answer")
 
 
 @pytest.mark.parametrize(
-    ("minutes", "spread", "after"),
+    ("minutes", "jitter", "after"),
     [
         pytest.param(10, 0.0, 50, id="without spread: exactly renew_before ahead"),
         pytest.param(10, 0.5, 47, id="half the spread: a twentieth of the lifetime earlier"),
@@ -37,14 +37,14 @@ AWAY = UnavailableError("Unreachable", "no answer")
         pytest.param(90, 0.0, 30, id="renew_before beyond the lifetime: half the lifetime"),
     ],
 )
-def test_renewal_time(minutes: int, spread: float, after: int) -> None:
-    assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, spread) == NOW + after * MINUTE
+def test_renewal_time(minutes: int, jitter: float, after: int) -> None:
+    assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, jitter) == NOW + after * MINUTE
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**7), st.floats(0, 1, exclude_max=True))
-def test_the_renewal_is_within_the_life(lifetime: int, before: int, spread: float) -> None:
+def test_the_renewal_is_within_the_life(lifetime: int, before: int, jitter: float) -> None:
     expires = NOW + lifetime * SECOND
-    at = renewal_time(NOW, expires, before * SECOND, spread)
+    at = renewal_time(NOW, expires, before * SECOND, jitter)
 
     assert NOW + lifetime * SECOND * 0.4 - SECOND <= at <= expires
     assert at.microsecond == 0
@@ -112,7 +112,7 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
     ("found", "source", "now", "reason"),
     [
         pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
-        pytest.param(changed(marks=None), None, NEVER, "IssuanceUnreadable", id="no marks"),
+        pytest.param(changed(issuance=None), None, NEVER, "IssuanceUnreadable", id="no marks"),
         pytest.param(OURS, MADE.source, NEVER, None, id="nothing"),
         pytest.param(OURS, "other", NEVER, "SourceChanged", id="another source"),
         pytest.param(OURS, None, NEVER, None, id="the source was not read"),
@@ -136,7 +136,7 @@ OF_ROTATING = msgspec.structs.replace(
     MADE,
     request_hash=ROTATING.request_hash,
     exchange_hash=ROTATING.exchange_hash,
-    dress_hash=ROTATING.dress_hash,
+    metadata_hash=ROTATING.metadata_hash,
     renew=NOW + HOUR,
 )
 
@@ -153,7 +153,7 @@ OF_ROTATING = msgspec.structs.replace(
     ],
 )
 def test_a_missing_secret_of_a_source_that_is_spent_by_use(
-    wanted: Request, last: Marks | None, now: datetime, reason: str | None
+    wanted: Request, last: Issuance | None, now: datetime, reason: str | None
 ) -> None:
     assert reason_to_renew(wanted, None, None, now, last) == reason
 
@@ -166,7 +166,7 @@ def test_a_missing_secret_of_a_source_that_is_spent_by_use(
     ],
 )
 def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, reason: str | None) -> None:
-    assert reason_to_renew(wanted, changed(marks=OF_ROTATING), None, NOW) == reason
+    assert reason_to_renew(wanted, changed(issuance=OF_ROTATING), None, NOW) == reason
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, 
         pytest.param({"request_hash": "v1:x"}, "SpecChanged", id="the spec changed"),
         pytest.param({"request_hash": "v9:x"}, None, id="a spec hash of another version"),
         pytest.param({"renew_requested": "now"}, "RenewalRequested", id="a renewal was asked for"),
-        pytest.param({"dress_hash": "v1:x"}, None, id="only its dress changed"),
+        pytest.param({"metadata_hash": "v1:x"}, None, id="only its dress changed"),
     ],
 )
 def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | None) -> None:
@@ -189,7 +189,7 @@ def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | N
             changed(immutable=True), "Secret acme is immutable; nothing can renew it", id="an immutable Secret"
         ),
         pytest.param(
-            changed(marks=None, labels={}, owners=frozenset()),
+            changed(issuance=None, labels={}, owners=frozenset()),
             "was not made by Keyturn; choose another",
             id="foreign",
         ),
@@ -209,12 +209,12 @@ def test_a_secret_that_may_not_be_written(found: TargetSecret, says: str) -> Non
         pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="of a request before"),
         pytest.param("acme-0001", "v1:x", OURS, True, id="other metadata are wanted"),
         pytest.param("acme-0001", "v9:x", OURS, False, id="a hash of another version"),
-        pytest.param("acme-0001", "v1:x", changed(marks=None), False, id="without marks it is renewed instead"),
+        pytest.param("acme-0001", "v1:x", changed(issuance=None), False, id="without marks it is renewed instead"),
     ],
 )
 def test_reason_to_dress(uid: str, dress: str | None, found: TargetSecret, *, dressed: bool) -> None:
     wanted = request(uid=uid)
-    wanted = replace(wanted, dress_hash=dress or wanted.dress_hash)
+    wanted = replace(wanted, metadata_hash=dress or wanted.metadata_hash)
 
     assert reason_to_dress(wanted, found) is dressed
 

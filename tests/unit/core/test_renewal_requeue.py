@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import Setback, next_look
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
 from tests.unit.core.test_issuance import MADE, REQUEST
@@ -33,7 +33,9 @@ def test_after_a_restart_any_state_is_the_one_that_failed() -> None:
 
 
 def test_a_renewal_that_was_asked_for_and_failed_is_no_new_wish() -> None:
-    assert replace(SETBACK, handled="now").holds_back(replace(REQUEST, renew_requested="now"), "state", NOW)
+    assert replace(SETBACK, handled_renew_request="now").holds_back(
+        replace(REQUEST, renew_requested="now"), "state", NOW
+    )
 
 
 def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
@@ -41,7 +43,7 @@ def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
 
 
 @pytest.mark.parametrize(
-    ("marks", "failed", "now", "look"),
+    ("issuance", "failed", "now", "look"),
     [
         pytest.param(None, None, NOW, NOW, id="never issued: now"),
         pytest.param(HELD, None, NOW, HELD.renew, id="issued: when it is renewed"),
@@ -87,17 +89,17 @@ def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
         ),
     ],
 )
-def test_next_look(marks: Marks | None, failed: Setback | None, now: datetime, look: datetime) -> None:
-    assert next_look(REQUEST, marks, failed, now) == look
+def test_next_look(issuance: Issuance | None, failed: Setback | None, now: datetime, look: datetime) -> None:
+    assert next_look(REQUEST, issuance, failed, now) == look
 
 
 @pytest.mark.parametrize(
-    ("marks", "now", "look"),
+    ("issuance", "now", "look"),
     [
         pytest.param(None, NOW, None, id="never issued: never"),
         pytest.param(HELD, NOW, NOW + HOUR, id="issued: at the expiry, to tell it"),
         pytest.param(HELD, NOW + DAY, None, id="expired: never"),
     ],
 )
-def test_next_look_at_what_is_suspended(marks: Marks | None, now: datetime, look: datetime | None) -> None:
-    assert next_look(request(suspend=True), marks, setback("Unavailable"), now) == look
+def test_next_look_at_what_is_suspended(issuance: Issuance | None, now: datetime, look: datetime | None) -> None:
+    assert next_look(request(suspend=True), issuance, setback("Unavailable"), now) == look

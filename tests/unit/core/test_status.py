@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from keyturn.api.token_request import Status
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import Setback
 from keyturn.core.status import Outcome, events, report
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, ROLE, request
@@ -21,8 +21,8 @@ AWAY = UnavailableError("Unreachable", "STS did not answer")
 LATER = NOW + MINUTE
 
 
-def failed(error: KeyturnError, marks: Marks | None = None, at: datetime = LATER) -> Outcome:
-    return Outcome(at, marks, setback=Setback(error, 2, at + MINUTE, 1), tried=True)
+def failed(error: KeyturnError, issuance: Issuance | None = None, at: datetime = LATER) -> Outcome:
+    return Outcome(at, issuance, setback=Setback(error, 2, at + MINUTE, 1), tried=True)
 
 
 def conditions(status: Status) -> dict[str, str]:
@@ -127,16 +127,16 @@ def test_drifted_is_told_again_when_it_is_healed_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "at", "ready"),
+    ("issuance", "at", "ready"),
     [
         pytest.param(ISSUED, LATER, "True Suspended", id="still valid"),
         pytest.param(ISSUED, NOW + HOUR, "False Suspended", id="expired"),
         pytest.param(None, LATER, "False Suspended", id="never issued"),
     ],
 )
-def test_suspended(marks: Marks | None, at: datetime, ready: str) -> None:
-    previous = FIRST if marks else Status()
-    status = report(request(suspend=True), previous, Outcome(at, marks))
+def test_suspended(issuance: Issuance | None, at: datetime, ready: str) -> None:
+    previous = FIRST if issuance else Status()
+    status = report(request(suspend=True), previous, Outcome(at, issuance))
 
     assert conditions(status)["Ready"] == ready
     assert list(events(previous, status)) == []

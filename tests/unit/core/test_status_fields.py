@@ -94,19 +94,19 @@ def test_a_revision_is_not_forgotten_with_the_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "handled"),
+    ("outcome", "handled_renew_request"),
     [
-        pytest.param(Outcome(LATER, replace(ISSUED, handled="t1")), "t1", id="renewed"),
+        pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
         pytest.param(
-            Outcome(LATER, replace(ISSUED, handled="t1"), setback=Setback(AWAY, 1, LATER, 1, "t2")),
+            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), setback=Setback(AWAY, 1, LATER, 1, "t2")),
             "t2",
             id="tried and failed",
         ),
         pytest.param(Outcome(LATER), None, id="never asked for"),
     ],
 )
-def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled: str | None) -> None:
-    assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled
+def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled_renew_request: str | None) -> None:
+    assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled_renew_request
 
 
 def test_a_spec_that_cannot_be_read() -> None:

@@ -131,7 +131,7 @@ async def test_a_code_that_gives_no_refresh_token_is_issued_once_or_never(number
 
     # By now what was issued has expired: whatever became of it, a person must give a new code.
     assert reasons[-1] == ("RefreshOutcomeUnknown" if where in SENT else "SourceConsumed")
-    assert (issuer.spent.count("seed"), issuer.reuses) == (1, int(where in SENT))
+    assert (issuer.consumed.count("seed"), issuer.reuses) == (1, int(where in SENT))
 
 
 @pytest.mark.parametrize("first", [True, False])

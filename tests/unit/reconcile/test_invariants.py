@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from keyturn.api.token_request import Request, Status
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import MARKS
+from keyturn.core.issuance import ISSUANCE_ANNOTATION
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -97,7 +97,7 @@ class Promises(RuleBasedStateMachine):
     def the_secret_is_edited(self, secret: str, what: str) -> None:
         if secret in self.outside.secrets.names():
             change: dict[str, Any] = (
-                {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {MARKS: "{}"}}
+                {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {ISSUANCE_ANNOTATION: "{}"}}
             )
             self.outside.secrets.put(secret, **change)
         self._look()
@@ -110,18 +110,18 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def gitops_puts_the_source_back(self) -> None:
-        spent = self.outside.aws.issuer.spent
-        if spent:
-            self._hand_in(spent[0])
+        consumed = self.outside.aws.issuer.consumed
+        if consumed:
+            self._hand_in(consumed[0])
         self._look()
 
     # What fails.
 
     @rule(number=st.integers(1, 16))
     def the_process_dies(self, number: int) -> None:
-        spends = len(self.outside.aws.issuer.spent)
+        consumes = len(self.outside.aws.issuer.consumed)
         where = self.runner.run(crash(self.outside, self.wanted, number, die))
-        if len(self.outside.aws.issuer.spent) > spends and where in SENT:
+        if len(self.outside.aws.issuer.consumed) > consumes and where in SENT:
             self.doubts, self.spoilt = self.doubts + 1, True
         self.outside.restart()
         self._look()
@@ -156,10 +156,10 @@ class Promises(RuleBasedStateMachine):
     @rule(lost=st.booleans(), after=MOMENTS)
     def the_issuer_fails(self, *, lost: bool, after: timedelta) -> None:
         issuer = self.outside.aws.issuer
-        before = len(issuer.spent)
+        before = len(issuer.consumed)
         issuer.lost, issuer.unavailable = int(lost), int(not lost)
         self._look(after)
-        if lost and len(issuer.spent) > before:
+        if lost and len(issuer.consumed) > before:
             self.doubts, self.spoilt = self.doubts + 1, True
         issuer.lost = issuer.unavailable = 0
 
@@ -167,11 +167,11 @@ class Promises(RuleBasedStateMachine):
         self.outside.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
 
     def _look(self, after: timedelta = timedelta()) -> None:
-        spent, calls = len(self.outside.aws.issuer.spent), len(self.outside.aws.calls)
+        consumed, calls = len(self.outside.aws.issuer.consumed), len(self.outside.aws.calls)
         self.outside.watch(nothing)
         self.last = self.runner.run(self.outside.look(self.wanted, after))
         self.status = report(self.wanted, self.status, self.last)
-        self.spends = len(self.outside.aws.issuer.spent) - spent
+        self.consumes = len(self.outside.aws.issuer.consumed) - consumed
         self.calls = len(self.outside.aws.calls) - calls
 
     # What holds all the same.
@@ -184,21 +184,21 @@ class Promises(RuleBasedStateMachine):
     def a_token_whose_answer_was_read_is_kept(self) -> None:
         kept = self.outside.tokens.kept.get(("billing", f"{self.SOURCE[0]}-keyturn"))
         issuer = self.outside.aws.issuer
-        if kept and not self.spoilt and issuer.spent:
+        if kept and not self.spoilt and issuer.consumed:
             assert kept.value == issuer.live
 
     @invariant()
     def a_look_exchanges_at_most_once_and_only_with_a_reason(self) -> None:
         if self.last and not self.last.tried:
-            assert (self.spends, self.calls) == (0, 0)
+            assert (self.consumes, self.calls) == (0, 0)
 
     @invariant()
     def ready_means_usable_now(self) -> None:
         ready = self.status.condition("Ready")
         if ready and ready.status == "True":
-            marks = self.outside.marks(self.wanted.secret_name)
-            assert self.outside.now < marks.expires
-            assert marks.request_hash == self.wanted.request_hash
+            issuance = self.outside.issuance(self.wanted.secret_name)
+            assert self.outside.now < issuance.expires
+            assert issuance.request_hash == self.wanted.request_hash
 
     @invariant()
     def what_is_not_ours_is_left_alone(self) -> None:
@@ -215,7 +215,7 @@ class Promises(RuleBasedStateMachine):
     def no_secret_is_told(self) -> None:
         told = repr(self.status) + repr(self.last)
         issuer = self.outside.aws.issuer
-        assert not any(token in told for token in (*issuer.spent, issuer.live) if token)
+        assert not any(token in told for token in (*issuer.consumed, issuer.live) if token)
 
 
 class PromisesOfACode(Promises):

@@ -57,15 +57,15 @@ async def test_the_tokens_before_are_recorded_until_they_are_deleted() -> None:
         await minting.look()
         times.append(minting.outside.now)
         minting.outside.now += 45 * DAY
-    marks = minting.outside.marks()
-    assert marks.token_id == "id-3"
-    assert marks.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
+    issuance = minting.outside.issuance()
+    assert issuance.token_id == "id-3"
+    assert issuance.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
 
     minting.deletes = True
     await minting.look()
 
-    assert minting.seen[3].superseded == marks.superseded
-    assert [one.token_id for one in minting.outside.marks().superseded] == ["id-3"]
+    assert minting.seen[3].superseded == issuance.superseded
+    assert [one.token_id for one in minting.outside.issuance().superseded] == ["id-3"]
 
 
 async def test_a_restart_forgets_none_of_them() -> None:
@@ -76,7 +76,7 @@ async def test_a_restart_forgets_none_of_them() -> None:
         minting.memory = Memory()
     await minting.look()
 
-    assert [one.token_id for one in minting.outside.marks().superseded] == ["id-1", "id-2"]
+    assert [one.token_id for one in minting.outside.issuance().superseded] == ["id-1", "id-2"]
 
 
 async def test_the_numbers_go_on_where_only_the_status_remembers_them() -> None:
@@ -84,7 +84,7 @@ async def test_the_numbers_go_on_where_only_the_status_remembers_them() -> None:
     minting.memory = Memory(revision=7)
     await minting.look()
 
-    assert (minting.seen[0].revision, minting.outside.marks().revision) == (8, 8)
+    assert (minting.seen[0].revision, minting.outside.issuance().revision) == (8, 8)
 
 
 async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -> None:
@@ -121,7 +121,7 @@ async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datet
     again = await look(world, wanted, memory)
 
     assert (first.reason, again.reason) == ("SecretMissing", "")
-    assert outside.marks().renew > outside.now + 365 * DAY
+    assert outside.issuance().renew > outside.now + 365 * DAY
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_the_warning_of_a_refresh_token(
     token = signed(None if begins is None else NOW + begins, NOW + lives)
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
     holding = Holding(source_token=Token(token), credentials=keys)
-    marks, _ = issue(rotating(), holding, Circumstances("source", None, 1, 0.0, NOW))
+    issuance, _ = issue(rotating(), holding, Circumstances("source", None, 1, 0.0, NOW))
 
-    assert marks.source_warns == NOW + lives - warned_before
+    assert issuance.source_warns == NOW + lives - warned_before
 
 
 def test_one_that_stays_is_warned_of_as_long_before_as_any() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS, OWNER_UID
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     HOUR,
@@ -31,7 +31,7 @@ async def test_the_highest_throw_of_the_dice_makes_marks_that_count() -> None:
     outside.chance = 0.9999
     await outside.look(request())
 
-    assert outside.marks().spread == 0.999
+    assert outside.issuance().jitter == 0.999
 
 
 async def test_a_first_issue_is_rehearsed_and_then_written_once() -> None:
@@ -46,12 +46,12 @@ async def test_a_first_issue_is_rehearsed_and_then_written_once() -> None:
 
 async def test_what_is_written_is_what_the_last_exchange_gave() -> None:
     outside = await issued()
-    secret, marks = outside.secrets.get("acme"), outside.marks()
+    secret, issuance = outside.secrets.get("acme"), outside.issuance()
 
     assert secret.data["AWS_SECRET_ACCESS_KEY"] == "key-for-access-1"
     assert secret.data["expiration"] == "2026-01-02T04:04:05Z"
-    assert (marks.issued, marks.expires, marks.renew) == (NOW, NOW + HOUR, NOW + RENEWS_AFTER)
-    assert (marks.revision, marks.principal) == (1, ROLE)
+    assert (issuance.issued, issuance.expires, issuance.renew) == (NOW, NOW + HOUR, NOW + RENEWS_AFTER)
+    assert (issuance.revision, issuance.principal) == (1, ROLE)
 
 
 async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
@@ -68,7 +68,7 @@ async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
     [
         pytest.param(lambda o: o.secrets.delete("acme"), request(), "SecretMissing", id="the Secret was deleted"),
         pytest.param(
-            lambda o: o.secrets.put("acme", annotations={MARKS: "{}"}),
+            lambda o: o.secrets.put("acme", annotations={ISSUANCE_ANNOTATION: "{}"}),
             request(),
             "IssuanceUnreadable",
             id="the marks were edited",
@@ -144,7 +144,7 @@ async def test_a_restart_causes_no_exchange() -> None:
     outside.restart()
     outcome = await outside.look(request(), after=MINUTE)
 
-    assert (outside.exchanges, outcome.marks) == (0, outside.marks())
+    assert (outside.exchanges, outcome.issuance) == (0, outside.issuance())
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ async def test_another_renewal_time_counts_from_the_issue() -> None:
     outside = await issued()
     await outside.look(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
 
-    assert outside.marks().renew == NOW + 50 * MINUTE
+    assert outside.issuance().renew == NOW + 50 * MINUTE
 
 
 async def test_made_again_the_secret_gets_its_new_owner() -> None:
@@ -185,9 +185,9 @@ async def test_the_end_of_the_source_is_noted() -> None:
     outside = world(signed(NOW, NOW + 100 * HOUR))
     outcome = await outside.look(request())
 
-    assert outcome.marks
-    assert outcome.marks.source_expires == NOW + 100 * HOUR
-    assert outcome.marks.source_warns == NOW + 90 * HOUR
+    assert outcome.issuance
+    assert outcome.issuance.source_expires == NOW + 100 * HOUR
+    assert outcome.issuance.source_warns == NOW + 90 * HOUR
 
 
 async def test_a_suspended_request_is_left_alone() -> None:
@@ -203,8 +203,8 @@ async def test_a_suspended_request_is_left_alone() -> None:
     ("annotations", "reason"),
     [
         pytest.param({}, "TargetConflict", id="without consent: refused"),
-        pytest.param({ADOPT_BY: "other"}, "TargetConflict", id="with consent to another: refused"),
-        pytest.param({ADOPT_BY: "acme"}, None, id="with consent: taken"),
+        pytest.param({ADOPTABLE_BY: "other"}, "TargetConflict", id="with consent to another: refused"),
+        pytest.param({ADOPTABLE_BY: "acme"}, None, id="with consent: taken"),
     ],
 )
 async def test_a_secret_of_somebody_else(annotations: dict[str, str], reason: str | None) -> None:

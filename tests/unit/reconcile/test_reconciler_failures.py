@@ -7,7 +7,7 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import LeavingError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import ADOPT_BY
+from keyturn.core.issuance import ADOPTABLE_BY
 from keyturn.reconcile.state import Memory
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Outside, issued, request, signed, world
 
@@ -161,7 +161,7 @@ async def test_consent_ends_the_wait_for_a_foreign_secret() -> None:
     outside = world()
     outside.secrets.put("acme", data={"theirs": "x"})
     await outside.look(request())
-    outside.secrets.put("acme", annotations={ADOPT_BY: "acme"})
+    outside.secrets.put("acme", annotations={ADOPTABLE_BY: "acme"})
     outcome = await outside.look(request(), after=MINUTE)
 
     assert (outcome.setback, outside.secrets.get("acme").owners) == (None, frozenset())

@@ -10,7 +10,7 @@ from keyturn.api.token_request import Exchange, Request, Status
 from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import Holding, Token
 from keyturn.core.status import Outcome, report
-from keyturn.core.token_family import KeptToken
+from keyturn.core.token_family import StoredToken
 from keyturn.reconcile.reconciler import look
 from keyturn.reconcile.state import Memory
 from tests.support.dependencies import (
@@ -50,7 +50,7 @@ SHOWN_ONCE: dict[str, dict[str, Any]] = {
 }
 
 
-def kept(outside: Outside) -> KeptToken:
+def kept(outside: Outside) -> StoredToken:
     return outside.tokens.kept[PLACE]
 
 
@@ -76,9 +76,9 @@ async def test_a_code_is_sent_once_and_then_what_it_gave() -> None:
         outcome = await outside.look(once(), DUE)
         assert outcome.setback is None
 
-    assert outside.aws.issuer.spent == ["seed", "refresh-1", "refresh-2", "refresh-3"]
+    assert outside.aws.issuer.consumed == ["seed", "refresh-1", "refresh-2", "refresh-3"]
     assert kept(outside).value == outside.aws.issuer.live == "refresh-4"
-    assert (outside.aws.issuer.reuses, outside.marks().revision, outside.marks().once) == (0, 4, False)
+    assert (outside.aws.issuer.reuses, outside.issuance().revision, outside.issuance().once) == (0, 4, False)
 
 
 async def test_an_issuer_that_does_not_rotate_what_it_answered_for_the_code() -> None:
@@ -88,7 +88,7 @@ async def test_an_issuer_that_does_not_rotate_what_it_answered_for_the_code() ->
     for _ in range(3):
         await outside.look(once(), DUE)
 
-    assert (kept(outside).value, outside.marks().revision) == ("refresh-1", 4)
+    assert (kept(outside).value, outside.issuance().revision) == ("refresh-1", 4)
 
 
 async def test_without_a_refresh_token_it_is_issued_once_and_stalls_before_it_expires() -> None:
@@ -98,13 +98,13 @@ async def test_without_a_refresh_token_it_is_issued_once_and_stalls_before_it_ex
     stalled = await stalls(outside, DUE)
     later = report(once(), told, stalled)
 
-    assert (told.renewal_time, kept(outside).value, outside.marks().once) == (None, "", True)
+    assert (told.renewal_time, kept(outside).value, outside.issuance().once) == (None, "", True)
     assert [(c.type, c.status, c.reason) for c in later.conditions] == [
         ("Ready", "True", "Issued"),
         ("Renewed", "False", "SourceConsumed"),
         ("Stalled", "True", "SourceConsumed"),
     ]
-    assert outside.now < outside.marks().expires
+    assert outside.now < outside.issuance().expires
 
 
 async def test_it_is_never_tried_again() -> None:
@@ -117,7 +117,7 @@ async def test_it_is_never_tried_again() -> None:
     for _ in range(3):
         await stalls(outside, HOUR)
 
-    assert outside.aws.issuer.spent == ["seed"]
+    assert outside.aws.issuer.consumed == ["seed"]
     assert outside.exchanges == calls
 
 
@@ -127,7 +127,7 @@ async def test_a_new_code_starts_again_at_once() -> None:
     outside.secrets.put("sign-in", data={"code": outside.aws.issuer.sign_in()})
     outcome = await outside.look(once(), SECOND)
 
-    assert (outcome.reason, outcome.setback, outside.marks().revision) == ("SourceChanged", None, 2)
+    assert (outcome.reason, outcome.setback, outside.issuance().revision) == ("SourceChanged", None, 2)
 
 
 async def test_a_code_that_gitops_puts_back_is_no_news() -> None:
@@ -152,7 +152,7 @@ async def test_a_refused_code_is_not_sent_again() -> None:
     assert later.setback.error.message.endswith("; the last try failed: invalid_grant")
     assert again.setback
     assert again.setback.error.message == later.setback.error.message
-    assert kept(outside).is_spent
+    assert kept(outside).is_consumed
 
 
 @pytest.mark.parametrize(("unclear", "sent"), [(True, 1), (False, 3)], ids=["its own error", "of the client"])
@@ -181,7 +181,7 @@ async def test_a_code_that_was_not_looked_at_is_sent_again() -> None:
 
     assert first.setback
     assert second.setback is None
-    assert outside.aws.issuer.spent == ["seed"]
+    assert outside.aws.issuer.consumed == ["seed"]
 
 
 async def test_a_lost_answer_is_a_doubt_and_one_careful_try() -> None:
@@ -215,7 +215,7 @@ async def test_nothing_is_sent_where_the_secret_could_not_be_written() -> None:
     outside.secrets.failures["rehearse"] = RefusedError("WriteDenied", "a policy")
     await outside.look(once())
 
-    assert outside.aws.issuer.spent == []
+    assert outside.aws.issuer.consumed == []
 
 
 async def test_a_new_code_is_not_sent_where_the_secret_could_not_be_written_any_more() -> None:
@@ -226,7 +226,7 @@ async def test_a_new_code_is_not_sent_where_the_secret_could_not_be_written_any_
 
     assert outcome.setback
     assert outcome.setback.error.reason == "WriteDenied"
-    assert outside.aws.issuer.spent == []
+    assert outside.aws.issuer.consumed == []
 
 
 async def test_the_refresh_token_of_one_step_is_not_taken_for_that_of_another() -> None:
@@ -254,7 +254,7 @@ async def test_other_formats_wait_for_the_next_time() -> None:
     outcome = await outside.look(once(target={"formats": [{"env": {}}]}), MINUTE)
 
     assert outcome.reason == ""
-    assert len(outside.aws.issuer.spent) == 1
+    assert len(outside.aws.issuer.consumed) == 1
 
 
 @pytest.mark.parametrize("step", SHOWN_ONCE.values(), ids=SHOWN_ONCE)
@@ -267,8 +267,8 @@ async def test_the_source_token_is_what_works_once(step: dict[str, Any]) -> None
         outcome = await outside.look(wanted, DUE)
         assert outcome.setback is None
 
-    assert outside.aws.issuer.spent[:2] == [jwt, "refresh-1"]
-    assert (outside.marks().source_expires, outside.aws.issuer.reuses) == (None, 0)
+    assert outside.aws.issuer.consumed[:2] == [jwt, "refresh-1"]
+    assert (outside.issuance().source_expires, outside.aws.issuer.reuses) == (None, 0)
     assert outside.tokens.kept["billing", "license-keyturn"].value == outside.aws.issuer.live
 
 
@@ -277,8 +277,8 @@ async def test_what_was_answered_for_it_has_an_end_too() -> None:
     outside.aws.issuer.refresh_life = 30 * MINUTE
     await outside.look(once())
 
-    assert outside.marks().source_expires == outside.now + 30 * MINUTE
-    assert outside.marks().renew == outside.now + 20 * MINUTE
+    assert outside.issuance().source_expires == outside.now + 30 * MINUTE
+    assert outside.issuance().renew == outside.now + 20 * MINUTE
 
 
 @pytest.mark.parametrize("times", [1, 7])
@@ -313,4 +313,4 @@ async def test_an_answered_token_is_shown_to_no_other_application() -> None:
 
     assert refused.setback
     assert refused.setback.error.reason == "TargetConflict"
-    assert outside.aws.issuer.spent == [jwt]
+    assert outside.aws.issuer.consumed == [jwt]

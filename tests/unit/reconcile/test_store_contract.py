@@ -8,10 +8,10 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS, read_marks
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, read_issuance
 from tests.support.dependencies import request
 from tests.support.memory_store import Secrets
-from tests.unit.controller.test_secret_store import DATA, SECRETS, TOKEN_REQUEST, cluster, marks
+from tests.unit.controller.test_secret_store import DATA, SECRETS, TOKEN_REQUEST, cluster, issuance
 
 REQUEST = request()
 MOVED = request(target={"secretName": "new"})
@@ -79,8 +79,8 @@ class InCluster:
 
 
 def _facts(data: dict[str, str], labels: dict[str, str], annotations: dict[str, str], owners: set[str]) -> Facts:
-    made = read_marks(annotations)
-    told = {key: value for key, value in annotations.items() if key != MARKS}
+    made = read_issuance(annotations)
+    told = {key: value for key, value in annotations.items() if key != ISSUANCE_ANNOTATION}
     return {"data": data, "labels": labels, "told": told, "owners": owners, "adopted": made and made.adopted}
 
 
@@ -89,11 +89,11 @@ Step = Callable[[Side], Awaitable[object]]
 
 
 def write(wanted: Request = REQUEST) -> Step:
-    return lambda side: side.store.write(wanted, marks(wanted), DATA)
+    return lambda side: side.store.write(wanted, issuance(wanted), DATA)
 
 
 def dress(wanted: Request) -> Step:
-    return lambda side: side.store.dress(wanted, marks(wanted))
+    return lambda side: side.store.dress(wanted, issuance(wanted))
 
 
 def rehearse(wanted: Request = REQUEST) -> Step:
@@ -102,13 +102,20 @@ def rehearse(wanted: Request = REQUEST) -> Step:
 
 async def read(side: Side) -> object:
     found = await side.store.read_target(REQUEST)
-    return found and (found.marks is not None, found.owners, found.annotations.get(ADOPT_BY), found.immutable)
+    return found and (
+        found.issuance is not None,
+        found.owners,
+        found.annotations.get(ADOPTABLE_BY),
+        found.immutable,
+    )
 
 
 def put(labels: dict[str, str] | None = None, data: dict[str, str] | None = None, **annotations: str) -> Step:
     async def step(side: Side) -> None:
         side.put(
-            data or {}, {key.replace("adopt_by", ADOPT_BY): value for key, value in annotations.items()}, labels
+            data or {},
+            {key.replace("adopt_by", ADOPTABLE_BY): value for key, value in annotations.items()},
+            labels,
         )
 
     return step

@@ -7,18 +7,18 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.token_family import KeptToken
+from keyturn.core.token_family import StoredToken
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Outside, rotating, world
 
 GIVEN_UP = 31 * SECOND
 DUE = 45 * MINUTE
 
 
-def kept(outside: Outside) -> KeptToken:
+def kept(outside: Outside) -> StoredToken:
     return outside.tokens.kept["billing", "license-keyturn"]
 
 
-async def spent(times: int = 1) -> Outside:
+async def consumed(times: int = 1) -> Outside:
     """The outside after so many renewals of a rotating source."""
     outside = world("seed")
     for _ in range(times):
@@ -28,25 +28,25 @@ async def spent(times: int = 1) -> Outside:
 
 
 async def test_the_new_token_is_saved_and_the_source_is_left_alone() -> None:
-    outside = await spent()
+    outside = await consumed()
 
     assert kept(outside).value == outside.aws.issuer.live == "refresh-1"
     assert outside.secrets.get("license").data == {"license_token": "seed"}
 
 
 async def test_the_intent_is_written_before_and_gone_after() -> None:
-    outside = await spent(2)
+    outside = await consumed(2)
 
-    lineage = kept(outside).lineage
-    assert lineage
-    assert lineage.intent is None
+    family = kept(outside).family
+    assert family
+    assert family.intent is None
     assert outside.tokens.calls == {"read": 2, "create": 1, "rehearse": 2, "intend": 2, "save": 2}
 
 
 async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
-    outside = await spent(20)
+    outside = await consumed(20)
 
-    assert outside.aws.issuer.spent == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
+    assert outside.aws.issuer.consumed == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
     assert outside.aws.issuer.reuses == 0
 
 
@@ -59,8 +59,8 @@ async def test_the_source_ends_when_the_token_does_that_is_kept_now(life: timede
         outcome = await outside.look(rotating())
 
         assert (outcome.setback, outcome.reason == "") == (None, False)
-        assert outside.marks().source_expires == outside.now + 30 * MINUTE
-        assert outside.marks().renew == outside.now + 20 * MINUTE
+        assert outside.issuance().source_expires == outside.now + 30 * MINUTE
+        assert outside.issuance().renew == outside.now + 20 * MINUTE
         outside.now += 20 * MINUTE
 
 
@@ -68,7 +68,7 @@ async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
     outside = world("seed")
     outside.aws.issuer.refresh_life, outside.chance = 30 * MINUTE, 0.999
     await outside.look(rotating())
-    outside.now = outside.marks().renew
+    outside.now = outside.issuance().renew
     while outside.now < NOW + 29 * MINUTE:
         outside.aws.failures = [UnavailableError("Unreachable", "away")]
         setback = (await outside.look(rotating())).setback
@@ -85,7 +85,7 @@ async def test_another_renewal_time_does_not_outlive_the_token() -> None:
     await outside.look(rotating())
     await outside.look(rotating(renewal={"renewBefore": "5m"}))
 
-    assert (outside.marks().revision, outside.marks().renew) == (1, NOW + 20 * MINUTE)
+    assert (outside.issuance().revision, outside.issuance().renew) == (1, NOW + 20 * MINUTE)
 
 
 async def test_three_requests_of_one_source_spend_in_order() -> None:
@@ -100,7 +100,7 @@ async def test_three_requests_of_one_source_spend_in_order() -> None:
             await asyncio.gather(*(outside.look(one) for one in waiting))
             waiting = [one for one in waiting if outside.memories[one.uid].not_before]
 
-    assert len(outside.aws.issuer.spent) == 60
+    assert len(outside.aws.issuer.consumed) == 60
     assert outside.aws.issuer.reuses == 0
 
 
@@ -111,7 +111,7 @@ async def test_an_issuer_that_does_not_rotate_leaves_the_token_as_it_is() -> Non
         await outside.look(rotating(), DUE)
 
     assert kept(outside).value == "seed"
-    assert outside.marks().revision == 3
+    assert outside.issuance().revision == 3
 
 
 @pytest.mark.parametrize(
@@ -122,17 +122,17 @@ async def test_an_issuer_that_does_not_rotate_leaves_the_token_as_it_is() -> Non
     ],
 )
 async def test_a_source_of_the_lineage_is_no_news(again: str) -> None:
-    outside = await spent(5)
+    outside = await consumed(5)
     outside.secrets.put("license", data={"license_token": again})
 
     outcome = await outside.look(rotating(), MINUTE)
 
     assert outcome.reason == ""
-    assert len(outside.aws.issuer.spent) == 5
+    assert len(outside.aws.issuer.consumed) == 5
 
 
 async def test_a_new_token_in_the_source_starts_a_new_lineage_at_once() -> None:
-    outside = await spent(3)
+    outside = await consumed(3)
     outside.secrets.put("license", data={"license_token": outside.aws.issuer.sign_in()})
 
     outcome = await outside.look(rotating(), MINUTE)
@@ -142,30 +142,30 @@ async def test_a_new_token_in_the_source_starts_a_new_lineage_at_once() -> None:
 
 
 async def test_a_token_secret_put_back_to_a_spent_token_spends_nothing() -> None:
-    outside = await spent(3)
-    old = KeptToken("refresh-1", kept(outside).lineage, uid=kept(outside).uid, version="9999")
+    outside = await consumed(3)
+    old = StoredToken("refresh-1", kept(outside).family, uid=kept(outside).uid, version="9999")
     outside.tokens.kept["billing", "license-keyturn"] = old
 
     outcome = await outside.look(rotating(), DUE)
 
     assert outcome.setback
     assert outcome.setback.error.reason == "StaleTokenRestored"
-    assert (len(outside.aws.issuer.spent), outside.aws.issuer.reuses) == (3, 0)
+    assert (len(outside.aws.issuer.consumed), outside.aws.issuer.reuses) == (3, 0)
 
 
 async def test_a_token_secret_of_somebody_else_is_not_written() -> None:
     outside = world("seed")
-    outside.tokens.kept["billing", "license-keyturn"] = KeptToken("theirs", None, uid="u", version="1")
+    outside.tokens.kept["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
 
     outcome = await outside.look(rotating())
 
     assert outcome.setback
     assert outcome.setback.error.reason == "TargetConflict"
-    assert outside.aws.issuer.spent == []
+    assert outside.aws.issuer.consumed == []
 
 
 async def test_a_new_request_for_the_same_source_goes_on_with_the_live_token() -> None:
-    outside = await spent(3)
+    outside = await consumed(3)
     outside.secrets.delete("acme")
     outside.restart()
 
@@ -207,24 +207,24 @@ async def test_a_cancelled_renewal_still_saves_the_token_that_was_answered() -> 
 
 
 async def test_a_refused_rehearsal_spends_nothing() -> None:
-    outside = await spent()
+    outside = await consumed()
     outside.tokens.failures["rehearse"] = [RefusedError("WriteDenied", "a policy")]
 
     outcome = await outside.look(rotating(), DUE)
 
     assert outcome.setback
     assert outcome.setback.error.reason == "WriteDenied"
-    assert len(outside.aws.issuer.spent) == 1
+    assert len(outside.aws.issuer.consumed) == 1
 
 
 async def test_an_issuer_that_was_not_reached_leaves_no_doubt() -> None:
-    outside = await spent()
+    outside = await consumed()
     outside.aws.issuer.unavailable = 1
     await outside.look(rotating(), DUE)
 
-    lineage = kept(outside).lineage
-    assert lineage
-    assert lineage.intent is None
+    family = kept(outside).family
+    assert family
+    assert family.intent is None
 
 
 def lose_the_answer(outside: Outside) -> None:
@@ -247,7 +247,7 @@ def die_with_an_intent(outside: Outside) -> None:
     ],
 )
 async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside], None], *, survives: bool) -> None:
-    outside = await spent()
+    outside = await consumed()
     trouble(outside)
     try:
         await outside.look(rotating(), DUE)
@@ -263,7 +263,7 @@ async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside],
 
 
 async def test_after_the_careful_try_the_token_is_never_sent_again() -> None:
-    outside = await spent()
+    outside = await consumed()
     outside.aws.issuer.lost = 1
     for after in (DUE, GIVEN_UP, GIVEN_UP, HOUR, HOUR, HOUR):
         await outside.look(rotating(), after)
@@ -279,7 +279,7 @@ async def test_after_the_careful_try_the_token_is_never_sent_again() -> None:
     ],
 )
 async def test_what_a_refused_careful_try_says_of_the_token(*, unclear: bool, tries: int) -> None:
-    outside, sent = await spent(), []
+    outside, sent = await consumed(), []
     outside.aws.issuer.lost = 1
     await outside.look(rotating(), DUE)
 
@@ -298,7 +298,7 @@ async def test_what_a_refused_careful_try_says_of_the_token(*, unclear: bool, tr
 
 
 async def test_a_new_token_ends_the_doubt() -> None:
-    outside = await spent()
+    outside = await consumed()
     outside.aws.issuer.lost = 1
     for after in (DUE, GIVEN_UP, GIVEN_UP):
         await outside.look(rotating(), after)
@@ -317,13 +317,13 @@ async def test_a_new_token_ends_the_doubt() -> None:
     ],
 )
 async def test_what_only_moves_waits_for_its_time(change: dict[str, Any]) -> None:
-    outside = await spent()
+    outside = await consumed()
 
     await outside.look(rotating(**change), MINUTE)
-    assert len(outside.aws.issuer.spent) == 1
+    assert len(outside.aws.issuer.consumed) == 1
 
     await outside.look(rotating(**change), DUE)
-    assert len(outside.aws.issuer.spent) == 2
+    assert len(outside.aws.issuer.consumed) == 2
 
 
 async def reason(outside: Outside, wanted: Request, after: timedelta) -> str:

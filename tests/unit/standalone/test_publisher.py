@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import Marks
+from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, Holding, Token
 from keyturn.reconcile.issue import Circumstances, issue
 from keyturn.sidecar.credential_cache import Held, UnservableError
@@ -75,4 +75,4 @@ def test_data_without_marks_are_nothing() -> None:
     Giving(held, serves=True).give(asked, Issued(None, issued(asked).data))
 
     assert held.served is None
-    assert isinstance(issued(asked).marks, Marks)
+    assert isinstance(issued(asked).issuance, Issuance)

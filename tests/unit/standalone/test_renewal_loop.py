@@ -340,8 +340,8 @@ async def test_twenty_renewals_spend_twenty_tokens(tmp_path: Path) -> None:
         await here.run(150 * SECOND)
 
     issuer = here.outside.aws.issuer
-    assert len(issuer.spent) == 20
-    assert (issuer.reuses, len(set(issuer.spent))) == (0, 20)
+    assert len(issuer.consumed) == 20
+    assert (issuer.reuses, len(set(issuer.consumed))) == (0, 20)
     found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file, START).read())
     assert found
     assert found.value == issuer.live
@@ -361,8 +361,8 @@ async def test_an_end_in_an_exchange_saves_what_is_answered(tmp_path: Path) -> N
     found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file, START).read())
 
     assert found
-    assert found.lineage
-    assert (found.value, found.lineage.intent, here.outside.aws.issuer.live) == ("refresh-1", None, "refresh-1")
+    assert found.family
+    assert (found.value, found.family.intent, here.outside.aws.issuer.live) == ("refresh-1", None, "refresh-1")
     assert here.calls == 0
 
 

@@ -13,7 +13,7 @@ from keyturn.cli.kubectl.describe import row
 from keyturn.cli.kubectl.secret_view import Found, find, kept
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import unwrapped
-from keyturn.core.token_family import Lineage, token_fingerprint
+from keyturn.core.token_family import TokenFamily, token_fingerprint
 
 
 @click.command(help=COMMANDS["forget"])
@@ -23,14 +23,14 @@ from keyturn.core.token_family import Lineage, token_fingerprint
 def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     """Delete a token Secret: its TokenRequests start again from the token in the source Secret."""
     found = find(cluster, secret)
-    lineage = found.lineage
-    if lineage is None:
+    family = found.family
+    if family is None:
         raise ClusterError(
             f"Secret {secret} is no token Secret of Keyturn's; kubectl delete secret deletes others"
         )
-    click.echo("\n".join((f"Token Secret {found.namespace}/{secret}", *kept(found, lineage, now()))))
-    click.echo("\n".join(_meaning(cluster, found, lineage)))
-    intent = lineage.intent
+    click.echo("\n".join((f"Token Secret {found.namespace}/{secret}", *kept(found, family, now()))))
+    click.echo("\n".join(_meaning(cluster, found, family)))
+    intent = family.intent
     if intent and now() < intent.start + timedelta(seconds=intent.give_up_seconds):
         raise ClusterError(f"{intent.holder} is spending the token now, and would make it anew; try in a minute")
     if not yes:
@@ -42,12 +42,12 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     click.echo(f"Secret {secret} is deleted")
 
 
-def _meaning(cluster: Cluster, found: Found, lineage: Lineage) -> Iterator[str]:
-    source, _, key = lineage.of.partition("/")
+def _meaning(cluster: Cluster, found: Found, family: TokenFamily) -> Iterator[str]:
+    source, _, key = family.source_id.partition("/")
     yield row(
         "Means", f"what it keeps is lost here, and stays valid at the issuer; Secret {source} is the start again"
     )
-    yield row("", _state(_mark(cluster, found, source, key), lineage, source))
+    yield row("", _state(_mark(cluster, found, source, key), family, source))
 
 
 def _mark(cluster: Cluster, found: Found, source: str, key: str) -> str | None:
@@ -59,12 +59,12 @@ def _mark(cluster: Cluster, found: Found, source: str, key: str) -> str | None:
         return None
 
 
-def _state(mark: str | None, lineage: Lineage, source: str) -> str:
+def _state(mark: str | None, family: TokenFamily, source: str) -> str:
     if mark is None:
         return f"Secret {source} shows no token that can be read: put a new one there first"
-    if mark == lineage.live:
+    if mark == family.live:
         return f"Secret {source} shows the same token, unspent: nothing is lost"
-    if lineage.knows(mark):
+    if family.knows(mark):
         return (
             f"Secret {source} shows a SPENT token, and a strict issuer may end them all: put a new one there first"
         )

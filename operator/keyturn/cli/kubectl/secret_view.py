@@ -15,8 +15,8 @@ from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, ClusterError
 from keyturn.cli.kubectl.describe import row
 from keyturn.cli.kubectl.humanize import both, length
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import MANAGED_BY, MARKS, Marks, data_hash, read_marks
-from keyturn.core.token_family import LINEAGE, Lineage, read_lineage, token_fingerprint
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, Issuance, data_hash, read_issuance
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily, read_family, token_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Found:
     requests: tuple[Request, ...] | None
 
     @property
-    def marks(self) -> Marks | None:
+    def issuance(self) -> Issuance | None:
         """Whose it is and when it was issued, where Keyturn wrote so and nobody edited it."""
-        return read_marks(self.annotations)
+        return read_issuance(self.annotations)
 
     @property
-    def lineage(self) -> Lineage | None:
+    def family(self) -> TokenFamily | None:
         """The lineage of a token Secret."""
-        return read_lineage(self.annotations.get(LINEAGE, ""))
+        return read_family(self.annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
 
     @property
     def writer(self) -> Request | None:
@@ -75,88 +75,91 @@ def find(cluster: Cluster, name: str) -> Found:
 def lines(found: Found, now: datetime) -> Iterator[str]:
     """Tell a Secret."""
     yield f"Secret {found.namespace}/{found.name} ({found.type})"
-    marks = found.marks
-    if found.lineage:
-        yield from kept(found, found.lineage, now)
-    elif marks:
-        yield from _written(found, marks, now)
-    elif found.labels.get(MANAGED_BY) == "keyturn" or MARKS in found.annotations:
+    issuance = found.issuance
+    if found.family:
+        yield from kept(found, found.family, now)
+    elif issuance:
+        yield from _written(found, issuance, now)
+    elif found.labels.get(MANAGED_BY) == "keyturn" or ISSUANCE_ANNOTATION in found.annotations:
         yield row("Written by", "Keyturn, and its marks are gone or were edited: it is made anew at the next look")
     else:
         yield row("Written by", "somebody else: Keyturn does not touch it")
-    if found.readers and not found.lineage:
+    if found.readers and not found.family:
         yield row("Read by", f"TokenRequest {', '.join(found.readers)}")
     if found.requests is None:
         yield row("Note", "TokenRequests may not be listed here: who reads it is not known")
     yield from _keys(found)
 
 
-def kept(found: Found, lineage: Lineage, now: datetime) -> Iterator[str]:
+def kept(found: Found, family: TokenFamily, now: datetime) -> Iterator[str]:
     """Tell what a token Secret keeps."""
-    source, _, key = lineage.of.partition("/")
+    source, _, key = family.source_id.partition("/")
     yield row("Keeps", f"the live token of Secret {source}, key {key}")
     yield row("Used by", f"TokenRequest {', '.join(found.readers)}" if found.readers else "no TokenRequest here")
-    yield row("Lineage", f"{len(lineage.seeds)} handed in, {len(lineage.spent)} spent (a hundred are remembered)")
-    yield row("Shows", _shown(found, lineage, key))
-    yield row("Intent", _intent(lineage, now))
+    yield row(
+        "Lineage",
+        f"{len(family.initial_tokens)} handed in, {len(family.consumed)} spent (a hundred are remembered)",
+    )
+    yield row("Shows", _shown(found, family, key))
+    yield row("Intent", _intent(family, now))
 
 
-def _written(found: Found, marks: Marks, now: datetime) -> Iterator[str]:
-    yield row("Written by", f"TokenRequest {marks.request}, {_owner(found, marks)}")
+def _written(found: Found, issuance: Issuance, now: datetime) -> Iterator[str]:
+    yield row("Written by", f"TokenRequest {issuance.request}, {_owner(found, issuance)}")
     if found.requests is not None and found.writer:
         yield row(
-            "Data", "as issued" if _is_whole(found, marks) else "edited since: it is made anew (DriftDetected)"
+            "Data", "as issued" if _is_whole(found, issuance) else "edited since: it is made anew (DriftDetected)"
         )
-    if marks.principal:
-        yield row("Principal", marks.principal)
-    yield row("Issued", both(rfc3339(marks.issued), now))
-    yield row("Expires", both(rfc3339(marks.expires), now))
-    yield row("Renews", "never: its source works once" if marks.once else both(rfc3339(marks.renew), now))
-    yield row("Revision", str(marks.revision))
-    if marks.source_expires:
-        yield row("Source ends", both(rfc3339(marks.source_expires), now))
+    if issuance.principal:
+        yield row("Principal", issuance.principal)
+    yield row("Issued", both(rfc3339(issuance.issued), now))
+    yield row("Expires", both(rfc3339(issuance.expires), now))
+    yield row("Renews", "never: its source works once" if issuance.once else both(rfc3339(issuance.renew), now))
+    yield row("Revision", str(issuance.revision))
+    if issuance.source_expires:
+        yield row("Source ends", both(rfc3339(issuance.source_expires), now))
 
 
-def _owner(found: Found, marks: Marks) -> str:
+def _owner(found: Found, issuance: Issuance) -> str:
     if found.requests is None:
-        return f"uid {marks.uid}"
-    living = next((it for it in found.requests if it.name == marks.request), None)
+        return f"uid {issuance.uid}"
+    living = next((it for it in found.requests if it.name == issuance.request), None)
     if living is None:
         return "which is gone: nobody renews it"
     if living.secret_name != found.name:
         return f"which now writes Secret {living.secret_name}"
-    return "which is there" if living.uid == marks.uid else "which was made anew and takes it over"
+    return "which is there" if living.uid == issuance.uid else "which was made anew and takes it over"
 
 
-def _is_whole(found: Found, marks: Marks) -> bool:
-    texts = {key: found.body[key].decode(errors="replace") for key in marks.keys if key in found.body}
-    return found.writer is not None and data_hash(texts, found.writer) == marks.data_hash
+def _is_whole(found: Found, issuance: Issuance) -> bool:
+    texts = {key: found.body[key].decode(errors="replace") for key in issuance.keys if key in found.body}
+    return found.writer is not None and data_hash(texts, found.writer) == issuance.data_hash
 
 
-def _shown(found: Found, lineage: Lineage, key: str) -> str:
+def _shown(found: Found, family: TokenFamily, key: str) -> str:
     value = found.body.get(key, b"").decode(errors="replace")
     if not value:
-        return "nothing: what the user handed in worked once, and is used" if not lineage.live else "no token"
+        return "nothing: what the user handed in worked once, and is used" if not family.live else "no token"
     mark = token_fingerprint(value, found.namespace, found.name)
-    if mark == lineage.live:
-        return "the live token" + (", as it was handed in" if mark in lineage.seeds else "")
-    return "a spent token (StaleTokenRestored)" if mark in lineage.spent else "a token younger than its lineage"
+    if mark == family.live:
+        return "the live token" + (", as it was handed in" if mark in family.initial_tokens else "")
+    return "a spent token (StaleTokenRestored)" if mark in family.consumed else "a token younger than its lineage"
 
 
-def _intent(lineage: Lineage, now: datetime) -> str:
-    intent = lineage.intent
+def _intent(family: TokenFamily, now: datetime) -> str:
+    intent = family.intent
     if intent is None:
         return "none: nobody is spending the token"
     since = length(max(now - intent.start, timedelta()))
-    tried = "; tried once more, carefully" if intent.careful else ""
+    tried = "; tried once more, carefully" if intent.final_attempt else ""
     return f"{intent.holder} began to spend the token {since} ago, for {intent.give_up_seconds} s at most{tried}"
 
 
 def _keys(found: Found) -> Iterator[str]:
     yield "Keys"
-    of, written = _formats(found), found.marks.keys if found.marks else ()
+    formats, written = _formats(found), found.issuance.keys if found.issuance else ()
     for key in sorted(found.body):
-        what = of.get(key, "") if key in written else "not Keyturn's" if found.marks else ""
+        what = formats.get(key, "") if key in written else "not Keyturn's" if found.issuance else ""
         yield f"  {key:<26}{len(found.body[key]):>7} B  {what}".rstrip()
 
 

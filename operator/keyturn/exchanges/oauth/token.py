@@ -64,7 +64,7 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
     is used once, what it gave goes on: `held.refresh_token` is sent in its place; of other grants none is kept.
     The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a JWT.
     """
-    spends = wanted.consumes or held.proof is not None or held.refresh_token is not None
+    consumes = wanted.consumes or held.proof is not None or held.refresh_token is not None
     fields = await _fields(call, wanted, held)
     headers = await authenticate(call, wanted, fields, call.systems.web.now())
     form = Form(wanted.token_url, fields, headers, await trusted(call, wanted))
@@ -75,12 +75,12 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
         if isinstance(error, ThrottledError):
             call.systems.web.throttled()
         # Only a token that can be spent leaves a doubt.
-        error.in_doubt = error.in_doubt and spends
+        error.in_doubt = error.in_doubt and consumes
         raise
-    if given.access_token is None and not spends:
+    if given.access_token is None and not consumes:
         # The next step would take the source token for what this one gave.
         raise UnavailableError("Unavailable", f"{answer.host} answered no access token")
-    return given if spends else replace(given, refresh_token=None)
+    return given if consumes else replace(given, refresh_token=None)
 
 
 async def _fields(call: Call, wanted: OauthToken, held: Holding) -> Fields:

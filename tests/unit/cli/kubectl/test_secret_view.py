@@ -9,8 +9,8 @@ import pytest
 
 from keyturn.cli.kubectl.forget import _state
 from keyturn.cli.kubectl.secret_view import Found, lines
-from keyturn.core.issuance import MANAGED_BY, MARKS, data_hash
-from keyturn.core.token_family import LINEAGE, Intent, Lineage, token_fingerprint
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, data_hash
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, Intent, TokenFamily, token_fingerprint
 from tests.support.dependencies import DAY, NOW, REFRESH, ROLE, SECOND, request
 from tests.unit.core.test_issuance import MADE
 
@@ -26,7 +26,7 @@ OURS = Found(
     name="acme",
     namespace="billing",
     type="Opaque",
-    annotations={MARKS: MARKED.encoded()},
+    annotations={ISSUANCE_ANNOTATION: MARKED.encoded()},
     labels={MANAGED_BY: "keyturn"},
     uid="secret-1",
     version="7",
@@ -36,7 +36,7 @@ OURS = Found(
 
 
 def marked(**fields: Any) -> dict[str, str]:
-    return {MARKS: msgspec.structs.replace(MARKED, **fields).encoded()}
+    return {ISSUANCE_ANNOTATION: msgspec.structs.replace(MARKED, **fields).encoded()}
 
 
 def text(found: Found) -> str:
@@ -77,7 +77,9 @@ def test_ours_whole() -> None:
             replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(DriftDetected)", id="edited by hand"
         ),
         pytest.param(replace(OURS, body=DATA | {"mine": b"x"}), "1 B  not Keyturn's", id="a key of the user"),
-        pytest.param(replace(OURS, annotations={MARKS: "edited"}), "gone or were edited", id="bad marks"),
+        pytest.param(
+            replace(OURS, annotations={ISSUANCE_ANNOTATION: "edited"}), "gone or were edited", id="bad marks"
+        ),
         pytest.param(replace(OURS, annotations={}), "marks are gone or were edited", id="no marks"),
         pytest.param(replace(OURS, annotations={}, labels={}), "somebody else", id="of somebody else"),
         pytest.param(
@@ -112,17 +114,20 @@ SPENDS = request(
     exchanges=[REFRESH],
     target={"formats": [{"token": {}}]},
 )
-LINE = Lineage(
-    of="source/rt", seeds=(fingerprint("seed"),), live=fingerprint("live"), spent=(fingerprint("seed"),)
+LINE = TokenFamily(
+    source_id="source/rt",
+    initial_tokens=(fingerprint("seed"),),
+    live=fingerprint("live"),
+    consumed=(fingerprint("seed"),),
 )
-INTENT = Intent(holder="pod-1", spends=LINE.live, start=NOW - 10 * SECOND, give_up_seconds=30)
+INTENT = Intent(holder="pod-1", consumes=LINE.live, start=NOW - 10 * SECOND, give_up_seconds=30)
 
 
-def token_secret(lineage: Lineage = LINE, token: bytes = b"live") -> Found:
+def token_secret(family: TokenFamily = LINE, token: bytes = b"live") -> Found:
     return replace(
         OURS,
         name="source-keyturn",
-        annotations={LINEAGE: lineage.encoded()},
+        annotations={TOKEN_FAMILY_ANNOTATION: family.encoded()},
         body={"rt": token, "rt.previous": b"seed"},
         requests=(SPENDS,),
     )
@@ -137,7 +142,7 @@ def token_secret(lineage: Lineage = LINE, token: bytes = b"live") -> Found:
         pytest.param(token_secret(), "Lineage     1 handed in, 1 spent", id="its lineage"),
         pytest.param(token_secret(), "Shows       the live token", id="live"),
         pytest.param(
-            token_secret(msgspec.structs.replace(LINE, live=fingerprint("seed"), spent=()), b"seed"),
+            token_secret(msgspec.structs.replace(LINE, live=fingerprint("seed"), consumed=()), b"seed"),
             "the live token, as it was handed in",
             id="never rotated",
         ),
@@ -154,9 +159,9 @@ def token_secret(lineage: Lineage = LINE, token: bytes = b"live") -> Found:
             id="an intent",
         ),
         pytest.param(
-            token_secret(LINE.intended(msgspec.structs.replace(INTENT, careful=True))),
+            token_secret(LINE.intended(msgspec.structs.replace(INTENT, final_attempt=True))),
             "; tried once more",
-            id="careful",
+            id="finalAttempt",
         ),
     ],
 )
@@ -187,7 +192,7 @@ def test_no_value_is_told(found: Found) -> None:
     ("source", "says"),
     [
         pytest.param("live", "the same token, unspent: nothing is lost", id="never rotated"),
-        pytest.param("seed", "a SPENT token", id="spent"),
+        pytest.param("seed", "a SPENT token", id="consumed"),
         pytest.param("new", "a new token, which is used by itself", id="signed in again"),
         pytest.param(None, "no token that can be read", id="gone"),
     ],
