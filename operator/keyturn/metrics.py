@@ -57,9 +57,7 @@ class Metrics:
             "keyturn_throttled_calls", "Calls that a service throttled; oauth is any issuer.", ("service",)
         )
         self.rotations = counter("keyturn_token_rotations", "Uses of tokens that may be replaced.", ("result",))
-        self.lateness = self._histogram(
-            "keyturn_renewal_lateness_seconds", "How late a due renewal began.", (), _LATE
-        )
+        self.lateness = self._histogram("keyturn_renewal_lateness_seconds", "How late a due renewal began.", (), _LATE)
         self.duration = self._histogram(
             "keyturn_renewal_duration_seconds", "From the decision to the written Secret.", (), _FAST
         )
@@ -99,9 +97,7 @@ class Metrics:
 class _Objects(Collector):
     """The series per TokenRequest, read from what is alive now: a deleted object leaves no series behind."""
 
-    def __init__(
-        self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]
-    ) -> None:
+    def __init__(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
         self._series = series
         self._work_queue = work_queue
 
@@ -111,9 +107,7 @@ class _Objects(Collector):
             "renews": _family("keyturn_credentials_renewal_timestamp_seconds", "When they are renewed."),
             "expires": _family("keyturn_credentials_expiration_timestamp_seconds", "When they expire."),
             "source_expires": _family("keyturn_source_expiration_timestamp_seconds", "When the source ends."),
-            "source_warns": _family(
-                "keyturn_source_expiration_warning_timestamp_seconds", "When a new source is due."
-            ),
+            "source_warns": _family("keyturn_source_expiration_warning_timestamp_seconds", "When a new source is due."),
         }
         condition = _family("keyturn_request_condition", "1 for the present status.", "condition", "status")
         failed = _family("keyturn_request_failed_attempts", "Failures in a row.")

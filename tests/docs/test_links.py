@@ -63,9 +63,7 @@ def test_each_link_leads_somewhere(page: str) -> None:
 
 def test_each_page_of_docs_is_in_the_table_of_contents() -> None:
     listed = links((ROOT / "docs" / "README.md").read_text())
-    pages = {
-        page.removeprefix("docs/") for page in PAGES if page.startswith("docs/") and "/decisions/" not in page
-    }
+    pages = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/") and "/decisions/" not in page}
 
     assert pages - {"README.md"} <= {link.partition("#")[0] for link in listed}
 

@@ -63,9 +63,7 @@ def test_a_release_is_tested_first_and_made_for_two_architectures() -> None:
 
 
 def test_what_is_attested_is_what_make_writes() -> None:
-    attested = next(
-        step["with"] for step in jobs("release")["image"]["steps"] if "attest-sbom" in step.get("uses", "")
-    )
+    attested = next(step["with"] for step in jobs("release")["image"]["steps"] if "attest-sbom" in step.get("uses", ""))
 
     assert attested["sbom-path"] in recipe("sbom")
 
@@ -99,8 +97,6 @@ def test_updates_are_looked_for_where_there_is_something() -> None:
 
 
 def test_what_ships_is_pinned_as_it_was_tested() -> None:
-    run, dev = (
-        dict(PINNED.findall((ROOT / "requirements" / f"{name}.txt").read_text())) for name in ("run", "dev")
-    )
+    run, dev = (dict(PINNED.findall((ROOT / "requirements" / f"{name}.txt").read_text())) for name in ("run", "dev"))
 
     assert run.items() <= dev.items()

@@ -9,9 +9,9 @@ import pytest
 
 from keyturn.api.token_request import Condition, Request, Status
 from keyturn.core import status as told
-from keyturn.core.errors import REACTIONS, RefusedError
+from keyturn.core.errors import REASONS, RefusedError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, events, invalid, page, report
 from tests.support.dependencies import HOUR, NOW, request
 from tests.unit.core.test_status import FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, WARNED
@@ -33,11 +33,11 @@ def reasons() -> set[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         and re.fullmatch(r"([A-Z][a-z]+)+", node.value)
     }  # fmt: skip
-    return (words - NO_REASONS) | {*REACTIONS, *(it.event for it in REACTIONS.values())}
+    return (words - NO_REASONS) | {*REASONS, *(it.event for it in REASONS.values())}
 
 
 def failed(reason: str, issuance: Issuance | None = None, message: str = "no") -> Outcome:
-    return Outcome(LATER, issuance, setback=Setback(RefusedError(reason, message), 1, LATER, 1), tried=True)
+    return Outcome(LATER, issuance, failure=Failure(RefusedError(reason, message), 1, LATER, 1), tried=True)
 
 
 def test_every_reason_has_its_entry_and_no_other() -> None:
@@ -58,26 +58,26 @@ def test_an_entry_says_what_it_means_what_is_done_and_what_to_do(reason: str) ->
     assert re.findall(r"^\*\*(.*?)\*\*", ENTRIES[reason], re.MULTILINE) == PARTS
 
 
-@pytest.mark.parametrize("reason", REACTIONS)
+@pytest.mark.parametrize("reason", REASONS)
 def test_an_entry_says_when_the_next_try_is(reason: str) -> None:
-    wait = REACTIONS[reason].wait
+    wait = REASONS[reason].wait
 
     assert SAYS.get(wait, "in 30 min") in ENTRIES[reason].split("What Keyturn does.")[1].split("**What you do")[0]
 
 
-@pytest.mark.parametrize("reason", REACTIONS)
+@pytest.mark.parametrize("reason", REASONS)
 def test_the_lists_at_the_top_say_who_must_act(reason: str) -> None:
     waiting, acting = TEXT.split("How it is:")[0].split("A person must act:")
 
-    assert (f"(#{reason.lower()})" in acting) is REACTIONS[reason].stalled
-    assert (f"(#{reason.lower()})" in waiting) is not REACTIONS[reason].stalled
+    assert (f"(#{reason.lower()})" in acting) is REASONS[reason].stalled
+    assert (f"(#{reason.lower()})" in waiting) is not REASONS[reason].stalled
 
 
 @pytest.mark.parametrize(
     ("wanted", "outcome"),
     [
-        *(pytest.param(REQUEST, failed(it), id=it) for it in REACTIONS),
-        *(pytest.param(REQUEST, failed(it, ISSUED), id=f"{it} with a valid Secret") for it in REACTIONS),
+        *(pytest.param(REQUEST, failed(it), id=it) for it in REASONS),
+        *(pytest.param(REQUEST, failed(it, ISSUED), id=f"{it} with a valid Secret") for it in REASONS),
         pytest.param(REQUEST, Outcome(NOW), id="Pending"),
         pytest.param(REQUEST, Outcome(NOW, ISSUED, "SecretMissing"), id="Issued"),
         pytest.param(REQUEST, Outcome(LATER, SECOND_ISSUE, "DriftDetected"), id="DriftCorrected"),

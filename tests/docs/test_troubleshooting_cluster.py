@@ -24,11 +24,7 @@ def variables(namespace: Namespace, aws: Aws, tmp_path: Path) -> dict[str, str]:
     Plugin(namespace, tmp_path, kubeconfig)  # which puts kubectl-keyturn there
     path = os.pathsep.join([str(tmp_path), str(binary("kubectl").parent), os.environ["PATH"]])
     tokens = {"LICENSE_TOKEN": aws.refresh_token(), "NEW_TOKEN": aws.refresh_token()}
-    found = (
-        os.environ
-        | tokens
-        | {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(tmp_path / "cache"), "PATH": path}
-    )
+    found = os.environ | tokens | {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(tmp_path / "cache"), "PATH": path}
     run(f"kubectl config set-context --current --namespace={namespace.name}", found)
     return found
 

@@ -132,9 +132,7 @@ def test_refused_status_write_costs_nothing(
     assert calls(aws) == (4, 4)
 
 
-@pytest.mark.parametrize(
-    "status", [409, 503, *(pytest.param(status, marks=pytest.mark.long) for status in (429, 500))]
-)
+@pytest.mark.parametrize("status", [409, 503, *(pytest.param(status, marks=pytest.mark.long) for status in (429, 500))])
 def test_rotated_token_is_saved_in_the_end(
     operator: Operator, aws: Aws, namespace: Namespace, between: Interposer, status: int
 ) -> None:

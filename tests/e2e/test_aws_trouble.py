@@ -17,9 +17,7 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
 @pytest.mark.parametrize(
     ("fault", "reason", "says"),
     [
-        pytest.param(
-            {"operation": LICENSE_MANAGER, "drop": "before"}, "Unreachable", "did not answer", id="no answer"
-        ),
+        pytest.param({"operation": LICENSE_MANAGER, "drop": "before"}, "Unreachable", "did not answer", id="no answer"),
         pytest.param({"operation": STS, "drop": "after"}, "Unreachable", "did not answer", id="lost answer"),
         pytest.param({"operation": LICENSE_MANAGER, "status": 500}, "Unavailable", "License Manager", id="500"),
         pytest.param({"operation": LICENSE_MANAGER, "status": 429}, "Throttled", "License Manager", id="429"),
@@ -42,9 +40,7 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
             id="a page, not JSON",
         ),
         pytest.param({"operation": STS, "body": "html"}, "Unavailable", "no usable answer", id="a page, not XML"),
-        pytest.param(
-            {"operation": STS, "expired": True}, "Unavailable", "has expired already", id="expired already"
-        ),
+        pytest.param({"operation": STS, "expired": True}, "Unavailable", "has expired already", id="expired already"),
         pytest.param(
             {"operation": STS, "code": "Unheard", "status": 418}, "SourceInvalid", "Unheard", id="unknown 4xx"
         ),
@@ -120,9 +116,7 @@ def test_never_issued_it_goes_on_by_itself(operator: Operator, aws: Aws, namespa
 
 
 def test_other_spec_is_tried_at_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
-    role = {
-        "assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown", "durationSeconds": 900}
-    }
+    role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown", "durationSeconds": 900}}
     namespace.token(aws.refresh_token())
     namespace.apply(token_request(exchanges=[{"licenseManagerGetAccessToken": {}}, role]))
     assert TRUST in namespace.turns("acme", "Stalled", "AccessDenied")

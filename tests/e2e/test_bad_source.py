@@ -45,9 +45,7 @@ def test_refused_manifest_shows_our_sentence(namespace: Namespace, wrong: dict[s
     [
         pytest.param(source("nowhere"), "Secret nowhere does not exist", id="Secret"),
         pytest.param(source("license", "nothing"), "Secret license has no key nothing", id="key"),
-        pytest.param(
-            source("license", "empty"), "Secret license has no key empty, or an empty one", id="empty key"
-        ),
+        pytest.param(source("license", "empty"), "Secret license has no key empty, or an empty one", id="empty key"),
     ],
 )
 def test_missing_source_is_named(
@@ -79,9 +77,7 @@ def test_labelled_source_is_seen_at_once(operator: Operator, aws: Aws, namespace
     assert "because of SourceChanged" in namespace.condition("acme", "Renewed")[2]
 
 
-def test_labelled_source_that_says_the_same_causes_nothing(
-    operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_labelled_source_that_says_the_same_causes_nothing(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token(), labels=LABELLED)
     namespace.apply(token_request())
     namespace.is_ready("acme")
@@ -93,9 +89,7 @@ def test_labelled_source_that_says_the_same_causes_nothing(
     assert aws.calls("GetAccessToken") == 2
 
 
-def test_nothing_is_hammered_and_all_go_on_within_a_minute(
-    operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_nothing_is_hammered_and_all_go_on_within_a_minute(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token())
     namespace.token(WRONG, name="wrong")
     foreign = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}}
@@ -147,9 +141,7 @@ def test_token_as_people_store_it(operator: Operator, aws: Aws, namespace: Names
         pytest.param(WRONG, id="no JWT"),
     ],
 )
-def test_wrong_token_is_refused_without_harm(
-    operator: Operator, aws: Aws, namespace: Namespace, token: str
-) -> None:
+def test_wrong_token_is_refused_without_harm(operator: Operator, aws: Aws, namespace: Namespace, token: str) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "license"}}
     namespace.kubectl("create", "-f", "-", stdin=json.dumps(secret | {"stringData": {"license_token": token}}))
 
@@ -166,9 +158,7 @@ def test_refused_token_leaves_the_secret_valid(operator: Operator, aws: Aws, nam
     before = namespace.read("secret", "acme")
 
     namespace.token(aws.refresh_token(expires_in=-1).replace("e", "f", 1), labels=LABELLED)
-    assert "License Manager GetAccessToken: ValidationException" in namespace.turns(
-        "acme", "Stalled", "SourceInvalid"
-    )
+    assert "License Manager GetAccessToken: ValidationException" in namespace.turns("acme", "Stalled", "SourceInvalid")
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
     assert namespace.read("secret", "acme") == before
     assert namespace.events("acme") == ["Issued", "Stalled"]

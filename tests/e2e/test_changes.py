@@ -17,9 +17,7 @@ def metadata(namespace: Namespace) -> dict[str, Any]:
     return found
 
 
-def test_metadata_of_the_spec_is_applied_and_taken_back(
-    operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_metadata_of_the_spec_is_applied_and_taken_back(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     data = namespace.data("acme")
 

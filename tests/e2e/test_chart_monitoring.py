@@ -81,9 +81,7 @@ def test_the_service_monitor_selects_the_service_and_the_service_the_pods() -> N
 
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert service["spec"]["selector"].items() <= labels.items()
-    assert [endpoint["port"] for endpoint in monitor["endpoints"]] == [
-        it["name"] for it in service["spec"]["ports"]
-    ]
+    assert [endpoint["port"] for endpoint in monitor["endpoints"]] == [it["name"] for it in service["spec"]["ports"]]
     assert monitor["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
     # No Service of the release but this one.
     assert not monitor["selector"]["matchLabels"].items() <= labels.items()
@@ -121,9 +119,7 @@ def test_the_rules_are_those_of_the_file() -> None:
 def test_a_disabled_alert_is_left_out_and_no_other() -> None:
     [group] = yaml.safe_load(RULES.read_text())["groups"]
     left = [rule for rule in group["rules"] if rule.get("alert") != "KeyturnThrottled"]
-    [shipped] = rendered(_on("prometheusRule", disabledAlerts=["KeyturnThrottled"]))["PrometheusRule"]["spec"][
-        "groups"
-    ]
+    [shipped] = rendered(_on("prometheusRule", disabledAlerts=["KeyturnThrottled"]))["PrometheusRule"]["spec"]["groups"]
 
     assert shipped["rules"] == left
 

@@ -352,9 +352,7 @@ def test_scoped_roles_are_in_these_namespaces_only() -> None:
     ("asked", "named"),
     [
         pytest.param({}, [], id="as by default: OpenShift chooses"),
-        pytest.param(
-            {"runAsUser": 7, "runAsGroup": 8}, ["runAsGroup: 8", "runAsUser: 7"], id="as somebody wants it"
-        ),
+        pytest.param({"runAsUser": 7, "runAsGroup": 8}, ["runAsGroup: 8", "runAsUser: 7"], id="as somebody wants it"),
     ],
 )
 def test_the_users_of_openshift(asked: Values, named: list[str]) -> None:

@@ -41,9 +41,7 @@ def collector(namespace: Namespace) -> None:
     namespace.apply(token_request("first", suspend=True))
     uid = namespace.read("tokenrequest", "first")["metadata"]["uid"]
     owner = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest", "name": "first", "uid": uid}
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "its-own", "ownerReferences": [owner]}}
-    )
+    namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "its-own", "ownerReferences": [owner]}})
     namespace.kubectl("delete", "treq", "first")
     until(lambda: not namespace.read("secret", "its-own"), seconds=SECONDS)
 

@@ -153,9 +153,7 @@ def test_kubectl_wait_is_not_deceived_by_what_was_ready_before(
     namespace.kubectl(*wait, "--timeout=20s")
 
 
-def test_what_an_operator_leaves_goes_on_being_good(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_what_an_operator_leaves_goes_on_being_good(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     before = namespace.data("acme")
 

@@ -137,9 +137,7 @@ def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Aws, name
     assert re.search(rf"{namespace.name}\.acme +1 +0 +[0-9]+s$", row)
 
 
-def test_metrics_have_a_series_as_long_as_the_request_lives(
-    operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_metrics_have_a_series_as_long_as_the_request_lives(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     place = f'name="acme",namespace="{namespace.name}"'
 

@@ -8,9 +8,7 @@ from tests.support.cluster.operator import Operator
 from tests.support.emulator.running import Aws
 
 
-def test_marks_nested_too_deeply_do_not_stop_the_operator(
-    operator: Operator, namespace: Namespace, aws: Aws
-) -> None:
+def test_marks_nested_too_deeply_do_not_stop_the_operator(operator: Operator, namespace: Namespace, aws: Aws) -> None:
     text = '{"x":' + "[" * 50_000 + "]" * 50_000 + "}"
     issuance = f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'
     about = {

@@ -35,9 +35,7 @@ class Way:
 
 
 WAYS = {
-    "awsConfig": Way(
-        [{"credentialProcess": {}}, {"awsConfig": {"mountPath": "{}"}}], {"AWS_CONFIG_FILE": "{}/config"}
-    ),
+    "awsConfig": Way([{"credentialProcess": {}}, {"awsConfig": {"mountPath": "{}"}}], {"AWS_CONFIG_FILE": "{}/config"}),
     "webIdentityToken": Way(
         [{"webIdentityToken": {}}],
         {

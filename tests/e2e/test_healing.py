@@ -87,9 +87,7 @@ def test_edited_marks_do_not_count(operator: Operator, aws: Aws, namespace: Name
     namespace.issued(aws)
     issuance = metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]
 
-    namespace.patch(
-        "secret", "acme", annotated(issuance=issuance.replace('"request":"acme"', '"request":"other"'))
-    )
+    namespace.patch("secret", "acme", annotated(issuance=issuance.replace('"request":"acme"', '"request":"other"')))
 
     until(lambda: namespace.status("acme")["revision"] == 2)
     assert '"request":"acme"' in metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]

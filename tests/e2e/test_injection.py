@@ -37,9 +37,7 @@ def warnings(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> lis
     command = ("--namespace", namespace, *CREATE, "--warnings-as-errors")
     shown = plane.kubectl(*command, stdin=json.dumps(body), check=False)
     lines = [line for line in shown.splitlines() if line.startswith("Warning:") and "keyturn-injection" in line]
-    return [
-        says for line in lines for says in line.partition("' with binding 'keyturn-injection': ")[2].split("; ")
-    ]
+    return [says for line in lines for says in line.partition("' with binding 'keyturn-injection': ")[2].split("; ")]
 
 
 def wait_for_policies(plane: ControlPlane) -> None:

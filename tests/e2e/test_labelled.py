@@ -8,9 +8,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws
 
 
-def test_a_secret_without_the_label(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path
-) -> None:
+def test_a_secret_without_the_label(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path) -> None:
     namespace.token(aws.refresh_token())
     settings = {"sources": {"requireLabel": True}}
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=settings):

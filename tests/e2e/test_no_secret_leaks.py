@@ -48,9 +48,7 @@ def everything(operator: Operator, namespace: Namespace) -> dict[str, str]:
     """Gather all that is written about secrets: every object but the data of Secrets, the log, the metrics."""
     plane = namespace.plane
     kinds = plane.kubectl("api-resources", "--verbs=list", "-o", "name").split()
-    objects = json.loads(plane.kubectl("get", ",".join(kinds), "-A", "-o", "json", "--show-managed-fields"))[
-        "items"
-    ]
+    objects = json.loads(plane.kubectl("get", ",".join(kinds), "-A", "-o", "json", "--show-managed-fields"))["items"]
     places = {"log": operator.log(), "metrics": operator.get("/metrics")}
     for it in objects:
         if it["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "keyturn":

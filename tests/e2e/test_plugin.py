@@ -88,9 +88,7 @@ def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Name
             "  Stalled     True AccessDenied: ",
             id="stalled",
         ),
-        pytest.param(
-            {"suspend": True}, ("Ready", "Suspended"), "  Note        spec.suspend is set", id="suspended"
-        ),
+        pytest.param({"suspend": True}, ("Ready", "Suspended"), "  Note        spec.suspend is set", id="suspended"),
     ],
 )
 @pytest.mark.usefixtures("operator")
@@ -169,9 +167,7 @@ def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: N
     assert "does an operator work in this namespace?" in said
 
 
-def test_inspect_tells_whose_a_secret_is(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
-) -> None:
+def test_inspect_tells_whose_a_secret_is(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
     told = plugin.good("inspect", "acme")
 
@@ -286,9 +282,7 @@ def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Nam
     assert min(plugin("status", "acme").seconds for _ in range(5)) < 0.5
 
 
-def test_the_page_shows_commands_that_work(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
-) -> None:
+def test_the_page_shows_commands_that_work(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "portal"))
     namespace.issued(aws, "acme-billing", secret="acme-billing-aws")

@@ -57,8 +57,7 @@ def kept(namespace: Namespace) -> list[Any]:
     """What must stay: the Secrets' data and marks, the statuses, and who wrote what of them when."""
     secrets = [namespace.read("secret", name) for name in NAMES]
     ours = [
-        [it for it in secret["metadata"]["managedFields"] if it["manager"].startswith("keyturn")]
-        for secret in secrets
+        [it for it in secret["metadata"]["managedFields"] if it["manager"].startswith("keyturn")] for secret in secrets
     ]
     return [ours, [secret["data"] for secret in secrets], [namespace.status(name) for name in NAMES]]
 
@@ -100,9 +99,7 @@ def test_quiet_when(
     assert kept(namespace) == stays
 
 
-def test_request_that_went_unseen_leaves_the_agenda(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_request_that_went_unseen_leaves_the_agenda(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws, "gone", target=RETAIN)
     own_operator.process.send_signal(signal.SIGSTOP)
     try:

@@ -63,9 +63,7 @@ def test_policy_after_the_first_issue_leaves_the_valid_secret(
 
         status = namespace.status("acme")
         assert exchanges(aws) <= 2 + 2 * (status["failedAttempts"] + 1)
-        assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(
-            status["lastAttemptTime"]
-        )
+        assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(status["lastAttemptTime"])
         assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
         assert namespace.read("secret", "acme") == before
         assert namespace.events("acme") == ["Issued", "WriteDenied"]
@@ -126,9 +124,7 @@ def test_policy_on_the_token_secret_spends_no_token_at_a_renewal(
     assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0, 1], 0)
 
 
-def test_policy_on_the_target_loses_no_token_at_a_renewal(
-    operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_policy_on_the_target_loses_no_token_at_a_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.is_ready("acme")

@@ -56,9 +56,7 @@ def python(data: dict[str, str]) -> bool:
     parser = configparser.RawConfigParser()
     parser.read_string(data["pip.conf"])
     url = urlsplit(parser["global"]["index-url"])
-    return opens(
-        f"http://{url.hostname}:{url.port}{url.path}", basic(url.username or "", unquote(url.password or ""))
-    )
+    return opens(f"http://{url.hostname}:{url.port}{url.path}", basic(url.username or "", unquote(url.password or "")))
 
 
 def javascript(data: dict[str, str]) -> bool:

@@ -20,9 +20,7 @@ def has_caught_up(namespace: Namespace) -> None:
     namespace.is_ready(LATER)
 
 
-def test_kill_and_restart_do_nothing_that_is_not_due(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_kill_and_restart_do_nothing_that_is_not_due(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     namespace.issued(aws, "retained", target={"deletionPolicy": "Retain"})
     names = ("acme", "retained")
@@ -58,9 +56,7 @@ def test_kill_amid_an_exchange_costs_one_more_and_nothing_else(
     assert namespace.events("acme") == ["Issued"]
 
 
-def test_what_was_due_meanwhile_is_done_at_the_start(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_what_was_due_meanwhile_is_done_at_the_start(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     namespace.issued(aws, "gone")
     own_operator.kill()
@@ -97,9 +93,7 @@ def test_next_try_survives_a_restart(own_operator: Operator, aws: Aws, namespace
     assert namespace.status("acme")["failedAttempts"] == 0
 
 
-def test_sigterm_ends_it_within_seconds_with_code_0(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_sigterm_ends_it_within_seconds_with_code_0(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     started = time.monotonic()
 
@@ -109,9 +103,7 @@ def test_sigterm_ends_it_within_seconds_with_code_0(
     assert "a bug" not in own_operator.log()
 
 
-def test_sigterm_does_not_wait_for_a_call_that_hangs(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_sigterm_does_not_wait_for_a_call_that_hangs(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     aws.fault("GetAccessToken", times=None, delay_seconds=20)
     namespace.token(aws.refresh_token())
     namespace.apply(token_request())
@@ -171,9 +163,7 @@ def test_deleted_while_a_finalizer_holds_it_leaves_silently(
     assert exchanges(aws) == 4
 
 
-def test_restart_of_the_api_server_is_lived_through(
-    own_operator: Operator, aws: Aws, namespace: Namespace
-) -> None:
+def test_restart_of_the_api_server_is_lived_through(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issued(aws)
     status = namespace.status("acme")
 

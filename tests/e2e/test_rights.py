@@ -37,9 +37,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlP
     [
         pytest.param({}, False, [], id="cluster-wide"),
         pytest.param({}, True, [], id="one namespace"),
-        pytest.param(
-            {"secrets": {"watch": False}}, False, ["--no-watch-secrets"], id="without a watch of Secrets"
-        ),
+        pytest.param({"secrets": {"watch": False}}, False, ["--no-watch-secrets"], id="without a watch of Secrets"),
         pytest.param({"secrets": {"watch": False}}, True, ["--no-watch-secrets"], id="both"),
     ],
 )
@@ -66,9 +64,7 @@ def test_rights_granted_are_rights_used(
     plane.kubectl("delete", "lease", "keyturn", "--namespace=keyturn")
 
     events = list(audit.events(since))
-    assert [
-        it["requestURI"] for it in events if it["annotations"]["authorization.k8s.io/decision"] != "allow"
-    ] == []
+    assert [it["requestURI"] for it in events if it["annotations"]["authorization.k8s.io/decision"] != "allow"] == []
     assert {_where(right, scoped=scoped) for right in used(iter(events))} == granted(roles)
 
 

@@ -19,9 +19,7 @@ from tests.support.processes import until
 
 
 @pytest.fixture
-def rotating_operator(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path
-) -> Iterator[Operator]:
+def rotating_operator(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
     """An operator that may speak to issuers on loopback."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator

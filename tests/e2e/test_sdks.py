@@ -79,9 +79,7 @@ def keyturn(*arguments: str) -> str:
 WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
     "credential_process = cat": lambda pod: pod.config(f"cat {pod.secret}/credentials.json"),
     "the format awsConfig": lambda pod: {"AWS_CONFIG_FILE": f"{pod.secret}/config"},
-    "keyturn credential-process": lambda pod: pod.config(
-        keyturn("credential-process", f"--secret-dir={pod.secret}")
-    ),
+    "keyturn credential-process": lambda pod: pod.config(keyturn("credential-process", f"--secret-dir={pod.secret}")),
     "the endpoint of the reader": lambda pod: pod.endpoint("reader"),
     "the endpoint of keyturn run": lambda pod: pod.endpoint("run"),
 }

@@ -167,9 +167,7 @@ def tenant(powerful_operator: Operator, namespace: Namespace, aws: Aws) -> Tenan
     namespace.token(aws.refresh_token())
     namespace.kubectl("create", "serviceaccount", "tenant")
     namespace.kubectl("create", "role", "tenant", "--verb=create", "--resource=tokenrequests.keyturn.dev")
-    namespace.kubectl(
-        "create", "rolebinding", "tenant", "--role=tenant", f"--serviceaccount={namespace.name}:tenant"
-    )
+    namespace.kubectl("create", "rolebinding", "tenant", "--role=tenant", f"--serviceaccount={namespace.name}:tenant")
     return Tenant(namespace, namespace.plane.service_account_kubeconfig(namespace.name, "tenant"))
 
 

@@ -99,9 +99,7 @@ def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Aws, 
     namespace.token(aws.refresh_token())
     namespace.apply(token_request("first", secret="one"), token_request("second", secret="one"))
 
-    until(
-        lambda: {namespace.condition(it, "Ready")[1] for it in ("first", "second")} == {"Issued", "TargetConflict"}
-    )
+    until(lambda: {namespace.condition(it, "Ready")[1] for it in ("first", "second")} == {"Issued", "TargetConflict"})
 
 
 def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Aws, namespace: Namespace) -> None:
@@ -214,9 +212,7 @@ def test_quick_recreation_takes_over_before_collection(operator: Operator, aws: 
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
-def test_former_secret_when_the_name_changes(
-    operator: Operator, aws: Aws, namespace: Namespace, policy: str
-) -> None:
+def test_former_secret_when_the_name_changes(operator: Operator, aws: Aws, namespace: Namespace, policy: str) -> None:
     namespace.issued(aws, target={"secretName": "old", "deletionPolicy": policy})
     before = namespace.data("old")
 

@@ -13,7 +13,7 @@ from kubernetes.aio.config import load_kube_config
 from keyturn.controller.api_client import ApiClient
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.service_health import Outages
+from keyturn.core.service_health import ServiceHealth
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.emulator.running import Aws
@@ -34,7 +34,7 @@ async def store_in(namespace: Namespace) -> AsyncIterator[SecretStore]:
     kubeconfig = str(namespace.plane.service_account_kubeconfig("keyturn", "keyturn"))
     await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
     async with KubernetesClient(configuration) as client:
-        yield SecretStore(ApiClient(client, Outages()))
+        yield SecretStore(ApiClient(client, ServiceHealth()))
 
 
 def seen(namespace: Namespace) -> tuple[str, dict[str, str]]:
@@ -44,7 +44,7 @@ def seen(namespace: Namespace) -> tuple[str, dict[str, str]]:
 async def test_a_secret_of_another_type_is_made_anew_and_back(installed: object, namespace: Namespace) -> None:
     files, images = (replace(it, namespace=namespace.name) for it in (FILES, IMAGES))
     async with store_in(namespace) as store:
-        await store.rehearse(images)
+        await store.dry_run(images)
         await store.write(images, issuance(images), LOGINS)
         first, uid = seen(namespace), namespace.read("secret", "acme")["metadata"]["uid"]
         await store.write(images, issuance(images), LOGINS)

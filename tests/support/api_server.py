@@ -12,7 +12,7 @@ import msgspec
 
 from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.errors import LeavingError
+from keyturn.core.errors import BeingDeletedError
 
 Leaf = tuple[str, str]
 Body = dict[str, Any]
@@ -40,15 +40,13 @@ class ApiServer(ApiClient):
         accept: str = JSON,  # noqa: ARG002 - all of an object is answered
     ) -> ApiResponse:
         if method != "GET" and not self.may_write():
-            raise LeavingError("the Lease is lost")
+            raise BeingDeletedError("the Lease is lost")
         return await self._asked(method, path, body, kind, query or {})
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         return await self._asked(method, path, body, MERGE if method == "PATCH" else JSON, query)
 
-    async def _asked(
-        self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]
-    ) -> ApiResponse:
+    async def _asked(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiResponse:
         path = path.removesuffix("/status")
         self.asked.append(f"{method} {path}")
         # An answer takes a while, in which others may ask.
@@ -132,18 +130,14 @@ class ApiServer(ApiClient):
         status = 200 if was else 201
         if "dryRun" in query:
             return ApiResponse(status, body)
-        owners = {
-            leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | wanted
-        }
+        owners = {leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | wanted}
         for leaf in wanted:
             owners[leaf].add(manager)
         kept = {leaf: value for leaf, value in (known | wanted).items() if owners[leaf]}
         self._managers[path] = {leaf: owners[leaf] for leaf in kept}
         self._keep(
             path,
-            _body(
-                kept, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}
-            ),
+            _body(kept, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}),
         )
         return ApiResponse(status, self._shown(path))
 

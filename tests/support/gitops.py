@@ -8,7 +8,7 @@ import msgspec
 from keyturn.api.token_request import Status
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED
@@ -31,9 +31,7 @@ def _told(status: Status, **spec: Any) -> dict[str, Any]:
 
 def _failed(error: KeyturnError, issuance: Issuance | None = None, *, hours: int = 0) -> dict[str, Any]:
     at = LATER + hours * HOUR
-    return _told(
-        report(request(), FIRST, Outcome(at, issuance, setback=Setback(error, 1, at + MINUTE, 1), tried=True))
-    )
+    return _told(report(request(), FIRST, Outcome(at, issuance, failure=Failure(error, 1, at + MINUTE, 1), tried=True)))
 
 
 def _looked(outcome: Outcome, **spec: Any) -> dict[str, Any]:
@@ -59,9 +57,7 @@ SITUATIONS = {
     "refused, the Secret is valid": Situation(_failed(REFUSED, ISSUED), "Failed", "Degraded"),
     "refused, never issued": Situation(_failed(REFUSED), "Failed", "Degraded"),
     "a spec that cannot be read": Situation(_told(invalid(FIRST, 1, "no such field", NOW)), "Failed", "Degraded"),
-    "suspended, the Secret is valid": Situation(
-        _looked(Outcome(LATER, ISSUED), suspend=True), "Current", "Suspended"
-    ),
+    "suspended, the Secret is valid": Situation(_looked(Outcome(LATER, ISSUED), suspend=True), "Current", "Suspended"),
     "suspended, never issued": Situation(_looked(Outcome(LATER), suspend=True), "InProgress", "Suspended"),
     "changed, and not looked at since": Situation(_with(_GOOD, generation=2), "InProgress", "Progressing"),
     "being deleted": Situation(_with(_GOOD, deletionTimestamp="2026-01-02T03:04:05Z"), "Terminating", "Healthy"),

@@ -11,7 +11,7 @@ import msgspec
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError
 from keyturn.core.issuance import (
     EXPIRES_AT,
     ISSUANCE_ANNOTATION,
@@ -122,11 +122,11 @@ class Secrets:
             raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}")
         return secret.data[ref.key]
 
-    async def rehearse(self, request: Request) -> None:
+    async def dry_run(self, request: Request) -> None:
         """Refuse the target of another, and a request that has gone."""
         await self._called("rehearse")
         if request.uid in self.gone:
-            raise LeavingError("the TokenRequest is gone")
+            raise BeingDeletedError("the TokenRequest is gone")
         found = self._meet(request)
         if found:
             check_ours(request, found)
@@ -141,7 +141,7 @@ class Secrets:
                 self._let_go(request, place)
         await self.checkpoint("after write")
 
-    async def dress(self, request: Request, issuance: Issuance) -> None:
+    async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret with the data it has."""
         await self._called("dress")
         found, secret = self._meet(request), self._secrets.get(_target(request))

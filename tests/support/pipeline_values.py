@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from keyturn.core.formats.registry import render
-from keyturn.core.pipeline_values import Credentials, Holding, PackageEndpoint, RegistryLogin, Token
+from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, RegistryLogin, Token
 from tests.support.dependencies import HOUR, MINUTE, NOW
 from tests.support.manifest_text import writing
 
@@ -16,7 +16,7 @@ LOGIN = RegistryLogin(REGISTRY, "AWS", "cGFzcw==", NOW + 12 * HOUR)
 ENDPOINTS = tuple(
     PackageEndpoint(kind, "main", f"https://{HOST}/{kind}/main/") for kind in ("pypi", "npm", "maven", "nuget")
 )
-HELD = Holding(
+HELD = PipelineValues(
     source_token=Token("source"),
     access_token=Token("access==", NOW + 30 * MINUTE),
     id_token=Token("id.token", NOW + 20 * MINUTE),
@@ -28,6 +28,6 @@ HELD = Holding(
 TOKENS = st.from_regex(r"[-A-Za-z0-9._~+/]+=*", fullmatch=True)
 
 
-def rendered(*formats: dict[str, Any], held: Holding = HELD) -> dict[str, str]:
+def rendered(*formats: dict[str, Any], held: PipelineValues = HELD) -> dict[str, str]:
     """The data of a Secret with these formats."""
     return render(writing(*formats), held)

@@ -72,9 +72,7 @@ CASES: dict[str, Case] = {
     ),
     "keys from a Secret": Case(
         pod(
-            container(
-                env=[{"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "blue", "key": "id"}}}]
-            )
+            container(env=[{"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "blue", "key": "id"}}}])
         ),
         (),
         (keeps("app", "AWS_ACCESS_KEY_ID"),),

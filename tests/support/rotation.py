@@ -11,7 +11,7 @@ import jwt
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.token_family import StoredToken, is_superseded
 from keyturn.reconcile.dependencies import token_place
 
@@ -48,7 +48,7 @@ class RotatingIssuer:
         self.live, self.consumed = f"seed-{next(self._numbers)}", []
         return self.live
 
-    def answer(self, token: str, now: datetime) -> Holding:
+    def answer(self, token: str, now: datetime) -> PipelineValues:
         """Process a refresh, or raise what its adapter would."""
         if self.unavailable:
             self.unavailable -= 1
@@ -63,9 +63,9 @@ class RotatingIssuer:
             self.live = self._refresh_token(number, now) if self.refreshes else ""
         if self.lost:
             self.lost -= 1
-            raise UnavailableError("Unreachable", "no whole answer", in_doubt=True)
+            raise UnavailableError("Unreachable", "no whole answer", outcome_unknown=True)
         given = Token(f"access-{number}", now + self.life)
-        return Holding(access_token=given, refresh_token=self.live or None if self.rotates else None)
+        return PipelineValues(access_token=given, refresh_token=self.live or None if self.rotates else None)
 
     def _refresh_token(self, number: int, now: datetime) -> str:
         if self.refresh_life is None:
@@ -97,14 +97,14 @@ class KeptTokens:
         await self.checkpoint("after create")
         return stored
 
-    async def keep(self, request: Request, kept: StoredToken, *, rehearse: bool = False) -> StoredToken:
+    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a kept token, or only try to."""
-        name = "rehearse" if rehearse else "intend"
+        name = "rehearse" if dry_run else "intend"
         await self._called(name)
         now = self.kept.get(token_place(request))
         if now is None or (now.uid, now.version) != (kept.uid, kept.version):
             raise UnavailableError("Unavailable", "changed meanwhile")
-        stored = kept if rehearse else self._store(request, kept)
+        stored = kept if dry_run else self._store(request, kept)
         await self.checkpoint(f"after {name}")
         return stored
 

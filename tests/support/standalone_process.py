@@ -132,9 +132,7 @@ def ready(sidecar: Sidecar) -> bool:
 
 def renewals(sidecar: Sidecar) -> float:
     """How often it has exchanged, by its own count."""
-    found = [
-        line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")
-    ]
+    found = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
 
 

@@ -102,9 +102,7 @@ def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms
             _as_fast_as_it_can(table, name, sidecar, directory)
             _paced(table, name, sidecar, directory)
             pid = sidecar.process.pid
-            table.add(
-                f"{name}: memory after {_REQUESTS + _PACED} requests", usage.memory_mib(pid), "MiB", at_most=mib
-            )
+            table.add(f"{name}: memory after {_REQUESTS + _PACED} requests", usage.memory_mib(pid), "MiB", at_most=mib)
             table.add(f"{name}: peak memory", usage.memory_mib(pid, peak=True), "MiB")
             spent = median(_ready_after(sidecar) for _ in range(_STARTS))
             table.add(f"{name}: ready after, median", spent * 1000, "ms", at_most=ready_ms)

@@ -136,9 +136,7 @@ def namespaces(prefix: str) -> dict[str, Any]:
     about = {"apiVersion": "v1"}
     items = [about | {"kind": "Namespace", "metadata": {"name": name}} for name in names]
     keys = {"name": "keys"}
-    items += [
-        about | {"kind": "Secret", "metadata": keys | {"namespace": name}, "stringData": _KEYS} for name in names
-    ]
+    items += [about | {"kind": "Secret", "metadata": keys | {"namespace": name}, "stringData": _KEYS} for name in names]
     return about | {"kind": "List", "items": items}
 
 

@@ -43,9 +43,7 @@ async def _issue_groups(on: Ground) -> None:
 
 async def _ask_to_renew(on: Ground, number: int) -> None:
     path = f"{collection(number)}/{token_request(number)['metadata']['name']}"
-    await on.client.ask(
-        "PATCH", path, {"metadata": {"annotations": {"keyturn.dev/renew-requested-at": "x"}}}, MERGE
-    )
+    await on.client.ask("PATCH", path, {"metadata": {"annotations": {"keyturn.dev/renew-requested-at": "x"}}}, MERGE)
 
 
 async def _caught_up(seen: Watched) -> float:

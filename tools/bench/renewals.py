@@ -53,9 +53,7 @@ class Watched:
         if before is None:
             self.first_issues += 1
         elif issuance["revision"] != before["revision"]:
-            self.renewals.append(
-                Renewal(now, _at(issuance, "issued"), _at(before, "renew"), _at(before, "expires"))
-            )
+            self.renewals.append(Renewal(now, _at(issuance, "issued"), _at(before, "renew"), _at(before, "expires")))
 
 
 def _at(issuance: dict[str, str], moment: str) -> datetime:

@@ -44,8 +44,8 @@ class Table:
         elif exactly is not None:
             goal, holds = f"exactly {exactly:g}", value == exactly
         self._rows.append(Row(name, value, unit, goal, holds))
-        verdict = {None: "", True: "yes", False: "NO"}[holds]
-        print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{verdict}", flush=True)
+        classification = {None: "", True: "yes", False: "NO"}[holds]
+        print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{classification}", flush=True)
 
     def add_cpu(self, name: str, used: Usage, number: int, **operator_goal: float) -> None:
         """Add the CPU time of each process for each of `number` issues, and what took our time meanwhile."""

@@ -8,7 +8,7 @@ from keyturn.api.exchanges.registry import Exchange, Operation
 from keyturn.api.source import SecretKeyRef, Source, TokenSource
 
 
-class Spending(NamedTuple):
+class Consumption(NamedTuple):
     """The one step that uses up what it is given: a refresh token, or what works only once.
 
     `ref` is where the user hands it in, `secret` the token Secret, where what came of it is kept. `once`: the
@@ -31,17 +31,17 @@ class Spending(NamedTuple):
         return f"{source} {party}".rstrip()
 
 
-def spending(source: Source, exchanges: Iterable[Exchange]) -> Spending | None:
+def consumption(source: Source, exchanges: Iterable[Exchange]) -> Consumption | None:
     """Find the step that uses something up; the rules of the API see to it that there is one at most."""
     steps = [exchange.operation for exchange in exchanges]
     for step in steps:
         if step.proof:
             ref = step.proof.secret_key_ref
-            return Spending(step, ref, f"{ref.name}-keyturn", once=True)
+            return Consumption(step, ref, f"{ref.name}-keyturn", once=True)
     return _of_token(source.token, steps) if source.token else None
 
 
-def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Spending | None:
+def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Consumption | None:
     """Find the step that uses up the source token: nothing before it gives another one.
 
     The token of a service account is made anew for each renewal: it may be used up.
@@ -49,8 +49,8 @@ def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Spending | None
     if token.secret_key_ref is None:
         return None
     for step in steps:
-        if step.consumes or step.uses_up_token:
-            return Spending(step, token.secret_key_ref, token.token_secret, once=not step.consumes)
+        if step.consumes or step.consumes_token:
+            return Consumption(step, token.secret_key_ref, token.token_secret, once=not step.consumes)
         if "token" in step.GIVES:
             return None
     return None

@@ -13,7 +13,7 @@ _PROVE = {
     name: [f"has({step(name)}.{proof})" for proof in PROOFS if proof in o.__struct_encode_fields__]
     for name, o in OPERATIONS.items()
 }
-_USE_UP = {name: [o.USES_UP.format(step(name))] for name, o in OPERATIONS.items() if o.USES_UP}
+_USE_UP = {name: [o.CONSUMES_TOKEN.format(step(name))] for name, o in OPERATIONS.items() if o.CONSUMES_TOKEN}
 _STORED = "has(self.source.token) && has(self.source.token.secretKeyRef)"
 _OF_SOURCE = f"{_STORED} && steps.exists(i, x, {when(_USE_UP)} && !{before(GIVE['token'])})"
 
@@ -29,13 +29,13 @@ def _uses_up_one(spec: Any) -> bool:
     steps = [e.operation for e in spec.exchanges if e.operation.consumes or e.operation.once]
     # Only the first that reads the source token can: it gives another one.
     of_source = spec.source.token_ref is not None and any(
-        exchange.operation.uses_up_token and not gives(spec.exchanges[:index], "token")
+        exchange.operation.consumes_token and not gives(spec.exchanges[:index], "token")
         for index, exchange in enumerate(spec.exchanges)
     )
     return len(steps) + of_source <= 1
 
 
-SPENDING_RULES = (
+CONSUMPTION_RULES = (
     Rule(
         says="the refresh_token grant uses source.token: no exchange before it may give a token, and it must be in"
         " a Secret",
@@ -44,8 +44,7 @@ SPENDING_RULES = (
     ),
     Rule(
         says="only one exchange may use up what it is given: a refresh token, or what works only once",
-        cel=f"steps.transformList(i, x, {when(_CONSUME)} || {when(_PROVE)}, x).size()"
-        f" + ({_OF_SOURCE} ? 1 : 0) <= 1",
+        cel=f"steps.transformList(i, x, {when(_CONSUME)} || {when(_PROVE)}, x).size() + ({_OF_SOURCE} ? 1 : 0) <= 1",
         holds=_uses_up_one,
     ),
 )

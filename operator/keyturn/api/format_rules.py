@@ -9,8 +9,7 @@ from keyturn.api.formats.registry import ENDING, FORMATS, NAMES, Format, names_i
 
 # The names of the formats.
 WRITTEN = (
-    "has(self.target) && has(self.target.formats) ? self.target.formats.map(f, "
-    f"{member_in_cel(FORMATS, 'f')}) : []"
+    f"has(self.target) && has(self.target.formats) ? self.target.formats.map(f, {member_in_cel(FORMATS, 'f')}) : []"
 )
 
 

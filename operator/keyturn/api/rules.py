@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from keyturn.api.base import Kind, Rule
 from keyturn.api.cel import GIVE, STEPS, before, gives, step, when
-from keyturn.api.consumption_rules import SPENDING_RULES
+from keyturn.api.consumption_rules import CONSUMPTION_RULES
 from keyturn.api.exchanges.base import PROOFS
 from keyturn.api.exchanges.registry import OPERATIONS, REFERENCES, AwsOperation
 from keyturn.api.format_rules import FORMAT_RULES, WRITTEN
@@ -159,7 +159,7 @@ SPEC_RULES = (
         cel=f"steps.all(i, x, x != 'assumeRole' || !{before(['getFederationToken'])})",
         holds=_guests_assume_no_role,
     ),
-    *SPENDING_RULES,
+    *CONSUMPTION_RULES,
     Rule(
         says=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
         cel=f"steps.all(i, x, !{when(_ID_TOKENS)} || {before(_GIVE_ID_TOKEN)})",

@@ -126,8 +126,7 @@ class Renewal(Part, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="Such as 20m or 1h30m, whole seconds. More than half of the real lifetime counts as "
-                "half.",
+                description="Such as 20m or 1h30m, whole seconds. More than half of the real lifetime counts as half.",
             ),
         ]
         | None

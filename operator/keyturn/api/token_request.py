@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import GROUP, Name, Part, Region, Rule
-from keyturn.api.consumption import Spending, spending
+from keyturn.api.consumption import Consumption, consumption
 from keyturn.api.exchanges.registry import Exchange
 from keyturn.api.format_rules import PACKAGE_RULES
 from keyturn.api.formats.registry import Format
@@ -47,8 +47,7 @@ class Spec(Part, frozen=True):
         tuple[Exchange, ...], Meta(min_length=1, max_length=6, description="In order, one operation each.")
     ]
     region: (
-        Annotated[Region, Meta(description="AWS region of every exchange that names none, such as us-east-1.")]
-        | None
+        Annotated[Region, Meta(description="AWS region of every exchange that names none, such as us-east-1.")] | None
     ) = None
     renewal: (
         Annotated[Renewal, Meta(description="When to renew. Default: at two thirds of the real lifetime.")] | None
@@ -78,21 +77,21 @@ class Spec(Part, frozen=True):
         return DOCKER if any(wanted.docker_config_json for wanted in self.formats) else OPAQUE
 
     @property
-    def spending(self) -> Spending | None:
+    def consumption(self) -> Consumption | None:
         """The step that uses up what it is given, if there is one."""
-        return spending(self.source, self.exchanges)
+        return consumption(self.source, self.exchanges)
 
     @property
     def proof(self) -> SecretKeyRef | None:
         """Where a step is handed what works only once, such as an authorization code."""
-        spending = self.spending
-        return spending.ref if spending and spending.step.proof else None
+        consumption = self.consumption
+        return consumption.ref if consumption and consumption.step.proof else None
 
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
         kept = {self.source.token.token_secret} - {""} if self.source.token else set()
-        kept |= {self.spending.secret} if self.spending else set()
+        kept |= {self.consumption.secret} if self.consumption else set()
         own = {ref.name for exchange in self.exchanges for ref in exchange.operation.references}
         return frozenset({*self.source.secrets, *kept, *own})
 
@@ -167,7 +166,7 @@ def parse(body: Mapping[str, Any]) -> Request:
     meta, spec = parsed.metadata, body["spec"]
     # A file may have a field without a value; the API server has dropped it.
     target = spec.get("target") or {}
-    dress = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
+    metadata_fields = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     return Request(
         namespace=meta.namespace,
@@ -180,7 +179,7 @@ def parse(body: Mapping[str, Any]) -> Request:
         secret_name=parsed.secret_name,
         request_hash=canonical_hash(_sent(spec) | _written(spec, parsed.secret_name)),
         exchange_hash=canonical_hash(_sent(spec)),
-        metadata_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
+        metadata_hash=canonical_hash({key: value for key, value in metadata_fields.items() if value is not None}),
     )
 
 

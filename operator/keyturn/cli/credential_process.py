@@ -22,9 +22,7 @@ _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
 
 @click.command(help=COMMANDS["credential-process"])
 @secret_options(required=False)
-@click.option(
-    "--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, where there is no --secret-dir."
-)
+@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, where there is no --secret-dir.")
 @click.option(
     "--authorization-file",
     envvar=_FILE,
@@ -32,9 +30,7 @@ _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     type=FILE,
     help="The token that the endpoint wants to see.",
 )
-def credential_process(
-    secret_dir: Path | None, key: str, url: str | None, authorization_file: Path | None
-) -> None:
+def credential_process(secret_dir: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
     """Print credentials in version 1 of the form, or nothing and a reason on stderr (exit code 1)."""
     try:
         if secret_dir:

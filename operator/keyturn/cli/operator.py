@@ -10,7 +10,7 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import chance, fail, leave, log_to_stderr, settle
+from keyturn.cli.process import fail, leave, log_to_stderr, rand, settle
 from keyturn.cli.settings import read_settings
 from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.controller.leader_election import LostLeaseError
@@ -32,14 +32,12 @@ from keyturn.controller.leader_election import LostLeaseError
 @option("--lease-namespace", help="Default: the pod's own.")
 @option("--watch-secrets/--no-watch-secrets", default=True, help="Without: no list and watch of Secrets.")
 @log_options
-def operator(
-    log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any
-) -> None:
+def operator(log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any) -> None:
     """Run the operator of a Kubernetes cluster."""
     # The API server keeps objects that are nested 10,000 deep, and anybody may make one: it must be readable.
     sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
-    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, chance)
+    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand)
     settle()
     try:
         asyncio.run(operator.run())

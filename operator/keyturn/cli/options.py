@@ -51,9 +51,7 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
 
 def serving_options(command: Command) -> Command:
     """Where the endpoint and the probes of a pod listen, and what clients must show."""
-    listen = option(
-        "--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only."
-    )
+    listen = option("--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only.")
     probes = option(
         "--http-bind-address", default=":9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
     )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 Result = TypeVar("Result")
-chance = random.random
+rand = random.random
 
 
 def log_to_stderr(level: str, form: str) -> None:

@@ -29,7 +29,7 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
         raise click.UsageError("say where the credentials go: --output-dir")
     log_to_stderr(log_level, log_format)
     try:
-        status = asyncio.run(stoppable(_look(Files(**files), around(config))))
+        status = asyncio.run(stoppable(_reconcile(Files(**files), around(config))))
     except UnusableError as error:
         fail(str(error))
     except asyncio.CancelledError:
@@ -38,13 +38,11 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
     if ready is None or renewed is None or ready.status != "True":
         fail(renewed.message if renewed else "a bug; the log says where")
     log = logging.getLogger("keyturn")
-    log.log(
-        logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message
-    )
+    log.log(logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message)
     leave(0)
 
 
-async def _look(files: Files, outside: Around) -> Status:
+async def _reconcile(files: Files, outside: Around) -> Status:
     with standalone(files, outside, Held(now), serves=False) as renewing:
-        await renewing.look()
+        await renewing.reconcile()
     return renewing.status

@@ -10,7 +10,7 @@ import click
 
 from keyturn.cli.clock import now
 from keyturn.cli.options import FILE, FOLDER, option
-from keyturn.cli.process import chance, fail, leave, settle, until_stopped
+from keyturn.cli.process import fail, leave, rand, settle, until_stopped
 from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, authorization
 from keyturn.sidecar.credential_cache import Held
@@ -26,9 +26,7 @@ def files_options(command: Command) -> Command:
     """The request, and where its files are."""
     for one in (
         option("--config", type=click.Path(exists=True, dir_okay=False), help="A YAML file of settings."),
-        option(
-            "--service-account-token-file", type=FILE, help="A projected token, for a source of serviceAccount."
-        ),
+        option("--service-account-token-file", type=FILE, help="A projected token, for a source of serviceAccount."),
         option("--state-dir", type=FOLDER, help="Where a token is kept that its issuer replaces; it must last."),
         option("--output-dir", type=FOLDER, help="Where the formats are written, as in a mounted Secret."),
         option("--sources-dir", type=FOLDER, help="Holds NAME/KEY for each Secret and ConfigMap that is read."),
@@ -40,7 +38,7 @@ def files_options(command: Command) -> Command:
 
 def around(config: str | None) -> Around:
     """The settings of a file, the real clock and the real dice."""
-    return Around(read_settings(config), now, chance)
+    return Around(read_settings(config), now, rand)
 
 
 def serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> NoReturn:

@@ -31,8 +31,6 @@ def run(
     if not (listen or files["output_dir"]):
         raise click.UsageError("say where the credentials go: --listen, --output-dir or both")
     if listen and not authorization_file:
-        raise click.UsageError(
-            "--listen needs --authorization-file: whoever does not show what is in it gets none"
-        )
+        raise click.UsageError("--listen needs --authorization-file: whoever does not show what is in it gets none")
     log_to_stderr(log_level, log_format)
     serve(Files(**files), around(config), Listening(listen, http_bind_address), authorization_file)

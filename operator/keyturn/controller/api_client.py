@@ -14,8 +14,8 @@ import aiohttp
 import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
 
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.service_health import Outages
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.service_health import ServiceHealth
 
 SYSTEM = "kubernetes"
 APPLY = "application/apply-patch+yaml"
@@ -64,10 +64,10 @@ class ApiClient:
     """A connection to one API server. While `may_write` says no, an answered token is all that is written."""
 
     def __init__(
-        self, client: KubernetesClient, outages: Outages, may_write: Callable[[], bool] = lambda: True
+        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[], bool] = lambda: True
     ) -> None:
         self._client = client
-        self._outages = outages
+        self._service_health = service_health
         self.may_write = may_write
 
     async def request(
@@ -131,19 +131,19 @@ class ApiClient:
                 failed = _unreachable(error)
             else:
                 if not _is_passing(response.status):
-                    self._outages.worked(SYSTEM, time.monotonic())
+                    self._service_health.worked(SYSTEM, time.monotonic())
                     return ApiResponse(response.status, _decoded(response.status, content))
                 failed = UnavailableError("Unavailable", f"the API server answered HTTP {response.status}")
             if pause is None:
                 failed.system = SYSTEM
-                self._outages.failed(SYSTEM)
+                self._service_health.failed(SYSTEM)
                 raise failed
             await asyncio.sleep(pause)
         raise AssertionError
 
     def _check_leading(self, question: "_HttpRequest") -> None:
         if question.method != "GET" and not (question.even_so or self.may_write()):
-            raise LeavingError("the Lease is lost: another operator writes now")
+            raise BeingDeletedError("the Lease is lost: another operator writes now")
 
     async def _send(
         self, question: "_HttpRequest", seconds: float, *, silence: float | None = None, token: str | None = None
@@ -182,14 +182,14 @@ class _HttpRequest:
     even_so: bool = False
 
 
-def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | LeavingError:
+def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
     """Turn an answer that refuses a write into an error; raises nothing.
 
     The API server's own words are kept, because a quota or policy explains itself there, but none of `secrets`.
     """
     causes = (response.body.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-        return LeavingError("the namespace is terminating")
+        return BeingDeletedError("the namespace is terminating")
     message = response.message
     for value in secrets.values():
         # As it is and as it was sent, which is what a policy sees and may repeat, and piece by piece: a file may

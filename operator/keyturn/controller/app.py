@@ -37,14 +37,14 @@ from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import OUR_LABEL
-from keyturn.core.service_health import Outages
+from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import Systems
-from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.context import ExchangeContext
+from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Turns, World
+from keyturn.reconcile.dependencies import Dependencies, TokenLocks
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
@@ -72,14 +72,14 @@ class Operator:
     """The operator in one cluster."""
 
     def __init__(
-        self, options: Options, settings: Settings, now: Callable[[], datetime], chance: Callable[[], float]
+        self, options: Options, settings: Settings, now: Callable[[], datetime], rand: Callable[[], float]
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
-        self._chance = chance
+        self._rand = rand
         self._metrics = Metrics()
-        self._outages = Outages()
+        self._service_health = ServiceHealth()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._held_until: Callable[[], float] = lambda: math.inf
 
@@ -92,7 +92,7 @@ class Operator:
         configuration = await _configuration(options.kubeconfig)
         async with KubernetesClient(configuration) as client:
             lease = Lease(
-                ApiClient(client, self._outages),
+                ApiClient(client, self._service_health),
                 _lease_namespace(options),
                 options.lease_name,
                 self._instance,
@@ -103,7 +103,7 @@ class Operator:
             if options.leader_elect:
                 self._held_until = lambda: lease.held_until
             # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
-            api = ApiClient(client, self._outages, lambda: time.monotonic() < self._held_until())
+            api = ApiClient(client, self._service_health, lambda: time.monotonic() < self._held_until())
             serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, api, configuration)
             try:
@@ -115,38 +115,45 @@ class Operator:
         """Renew: the work of the one operator that holds the Lease."""
         options, metrics = self._options, self._metrics
         metrics.leader.set(1)
-        lends = bool(self._settings.sources.ambient)
-        aws = Aws(self._settings.aws, metrics, self._now, self._outages, options.concurrent, lends=lends)
+        allow_ambient = bool(self._settings.sources.ambient)
+        aws = Aws(
+            self._settings.aws,
+            metrics,
+            self._now,
+            self._service_health,
+            options.concurrent,
+            allow_ambient=allow_ambient,
+        )
         require_label = self._settings.sources.require_label
         store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
         work_queue = WorkQueue(options.concurrent)
-        systems = Systems(
+        context = ExchangeContext(
             aws=aws,
-            web=Web(self._settings.issuers, metrics, self._now, self._outages),
+            issuer_client=IssuerClient(self._settings.issuers, metrics, self._now, self._service_health),
             read_value=functools.partial(read_value, api, require_label=require_label),
             make_token=ServiceAccounts(api).make_token,
             sources=self._settings.sources,
         )
-        world = World(
+        deps = Dependencies(
             store=store,
             tokens=TokenSecrets(api),
-            exchange=functools.partial(exchange, systems),
+            exchange=functools.partial(exchange, context),
             now=self._now,
-            chance=self._chance,
-            turns=Turns(time.monotonic),
+            rand=self._rand,
+            token_locks=TokenLocks(time.monotonic),
             metrics=metrics,
-            permit=self._permit,
+            check_lease=self._check_lease,
             holder=self._instance,
             least_interval=timedelta(seconds=self._settings.renewal.min_interval_seconds),
         )
-        controller = Controller(world, store, work_queue, StatusWriter(api, self._now, self._instance))
-        self._outages.when_over(controller.on_service_recovered)
+        controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
+        self._service_health.on_recovery(controller.on_service_recovered)
         metrics.export(controller.index.series, work_queue.counts)
         _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
         with contextlib.closing(aws):
             await self._renew(api, configuration, controller, work_queue)
 
-    def _permit(self, seconds: float) -> None:
+    def _check_lease(self, seconds: float) -> None:
         """Raise UnavailableError unless the Lease is ours for so long, whatever happens to it from now on."""
         if self._held_until() - time.monotonic() < seconds:
             raise UnavailableError("Unavailable", "the Lease does not last long enough to spend a token")
@@ -166,9 +173,7 @@ class Operator:
                     tasks.create_task(watch(api, path, selector, see, listed[-1]))
             # The Secrets first: what a request needs is decided by what its Secret says.
             await asyncio.gather(*(event.wait() for event in listed))
-            tasks.create_task(
-                work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back)
-            )
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
             await watch_requests(api, configuration, namespaces, controller.on_request, controller.on_request_list)
             # kopf ends with SIGTERM or SIGINT, which it handles itself: so does all the rest.
             raise asyncio.CancelledError

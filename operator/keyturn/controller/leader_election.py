@@ -31,9 +31,7 @@ class Lease:
     set with the first answer.
     """
 
-    def __init__(
-        self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
         self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name

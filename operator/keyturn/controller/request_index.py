@@ -7,11 +7,11 @@ from datetime import datetime
 
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, Status
-from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
-from keyturn.core.renewal import Setback
+from keyturn.core.errors import REASONS, RefusedError, UnavailableError
+from keyturn.core.renewal import Failure
 from keyturn.metrics import Series
 from keyturn.reconcile.requeue import conditions, series
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.state import ReconcileState
 
 
 @dataclass(slots=True)
@@ -20,8 +20,8 @@ class Entry:
 
     request: Request
     status: Status
-    memory: Memory = field(default_factory=Memory)
-    looked: datetime | None = None
+    state: ReconcileState = field(default_factory=ReconcileState)
+    reconciled: datetime | None = None
 
 
 class RequestIndex:
@@ -68,19 +68,19 @@ class RequestIndex:
         """What is exported of each."""
         yield from list(self._unreadable.values())
         for entry in list(self.entries.values()):
-            yield series(entry.request, entry.status, entry.memory)
+            yield series(entry.request, entry.status, entry.state)
 
 
-def remembered(status: Status) -> Setback | None:
+def remembered(status: Status) -> Failure | None:
     """The last failure, as the status tells it: the time of the next try survives a restart."""
     renewed = status.condition("Renewed")
-    if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_time):
+    if not (renewed and renewed.status != "True" and renewed.reason in REASONS and status.next_attempt_time):
         return None
     next_attempt_time = read_time(status.next_attempt_time)
     if next_attempt_time is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
-    return Setback(
+    return Failure(
         error=kind(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
         failed_attempts=status.failed_attempts,
         next_attempt_time=next_attempt_time,

@@ -9,16 +9,12 @@ from keyturn.controller.api_client import JSON, ApiClient, ApiResponse, refusal,
 
 async def try_anew(api: ApiClient, request: Request, manifest: dict[str, Any]) -> ApiResponse:
     """Try to make a Secret without making it, under another name, for the target's own is taken."""
-    metadata = {
-        key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")
-    }
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")}
     trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
     return await api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
 
-async def retire(
-    api: ApiClient, request: Request, manifest: dict[str, Any], data: Mapping[str, str], uid: str
-) -> None:
+async def retire(api: ApiClient, request: Request, manifest: dict[str, Any], data: Mapping[str, str], uid: str) -> None:
     """Delete the target, if it still is the one with this uid, once `manifest` can take its place.
 
     Raises RefusedError (WriteDenied). The new one is tried first: a policy that refuses it must not cost the

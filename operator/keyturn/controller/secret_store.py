@@ -21,7 +21,7 @@ from keyturn.controller.secret_manifest import (
 from keyturn.controller.secret_replacement import retire, try_anew
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.source_reader import read_source
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted
 from keyturn.core.pipeline_values import Source
 from keyturn.core.renewal import check_ours
@@ -52,7 +52,7 @@ class SecretStore:
         self._labelled = require_label
         self.watched = watched
         self._monotonic = monotonic
-        self._rehearsed: dict[str, tuple[str, float]] = {}
+        self._dry_run_passed: dict[str, tuple[str, float]] = {}
         self.cache = SecretCache()
 
     async def read_source(self, request: Request) -> Source:
@@ -65,7 +65,7 @@ class SecretStore:
             await self._read(request)
         return self.cache.get(target(request))
 
-    async def rehearse(self, request: Request) -> None:
+    async def dry_run(self, request: Request) -> None:
         """Apply without writing. A Secret that is there must turn out to be ours.
 
         Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
@@ -74,20 +74,20 @@ class SecretStore:
         """
         if self.cache.was_deleted(request):
             await self._check_alive(request)
-        elif not request.spec.spending and self._is_rehearsed(request):
+        elif not request.spec.consumption and self._is_dry_run_fresh(request):
             return
         manifest = secret_manifest(request, None, {}, owned=False)
         response = await self._send(request, manifest, dryRun="All")
         if response.status == HTTPStatus.CREATED:
-            self._rehearsed[request.namespace] = (request.metadata_hash, self._monotonic())
+            self._dry_run_passed[request.namespace] = (request.metadata_hash, self._monotonic())
             return
         found, _ = await self._read(request)
         if found:
-            response = await self._rehearse_on(request, found, manifest)
+            response = await self._dry_run_on(request, found, manifest)
         if response.refused:
             raise refusal(response, f"Secret {request.secret_name}", {})
 
-    async def _rehearse_on(self, request: Request, found: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
+    async def _dry_run_on(self, request: Request, found: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
         check_ours(request, found)
         if found.type != manifest["type"]:
             return await try_anew(self._api, request, manifest)
@@ -99,7 +99,7 @@ class SecretStore:
             with self.cache.writing(target(request)):
                 await self._apply(request, issuance, data)
         except KeyturnError:
-            self._rehearsed.pop(request.namespace, None)
+            self._dry_run_passed.pop(request.namespace, None)
             raise
         for former in self.cache.former_targets(request) - {target(request)}:
             try:
@@ -108,7 +108,7 @@ class SecretStore:
                 # What was renewed is written: that is no failure of it. The next renewal lets go of the former.
                 _log.warning("Secret %s/%s could not be let go: %s", *former, error)
 
-    async def dress(self, request: Request, issuance: Issuance) -> None:
+    async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret again with the data it has: an apply without data would remove them."""
         found, data = await self._read(request)
         if found and found.issuance and found.data_hash == found.issuance.data_hash:
@@ -117,16 +117,16 @@ class SecretStore:
             # It was edited meanwhile: the next look finds that out by itself.
             self.cache.invalidate(request)
 
-    def _is_rehearsed(self, request: Request) -> bool:
-        dress, at = self._rehearsed.get(request.namespace, ("", 0.0))
-        return dress == request.metadata_hash and self._monotonic() - at < _REHEARSED_SECONDS
+    def _is_dry_run_fresh(self, request: Request) -> bool:
+        apply_metadata, at = self._dry_run_passed.get(request.namespace, ("", 0.0))
+        return apply_metadata == request.metadata_hash and self._monotonic() - at < _REHEARSED_SECONDS
 
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
         response = await self._api.request("GET", path, accept=ONE)
         about = response.body.get("metadata", {})
         if not response.found or about.get("uid", request.uid) != request.uid or "deletionTimestamp" in about:
-            raise LeavingError("the TokenRequest is gone")
+            raise BeingDeletedError("the TokenRequest is gone")
 
     async def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         known = self.cache.get(target(request))
@@ -197,9 +197,7 @@ class SecretStore:
         return found, data
 
 
-def _manifest(
-    request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret | None
-) -> dict[str, Any]:
+def _manifest(request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret | None) -> dict[str, Any]:
     adopted = is_adopted(request, found)
     issuance = msgspec.structs.replace(issuance, adopted=adopted)
     manifest = secret_manifest(request, issuance, data, owned=not request.retains and not adopted)

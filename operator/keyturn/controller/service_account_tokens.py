@@ -38,7 +38,5 @@ class ServiceAccounts:
         if audiences in self._elsewhere:
             return
         if await self._api.user_of(token) == user:
-            raise RefusedError(
-                "IdentityNotAllowed", f"the API server itself takes tokens for {', '.join(audiences)}"
-            )
+            raise RefusedError("IdentityNotAllowed", f"the API server itself takes tokens for {', '.join(audiences)}")
         self._elsewhere.add(audiences)

@@ -10,7 +10,7 @@ import msgspec
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import GROUP, KIND, PLURAL, VERSION, Request, Status
 from keyturn.controller.api_client import MERGE, ApiClient
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class StatusWriter:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         response = await self._api.request("PATCH", path, body, kind=MERGE)
         if not response.found:
-            raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
+            raise BeingDeletedError(f"TokenRequest {namespace}/{name} is gone")
         if response.status == HTTPStatus.CONFLICT:
             # Another uid has this name now, which the watch will show; or only too many write at once.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {response.message}")

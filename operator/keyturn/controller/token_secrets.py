@@ -9,7 +9,7 @@ from typing import Any
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import GROUP, Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
-from keyturn.core.errors import LeavingError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
@@ -43,13 +43,13 @@ class TokenSecrets:
         body["metadata"] |= {"name": name, "labels": labels}
         response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
         if not response.found:
-            raise LeavingError(f"namespace {namespace} is gone")
+            raise BeingDeletedError(f"namespace {namespace} is gone")
         return self._done(request, kept, response)
 
-    async def keep(self, request: Request, kept: StoredToken, *, rehearse: bool = False) -> StoredToken:
+    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and lineage in one request."""
-        body = _body(request, kept, _REHEARSAL if rehearse else kept.value)
-        query = _MANAGER | ({"dryRun": "All"} if rehearse else {})
+        body = _body(request, kept, _REHEARSAL if dry_run else kept.value)
+        query = _MANAGER | ({"dryRun": "All"} if dry_run else {})
         return self._done(
             request, kept, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         )
@@ -85,9 +85,9 @@ _MANAGER = {"fieldManager": "keyturn-token"}
 
 
 def _ref(request: Request) -> SecretKeyRef:
-    if request.spec.spending is None:
-        raise LeavingError("nothing is used up by a renewal")
-    return request.spec.spending.ref
+    if request.spec.consumption is None:
+        raise BeingDeletedError("nothing is used up by a renewal")
+    return request.spec.consumption.ref
 
 
 def _body(request: Request, kept: StoredToken, value: str) -> dict[str, Any]:

@@ -196,14 +196,14 @@ def _watched(now: Callable[[], datetime], set_back: Callable[[], None]) -> Calla
     """The clock, looked at by somebody who calls `set_back` when it shows less than before."""
     latest = now()
 
-    def look() -> datetime:
+    def reconcile() -> datetime:
         nonlocal latest
         latest, before = now(), latest
         if latest < before - _STEP:
             set_back()
         return latest
 
-    return look
+    return reconcile
 
 
 async def _sleep(changed: asyncio.Event, seconds: float) -> None:

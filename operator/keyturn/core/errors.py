@@ -26,9 +26,9 @@ class UnavailableError(KeyturnError):
 
     system = ""
 
-    def __init__(self, reason: str, message: str, *, request_id: str = "", in_doubt: bool = False) -> None:
+    def __init__(self, reason: str, message: str, *, request_id: str = "", outcome_unknown: bool = False) -> None:
         super().__init__(reason, message, request_id=request_id)
-        self.in_doubt = in_doubt
+        self.outcome_unknown = outcome_unknown
 
 
 class ThrottledError(UnavailableError):
@@ -52,14 +52,14 @@ class RefusedError(KeyturnError):
     """
 
     code = ""
-    unclear = False
+    may_concern_token = False
 
-    def __init__(self, reason: str, message: str, *, request_id: str = "", settles: bool = False) -> None:
+    def __init__(self, reason: str, message: str, *, request_id: str = "", eventually_consistent: bool = False) -> None:
         super().__init__(reason, message, request_id=request_id)
-        self.settles = settles
+        self.eventually_consistent = eventually_consistent
 
 
-class LeavingError(KeyturnError):
+class BeingDeletedError(KeyturnError):
     """The request or its namespace is going away: nobody is told; its end will be seen."""
 
     def __init__(self, message: str) -> None:
@@ -67,7 +67,7 @@ class LeavingError(KeyturnError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reaction:
+class ReasonPolicy:
     """What a reason leads to.
 
     `event` is told once in a series. `wait` is the time to the next try; without it the backoff decides.
@@ -81,22 +81,22 @@ class Reaction:
 
 
 _MINUTE = timedelta(minutes=1)
-_FORBIDDEN = Reaction("Stalled", stalled=True, wait=timedelta(minutes=5))
-_SOURCE_REFUSED = Reaction("Stalled", stalled=True, wait=timedelta(minutes=30), look=_MINUTE)
+_FORBIDDEN = ReasonPolicy("Stalled", stalled=True, wait=timedelta(minutes=5))
+_SOURCE_REFUSED = ReasonPolicy("Stalled", stalled=True, wait=timedelta(minutes=30), look=_MINUTE)
 
-REACTIONS = {
-    "Unavailable": Reaction("RenewalFailed"),
-    "Unreachable": Reaction("RenewalFailed"),
-    "Throttled": Reaction("RenewalFailed"),
+REASONS = {
+    "Unavailable": ReasonPolicy("RenewalFailed"),
+    "Unreachable": ReasonPolicy("RenewalFailed"),
+    "Throttled": ReasonPolicy("RenewalFailed"),
     "AccessDenied": _FORBIDDEN,
     "IdentityNotAllowed": _FORBIDDEN,
-    "InvalidSpec": Reaction("Stalled", stalled=True, wait=timedelta(minutes=30)),
+    "InvalidSpec": ReasonPolicy("Stalled", stalled=True, wait=timedelta(minutes=30)),
     "SourceInvalid": _SOURCE_REFUSED,
     "SourceExpired": _SOURCE_REFUSED,
     "StaleTokenRestored": _SOURCE_REFUSED,
     "SourceConsumed": _SOURCE_REFUSED,
-    "RefreshOutcomeUnknown": Reaction("RefreshOutcomeUnknown", wait=timedelta(minutes=30), look=_MINUTE),
+    "RefreshOutcomeUnknown": ReasonPolicy("RefreshOutcomeUnknown", wait=timedelta(minutes=30), look=_MINUTE),
     "TargetConflict": _SOURCE_REFUSED,
-    "SourceNotFound": Reaction("SourceNotFound", wait=_MINUTE),
-    "WriteDenied": Reaction("WriteDenied", stalled=True),
+    "SourceNotFound": ReasonPolicy("SourceNotFound", wait=_MINUTE),
+    "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
 }

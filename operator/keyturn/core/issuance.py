@@ -175,7 +175,7 @@ def is_ours(request: Request, found: TargetSecret) -> bool:
     return traces or consents(request, found)
 
 
-def is_dressed(request: Request, found: TargetSecret) -> bool:
+def has_current_metadata(request: Request, found: TargetSecret) -> bool:
     """Whether labels, annotations and owner are as the spec wants them."""
     owned = not request.retains and not is_adopted(request, found)
     return (

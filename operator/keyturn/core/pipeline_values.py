@@ -74,7 +74,7 @@ class Superseded:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class PipelineValues:
     """What is held at one point of the pipeline.
 
     `refresh_token` is the one that the issuer answered, if it did; to a step with a `proof`, which works only

@@ -5,16 +5,16 @@ from datetime import datetime, timedelta
 
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Renewal, Request
-from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, is_adopted, is_dressed, is_ours, unchanged
+from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, unchanged
 
-HEALED = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
+REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
 _IAM_SETTLES = timedelta(minutes=2)
 _LEAST_LIMIT, _NO_LIFE_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECONDS
 
 
-def reason_to_renew(
+def renewal_reason(
     request: Request, found: TargetSecret | None, source: str | None, now: datetime, last: Issuance | None = None
 ) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
@@ -53,7 +53,7 @@ def _reason_without(request: Request, last: Issuance | None, now: datetime) -> s
 def _only_moved(request: Request, issuance: Issuance) -> bool:
     """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
     return (
-        request.spec.spending is not None
+        request.spec.consumption is not None
         and not unchanged(request.request_hash, issuance.request_hash)
         and unchanged(request.exchange_hash, issuance.exchange_hash)
     )
@@ -83,11 +83,11 @@ def _check_type(request: Request, found: TargetSecret, advice: str) -> None:
         raise RefusedError("TargetConflict", says)
 
 
-def reason_to_dress(request: Request, found: TargetSecret) -> bool:
+def needs_metadata(request: Request, found: TargetSecret) -> bool:
     """Whether the Secret must be applied again, with the data it has: metadata, owner or renewal changed."""
     issuance = found.issuance
     return issuance is not None and not (
-        is_dressed(request, found)
+        has_current_metadata(request, found)
         and issuance.uid == request.uid
         and unchanged(request.metadata_hash, issuance.metadata_hash)
     )
@@ -123,9 +123,7 @@ def when_to_renew(
     hour of disuse): then nothing could be renewed. Any other source ends when it ends.
     """
     expires_at, source_ends_at = ends
-    moment = renewal_time(
-        issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter
-    )
+    moment = renewal_time(issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter)
     unused = _life_unused(request, issued_at, source_ends_at)
     return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
 
@@ -138,7 +136,7 @@ def life(request: Request, issuance: Issuance) -> timedelta:
 
 def _life_unused(request: Request, issued_at: datetime, source_ends_at: datetime | None) -> timedelta | None:
     """How long a refresh token lives that is not used, where it says so."""
-    if request.spec.spending is None or source_ends_at is None or source_ends_at <= issued_at:
+    if request.spec.consumption is None or source_ends_at is None or source_ends_at <= issued_at:
         return None
     return source_ends_at - issued_at
 
@@ -150,14 +148,14 @@ def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: in
     twentieth of the lifetime, so that no clock or issuer can make a loop of it. Healing doubles from a minute
     to half an hour with the `heals` of late: whoever keeps breaking a Secret would keep us exchanging.
     """
-    if reason in HEALED:
+    if reason in REPAIR_REASONS:
         doubled = timedelta(minutes=1) * 2 ** min(max(heals - 1, 0), 5)
         return min(doubled, timedelta(minutes=30)) if heals else timedelta()
     return max(least, lifetime / 20) if reason == "Due" else least
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class Failure:
     """The last try failed: why, how often in a row, when it is tried again, and what would change that.
 
     `waits_for` names the state that was refused (the hashes of spec, source and Secret); None after a restart.
@@ -188,7 +186,7 @@ class Setback:
 
 
 def next_try(
-    request: Request, error: KeyturnError, failed: int, life_left: timedelta, now: datetime, chance: float
+    request: Request, error: KeyturnError, failed: int, life_left: timedelta, now: datetime, rand: float
 ) -> datetime:
     """When to try again after the `failed`th failure in a row, in whole seconds.
 
@@ -196,26 +194,24 @@ def next_try(
     and 5 min, or a minute where none is left: there is nothing to save, and many may wait for the same system.
     Reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
     """
-    wait = REACTIONS[error.reason].wait
-    if isinstance(error, UnavailableError) and error.in_doubt:
+    wait = REASONS[error.reason].wait
+    if isinstance(error, UnavailableError) and error.outcome_unknown:
         wait = _UNTIL_GIVEN_UP
-    if _may_settle(request, error, now):
+    if _may_become_consistent(request, error, now):
         wait = timedelta(seconds=5)
     if wait is None:
-        limit = (
-            min(max(life_left / 4, _LEAST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _NO_LIFE_LIMIT
-        )
-        wait = max(timedelta(seconds=1), chance * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
+        limit = min(max(life_left / 4, _LEAST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _NO_LIFE_LIMIT
+        wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
     return whole(now + wait + timedelta(milliseconds=999))
 
 
-def _may_settle(request: Request, error: KeyturnError, now: datetime) -> bool:
+def _may_become_consistent(request: Request, error: KeyturnError, now: datetime) -> bool:
     # IAM is eventually consistent: a role that was just made is refused for some seconds. To try again at once is
     # for those who use nothing up by it.
     young = now - (request.created_at or now) < _IAM_SETTLES
-    return isinstance(error, RefusedError) and error.settles and young and not request.spec.spending
+    return isinstance(error, RefusedError) and error.eventually_consistent and young and not request.spec.consumption
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
@@ -226,19 +222,19 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
     return expires_at - (min(notice, (expires_at - issued_at) / 10) if issued_at else notice)
 
 
-def next_look(
-    request: Request, issuance: Issuance | None, setback: Setback | None, now: datetime
+def next_reconcile(
+    request: Request, issuance: Issuance | None, failure: Failure | None, now: datetime
 ) -> datetime | None:
     """When to look at the request again; None where only a change can bring news.
 
     A time to act that is past already means now. A time that only changes what is told (the expiry, the warning
     that the source ends) counts while it is to come.
     """
-    told = [issuance.expires] if issuance and (setback or request.spec.suspend) else []
+    told = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
     act: list[datetime] = []
-    if setback and not request.spec.suspend:
-        look = REACTIONS[setback.error.reason].look
-        act = [setback.next_attempt_time, *([now + look] if look else [])]
+    if failure and not request.spec.suspend:
+        look = REASONS[failure.error.reason].look
+        act = [failure.next_attempt_time, *([now + look] if look else [])]
     elif not request.spec.suspend:
         act = [issuance.renew if issuance else now]
         told = [issuance.source_warns] if issuance and issuance.source_warns else []

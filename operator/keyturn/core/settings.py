@@ -28,25 +28,21 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
         return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
 
 
-class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Which issuers may be called: `allowed_hosts` (empty: any), at global addresses or in private networks.
 
     A `proxy` looks up names itself: with one, `allowed_hosts` is what protects the network that it stands in.
     """
 
     # As it is compared: a URL, a capital, a port or a * would allow no host at all, and say so with each request.
-    allowed_hosts: tuple[
-        Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...
-    ] = ()
+    allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
     proxy: Url | None = None
     allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no network, which an issuer would be refused for much later, and a proxy to any host."""
         if self.proxy and not self.allowed_hosts:
-            raise ValueError(
-                "a proxy for issuers needs a list of their hosts: which address it asks cannot be checked"
-            )
+            raise ValueError("a proxy for issuers needs a list of their hosts: which address it asks cannot be checked")
         for network in self.allowed_private_networks:
             ipaddress.ip_network(network)
 
@@ -90,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     """The file given by --config."""
 
     aws: AwsSettings = AwsSettings()
-    issuers: WebSettings = WebSettings()
+    issuers: IssuerSettings = IssuerSettings()
     renewal: RenewalSettings = RenewalSettings()
     sources: SourceSettings = SourceSettings()
 

@@ -8,9 +8,9 @@ import msgspec
 
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Condition, Request, Status
-from keyturn.core.errors import REACTIONS, RefusedError
+from keyturn.core.errors import REASONS, RefusedError
 from keyturn.core.issuance import Issuance, unchanged
-from keyturn.core.renewal import Setback, renew_before
+from keyturn.core.renewal import Failure, renew_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Outcome:
     issuance: Issuance | None = None
     reason: str = ""
     request_id: str = ""
-    setback: Setback | None = None
+    failure: Failure | None = None
     tried: bool = False
 
 
@@ -46,9 +46,9 @@ _EVENT_OF_ISSUE = {"Issued": "Normal", "DriftCorrected": "Warning"}
 
 def report(request: Request, previous: Status, outcome: Outcome) -> Status:
     """Tell the status after a look. Nothing is invented: times come from the marks, failures from the setback."""
-    issuance, setback = outcome.issuance, outcome.setback
+    issuance, failure = outcome.issuance, outcome.failure
     handled_renew_request = (
-        setback.handled_renew_request if setback else issuance.handled_renew_request if issuance else ""
+        failure.handled_renew_request if failure else issuance.handled_renew_request if issuance else ""
     )
     conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
     told = Status(
@@ -56,8 +56,8 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
         last_attempt_time=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_time,
-        next_attempt_time=rfc3339(setback.next_attempt_time) if setback else None,
-        failed_attempts=setback.failed_attempts if setback else 0,
+        next_attempt_time=rfc3339(failure.next_attempt_time) if failure else None,
+        failed_attempts=failure.failed_attempts if failure else 0,
         revision=previous.revision,
         last_handled_renew_request=handled_renew_request or previous.last_handled_renew_request,
     )
@@ -77,11 +77,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
 def events(previous: Status, now: Status) -> Iterator[Event]:
     """Tell what the change from one status to the next is worth: each once, a routine renewal not at all."""
     was, renewed = previous.condition("Renewed"), now.condition("Renewed")
-    if (
-        renewed
-        and renewed.reason in REACTIONS
-        and _event_of(renewed.reason) != _event_of(was.reason if was else "")
-    ):
+    if renewed and renewed.reason in REASONS and _event_of(renewed.reason) != _event_of(was.reason if was else ""):
         yield Event("Warning", _event_of(renewed.reason), renewed.message)
     if renewed and renewed.reason in _EVENT_OF_ISSUE and now.revision != previous.revision:
         yield Event(_EVENT_OF_ISSUE[renewed.reason], renewed.reason, renewed.message)
@@ -112,7 +108,7 @@ def page(reason: str) -> str:
 
 
 def _event_of(reason: str) -> str:
-    return REACTIONS[reason].event if reason in REACTIONS else ""
+    return REASONS[reason].event if reason in REASONS else ""
 
 
 def _ready(request: Request, outcome: Outcome) -> Condition:
@@ -123,10 +119,10 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
 
 
 def _life(request: Request, outcome: Outcome) -> tuple[str, str, str]:
-    issuance, setback = outcome.issuance, outcome.setback
+    issuance, failure = outcome.issuance, outcome.failure
     if issuance is None or not unchanged(request.request_hash, issuance.request_hash):
         missing = f"Secret {request.secret_name} does not hold yet what the spec asks for"
-        return ("False", setback.error.reason, setback.error.message) if setback else ("False", "Pending", missing)
+        return ("False", failure.error.reason, failure.error.message) if failure else ("False", "Pending", missing)
     if outcome.at >= issuance.expires:
         return (
             "False",
@@ -141,17 +137,13 @@ def _life(request: Request, outcome: Outcome) -> tuple[str, str, str]:
 
 
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
-    setback, issuance = outcome.setback, outcome.issuance
-    if setback:
-        status = "Unknown" if setback.error.reason == "RefreshOutcomeUnknown" else "False"
-        return _condition("Renewed", status, setback.error.reason, _failure(setback))
+    failure, issuance = outcome.failure, outcome.issuance
+    if failure:
+        status = "Unknown" if failure.error.reason == "RefreshOutcomeUnknown" else "False"
+        return _condition("Renewed", status, failure.error.reason, _failure(failure))
     if outcome.reason and issuance:
         reason = (
-            "Issued"
-            if issuance.revision == 1
-            else "DriftCorrected"
-            if outcome.reason == "DriftDetected"
-            else "Renewed"
+            "Issued" if issuance.revision == 1 else "DriftCorrected" if outcome.reason == "DriftDetected" else "Renewed"
         )
         return _condition("Renewed", "True", reason, _success(request, outcome, issuance))
     was = previous.condition("Renewed")
@@ -165,18 +157,18 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
 
 
 def _stalled(outcome: Outcome) -> Condition | None:
-    setback = outcome.setback
-    if setback is None:
+    failure = outcome.failure
+    if failure is None:
         return None
-    given_up = setback.error.reason == "RefreshOutcomeUnknown" and isinstance(setback.error, RefusedError)
-    if not (REACTIONS[setback.error.reason].stalled or given_up):
+    given_up = failure.error.reason == "RefreshOutcomeUnknown" and isinstance(failure.error, RefusedError)
+    if not (REASONS[failure.error.reason].stalled or given_up):
         return None
-    return _condition("Stalled", "True", setback.error.reason, setback.error.message)
+    return _condition("Stalled", "True", failure.error.reason, failure.error.message)
 
 
-def _failure(setback: Setback) -> str:
-    asked = f" (AWS request id {setback.error.request_id})" if setback.error.request_id else ""
-    return f"{setback.error.message[:_LONGEST_SAID]}{asked}; next try at {rfc3339(setback.next_attempt_time)}"
+def _failure(failure: Failure) -> str:
+    asked = f" (AWS request id {failure.error.request_id})" if failure.error.request_id else ""
+    return f"{failure.error.message[:_LONGEST_SAID]}{asked}; next try at {rfc3339(failure.next_attempt_time)}"
 
 
 def _success(request: Request, outcome: Outcome, issuance: Issuance) -> str:
@@ -184,12 +176,8 @@ def _success(request: Request, outcome: Outcome, issuance: Issuance) -> str:
     why = f" because of {outcome.reason}" if told else ""
     asked = f" (AWS request id {outcome.request_id})" if outcome.request_id else ""
     lifetime = issuance.expires - issuance.issued
-    cut = (
-        "; renewBefore is cut to half of it" if renew_before(request.spec.renewal, lifetime) > lifetime / 2 else ""
-    )
-    ahead = (
-        "and never renewed, for the source works once" if issuance.once else f"next at {rfc3339(issuance.renew)}"
-    )
+    cut = "; renewBefore is cut to half of it" if renew_before(request.spec.renewal, lifetime) > lifetime / 2 else ""
+    ahead = "and never renewed, for the source works once" if issuance.once else f"next at {rfc3339(issuance.renew)}"
     return f"issued{why} for {int(lifetime.total_seconds())} s{cut}, {ahead}{asked}"
 
 

@@ -67,12 +67,8 @@ class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
         An empty one leaves nothing to go on with: what is live works only once.
         """
-        consumed = (
-            self.consumed if token == self.live or not self.live else (*self.consumed, self.live)[-_REMEMBERED:]
-        )
-        return TokenFamily(
-            source_id=self.source_id, initial_tokens=self.initial_tokens, live=token, consumed=consumed
-        )
+        consumed = self.consumed if token == self.live or not self.live else (*self.consumed, self.live)[-_REMEMBERED:]
+        return TokenFamily(source_id=self.source_id, initial_tokens=self.initial_tokens, live=token, consumed=consumed)
 
     def intended(self, intent: Intent | None) -> "TokenFamily":
         """The lineage with another intent."""

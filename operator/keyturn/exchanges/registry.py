@@ -22,13 +22,13 @@ from keyturn.api.exchanges.registry import (
     OauthToken,
 )
 from keyturn.api.token_request import Exchange, Request
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, sts
 from keyturn.exchanges.allowed_identities import service_account_token
-from keyturn.exchanges.context import Call, Systems
+from keyturn.exchanges.context import Call, ExchangeContext
 from keyturn.exchanges.oauth import token
 
-EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
+EXCHANGES: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
     LicenseManagerGetAccessToken: license_manager.get_access_token,
     LicenseManagerCreateToken: license_manager.create_token,
     OauthToken: token.token,
@@ -45,25 +45,27 @@ EXCHANGES: Mapping[type, Callable[[Call, Any, Holding], Awaitable[Holding]]] = {
 }
 
 
-async def exchange(systems: Systems, request: Request, step: Exchange, holding: Holding) -> Holding:
+async def exchange(
+    context: ExchangeContext, request: Request, step: Exchange, values: PipelineValues
+) -> PipelineValues:
     """Run one step of a pipeline; raises the errors of core.errors and nothing else."""
     wanted, source = step.operation, request.spec.source
     region = wanted.region if isinstance(wanted, AwsOperation) else None
     call = Call(
-        systems=systems,
+        context=context,
         namespace=request.namespace,
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
-        client_token=_client_token(request, holding),
+        client_token=_client_token(request, values),
     )
-    if source.service_account and holding.source_token is None:
+    if source.service_account and values.source_token is None:
         token = await service_account_token(call, source.service_account)
-        holding = replace(holding, source_token=token)
-    return await EXCHANGES[type(wanted)](call, wanted, holding)
+        values = replace(values, source_token=token)
+    return await EXCHANGES[type(wanted)](call, wanted, values)
 
 
-def _client_token(request: Request, holding: Holding) -> str:
+def _client_token(request: Request, values: PipelineValues) -> str:
     """Name this very issue: a try that is made again, after a crash too, has the same name (56 characters)."""
-    issue = f"{request.uid}/{holding.revision}/{request.exchange_hash}"
+    issue = f"{request.uid}/{values.revision}/{request.exchange_hash}"
     return f"keyturn-{hashlib.sha256(issue.encode()).hexdigest()[:48]}"

@@ -58,11 +58,11 @@ class FileStore:
                 self._give(request, self._issued)
         return _found(request, self._issued) if self._issued else None
 
-    async def rehearse(self, request: Request) -> None:
+    async def dry_run(self, request: Request) -> None:
         """Write as much as may have to be written, and remove it."""
         if self._folder:
             names = [key for wanted in request.spec.formats for key in wanted.options.keys]
-            await asyncio.to_thread(self._folder.rehearse, names)
+            await asyncio.to_thread(self._folder.dry_run, names)
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Hold data and marks, and show them in the folder at once."""
@@ -75,7 +75,7 @@ class FileStore:
             self._give(request, issued)
         self._issued = issued
 
-    async def dress(self, request: Request, issuance: Issuance) -> None:
+    async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Write other marks beside the data that are held."""
         if self._issued and self._issued.is_whole(request):
             await self.write(request, issuance, dict(self._issued.data))

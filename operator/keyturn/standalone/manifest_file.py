@@ -36,9 +36,7 @@ class ManifestFile:
             request = _request(_body(_documents(read_text(self._path))))
         except RefusedError as error:
             named = error.message.startswith(str(self._path))
-            raise RefusedError(
-                "InvalidSpec", error.message if named else f"{self._path}: {error.message}"
-            ) from None
+            raise RefusedError("InvalidSpec", error.message if named else f"{self._path}: {error.message}") from None
 
         return replace(request, created_at=request.created_at or self._started)
 
@@ -65,18 +63,14 @@ def _documents(text: str) -> list[Any]:
 
 def _in_a_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    says = getattr(error, "problem", None) or (
-        str(error) if isinstance(error, yaml.YAMLError) else "nested too deep"
-    )
+    says = getattr(error, "problem", None) or (str(error) if isinstance(error, yaml.YAMLError) else "nested too deep")
     where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
     return " ".join(f"{says}{where}".split())
 
 
 def _body(documents: list[Any]) -> dict[str, Any]:
     if len(documents) != 1:
-        raise RefusedError(
-            "InvalidSpec", f"it must hold one TokenRequest, and it holds {len(documents)} documents"
-        )
+        raise RefusedError("InvalidSpec", f"it must hold one TokenRequest, and it holds {len(documents)} documents")
     [body] = documents
     kind = body.get("kind") if isinstance(body, dict) else None
     if kind != KIND:

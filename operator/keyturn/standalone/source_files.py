@@ -73,9 +73,7 @@ class Sources:
 
     def _place(self, name: str) -> Path:
         if self._folder is None:
-            raise RefusedError(
-                "SourceNotFound", f"the request reads {name}: say in which folder, by --sources-dir"
-            )
+            raise RefusedError("SourceNotFound", f"the request reads {name}: say in which folder, by --sources-dir")
         return self._folder / name
 
     def _read(self, paths: Iterable[Path], needed: Iterable[Path] | None = None) -> dict[Path, str]:

@@ -45,9 +45,9 @@ class FileTokens:
         """Make the file."""
         return await asyncio.to_thread(self._create, request, kept)
 
-    async def keep(self, request: Request, kept: StoredToken, *, rehearse: bool = False) -> StoredToken:
+    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write all of it, or, to rehearse, take the room that the save will need."""
-        return await asyncio.to_thread(self._keep, request, kept, rehearse)
+        return await asyncio.to_thread(self._keep, request, kept, dry_run)
 
     async def save(self, request: Request, kept: StoredToken) -> StoredToken:
         """Write a token that was answered into the room that was taken for it: the disk may be full by now."""
@@ -71,11 +71,11 @@ class FileTokens:
             raise _changed(self._path(request))
         return self._put(request, kept, "next")
 
-    def _keep(self, request: Request, kept: StoredToken, rehearse: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
+    def _keep(self, request: Request, kept: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         now, path = self._read(request), self._path(request)
         if now is None or now.version != kept.version:
             raise _changed(path)
-        if not rehearse:
+        if not dry_run:
             return self._put(request, kept, "next")
         with writing(path):
             fill(_aside(path, "room"), bytes(len(_content(request, kept)) + _ROOM_BYTES), 0o600)

@@ -41,9 +41,7 @@ ASKED = {
 
 def promtool(*arguments: str | Path) -> str:
     """Run promtool; what it finds wrong is the message of the failure."""
-    done = subprocess.run(
-        [binary("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([binary("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False)
     said = done.stdout + done.stderr
 
     assert done.returncode == 0, said
@@ -60,9 +58,7 @@ def test_the_cases() -> None:
 
 def test_a_wrong_rule_fails_the_cases(tmp_path: Path) -> None:
     wrong, cases = tmp_path / "rules.yaml", tmp_path / "cases.yaml"
-    wrong.write_text(
-        RULES.read_text().replace("(keyturn_request_suspended == 1)", "(keyturn_request_suspended == 2)")
-    )
+    wrong.write_text(RULES.read_text().replace("(keyturn_request_suspended == 1)", "(keyturn_request_suspended == 2)"))
     cases.write_text(re.sub(r"rule_files: .*", f"rule_files: [{wrong}]", CASES.read_text()))
 
     with pytest.raises(AssertionError, match="FAILED"):

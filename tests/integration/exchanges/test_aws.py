@@ -51,9 +51,7 @@ async def test_what_goes_wrong_between(
 
 
 @OPERATIONS
-async def test_what_passes_is_tried_three_times_and_no_more(
-    operation: str, client: Aws, emulator: running.Aws
-) -> None:
+async def test_what_passes_is_tried_three_times_and_no_more(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3

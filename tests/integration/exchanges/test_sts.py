@@ -4,7 +4,7 @@ import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ROLE, request
 from tests.support.emulator import running
@@ -14,7 +14,7 @@ OPERATION = "AssumeRoleWithWebIdentity"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 
 
-async def through(client: Aws, emulator: running.Aws, **role: Any) -> Holding:
+async def through(client: Aws, emulator: running.Aws, **role: Any) -> PipelineValues:
     """Both steps of the flagship."""
     wanted = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
     held = await get_access_token(client, emulator.refresh_token(), wanted)
@@ -55,7 +55,7 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
     with pytest.raises(RefusedError, match="trust policy name this issuer") as refused:
         await through(client, emulator, roleArn=f"{ROLE}-not-there")
 
-    assert (refused.value.reason, refused.value.settles) == ("AccessDenied", True)
+    assert (refused.value.reason, refused.value.eventually_consistent) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,7 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
         pytest.param({"code": "InternalFailure", "status": 500}, "Unavailable", "", id="broken"),
     ],
 )
-async def test_each_error(
-    fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws
-) -> None:
+async def test_each_error(fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws) -> None:
     error = await failing(client, emulator, OPERATION, message="planted", **fault)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)

@@ -74,9 +74,7 @@ def halves(folder: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("steps", [pieces, halves])
-def test_what_is_being_written_is_waited_for(
-    steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path
-) -> None:
+def test_what_is_being_written_is_waited_for(steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path) -> None:
     first, *others = steps(tmp_path)
     for path, text in steps(tmp_path):
         path.write_text(text.replace("2", "1"))
@@ -93,6 +91,4 @@ def test_what_is_being_written_is_waited_for(
     thread.join()
     given = json.loads(told.stdout)
 
-    assert [re.sub(r"\D", "", given[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == [
-        "2"
-    ] * 3
+    assert [re.sub(r"\D", "", given[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == ["2"] * 3

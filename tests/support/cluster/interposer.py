@@ -107,9 +107,7 @@ class Interposer:
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=self._plane.ca_file), limit=0)
         patience = aiohttp.ClientTimeout()
-        async with aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, timeout=patience
-        ) as self._client:
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=patience) as self._client:
             self._started.set()
             await self._stop.wait()
             await runner.cleanup()

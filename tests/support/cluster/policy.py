@@ -48,9 +48,7 @@ def allow_secrets(namespace: Namespace, more: int) -> None:
     """Let so many more Secrets be made in the namespace."""
     there = len(json.loads(namespace.kubectl("get", "secrets", "-o", "json"))["items"])
     hard = {"count/secrets": str(there + more)}
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
-    )
+    namespace.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}})
     # The controller that counts is not part of the control plane of the tests; the admission that refuses is.
     counted = {"status": {"hard": hard, "used": {"count/secrets": str(there)}}}
     namespace.kubectl(

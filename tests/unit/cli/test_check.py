@@ -154,9 +154,7 @@ def test_an_error(text: str, line: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(
-            "apiVersion: authentication.k8s.io/v1\nkind: TokenRequest\n", id="Kubernetes' own TokenRequest"
-        ),
+        pytest.param("apiVersion: authentication.k8s.io/v1\nkind: TokenRequest\n", id="Kubernetes' own TokenRequest"),
         pytest.param("null\n", id="nothing"),
         pytest.param("kind: 5\nmetadata: 5\nspec: []\n", id="nonsense"),
     ],

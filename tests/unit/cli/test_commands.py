@@ -156,9 +156,7 @@ def test_a_mode_of_the_sidecar_has_options_of_its_own(mode: str) -> None:
         pytest.param(["--mode=other"], "Invalid value for '--mode'", id="no such mode"),
         pytest.param([], "Missing option '--secret-dir'", id="no Secret"),
         pytest.param(["--secret-dir=/x", "--key=../x"], "../x is not the key of a Secret", id="a path as key"),
-        pytest.param(
-            ["--secret-dir=/x", "--key=..data"], "..data is not the key of a Secret", id="the link as key"
-        ),
+        pytest.param(["--secret-dir=/x", "--key=..data"], "..data is not the key of a Secret", id="the link as key"),
         pytest.param(["--secret-dir=/x", "--loud"], "No such option", id="no such option"),
         pytest.param(["--secret-dir=/x", "more"], "unexpected extra argument", id="an argument"),
     ],
@@ -208,12 +206,8 @@ def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        pytest.param(
-            ["--secret-dir={folder}"], 1, "the credentials expired at 2001-01-01T00:00:00Z", id="expired"
-        ),
-        pytest.param(
-            ["--secret-dir=/not/there"], 1, "neither credentials.json nor AWS_ACCESS_KEY_ID", id="no Secret"
-        ),
+        pytest.param(["--secret-dir={folder}"], 1, "the credentials expired at 2001-01-01T00:00:00Z", id="expired"),
+        pytest.param(["--secret-dir=/not/there"], 1, "neither credentials.json nor AWS_ACCESS_KEY_ID", id="no Secret"),
         pytest.param([], 2, "give --secret-dir, or --url and --authorization-file", id="nothing"),
         pytest.param(["--url=http://127.0.0.1:1"], 2, "give --secret-dir, or --url and", id="no authorization"),
         pytest.param(
@@ -221,9 +215,7 @@ def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_credential_process_prints_nothing_else(
-    arguments: list[str], code: int, says: str, tmp_path: Path
-) -> None:
+def test_a_credential_process_prints_nothing_else(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:
     folder = secret(tmp_path, "2001-01-01T00:00:00Z")
     result = run("credential-process", *(argument.format(folder=folder) for argument in arguments))
 

@@ -68,9 +68,7 @@ def test_documents(text: str, bodies: list[object], tmp_path: Path) -> None:
 def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a: 1"))
 
-    assert [(document.file, document.number, document.body) for document in read_documents("-")] == [
-        ("-", 1, {"a": 1})
-    ]
+    assert [(document.file, document.number, document.body) for document in read_documents("-")] == [("-", 1, {"a": 1})]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +81,7 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deep"),
         pytest.param(b"a: &a\n  b: [*a]\n", "an alias of what it is in in its line 2", id="a list in itself"),
         pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="no text"),
-        pytest.param(
-            b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"
-        ),
+        pytest.param(b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"),
     ],
 )
 def test_what_is_unreadable_is_told_in_a_line(content: bytes, says: str, tmp_path: Path) -> None:

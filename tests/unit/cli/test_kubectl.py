@@ -86,9 +86,7 @@ def test_kubectl_is_told_how_to_complete(
 
 def test_what_status_imports_is_light() -> None:
     program = "import sys, keyturn.cli.kubectl.status; print(*sys.modules)"
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout.split()
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
     heavy = {
         "aiohttp",

@@ -7,15 +7,17 @@ from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 
 from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.service_health import Outages
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def served(handler: Handler, token: str = "", outages: Outages | None = None) -> AsyncIterator[ApiClient]:
+async def served(
+    handler: Handler, token: str = "", service_health: ServiceHealth | None = None
+) -> AsyncIterator[ApiClient]:
     """A Kube that speaks to a server of our own, by real HTTP."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -27,7 +29,7 @@ async def served(handler: Handler, token: str = "", outages: Outages | None = No
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
     try:
         async with KubernetesClient(configuration) as client:
-            yield ApiClient(client, outages or Outages())
+            yield ApiClient(client, service_health or ServiceHealth())
     finally:
         await runner.cleanup()
 
@@ -101,7 +103,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_of() -> None:
         KubernetesClient(Configuration(host=f"https://127.0.0.1:{server.port}")) as client,
     ):
         with pytest.raises(UnavailableError, match="its certificate: unable to get local issuer") as raised:
-            await ApiClient(client, Outages()).request("GET", "/a")
+            await ApiClient(client, ServiceHealth()).request("GET", "/a")
 
     assert raised.value.reason == "Unreachable"
 
@@ -131,7 +133,7 @@ async def test_without_the_lease_nothing_is_written() -> None:
     async with served(responses.response) as api:
         api.may_write = lambda: False
         await api.request("GET", "/a")
-        with pytest.raises(LeavingError):
+        with pytest.raises(BeingDeletedError):
             await api.request("PATCH", "/a", {})
 
     assert [method for method, _, _ in responses.requests] == ["GET"]
@@ -148,9 +150,9 @@ async def test_without_the_lease_a_token_is_saved_all_the_same() -> None:
 
 
 async def test_an_outage_of_the_api_server_is_told_when_it_is_over() -> None:
-    outages, over = Outages(), list[str]()
-    outages.when_over(over.append)
-    async with served(Answers(503, 503, 503, 200).response, outages=outages) as api:
+    service_health, over = ServiceHealth(), list[str]()
+    service_health.on_recovery(over.append)
+    async with served(Answers(503, 503, 503, 200).response, service_health=service_health) as api:
         with pytest.raises(UnavailableError) as raised:
             await api.request("GET", "/a")
         await api.request("GET", "/a")
@@ -184,7 +186,7 @@ def test_refusal(body: dict[str, str], says: str) -> None:
 def test_a_namespace_that_is_terminating_is_left() -> None:
     body = {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 
-    assert isinstance(refusal(ApiResponse(403, body), "it", {}), LeavingError)
+    assert isinstance(refusal(ApiResponse(403, body), "it", {}), BeingDeletedError)
 
 
 def test_an_answer_does_not_show_its_body() -> None:

@@ -12,7 +12,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.pipeline_values import PipelineValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Issuer, Outside, manifest
 from tests.unit.controller.test_secret_store import SOURCE, TARGET, TOKEN_REQUEST
@@ -35,10 +35,8 @@ class Operator:
     def start(self, *, watched: bool = True) -> None:
         """Start anew: all that a process knows is forgotten."""
         self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, watched=watched)
-        world = replace(self.outside.world, store=self.store)
-        self.controller = Controller(
-            world, self.store, self.work_queue, StatusWriter(self.server, world.now, "pod-1")
-        )
+        deps = replace(self.outside.deps, store=self.store)
+        self.controller = Controller(deps, self.store, self.work_queue, StatusWriter(self.server, deps.now, "pod-1"))
 
     @property
     def aws(self) -> Issuer:
@@ -54,12 +52,12 @@ class Operator:
 
     async def work(self, until: datetime | None = None) -> int:
         """Look at all that is due; returns how many looks that were."""
-        self.outside.now, looks = until or self.outside.now, 0
+        self.outside.now, reconciliations = until or self.outside.now, 0
         while uid := self.work_queue.take(self.outside.now):
             await self.controller.run_one(uid)
             self.work_queue.done(uid)
-            looks += 1
-        return looks
+            reconciliations += 1
+        return reconciliations
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.server.objects[TOKEN_REQUEST]["status"]
@@ -136,7 +134,7 @@ async def test_after_a_restart_a_secret_without_its_label_costs_no_exchange() ->
 
 async def test_after_a_restart_the_next_try_keeps_its_time() -> None:
     operator = Operator()
-    operator.outside.chance = 0.9
+    operator.outside.rand = 0.9
     operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
     await operator.see()
     await operator.work()
@@ -196,12 +194,12 @@ async def test_edits_in_a_loop_are_looked_at_once_a_second(
     edit: Callable[[Operator, int], Awaitable[None]],
 ) -> None:
     operator = await issued()
-    looks = 0
+    reconciliations = 0
     for tenth in range(20):
         await edit(operator, tenth)
-        looks += await operator.work(NOW + tenth * SECOND / 10)
+        reconciliations += await operator.work(NOW + tenth * SECOND / 10)
 
-    assert looks == 1
+    assert reconciliations == 1
 
 
 async def test_suspended_without_our_label_it_is_not_read_again_and_again() -> None:
@@ -334,7 +332,7 @@ def away(system: str) -> UnavailableError:
 
 
 @pytest.mark.parametrize(
-    ("failure", "system", "looks"),
+    ("failure", "system", "reconciliations"),
     [
         pytest.param(away("sts"), "sts", 1, id="what it waits for works again"),
         pytest.param(away("sts"), "other", 0, id="something else works again"),
@@ -342,17 +340,17 @@ def away(system: str) -> UnavailableError:
     ],
 )
 async def test_when_an_outage_is_over_who_waits_is_looked_at_at_once(
-    failure: KeyturnError, system: str, looks: int
+    failure: KeyturnError, system: str, reconciliations: int
 ) -> None:
     operator = Operator()
-    operator.outside.chance = 0.9
+    operator.outside.rand = 0.9
     operator.aws.failures = [failure]
     await operator.see()
     await operator.work()
     operator.controller.on_service_recovered(system)
 
-    assert await operator.work(NOW + SECOND) == looks
-    assert operator.status()["revision" if looks else "failedAttempts"] == 1
+    assert await operator.work(NOW + SECOND) == reconciliations
+    assert operator.status()["revision" if reconciliations else "failedAttempts"] == 1
 
 
 async def test_the_end_of_an_outage_does_not_disturb_who_did_not_fail() -> None:
@@ -366,9 +364,9 @@ async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
     operator = await issued()
 
     class Meanwhile(Issuer):
-        async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
+        async def exchange(self, step: Exchange, values: PipelineValues, now: datetime) -> PipelineValues:
             await operator.see(region="eu-west-1")
-            return await super().exchange(step, holding, now)
+            return await super().exchange(step, values, now)
 
     operator.outside.aws = Meanwhile()
 

@@ -14,9 +14,7 @@ async def get(listen: str, path: str, *, ready: bool = True) -> tuple[int, str]:
         async with (
             aiohttp.ClientSession() as http,
             asyncio.timeout(5),
-            http.get(
-                f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}"
-            ) as response,
+            http.get(f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}") as response,
         ):
             return response.status, await response.text()
     finally:

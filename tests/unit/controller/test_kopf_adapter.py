@@ -48,9 +48,7 @@ def test_nobody_can_have_kopf_write_to_an_object_or_read_what_it_never_wrote() -
         pytest.param(None, None, None, id="a client certificate only"),
     ],
 )
-async def test_kopf_speaks_to_the_same_api_server(
-    value: str | None, scheme: str | None, token: str | None
-) -> None:
+async def test_kopf_speaks_to_the_same_api_server(value: str | None, scheme: str | None, token: str | None) -> None:
     configuration = Configuration(host="https://127.0.0.1:6443", ssl_ca_cert="/ca.crt")
     if value:
         configuration.api_key = {"BearerToken": value}

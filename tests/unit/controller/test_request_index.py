@@ -7,7 +7,7 @@ from keyturn.api.token_request import Status
 from keyturn.controller.request_index import Entry, RequestIndex, remembered
 from keyturn.core.errors import RefusedError
 from keyturn.core.status import Outcome, invalid, report
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.state import ReconcileState
 from tests.support.dependencies import HOUR, NOW, request
 from tests.unit.core.test_issuance import MADE
 from tests.unit.core.test_status import FIRST, REQUEST, failed
@@ -56,7 +56,7 @@ def test_what_is_dropped_leaves_nothing() -> None:
 def test_series_of_a_request() -> None:
     made = RequestIndex()
     issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
-    made.put(Entry(request(suspend=True), FIRST, Memory(issuance=issuance)))
+    made.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
     (one,) = made.series()
 
     assert (one.issued, one.expires) == (NOW, NOW + HOUR)

@@ -64,7 +64,7 @@ async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
     server.responses[f"POST {SECRETS}"] = ApiResponse(403, {"message": "no pull Secrets here"})
 
     with pytest.raises(RefusedError, match="no pull Secrets here"):
-        await store.rehearse(IMAGES)
+        await store.dry_run(IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_an_adopted_secret_of_another_type_is_refused_before_anything_is_e
     server.put(TARGET, type=OPAQUE, data={"theirs": "eA=="}, metadata=CONSENT)
 
     with pytest.raises(RefusedError, match=f"is of type {OPAQUE}, and its formats need {DOCKER}") as refused:
-        await store.rehearse(IMAGES)
+        await store.dry_run(IMAGES)
 
     assert (refused.value.reason, server.data(TARGET)) == ("TargetConflict", {"theirs": "x"})
 
@@ -152,7 +152,7 @@ async def test_an_adopted_secret_that_has_the_type_is_written() -> None:
     server, store = cluster()
     theirs = {".dockerconfigjson": base64.b64encode(b"{}").decode()}
     server.put(TARGET, type=DOCKER, data=theirs, metadata=CONSENT)
-    await store.rehearse(IMAGES)
+    await store.dry_run(IMAGES)
     await store.write(IMAGES, OF_LOGINS, LOGINS)
 
     assert (server.data(TARGET), server.count("DELETE")) == (LOGINS, 0)
@@ -161,7 +161,7 @@ async def test_an_adopted_secret_that_has_the_type_is_written() -> None:
 async def test_an_adopted_secret_keeps_the_type_of_its_maker() -> None:
     server, store = cluster()
     server.put(TARGET, type=THEIR_TYPE, data={"username": "eA=="}, metadata=CONSENT)
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
     await store.write(REQUEST, issuance(), DATA)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (THEIR_TYPE, {"username": "x", **DATA})

@@ -29,9 +29,7 @@ def issuance(wanted: Request = REQUEST, **changes: Any) -> Issuance:
 def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer, SecretStore]:
     server = ApiServer()
     server.put("/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme")
-    server.objects["/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"]["metadata"]["uid"] = (
-        REQUEST.uid
-    )
+    server.objects["/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"]["metadata"]["uid"] = REQUEST.uid
     return server, SecretStore(server, monotonic)
 
 
@@ -89,7 +87,7 @@ async def test_the_source_is_read_each_time() -> None:
 
 async def test_a_rehearsal_writes_nothing() -> None:
     server, store = cluster()
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
 
     assert TARGET not in server.objects
 
@@ -99,7 +97,7 @@ async def test_a_rehearsal_refuses_a_foreign_secret() -> None:
     server.put(TARGET, data={"theirs": "eA=="})
 
     with pytest.raises(RefusedError, match="was not made by Keyturn") as refused:
-        await store.rehearse(REQUEST)
+        await store.dry_run(REQUEST)
 
     assert refused.value.reason == "TargetConflict"
 
@@ -108,7 +106,7 @@ async def test_a_foreign_secret_is_read_again_until_it_consents() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
     with pytest.raises(RefusedError):
-        await store.rehearse(REQUEST)
+        await store.dry_run(REQUEST)
     server.put(TARGET, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
     found = await store.read_target(REQUEST)
 

@@ -5,7 +5,7 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiResponse
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
 from tests.support.dependencies import request
 from tests.unit.controller.test_secret_store import (
@@ -23,7 +23,7 @@ from tests.unit.controller.test_secret_store import (
 async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
     await store.write(REQUEST, issuance(), DATA)
 
     assert server.data(TARGET) == {"theirs": "x", **DATA}
@@ -33,7 +33,7 @@ async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
 async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
     await store.write(REQUEST, issuance(), DATA)
     moved = request(target={"secretName": "new"})
     await store.write(moved, issuance(moved), DATA)
@@ -53,15 +53,15 @@ async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, 
     meta = server.meta(TARGET)
     del server.objects[TARGET]
     store.cache.observe(meta, alive=False)
-    with pytest.raises(LeavingError) if leaves else nullcontext():
-        await store.rehearse(replace(REQUEST, uid=uid))
+    with pytest.raises(BeingDeletedError) if leaves else nullcontext():
+        await store.dry_run(replace(REQUEST, uid=uid))
 
     assert server.asked == [f"GET {TOKEN_REQUEST}"] + ([] if leaves else [f"PATCH {TARGET}"])
 
 
 async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
     server, store = cluster()
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
 
     assert server.asked == [f"PATCH {TARGET}"]
 
@@ -87,22 +87,22 @@ REFRESHING = request(
 async def test_a_namespace_is_rehearsed_once(second: Request, seconds: float, rehearsals: int) -> None:
     clock = [0.0]
     server, store = cluster(lambda: clock[0])
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
     clock[0] += seconds
-    await store.rehearse(second)
+    await store.dry_run(second)
 
     assert server.count("PATCH") == rehearsals
 
 
 async def test_a_refused_write_is_rehearsed_again() -> None:
     server, store = cluster()
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
     with pytest.raises(RefusedError, match="denied"):
         await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="denied"):
-        await store.rehearse(REQUEST)
+        await store.dry_run(REQUEST)
 
 
 async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
@@ -110,7 +110,7 @@ async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
 
     with pytest.raises(RefusedError, match="denied"):
-        await store.rehearse(REQUEST)
+        await store.dry_run(REQUEST)
 
 
 async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
@@ -154,7 +154,7 @@ async def test_an_immutable_secret_is_refused() -> None:
 async def test_dressing_keeps_the_data() -> None:
     server, store = await issued()
     wanted = request(target={"metadata": {"labels": {"team": "blue"}}})
-    await store.dress(wanted, issuance(wanted))
+    await store.apply_metadata(wanted, issuance(wanted))
 
     assert server.data(TARGET) == DATA
     assert server.meta(TARGET).labels["team"] == "blue"
@@ -163,7 +163,7 @@ async def test_dressing_keeps_the_data() -> None:
 async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})
-    await store.dress(REQUEST, issuance())
+    await store.apply_metadata(REQUEST, issuance())
 
     assert server.count("PATCH") == 0
 

@@ -76,9 +76,7 @@ async def test_a_token() -> None:
             Credentials("AKIA1", "planted/key+", "session=="),
             id="of a session",
         ),
-        pytest.param(
-            KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="an empty session"
-        ),
+        pytest.param(KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="an empty session"),
         pytest.param(
             {name: f" {value}\n" for name, value in KEYS.items()},
             Credentials("AKIA1", "planted/key+"),
@@ -107,16 +105,12 @@ async def test_both_are_read_from_one_secret_at_once() -> None:
         pytest.param(None, "SourceNotFound", "Secret base does not exist", id="no Secret"),
         pytest.param({}, "SourceNotFound", "has no key AWS_ACCESS_KEY_ID", id="no data"),
         pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceNotFound", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
-        pytest.param(
-            KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceNotFound", "AWS_ACCESS_KEY_ID", id="an empty key id"
-        ),
+        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceNotFound", "AWS_ACCESS_KEY_ID", id="an empty key id"),
         pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="bytes"),
         pytest.param(KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="a space"),
     ],
 )
-async def test_credentials_that_cannot_be_read(
-    data: dict[str, str | bytes] | None, reason: str, says: str
-) -> None:
+async def test_credentials_that_cannot_be_read(data: dict[str, str | bytes] | None, reason: str, says: str) -> None:
     error = await refusal(server() if data is None else server(base=data))
 
     assert error.reason == reason
@@ -158,9 +152,7 @@ CODE = {
 async def test_what_works_only_once_is_read_with_the_source() -> None:
     made = ApiServer()
     code = {"code": base64.b64encode(b"the-code\n").decode()}
-    made.put(
-        f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()}
-    )
+    made.put(f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()})
     made.put(f"{SECRETS}/sign-in", data=code)
     found = await read_source(made, request(source=keys_way(), exchanges=[CODE]))
 

@@ -3,7 +3,7 @@ import pytest
 from keyturn.api.token_request import Status
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.status_writer import StatusWriter
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
@@ -41,7 +41,7 @@ async def test_what_is_not_told_any_more_goes() -> None:
 @pytest.mark.parametrize(
     ("name", "uid", "error"),
     [
-        pytest.param("gone", REQUEST.uid, LeavingError, id="it is gone"),
+        pytest.param("gone", REQUEST.uid, BeingDeletedError, id="it is gone"),
         pytest.param("acme", "other", UnavailableError, id="another has its name, or too many write at once"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
@@ -73,7 +73,7 @@ async def test_what_was_made_meanwhile_is_not_made_again() -> None:
 async def test_a_rehearsal_writes_nothing() -> None:
     server, tokens, made = await kept()
     before = server.objects[TOKEN]
-    await tokens.keep(REQUEST, made, rehearse=True)
+    await tokens.keep(REQUEST, made, dry_run=True)
 
     assert server.objects[TOKEN] == before
 
@@ -84,18 +84,18 @@ async def test_a_rehearsal_of_an_immutable_secret_is_refused() -> None:
     made = replace(made, version=server.meta(TOKEN).resource_version)
 
     with pytest.raises(RefusedError, match="immutable") as refused:
-        await tokens.keep(REQUEST, made, rehearse=True)
+        await tokens.keep(REQUEST, made, dry_run=True)
 
     assert refused.value.reason == "WriteDenied"
 
 
-@pytest.mark.parametrize("rehearse", [True, False])
-async def test_a_guarded_write_does_not_write_over_another(*, rehearse: bool) -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_guarded_write_does_not_write_over_another(*, dry_run: bool) -> None:
     server, tokens, made = await kept()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
 
     with pytest.raises(UnavailableError, match="changed by somebody else meanwhile"):
-        await tokens.keep(REQUEST, made, rehearse=rehearse)
+        await tokens.keep(REQUEST, made, dry_run=dry_run)
     assert server.data(TOKEN)["license_token"] == "planted-token"
 
 
@@ -137,9 +137,7 @@ async def test_a_save_is_one_request() -> None:
     [
         pytest.param(KNOWN, True, id="what we spent"),
         pytest.param(KNOWN.rotated("3"), True, id="the same token, as after a lost answer"),
-        pytest.param(
-            TokenFamily(source_id=KNOWN.source_id, initial_tokens=("1",), live="1"), True, id="an old copy"
-        ),
+        pytest.param(TokenFamily(source_id=KNOWN.source_id, initial_tokens=("1",), live="1"), True, id="an old copy"),
         pytest.param(KNOWN.with_initial_token("9"), False, id="the user has signed in again"),
         pytest.param(KNOWN.rotated("4"), False, id="another's token for the same one"),
     ],
@@ -156,7 +154,7 @@ async def test_a_late_save_counts_unless_it_is_overtaken(stored: TokenFamily, *,
 async def test_a_save_is_made_though_the_lease_is_lost() -> None:
     server, tokens, made = await kept()
     server.may_write = lambda: False
-    with pytest.raises(LeavingError):
+    with pytest.raises(BeingDeletedError):
         await tokens.keep(REQUEST, made)
     await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 

@@ -37,7 +37,7 @@ async def test_a_restart_reads_once_and_writes_nothing() -> None:
 
 async def test_after_a_restart_a_failure_keeps_the_time_of_its_next_try() -> None:
     operator = await issued(watched=False)
-    operator.outside.chance = 0.9
+    operator.outside.rand = 0.9
     operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
     await operator.work(DUE)
     operator.start(watched=False)

@@ -3,9 +3,9 @@ from datetime import timedelta
 import pytest
 
 from keyturn.core.errors import (
-    REACTIONS,
+    REASONS,
+    BeingDeletedError,
     KeyturnError,
-    LeavingError,
     RefusedError,
     ThrottledError,
     UnavailableError,
@@ -32,10 +32,8 @@ _ROWS = [
 
 
 @pytest.mark.parametrize(("reason", "event", "stalled", "wait", "look"), _ROWS)
-def test_what_a_reason_leads_to(
-    reason: str, event: str, wait: int | None, look: int | None, *, stalled: bool
-) -> None:
-    reaction = REACTIONS[reason]
+def test_what_a_reason_leads_to(reason: str, event: str, wait: int | None, look: int | None, *, stalled: bool) -> None:
+    reaction = REASONS[reason]
 
     assert (reaction.event, reaction.stalled) == (event, stalled)
     assert reaction.wait == (wait * MINUTE if wait else None)
@@ -43,7 +41,7 @@ def test_what_a_reason_leads_to(
 
 
 def test_every_reason_has_a_row() -> None:
-    assert REACTIONS.keys() == {row[0] for row in _ROWS}
+    assert REASONS.keys() == {row[0] for row in _ROWS}
 
 
 def test_a_throttled_call_is_an_unavailable_one_with_a_pace() -> None:
@@ -53,6 +51,6 @@ def test_a_throttled_call_is_an_unavailable_one_with_a_pace() -> None:
     assert (error.reason, error.request_id, error.retry_after.seconds) == ("Throttled", "id", 7)
 
 
-@pytest.mark.parametrize("error", [RefusedError("SourceInvalid", "why"), LeavingError("why")])
+@pytest.mark.parametrize("error", [RefusedError("SourceInvalid", "why"), BeingDeletedError("why")])
 def test_an_error_reads_as_its_sentence(error: KeyturnError) -> None:
     assert (str(error), error.message) == ("why", "why")

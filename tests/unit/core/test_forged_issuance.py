@@ -55,9 +55,7 @@ def test_forged_marks_count_as_none(text: str) -> None:
             json.dumps({"sourceId": "x" * 40_000, "initialTokens": [], "live": "x"}),
             id="a source longer than names are",
         ),
-        pytest.param(
-            json.dumps({"sourceId": "a\nforged log line", "initialTokens": [], "live": "x"}), id="a line end"
-        ),
+        pytest.param(json.dumps({"sourceId": "a\nforged log line", "initialTokens": [], "live": "x"}), id="a line end"),
     ],
 )
 def test_a_forged_lineage_counts_as_none(text: str) -> None:

@@ -17,7 +17,7 @@ from keyturn.core.issuance import (
     data_hash,
     field_manager,
     fingerprint,
-    is_dressed,
+    has_current_metadata,
     is_ours,
     kept_identity,
     labels,
@@ -215,7 +215,7 @@ LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {
 
 
 @pytest.mark.parametrize(
-    ("spec", "found", "dressed"),
+    ("spec", "found", "metadata_applied"),
     [
         pytest.param({}, OURS, True, id="as it was made"),
         pytest.param({}, changed(labels={**OURS.labels, "more": "x"}), True, id="with a label of somebody else"),
@@ -235,8 +235,8 @@ LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {
         pytest.param({}, changed(annotations={ADOPTABLE_BY: "acme"}), False, id="adopted, with an owner"),
     ],
 )
-def test_is_dressed(spec: dict[str, Any], found: TargetSecret, *, dressed: bool) -> None:
-    assert is_dressed(request(**spec), found) is dressed
+def test_is_dressed(spec: dict[str, Any], found: TargetSecret, *, metadata_applied: bool) -> None:
+    assert has_current_metadata(request(**spec), found) is metadata_applied
 
 
 def test_consent_is_to_one_request_by_name() -> None:
@@ -256,9 +256,7 @@ def test_the_field_manager_is_of_one_request() -> None:
     [
         pytest.param(None, "", id="nothing was issued yet"),
         pytest.param(MADE, "", id="without an identity"),
-        pytest.param(
-            msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="of the last issue"
-        ),
+        pytest.param(msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="of the last issue"),
         pytest.param(
             msgspec.structs.replace(MADE, identity_id="us-east-1:1", exchange_hash="v1:other"),
             "",

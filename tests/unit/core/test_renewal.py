@@ -13,10 +13,10 @@ from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
     least_interval,
+    needs_metadata,
     next_try,
-    reason_to_dress,
-    reason_to_renew,
     renew_before,
+    renewal_reason,
     renewal_time,
     source_warning,
     when_to_renew,
@@ -92,7 +92,7 @@ def test_renew_before(renewal: Renewal | None, before: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "lifetime", "heals", "least"),
+    ("reason", "lifetime", "repairs", "least"),
     [
         pytest.param("Due", HOUR, 0, 3 * MINUTE, id="due: a twentieth of the lifetime"),
         pytest.param("Due", MINUTE, 0, 10 * SECOND, id="due, of a short life: 10 s"),
@@ -104,8 +104,8 @@ def test_renew_before(renewal: Renewal | None, before: timedelta) -> None:
         pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
     ],
 )
-def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: timedelta) -> None:
-    assert least_interval(reason, lifetime, 10 * SECOND, heals) == least
+def test_least_interval(reason: str, lifetime: timedelta, repairs: int, least: timedelta) -> None:
+    assert least_interval(reason, lifetime, 10 * SECOND, repairs) == least
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,8 @@ def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: tim
         pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
     ],
 )
-def test_reason_to_renew(
-    found: TargetSecret | None, source: str | None, now: datetime, reason: str | None
-) -> None:
-    assert reason_to_renew(REQUEST, found, source, now) == reason
+def test_reason_to_renew(found: TargetSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
+    assert renewal_reason(REQUEST, found, source, now) == reason
 
 
 ROTATING = rotating()
@@ -155,7 +153,7 @@ OF_ROTATING = msgspec.structs.replace(
 def test_a_missing_secret_of_a_source_that_is_spent_by_use(
     wanted: Request, last: Issuance | None, now: datetime, reason: str | None
 ) -> None:
-    assert reason_to_renew(wanted, None, None, now, last) == reason
+    assert renewal_reason(wanted, None, None, now, last) == reason
 
 
 @pytest.mark.parametrize(
@@ -166,7 +164,7 @@ def test_a_missing_secret_of_a_source_that_is_spent_by_use(
     ],
 )
 def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, reason: str | None) -> None:
-    assert reason_to_renew(wanted, changed(issuance=OF_ROTATING), None, NOW) == reason
+    assert renewal_reason(wanted, changed(issuance=OF_ROTATING), None, NOW) == reason
 
 
 @pytest.mark.parametrize(
@@ -179,7 +177,7 @@ def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, 
     ],
 )
 def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | None) -> None:
-    assert reason_to_renew(replace(REQUEST, **changes), OURS, None, NEVER) == reason  # type: ignore[arg-type]
+    assert renewal_reason(replace(REQUEST, **changes), OURS, None, NEVER) == reason  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +201,7 @@ def test_a_secret_that_may_not_be_written(found: TargetSecret, says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("uid", "dress", "found", "dressed"),
+    ("uid", "apply_metadata", "found", "metadata_applied"),
     [
         pytest.param("acme-0001", None, OURS, False, id="as it is"),
         pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="of a request before"),
@@ -212,15 +210,15 @@ def test_a_secret_that_may_not_be_written(found: TargetSecret, says: str) -> Non
         pytest.param("acme-0001", "v1:x", changed(issuance=None), False, id="without marks it is renewed instead"),
     ],
 )
-def test_reason_to_dress(uid: str, dress: str | None, found: TargetSecret, *, dressed: bool) -> None:
+def test_reason_to_dress(uid: str, apply_metadata: str | None, found: TargetSecret, *, metadata_applied: bool) -> None:
     wanted = request(uid=uid)
-    wanted = replace(wanted, metadata_hash=dress or wanted.metadata_hash)
+    wanted = replace(wanted, metadata_hash=apply_metadata or wanted.metadata_hash)
 
-    assert reason_to_dress(wanted, found) is dressed
+    assert needs_metadata(wanted, found) is metadata_applied
 
 
 @pytest.mark.parametrize(
-    ("error", "failed", "life", "chance", "seconds"),
+    ("error", "failed", "life", "rand", "seconds"),
     [
         pytest.param(AWAY, 1, HOUR, 0.5, 2, id="the first: up to 4 s"),
         pytest.param(AWAY, 3, HOUR, 0.5, 8, id="the third: up to 16 s"),
@@ -237,8 +235,8 @@ def test_reason_to_dress(uid: str, dress: str | None, found: TargetSecret, *, dr
         pytest.param(RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
     ],
 )
-def test_next_try(error: KeyturnError, failed: int, life: timedelta, chance: float, seconds: int) -> None:
-    assert next_try(REQUEST, error, failed, life, NOW, chance) == NOW + seconds * SECOND
+def test_next_try(error: KeyturnError, failed: int, life: timedelta, rand: float, seconds: int) -> None:
+    assert next_try(REQUEST, error, failed, life, NOW, rand) == NOW + seconds * SECOND
 
 
 def test_next_try_is_never_early_by_a_fraction() -> None:
@@ -248,16 +246,16 @@ def test_next_try_is_never_early_by_a_fraction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settles", "age", "seconds"),
+    ("eventually_consistent", "age", "seconds"),
     [
         pytest.param(True, MINUTE, 5, id="a role that may be new, and a request that is"),
         pytest.param(True, 2 * MINUTE, 300, id="after two minutes"),
         pytest.param(False, MINUTE, 300, id="a refusal that does not settle"),
     ],
 )
-def test_iam_may_settle(*, settles: bool, age: timedelta, seconds: int) -> None:
+def test_iam_may_settle(*, eventually_consistent: bool, age: timedelta, seconds: int) -> None:
     made = replace(REQUEST, created_at=NOW - age)
-    error = RefusedError("AccessDenied", "", settles=settles)
+    error = RefusedError("AccessDenied", "", eventually_consistent=eventually_consistent)
 
     assert next_try(made, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from keyturn.api.token_request import Status
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, events, report
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, ROLE, request
 from tests.unit.core.test_issuance import MADE
@@ -22,7 +22,7 @@ LATER = NOW + MINUTE
 
 
 def failed(error: KeyturnError, issuance: Issuance | None = None, at: datetime = LATER) -> Outcome:
-    return Outcome(at, issuance, setback=Setback(error, 2, at + MINUTE, 1), tried=True)
+    return Outcome(at, issuance, failure=Failure(error, 2, at + MINUTE, 1), tried=True)
 
 
 def conditions(status: Status) -> dict[str, str]:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from keyturn.api.token_request import Request, Status
 from keyturn.core.errors import UnavailableError
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
@@ -98,7 +98,7 @@ def test_a_revision_is_not_forgotten_with_the_secret() -> None:
     [
         pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
         pytest.param(
-            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), setback=Setback(AWAY, 1, LATER, 1, "t2")),
+            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
             "t2",
             id="tried and failed",
         ),

@@ -76,22 +76,22 @@ class Promises(RuleBasedStateMachine):
 
     @rule(after=MOMENTS)
     def time_passes(self, after: timedelta) -> None:
-        self._look(after)
+        self._reconcile(after)
 
     @rule(jump=st.sampled_from([-HOUR, -31 * MINUTE, HOUR, 30 * HOUR]))
     def the_clock_is_set(self, jump: timedelta) -> None:
         self.outside.set_clock(jump)
-        self._look()
+        self._reconcile()
 
     @rule(formats=st.sampled_from(FORMATS), secret=st.sampled_from(TARGETS), suspend=st.booleans())
     def the_spec_changes(self, formats: object, secret: str, *, suspend: bool) -> None:
         self.spec |= {"target": {"formats": formats, "secretName": secret}, "suspend": suspend}
-        self._look()
+        self._reconcile()
 
     @rule(secret=st.sampled_from(TARGETS))
     def the_secret_is_deleted(self, secret: str) -> None:
         self.outside.secrets.delete(secret)
-        self._look()
+        self._reconcile()
 
     @rule(secret=st.sampled_from(TARGETS), what=st.sampled_from(["data", "marks"]))
     def the_secret_is_edited(self, secret: str, what: str) -> None:
@@ -100,20 +100,20 @@ class Promises(RuleBasedStateMachine):
                 {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {ISSUANCE_ANNOTATION: "{}"}}
             )
             self.outside.secrets.put(secret, **change)
-        self._look()
+        self._reconcile()
 
     @rule()
     def the_user_signs_in_again(self) -> None:
         self._hand_in(self.outside.aws.issuer.sign_in())
         self.spoilt = False
-        self._look()
+        self._reconcile()
 
     @rule()
     def gitops_puts_the_source_back(self) -> None:
         consumed = self.outside.aws.issuer.consumed
         if consumed:
             self._hand_in(consumed[0])
-        self._look()
+        self._reconcile()
 
     # What fails.
 
@@ -124,12 +124,12 @@ class Promises(RuleBasedStateMachine):
         if len(self.outside.aws.issuer.consumed) > consumes and where in SENT:
             self.doubts, self.spoilt = self.doubts + 1, True
         self.outside.restart()
-        self._look()
+        self._reconcile()
 
     @rule()
     def the_process_restarts(self) -> None:
         self.outside.restart()
-        self._look()
+        self._reconcile()
 
     @rule(
         name=st.sampled_from(["read_source", "read_target", "rehearse", "write"]),
@@ -138,19 +138,19 @@ class Promises(RuleBasedStateMachine):
     )
     def the_api_server_fails(self, name: str, error: KeyturnError, after: timedelta) -> None:
         self.outside.secrets.failures[name] = error
-        self._look(after)
+        self._reconcile(after)
         self.outside.secrets.failures.clear()
 
     @rule(name=st.sampled_from(["rehearse", "intend", "save"]), times=st.integers(1, 4), after=MOMENTS)
     def the_token_is_hard_to_save(self, name: str, times: int, after: timedelta) -> None:
         self.outside.tokens.failures[name] = [UnavailableError("Unreachable", "away")] * times
-        self._look(after)
+        self._reconcile(after)
         self.outside.tokens.failures.clear()
 
     @rule(error=st.sampled_from(AWS_FAILURES), after=MOMENTS)
     def aws_fails(self, error: KeyturnError, after: timedelta) -> None:
         self.outside.aws.failures.append(error)
-        self._look(after)
+        self._reconcile(after)
         self.outside.aws.failures.clear()
 
     @rule(lost=st.booleans(), after=MOMENTS)
@@ -158,7 +158,7 @@ class Promises(RuleBasedStateMachine):
         issuer = self.outside.aws.issuer
         before = len(issuer.consumed)
         issuer.lost, issuer.unavailable = int(lost), int(not lost)
-        self._look(after)
+        self._reconcile(after)
         if lost and len(issuer.consumed) > before:
             self.doubts, self.spoilt = self.doubts + 1, True
         issuer.lost = issuer.unavailable = 0
@@ -166,10 +166,10 @@ class Promises(RuleBasedStateMachine):
     def _hand_in(self, token: str) -> None:
         self.outside.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
 
-    def _look(self, after: timedelta = timedelta()) -> None:
+    def _reconcile(self, after: timedelta = timedelta()) -> None:
         consumed, calls = len(self.outside.aws.issuer.consumed), len(self.outside.aws.calls)
         self.outside.watch(nothing)
-        self.last = self.runner.run(self.outside.look(self.wanted, after))
+        self.last = self.runner.run(self.outside.reconcile(self.wanted, after))
         self.status = report(self.wanted, self.status, self.last)
         self.consumes = len(self.outside.aws.issuer.consumed) - consumed
         self.calls = len(self.outside.aws.calls) - calls

@@ -92,12 +92,12 @@ def write(wanted: Request = REQUEST) -> Step:
     return lambda side: side.store.write(wanted, issuance(wanted), DATA)
 
 
-def dress(wanted: Request) -> Step:
-    return lambda side: side.store.dress(wanted, issuance(wanted))
+def apply_metadata(wanted: Request) -> Step:
+    return lambda side: side.store.apply_metadata(wanted, issuance(wanted))
 
 
-def rehearse(wanted: Request = REQUEST) -> Step:
-    return lambda side: side.store.rehearse(wanted)
+def dry_run(wanted: Request = REQUEST) -> Step:
+    return lambda side: side.store.dry_run(wanted)
 
 
 async def read(side: Side) -> object:
@@ -143,22 +143,22 @@ async def story(side: Side, steps: list[Step]) -> list[object]:
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param([read, rehearse(), write(), read], id="a first issue"),
+        pytest.param([read, dry_run(), write(), read], id="a first issue"),
         pytest.param([write(), write(), read], id="a renewal"),
-        pytest.param([write(), delete, read, rehearse(), write(), read], id="deleted by hand"),
+        pytest.param([write(), delete, read, dry_run(), write(), read], id="deleted by hand"),
         pytest.param([write(), put(data={"theirs": "x"}), read, write()], id="a key of theirs beside ours"),
-        pytest.param([write(), put(data={"token": "x"}), dress(LABELLED), read, write()], id="a key edited"),
+        pytest.param([write(), put(data={"token": "x"}), apply_metadata(LABELLED), read, write()], id="a key edited"),
         pytest.param([write(), put(labels={}), read, write()], id="its labels removed"),
         pytest.param([write(), write(LABELLED), write()], id="labels that come and go"),
-        pytest.param([write(), dress(LABELLED)], id="dressed"),
+        pytest.param([write(), apply_metadata(LABELLED)], id="dressed"),
         pytest.param([write(), write(AGAIN)], id="taken over"),
         pytest.param([write(), write(MOVED)], id="moved"),
         pytest.param([write(), write(MOVED_RETAINED)], id="moved and retained"),
-        pytest.param([THEIRS, read, rehearse(), read], id="somebody else's"),
-        pytest.param([THEIRS, rehearse(), CONSENT, read, write(), read], id="adopted after a refusal"),
-        pytest.param([THEIRS, rehearse(), delete, read, rehearse()], id="somebody else's, deleted"),
-        pytest.param([THEIRS, CONSENT, rehearse(), write(), write(MOVED)], id="adopted and moved"),
-        pytest.param([THEIRS, CONSENT, rehearse(), write(), put(adopt_by=""), write()], id="consent taken back"),
+        pytest.param([THEIRS, read, dry_run(), read], id="somebody else's"),
+        pytest.param([THEIRS, dry_run(), CONSENT, read, write(), read], id="adopted after a refusal"),
+        pytest.param([THEIRS, dry_run(), delete, read, dry_run()], id="somebody else's, deleted"),
+        pytest.param([THEIRS, CONSENT, dry_run(), write(), write(MOVED)], id="adopted and moved"),
+        pytest.param([THEIRS, CONSENT, dry_run(), write(), put(adopt_by=""), write()], id="consent taken back"),
     ],
 )
 async def test_both_stores_tell_the_same_story(steps: list[Step]) -> None:

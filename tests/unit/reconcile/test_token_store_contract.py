@@ -36,9 +36,9 @@ class Side:
 
 def sides(folder: Path) -> list[Side]:
     """Memory, cluster and files."""
-    memory, server, file = KeptTokens(), ApiServer(), folder / "license-keyturn.json"
+    state, server, file = KeptTokens(), ApiServer(), folder / "license-keyturn.json"
     return [
-        Side(memory, memory.kept.clear),
+        Side(state, state.kept.clear),
         Side(TokenSecrets(server), lambda: server.objects.pop(f"{SECRETS}/license-keyturn", None)),
         Side(FileTokens(folder), lambda: file.unlink(missing_ok=True)),
     ]
@@ -66,11 +66,11 @@ def create(kept: StoredToken = KEPT) -> Step:
     return step
 
 
-def keep(kept: StoredToken = INTENDED, *, rehearse: bool = False) -> Step:
+def keep(kept: StoredToken = INTENDED, *, dry_run: bool = False) -> Step:
     async def step(side: Side) -> StoredToken:
-        kept_now = await side.tokens.keep(REQUEST, as_held(kept, side), rehearse=rehearse)
-        side.held = side.held if rehearse else kept_now
-        return kept if rehearse else kept_now
+        kept_now = await side.tokens.keep(REQUEST, as_held(kept, side), dry_run=dry_run)
+        side.held = side.held if dry_run else kept_now
+        return kept if dry_run else kept_now
 
     return step
 
@@ -119,11 +119,11 @@ async def story(side: Side, steps: list[Step]) -> list[Any]:
         pytest.param([create(), read], id="made"),
         pytest.param([create(), create(NEXT)], id="made twice"),
         pytest.param([keep()], id="kept where there is none"),
-        pytest.param([create(), keep(rehearse=True), keep(), save()], id="a renewal"),
+        pytest.param([create(), keep(dry_run=True), keep(), save()], id="a renewal"),
         pytest.param([create(), keep(), keep(KEPT)], id="an intent taken back"),
-        pytest.param([create(), keep(NEXT, rehearse=True)], id="a rehearsal writes nothing"),
+        pytest.param([create(), keep(NEXT, dry_run=True)], id="a rehearsal writes nothing"),
         pytest.param([create(), by_another(NEXT), keep()], id="kept over another's"),
-        pytest.param([create(), by_another(NEXT), keep(rehearse=True)], id="rehearsed over another's"),
+        pytest.param([create(), by_another(NEXT), keep(dry_run=True)], id="rehearsed over another's"),
         pytest.param([create(), remove, keep()], id="kept after it was deleted"),
         pytest.param([create(), keep(), remove, save()], id="saved after it was deleted"),
         pytest.param([create(), keep(), save(), save()], id="saved twice"),

@@ -8,7 +8,7 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import check_ours, reason_to_dress, reason_to_renew
+from keyturn.core.renewal import check_ours, needs_metadata, renewal_reason
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Issued
 from keyturn.standalone.source_files import Sources
@@ -21,10 +21,10 @@ from tests.unit.reconcile.test_store_contract import (
     LABELLED,
     InMemory,
     Step,
+    apply_metadata,
     delete,
-    dress,
+    dry_run,
     read,
-    rehearse,
     write,
 )
 from tests.unit.reconcile.test_store_contract import put as put_data
@@ -38,9 +38,7 @@ class InFolder:
     def __init__(self, path: Path | None) -> None:
         self.given: list[Issued] = []
         self.path = path
-        self.store = FileStore(
-            Sources(None), Folder(path) if path else None, lambda _, one: self.given.append(one)
-        )
+        self.store = FileStore(Sources(None), Folder(path) if path else None, lambda _, one: self.given.append(one))
 
     def put(self, data: dict[str, str], _: dict[str, str], __: dict[str, str] | None = None) -> None:
         assert self.path
@@ -61,11 +59,11 @@ class InFolder:
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param([read, rehearse(), write(), read], id="a first issue"),
+        pytest.param([read, dry_run(), write(), read], id="a first issue"),
         pytest.param([write(), write(), read], id="a renewal"),
-        pytest.param([write(), delete, read, rehearse(), write(), read], id="deleted by hand"),
-        pytest.param([write(), put_data(data={"token": "x"}), read, dress(LABELLED), read], id="a key edited"),
-        pytest.param([write(), dress(LABELLED), read], id="dressed"),
+        pytest.param([write(), delete, read, dry_run(), write(), read], id="deleted by hand"),
+        pytest.param([write(), put_data(data={"token": "x"}), read, apply_metadata(LABELLED), read], id="a key edited"),
+        pytest.param([write(), apply_metadata(LABELLED), read], id="dressed"),
         pytest.param([write(), write(AGAIN)], id="taken over"),
     ],
 )
@@ -82,8 +80,8 @@ async def found_after(side: InFolder, wanted: Request = REQUEST) -> str | None:
     found = await side.store.read_target(wanted)
     assert found
     check_ours(wanted, found)
-    assert not reason_to_dress(wanted, found)
-    return reason_to_renew(wanted, found, issuance(wanted).source, NOW - SECOND)
+    assert not needs_metadata(wanted, found)
+    return renewal_reason(wanted, found, issuance(wanted).source, NOW - SECOND)
 
 
 @pytest.mark.parametrize("retained", [True, False])
@@ -101,7 +99,7 @@ async def test_a_new_process_finds_and_gives_what_is_there(tmp_path: Path) -> No
     found = await after.store.read_target(REQUEST)
 
     assert found
-    assert reason_to_renew(REQUEST, found, issuance().source, NOW - SECOND) is None
+    assert renewal_reason(REQUEST, found, issuance().source, NOW - SECOND) is None
     assert [(one.issuance, one.data) for one in after.given] == [(issuance(), DATA)]
 
 
@@ -120,7 +118,7 @@ async def test_what_was_edited_is_healed_and_not_given(tmp_path: Path, breaks: s
     found = await after.store.read_target(REQUEST)
 
     assert found
-    assert reason_to_renew(REQUEST, found, issuance().source, NOW - SECOND) == reason
+    assert renewal_reason(REQUEST, found, issuance().source, NOW - SECOND) == reason
     assert after.given == []
 
 
@@ -129,7 +127,7 @@ async def test_a_renewal_that_is_moved_changes_the_marks_only(tmp_path: Path) ->
     await side.store.write(REQUEST, issuance(), DATA)
     await side.store.read_target(REQUEST)
     later = issuance(renew=issuance().renew + HOUR / 60)
-    await side.store.dress(REQUEST, later)
+    await side.store.apply_metadata(REQUEST, later)
     found = await InFolder(tmp_path).store.read_target(REQUEST)
 
     assert found
@@ -161,7 +159,7 @@ async def test_a_file_of_somebody_else_is_found_out_before_anything_is_exchanged
     (tmp_path / "credentials.json").write_text("theirs")
 
     with pytest.raises(RefusedError, match=r"credentials\.json was not made by Keyturn"):
-        await InFolder(tmp_path).store.rehearse(REQUEST)
+        await InFolder(tmp_path).store.dry_run(REQUEST)
 
 
 async def test_what_was_issued_is_given_though_the_disk_is_full(tmp_path: Path) -> None:
@@ -175,7 +173,7 @@ async def test_what_was_issued_is_given_though_the_disk_is_full(tmp_path: Path) 
 
 async def test_in_memory_nothing_is_rehearsed_and_nothing_changes(tmp_path: Path) -> None:
     side = InFolder(None)
-    await side.store.rehearse(REQUEST)
+    await side.store.dry_run(REQUEST)
 
     assert await side.store.read_target(REQUEST) is None
     assert not side.store.has_changed()

@@ -81,17 +81,11 @@ def spec(**fields: Any) -> dict[str, Any]:
     ("body", "says"),
     [
         pytest.param("", "r.yaml is empty", id="an empty file"),
-        pytest.param(
-            "# nothing\n", "it must hold one TokenRequest, and it holds 0 documents", id="only a comment"
-        ),
-        pytest.param(
-            f"{yaml.safe_dump(GOOD)}---\n{yaml.safe_dump(GOOD)}", "holds 2 documents", id="two documents"
-        ),
+        pytest.param("# nothing\n", "it must hold one TokenRequest, and it holds 0 documents", id="only a comment"),
+        pytest.param(f"{yaml.safe_dump(GOOD)}---\n{yaml.safe_dump(GOOD)}", "holds 2 documents", id="two documents"),
         pytest.param("[]", "holds nothing with a kind", id="a list"),
         pytest.param("text", "holds nothing with a kind", id="text"),
-        pytest.param(
-            GOOD | {"kind": "Secret"}, "must hold a TokenRequest, and it holds a 'Secret'", id="another kind"
-        ),
+        pytest.param(GOOD | {"kind": "Secret"}, "must hold a TokenRequest, and it holds a 'Secret'", id="another kind"),
         pytest.param(GOOD | {"apiVersion": "keyturn.dev/v1"}, "(at apiVersion)", id="another version"),
         pytest.param({"kind": "TokenRequest"}, "missing required field", id="nothing but a kind"),
         pytest.param(GOOD | {"spec": None}, "missing required field `spec`", id="no spec"),

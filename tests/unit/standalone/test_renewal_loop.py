@@ -51,14 +51,14 @@ class Here:
 
     async def run(self, length: timedelta) -> Held:
         """Run a process for so long; what it holds is returned."""
-        world, self.held = self.outside.world, Held(lambda: self.outside.now)
+        deps, self.held = self.outside.deps, Held(lambda: self.outside.now)
         file = ManifestFile(self.file, self.outside.now)
         request, giving = file.read(), Giving(self.held, self.serves)
         store = FileStore(
             Sources(self.path / "sources"), Folder(self.path / "write") if self.write else None, giving.give
         )
-        world = replace(world, store=store, tokens=FileTokens(self.path / "state"), sleep=self._sleep)
-        self.renewing = Renewing(world, store, file, request, giving)
+        deps = replace(deps, store=store, tokens=FileTokens(self.path / "state"), sleep=self._sleep)
+        self.renewing = Renewing(deps, store, file, request, giving)
         self.ends = self.outside.now + length
         self.running = asyncio.create_task(self.renewing.go_on())
         await asyncio.wait({self.running})
@@ -214,7 +214,7 @@ async def test_a_refusal_waits_no_longer_when_a_file_was_written_anew(tmp_path: 
 
 async def test_iam_has_two_minutes_to_know_a_role_and_not_for_ever(tmp_path: Path) -> None:
     here = Here(tmp_path)
-    here.outside.aws.failures = [RefusedError("AccessDenied", "no", settles=True) for _ in range(1000)]
+    here.outside.aws.failures = [RefusedError("AccessDenied", "no", eventually_consistent=True) for _ in range(1000)]
     here.happenings[2 * MINUTE] = lambda it: soon.append(it.calls)
     soon: list[int] = []
     await here.run(12 * MINUTE)
@@ -234,9 +234,7 @@ async def test_edits_in_a_loop_are_no_calls_in_a_loop(tmp_path: Path) -> None:
     assert here.calls <= 7
 
 
-async def test_another_manifest_is_followed_within_a_second(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_another_manifest_is_followed_within_a_second(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Other"}}
     here = Here(tmp_path, {20 * SECOND: lambda it: it.say(exchanges=[ACCESS_TOKEN, role])})
     with caplog.at_level(logging.INFO):

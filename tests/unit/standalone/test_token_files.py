@@ -28,7 +28,7 @@ def file(folder: Path) -> Path:
 
 async def test_it_is_for_its_owner_only(tmp_path: Path) -> None:
     tokens, made = await kept(tmp_path)
-    await tokens.keep(REQUEST, made, rehearse=True)
+    await tokens.keep(REQUEST, made, dry_run=True)
 
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)} == {0o600}
 
@@ -51,7 +51,7 @@ async def test_the_room_for_the_save_is_taken_before(tmp_path: Path) -> None:
     """A disk that fills up during the exchange takes the longest token all the same."""
     with small_disk(tmp_path / "disk") as disk:
         tokens, made = await kept(disk)
-        await tokens.keep(REQUEST, made, rehearse=True)
+        await tokens.keep(REQUEST, made, dry_run=True)
         intended = await tokens.keep(REQUEST, replace(INTENDED, uid=made.uid, version=made.version))
         long = replace(NEXT, value="x" * 60_000, uid=intended.uid, version=intended.version)
         with full(disk):
@@ -67,7 +67,7 @@ async def test_a_disk_that_takes_nothing_is_found_out_by_the_rehearsal(tmp_path:
     with small_disk(tmp_path / "disk") as disk:
         tokens, made = await kept(disk)
         with full(disk) if what == "full" else read_only(disk), pytest.raises(RefusedError) as refused:
-            await tokens.keep(REQUEST, made, rehearse=True)
+            await tokens.keep(REQUEST, made, dry_run=True)
         found = await tokens.read(REQUEST)
 
     says = {"full": "No space left on device", "read-only": "Read-only file system"}[what]
@@ -81,7 +81,7 @@ async def test_a_disk_that_takes_nothing_is_found_out_by_the_rehearsal(tmp_path:
 async def test_a_limit_of_files_is_found_out_by_the_rehearsal(tmp_path: Path) -> None:
     tokens, made = await kept(tmp_path)
     with no_longer_files(30_000), pytest.raises(RefusedError, match="File too large"):
-        await tokens.keep(REQUEST, made, rehearse=True)
+        await tokens.keep(REQUEST, made, dry_run=True)
 
     assert await tokens.read(REQUEST) == made
 

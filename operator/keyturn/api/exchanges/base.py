@@ -37,7 +37,7 @@ class Operation(Part, frozen=True):
     GIVES_ID_TOKEN: ClassVar[bool] = False
     DEFAULT_SECONDS: ClassVar[int | None] = None
     CONSUMES: ClassVar[str] = ""
-    USES_UP: ClassVar[str] = ""
+    CONSUMES_TOKEN: ClassVar[str] = ""
     IS_ROLE: ClassVar[bool] = False
     FOR_USERS_ONLY: ClassVar[bool] = False
 
@@ -65,7 +65,7 @@ class Operation(Part, frozen=True):
         return self.proof is not None
 
     @property
-    def uses_up_token(self) -> bool:
+    def consumes_token(self) -> bool:
         """Whether the token that the step reads works only once here: what is answered for it goes on instead."""
         return False
 

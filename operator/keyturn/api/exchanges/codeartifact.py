@@ -83,9 +83,7 @@ class CodeArtifactGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True)
         | None
     ) = None
     repositories: (
-        Annotated[
-            tuple[Repository, ...], Meta(max_length=10, description="Repositories whose endpoints are wanted.")
-        ]
+        Annotated[tuple[Repository, ...], Meta(max_length=10, description="Repositories whose endpoints are wanted.")]
         | None
     ) = None
 

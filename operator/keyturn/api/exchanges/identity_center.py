@@ -50,7 +50,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
     GIVES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = f"{{0}}.grantType == '{REFRESH_TOKEN}'"
-    USES_UP: ClassVar[str] = (
+    CONSUMES_TOKEN: ClassVar[str] = (
         f"({{0}}.grantType == '{JWT_BEARER}' && !has({{0}}.assertionFrom)) || ({ASKED_TO_REFRESH})"
     )
 
@@ -111,9 +111,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     ) = None
     requested_token_type: (
         Annotated[
-            Literal[
-                "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"
-            ],
+            Literal["urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"],
             Meta(
                 description="What Identity Center is to answer. Default: an access token. Where it is"
                 " refresh_token, a source token in a Secret is shown once, and renewals use the refresh token"
@@ -157,7 +155,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
         return self.client_id
 
     @property
-    def uses_up_token(self) -> bool:
+    def consumes_token(self) -> bool:
         """Identity Center takes no assertion twice (`jti`); a refresh token that was asked for is to be used."""
         return self.requested_token_type == A_REFRESH_TOKEN or (
             self.grant_type == JWT_BEARER and not self.assertion_from

@@ -30,9 +30,7 @@ RULES = (
         "!has(self.clientSecretFrom) && !has(self.clientKeyFrom))",
         holds=lambda it: (
             it.client_id is not None
-            or (
-                it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER) and not (it.client_secret_from or it.client_key_from)
-            )
+            or (it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER) and not (it.client_secret_from or it.client_key_from))
         ),
     ),
     Rule(
@@ -41,8 +39,7 @@ RULES = (
         holds=lambda it: not (it.client_secret_from and it.client_key_from),
     ),
     Rule(
-        says="clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom, none"
-        " neither",
+        says="clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom, none neither",
         cel="!has(self.clientAuthentication) || (self.clientAuthentication in ['basic', 'post'] ? "
         "has(self.clientSecretFrom) : self.clientAuthentication == 'private_key_jwt' ? has(self.clientKeyFrom) : "
         "!has(self.clientSecretFrom) && !has(self.clientKeyFrom))",

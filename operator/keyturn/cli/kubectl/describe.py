@@ -11,7 +11,7 @@ from keyturn.api.status import read_status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Exchange, Request, Spec, Status, parse, renewal_asked
 from keyturn.cli.kubectl.humanize import both, length
-from keyturn.core.errors import REACTIONS, RefusedError
+from keyturn.core.errors import REASONS, RefusedError
 
 # The field that tells most of a step, the first that it has.
 _TELLING = ("role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids")
@@ -45,7 +45,7 @@ def tell(body: Mapping[str, Any], now: datetime) -> Told:
         name=about["name"],
         pipeline=tuple(_pipeline(request)) if request else (),
         status=status,
-        last_error=renewed.message if renewed and renewed.status != "True" and renewed.reason in REACTIONS else "",
+        last_error=renewed.message if renewed and renewed.status != "True" and renewed.reason in REASONS else "",
         advice=(*unread, *_advice(about, request, status, now)),
     )
 
@@ -124,7 +124,7 @@ def _pipeline(request: Request) -> Iterator[str]:
 def _source(spec: Spec) -> Iterator[str]:
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
-        kept = f", kept in Secret {spec.spending.secret}" if spec.spending else ""
+        kept = f", kept in Secret {spec.consumption.secret}" if spec.consumption else ""
         yield f"token: key {token.secret_key_ref.key} of Secret {token.secret_key_ref.name}{kept}"
     if token and token.service_account:
         yield f"token: of ServiceAccount {token.service_account.name}"

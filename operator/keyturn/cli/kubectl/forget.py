@@ -25,9 +25,7 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     found = find(cluster, secret)
     family = found.family
     if family is None:
-        raise ClusterError(
-            f"Secret {secret} is no token Secret of Keyturn's; kubectl delete secret deletes others"
-        )
+        raise ClusterError(f"Secret {secret} is no token Secret of Keyturn's; kubectl delete secret deletes others")
     click.echo("\n".join((f"Token Secret {found.namespace}/{secret}", *kept(found, family, now()))))
     click.echo("\n".join(_meaning(cluster, found, family)))
     intent = family.intent
@@ -44,9 +42,7 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
 
 def _meaning(cluster: Cluster, found: Found, family: TokenFamily) -> Iterator[str]:
     source, _, key = family.source_id.partition("/")
-    yield row(
-        "Means", f"what it keeps is lost here, and stays valid at the issuer; Secret {source} is the start again"
-    )
+    yield row("Means", f"what it keeps is lost here, and stays valid at the issuer; Secret {source} is the start again")
     yield row("", _state(_mark(cluster, found, source, key), family, source))
 
 
@@ -65,7 +61,5 @@ def _state(mark: str | None, family: TokenFamily, source: str) -> str:
     if mark == family.live:
         return f"Secret {source} shows the same token, unspent: nothing is lost"
     if family.knows(mark):
-        return (
-            f"Secret {source} shows a SPENT token, and a strict issuer may end them all: put a new one there first"
-        )
+        return f"Secret {source} shows a SPENT token, and a strict issuer may end them all: put a new one there first"
     return f"Secret {source} shows a new token, which is used by itself: there is no need to forget"

@@ -22,9 +22,7 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, everything: bool, wait: b
     found = cluster.find(REQUESTS) if everything else [cluster.get(REQUESTS, name) for name in names]
     idle = [body["metadata"]["name"] for body in found if body["spec"].get("suspend")]
     if idle and not everything:
-        raise ClusterError(
-            f"{', '.join(idle)}: spec.suspend is set, and nothing is renewed until it is taken away"
-        )
+        raise ClusterError(f"{', '.join(idle)}: spec.suspend is set, and nothing is renewed until it is taken away")
     asked = [body["metadata"]["name"] for body in found if not body["spec"].get("suspend")]
     if not asked:
         raise ClusterError("there is no TokenRequest to renew here")

@@ -6,12 +6,12 @@ from keyturn.api.formats.registry import MOUNTED_AT, AwsConfigFormat, Credential
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.formats.values import credentials
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.pipeline_values import PipelineValues
 
 
-def env(request: Request, holding: Holding) -> dict[str, str]:
+def env(request: Request, values: PipelineValues) -> dict[str, str]:
     """Variables; what there is not has no key."""
-    held, region = credentials(holding), request.spec.region
+    held, region = credentials(values), request.spec.region
     return {
         "AWS_ACCESS_KEY_ID": held.access_key_id,
         "AWS_SECRET_ACCESS_KEY": held.secret_access_key,
@@ -20,9 +20,9 @@ def env(request: Request, holding: Holding) -> dict[str, str]:
     }
 
 
-def credential_process(_: object, __: Request, holding: Holding) -> str:
+def credential_process(_: object, __: Request, values: PipelineValues) -> str:
     """What a `credential_process` prints, version 1."""
-    held = credentials(holding)
+    held = credentials(values)
     fields = {
         "Version": 1,
         "AccessKeyId": held.access_key_id,
@@ -33,9 +33,9 @@ def credential_process(_: object, __: Request, holding: Holding) -> str:
     return json.dumps(fields)
 
 
-def credentials_file(options: CredentialsFileFormat, _: Request, holding: Holding) -> str:
+def credentials_file(options: CredentialsFileFormat, _: Request, values: PipelineValues) -> str:
     """A shared credentials file with one profile."""
-    held = credentials(holding)
+    held = credentials(values)
     lines = [
         f"[{options.profile or 'default'}]",
         f"aws_access_key_id = {held.access_key_id}",
@@ -45,7 +45,7 @@ def credentials_file(options: CredentialsFileFormat, _: Request, holding: Holdin
     return "\n".join(lines) + "\n"
 
 
-def aws_config(options: AwsConfigFormat, request: Request, _: Holding) -> str:
+def aws_config(options: AwsConfigFormat, request: Request, _: PipelineValues) -> str:
     """A shared config file whose default profile reads the first credentialProcess format of the same Secret."""
     (file, *_more) = [
         key for wanted in request.spec.formats if wanted.credential_process for key in wanted.options.keys

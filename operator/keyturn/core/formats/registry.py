@@ -11,43 +11,43 @@ from keyturn.core.formats.aws import aws_config, credential_process, credentials
 from keyturn.core.formats.packages import docker_config_json, maven, npm, pip
 from keyturn.core.formats.template import named, template
 from keyturn.core.formats.values import credentials, logins
-from keyturn.core.pipeline_values import Holding, safe
+from keyturn.core.pipeline_values import PipelineValues, safe
 
 __all__ = ["expiry", "render"]
 
 
-def render(request: Request, holding: Holding) -> dict[str, str]:
+def render(request: Request, values: PipelineValues) -> dict[str, str]:
     """Write what is held in each of the formats, and `expiration`: the data of the Secret."""
     data: dict[str, str] = {}
-    ends = expiry(request.spec.formats, holding)
+    ends = expiry(request.spec.formats, values)
     for wanted in request.spec.formats:
         if wanted.env:
-            data |= env(request, holding)
+            data |= env(request, values)
         elif wanted.template:
-            data[wanted.template.key] = template(wanted.template, request, holding, ends)
+            data[wanted.template.key] = template(wanted.template, request, values, ends)
         else:
-            data[wanted.options.keys[0]] = _WRITERS[wanted.name](wanted.options, request, holding)
+            data[wanted.options.keys[0]] = _WRITERS[wanted.name](wanted.options, request, values)
     return data | ({"expiration": rfc3339(ends)} if ends else {})
 
 
-def expiry(formats: tuple[Format, ...], holding: Holding) -> datetime | None:
+def expiry(formats: tuple[Format, ...], values: PipelineValues) -> datetime | None:
     """The earliest expiry among the values that the formats hold."""
-    ends = [end for wanted in formats for end in _ends(wanted, holding)]
+    ends = [end for wanted in formats for end in _ends(wanted, values)]
     return min((end for end in ends if end), default=None)
 
 
-def _ends(wanted: Format, holding: Holding) -> Iterable[datetime | None]:
+def _ends(wanted: Format, values: PipelineValues) -> Iterable[datetime | None]:
     if wanted.template:
-        return [value.expires_at for value in named(wanted.template, holding)]
-    return [end for kind in wanted.options.holds for end in _ENDS[kind](holding)]
+        return [value.expires_at for value in named(wanted.template, values)]
+    return [end for kind in wanted.options.holds for end in _ENDS[kind](values)]
 
 
-def _token(_: object, __: Request, holding: Holding) -> str:
+def _token(_: object, __: Request, values: PipelineValues) -> str:
     # No newline: a Go, Java, JavaScript or Rust SDK refuses a token file that ends in one.
-    return safe(holding.newest_token.value, "the token")
+    return safe(values.newest_token.value, "the token")
 
 
-_ENDS: Mapping[Kind, Callable[[Holding], Iterable[datetime | None]]] = {
+_ENDS: Mapping[Kind, Callable[[PipelineValues], Iterable[datetime | None]]] = {
     "credentials": lambda it: [credentials(it).expires_at],
     "token": lambda it: [it.newest_token.expires_at],
     "registryLogins": lambda it: [login.expires_at for login in logins(it)],
@@ -55,7 +55,7 @@ _ENDS: Mapping[Kind, Callable[[Holding], Iterable[datetime | None]]] = {
 }
 
 # The formats that write one key: options of the format, the request and what is held.
-_WRITERS: Mapping[str, Callable[[Any, Request, Holding], str]] = {
+_WRITERS: Mapping[str, Callable[[Any, Request, PipelineValues], str]] = {
     "credentialProcess": credential_process,
     "credentialsFile": credentials_file,
     "awsConfig": aws_config,

@@ -3,42 +3,40 @@
 import re
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Holding, PackageEndpoint, RegistryLogin
+from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, RegistryLogin
 
 # RFC 6750 section 2.1: what every client takes for a bearer token, and no file format for anything else.
 _B64TOKEN = re.compile(r"[-A-Za-z0-9._~+/]+=*")
 _URL = re.compile(r"https?://[-A-Za-z0-9.:]+(/[-A-Za-z0-9._~]+)*/?")
 
 
-def credentials(holding: Holding) -> Credentials:
+def credentials(values: PipelineValues) -> Credentials:
     """The credentials. The API's rules see to it that there are some."""
-    if holding.credentials is None:
+    if values.credentials is None:
         message = "a format holds credentials, and no exchange gives them; the rules of the API refuse that"
         raise AssertionError(message)
-    return holding.credentials
+    return values.credentials
 
 
-def logins(holding: Holding) -> tuple[RegistryLogin, ...]:
+def logins(values: PipelineValues) -> tuple[RegistryLogin, ...]:
     """The logins that count: the last one for each host."""
-    return tuple({login.host: login for login in holding.registry_logins}.values())
+    return tuple({login.host: login for login in values.registry_logins}.values())
 
 
-def password(holding: Holding) -> str:
+def password(values: PipelineValues) -> str:
     """The password of the package endpoints; raises RefusedError (SourceInvalid) for what is no bearer token."""
-    token = holding.access_token
+    token = values.access_token
     if token is None or not _B64TOKEN.fullmatch(token.value):
-        raise RefusedError(
-            "SourceInvalid", "the token is not one of RFC 6750, and so no package manager's password"
-        )
+        raise RefusedError("SourceInvalid", "the token is not one of RFC 6750, and so no package manager's password")
     return token.value
 
 
-def endpoint(kind: str, repository: str | None, holding: Holding) -> PackageEndpoint:
+def endpoint(kind: str, repository: str | None, values: PipelineValues) -> PackageEndpoint:
     """The endpoint of a repository of a kind, such as pypi; where none is named there must be one only.
 
     Raises RefusedError: InvalidSpec where that is not so, SourceInvalid where its URL is odd.
     """
-    given = [one for one in holding.package_endpoints if one.format == kind]
+    given = [one for one in values.package_endpoints if one.format == kind]
     wanted = [one for one in given if repository in (None, one.repository)]
     if len(wanted) != 1:
         there = ", ".join(one.repository for one in given) or "none"

@@ -120,9 +120,7 @@ def _without_volume(seen: _Seen) -> Iterator[Trap]:
     for index, env in enumerate(seen.container.env):
         ours = "/" if env.name == TOKEN_FILE else f"{MOUNTED_AT}/"
         if env.literal.startswith(ours) and not _mount_of(seen.container, env.literal):
-            yield Trap(
-                f"{seen.path}.env[{index}]", f"no volume is mounted where {env.name} points to", breaks=True
-            )
+            yield Trap(f"{seen.path}.env[{index}]", f"no volume is mounted where {env.name} points to", breaks=True)
 
 
 def _parts(seen: _Seen) -> Iterator[Trap]:
@@ -137,9 +135,7 @@ def _elsewhere(seen: _Seen) -> Iterator[Trap]:
         configs = (one.aws_config for one in seen.renewed[secret.of].spec.formats)
         expected = [one.mount_path or f"{MOUNTED_AT}/{secret.of}" for one in configs if one]
         if expected and mount.mount_path.rstrip("/") != expected[0]:
-            says = (
-                f"its config file names files in {expected[0]}: mount Secret {secret.of} there, or set mountPath"
-            )
+            says = f"its config file names files in {expected[0]}: mount Secret {secret.of} there, or set mountPath"
             yield Trap(f"{seen.path}.volumeMounts[{index}].mountPath", says, breaks=True)
 
 

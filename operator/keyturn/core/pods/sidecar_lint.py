@@ -46,9 +46,7 @@ def _of_place(pod: Pod) -> Iterator[Trap]:
 
 def _of_name(secret: str, renewed: Mapping[str, Request]) -> Iterator[Trap]:
     if not is_secret_name(secret):
-        yield Trap(
-            _ANNOTATION, "keyturn.dev/inject must be the name of a Secret: no sidecar was added", breaks=True
-        )
+        yield Trap(_ANNOTATION, "keyturn.dev/inject must be the name of a Secret: no sidecar was added", breaks=True)
     for request in renewed.values():
         if request.name == secret != request.secret_name and secret not in renewed:
             says = f"TokenRequest {secret} writes Secret {request.secret_name}: give this name"
@@ -56,9 +54,7 @@ def _of_name(secret: str, renewed: Mapping[str, Request]) -> Iterator[Trap]:
     if secret in renewed:
         keys = {key for one in renewed[secret].spec.formats for key in one.options.keys}
         if not keys & _SERVED:
-            says = (
-                f"Secret {secret} gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar cannot serve it"
-            )
+            says = f"Secret {secret} gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar cannot serve it"
             yield Trap(_ANNOTATION, says, breaks=True)
 
 
@@ -69,9 +65,7 @@ def _of_container(path: str, container: Container) -> Iterator[Trap]:
         says = f"container {container.name} has {name}, which SDKs read instead of the sidecar: it keeps its own"
         yield Trap(f"{path}.env", says)
     if "AWS_CONFIG_FILE" in container.literals:
-        says = (
-            f"container {container.name} has AWS_CONFIG_FILE: SDKs read credentials in it instead of the sidecar"
-        )
+        says = f"container {container.name} has AWS_CONFIG_FILE: SDKs read credentials in it instead of the sidecar"
         yield Trap(f"{path}.env", says)
     for source in container.env_from:
         says = (

@@ -15,9 +15,9 @@ from keyturn.api.exchanges.grant_types import (
 )
 from keyturn.api.exchanges.registry import OauthToken
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.pipeline_values import Holding, Token, jwt_times
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.exchanges.context import Call
-from keyturn.exchanges.issuer_http import Form, WebAnswer
+from keyturn.exchanges.issuer_http import Form, IssuerResponse
 from keyturn.exchanges.oauth.client_authentication import Fields, authenticate, trusted
 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
@@ -57,7 +57,7 @@ _ERRORS = {
 }
 
 
-async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
+async def token(call: Call, wanted: OauthToken, held: PipelineValues) -> PipelineValues:
     """Ask a token endpoint, once, with the grant that is wanted.
 
     An answer to the refresh_token grant without a refresh_token leaves the old one valid. Where a subject token
@@ -66,24 +66,24 @@ async def token(call: Call, wanted: OauthToken, held: Holding) -> Holding:
     """
     consumes = wanted.consumes or held.proof is not None or held.refresh_token is not None
     fields = await _fields(call, wanted, held)
-    headers = await authenticate(call, wanted, fields, call.systems.web.now())
+    headers = await authenticate(call, wanted, fields, call.context.issuer_client.now())
     form = Form(wanted.token_url, fields, headers, await trusted(call, wanted))
     try:
-        answer = await call.systems.web.post("oauthToken", form)
-        given = _given(held, answer, _members(answer))
+        response = await call.context.issuer_client.post("oauthToken", form)
+        given = _given(held, response, _members(response))
     except UnavailableError as error:
         if isinstance(error, ThrottledError):
-            call.systems.web.throttled()
+            call.context.issuer_client.throttled()
         # Only a token that can be spent leaves a doubt.
-        error.in_doubt = error.in_doubt and consumes
+        error.outcome_unknown = error.outcome_unknown and consumes
         raise
     if given.access_token is None and not consumes:
         # The next step would take the source token for what this one gave.
-        raise UnavailableError("Unavailable", f"{answer.host} answered no access token")
+        raise UnavailableError("Unavailable", f"{response.host} answered no access token")
     return given if consumes else replace(given, refresh_token=None)
 
 
-async def _fields(call: Call, wanted: OauthToken, held: Holding) -> Fields:
+async def _fields(call: Call, wanted: OauthToken, held: PipelineValues) -> Fields:
     """Write what is asked for, but for who asks."""
     given = {
         **(await _grant(call, wanted, held)),
@@ -95,7 +95,7 @@ async def _fields(call: Call, wanted: OauthToken, held: Holding) -> Fields:
     return fields + [("resource", resource) for resource in wanted.resource or ()]
 
 
-async def _grant(call: Call, wanted: OauthToken, held: Holding) -> dict[str, str | None]:
+async def _grant(call: Call, wanted: OauthToken, held: PipelineValues) -> dict[str, str | None]:
     """What the grant sends, and its name; once there is one, the refresh token that was given."""
     if held.refresh_token:
         return {"grant_type": REFRESH_TOKEN, "refresh_token": held.refresh_token}
@@ -113,43 +113,43 @@ async def _grant(call: Call, wanted: OauthToken, held: Holding) -> dict[str, str
     }
 
 
-def _members(answer: WebAnswer) -> dict[str, Any]:
+def _members(response: IssuerResponse) -> dict[str, Any]:
     """The members of a good answer; raises what any other means, and whether the token may be spent."""
-    members, status = answer.json or {}, answer.status
+    members, status = response.json or {}, response.status
     # Okta has its own name for it, where it does not know the client.
     code = members.get("error", members.get("errorCode"))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise ThrottledError(f"{answer.host} answered HTTP 429", retry_after=answer.retry_after)
+        raise ThrottledError(f"{response.host} answered HTTP 429", retry_after=response.retry_after)
     refused = status in _CLIENT_ERRORS and status not in _NO_REFUSAL
     if isinstance(code, str) and (code in _ERRORS or refused):
-        raise _refusal(answer, code)
+        raise _refusal(response, code)
     if status in _NOT_HANDLED:
-        raise UnavailableError("Unavailable", f"{answer.host} answered HTTP {status}")
+        raise UnavailableError("Unavailable", f"{response.host} answered HTTP {status}")
     if status in _REDIRECTS or status in _CLIENT_ERRORS:
         hint = "is tokenUrl its token endpoint?"
-        raise RefusedError("InvalidSpec", f"{answer.host} answered HTTP {status} without an OAuth error; {hint}")
+        raise RefusedError("InvalidSpec", f"{response.host} answered HTTP {status} without an OAuth error; {hint}")
     if status == HTTPStatus.OK and any(_text(members, name) for name in _TOKENS):
         return members
-    sentence = f"{answer.host} answered HTTP {status}, and no token"
-    raise UnavailableError("Unavailable", sentence, in_doubt=True)
+    sentence = f"{response.host} answered HTTP {status}, and no token"
+    raise UnavailableError("Unavailable", sentence, outcome_unknown=True)
 
 
-def _refusal(answer: WebAnswer, code: str) -> KeyturnError:
-    denied = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+def _refusal(response: IssuerResponse, code: str) -> KeyturnError:
+    denied = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     reason, hint = _ERRORS.get(code, ("AccessDenied" if denied else "SourceInvalid", "is tokenUrl right?"))
     shown = code if code in _ERRORS else "an error of its own"
-    sentence = f"{answer.host}: {shown}" + (f"; {hint}" if hint else "")
+    sentence = f"{response.host}: {shown}" + (f"; {hint}" if hint else "")
     if reason == "Throttled":
-        return ThrottledError(sentence, retry_after=answer.retry_after)
+        return ThrottledError(sentence, retry_after=response.retry_after)
     if reason == "Unavailable":
-        return UnavailableError(reason, sentence, in_doubt=code == "server_error")
+        return UnavailableError(reason, sentence, outcome_unknown=code == "server_error")
     refused = RefusedError(reason, sentence)
     # All else in RFC 6749 section 5.2 is of the client or of the request, or says that it is of the token.
-    refused.unclear = code not in _ERRORS or code == "access_denied"
+    refused.may_concern_token = code not in _ERRORS or code == "access_denied"
     return refused
 
 
-def _given(held: Holding, answer: WebAnswer, members: dict[str, Any]) -> Holding:
+def _given(held: PipelineValues, response: IssuerResponse, members: dict[str, Any]) -> PipelineValues:
     """Take what was given. Nothing is refused here: a new refresh token must be saved, whatever else is odd."""
     access_token, id_token, refresh_token = (
         _text(members, name) for name in ("access_token", "id_token", "refresh_token")
@@ -162,9 +162,7 @@ def _given(held: Holding, answer: WebAnswer, members: dict[str, Any]) -> Holding
     return replace(
         held,
         refresh_token=refresh_token,
-        access_token=Token(access_token, _expiry(access_token, members, answer.asked_at))
-        if access_token
-        else None,
+        access_token=Token(access_token, _expiry(access_token, members, response.asked_at)) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
     )
 

@@ -8,7 +8,7 @@ import pytest
 from keyturn.api.token_request import RENEW_REQUESTED, Request, Status
 from keyturn.cli.kubectl.describe import cells, lines, table, tell
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -38,8 +38,8 @@ def text(body: dict[str, Any]) -> str:
 
 
 def failing(error: RefusedError | UnavailableError, *, valid: bool = True) -> dict[str, Any]:
-    setback = Setback(error, 3, LATER + MINUTE, 1)
-    return told_of(Outcome(LATER, ISSUED if valid else None, setback=setback, tried=True))
+    failure = Failure(error, 3, LATER + MINUTE, 1)
+    return told_of(Outcome(LATER, ISSUED if valid else None, failure=failure, tried=True))
 
 
 GOOD = told_of(Outcome(NOW, ISSUED, "SecretMissing", tried=True))
@@ -71,16 +71,10 @@ def test_a_good_one_whole() -> None:
         pytest.param(failing(AWAY), "Next try    2026-01-02T03:10:05Z (in 60 s)", id="the next try"),
         pytest.param(failing(REFUSED), "Stalled     True AccessDenied: STS", id="stalled"),
         pytest.param(failing(REFUSED), "(AWS request id id-9)", id="the request id"),
-        pytest.param(
-            failing(REFUSED), "see docs/operations/troubleshooting.md#accessdenied", id="where to read on"
-        ),
-        pytest.param(
-            told_of(Outcome(NOW, WARNED)), "Source ends 2026-01-03T03:04:05Z (in 23 h)", id="source ends"
-        ),
+        pytest.param(failing(REFUSED), "see docs/operations/troubleshooting.md#accessdenied", id="where to read on"),
+        pytest.param(told_of(Outcome(NOW, WARNED)), "Source ends 2026-01-03T03:04:05Z (in 23 h)", id="source ends"),
         pytest.param(manifest(), "Note        no operator has looked at it yet", id="nobody looked"),
-        pytest.param(
-            told_of(Outcome(NOW, ISSUED), suspend=True), "Note        spec.suspend is set", id="suspended"
-        ),
+        pytest.param(told_of(Outcome(NOW, ISSUED), suspend=True), "Note        spec.suspend is set", id="suspended"),
         pytest.param(
             manifest(exchanges=[{"newInAnotherRelease": {}}]),
             "cannot read the spec: Object",
@@ -111,9 +105,7 @@ def test_what_is_told(body: dict[str, Any], says: str) -> None:
     assert says in text(body)
 
 
-def change(
-    body: dict[str, Any], *, metadata: dict[str, Any], status: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def change(body: dict[str, Any], *, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> dict[str, Any]:
     return body | {"metadata": body["metadata"] | metadata, "status": body["status"] | (status or {})}
 
 
@@ -199,7 +191,7 @@ def test_expired_is_told_as_ago() -> None:
 
 
 def test_a_doubt_is_an_error() -> None:
-    doubt = UnavailableError("RefreshOutcomeUnknown", "sent, and no answer was read", in_doubt=True)
+    doubt = UnavailableError("RefreshOutcomeUnknown", "sent, and no answer was read", outcome_unknown=True)
 
     assert tell(failing(doubt), LATER + SECOND).last_error.startswith("sent, and no answer was read; next try")
 

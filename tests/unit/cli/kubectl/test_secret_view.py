@@ -64,9 +64,7 @@ def test_ours_whole() -> None:
     ("found", "says"),
     [
         pytest.param(replace(OURS, requests=()), "TokenRequest acme, which is gone", id="its request is gone"),
-        pytest.param(
-            replace(OURS, requests=(request(uid="new"),)), "was made anew and takes it over", id="made anew"
-        ),
+        pytest.param(replace(OURS, requests=(request(uid="new"),)), "was made anew and takes it over", id="made anew"),
         pytest.param(
             replace(OURS, requests=(request(target={"secretName": "other"}),)),
             "which now writes Secret other",
@@ -77,9 +75,7 @@ def test_ours_whole() -> None:
             replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(DriftDetected)", id="edited by hand"
         ),
         pytest.param(replace(OURS, body=DATA | {"mine": b"x"}), "1 B  not Keyturn's", id="a key of the user"),
-        pytest.param(
-            replace(OURS, annotations={ISSUANCE_ANNOTATION: "edited"}), "gone or were edited", id="bad marks"
-        ),
+        pytest.param(replace(OURS, annotations={ISSUANCE_ANNOTATION: "edited"}), "gone or were edited", id="bad marks"),
         pytest.param(replace(OURS, annotations={}), "marks are gone or were edited", id="no marks"),
         pytest.param(replace(OURS, annotations={}, labels={}), "somebody else", id="of somebody else"),
         pytest.param(
@@ -149,9 +145,7 @@ def token_secret(family: TokenFamily = LINE, token: bytes = b"live") -> Found:
         pytest.param(token_secret(token=b"seed"), "a spent token (StaleTokenRestored)", id="put back"),
         pytest.param(token_secret(token=b"late"), "younger than its lineage", id="a late save"),
         pytest.param(token_secret(token=b""), "no token", id="emptied"),
-        pytest.param(
-            token_secret(msgspec.structs.replace(LINE, live=""), b""), "worked once, and is used", id="used"
-        ),
+        pytest.param(token_secret(msgspec.structs.replace(LINE, live=""), b""), "worked once, and is used", id="used"),
         pytest.param(token_secret(), "nobody is spending the token", id="no intent"),
         pytest.param(
             token_secret(LINE.intended(INTENT)),

@@ -44,9 +44,7 @@ def test_npm() -> None:
 
 
 def test_npm_of_a_scope() -> None:
-    assert file("npm", "a", scope="@acme").startswith(
-        f"@acme:registry=https://{HOST}/npm/main/\n//{HOST}/npm/main/:"
-    )
+    assert file("npm", "a", scope="@acme").startswith(f"@acme:registry=https://{HOST}/npm/main/\n//{HOST}/npm/main/:")
 
 
 def test_maven() -> None:
@@ -103,9 +101,7 @@ def test_the_source_token_is_no_password_of_an_endpoint(name: str) -> None:
         rendered({name: {}}, held=replace(HELD, access_token=None))
 
 
-@pytest.mark.parametrize(
-    "url", ["https://h/a b/", "https://h/a\n[x]", "ftp://h/", "https://u:p@h/", "https://h/?a"]
-)
+@pytest.mark.parametrize("url", ["https://h/a b/", "https://h/a\n[x]", "ftp://h/", "https://u:p@h/", "https://h/?a"])
 @pytest.mark.parametrize(("name", "kind"), [("pip", "pypi"), ("npm", "npm"), ("maven", "maven")])
 def test_an_endpoint_that_is_not_a_plain_url_is_refused(name: str, kind: str, url: str) -> None:
     held = replace(HELD, package_endpoints=(PackageEndpoint(kind, "main", url),))

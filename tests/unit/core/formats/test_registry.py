@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.pipeline_values import Credentials, Holding, Token, safe
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, safe
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
 from tests.support.manifest_text import writing
 
 KEYS = Credentials("ASIA1", "secret/key+", "session==", NOW + HOUR)
-HELD = Holding(Token("refresh"), Token("access", NOW + 30 * MINUTE), credentials=KEYS)
+HELD = PipelineValues(Token("refresh"), Token("access", NOW + 30 * MINUTE), credentials=KEYS)
 VALUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"\\'), min_size=1)
 # botocore looks at the real clock, and has no use for what has expired.
 CREDENTIALS = st.builds(Credentials, VALUE, VALUE, st.none() | VALUE, st.just(NOW.replace(year=9000)))
 PROFILE = st.from_regex(r"^[-A-Za-z0-9_.@]{1,64}\Z")
 
 
-def rendered(*formats: dict[str, Any], held: Holding = HELD, region: str | None = "us-east-1") -> dict[str, str]:
+def rendered(*formats: dict[str, Any], held: PipelineValues = HELD, region: str | None = "us-east-1") -> dict[str, str]:
     return render(writing(*formats, region=region), held)
 
 
-def without_session() -> Holding:
-    return Holding(credentials=Credentials("AKIA1", "secret"))
+def without_session() -> PipelineValues:
+    return PipelineValues(credentials=Credentials("AKIA1", "secret"))
 
 
 def test_env() -> None:
@@ -94,17 +94,17 @@ def test_expiry_is_the_earliest_of_what_is_held(formats: list[dict[str, Any]], e
 def test_nothing_ends_where_nobody_says_when() -> None:
     formats = request(exchanges=[ACCESS_TOKEN]).spec.formats
 
-    assert expiry(formats, Holding(Token("refresh"))) is None
+    assert expiry(formats, PipelineValues(Token("refresh"))) is None
 
 
 def test_credentials_that_no_exchange_gives_are_a_bug() -> None:
     with pytest.raises(AssertionError, match="no exchange gives them"):
-        rendered({"env": {}}, held=Holding(Token("refresh")))
+        rendered({"env": {}}, held=PipelineValues(Token("refresh")))
 
 
 @given(CREDENTIALS, PROFILE)
 def test_any_credentials_come_back_from_a_credentials_file(given: Credentials, profile: str) -> None:
-    text = rendered({"credentialsFile": {"profile": profile}}, held=Holding(credentials=given))["credentials"]
+    text = rendered({"credentialsFile": {"profile": profile}}, held=PipelineValues(credentials=given))["credentials"]
     parser = configparser.RawConfigParser(default_section="")
     parser.read_string(text)
     found = parser[profile]
@@ -118,7 +118,7 @@ def test_any_credentials_come_back_from_a_credentials_file(given: Credentials, p
 
 @given(CREDENTIALS)
 def test_any_credentials_come_back_from_credential_process(given: Credentials) -> None:
-    text = rendered({"credentialProcess": {}}, held=Holding(credentials=given))["credentials.json"]
+    text = rendered({"credentialProcess": {}}, held=PipelineValues(credentials=given))["credentials.json"]
     found = ProcessProvider("p", lambda: {"profiles": {"p": {"credential_process": "cat"}}}, _Cat(text).popen)
     loaded = found.load()
 
@@ -132,15 +132,13 @@ def test_any_credentials_come_back_from_credential_process(given: Credentials) -
 
 @given(VALUE)
 def test_every_value_that_is_safe_is_rendered_as_it_is(value: str) -> None:
-    assert rendered({"token": {}}, held=Holding(Token(safe(value, "it"))))["token"] == value
+    assert rendered({"token": {}}, held=PipelineValues(Token(safe(value, "it"))))["token"] == value
 
 
-@pytest.mark.parametrize(
-    "given", [KEYS, Credentials("#;%[a]", "'=%(x)s", ";#${x}", NOW), Credentials("AKIA1", "=")]
-)
+@pytest.mark.parametrize("given", [KEYS, Credentials("#;%[a]", "'=%(x)s", ";#${x}", NOW), Credentials("AKIA1", "=")])
 def test_botocore_reads_the_credentials_file(given: Credentials, tmp_path: Path) -> None:
     path = tmp_path / "credentials"
-    path.write_text(rendered({"credentialsFile": {}}, held=Holding(credentials=given))["credentials"])
+    path.write_text(rendered({"credentialsFile": {}}, held=PipelineValues(credentials=given))["credentials"])
     found = SharedCredentialProvider(str(path), ini_parser=raw_config_parse).load()
 
     assert found

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keyturn.api.formats.registry import NAMES
 from keyturn.core.errors import RefusedError
 from keyturn.core.formats.registry import expiry
-from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.pipeline_values import PipelineValues, Token
 from tests.support.dependencies import HOUR, MINUTE, NOW, signed
 from tests.support.manifest_text import writing
 from tests.support.manifests.parts import template
@@ -26,7 +26,7 @@ ALL = replace(
 PLAIN = st.from_regex(r"[-A-Za-z0-9._~+/=:,@]+", fullmatch=True)
 
 
-def filled(text: str, held: Holding = ALL) -> str:
+def filled(text: str, held: PipelineValues = ALL) -> str:
     return rendered(template(text), held=held)["file"]
 
 
@@ -73,18 +73,18 @@ def test_what_is_empty_is_missing() -> None:
 @pytest.mark.parametrize(
     ("name", "held"),
     [
-        pytest.param("accessToken", Holding(Token("source")), id="only a source token"),
-        pytest.param("idToken", Holding(access_token=Token("a")), id="no ID token"),
-        pytest.param("identityContext", Holding(access_token=Token("a")), id="no identity context"),
-        pytest.param("accessKeyId", Holding(), id="no credentials"),
-        pytest.param("registryHost", Holding(), id="no login"),
+        pytest.param("accessToken", PipelineValues(Token("source")), id="only a source token"),
+        pytest.param("idToken", PipelineValues(access_token=Token("a")), id="no ID token"),
+        pytest.param("identityContext", PipelineValues(access_token=Token("a")), id="no identity context"),
+        pytest.param("accessKeyId", PipelineValues(), id="no credentials"),
+        pytest.param("registryHost", PipelineValues(), id="no login"),
         pytest.param("registryHost", replace(HELD, registry_logins=(LOGIN, replace(LOGIN, host="b"))), id="two"),
         pytest.param("packageEndpoint", HELD, id="four endpoints"),
-        pytest.param("identityId", Holding(), id="no identity"),
-        pytest.param("expiration", Holding(), id="no end"),
+        pytest.param("identityId", PipelineValues(), id="no identity"),
+        pytest.param("expiration", PipelineValues(), id="no end"),
     ],
 )
-def test_what_was_not_given_is_named(name: str, held: Holding) -> None:
+def test_what_was_not_given_is_named(name: str, held: PipelineValues) -> None:
     with pytest.raises(RefusedError, match=f"a template names {name}, and the exchanges do not give") as refused:
         filled(f"{{{{ {name} }}}}", held)
 

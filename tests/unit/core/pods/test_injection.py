@@ -207,9 +207,7 @@ def test_a_list_of_manifests() -> None:
         pytest.param(
             pod(inject=5), "Expected `str`, got `int` (at metadata.annotations[...])", id="a number for a name"
         ),
-        pytest.param(
-            {"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)", id="no template"
-        ),
+        pytest.param({"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)", id="no template"),
         pytest.param(
             {"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"jobTemplate": 1}},
             "expected an object (at spec.jobTemplate)",

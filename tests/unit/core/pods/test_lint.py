@@ -11,9 +11,7 @@ from tests.support.pods import Body, container, pod
 
 REQUEST = parse(manifest(target={"secretName": "acme-aws"}))
 CONFIGURED = parse(
-    manifest(
-        "other", target={"secretName": "with-config", "formats": [{"awsConfig": {}}, {"credentialProcess": {}}]}
-    )
+    manifest("other", target={"secretName": "with-config", "formats": [{"awsConfig": {}}, {"credentialProcess": {}}]})
 )
 TOKEN = parse(manifest("third", target={"secretName": "only-token", "formats": [{"token": {}}]}))
 REQUESTS = (REQUEST, CONFIGURED, TOKEN)
@@ -53,9 +51,7 @@ FINE: dict[str, Body] = {
         path="/var/run/secrets/keyturn/with-config",
         env=variable("AWS_CONFIG_FILE", "/var/run/secrets/keyturn/with-config/config"),
     ),
-    "a key that is written": mounting(
-        volume(items=[{"key": "credentials.json", "path": "a"}, {"key": "expiration"}])
-    ),
+    "a key that is written": mounting(volume(items=[{"key": "credentials.json", "path": "a"}, {"key": "expiration"}])),
     "a Secret of somebody else, by subPath": mounting(volume("other"), mount={"subPath": "a"}),
     "a Secret of somebody else, as a variable": pod(container(env=from_secret("A", "other")), inject=None),
     "keys of its own, and nothing of ours": pod(container("app", "AWS_ACCESS_KEY_ID", "AWS_REGION"), inject=None),
@@ -88,9 +84,7 @@ TRAPPED: dict[str, tuple[Body, Trap]] = {
         Trap("spec.containers[0].env[0]", "a session token expires, and a variable keeps its first value"),
     ),
     "envFrom of a renewed Secret": (
-        pod(
-            container(envFrom=[{"configMapRef": {"name": "x"}}, {"secretRef": {"name": "acme-aws"}}]), inject=None
-        ),
+        pod(container(envFrom=[{"configMapRef": {"name": "x"}}, {"secretRef": {"name": "acme-aws"}}]), inject=None),
         Trap(
             "spec.containers[0].envFrom[1]",
             "variables keep their first values: mount Secret acme-aws as a volume",
@@ -115,15 +109,11 @@ TRAPPED: dict[str, tuple[Body, Trap]] = {
     ),
     "an optional volume": (
         mounting(volume(optional=True)),
-        Trap(
-            "spec.volumes[0]", "Secret acme-aws is optional: the pod would start before its credentials are there"
-        ),
+        Trap("spec.volumes[0]", "Secret acme-aws is optional: the pod would start before its credentials are there"),
     ),
     "an optional part of a projected volume": (
         mounting(projected(optional=True)),
-        Trap(
-            "spec.volumes[0]", "Secret acme-aws is optional: the pod would start before its credentials are there"
-        ),
+        Trap("spec.volumes[0]", "Secret acme-aws is optional: the pod would start before its credentials are there"),
     ),
     "a key that nobody writes": (
         mounting(volume(items=[{"key": "password", "path": "a"}])),
@@ -156,9 +146,7 @@ TRAPPED: dict[str, tuple[Body, Trap]] = {
     ),
     "keys that are read first": (
         mounting(env=variable("AWS_ACCESS_KEY_ID", "x")),
-        Trap(
-            "spec.containers[0].env[0]", "SDKs may read AWS_ACCESS_KEY_ID before the files of the renewed Secret"
-        ),
+        Trap("spec.containers[0].env[0]", "SDKs may read AWS_ACCESS_KEY_ID before the files of the renewed Secret"),
     ),
     "a static profile": (
         mounting(env=variable("AWS_PROFILE", "x")),
