@@ -66,7 +66,7 @@ def test_the_values_are_found() -> None:
     assert {"Credentials", "Token", "PipelineValues", "AwsResponse", "ApiResponse"} <= {
         it.__name__ for it in DATACLASSES.values()
     }
-    assert {"Issuance", "Spec", "Meta"} <= {it.__name__ for it in STRUCTS.values()}
+    assert {"Issuance", "TokenRequestSpec", "Meta"} <= {it.__name__ for it in STRUCTS.values()}
 
 
 @pytest.mark.parametrize("kind", DATACLASSES.values(), ids=DATACLASSES.keys())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.api.token_request import Condition, Request, Status
+from keyturn.api.status import Condition, Status
+from keyturn.api.token_request import Request
 from keyturn.core import status as told
 from keyturn.core.errors import REASONS, RefusedError
 from keyturn.core.issuance import Issuance

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli.documents import read_documents
-from keyturn.core.pods import Sidecar, injected
+from keyturn.core.pods.injection import Sidecar, injected
 from tests.support.cluster.chart import CHART, chart_objects, helm
 from tests.support.controlplane import ControlPlane
 from tests.support.pods import CASES, Body, Case, container, pod

@@ -7,7 +7,8 @@ from typing import Any
 
 import jwt
 
-from keyturn.api.token_request import Exchange, Request, parse
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request, parse
 from keyturn.core.errors import KeyturnError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
@@ -72,7 +73,7 @@ class Issuer:
     calls: list[str] = field(default_factory=list)
     issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
 
-    async def exchange(self, step: Exchange, values: PipelineValues, now: datetime) -> PipelineValues:
+    async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Give what the step gives, or fail as told."""
         if step.oauth_token:
             sent = values.refresh_token or values.proof or values.newest_token.value
@@ -160,8 +161,8 @@ class Outside:
             raise LookupError(name)
         return issuance
 
-    async def _exchange(self, _: Request, step: Exchange, values: PipelineValues) -> PipelineValues:
-        name = type(step.operation).__name__
+    async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
+        name = type(step.exchange).__name__
         await self.checkpoint(f"before {name}")
         given = await self.aws.exchange(step, values, self.now)
         await self.checkpoint(f"after {name}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import Failure

@@ -26,7 +26,7 @@ from keyturn.core.issuance import (
     labels,
     read_issuance,
 )
-from keyturn.core.pipeline_values import Source, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source
 from keyturn.core.renewal import check_ours
 from tests.support.rotation import Checkpoint, nothing
 
@@ -104,7 +104,7 @@ class Secrets:
         ours = secret and secret.labels.get(MANAGED_BY) == "keyturn"
         return self._meet(request) if ours or _target(request) in self._met else None
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read the source."""
         await self._called("read_source")
         wanted = request.spec.source

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from keyturn.core.pods import INJECT
+from keyturn.core.pods.manifest import INJECT
 
 Body = dict[str, Any]
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from tests.support.controlplane import dies_with_us
 from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
 from tools.bench import usage

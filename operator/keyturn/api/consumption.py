@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from keyturn.api.exchanges.registry import Exchange, Operation
-from keyturn.api.source import SecretKeyRef, Source, TokenSource
+from keyturn.api.exchanges.base import ExchangeSpec
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.source import SecretKeyRef, SourceSpec, TokenSourceSpec
 
 
 class Consumption(NamedTuple):
@@ -15,7 +16,7 @@ class Consumption(NamedTuple):
     issuer need not answer anything to go on with.
     """
 
-    step: Operation
+    step: ExchangeSpec
     ref: SecretKeyRef
     secret: str
     once: bool
@@ -31,9 +32,9 @@ class Consumption(NamedTuple):
         return f"{source} {party}".rstrip()
 
 
-def consumption(source: Source, exchanges: Iterable[Exchange]) -> Consumption | None:
+def consumption(source: SourceSpec, exchanges: Iterable[StepSpec]) -> Consumption | None:
     """Find the step that uses something up; the rules of the API see to it that there is one at most."""
-    steps = [exchange.operation for exchange in exchanges]
+    steps = [exchange.exchange for exchange in exchanges]
     for step in steps:
         if step.proof:
             ref = step.proof.secret_key_ref
@@ -41,7 +42,7 @@ def consumption(source: Source, exchanges: Iterable[Exchange]) -> Consumption | 
     return _of_token(source.token, steps) if source.token else None
 
 
-def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Consumption | None:
+def _of_token(token: TokenSourceSpec, steps: Iterable[ExchangeSpec]) -> Consumption | None:
     """Find the step that uses up the source token: nothing before it gives another one.
 
     The token of a service account is made anew for each renewal: it may be used up.
@@ -51,6 +52,6 @@ def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Consumption | N
     for step in steps:
         if step.consumes or step.consumes_token:
             return Consumption(step, token.secret_key_ref, token.token_secret, once=not step.consumes)
-        if "token" in step.GIVES:
+        if "token" in step.PRODUCES:
             return None
     return None

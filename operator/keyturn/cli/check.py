@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import click
 
-from keyturn.api.base import without_nulls
-from keyturn.api.token_request import GROUP, KIND, Request, parse
+from keyturn.api.base import GROUP, without_nulls
+from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.object_meta import refused
 from keyturn.core.errors import RefusedError
-from keyturn.core.pods import ManifestError, Trap, traps
+from keyturn.core.pods.lint import Trap, traps
+from keyturn.core.pods.manifest import ManifestError
 
 # The token subresource of a ServiceAccount, which is no manifest.
 _NAMESAKES = ("authentication.k8s.io/v1",)

@@ -7,7 +7,8 @@ import click
 from keyturn import __version__
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import Document, UnreadableError, read_documents, written
-from keyturn.core.pods import ManifestError, Sidecar, injected
+from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.manifest import ManifestError
 
 
 @click.command(help=COMMANDS["inject"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from keyturn.api.status import read_status
-from keyturn.api.token_request import Request, Status, parse, renewal_asked
+from keyturn.api.status import Status, read_status
+from keyturn.api.token_request import Request, parse, renewal_asked
 from keyturn.controller.request_index import Entry, RequestIndex, remembered
 from keyturn.controller.secret_cache import target
 from keyturn.controller.secret_store import SecretStore

@@ -15,7 +15,8 @@ import kopf
 import msgspec
 from kubernetes.aio.client import Configuration
 
-from keyturn.api.token_request import GROUP, PLURAL, VERSION
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import PLURAL, VERSION
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.errors import UnavailableError
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from keyturn.api.status import Status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.renewal import Failure
 from keyturn.metrics import Series

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from keyturn.api.base import GROUP
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import DOCKER, GROUP, KIND, OPAQUE, VERSION, Request
+from keyturn.api.token_request import DOCKER, KIND, OPAQUE, VERSION, Request
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import (
     EXPIRES_AT,

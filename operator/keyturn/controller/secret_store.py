@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.token_request import GROUP, OPAQUE, PLURAL, VERSION, Request
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
 from keyturn.controller.api_client import APPLY, JSON, MERGE, ONE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.secret_cache import Place, SecretCache, target
 from keyturn.controller.secret_manifest import (
@@ -23,7 +24,7 @@ from keyturn.controller.secret_watch import Meta
 from keyturn.controller.source_reader import read_source
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted
-from keyturn.core.pipeline_values import Source
+from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
 _REHEARSED_SECONDS = 10.0
@@ -55,7 +56,7 @@ class SecretStore:
         self._dry_run_passed: dict[str, tuple[str, float]] = {}
         self.cache = SecretCache()
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read the source, fresh."""
         return await read_source(self._api, request, require_label=self._labelled)
 

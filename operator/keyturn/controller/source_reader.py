@@ -3,16 +3,17 @@
 import base64
 import binascii
 
+from keyturn.api.base import GROUP
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.api.token_request import GROUP, Request
+from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient, secrets_path
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Source, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source
 
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 
-async def read_source(api: ApiClient, request: Request, *, require_label: bool = False) -> Source:
+async def read_source(api: ApiClient, request: Request, *, require_label: bool = False) -> SourceValues:
     """Read all that the source of a request names, each Secret once, and what works only once in a step.
 
     Where they must have the label (`require_label`), those that are not are refused like those that are not there.

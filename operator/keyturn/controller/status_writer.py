@@ -7,8 +7,10 @@ from http import HTTPStatus
 
 import msgspec
 
+from keyturn.api.base import GROUP
+from keyturn.api.status import Status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import GROUP, KIND, PLURAL, VERSION, Request, Status
+from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
 from keyturn.controller.api_client import MERGE, ApiClient
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.status import Event

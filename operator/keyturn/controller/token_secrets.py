@@ -6,8 +6,9 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
-from keyturn.api.token_request import GROUP, Request
+from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import BeingDeletedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY

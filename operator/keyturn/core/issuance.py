@@ -10,9 +10,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
-from keyturn.api.token_request import GROUP, Request, canonical_hash
-from keyturn.core.pipeline_values import Source, Superseded
+from keyturn.api.token_request import Request, canonical_hash
+from keyturn.core.pipeline_values import SourceValues, Superseded
 
 ISSUANCE_ANNOTATION = f"{GROUP}/issuance"
 EXPIRES_AT = f"{GROUP}/expires-at"
@@ -142,7 +143,7 @@ def fingerprint(value: str, request: Request) -> str:
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def source_fingerprint(source: Source, request: Request) -> str:
+def source_fingerprint(source: SourceValues, request: Request) -> str:
     """The fingerprint of all that the source gave."""
     keys = source.credentials
     values = [

@@ -35,7 +35,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceValues:
     """What a renewal starts from, as it was read: as far as the spec names it.
 
     `proof` is what one of the steps is given that works only once, such as an authorization code.
@@ -150,9 +150,9 @@ def unwrapped(value: str, what: str) -> str:
     return safe(value.strip().strip("\"'").strip(), what)
 
 
-def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
+def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> SourceValues:
     """Read a source as people store it. Raises SourceNotFound or SourceInvalid."""
-    return Source(
+    return SourceValues(
         token=None if token is None else unwrapped(token, "the source token"),
         credentials=None if keys is None else _credentials(keys),
         proof=None if proof is None else unwrapped(proof, "what the exchange is given to use once"),

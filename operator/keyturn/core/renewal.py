@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
-from keyturn.api.token_request import OPAQUE, Renewal, Request
+from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, unchanged
 
@@ -105,7 +106,7 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
     return whole(latest - lifetime / 10 * jitter)
 
 
-def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
+def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
     """How long before the expiry to renew: as asked for, else a third of the real lifetime."""
     if renewal and renewal.before is not None:
         return renewal.before

@@ -6,8 +6,9 @@ from datetime import datetime
 
 import msgspec
 
+from keyturn.api.status import Condition, Status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import Condition, Request, Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError
 from keyturn.core.issuance import Issuance, unchanged
 from keyturn.core.renewal import Failure, renew_before

@@ -13,8 +13,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
-from keyturn.api.token_request import GROUP
 from keyturn.core.errors import RefusedError
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"

@@ -1,6 +1,6 @@
 """What the operator lends to sources, as its settings allow: its AWS identity, tokens of service accounts."""
 
-from keyturn.api.source import ServiceAccountToken
+from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Token, jwt_times, safe
 from keyturn.exchanges.context import Call
@@ -9,7 +9,7 @@ _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
 _DEFAULT_SECONDS = 3600
 
 
-async def service_account_token(call: Call, wanted: ServiceAccountToken) -> Token:
+async def service_account_token(call: Call, wanted: ServiceAccountTokenSpec) -> Token:
     """Make a token of a service account; raises RefusedError (IdentityNotAllowed) for audiences of no setting."""
     audiences = wanted.audiences or _DEFAULT_AUDIENCES
     forbidden = [it for it in audiences if it not in call.context.sources.audiences]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from keyturn.api.exchanges.registry import CodeArtifactGetAuthorizationToken
+from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
 from keyturn.api.times import whole
 from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, Token, safe
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
@@ -50,7 +50,7 @@ _GET_ENDPOINT = AwsOperation(
 
 
 async def get_authorization_token(
-    call: Call, wanted: CodeArtifactGetAuthorizationToken, held: PipelineValues
+    call: Call, wanted: CodeArtifactGetAuthorizationTokenSpec, held: PipelineValues
 ) -> PipelineValues:
     """Call codeartifact GetAuthorizationToken, and GetRepositoryEndpoint for what is not known yet."""
     signer = held.own_credentials
@@ -67,12 +67,12 @@ async def get_authorization_token(
     )
 
 
-def _domain(wanted: CodeArtifactGetAuthorizationToken) -> dict[str, str | int]:
+def _domain(wanted: CodeArtifactGetAuthorizationTokenSpec) -> dict[str, str | int]:
     owner = {"domainOwner": wanted.domain_owner} if wanted.domain_owner else {}
     return {"domain": wanted.domain, **owner}
 
 
-def _wanted_endpoints(wanted: CodeArtifactGetAuthorizationToken) -> Iterator[dict[str, str | int]]:
+def _wanted_endpoints(wanted: CodeArtifactGetAuthorizationTokenSpec) -> Iterator[dict[str, str | int]]:
     for one in wanted.repositories or ():
         kind = {"endpointType": one.endpoint_type} if one.endpoint_type else {}
         for name in dict.fromkeys(one.formats):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from keyturn.api.exchanges.registry import CognitoGetCredentials, CognitoGetOpenIdToken
+from keyturn.api.exchanges.cognito import CognitoGetCredentialsSpec, CognitoGetOpenIdTokenSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, safe, sized
@@ -49,10 +49,10 @@ def _operation(exchange: str, name: str, title: str) -> AwsOperation:
 _GET_ID = _operation("cognitoGetId", "get_id", "GetId")
 _GET_CREDENTIALS = _operation("cognitoGetCredentials", "get_credentials_for_identity", "GetCredentialsForIdentity")
 _GET_OPEN_ID_TOKEN = _operation("cognitoGetOpenIdToken", "get_open_id_token", "GetOpenIdToken")
-_Cognito = CognitoGetCredentials | CognitoGetOpenIdToken
+_Cognito = CognitoGetCredentialsSpec | CognitoGetOpenIdTokenSpec
 
 
-async def get_credentials(call: Call, wanted: CognitoGetCredentials, held: PipelineValues) -> PipelineValues:
+async def get_credentials(call: Call, wanted: CognitoGetCredentialsSpec, held: PipelineValues) -> PipelineValues:
     """Call cognito-identity GetCredentialsForIdentity, for the kept identity if there is one."""
     more = {"CustomRoleArn": wanted.custom_role_arn} if wanted.custom_role_arn else {}
     identity, response = await _identified(call, wanted, held, _GET_CREDENTIALS, more)
@@ -68,7 +68,7 @@ async def get_credentials(call: Call, wanted: CognitoGetCredentials, held: Pipel
     )
 
 
-async def get_open_id_token(call: Call, wanted: CognitoGetOpenIdToken, held: PipelineValues) -> PipelineValues:
+async def get_open_id_token(call: Call, wanted: CognitoGetOpenIdTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call cognito-identity GetOpenIdToken. The answer names no expiry: it is the `exp` of the JWT."""
     identity, response = await _identified(call, wanted, held, _GET_OPEN_ID_TOKEN, {})
     token = safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from keyturn.api.exchanges.registry import EcrGetAuthorizationToken
+from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, RegistryLogin, safe
@@ -47,7 +47,9 @@ _PUBLIC = AwsOperation(
 )
 
 
-async def get_authorization_token(call: Call, wanted: EcrGetAuthorizationToken, held: PipelineValues) -> PipelineValues:
+async def get_authorization_token(
+    call: Call, wanted: EcrGetAuthorizationTokenSpec, held: PipelineValues
+) -> PipelineValues:
     """Call ecr (or ecr-public) GetAuthorizationToken; its logins join those of the steps before."""
     operation, region = (_PUBLIC, _PUBLIC_REGION) if wanted.public else (_PRIVATE, call.region)
     parameters = {"registryIds": list(wanted.registry_ids)} if wanted.registry_ids else {}

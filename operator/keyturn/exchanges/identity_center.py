@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keyturn.api.exchanges.grant_types import AN_ACCESS_TOKEN, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
-from keyturn.api.exchanges.registry import IdentityCenterCreateToken, IdentityCenterGetRoleCredentials
+from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_claims, jwt_times, safe
@@ -82,7 +82,7 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
 )
 
 
-async def create_token(call: Call, wanted: IdentityCenterCreateToken, held: PipelineValues) -> PipelineValues:
+async def create_token(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call sso-oidc CreateTokenWithIAM, signed with the credentials that are held.
 
     Where a code, an assertion or a subject token is used once, what it gave goes on: `held.refresh_token` is sent
@@ -103,7 +103,7 @@ async def create_token(call: Call, wanted: IdentityCenterCreateToken, held: Pipe
     return replace(given, refresh_token=None) if repeatable else given
 
 
-async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: PipelineValues) -> dict[str, Any]:
+async def _grant(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
     """What the grant sends, and its name."""
     if wanted.consumes or held.refresh_token:
         token = held.refresh_token or held.newest_token.value
@@ -120,7 +120,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateToken, held: PipelineVa
     } | requested
 
 
-async def _code(call: Call, wanted: IdentityCenterCreateToken, held: PipelineValues) -> dict[str, Any]:
+async def _code(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
     if held.proof is None:
         raise RefusedError("InvalidSpec", "grantType authorization_code needs codeFrom")
     verifier = wanted.code_verifier_from
@@ -159,7 +159,7 @@ def _context(id_token: str | None) -> str | None:
 
 
 async def get_role_credentials(
-    call: Call, wanted: IdentityCenterGetRoleCredentials, held: PipelineValues
+    call: Call, wanted: IdentityCenterGetRoleCredentialsSpec, held: PipelineValues
 ) -> PipelineValues:
     """Call sso GetRoleCredentials, which needs no AWS credentials. Its expiry is in milliseconds since 1970."""
     parameters = {

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from keyturn.api.exchanges.registry import LicenseManagerCreateToken, LicenseManagerGetAccessToken
+from keyturn.api.exchanges.license_manager import LicenseManagerCreateTokenSpec, LicenseManagerGetAccessTokenSpec
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, jwt_times, safe, sized
 from keyturn.exchanges.aws import AwsResponse
@@ -70,7 +70,9 @@ _GET_ACCESS_TOKEN = AwsOperation(
 )
 
 
-async def get_access_token(call: Call, wanted: LicenseManagerGetAccessToken, held: PipelineValues) -> PipelineValues:
+async def get_access_token(
+    call: Call, wanted: LicenseManagerGetAccessTokenSpec, held: PipelineValues
+) -> PipelineValues:
     """Call license-manager GetAccessToken, unsigned as AWS's own samples do.
 
     The answer names no expiry: it is the `exp` of the JWT, else the hour that the operation's page promises.
@@ -85,7 +87,7 @@ async def get_access_token(call: Call, wanted: LicenseManagerGetAccessToken, hel
     return replace(held, access_token=access_token, request_id=response.request_id)
 
 
-async def create_token(call: Call, wanted: LicenseManagerCreateToken, held: PipelineValues) -> PipelineValues:
+async def create_token(call: Call, wanted: LicenseManagerCreateTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call license-manager CreateToken, in the license's home region, and DeleteToken where that is wanted.
 
     AWS answers the same token to the same ClientToken for ten minutes. A token that could not be deleted stays
@@ -106,7 +108,7 @@ async def create_token(call: Call, wanted: LicenseManagerCreateToken, held: Pipe
     return replace(_created(wanted, held, response), superseded=tuple(left))
 
 
-def _optional(wanted: LicenseManagerCreateToken) -> dict[str, Any]:
+def _optional(wanted: LicenseManagerCreateTokenSpec) -> dict[str, Any]:
     given = {
         "RoleArns": list(wanted.role_arns or ()),
         "ExpirationInDays": wanted.expiration_in_days,
@@ -115,7 +117,7 @@ def _optional(wanted: LicenseManagerCreateToken) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value}
 
 
-def _created(wanted: LicenseManagerCreateToken, held: PipelineValues, response: AwsResponse) -> PipelineValues:
+def _created(wanted: LicenseManagerCreateTokenSpec, held: PipelineValues, response: AwsResponse) -> PipelineValues:
     token = safe(member(_CREATE_TOKEN, response.members, "Token"), "License Manager's token")
     _, expires_at = jwt_times(token)
     lives = timedelta(days=wanted.expiration_in_days or _DAYS)
@@ -128,7 +130,7 @@ def _created(wanted: LicenseManagerCreateToken, held: PipelineValues, response: 
 
 
 async def _revoked(
-    call: Call, wanted: LicenseManagerCreateToken, held: PipelineValues, one: Superseded, response: AwsResponse
+    call: Call, wanted: LicenseManagerCreateTokenSpec, held: PipelineValues, one: Superseded, response: AwsResponse
 ) -> bool:
     """Delete a token whose time is over; only what we recorded, never what a search would find."""
     if not _is_over(wanted, one, response.asked_at):
@@ -140,5 +142,5 @@ async def _revoked(
     return True
 
 
-def _is_over(wanted: LicenseManagerCreateToken, one: Superseded, now: datetime) -> bool:
+def _is_over(wanted: LicenseManagerCreateTokenSpec, one: Superseded, now: datetime) -> bool:
     return wanted.revoke_superseded is not None and one.at + wanted.revoke_superseded.time <= now

@@ -7,13 +7,13 @@ from typing import Any
 
 from msgspec import structs
 
-from keyturn.api.exchanges.registry import (
-    AssumeRole,
-    AssumeRoleWithWebIdentity,
-    GetFederationToken,
-    GetSessionToken,
+from keyturn.api.exchanges.session_parameters import MfaExchangeSpec, PolicyArn, Tag
+from keyturn.api.exchanges.sts import (
+    AssumeRoleSpec,
+    AssumeRoleWithWebIdentitySpec,
+    GetFederationTokenSpec,
+    GetSessionTokenSpec,
 )
-from keyturn.api.exchanges.session_parameters import MfaOperation, PolicyArn, Tag
 from keyturn.api.rules import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.api.times import whole
@@ -114,7 +114,7 @@ _GET_FEDERATION_TOKEN = AwsOperation(
 
 
 async def assume_role_with_web_identity(
-    call: Call, wanted: AssumeRoleWithWebIdentity, held: PipelineValues
+    call: Call, wanted: AssumeRoleWithWebIdentitySpec, held: PipelineValues
 ) -> PipelineValues:
     """Call sts AssumeRoleWithWebIdentity, which needs no AWS credentials."""
     parameters = _parameters(
@@ -126,7 +126,7 @@ async def assume_role_with_web_identity(
     return _held(_WITH_WEB_IDENTITY, held, response)
 
 
-async def assume_role(call: Call, wanted: AssumeRole, held: PipelineValues) -> PipelineValues:
+async def assume_role(call: Call, wanted: AssumeRoleSpec, held: PipelineValues) -> PipelineValues:
     """Call sts AssumeRole, signed with the credentials that are held, or with our own where that is allowed.
 
     A held identity context goes with it.
@@ -151,7 +151,7 @@ async def assume_role(call: Call, wanted: AssumeRole, held: PipelineValues) -> P
     return _held(_ASSUME_ROLE, held, response)
 
 
-async def get_session_token(call: Call, wanted: GetSessionToken, held: PipelineValues) -> PipelineValues:
+async def get_session_token(call: Call, wanted: GetSessionTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call sts GetSessionToken, signed with the keys of an IAM user."""
     operation = _once(_GET_SESSION_TOKEN, wanted)
     parameters = _parameters(wanted, TokenCode=_code(wanted, held))
@@ -159,7 +159,7 @@ async def get_session_token(call: Call, wanted: GetSessionToken, held: PipelineV
     return _held(_GET_SESSION_TOKEN, held, response)
 
 
-def _provided_contexts(wanted: AssumeRole, held: PipelineValues) -> dict[str, Any]:
+def _provided_contexts(wanted: AssumeRoleSpec, held: PipelineValues) -> dict[str, Any]:
     """For whom the role is assumed, where Identity Center has said so: each role after it is told."""
     if held.identity_context is None:
         return {}
@@ -169,12 +169,12 @@ def _provided_contexts(wanted: AssumeRole, held: PipelineValues) -> dict[str, An
     return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
 
 
-def _once(operation: AwsOperation, wanted: MfaOperation) -> AwsOperation:
+def _once(operation: AwsOperation, wanted: MfaExchangeSpec) -> AwsOperation:
     # A device's code is used up by a call whose answer was lost, too.
     return replace(operation, attempts=1) if wanted.once else operation
 
 
-async def get_federation_token(call: Call, wanted: GetFederationToken, held: PipelineValues) -> PipelineValues:
+async def get_federation_token(call: Call, wanted: GetFederationTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call sts GetFederationToken, signed with the keys of an IAM user."""
     name = session_name(call.namespace, call.name, wanted.name, _LONGEST_FEDERATED_NAME)
     parameters = _parameters(wanted, Name=name)
@@ -211,7 +211,7 @@ async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | No
     return _taken(ref, await call.secret(ref.secret_key_ref), pattern)
 
 
-def _code(wanted: MfaOperation, held: PipelineValues) -> str | None:
+def _code(wanted: MfaExchangeSpec, held: PipelineValues) -> str | None:
     """The code of an MFA device, which works only once; raises SourceInvalid where no device shows it."""
     ref = wanted.token_code_from
     return _taken(ref, held.proof or "", r"[0-9]{6}") if ref else None

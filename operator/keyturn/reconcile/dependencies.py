@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from keyturn.api.token_request import Exchange, Request
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
-from keyturn.core.pipeline_values import PipelineValues, Source
+from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.token_family import Intent, StoredToken
 from keyturn.metrics import Metrics
 
@@ -19,7 +20,7 @@ from keyturn.metrics import Metrics
 class Store(Protocol):
     """Where sources are read, targets and rotated tokens kept. All of it raises the errors of core.errors."""
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read the source, fresh; SourceNotFound where a Secret or a key is not there."""
 
     async def read_target(self, request: Request) -> TargetSecret | None:
@@ -108,7 +109,7 @@ class Dependencies:
 
     store: Store
     tokens: TokenStore
-    exchange: Callable[[Request, Exchange, PipelineValues], Awaitable[PipelineValues]]
+    exchange: Callable[[Request, StepSpec, PipelineValues], Awaitable[PipelineValues]]
     now: Callable[[], datetime]
     rand: Callable[[], float]
     token_locks: TokenLocks

@@ -9,7 +9,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity
-from keyturn.core.pipeline_values import PipelineValues, Source, Superseded, Token, jwt_times
+from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
 from keyturn.core.renewal import Failure, source_warning, when_to_renew
 from keyturn.core.token_family import StoredToken
 
@@ -37,7 +37,7 @@ def check_not_spent(kept: StoredToken | None, failure: Failure | None) -> None:
     raise RefusedError("SourceConsumed", f"what the source holds works once, and is used; put a new one there{why}")
 
 
-def start(request: Request, source: Source, kept: StoredToken | None, given: Circumstances) -> PipelineValues:
+def start(request: Request, source: SourceValues, kept: StoredToken | None, given: Circumstances) -> PipelineValues:
     """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
     once = request.spec.consumption is not None and request.spec.consumption.once
     value = kept.value if kept and not once else source.token

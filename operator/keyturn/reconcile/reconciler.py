@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Exchange, Request, canonical_hash
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint, unchanged
-from keyturn.core.pipeline_values import PipelineValues, Source
+from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.renewal import (
     REPAIR_REASONS,
     needs_metadata,
@@ -88,7 +89,7 @@ async def _read_target(deps: Dependencies, request: Request, state: ReconcileSta
     return found
 
 
-async def _live_token(deps: Dependencies, request: Request, source: Source) -> StoredToken:
+async def _live_token(deps: Dependencies, request: Request, source: SourceValues) -> StoredToken:
     namespace, name = token_place(request)
     kept = await deps.tokens.read(request)
     source_id = request.spec.consumption.source_id if request.spec.consumption else ""
@@ -149,10 +150,10 @@ def _may_apply_metadata(deps: Dependencies, request: Request, state: ReconcileSt
 
 
 async def _exchanged(
-    deps: Dependencies, request: Request, kept: StoredToken | None, step: Exchange, values: PipelineValues
+    deps: Dependencies, request: Request, kept: StoredToken | None, step: StepSpec, values: PipelineValues
 ) -> PipelineValues:
     consumption = request.spec.consumption
-    if kept and consumption and step.operation is consumption.step:
+    if kept and consumption and step.exchange is consumption.step:
         given = await consume(deps, request, kept, step, values)
     else:
         given = await deps.exchange(request, step, values)

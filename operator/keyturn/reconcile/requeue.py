@@ -4,7 +4,8 @@ import traceback
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn.api.token_request import Request, Status
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.renewal import next_reconcile
 from keyturn.metrics import Series
 from keyturn.reconcile.state import ReconcileState

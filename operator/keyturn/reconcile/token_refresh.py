@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole
-from keyturn.api.token_request import Exchange, Request
+from keyturn.api.token_request import Request
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 async def consume(
-    deps: Dependencies, request: Request, kept: StoredToken, step: Exchange, values: PipelineValues
+    deps: Dependencies, request: Request, kept: StoredToken, step: StepSpec, values: PipelineValues
 ) -> PipelineValues:
     """Exchange the token of `kept`, and save what the answer replaced it by before anything else happens.
 
@@ -78,7 +79,7 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 
 
 async def _exchange_and_save(
-    deps: Dependencies, request: Request, step: Exchange, values: PipelineValues, intended: StoredToken
+    deps: Dependencies, request: Request, step: StepSpec, values: PipelineValues, intended: StoredToken
 ) -> PipelineValues:
     try:
         # Again: the writes before may have taken long, and the Lease may be another's by now.
@@ -90,7 +91,7 @@ async def _exchange_and_save(
     token = given.refresh_token or ("" if values.proof else intended.value)
     await _until_it_holds(deps, request, _saved(request, intended, token))
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
-    if given.access_token is None and "token" in step.operation.GIVES:
+    if given.access_token is None and "token" in step.exchange.PRODUCES:
         raise UnavailableError("Unavailable", "the issuer answered a new refresh token and no access token")
     # When the source ends is told of the token that is kept now, and that decides when it must be renewed.
     kept = Token(token, jwt_times(token)[1]) if token else given.source_token
@@ -104,10 +105,10 @@ def _saved(request: Request, intended: StoredToken, token: str) -> StoredToken:
     return replace(intended, value=token, previous=previous, family=family)
 
 
-def _refused(step: Exchange, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
+def _refused(step: StepSpec, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
     """What is kept after a refusal: what works only once, and was refused itself, is not sent again."""
     # STS calls a wrong MFA code AccessDenied.
-    of_proof = _is_of_token(error) or ("token" not in step.operation.GIVES and error.reason == "AccessDenied")
+    of_proof = _is_of_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
     if values.proof is None or not of_proof or _is_final_attempt(intended):
         return intended
     family = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)

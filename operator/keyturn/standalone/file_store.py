@@ -16,7 +16,7 @@ from keyturn.core.issuance import (
     labels,
     read_issuance,
 )
-from keyturn.core.pipeline_values import Source
+from keyturn.core.pipeline_values import SourceValues
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.source_files import Sources
 
@@ -45,7 +45,7 @@ class FileStore:
         self._give = give
         self._issued: Issued | None = None
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read the source's files, fresh."""
         return await self._sources.read_source(request)
 

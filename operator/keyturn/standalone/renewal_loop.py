@@ -8,7 +8,8 @@ from datetime import datetime
 
 from prometheus_client import generate_latest
 
-from keyturn.api.token_request import Condition, Request, Status
+from keyturn.api.status import Condition, Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.status import report
 from keyturn.metrics import Series

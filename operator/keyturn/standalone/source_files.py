@@ -8,7 +8,7 @@ from pathlib import Path
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Source, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source
 from keyturn.sidecar.plain_file import read_plain
 
 _MOST_BYTES = 1024 * 1024  # of a Secret
@@ -27,7 +27,7 @@ class Sources:
         self._seen: dict[Path, Facts] = {}
         self._of = ""
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read all that the source of a request names, and what works only once in a step, fresh.
 
         Raises RefusedError: SourceNotFound, SourceInvalid; UnavailableError for files that change all the time.
@@ -52,7 +52,7 @@ class Sources:
         before, self._seen = self._seen, {path: facts(path) for path in self._seen}
         return before != self._seen
 
-    def _read_source(self, request: Request) -> Source:
+    def _read_source(self, request: Request) -> SourceValues:
         wanted, proof = request.spec.source, request.spec.proof
         if request.exchange_hash != self._of:
             self._seen, self._of = {}, request.exchange_hash

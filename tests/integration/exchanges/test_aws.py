@@ -17,7 +17,7 @@ from tests.support.emulator import running
 from tests.support.exchange_steps import assume_role, aws, failing, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
-OPERATIONS = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
+EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
         yield made, metrics
 
 
-@OPERATIONS
+@EXCHANGES
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -50,14 +50,14 @@ async def test_what_goes_wrong_between(
     assert (await failing(client, emulator, operation, **fault)).reason == reason
 
 
-@OPERATIONS
+@EXCHANGES
 async def test_what_passes_is_tried_three_times_and_no_more(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3
 
 
-@OPERATIONS
+@EXCHANGES
 async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="NewlyInvented", status=400)
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.exchanges.registry import EcrGetAuthorizationToken
+from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws, AwsResponse
@@ -114,7 +114,9 @@ class Odd(Aws):
 )
 async def test_an_odd_token(token: str, reason: str) -> None:
     with pytest.raises(KeyturnError) as raised:
-        await get_authorization_token(call(Odd(token)), EcrGetAuthorizationToken(), PipelineValues(credentials=USER))
+        await get_authorization_token(
+            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER)
+        )
 
     assert raised.value.reason == reason
     assert token not in raised.value.message

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.exchanges.registry import LicenseManagerGetAccessToken
+from keyturn.api.exchanges.license_manager import LicenseManagerGetAccessTokenSpec
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges import license_manager
@@ -66,7 +66,7 @@ async def test_a_token_that_could_break_a_file_is_refused() -> None:
 
 
 async def _asked(aws: Aws) -> PipelineValues:
-    return await operation(call(aws), LicenseManagerGetAccessToken(), PipelineValues(Token("refresh")))
+    return await operation(call(aws), LicenseManagerGetAccessTokenSpec(), PipelineValues(Token("refresh")))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
@@ -91,7 +91,7 @@ def client() -> Iterator[tuple[Aws, Seen]]:
 
 
 def test_every_operation_of_aws_has_its_row() -> None:
-    assert STEPS.keys() == OPERATIONS.keys() - {"oauthToken"}
+    assert STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
 
 
 @pytest.mark.parametrize("region", PLACES)

@@ -28,7 +28,7 @@ def _role(**more: Any) -> dict[str, Any]:
 ROLE_STEP = _role()
 SESSION_STEP: dict[str, Any] = {"getSessionToken": {}}
 GUEST_STEP: dict[str, Any] = {"getFederationToken": {}}
-OPERATIONS = pytest.mark.parametrize(
+EXCHANGES = pytest.mark.parametrize(
     ("wanted", "operation"),
     [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken"), (GUEST_STEP, "GetFederationToken")],
 )
@@ -57,7 +57,7 @@ def given(held: PipelineValues) -> Credentials:
     return held.credentials
 
 
-@OPERATIONS
+@EXCHANGES
 async def test_keys_become_credentials(
     wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
 ) -> None:
@@ -124,7 +124,7 @@ async def test_without_credentials_nothing_is_asked(client: Aws, emulator: runni
         pytest.param(Credentials(USER_KEY_ID, USER_SECRET_KEY, "planted"), "", id="a session of nobody"),
     ],
 )
-@OPERATIONS
+@EXCHANGES
 async def test_wrong_keys(
     wanted: dict[str, Any], operation: str, keys: Credentials, says: str, client: Aws, emulator: running.Aws
 ) -> None:
@@ -136,7 +136,7 @@ async def test_wrong_keys(
     assert not any(value in error.message for value in ("planted", USER_SECRET_KEY))
 
 
-@OPERATIONS
+@EXCHANGES
 async def test_an_expired_session(wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws) -> None:
     emulator.fault("AssumeRole", expired=True)
     over = given(await taken(client, ROLE_STEP))
@@ -161,7 +161,7 @@ async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: A
     assert "an IAM user" in error.message
 
 
-@OPERATIONS
+@EXCHANGES
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

@@ -5,8 +5,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from keyturn.core.pods import Sidecar as Injected
-from keyturn.core.pods import injected
+from keyturn.core.pods.injection import Sidecar as Injected
+from keyturn.core.pods.injection import injected
 from tests.integration.sidecar.conftest import keys_of, mount
 from tests.support.pods import pod
 from tests.support.sidecar_process import running_sidecar

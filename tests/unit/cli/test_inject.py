@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from keyturn import __version__
 from keyturn.cli import main
 from keyturn.cli.documents import written
-from keyturn.core.pods import Sidecar, injected
+from keyturn.core.pods.injection import Sidecar, injected
 from tests.support.pods import container, pod
 
 OTHER = "# a comment\napiVersion: v1\nkind: ConfigMap  # kept\nmetadata: {name: x}\n"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.token_request import RENEW_REQUESTED, Exchange
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
@@ -364,7 +365,7 @@ async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
     operator = await issued()
 
     class Meanwhile(Issuer):
-        async def exchange(self, step: Exchange, values: PipelineValues, now: datetime) -> PipelineValues:
+        async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
             await operator.see(region="eu-west-1")
             return await super().exchange(step, values, now)
 

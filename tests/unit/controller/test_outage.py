@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from keyturn.api.token_request import Exchange, Request
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request
 from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
@@ -52,7 +53,7 @@ class Story:
     def now(self) -> datetime:
         return NOW + timedelta(seconds=self.seconds)
 
-    async def exchange(self, request: Request, _: Exchange, values: PipelineValues) -> PipelineValues:
+    async def exchange(self, request: Request, _: StepSpec, values: PipelineValues) -> PipelineValues:
         """Give credentials that live as long as those before, and note it."""
         self.calls.append(self.seconds)
         if BEGINS <= self.seconds < ENDS:

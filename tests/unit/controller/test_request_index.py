@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.controller.request_index import Entry, RequestIndex, remembered
 from keyturn.core.errors import RefusedError
 from keyturn.core.status import Outcome, invalid, report

@@ -8,7 +8,7 @@ from keyturn.api.token_request import Request
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPTABLE_BY, Issuance, data_hash
-from keyturn.core.pipeline_values import Source
+from keyturn.core.pipeline_values import SourceValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
 from tests.unit.core.test_issuance import MADE
@@ -82,7 +82,7 @@ async def test_the_source_is_read_each_time() -> None:
     first = await store.read_source(REQUEST)
     server.put(SOURCE, data={"license_token": "c2Vjb25k"})
 
-    assert (first, await store.read_source(REQUEST)) == (Source("first"), Source("second"))
+    assert (first, await store.read_source(REQUEST)) == (SourceValues("first"), SourceValues("second"))
 
 
 async def test_a_rehearsal_writes_nothing() -> None:

@@ -8,7 +8,7 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Source
+from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
 from tests.unit.controller.test_secret_store import SECRETS
@@ -64,7 +64,7 @@ async def test_where_secrets_must_be_labelled(label: dict[str, str], says: str) 
 
 
 async def test_a_token() -> None:
-    assert await read_source(server(license={"license_token": '"token"\n'}), request()) == Source("token")
+    assert await read_source(server(license={"license_token": '"token"\n'}), request()) == SourceValues("token")
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ async def test_a_token() -> None:
 async def test_credentials(data: dict[str, str | bytes], credentials: Credentials) -> None:
     wanted = request(source=keys_way(), exchanges=SESSION)
 
-    assert await read_source(server(base=data), wanted) == Source(None, credentials)
+    assert await read_source(server(base=data), wanted) == SourceValues(None, credentials)
 
 
 async def test_both_are_read_from_one_secret_at_once() -> None:
     made = server(license={**KEYS, "license_token": "token"})
     found = await read_source(made, request(source=TOKEN_WAY | keys_way("license")))
 
-    assert found == Source("token", Credentials("AKIA1", "planted/key+"))
+    assert found == SourceValues("token", Credentials("AKIA1", "planted/key+"))
     assert made.asked == [f"GET {SECRETS}/license"]
 
 
@@ -170,7 +170,7 @@ async def test_nothing_to_start_from_reads_nothing() -> None:
     step = {"tokenUrl": "https://issuer.example", "grantType": "client_credentials", "clientId": "acme",
             "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}}}  # fmt: skip
 
-    assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == Source()
+    assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == SourceValues()
 
 
 IN_CONFIG_MAP = ConfigMapKeyRef(name="ca", key="ca.crt")

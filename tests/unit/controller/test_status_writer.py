@@ -1,6 +1,6 @@
 import pytest
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError

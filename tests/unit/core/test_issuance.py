@@ -25,7 +25,7 @@ from keyturn.core.issuance import (
     source_fingerprint,
     unchanged,
 )
-from keyturn.core.pipeline_values import Credentials, Source
+from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.dependencies import HOUR, NOW, manifest, request
 
 GOLDEN = Path(__file__).with_name("golden_hashes.json")
@@ -42,7 +42,7 @@ MADE = Issuance(
     exchange_hash=REQUEST.exchange_hash,
     metadata_hash=REQUEST.metadata_hash,
     data_hash=data_hash(DATA, REQUEST),
-    source=source_fingerprint(Source("refresh-token"), REQUEST),
+    source=source_fingerprint(SourceValues("refresh-token"), REQUEST),
     revision=1,
     keys=tuple(DATA),
 )
@@ -130,13 +130,13 @@ def test_a_fingerprint_is_short_and_keyed_with_the_name() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(Source("other"), id="another token"),
-        pytest.param(Source(None, Credentials("AKIA", "key")), id="credentials for a token"),
-        pytest.param(Source("token", Credentials("AKIA", "key")), id="credentials beside it"),
+        pytest.param(SourceValues("other"), id="another token"),
+        pytest.param(SourceValues(None, Credentials("AKIA", "key")), id="credentials for a token"),
+        pytest.param(SourceValues("token", Credentials("AKIA", "key")), id="credentials beside it"),
     ],
 )
-def test_a_source_that_changed_has_another_fingerprint(other: Source) -> None:
-    assert source_fingerprint(other, REQUEST) != source_fingerprint(Source("token"), REQUEST)
+def test_a_source_that_changed_has_another_fingerprint(other: SourceValues) -> None:
+    assert source_fingerprint(other, REQUEST) != source_fingerprint(SourceValues("token"), REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_a_source_that_changed_has_another_fingerprint(other: Source) -> None:
     ],
 )
 def test_credentials_that_changed_have_another_fingerprint(other: Credentials) -> None:
-    before = Source(None, Credentials("AKIA", "key", "session"))
+    before = SourceValues(None, Credentials("AKIA", "key", "session"))
 
-    assert source_fingerprint(Source(None, other), REQUEST) != source_fingerprint(before, REQUEST)
+    assert source_fingerprint(SourceValues(None, other), REQUEST) != source_fingerprint(before, REQUEST)
 
 
 @pytest.mark.parametrize(

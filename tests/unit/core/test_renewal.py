@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyturn.api.token_request import Renewal, Request
+from keyturn.api.target import RenewalSpec
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
@@ -82,12 +83,12 @@ def test_a_source_that_use_does_not_prolong_changes_nothing() -> None:
     ("renewal", "before"),
     [
         pytest.param(None, 20 * MINUTE, id="by default a third of the lifetime"),
-        pytest.param(Renewal(), 20 * MINUTE, id="no wish is the default"),
-        pytest.param(Renewal(renew_before="5m"), 5 * MINUTE, id="as asked for"),
-        pytest.param(Renewal(renew_before_percentage=10), 6 * MINUTE, id="in per cent of the lifetime"),
+        pytest.param(RenewalSpec(), 20 * MINUTE, id="no wish is the default"),
+        pytest.param(RenewalSpec(renew_before="5m"), 5 * MINUTE, id="as asked for"),
+        pytest.param(RenewalSpec(renew_before_percentage=10), 6 * MINUTE, id="in per cent of the lifetime"),
     ],
 )
-def test_renew_before(renewal: Renewal | None, before: timedelta) -> None:
+def test_renew_before(renewal: RenewalSpec | None, before: timedelta) -> None:
     assert renew_before(renewal, HOUR) == before
 
 

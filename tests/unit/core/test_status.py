@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import Failure

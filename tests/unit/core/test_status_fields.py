@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Request, Status
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import UnavailableError
 from keyturn.core.renewal import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report

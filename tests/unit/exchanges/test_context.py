@@ -1,6 +1,6 @@
 from contextlib import closing
 
-from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.exchanges.registry import EXCHANGES as SPECS
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.exchanges.context import Call, ExchangeContext
 from keyturn.exchanges.registry import EXCHANGES
@@ -8,7 +8,7 @@ from tests.support.exchange_steps import aws, issuer_client, no_token
 
 
 def test_every_operation_of_the_api_has_its_exchange() -> None:
-    assert EXCHANGES.keys() == {*OPERATIONS.values()}
+    assert EXCHANGES.keys() == {*SPECS.values()}
 
 
 async def test_a_secret_of_a_step_is_read_in_the_namespace_of_the_request() -> None:

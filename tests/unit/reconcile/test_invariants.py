@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from keyturn.api.token_request import Request, Status
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import ISSUANCE_ANNOTATION
 from keyturn.core.status import Outcome, report

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.api.token_request import Exchange, Request
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded, Token
 from keyturn.reconcile.issue import Circumstances, issue
@@ -36,7 +37,7 @@ class Minting:
         self.deletes = False
         self.state = ReconcileState()
 
-    async def exchange(self, _: Request, _step: Exchange, held: PipelineValues) -> PipelineValues:
+    async def exchange(self, _: Request, _step: StepSpec, held: PipelineValues) -> PipelineValues:
         self.seen.append(held)
         number = len(self.seen)
         token = Token(f"token-{number}", self.outside.now + 60 * DAY)
@@ -108,7 +109,7 @@ async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datet
     outside = with_code()
     outside.secrets.put("license", data={"license_token": "token"})
 
-    async def exchange(_: Request, _step: Exchange, held: PipelineValues) -> PipelineValues:
+    async def exchange(_: Request, _step: StepSpec, held: PipelineValues) -> PipelineValues:
         return dataclasses.replace(held, access_token=Token("token", ends))
 
     deps, state, wanted = (

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.token_request import Exchange, Request, Status
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.status import Outcome, report
@@ -230,7 +232,7 @@ async def test_a_new_code_is_not_sent_where_the_secret_could_not_be_written_any_
 async def test_the_refresh_token_of_one_step_is_not_taken_for_that_of_another() -> None:
     given: list[str | None] = []
 
-    async def exchange(_: Request, step: Exchange, held: PipelineValues) -> PipelineValues:
+    async def exchange(_: Request, step: StepSpec, held: PipelineValues) -> PipelineValues:
         given.append(held.refresh_token)
         answer = dataclasses.replace(held, access_token=Token("token", outside.now + HOUR), refresh_token="refresh")
         return answer if step.oauth_token or step.identity_center_create_token else held

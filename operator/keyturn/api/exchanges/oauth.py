@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import Operation, ReadFrom
+from keyturn.api.exchanges.base import ExchangeSpec, ReadFrom
 from keyturn.api.exchanges.grant_types import (
     A_REFRESH_TOKEN,
     ASKED_TO_REFRESH,
@@ -26,12 +26,12 @@ _Algorithm = Literal[
 ]  # fmt: skip
 
 
-class OauthToken(Operation, frozen=True, kw_only=True):
+class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     """A token endpoint of OAuth 2.0 (RFC 6749), at any issuer: a token, or the client alone, for a token."""
 
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {"token": "{0}.grantType != 'client_credentials'"}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
-    GIVES_ID_TOKEN: ClassVar[bool] = True
+    REQUIRES_IF: ClassVar[Mapping[Kind, str]] = {"token": "{0}.grantType != 'client_credentials'"}
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = "{0}.grantType == 'refresh_token'"
     CONSUMES_TOKEN: ClassVar[str] = ASKED_TO_REFRESH
     RULES: ClassVar[tuple[Rule, ...]] = RULES
@@ -145,7 +145,7 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     @property
     def needs(self) -> tuple[Kind, ...]:
         """A token, but for the grant that has none."""
-        return () if self.grant_type == CLIENT_CREDENTIALS else self.NEEDS
+        return () if self.grant_type == CLIENT_CREDENTIALS else self.REQUIRES
 
     @property
     def consumes(self) -> bool:

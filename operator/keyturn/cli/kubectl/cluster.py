@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from keyturn.api.token_request import GROUP, PLURAL
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import PLURAL
 
 REQUESTS = f"{PLURAL}.{GROUP}"
 _Command = TypeVar("_Command", bound=Callable[..., Any])

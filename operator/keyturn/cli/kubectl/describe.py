@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from keyturn.api.base import member_name
-from keyturn.api.status import read_status
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.status import Status, read_status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Exchange, Request, Spec, Status, parse, renewal_asked
+from keyturn.api.token_request import Request, TokenRequestSpec, parse, renewal_asked
 from keyturn.cli.kubectl.humanize import both, length
 from keyturn.core.errors import REASONS, RefusedError
 
@@ -121,7 +122,7 @@ def _pipeline(request: Request) -> Iterator[str]:
     yield f"-> Secret {request.secret_name}: {', '.join(wanted.name for wanted in spec.formats)}"
 
 
-def _source(spec: Spec) -> Iterator[str]:
+def _source(spec: TokenRequestSpec) -> Iterator[str]:
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
         kept = f", kept in Secret {spec.consumption.secret}" if spec.consumption else ""
@@ -133,8 +134,8 @@ def _source(spec: Spec) -> Iterator[str]:
         yield f"credentials: Secret {ref.name}" if ref else "credentials: the operator's own"
 
 
-def _step(exchange: Exchange, region: str | None) -> str:
-    operation, name = exchange.operation, member_name(exchange)
+def _step(exchange: StepSpec, region: str | None) -> str:
+    operation, name = exchange.exchange, member_name(exchange)
     found = next((value for field in _TELLING if (value := getattr(operation, field, None))), "")
     about = ", ".join(found) if isinstance(found, tuple) else found
     where = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)

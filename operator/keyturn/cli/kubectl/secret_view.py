@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.api.formats.base import ENV_KEYS
-from keyturn.api.formats.registry import FORMATS, Format
+from keyturn.api.formats.registry import FORMATS, FormatSpec
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request, parse
 from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, ClusterError
@@ -166,7 +166,7 @@ def _keys(found: Found) -> Iterator[str]:
 def _formats(found: Found) -> dict[str, str]:
     """By key, the format that it is of: as the TokenRequest says, else as by default."""
     usual = {options.KEY: name for name, options in FORMATS.items()}
-    wanted: Iterable[Format] = found.writer.spec.formats if found.writer else ()
+    wanted: Iterable[FormatSpec] = found.writer.spec.formats if found.writer else ()
     return {**usual, **dict.fromkeys(ENV_KEYS, "env"), "expiration": "when the first of it expires",
             **{key: one.name for one in wanted for key in one.options.keys}}  # fmt: skip
 

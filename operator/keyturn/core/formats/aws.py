@@ -2,7 +2,7 @@
 
 import json
 
-from keyturn.api.formats.registry import MOUNTED_AT, AwsConfigFormat, CredentialsFileFormat
+from keyturn.api.formats.aws import MOUNTED_AT, AwsConfigFormat, CredentialsFileFormat
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.formats.values import credentials

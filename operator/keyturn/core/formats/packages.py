@@ -5,7 +5,7 @@ import json
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from keyturn.api.formats.registry import MavenFormat, NpmFormat, PipFormat
+from keyturn.api.formats.packages import MavenFormat, NpmFormat, PipFormat
 from keyturn.api.token_request import Request
 from keyturn.core.formats.values import endpoint, logins, password
 from keyturn.core.pipeline_values import PipelineValues, safe

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.api.base import Kind
+from keyturn.api.formats.registry import FormatSpec
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import Format, Request
+from keyturn.api.token_request import Request
 from keyturn.core.formats.aws import aws_config, credential_process, credentials_file, env
 from keyturn.core.formats.packages import docker_config_json, maven, npm, pip
 from keyturn.core.formats.template import named, template
@@ -30,13 +31,13 @@ def render(request: Request, values: PipelineValues) -> dict[str, str]:
     return data | ({"expiration": rfc3339(ends)} if ends else {})
 
 
-def expiry(formats: tuple[Format, ...], values: PipelineValues) -> datetime | None:
+def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime | None:
     """The earliest expiry among the values that the formats hold."""
     ends = [end for wanted in formats for end in _ends(wanted, values)]
     return min((end for end in ends if end), default=None)
 
 
-def _ends(wanted: Format, values: PipelineValues) -> Iterable[datetime | None]:
+def _ends(wanted: FormatSpec, values: PipelineValues) -> Iterable[datetime | None]:
     if wanted.template:
         return [value.expires_at for value in named(wanted.template, values)]
     return [end for kind in wanted.options.holds for end in _ENDS[kind](values)]

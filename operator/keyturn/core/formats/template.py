@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from keyturn.api.formats.registry import PLACE, TemplateFormat
+from keyturn.api.formats.template import PLACE, TemplateFormat
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError

@@ -2,9 +2,3 @@
 
 The chart's policies do in a cluster what `injected` does to a manifest; a test holds them against each other.
 """
-
-from keyturn.core.pods.injection import Sidecar, injected
-from keyturn.core.pods.lint import Trap, traps
-from keyturn.core.pods.manifest import INJECT, ManifestError
-
-__all__ = ["INJECT", "ManifestError", "Sidecar", "Trap", "injected", "traps"]

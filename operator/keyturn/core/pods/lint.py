@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keyturn.api.formats.registry import MOUNTED_AT
+from keyturn.api.formats.aws import MOUNTED_AT
 from keyturn.api.token_request import Request
 from keyturn.core.pods.finding import Trap
 from keyturn.core.pods.injection import OWN, TOKEN_FILE, TOKEN_PATH, URI

@@ -13,7 +13,7 @@ from keyturn.api.exchanges.grant_types import (
     REFRESH_TOKEN,
     TOKEN_EXCHANGE,
 )
-from keyturn.api.exchanges.registry import OauthToken
+from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.exchanges.context import Call
@@ -57,7 +57,7 @@ _ERRORS = {
 }
 
 
-async def token(call: Call, wanted: OauthToken, held: PipelineValues) -> PipelineValues:
+async def token(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> PipelineValues:
     """Ask a token endpoint, once, with the grant that is wanted.
 
     An answer to the refresh_token grant without a refresh_token leaves the old one valid. Where a subject token
@@ -83,7 +83,7 @@ async def token(call: Call, wanted: OauthToken, held: PipelineValues) -> Pipelin
     return given if consumes else replace(given, refresh_token=None)
 
 
-async def _fields(call: Call, wanted: OauthToken, held: PipelineValues) -> Fields:
+async def _fields(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> Fields:
     """Write what is asked for, but for who asks."""
     given = {
         **(await _grant(call, wanted, held)),
@@ -95,7 +95,7 @@ async def _fields(call: Call, wanted: OauthToken, held: PipelineValues) -> Field
     return fields + [("resource", resource) for resource in wanted.resource or ()]
 
 
-async def _grant(call: Call, wanted: OauthToken, held: PipelineValues) -> dict[str, str | None]:
+async def _grant(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> dict[str, str | None]:
     """What the grant sends, and its name; once there is one, the refresh token that was given."""
     if held.refresh_token:
         return {"grant_type": REFRESH_TOKEN, "refresh_token": held.refresh_token}

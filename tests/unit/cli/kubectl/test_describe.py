@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.api.token_request import RENEW_REQUESTED, Request, Status
+from keyturn.api.status import Status
+from keyturn.api.token_request import RENEW_REQUESTED, Request
 from keyturn.cli.kubectl.describe import cells, lines, table, tell
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.renewal import Failure

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyturn.api.formats.registry import NAMES
+from keyturn.api.formats.template import NAMES
 from keyturn.core.errors import RefusedError
 from keyturn.core.formats.registry import expiry
 from keyturn.core.pipeline_values import PipelineValues, Token

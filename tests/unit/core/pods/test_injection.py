@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from keyturn.core.pods import INJECT, ManifestError, Sidecar, injected, traps
+from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.lint import traps
+from keyturn.core.pods.manifest import INJECT, ManifestError
 from tests.support.pods import CASES, Case, container, pod
 
 SIDECAR = Sidecar(image="keyturn:1")

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import parse
-from keyturn.core.pods import INJECT, Sidecar, Trap, injected, traps
+from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.lint import Trap, traps
+from keyturn.core.pods.manifest import INJECT
 from tests.support.dependencies import manifest
 from tests.support.pods import Body, container, pod
 

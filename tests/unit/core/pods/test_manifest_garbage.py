@@ -6,7 +6,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyturn.core.pods import INJECT, ManifestError, Sidecar, injected, traps
+from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.lint import traps
+from keyturn.core.pods.manifest import INJECT, ManifestError
 from tests.support.dependencies import request
 
 NAMES = st.sampled_from([
