@@ -1,4 +1,4 @@
-"""Manifests in files: read and written as kubectl reads them."""
+"""YAML and JSON documents in files, read as kubectl reads them."""
 
 import re
 import sys
@@ -13,25 +13,25 @@ from keyturn.strict_yaml import PLAIN, KubernetesLoader
 
 
 class UnreadableError(Exception):
-    """A file cannot be read, or is not YAML; the message says where."""
+    """A file cannot be read or is not YAML. The message starts with the file and the document."""
 
 
 class _Loader(KubernetesLoader):
-    """Refuses what holds itself: to read it would never end."""
+    """Rejects an alias inside its own anchor, which would construct an endless object."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             known = self.anchors.get(event.anchor)
             if isinstance(known, yaml.CollectionNode) and known.end_mark is None:
-                raise yaml.composer.ComposerError(None, None, "an alias of what it is in", event.start_mark)
+                raise yaml.composer.ComposerError(None, None, "an alias inside its own anchor", event.start_mark)
         return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what kubectl would read as something else than a string."""
+    """Quotes strings that kubectl would read as another type."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's attribute
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -41,13 +41,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 for _tag, _pattern in PLAIN.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, None)
 _Dumper.add_representer(str, _text)
-# Times and numbers that another reader of YAML would see.
+# Other YAML readers take these for times or numbers.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^[-+.]?[0-9]"), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document of a file, counted from 1: its text, and what it says."""
+    """One document of a file; `number` counts from 1."""
 
     file: str
     number: int
@@ -55,9 +55,9 @@ class Document:
     body: Any = field(repr=False)
 
     @property
-    def place(self) -> str:
-        """How findings in it begin."""
-        return _place(self.file, self.number)
+    def location(self) -> str:
+        """The prefix of messages about this document."""
+        return _location(self.file, self.number)
 
 
 def read_documents(file: str) -> Iterator[Document]:
@@ -66,17 +66,17 @@ def read_documents(file: str) -> Iterator[Document]:
         try:
             body = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader  # nosec B506
         except (yaml.YAMLError, RecursionError) as error:
-            raise UnreadableError(f"{_place(file, number)} error: {_in_one_line(error)}") from None
+            raise UnreadableError(f"{_location(file, number)} error: {_one_line(error)}") from None
         yield Document(file, number, text, body)
 
 
-def written(body: Any) -> str:
-    """Write a manifest as a YAML document."""
+def dump_document(body: Any) -> str:
+    """Return a manifest as a YAML document, with a leading `---`."""
     text: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return f"---\n{text}"
 
 
-def _place(file: str, number: int) -> str:
+def _location(file: str, number: int) -> str:
     return f"{file}, document {number}:"
 
 
@@ -84,26 +84,28 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise UnreadableError(f"{file}: error: {_in_one_line(error)}") from None
+        raise UnreadableError(f"{file}: error: {_one_line(error)}") from None
 
 
 def _split(text: str) -> list[str]:
-    """Cut before each line of dashes, which in YAML always begins a document. Comments stay with what follows."""
-    first, *parts = re.split(r"(?m)^(?=---(?:\s|$))", text)
-    whole = [first, *parts] if not parts or not _is_blank(first) else [first + parts[0], *parts[1:]]
-    return [part for part in whole if not _is_blank(part)]
+    """Split before each line of dashes, which always starts a document. Comments stay with the document after them."""
+    head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", text)
+    documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]
+    return [document for document in documents if not _is_blank(document)]
 
 
-def _is_blank(part: str) -> bool:
-    lines = (line.partition("#")[0].strip() for line in part.splitlines())
+def _is_blank(document: str) -> bool:
+    lines = (line.partition("#")[0].strip() for line in document.splitlines())
     return not any(line.removeprefix("---") for line in lines)
 
 
-def _in_one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
-        # Without the line itself, which may be a secret.
-        where = f" in its line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        return f"no YAML: {error.problem}{where}"
+        # Not the text of the line, which may contain a secret.
+        mark = error.problem_mark
+        return f"not valid YAML: {error.problem}" + (
+            f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        )
     if isinstance(error, RecursionError):
-        return "nested too deep"
+        return "nested too deeply"
     return " ".join(str(getattr(error, "strerror", None) or error).split())
