@@ -80,7 +80,7 @@ def test_the_queries_are_the_dashboards() -> None:
     panels = dict(queries({"namespace": ".*", "name": ".*", "__rate_interval": "5m"}))
     shown = re.findall(r"^promtool query instant \S+ '(.*)'$", "\n".join(_COMMANDS), re.MULTILINE)
 
-    assert shown == [panels["Expire first"], panels["Alerts that fire"]]
+    assert shown == [panels["Next to expire"], panels["Firing alerts"]]
 
 
 def test_the_playground_is_what_make_starts() -> None:
