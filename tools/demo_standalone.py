@@ -18,7 +18,7 @@ import boto3
 import yaml
 
 from tests.support.emulator.running import Aws, endpoints, running_emulator
-from tests.support.processes import ROOT, Running
+from tests.support.processes import ROOT, RestartableProcess
 
 _EXAMPLE = ROOT / "examples" / "license-manager.yaml"
 _SESSION_SECONDS = 6
@@ -60,7 +60,7 @@ def keyturn(folder: Path) -> Iterator[None]:
         f"--config={folder}/settings.yaml", "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
     ]  # fmt: skip
     say("keyturn run " + " ".join(flags))
-    running = Running([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")
+    running = RestartableProcess([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")
     running.spawn()
     try:
         yield

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from tests.support.cluster.operator import running_operator
-from tests.support.cluster.page import ROOT, blocks, run
+from tests.support.cluster.page import ROOT, run_command, shell_blocks
 from tests.support.controlplane import ControlPlane, binary
 from tests.support.emulator.running import Aws
 
 _README = (ROOT / "README.md").read_text()
-_BLOCKS = blocks("README.md")
+_BLOCKS = shell_blocks("README.md")
 _MAKE = [block.strip() for block in _BLOCKS if block.startswith("make")]
 _CLUSTER = [line for block in _BLOCKS if not block.startswith("make") for line in block.splitlines()]
 
@@ -36,11 +36,11 @@ def test_the_commands_for_a_cluster(own_plane: ControlPlane, aws: Aws, tmp_path:
         "LICENSE_TOKEN": aws.refresh_token(),
     }
 
-    run(_CLUSTER[0], variables)
+    run_command(_CLUSTER[0], variables)
     assert _CLUSTER[0].startswith("helm install")
     # No node runs the Deployment here: the operator runs beside it, as the service account that Helm made.
     with running_operator(own_plane, aws, tmp_path):
-        shown = [run(command, variables) for command in _CLUSTER[1:]]
+        shown = [run_command(command, variables) for command in _CLUSTER[1:]]
 
     assert any("acme-billing" in text and "True" in text and "Issued" in text for text in shown)
 

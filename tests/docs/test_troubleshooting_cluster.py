@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.namespace import Namespace
-from tests.support.cluster.page import ROOT, blocks, run
+from tests.support.cluster.page import ROOT, run_command, shell_blocks
 from tests.support.cluster.plugin import Plugin
 from tests.support.controlplane import binary
 from tests.support.emulator.running import Aws
@@ -25,16 +25,16 @@ def variables(namespace: Namespace, aws: Aws, tmp_path: Path) -> dict[str, str]:
     path = os.pathsep.join([str(tmp_path), str(binary("kubectl").parent), os.environ["PATH"]])
     tokens = {"LICENSE_TOKEN": aws.refresh_token(), "NEW_TOKEN": aws.refresh_token()}
     found = os.environ | tokens | {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(tmp_path / "cache"), "PATH": path}
-    run(f"kubectl config set-context --current --namespace={namespace.name}", found)
+    run_command(f"kubectl config set-context --current --namespace={namespace.name}", found)
     return found
 
 
 @pytest.mark.usefixtures("operator")
 def test_the_commands_in_their_order(namespace: Namespace, variables: dict[str, str]) -> None:
-    run(f'{MAKES_THE_SOURCE}"$LICENSE_TOKEN"', variables)
-    run("kubectl create secret generic acme-license-keyturn --from-literal=license_token=a-token", variables)
-    run("kubectl apply -f examples/license-manager.yaml", variables)
-    namespace.is_ready("acme-billing")
+    run_command(f'{MAKES_THE_SOURCE}"$LICENSE_TOKEN"', variables)
+    run_command("kubectl create secret generic acme-license-keyturn --from-literal=license_token=a-token", variables)
+    run_command("kubectl apply -f examples/license-manager.yaml", variables)
+    namespace.wait_until_ready("acme-billing")
 
     shown = {command: tried(command, namespace, variables) for command in commands()}
 
@@ -45,7 +45,7 @@ def test_the_commands_in_their_order(namespace: Namespace, variables: dict[str, 
 
 def commands() -> list[str]:
     """The commands of the page; one that goes on in the next line is one."""
-    text = "".join(blocks("docs/operations/troubleshooting.md")).replace("\\\n", "")
+    text = "".join(shell_blocks("docs/operations/troubleshooting.md")).replace("\\\n", "")
     return [line for line in text.splitlines() if not line.startswith(ELSEWHERE)]
 
 
@@ -53,7 +53,7 @@ def tried(command: str, namespace: Namespace, variables: dict[str, str]) -> str:
     """Run a command in our namespace, as if the page knew its name."""
     if command.startswith(MAKES_THE_SOURCE) and "--dry-run" not in command:
         namespace.kubectl("delete", "secret", "acme-license")
-    return run(command.replace("-n billing", f"-n {namespace.name}"), variables)
+    return run_command(command.replace("-n billing", f"-n {namespace.name}"), variables)
 
 
 def test_what_is_not_tried_here_needs_pods_or_another_operator() -> None:

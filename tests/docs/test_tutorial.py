@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster.page import ROOT, blocks, run
+from tests.support.cluster.page import ROOT, run_command, shell_blocks
 from tests.support.controlplane import dies_with_us
 from tests.support.prometheus.dashboard import queries
 from tools.playground import monitored
 
-_START, *_REST = blocks("docs/getting-started.md")
+_START, *_REST = shell_blocks("docs/getting-started.md")
 _COMMANDS = [line for block in _REST for line in block.splitlines()]
 # Shorter ones could end before a busy machine has looked at them.
 _SESSION_SECONDS = "20"
@@ -44,7 +44,7 @@ def test_the_commands_in_their_order(playground: Path) -> None:
 
     alerts = "PROMETHEUS" in playground.read_text()
     shown = {
-        f"{number} {command}": run(f". {playground}; {command}", os.environ)
+        f"{number} {command}": run_command(f". {playground}; {command}", os.environ)
         for number, command in enumerate(commands)
         if alerts or "$PROMETHEUS" not in command
     }

@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cluster.chart import CHART
 from tests.support.prometheus.binaries import binary
+from tests.support.prometheus.rules import ALERTS, RULES
 
-RULES = CHART / "files" / "rules.yaml"
 CASES = Path(__file__).with_name("rules_test.yaml")
-ALERTS: dict[str, dict[str, Any]] = {
-    rule["alert"]: rule
-    for group in yaml.safe_load(RULES.read_text())["groups"]
-    for rule in group["rules"]
-    if "alert" in rule
-}
 # What issue and design ask for.
 ASKED = {
     *(

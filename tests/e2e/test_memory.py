@@ -1,4 +1,4 @@
-"""A hundred megabytes of other people's Secrets: none of it sits in the operator's memory."""
+"""A hundred megabytes of unrelated Secrets do not enter the operator's memory."""
 
 import base64
 import os
@@ -16,8 +16,8 @@ from tools.bench.client import Client, all_of
 from tools.bench.usage import memory_mib
 
 NUMBER, SIZE = 150, 700_000
-MIB = 5
-# Each third is one that the operator watches: even of those it must see metadata only.
+LIMIT_MIB = 5
+# The operator watches two thirds of them, but only their metadata.
 LABELS: tuple[dict[str, str], ...] = (
     {},
     {"keyturn.dev/source": "true"},
@@ -26,12 +26,12 @@ LABELS: tuple[dict[str, str], ...] = (
 
 
 @pytest.fixture
-async def others(installed: ControlPlane) -> AsyncIterator[Namespace]:
-    """The namespace of somebody else; all that is in it is deleted in the end."""
-    namespace = Namespace.created(installed)
+async def other_namespace(installed: ControlPlane) -> AsyncIterator[Namespace]:
+    """Another namespace, whose Secrets are deleted at the end."""
+    namespace = Namespace.create(installed)
     yield namespace
     async with Client.of(installed.kubeconfig) as client:
-        await client.ask("DELETE", f"/api/v1/namespaces/{namespace.name}/secrets?limit=500")
+        await client.request("DELETE", f"/api/v1/namespaces/{namespace.name}/secrets?limit=500")
 
 
 async def fill(namespace: Namespace) -> None:
@@ -40,30 +40,30 @@ async def fill(namespace: Namespace) -> None:
 
 
 async def _make(client: Client, namespace: str, number: int) -> None:
-    about = {"name": f"big-{number}", "labels": LABELS[number % 3]}
+    metadata = {"name": f"big-{number}", "labels": LABELS[number % 3]}
     data = {"blob": base64.b64encode(os.urandom(SIZE)).decode()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": about, "data": data}
-    await client.ask("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+    await client.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
 
 
 def peak_after_a_renewal(operator: Operator, namespace: Namespace, value: str) -> float:
-    """The most memory that it had, in MiB, once a renewal shows that it has seen all that came before."""
-    namespace.ask("acme", value)
+    """Renew, so that the operator has processed all earlier changes; returns its peak memory in MiB."""
+    namespace.request_renewal("acme", value)
     until(lambda: namespace.status("acme").get("lastHandledRenewRequest") == value)
     return memory_mib(operator.process.pid, peak=True)
 
 
-async def test_big_secrets_of_others_cost_no_memory(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, others: Namespace, tmp_path: Path
+async def test_unrelated_secrets_use_no_memory(
+    installed: ControlPlane, aws: Aws, namespace: Namespace, other_namespace: Namespace, tmp_path: Path
 ) -> None:
     with running_operator(installed, aws, tmp_path) as operator:
-        namespace.issued(aws)
-        without = peak_after_a_renewal(operator, namespace, "1")
-        await fill(others)
-        meanwhile = peak_after_a_renewal(operator, namespace, "2")
+        namespace.issue(aws)
+        before = peak_after_a_renewal(operator, namespace, "1")
+        await fill(other_namespace)
+        after = peak_after_a_renewal(operator, namespace, "2")
         operator.stop()
         operator.start()
-        from_the_start = peak_after_a_renewal(operator, namespace, "3")
+        after_restart = peak_after_a_renewal(operator, namespace, "3")
 
-    assert meanwhile - without < MIB
-    assert from_the_start - without < MIB
+    assert after - before < LIMIT_MIB
+    assert after_restart - before < LIMIT_MIB
