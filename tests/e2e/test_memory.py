@@ -12,7 +12,7 @@ from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
-from tools.bench.client import Client, all_of
+from tools.bench.client import Client, run_all
 from tools.bench.usage import memory_mib
 
 NUMBER, SIZE = 150, 700_000
@@ -30,13 +30,13 @@ async def other_namespace(installed: ControlPlane) -> AsyncIterator[Namespace]:
     """Another namespace, whose Secrets are deleted at the end."""
     namespace = Namespace.create(installed)
     yield namespace
-    async with Client.of(installed.kubeconfig) as client:
+    async with Client.connect(installed.kubeconfig) as client:
         await client.request("DELETE", f"/api/v1/namespaces/{namespace.name}/secrets?limit=500")
 
 
 async def fill(namespace: Namespace) -> None:
-    async with Client.of(namespace.plane.kubeconfig) as client:
-        await all_of(_make(client, namespace.name, number) for number in range(NUMBER))
+    async with Client.connect(namespace.plane.kubeconfig) as client:
+        await run_all(_make(client, namespace.name, number) for number in range(NUMBER))
 
 
 async def _make(client: Client, namespace: str, number: int) -> None:
