@@ -88,7 +88,7 @@ def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Aws
 
         until(lambda: namespace.get("secret", "other")["data"] != first, seconds=30)
         assert namespace.status("acme") == {}
-        assert f"not told: the status of {namespace.name}/acme" in operator.log()
+        assert f"the status of {namespace.name}/acme" in operator.log()
         aws.settings(session_seconds=3600)
     consumed = until(lambda: "revision" in namespace.status("acme") and count_exchanges(aws), seconds=20)
 
