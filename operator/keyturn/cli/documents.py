@@ -9,23 +9,11 @@ from typing import Any
 
 import yaml
 
-from keyturn.strict_yaml import PLAIN, KubernetesLoader
+from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
 
 
 class UnreadableError(Exception):
     """A file cannot be read, or is not YAML; the message says where."""
-
-
-class _Loader(KubernetesLoader):
-    """Refuses what holds itself: to read it would never end."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            known = self.anchors.get(event.anchor)
-            if isinstance(known, yaml.CollectionNode) and known.end_mark is None:
-                raise yaml.composer.ComposerError(None, None, "an alias of what it is in", event.start_mark)
-        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -38,7 +26,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-for _tag, _pattern in PLAIN.items():
+for _tag, _pattern in PLAIN_SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, None)
 _Dumper.add_representer(str, _text)
 # Times and numbers that another reader of YAML would see.
@@ -64,9 +52,9 @@ def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
     for number, text in enumerate(_split(_read(file)), start=1):
         try:
-            body = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader  # nosec B506
-        except (yaml.YAMLError, RecursionError) as error:
-            raise UnreadableError(f"{_place(file, number)} error: {_in_one_line(error)}") from None
+            body = load(text)
+        except YamlError as error:
+            raise UnreadableError(f"{_place(file, number)} error: {error}") from None
         yield Document(file, number, text, body)
 
 
@@ -100,10 +88,4 @@ def _is_blank(part: str) -> bool:
 
 
 def _in_one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        # Without the line itself, which may be a secret.
-        where = f" in its line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        return f"no YAML: {error.problem}{where}"
-    if isinstance(error, RecursionError):
-        return "nested too deep"
     return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -134,7 +134,7 @@ def test_a_warning_is_no_error_unless_asked() -> None:
             id="no pod",
         ),
         pytest.param("- 1", "-, document 1: error: a manifest must be an object", id="no object"),
-        pytest.param("{", "-, document 1: error: no YAML: ", id="no YAML"),
+        pytest.param("{", "-, document 1: error: not valid YAML: ", id="no YAML"),
         pytest.param(
             written({"kind": "List", "items": [{"kind": "Secret"}, {**TRAPPED, "spec": 5}]}),
             "-, document 1: Pod/app items[1]: error: Expected `object`, got `int` (at spec)",

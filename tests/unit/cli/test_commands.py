@@ -49,7 +49,7 @@ def test_crd_is_the_one_that_is_kept() -> None:
     ("content", "says"),
     [
         pytest.param("aws: {endpoint: {}}", "Object contains unknown field `endpoint` - at `$.aws`", id="a typo"),
-        pytest.param("{", "document 1: error: no YAML: ", id="no YAML"),
+        pytest.param("{", "document 1: error: not valid YAML: ", id="no YAML"),
         pytest.param("[]", "Expected `object`, got `array`", id="a list"),
     ],
 )

@@ -74,12 +74,14 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        pytest.param(b"a: 1\n---\n{", ", document 2: error: no YAML: ", id="no YAML"),
-        pytest.param(b"a: {b: 1, b: 2}", "no YAML: 'b' is there twice in its line 1", id="a name twice"),
-        pytest.param(b"a: !!int ''", "no YAML: a value that is no !!int", id="not what its tag says"),
-        pytest.param(b"a: " + b"9" * 5000, "or too long for one in its line 1", id="a number of 5000 digits"),
+        pytest.param(b"a: 1\n---\n{", ", document 2: error: not valid YAML: ", id="no YAML"),
+        pytest.param(b"a: {b: 1, b: 2}", "not valid YAML: duplicate key 'b' (line 1", id="a name twice"),
+        pytest.param(b"a: !!int ''", "the value is not a valid !!int", id="not what its tag says"),
+        pytest.param(b"a: " + b"9" * 5000, "or is too long (line 1", id="a number of 5000 digits"),
         pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deep"),
-        pytest.param(b"a: &a\n  b: [*a]\n", "an alias of what it is in in its line 2", id="a list in itself"),
+        pytest.param(
+            b"a: &a\n  b: [*a]\n", "an alias refers to a collection that contains it (line 2", id="a list in itself"
+        ),
         pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="no text"),
         pytest.param(b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"),
     ],
@@ -100,7 +102,7 @@ def test_the_line_that_is_no_yaml_is_not_told(tmp_path: Path) -> None:
         list(read_documents(str(tmp_path / "file")))
 
     assert "hunter2" not in str(caught.value)
-    assert " in its line 2" in str(caught.value)
+    assert "(line 2, column " in str(caught.value)
 
 
 def test_a_file_that_is_not_there() -> None:

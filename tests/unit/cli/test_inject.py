@@ -68,7 +68,7 @@ def test_its_output_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param("{", "-, document 1: error: no YAML: ", id="no YAML"),
+        pytest.param("{", "-, document 1: error: not valid YAML: ", id="no YAML"),
         pytest.param(
             written(pod(container(env=5))),
             "-, document 1: Expected `array`, got `int` (at spec.containers[0].env)",

@@ -14,7 +14,7 @@ from keyturn.core.settings import Settings
     [
         pytest.param(b"aws: {proxy: 'http://u:hunter2@p x'}", "at `$.aws.proxy`", id="a value that cannot be"),
         pytest.param(b'aws:\n  proxy: "http://u:hunter2@p\n', "unexpected end", id="an open quote"),
-        pytest.param(b"aws: &hunter2 !!bool hunter2", "a value that is no !!bool", id="not what its tag says"),
+        pytest.param(b"aws: &hunter2 !!bool hunter2", "is not a valid !!bool", id="not what its tag says"),
         pytest.param(b"# hunter2 \xff", "can't decode byte 0xff", id="no text"),
         pytest.param(b"[" * 5000, "nested too deep", id="nested too deep"),
         pytest.param(b"aws: {}\n---\nx: hunter2", "it holds 2 documents", id="two documents"),
