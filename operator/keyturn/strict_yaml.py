@@ -66,7 +66,7 @@ class _StrictLoader(yaml.SafeLoader):
             self.check_alias(self.peek_event())  # type: ignore[no-untyped-call]
         return super().compose_node(parent, index)
 
-    def check_alias(self, event: yaml.AliasEvent) -> None:
+    def check_alias(self, event: Any) -> None:
         """Refuse an alias of a collection that contains it: code that walks the value would never return."""
         anchored = self.anchors.get(event.anchor)
         if isinstance(anchored, yaml.CollectionNode) and anchored.end_mark is None:
@@ -107,5 +107,5 @@ for _tag, _pattern in PLAIN_SCALARS.items():
 
 
 class _NoAliasLoader(_StrictLoader):
-    def check_alias(self, event: yaml.AliasEvent) -> None:
+    def check_alias(self, event: Any) -> None:
         raise yaml.composer.ComposerError(None, None, "aliases (*) are not allowed here", event.start_mark)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli.documents import read_documents
-from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.cluster.chart import CHART, chart_objects, helm
 from tests.support.controlplane import ControlPlane
 from tests.support.pods import CASES, Body, Case, container, pod
@@ -15,7 +15,7 @@ from tests.support.processes import until
 
 NAMESPACE = "injected"
 VALUES = {"injection": {"enabled": True}, "watchNamespaces": [NAMESPACE]}
-SIDECAR = Sidecar("keyturn:0.1.0")
+SIDECAR = SidecarConfig("keyturn:0.1.0")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pod-injected.yaml"
 CREATE = ("create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-")
 RESTRICTED = {
@@ -63,14 +63,14 @@ def injecting(plane: ControlPlane) -> Iterator[ControlPlane]:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_the_api_server_makes_the_pod_that_python_makes(case: Case, injecting: ControlPlane) -> None:
     # Where the policies do not look, only Python's change is there.
-    expected = created(injecting, dict(injected(case.pod, SIDECAR)), "default")
+    expected = created(injecting, dict(inject_sidecar(case.pod, SIDECAR)), "default")
 
     assert created(injecting, case.pod) == expected
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_users_are_told_what_python_tells(case: Case, injecting: ControlPlane) -> None:
-    assert sorted(warnings(injecting, case.pod)) == sorted(case.says)
+    assert sorted(warnings(injecting, case.pod)) == sorted(case.messages)
 
 
 def test_the_pod_of_a_job(injecting: ControlPlane) -> None:
@@ -82,8 +82,8 @@ def test_the_pod_of_a_job(injecting: ControlPlane) -> None:
         about = {**template["metadata"], "generateName": "job-"}
         return created(injecting, {"apiVersion": "v1", "kind": "Pod", **template, "metadata": about}, namespace)
 
-    assert of(template, NAMESPACE) == of(injected(job, SIDECAR)["spec"]["template"], "default")
-    assert created_job(injecting, dict(injected(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
+    assert of(template, NAMESPACE) == of(inject_sidecar(job, SIDECAR)["spec"]["template"], "default")
+    assert created_job(injecting, dict(inject_sidecar(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
 
 
 def created_job(plane: ControlPlane, job: Body) -> Body:
@@ -96,7 +96,7 @@ def test_the_example(injecting: ControlPlane) -> None:
     [document] = read_documents(str(EXAMPLE))
     made = created(injecting, document.body)
 
-    assert made == created(injecting, dict(injected(document.body, SIDECAR)), "default")
+    assert made == created(injecting, dict(inject_sidecar(document.body, SIDECAR)), "default")
     assert made["spec"]["volumes"][0]["secret"]["secretName"] == "acme-billing-aws"
     assert warnings(injecting, document.body) == []
 
@@ -135,7 +135,7 @@ def test_the_api_server_knows_every_field(injecting: ControlPlane) -> None:
 def test_a_very_large_pod_is_within_the_budget_of_an_expression(injecting: ControlPlane) -> None:
     names = [f"VARIABLE_{number}" for number in range(200)]
     body = pod(*(container(f"app-{number}", *names) for number in range(40)))
-    expected = created(injecting, dict(injected(body, SIDECAR)), "default")
+    expected = created(injecting, dict(inject_sidecar(body, SIDECAR)), "default")
 
     assert created(injecting, body) == expected
     assert warnings(injecting, body) == []
@@ -148,7 +148,7 @@ def test_the_sidecar_gets_no_token_of_the_service_account(tmp_path: Path) -> Non
         install(plane)
         plane.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", NAMESPACE, "--timeout=30s")
         spec = created(plane, pod())["spec"]
-        told = created(plane, dict(injected(pod(), SIDECAR)))["spec"]
+        told = created(plane, dict(inject_sidecar(pod(), SIDECAR)))["spec"]
 
     assert "kube-api-access" in json.dumps(spec["containers"])
     assert "kube-api-access" not in json.dumps(spec["initContainers"])

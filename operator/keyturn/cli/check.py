@@ -13,7 +13,7 @@ from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.object_meta import refused
 from keyturn.core.errors import RefusedError
-from keyturn.core.pods.lint import Trap, traps
+from keyturn.core.pods.lint import Finding, lint_pod
 from keyturn.core.pods.manifest import ManifestError
 
 # The token subresource of a ServiceAccount, which is no manifest.
@@ -52,21 +52,21 @@ def check(filenames: tuple[str, ...], more: tuple[str, ...], *, strict: bool) ->
     sys.exit(1 if errors or (strict and found) else 0)
 
 
-class Finding(NamedTuple):
+class Diagnostic(NamedTuple):
     """A line that begins with its place, and whether it is an error."""
 
     line: str
     breaks: bool = True
 
 
-def findings(files: Iterable[str]) -> list[Finding]:
+def findings(files: Iterable[str]) -> list[Diagnostic]:
     """Check files together: a pod is held against the TokenRequests of all of them."""
     manifests, unreadable = _read(files)
     requests, wrong = _parsed([one for one in manifests if one.is_request])
-    return [*unreadable, *wrong, *(told for one in manifests for told in _traps(one, requests))]
+    return [*unreadable, *wrong, *(told for one in manifests for told in _lint(one, requests))]
 
 
-def _read(files: Iterable[str]) -> tuple[list[_Found], list[Finding]]:
+def _read(files: Iterable[str]) -> tuple[list[_Found], list[Diagnostic]]:
     manifests: list[_Found] = []
     told = []
     for file in files:
@@ -75,17 +75,17 @@ def _read(files: Iterable[str]) -> tuple[list[_Found], list[Finding]]:
             for document in read_documents(file):
                 manifests += _each(document.place, "", document.body)
         except UnreadableError as error:
-            told.append(Finding(str(error)))
+            told.append(Diagnostic(str(error)))
     return manifests, told
 
 
-def _parsed(manifests: Iterable[_Found]) -> tuple[list[Request], list[Finding]]:
+def _parsed(manifests: Iterable[_Found]) -> tuple[list[Request], list[Diagnostic]]:
     requests, told = [], []
     for one in manifests:
         try:
             requests.append(_request(without_nulls(one.body)))
         except RefusedError as error:
-            told.append(Finding(f"{one.place}{one.path}: error: {error.message}"))
+            told.append(Diagnostic(f"{one.place}{one.path}: error: {error.message}"))
     return requests, told
 
 
@@ -100,20 +100,22 @@ def _request(body: dict[str, Any]) -> Request:
     return parse(body)
 
 
-def _traps(one: _Found, requests: list[Request]) -> list[Finding]:
+def _lint(one: _Found, requests: list[Request]) -> list[Diagnostic]:
     try:
-        found = traps(one.body, requests)
+        found = lint_pod(one.body, requests)
     except ManifestError as error:
-        return [Finding(f"{one.place}{one.path}: error: {error}")]
-    return [Finding(f"{one.place}{one.path}: {_weight(it)}: {it.says} (at {it.path})", it.breaks) for it in found]
+        return [Diagnostic(f"{one.place}{one.path}: error: {error}")]
+    return [
+        Diagnostic(f"{one.place}{one.path}: {_weight(it)}: {it.message} (at {it.path})", it.is_error) for it in found
+    ]
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _weight(trap: Trap) -> str:
-    return "error" if trap.breaks else "warning"
+def _weight(finding: Finding) -> str:
+    return "error" if finding.is_error else "warning"
 
 
 def _each(place: str, path: str, body: Any) -> Iterator[_Found]:

@@ -7,7 +7,7 @@ import click
 from keyturn import __version__
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import Document, UnreadableError, read_documents, written
-from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from keyturn.core.pods.manifest import ManifestError
 
 
@@ -25,17 +25,17 @@ from keyturn.core.pods.manifest import ManifestError
 def inject(filename: str, image: str, port: int) -> None:
     """Print the manifests of a file, with the sidecar in the pods that ask for it."""
     try:
-        shown = [_shown(document, Sidecar(image, port=port)) for document in read_documents(filename)]
+        shown = [_shown(document, SidecarConfig(image, port=port)) for document in read_documents(filename)]
     except (UnreadableError, ManifestError) as error:
         click.echo(f"keyturn: {error}", err=True)
         sys.exit(1)
     click.echo("".join(shown), nl=False)
 
 
-def _shown(document: Document, sidecar: Sidecar) -> str:
+def _shown(document: Document, sidecar: SidecarConfig) -> str:
     if isinstance(document.body, dict):
         try:
-            changed = injected(document.body, sidecar)
+            changed = inject_sidecar(document.body, sidecar)
         except ManifestError as error:
             raise ManifestError(f"{document.place} {error}") from None
         if changed != document.body:

@@ -32,7 +32,7 @@ def test_a_pod_and_the_token_request_that_renews_its_secret() -> None:
 
     assert result.exit_code == 1
     assert result.stdout == (
-        "-, document 1: Pod/app: error: variables keep their first values: mount Secret acme as a volume"
+        "-, document 1: Pod/app: error: variables are not updated after a renewal: mount Secret acme as a volume"
         " (at spec.containers[0].envFrom[0])\n"
     )
     assert result.stderr == "1 error, 0 warnings\n"
@@ -53,7 +53,7 @@ def test_a_warning_is_no_error_unless_asked() -> None:
     assert (result.exit_code, result.stderr) == (0, "0 errors, 1 warning\n")
     assert result.stdout == (
         "-, document 1: Pod/app: warning: container app has AWS_PROFILE, which SDKs read instead of the sidecar: "
-        "it keeps its own (at spec.containers[0].env)\n"
+        "the container keeps its own credentials (at spec.containers[0].env)\n"
     )
     assert run("--strict", "-f", "-", stdin=written(WARNED)).exit_code == 1
 

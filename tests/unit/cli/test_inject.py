@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from keyturn import __version__
 from keyturn.cli import main
 from keyturn.cli.documents import written
-from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.pods import container, pod
 
 OTHER = "# a comment\napiVersion: v1\nkind: ConfigMap  # kept\nmetadata: {name: x}\n"
@@ -23,13 +23,13 @@ def test_the_same_as_injected() -> None:
     result = run("-f", "-", stdin=written(pod()))
 
     assert result.exit_code == 0
-    assert yaml.safe_load(result.stdout) == injected(pod(), Sidecar(f"keyturn:{__version__}"))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig(f"keyturn:{__version__}"))
 
 
 def test_image_and_port() -> None:
     result = run("-f", "-", "--image=blue:1", "--port=7000", stdin=written(pod()))
 
-    assert yaml.safe_load(result.stdout) == injected(pod(), Sidecar("blue:1", port=7000))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig("blue:1", port=7000))
 
 
 def test_a_service_named_keyturn_does_not_matter() -> None:
