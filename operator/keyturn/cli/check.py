@@ -13,7 +13,7 @@ from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.object_meta import metadata_error
 from keyturn.core.errors import RefusedError
-from keyturn.core.pods.lint import traps
+from keyturn.core.pods.lint import lint_pod
 from keyturn.core.pods.manifest import ManifestError
 
 # Kubernetes' own TokenRequest, the token subresource of a ServiceAccount.
@@ -34,7 +34,7 @@ class _Manifest:
         return version.startswith(f"{GROUP}/") or (kind == KIND.lower() and version not in _OTHER_TOKEN_REQUESTS)
 
 
-class Finding(NamedTuple):
+class Diagnostic(NamedTuple):
     """A line that starts with its location, and whether it is an error or a warning."""
 
     line: str
@@ -51,38 +51,38 @@ def check(filenames: tuple[str, ...], more_filenames: tuple[str, ...], *, strict
     files = (*filenames, *more_filenames)
     if not files:
         raise click.UsageError("no file to check: use keyturn check -f FILE")
-    findings = check_files(files)
-    for finding in findings:
-        click.echo(finding.line)
-    errors = sum(finding.is_error for finding in findings)
-    click.echo(f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}", err=True)
-    sys.exit(1 if errors or (strict and findings) else 0)
+    diagnostics = check_files(files)
+    for diagnostic in diagnostics:
+        click.echo(diagnostic.line)
+    errors = sum(diagnostic.is_error for diagnostic in diagnostics)
+    click.echo(f"{_count(errors, 'error')}, {_count(len(diagnostics) - errors, 'warning')}", err=True)
+    sys.exit(1 if errors or (strict and diagnostics) else 0)
 
 
-def check_files(files: Iterable[str]) -> list[Finding]:
+def check_files(files: Iterable[str]) -> list[Diagnostic]:
     """Check files together: a pod is checked against the TokenRequests in all of them."""
-    manifests, findings = _read_manifests(files)
+    manifests, diagnostics = _read_manifests(files)
     requests: list[Request] = []
     for manifest in manifests:
         if manifest.is_token_request:
             try:
                 requests.append(_parse_request(without_nulls(manifest.body)))
             except RefusedError as error:
-                findings.append(Finding(f"{manifest.location}: error: {error.message}"))
-    return [*findings, *(finding for manifest in manifests for finding in _lint_pod(manifest, requests))]
+                diagnostics.append(Diagnostic(f"{manifest.location}: error: {error.message}"))
+    return [*diagnostics, *(it for manifest in manifests for it in _lint(manifest, requests))]
 
 
-def _read_manifests(files: Iterable[str]) -> tuple[list[_Manifest], list[Finding]]:
+def _read_manifests(files: Iterable[str]) -> tuple[list[_Manifest], list[Diagnostic]]:
     manifests: list[_Manifest] = []
-    findings = []
+    diagnostics = []
     for file in files:
         try:
             # The documents before an unreadable one are still checked.
             for document in read_documents(file):
                 manifests += _manifests(document.location, "", document.body)
         except UnreadableError as error:
-            findings.append(Finding(str(error)))
-    return manifests, findings
+            diagnostics.append(Diagnostic(str(error)))
+    return manifests, diagnostics
 
 
 def _manifests(location: str, path: str, body: Any) -> Iterator[_Manifest]:
@@ -115,15 +115,15 @@ def _parse_request(body: dict[str, Any]) -> Request:
     return parse(body)
 
 
-def _lint_pod(manifest: _Manifest, requests: list[Request]) -> Iterator[Finding]:
+def _lint(manifest: _Manifest, requests: list[Request]) -> Iterator[Diagnostic]:
     try:
-        lint_findings = traps(manifest.body, requests)
+        findings = lint_pod(manifest.body, requests)
     except ManifestError as error:
-        yield Finding(f"{manifest.location}: error: {error}")
+        yield Diagnostic(f"{manifest.location}: error: {error}")
         return
-    for finding in lint_findings:
-        severity = "error" if finding.breaks else "warning"
-        yield Finding(f"{manifest.location}: {severity}: {finding.says} (at {finding.path})", finding.breaks)
+    for finding in findings:
+        severity = "error" if finding.is_error else "warning"
+        yield Diagnostic(f"{manifest.location}: {severity}: {finding.message} (at {finding.path})", finding.is_error)
 
 
 def _count(number: int, noun: str) -> str:

@@ -9,23 +9,11 @@ from typing import Any
 
 import yaml
 
-from keyturn.strict_yaml import PLAIN, KubernetesLoader
+from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
 
 
 class UnreadableError(Exception):
     """A file cannot be read or is not YAML. The message starts with the file and the document."""
-
-
-class _Loader(KubernetesLoader):
-    """Rejects an alias inside its own anchor, which would construct an endless object."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            known = self.anchors.get(event.anchor)
-            if isinstance(known, yaml.CollectionNode) and known.end_mark is None:
-                raise yaml.composer.ComposerError(None, None, "an alias inside its own anchor", event.start_mark)
-        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -38,7 +26,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-for _tag, _pattern in PLAIN.items():
+for _tag, _pattern in PLAIN_SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, None)
 _Dumper.add_representer(str, _text)
 # Other YAML readers take these for times or numbers.
@@ -64,9 +52,9 @@ def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
     for number, text in enumerate(_split(_read(file)), start=1):
         try:
-            body = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader  # nosec B506
-        except (yaml.YAMLError, RecursionError) as error:
-            raise UnreadableError(f"{_location(file, number)} error: {_one_line(error)}") from None
+            body = load(text)
+        except YamlError as error:
+            raise UnreadableError(f"{_location(file, number)} error: {error}") from None
         yield Document(file, number, text, body)
 
 
@@ -84,7 +72,8 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise UnreadableError(f"{file}: error: {_one_line(error)}") from None
+        message = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UnreadableError(f"{file}: error: {message}") from None
 
 
 def _split(text: str) -> list[str]:
@@ -97,15 +86,3 @@ def _split(text: str) -> list[str]:
 def _is_blank(document: str) -> bool:
     lines = (line.partition("#")[0].strip() for line in document.splitlines())
     return not any(line.removeprefix("---") for line in lines)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        # Not the text of the line, which may contain a secret.
-        mark = error.problem_mark
-        return f"not valid YAML: {error.problem}" + (
-            f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        )
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -7,7 +7,7 @@ import click
 from keyturn import __version__
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import Document, UnreadableError, dump_document, read_documents
-from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from keyturn.core.pods.manifest import ManifestError
 
 
@@ -25,17 +25,17 @@ from keyturn.core.pods.manifest import ManifestError
 def inject(filename: str, image: str, port: int) -> None:
     """Print the manifests, with the sidecar added to the Pods that have the annotation keyturn.dev/inject."""
     try:
-        documents = [_with_sidecar(document, Sidecar(image, port=port)) for document in read_documents(filename)]
+        documents = [_with_sidecar(document, SidecarConfig(image, port=port)) for document in read_documents(filename)]
     except (UnreadableError, ManifestError) as error:
         click.echo(f"keyturn: {error}", err=True)
         sys.exit(1)
     click.echo("".join(documents), nl=False)
 
 
-def _with_sidecar(document: Document, sidecar: Sidecar) -> str:
+def _with_sidecar(document: Document, sidecar: SidecarConfig) -> str:
     if isinstance(document.body, dict):
         try:
-            changed = injected(document.body, sidecar)
+            changed = inject_sidecar(document.body, sidecar)
         except ManifestError as error:
             raise ManifestError(f"{document.location} {error}") from None
         if changed != document.body:

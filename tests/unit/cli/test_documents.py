@@ -62,7 +62,7 @@ def test_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(b"a: !!int ''", "!!int", id="a value that does not match its tag"),
         pytest.param(b"a: " + b"9" * 5000, "too long", id="a number of 5000 digits"),
         pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deeply"),
-        pytest.param(b"a: &a\n  b: [*a]\n", "(line 2", id="an alias inside its own anchor"),
+        pytest.param(b"a: &a\n  b: [*a]\n", "(line 2, column ", id="an alias inside its own anchor"),
         pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="not UTF-8"),
         pytest.param(b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"),
     ],

@@ -6,7 +6,7 @@ from click.testing import Result
 
 from keyturn import __version__
 from keyturn.cli.documents import dump_document
-from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.cli import run_keyturn
 from tests.support.pods import container, pod
 
@@ -21,13 +21,13 @@ def test_sidecar_is_added_with_the_default_image() -> None:
     result = inject("-f", "-", stdin=dump_document(pod()))
 
     assert result.exit_code == 0
-    assert yaml.safe_load(result.stdout) == injected(pod(), Sidecar(f"keyturn:{__version__}"))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig(f"keyturn:{__version__}"))
 
 
 def test_image_and_port_are_options() -> None:
     result = inject("-f", "-", "--image=blue:1", "--port=7000", stdin=dump_document(pod()))
 
-    assert yaml.safe_load(result.stdout) == injected(pod(), Sidecar("blue:1", port=7000))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig("blue:1", port=7000))
 
 
 def test_variable_of_a_service_named_keyturn_is_ignored() -> None:
