@@ -244,7 +244,7 @@ def test_a_code_that_gives_no_refresh_token_is_used_once_and_then_a_persons_busi
 
 
 def test_a_token_of_a_license_feeds_another_request(flows: Namespace, aws: Aws) -> None:
-    mint = {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN, "revokeSuperseded": {"after": "1s"}}}
+    mint = {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN, "revokeSuperseded": {"gracePeriod": "1s"}}}
     flows.apply(token_request("license", source=KEYS, exchanges=[mint]))
     flows.is_ready("license")
     first = flows.data("license")["token"]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.crd import schema
 from keyturn.api.token_request import parse
-from keyturn.core.errors import RefusedError
 from tests.support.cluster.audit import Right, granted
 from tests.support.cluster.chart import chart_objects
 from tests.support.cluster.namespace import ROLE, Namespace, token_request
@@ -123,7 +123,7 @@ def test_each_field_is_known_to_lead_somewhere() -> None:
 def test_a_name_is_no_path_and_a_region_no_host(kind: str) -> None:
     for path, (body, place) in places(kind).items():
         for text in HOSTILE[kind]:
-            with pytest.raises(RefusedError, match=f"at spec.*{re.escape(str(place[-1]))}"):
+            with pytest.raises(InvalidSpecError, match=f"at spec.*{re.escape(str(place[-1]))}"):
                 pytest.fail(f"{path} took {text!r}: {parse(replaced(body, place, text))}")
 
 

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from keyturn.api.base import GROUP, without_nulls
+from keyturn.api.base import GROUP, InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.object_meta import refused
-from keyturn.core.errors import RefusedError
 from keyturn.core.pods.lint import Trap, traps
 from keyturn.core.pods.manifest import ManifestError
 
@@ -84,7 +83,7 @@ def _parsed(manifests: Iterable[_Found]) -> tuple[list[Request], list[Finding]]:
     for one in manifests:
         try:
             requests.append(_request(without_nulls(one.body)))
-        except RefusedError as error:
+        except InvalidSpecError as error:
             told.append(Finding(f"{one.place}{one.path}: error: {error.message}"))
     return requests, told
 
@@ -93,7 +92,7 @@ def _request(body: dict[str, Any]) -> Request:
     """Parse a manifest as kubectl sends it: it may leave its name to the API server, and nothing else."""
     missing = [name for name in ("apiVersion", "kind") if name not in body]
     if says := f"{missing[0]} is missing" if missing else refused(body.get("metadata")):
-        raise RefusedError("InvalidSpec", says)
+        raise InvalidSpecError(says)
     about = body["metadata"]
     if not about.get("name") and about.get("generateName"):
         body = body | {"metadata": about | {"name": f"{about['generateName'][:248]}xxxxx"}}

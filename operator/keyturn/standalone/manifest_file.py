@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from keyturn.api.base import without_nulls
+from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
 from keyturn.standalone.source_files import Facts, facts, read_text
@@ -90,5 +90,7 @@ def _request(body: dict[str, Any]) -> Request:
         body = body | {"metadata": about | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, named))}}
     try:
         return parse(body)
+    except InvalidSpecError as error:
+        raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
         raise RefusedError("InvalidSpec", "it is nested too deep") from None

@@ -20,22 +20,24 @@ from tests.support.manifests.parts import (
     token_of,
 )
 
-_EXACTLY_ONE_OPERATION = "give exactly one of licenseManagerGetAccessToken, "
-_EXACTLY_ONE_FORMAT = "give exactly one of env, credentialProcess, credentialsFile, token"
-_RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
-_SAME_KEY = "two formats write the same key: give one of them another `key`"
-_METADATA = "labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here"
-_METADATA_NAME = "the name of a label or annotation has up to 63 letters, digits"
-_NO_REGION = "region is missing: give spec.region, or a region to each exchange"
-_NO_CREDENTIALS = "a format that holds credentials needs an exchange that gives them"
-_SAME_SECRET = "the target must not be a Secret that the spec reads or keeps a token in"
-_TOO_EARLY = "renewal.renewBefore must be shorter than the durationSeconds of the last exchange (or its default)"
-_NO_TOKEN = "token missing: give source.token, or put an exchange that gives token before"
-_NO_KEYS = "credentials missing: give source.credentials, or put an exchange that gives credentials before"
-_NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
-_USER_ONLY = "getSessionToken and getFederationToken take the keys of an IAM user: no exchange before may give"
-_CHAINED = "assumeRole after another role lasts at most 3600 s"
-_REFRESH_FIRST = "the refresh_token grant uses source.token: no exchange before it may give a token"
+_EXACTLY_ONE_OPERATION = "exactly one of licenseManagerGetAccessToken, "
+_EXACTLY_ONE_FORMAT = "exactly one of env, credentialProcess, credentialsFile, token"
+_RESERVED_KEY = "key must not be one of the reserved keys AWS_ACCESS_KEY_ID"
+_SAME_KEY = "two formats write the same key: set a different `key` on one of them"
+_METADATA = "labels and annotations with the prefixes keyturn.dev, kubernetes.io and k8s.io are reserved"
+_METADATA_NAME = "names of labels and annotations must have 1 to 63 letters, digits"
+_NO_REGION = "region is missing: set spec.region, or region in each AWS exchange"
+_NO_CREDENTIALS = "formats that contain credentials require an exchange that produces them"
+_SAME_SECRET = "the target must not be a Secret that the spec reads or stores a token in"
+_TOO_EARLY = "renewal.renewBefore must be shorter than durationSeconds of the last exchange (or its default)"
+_NO_TOKEN = "token is missing: set source.token, or put an exchange that produces a token before"
+_NO_KEYS = "credentials are missing: set source.credentials, or put an exchange that produces credentials before"
+_NO_TOKEN_GIVEN = "formats that contain a token require source.token or an exchange"
+_USER_ONLY = (
+    "getSessionToken and getFederationToken require the access keys of an IAM user: no earlier exchange may produce"
+)
+_CHAINED = "assumeRole after another role (role chaining) is limited to 3600 seconds"
+_REFRESH_FIRST = "grantType refresh_token uses source.token"
 _KEEPS_TO_ITSELF = "saveTo.secretName must not be the source Secret"
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -110,7 +112,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a target Secret with a slash": ({"target": {"secretName": "a/b"}}, "spec.target.secretName"),
     "both ways to say when to renew": (
         {"renewal": {"renewBefore": "5m", "renewBeforePercentage": 5}},
-        "give renewBefore or renewBeforePercentage, not both",
+        "renewBefore and renewBeforePercentage are mutually exclusive",
     ),
     "renewBefore of no length": (renewal("0s"), "renewBefore must be at least 1s"),
     "renewBefore without a unit": (renewal("20"), "spec.renewal.renewBefore"),

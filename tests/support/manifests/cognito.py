@@ -7,7 +7,7 @@ from tests.support.emulator.pools import POOL_ID
 from tests.support.manifests.parts import assume, of_user
 
 USER_POOL = "cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEfGhI"
-_PROVIDER = "the name of a login provider has 1 to 128 printable characters"
+_PROVIDER = "login provider names must have 1 to 128 printable ASCII characters"
 
 
 def pool(operation: str = "cognitoGetCredentials", **changes: Any) -> dict[str, Any]:
@@ -53,12 +53,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an ID token for a pool that nobody gives": (
         only(logins={USER_POOL: "accessToken", "b.example": "idToken"}),
-        "an idToken needs an exchange before that may give one",
+        "idToken requires an earlier exchange that can return an ID token",
     ),
-    "a pool without a token": (of_user(pool()), "token missing: give source.token"),
+    "a pool without a token": (of_user(pool()), "token is missing: set source.token"),
     "a role over an hour after a pool": (
         {"exchanges": [pool(), assume(durationSeconds=3601)]},
-        "assumeRole after another role lasts at most 3600 s",
+        "assumeRole after another role (role chaining) is limited to 3600 seconds",
     ),
-    "a user's session after a pool": ({"exchanges": [pool(), {"getSessionToken": {}}]}, "take the keys of an IAM"),
+    "a user's session after a pool": (
+        {"exchanges": [pool(), {"getSessionToken": {}}]},
+        "require the access keys of an IAM user",
+    ),
 }

@@ -5,19 +5,20 @@ from typing import Any
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE
 from tests.support.manifests.parts import assume, config, formats, of_user, template
 
-_RESERVED_KEY = "key must not be one of AWS_ACCESS_KEY_ID"
-_SAME_KEY = "two formats write the same key: give one of them another `key`"
-_NO_CREDENTIALS = "a format that holds credentials needs an exchange that gives them"
-_NO_TOKEN_GIVEN = "a format that holds token needs an exchange that gives them"
-_NO_LOGIN = "a format that holds registryLogins needs an exchange that gives them"
-_NO_ENDPOINT = "a format that holds packageEndpoints needs an exchange that gives them"
-_UNKNOWN_NAME = "in text, {{ may only begin {{ NAME }}, with a NAME of accessToken, idToken"
-_WHICH = "pip, npm and maven need one repository of their kind"
-_ENDLESS = "formats write nothing that ends, so it could not be renewed in time"
-_NO_FILE = "awsConfig names the file of a credentialProcess format: give one beside it"
+_RESERVED_KEY = "key must not be one of the reserved keys AWS_ACCESS_KEY_ID"
+_SAME_KEY = "two formats write the same key: set a different `key` on one of them"
+_NO_CREDENTIALS = "formats that contain credentials require an exchange that produces them"
+_NO_TOKEN_GIVEN = "formats that contain a token require source.token or an exchange"
+_NO_LOGIN = "formats that contain registry logins require an exchange that produces them"
+_NO_ENDPOINT = "formats that contain package endpoints require an exchange that produces them"
+_UNKNOWN_NAME = "text may contain {{ only in placeholders {{ NAME }}, where NAME is one of accessToken, idToken"
+_WHICH = "formats pip, npm and maven require exactly one matching CodeArtifact repository"
+_ONE_ENDPOINT = "packageEndpoint in a template requires exactly one CodeArtifact repository"
+_ENDLESS = "at least one format must contain a value that expires"
+_NO_FILE = "format awsConfig requires a credentialProcess format"
 
 _DOMAIN = {"domain": "acme", "domainOwner": "111122223333"}
-_NOT_ITS_TOKEN = "the password of package endpoints is the token given with them: no later exchange may give a token"
+_NOT_ITS_TOKEN = "package formats use the token that is issued with the endpoints as the password"
 
 
 def packages(*kinds: str, **more: list[str]) -> dict[str, Any]:
@@ -112,11 +113,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the endpoint of two repositories": (
         of_user(packages("npm", other=["npm"]), **formats(template("{{ packageEndpoint }}{{ accessToken }}"))),
-        _WHICH,
+        _ONE_ENDPOINT,
     ),
     "the endpoint of two kinds of package": (
         of_user(packages("npm", "pypi"), **formats(template("{{ packageEndpoint }}{{ accessToken }}"))),
-        _WHICH,
+        _ONE_ENDPOINT,
     ),
     "a token for an SDK where no exchange gives any": (
         of_user(**formats({"webIdentityToken": {}})),
@@ -192,7 +193,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a template of a login that no exchange gives": (formats(template("x:{{registryPassword}}")), _NO_LOGIN),
     "a template of a region that is not there": (
         of_user(assume(region="us-east-1"), region=None, **formats(template("{{ accessKeyId }} {{ region }}"))),
-        "region in a template is spec.region, which is not there",
+        "a template contains region, but spec.region is not set",
     ),
     "a template of an endpoint that no exchange gives": (formats(template("{{ packageEndpoint }}")), _NO_ENDPOINT),
 }

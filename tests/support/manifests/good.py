@@ -63,7 +63,7 @@ GOOD: dict[str, dict[str, Any]] = {
         tokenUrl="https://issuer.example:8443/realms/a%20b/token",
         clientId="a client: 1",
         clientSecretFrom=secret_at("client"),
-        clientAuthentication="post",
+        clientAuthentication="client_secret_post",
         scope=["openid", "https://api.example/x!"],
         caBundleFrom=secret_at("ca", "ca.crt"),
     ),

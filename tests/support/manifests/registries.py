@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.support.manifests.parts import assume, formats, of_user
 
-_NO_KEYS = "credentials missing: give source.credentials"
+_NO_KEYS = "credentials are missing: set source.credentials"
 
 
 def artifact(**changes: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a public registry by its account": (
         ecr(registryIds=["111122223333"], public=True),
-        "registryIds are of private registries",
+        "registryIds cannot be combined with public: true",
     ),
     "a registry without credentials": ({"exchanges": [{"ecrGetAuthorizationToken": {}}]}, _NO_KEYS),
 }

@@ -5,11 +5,13 @@ from typing import Any
 from tests.support.dependencies import ASSUME_ROLE
 from tests.support.manifests.parts import SESSION, assume, of_user, role, secret_at
 
-_USER_ONLY = "getSessionToken and getFederationToken take the keys of an IAM user: no exchange before may give"
+_USER_ONLY = (
+    "getSessionToken and getFederationToken require the access keys of an IAM user: no earlier exchange may produce"
+)
 _GUEST = "assumeRole cannot follow getFederationToken"
-_MFA = "give serialNumber and tokenCodeFrom, or neither"
-_TRANSITIVE = "each of transitiveTagKeys must be the key of one of the tags"
-_SAME_KEYS = "two tag keys are the same or differ by case only"
+_MFA = "serialNumber and tokenCodeFrom must be set together"
+_TRANSITIVE = "each of transitiveTagKeys must be the key of a tag in tags"
+_SAME_KEYS = "tag keys must be unique, ignoring case"
 MANAGED = {"arn": "arn:aws:iam::aws:policy/ReadOnlyAccess"}
 DEVICE = "arn:aws:iam::111122223333:mfa/keyturn"
 MFA = {"serialNumber": DEVICE, "tokenCodeFrom": secret_at("mfa", "code")}
@@ -66,7 +68,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a session name with another placeholder": (of_user(assume(roleSessionName="{uid}")), "roleSessionName"),
     "both external ids": (
         of_user(assume(externalId="ab", externalIdFrom=secret_at("x"))),
-        "give externalId or externalIdFrom, not both",
+        "externalId and externalIdFrom are mutually exclusive",
     ),
     "an external id of one character": (of_user(assume(externalId="a")), "assumeRole.externalId"),
     "an external id of 1225 characters": (of_user(assume(externalId="a" * 1225)), "assumeRole.externalId"),
@@ -85,7 +87,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a tag value of 257 characters": (tagged(tag("a", "b" * 257)), "assumeRole.tags[0].value"),
     "a tag value with a sign that AWS refuses": (tagged(tag("a", "b&c")), "assumeRole.tags[0].value"),
     "a tag key with a tabulator": (tagged(tag("a\tb")), "assumeRole.tags[0].key"),
-    "a tag of AWS": (tagged(tag("AWS:team")), "tag keys under aws: are AWS's own"),
+    "a tag of AWS": (tagged(tag("AWS:team")), "tag keys must not start with aws:"),
     "a tag twice": (tagged(tag("a"), tag("a", "b")), _SAME_KEYS),
     "a tag twice but for its case": (tagged(tag("Team"), tag("tEAM")), _SAME_KEYS),
     "51 tags": (tagged(*(tag(f"k{n}") for n in range(51))), "assumeRole.tags"),

@@ -5,10 +5,10 @@ from typing import Any
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH
 from tests.support.manifests.parts import assume, secret_at
 
-_ONE_TOKEN = "give exactly one of secretKeyRef, serviceAccount"
-_ONE_KEYS = "give exactly one of secretRef, ambient"
-_AMBIENT = "ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName"
-_OUR_TAGS = "with ambient credentials the tags kubernetes-namespace and kubernetes-name are Keyturn's"
+_ONE_TOKEN = "exactly one of secretKeyRef, serviceAccount must be set"
+_ONE_KEYS = "exactly one of secretRef, ambient must be set"
+_AMBIENT = "ambient credentials can be used only if the first exchange is assumeRole without roleSessionName"
+_OUR_TAGS = "with ambient credentials Keyturn sets the tags kubernetes-namespace and kubernetes-name"
 
 
 def account(*exchanges: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -48,9 +48,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a service account's token that is kept": (
         {"source": {"token": {"serviceAccount": {"name": "app"}, "saveTo": {"secretName": "kept"}}}},
-        "saveTo is for a token of a Secret",
+        "saveTo requires secretKeyRef",
     ),
-    "a service account's token that is spent": (account(REFRESH), "the refresh_token grant uses source.token"),
+    "a service account's token that is spent": (account(REFRESH), "grantType refresh_token uses source.token"),
     "a service account with a capital": (account(name="App"), "serviceAccount.name"),
     "a service account without a name": ({"source": {"token": {"serviceAccount": {}}}}, "name"),
     "a service account of another namespace": (account(namespace="kube-system"), "unknown field"),

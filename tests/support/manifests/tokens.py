@@ -57,16 +57,16 @@ def create(**changes: Any) -> dict[str, Any]:
 
 
 _CODE_OF_USER = of_user(*center()["exchanges"])
-_ONE = "only one exchange may use up what it is given"
-_AUTHENTICATION = "clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom"
-_EXCHANGED = "subjectTokenType, requestedTokenType and actorToken... are for grantType token-exchange"
-_EXTRA = "extraParameters may not be parameters of OAuth, nor secrets"
-_NO_CLIENT = "clientId is missing: only token-exchange and jwt-bearer may go without"
-_NO_TOKEN = "token missing: give source.token"
-_NO_KEYS = "credentials missing: give source.credentials"
-_NO_ID_TOKEN = "an idToken needs an exchange before that may give one"
-_SAME_SECRET = "the target must not be a Secret that the spec reads or keeps a token in"
-_FROM_CENTER = "from says which token an assertion or a subject token is; this grant reads none"
+_ONE = "only one exchange may consume its input"
+_AUTHENTICATION = "clientAuthentication client_secret_basic and client_secret_post require clientSecretFrom"
+_EXCHANGED = "subjectTokenType, requestedTokenType, actorTokenFrom and actorTokenType require grantType"
+_EXTRA = "names of extraParameters must not be OAuth parameters or sound like secrets"
+_NO_CLIENT = "clientId is required, except for token-exchange and jwt-bearer"
+_NO_TOKEN = "token is missing: set source.token"
+_NO_KEYS = "credentials are missing: set source.credentials"
+_NO_ID_TOKEN = "idToken requires an earlier exchange that can return an ID token"
+_SAME_SECRET = "the target must not be a Secret that the spec reads or stores a token in"
+_FROM_CENTER = "from requires grantType jwt-bearer without assertionFrom, or token-exchange"
 
 GOOD: dict[str, dict[str, Any]] = {
     "a client's own token, with no token to start from": alone(oauth()),
@@ -136,25 +136,25 @@ GOOD: dict[str, dict[str, Any]] = {
         roleArns=["arn:aws:iam::111122223333:role/a"] * 2,
         expirationInDays=30,
         tokenProperties=["a b", "c", "d"],
-        revokeSuperseded={"after": "168h"},
+        revokeSuperseded={"gracePeriod": "168h"},
         region="eu-west-1",
     ),
 }
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a client's own token without a proof": (oauth(clientSecretFrom=None), "grantType client_credentials needs"),
+    "a client's own token without a proof": (oauth(clientSecretFrom=None), "grantType client_credentials requires"),
     "a client's own token without a client": (oauth(clientId=None), _NO_CLIENT),
     "a refresh without a client": (refresh(clientId=None), _NO_CLIENT),
     "an exchange with a secret and no client": (exchanged(clientId=None), _NO_CLIENT),
     "a client with a secret and a key": (
         oauth(clientKeyFrom=secret_at("key")),
-        "give clientSecretFrom or clientKeyFrom, not both",
+        "clientSecretFrom and clientKeyFrom are mutually exclusive",
     ),
-    "basic without a secret": (refresh(clientAuthentication="basic"), _AUTHENTICATION),
+    "basic without a secret": (refresh(clientAuthentication="client_secret_basic"), _AUTHENTICATION),
     "a public client with a secret": (oauth(clientAuthentication="none"), _AUTHENTICATION),
     "a JWT of the client without a key": (oauth(clientAuthentication="private_key_jwt"), _AUTHENTICATION),
-    "a key id without a key": (oauth(keyId="1"), "keyId and algorithm are of clientKeyFrom"),
-    "an algorithm without a key": (oauth(algorithm="ES256"), "keyId and algorithm are of clientKeyFrom"),
+    "a key id without a key": (oauth(keyId="1"), "keyId and algorithm require clientKeyFrom"),
+    "an algorithm without a key": (oauth(algorithm="ES256"), "keyId and algorithm require clientKeyFrom"),
     "an algorithm with a shared secret": (
         oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="HS256"),
         "oauthToken.algorithm",
@@ -163,7 +163,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="none"),
         "oauthToken.algorithm",
     ),
-    "an exchange of what is not said": (exchanged(subjectTokenType=None), _EXCHANGED),
+    "an exchange of what is not said": (
+        exchanged(subjectTokenType=None),
+        "grantType token-exchange requires subjectTokenType",
+    ),
     "a subject for a client's own token": (oauth(subjectTokenType=f"{TYPE}jwt"), _EXCHANGED),
     "an actor for an assertion": (
         oauth(grantType=BEARER, actorTokenFrom=secret_at("a"), actorTokenType=f"{TYPE}jwt"),
@@ -171,7 +174,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an actor that is not said what": (
         exchanged(actorTokenFrom=secret_at("actor")),
-        "actorTokenFrom and actorTokenType go together",
+        "actorTokenFrom and actorTokenType must be set together",
     ),
     "a token type that is no URI": (exchanged(subjectTokenType="jwt"), "oauthToken.subjectTokenType"),
     "a resource that is no URI": (oauth(resource=["api"]), "oauthToken.resource[0]"),
@@ -195,7 +198,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
                 "configMapKeyRef": {"name": "ca", "key": "a"},
             }
         ),
-        "give exactly one of secretKeyRef, configMapKeyRef",
+        "exactly one of secretKeyRef, configMapKeyRef must be set",
     ),
     "a client's secret in a ConfigMap": (
         oauth(clientSecretFrom={"configMapKeyRef": {"name": "a", "key": "b"}}),
@@ -205,7 +208,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         oauth(clientSecretFrom=None, clientKeyFrom=secret_at("acme")),
         _SAME_SECRET,
     ),
-    "a token to choose for a client's own": (oauth(**ID_TOKEN), "from says which token goes on"),
+    "a token to choose for a client's own": (oauth(**ID_TOKEN), "from requires grantType token-exchange or jwt-bearer"),
     "a token that is none of the two": (exchanged(**{"from": "refreshToken"}), "oauthToken.from"),
     "an ID token that nobody gives": (exchanged(**ID_TOKEN), _NO_ID_TOKEN),
     "an ID token of License Manager": (
@@ -226,20 +229,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to exchange": (alone(exchanged()), _NO_TOKEN),
     "no assertion": (alone(oauth(grantType=BEARER)), _NO_TOKEN),
     "a code without credentials": (center(), _NO_KEYS),
-    "a code that is not there": (BOTH | center(codeFrom=None), "grantType authorization_code needs codeFrom"),
-    "a code sent nowhere": (BOTH | center(redirectUri=None), "grantType authorization_code needs codeFrom"),
+    "a code that is not there": (BOTH | center(codeFrom=None), "grantType authorization_code requires codeFrom"),
+    "a code sent nowhere": (BOTH | center(redirectUri=None), "grantType authorization_code requires codeFrom"),
     "a code in the manifest": (BOTH | center(code="x"), "unknown field"),
     "a code for an assertion": (
         of_center(BEARER) | center(grantType=BEARER),
-        "codeFrom, redirectUri, codeVerifierFrom are for grantType authorization_code",
+        "codeFrom, redirectUri and codeVerifierFrom require grantType authorization_code",
     ),
     "an assertion for a code": (
         BOTH | center(assertionFrom=secret_at("jwt")),
-        "assertionFrom is for grantType urn:ietf:params:oauth:grant-type:jwt-bearer",
+        "assertionFrom requires grantType urn:ietf:params:oauth:grant-type:jwt-bearer",
     ),
     "a subject for a refresh": (
         of_center("refresh_token", requestedTokenType=f"{TYPE}access_token"),
-        "subjectTokenType, requestedTokenType are for grantType urn:ietf:params:oauth:grant-type:token-exchange",
+        "subjectTokenType and requestedTokenType require grantType urn:ietf:params:oauth:grant-type:token-exchange",
     ),
     "an ID token of Identity Center to exchange": (
         of_center(EXCHANGE, subjectTokenType=f"{TYPE}id_token"),
@@ -262,7 +265,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a refresh at Identity Center after another token": (
         BOTH | {"exchanges": [ACCESS_TOKEN, of_center("refresh_token")["exchanges"][0]]},
-        "the refresh_token grant uses source.token",
+        "grantType refresh_token uses source.token",
     ),
     "two codes": (of_user(*center()["exchanges"], *center()["exchanges"]), _ONE),
     "an assertion that is the source, and a code": (
@@ -292,7 +295,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a role for two hours after a permission set": (
         roles() | {"exchanges": [*roles()["exchanges"], assume(durationSeconds=7200)]},
-        "assumeRole after another role lasts at most 3600 s",
+        "assumeRole after another role (role chaining) is limited to 3600 seconds",
     ),
     "a permission set without a token": (of_user(*roles()["exchanges"]), _NO_TOKEN),
     "a permission set with a slash": (roles(roleName="a/b"), "identityCenterGetRoleCredentials.roleName"),
@@ -304,7 +307,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a new token with four properties": (create(tokenProperties=list("abcd")), "tokenProperties"),
     "a new token for no time": (create(expirationInDays=0), "expirationInDays"),
     "a new token for a role by its name": (create(roleArns=["Admin"]), "roleArns[0]"),
-    "a revocation without a time": (create(revokeSuperseded={}), "after"),
-    "a revocation after a week": (create(revokeSuperseded={"after": "1w"}), "revokeSuperseded.after"),
+    "a revocation without a time": (create(revokeSuperseded={}), "gracePeriod"),
+    "a revocation after a week": (create(revokeSuperseded={"gracePeriod": "1w"}), "revokeSuperseded.gracePeriod"),
     "a new token with a ClientToken": (create(clientToken="x"), "unknown field"),
 }

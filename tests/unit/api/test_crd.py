@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from keyturn.api.base import api_structs
-from keyturn.api.crd import crd, schema
+from keyturn.api.crd import crd, one_line, schema
 from keyturn.api.token_request import TokenRequestSpec
 
 SCHEMA = schema()
@@ -44,10 +44,10 @@ def test_every_field_of_the_spec_is_described() -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (".spec.source.credentials.secretRef", "Its keys: AWS_ACCESS_KEY_ID"),
-        (".spec.source.token.saveTo", "Where a rotated token is kept. Default:"),
-        (".spec.exchanges.*.oauthToken.clientSecretFrom", "The client's secret."),
-        (".spec.exchanges.*.oauthToken.caBundleFrom", "Certificates (PEM)"),
+        (".spec.source.credentials.secretRef", "Secret with the keys AWS_ACCESS_KEY_ID"),
+        (".spec.source.token.saveTo", "Where to store refresh tokens"),
+        (".spec.exchanges.*.oauthToken.clientSecretFrom", "Client secret."),
+        (".spec.exchanges.*.oauthToken.caBundleFrom", "CA certificates (PEM)"),
         (".spec.renewal", "When to renew. Default:"),
     ],
 )
@@ -67,13 +67,15 @@ def test_every_rule_is_there() -> None:
     alone = {(rule["rule"], rule["message"]) for rule in written if "message" in rule}
     together = [rule for rule in written if "message" not in rule]
 
-    assert alone == {(rule.cel, rule.message) for part in api_structs() if not part.TOGETHER for rule in part.RULES}
-    assert len(together) == len(TokenRequestSpec.TOGETHER)
-    assert [rule for rules in TokenRequestSpec.TOGETHER for rule in rules] == list(TokenRequestSpec.RULES)
-    for rules, one in zip(TokenRequestSpec.TOGETHER, together, strict=True):
+    assert alone == {
+        (one_line(rule.cel), rule.message) for part in api_structs() if not part.RULE_GROUPS for rule in part.RULES
+    }
+    assert len(together) == len(TokenRequestSpec.RULE_GROUPS)
+    assert [rule for rules in TokenRequestSpec.RULE_GROUPS for rule in rules] == list(TokenRequestSpec.RULES)
+    for rules, one in zip(TokenRequestSpec.RULE_GROUPS, together, strict=True):
         for rule in rules:
-            assert f"({rule.cel})" in one["rule"]
-            assert f"!({rule.cel}) ? {json.dumps(rule.message)} : " in one["messageExpression"]
+            assert f"({one_line(rule.cel)})" in one["rule"]
+            assert f"!({one_line(rule.cel)}) ? {json.dumps(rule.message)} : " in one["messageExpression"]
 
 
 def test_lists_and_maps_have_a_limit() -> None:

@@ -48,7 +48,7 @@ def test_what_a_renewal_uses_up(spec: dict[str, Any], where: str | None) -> None
     wanted = request(**spec).spec
     found = wanted.consumption
     steps: list[Any] = [exchange.exchange for exchange in wanted.exchanges]
-    once = ", once" if found and found.once else ""
+    once = ", once" if found and found.is_single_use else ""
     told = f"{steps.index(found.step)}: {found.ref.name}, kept in {found.secret}{once}" if found else None
 
     assert told == where

@@ -3,7 +3,7 @@ from typing import Any, get_args
 import pytest
 
 from keyturn.api.base import Kind
-from keyturn.api.formats.registry import FORMATS, FormatSpec
+from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS
 from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.token_request import DOCKER, OPAQUE
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
@@ -35,7 +35,7 @@ def test_every_format_tells_its_key_and_kinds_of_value() -> None:
 def test_what_a_template_names(text: str, names: tuple[str, ...], holds: tuple[str, ...]) -> None:
     made = TemplateFormat(key="file", text=text)
 
-    assert (made.names, made.holds) == (names, holds)
+    assert (made.names, made.kinds) == (names, holds)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_by_default_the_last_value_is_written(exchanges: list[dict[str, Any]], n
 
 
 def test_a_registry_login_is_written_for_docker_by_default() -> None:
-    assert [one.name for one in FormatSpec.DEFAULTS["registryLogins"]] == ["dockerConfigJson"]
+    assert [one.name for one in DEFAULT_FORMATS["registryLogins"]] == ["dockerConfigJson"]
 
 
 @pytest.mark.parametrize(

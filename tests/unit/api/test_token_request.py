@@ -3,17 +3,17 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.token_request import RENEW_REQUESTED, parse
-from keyturn.core.errors import RefusedError
 from tests.support.dependencies import ACCESS_TOKEN, manifest, request
 
 _READY = Condition(type="Ready", status="True", reason="Issued", message="", last_transition_time="")
 
 
 def _refusal(body: dict[str, Any]) -> str:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidSpecError) as refused:
         parse(body)
     return refused.value.message
 
@@ -27,12 +27,12 @@ def _refusal(body: dict[str, Any]) -> str:
         ),
         pytest.param(
             {"exchanges": [ACCESS_TOKEN, {}]},
-            f"give exactly one of {', '.join(EXCHANGES)} (at spec.exchanges[1])",
+            f"exactly one of {', '.join(EXCHANGES)} must be set (at spec.exchanges[1])",
             id="a rule, with the place in the list",
         ),
         pytest.param(
             {"target": {"secretName": "license"}},
-            "the target must not be a Secret that the spec reads or keeps a token in",
+            "the target must not be a Secret that the spec reads or stores a token in",
             id="a rule of the whole",
         ),
     ],

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.base import member_name
+from keyturn.api.base import InvalidSpecError, member_name
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status, read_status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, TokenRequestSpec, parse, renewal_asked
+from keyturn.api.token_request import Request, TokenRequestSpec, parse, renew_requested
 from keyturn.cli.kubectl.humanize import both, length
-from keyturn.core.errors import REASONS, RefusedError
+from keyturn.core.errors import REASONS
 
 # The field that tells most of a step, the first that it has.
 _TELLING = ("role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids")
@@ -111,7 +111,7 @@ def cells(told: Told, now: datetime) -> tuple[str, ...]:
 def _parsed(body: Mapping[str, Any]) -> tuple[Request | None, tuple[str, ...]]:
     try:
         return parse(body), ()
-    except RefusedError as error:
+    except InvalidSpecError as error:
         return None, (f"this release of kubectl keyturn cannot read the spec: {error.message}",)
 
 
@@ -148,7 +148,7 @@ def _issue(status: Status) -> Iterator[tuple[str, str]]:
 
 
 def _advice(about: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:
-    generation, asked = about.get("generation", 0), renewal_asked(about.get("annotations") or {})
+    generation, asked = about.get("generation", 0), renew_requested(about.get("annotations") or {})
     if "deletionTimestamp" in about:
         yield "it is being deleted"
     elif not status.conditions:

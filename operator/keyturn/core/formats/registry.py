@@ -40,7 +40,7 @@ def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime 
 def _ends(wanted: FormatSpec, values: PipelineValues) -> Iterable[datetime | None]:
     if wanted.template:
         return [value.expires_at for value in named(wanted.template, values)]
-    return [end for kind in wanted.options.holds for end in _ENDS[kind](values)]
+    return [end for kind in wanted.options.kinds for end in _ENDS[kind](values)]
 
 
 def _token(_: object, __: Request, values: PipelineValues) -> str:

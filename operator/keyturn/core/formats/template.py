@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from keyturn.api.formats.template import PLACE, TemplateFormat
+from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
@@ -38,7 +38,7 @@ def template(options: TemplateFormat, request: Request, values: PipelineValues, 
         return about[name] or _missing(name)
 
     texts = {name: value(name) for name in options.names}
-    return PLACE.sub(lambda found: texts[found[1]], options.text)
+    return PLACEHOLDER.sub(lambda found: texts[found[1]], options.text)
 
 
 def _taken(name: str, values: PipelineValues) -> Token:
