@@ -14,7 +14,6 @@ class _WithoutAliases(yaml.SafeDumper):
         return True
 
 
-@click.command(help=COMMANDS["crd"])
+@click.command(help=COMMANDS["crd"].summary)
 def crd() -> None:
-    """Print the CustomResourceDefinition."""
     click.echo(yaml.dump(token_request_crd(), Dumper=_WithoutAliases, sort_keys=False, width=120), nl=False)
