@@ -13,12 +13,17 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A condition, with the fields of Kubernetes' metav1.Condition."""
 
-    type: Literal["Ready", "Renewed", "Stalled"]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Meta(max_length=1024)]
-    message: Annotated[str, Meta(max_length=32768)]
-    last_transition_time: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-    observed_generation: int = 0
+    type: Annotated[Literal["Ready", "Renewed", "Stalled"], Meta(description="Ready, Renewed or Stalled.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Meta(description="True, False or Unknown.")]
+    reason: Annotated[str, Meta(max_length=1024, description="Reason for the last transition, in CamelCase.")]
+    message: Annotated[str, Meta(max_length=32768, description="Details of the last transition.")]
+    last_transition_time: Annotated[
+        str,
+        Meta(
+            extra_json_schema={"format": "date-time"}, description="Time at which the status of the condition changed."
+        ),
+    ]
+    observed_generation: Annotated[int, Meta(description="The generation that the condition was computed from.")] = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -51,7 +51,7 @@ def _all_produced(spec: Any, kind: Kind) -> bool:
 def produced_rule(kind: Kind, text: str) -> Rule:
     """Return the rule that a format must find its kind of value, which the message calls `text`."""
     return Rule(
-        message=f"formats that contain {text} require an exchange that produces them: {' or '.join(PRODUCE[kind])}",
+        message=f"formats that contain {text} require one of these exchanges: {', '.join(PRODUCE[kind])}",
         cel=f"steps.exists(x, x in {PRODUCE[kind]}) || !{contained(kind)}",
         is_met_by=lambda spec: _all_produced(spec, kind),
     )
@@ -60,8 +60,8 @@ def produced_rule(kind: Kind, text: str) -> Rule:
 FORMAT_RULES = (
     produced_rule("credentials", "credentials"),
     Rule(
-        message=f"formats that contain a token require source.token or an exchange that produces a token"
-        f" ({' or '.join(PRODUCE['token'])}); templates require the exchange",
+        message="formats that contain a token require source.token (except for templates) or one of these exchanges: "
+        + ", ".join(PRODUCE["token"]),
         cel=f"""
             steps.exists(x, x in {PRODUCE["token"]}) || !(
                 (!has(self.source.token) && formats.exists(f, f in {formats_with("token")})) ||

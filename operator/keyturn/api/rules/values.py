@@ -72,7 +72,7 @@ VALUE_RULES = (
 )
 
 ID_TOKEN_RULE = Rule(
-    message=f"idToken requires an earlier exchange that can return an ID token: {' or '.join(PRODUCE_ID_TOKEN)}",
+    message=f"idToken requires one of these exchanges before it: {', '.join(PRODUCE_ID_TOKEN)}",
     cel=f"steps.all(i, x, !{READS_ID_TOKEN} || {earlier(PRODUCE_ID_TOKEN)})",
     is_met_by=lambda spec: all(
         any(exchange.PRODUCES_ID_TOKEN for exchange in before)
