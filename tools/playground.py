@@ -23,7 +23,7 @@ from tests.support.controlplane.cluster import write_secretly
 from tests.support.controlplane.configuration import free_ports
 from tests.support.emulator.running import Aws, running_emulator
 from tests.support.prometheus.binaries import binary as monitoring
-from tests.support.prometheus.dashboard import RULES
+from tests.support.prometheus.rules import RULES
 from tests.support.prometheus.running import running_prometheus
 from tools.demo import say
 

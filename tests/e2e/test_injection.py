@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli.documents import read_documents
-from keyturn.core.pods.injection import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.cluster.chart import CHART, chart_objects, helm
 from tests.support.controlplane import ControlPlane
 from tests.support.pods import CASES, Body, Case, container, pod
@@ -15,7 +15,7 @@ from tests.support.processes import until
 
 NAMESPACE = "injected"
 VALUES = {"injection": {"enabled": True}, "watchNamespaces": [NAMESPACE]}
-SIDECAR = Sidecar("keyturn:0.1.0")
+SIDECAR = SidecarConfig("keyturn:0.1.0")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pod-injected.yaml"
 CREATE = ("create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-")
 RESTRICTED = {
@@ -65,14 +65,14 @@ def injecting(plane: ControlPlane) -> Iterator[ControlPlane]:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_api_server_injects_the_same_sidecar(case: Case, injecting: ControlPlane) -> None:
     # The policies do not apply to the namespace "default".
-    expected = create_pod(injecting, dict(injected(case.pod, SIDECAR)), "default")
+    expected = create_pod(injecting, dict(inject_sidecar(case.pod, SIDECAR)), "default")
 
     assert create_pod(injecting, case.pod) == expected
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_api_server_gives_the_same_warnings(case: Case, injecting: ControlPlane) -> None:
-    assert sorted(warnings(injecting, case.pod)) == sorted(case.says)
+    assert sorted(warnings(injecting, case.pod)) == sorted(case.messages)
 
 
 def test_pod_of_a_job_is_injected(injecting: ControlPlane) -> None:
@@ -84,8 +84,8 @@ def test_pod_of_a_job_is_injected(injecting: ControlPlane) -> None:
         metadata = {**template["metadata"], "generateName": "job-"}
         return create_pod(injecting, {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}, namespace)
 
-    assert create(template, NAMESPACE) == create(injected(job, SIDECAR)["spec"]["template"], "default")
-    assert create_job(injecting, dict(injected(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
+    assert create(template, NAMESPACE) == create(inject_sidecar(job, SIDECAR)["spec"]["template"], "default")
+    assert create_job(injecting, dict(inject_sidecar(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
 
 
 def create_job(plane: ControlPlane, job: Body) -> Body:
@@ -98,7 +98,7 @@ def test_example_is_injected_without_warnings(injecting: ControlPlane) -> None:
     [document] = read_documents(str(EXAMPLE))
     created = create_pod(injecting, document.body)
 
-    assert created == create_pod(injecting, dict(injected(document.body, SIDECAR)), "default")
+    assert created == create_pod(injecting, dict(inject_sidecar(document.body, SIDECAR)), "default")
     assert created["spec"]["volumes"][0]["secret"]["secretName"] == "acme-billing-aws"
     assert warnings(injecting, document.body) == []
 
@@ -137,7 +137,7 @@ def test_policies_are_valid_in_strict_mode(injecting: ControlPlane) -> None:
 def test_large_pod_stays_within_the_cel_budget(injecting: ControlPlane) -> None:
     names = [f"VARIABLE_{number}" for number in range(200)]
     body = pod(*(container(f"app-{number}", *names) for number in range(40)))
-    expected = create_pod(injecting, dict(injected(body, SIDECAR)), "default")
+    expected = create_pod(injecting, dict(inject_sidecar(body, SIDECAR)), "default")
 
     assert create_pod(injecting, body) == expected
     assert warnings(injecting, body) == []
@@ -150,7 +150,7 @@ def test_sidecar_gets_no_service_account_token(tmp_path: Path) -> None:
         install(plane)
         plane.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", NAMESPACE, "--timeout=30s")
         spec = create_pod(plane, pod())["spec"]
-        expected = create_pod(plane, dict(injected(pod(), SIDECAR)))["spec"]
+        expected = create_pod(plane, dict(inject_sidecar(pod(), SIDECAR)))["spec"]
 
     assert "kube-api-access" in json.dumps(spec["containers"])
     assert "kube-api-access" not in json.dumps(spec["initContainers"])
