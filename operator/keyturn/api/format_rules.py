@@ -27,7 +27,7 @@ def _holds(kind: Kind, also: str = "") -> str:
 
 
 def _holding(spec: Any, kind: Kind) -> list[FormatSpec]:
-    return [wanted for wanted in (spec.target and spec.target.formats) or () if kind in wanted.options.is_met_by]
+    return [wanted for wanted in (spec.target and spec.target.formats) or () if kind in wanted.options.holds]
 
 
 def _are_given(spec: Any, kind: Kind) -> bool:
