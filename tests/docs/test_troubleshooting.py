@@ -61,7 +61,7 @@ def test_an_entry_says_what_it_means_what_is_done_and_what_to_do(reason: str) ->
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_an_entry_says_when_the_next_try_is(reason: str) -> None:
-    wait = REASONS[reason].wait
+    wait = REASONS[reason].retry_after
 
     assert SAYS.get(wait, "in 30 min") in ENTRIES[reason].split("What Keyturn does.")[1].split("**What you do")[0]
 

@@ -13,7 +13,7 @@ from keyturn.cli.options import log_options, option
 from keyturn.cli.process import fail, leave, log_to_stderr, rand, settle
 from keyturn.cli.settings import read_settings
 from keyturn.controller.app import NoClusterError, Operator, Options
-from keyturn.controller.leader_election import LostLeaseError
+from keyturn.core.errors import LeaseLostError
 
 
 @click.command(help=COMMANDS["operator"])
@@ -43,7 +43,7 @@ def operator(log_level: str, log_format: str, config: str | None, namespaces: tu
         asyncio.run(operator.run())
     except NoClusterError as error:
         fail(str(error))
-    except LostLeaseError as error:
+    except LeaseLostError as error:
         logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
         leave(1)
     leave(0)
