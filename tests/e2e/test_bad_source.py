@@ -58,7 +58,7 @@ def test_missing_source_is_named(
 
     message = namespace.turns("acme", "Renewed", "SourceNotFound")
     assert says in message
-    assert "; next try at 2" in message
+    assert "; next attempt at 2" in message
     assert namespace.condition("acme", "Ready")[:2] == ("False", "SourceNotFound")
     assert says in namespace.kubectl("get", "events", "--field-selector=reason=SourceNotFound")
     assert namespace.events("acme") == ["SourceNotFound"]

@@ -68,7 +68,7 @@ def test_whoever_keeps_breaking_it_does_not_keep_us_exchanging(
 
     namespace.kubectl("delete", "secret", "acme")
 
-    assert "does not hold yet" in namespace.turns("acme", "Ready", "Pending")
+    assert "has not been written for the current spec" in namespace.turns("acme", "Ready", "Pending")
     assert exchanges(aws) == 4
 
 

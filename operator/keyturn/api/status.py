@@ -21,6 +21,15 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     observed_generation: int = 0
 
 
+class LastError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Why the last attempt failed."""
+
+    reason: Annotated[str, Meta(max_length=128, description="One of the reasons of the condition Renewed.")]
+    message: Annotated[str, Meta(max_length=1024, description="What failed.")]
+    # No default is left out when it is encoded: in a merge patch, only null removes an old ID.
+    request_id: Annotated[str, Meta(max_length=256, description="The AWS request ID.")] | None = None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A report. It may delay a try; it never causes one."""
 
@@ -39,6 +48,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     renewal_time: Annotated[Time, Meta(description="When they are renewed.")] = None
     last_attempt_time: Annotated[Time, Meta(description="When an exchange was last tried.")] = None
     next_attempt_time: Annotated[Time, Meta(description="After a failure: when it is tried again.")] = None
+    last_error: Annotated[LastError, Meta(description="After a failure: why it failed.")] | None = None
     failed_attempts: Annotated[int, Meta(description="Failures in a row.")] = 0
     revision: Annotated[int, Meta(description="How often credentials were issued.")] = 0
     principal: Annotated[str, Meta(description="Whose credentials they are, as AWS message.")] | None = None

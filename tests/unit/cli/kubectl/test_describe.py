@@ -9,7 +9,7 @@ from keyturn.api.status import Status
 from keyturn.api.token_request import RENEW_REQUESTED, Request
 from keyturn.cli.kubectl.describe import cells, lines, table, tell
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.renewal import Failure
+from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -51,7 +51,7 @@ def test_a_good_one_whole() -> None:
     assert text(GOOD).splitlines() == [
         "TokenRequest billing/acme",
         "  Ready       True Issued: Secret acme is valid until 2026-01-02T04:04:05Z",
-        "  Renewed     True Issued: issued for 3600 s, next at 2026-01-02T03:44:05Z",
+        "  Renewed     True Issued: issued for 1h; next renewal at 2026-01-02T03:44:05Z",
         "  Pipeline    token: key license_token of Secret license",
         "              -> licenseManagerGetAccessToken (us-east-1)",
         f"              -> assumeRoleWithWebIdentity {ROLE} (us-east-1)",
@@ -71,8 +71,7 @@ def test_a_good_one_whole() -> None:
         pytest.param(failing(AWAY), "Failures    3 in a row", id="a series of failures"),
         pytest.param(failing(AWAY), "Next try    2026-01-02T03:10:05Z (in 60 s)", id="the next try"),
         pytest.param(failing(REFUSED), "Stalled     True AccessDenied: STS", id="stalled"),
-        pytest.param(failing(REFUSED), "(AWS request id id-9)", id="the request id"),
-        pytest.param(failing(REFUSED), "see docs/operations/troubleshooting.md#accessdenied", id="where to read on"),
+        pytest.param(failing(REFUSED), "(AWS request ID id-9)", id="the request id"),
         pytest.param(told_of(Outcome(NOW, WARNED)), "Source ends 2026-01-03T03:04:05Z (in 23 h)", id="source ends"),
         pytest.param(manifest(), "Note        no operator has looked at it yet", id="nobody looked"),
         pytest.param(told_of(Outcome(NOW, ISSUED), suspend=True), "Note        spec.suspend is set", id="suspended"),
@@ -194,7 +193,7 @@ def test_expired_is_told_as_ago() -> None:
 def test_a_doubt_is_an_error() -> None:
     doubt = UnavailableError("RefreshOutcomeUnknown", "sent, and no answer was read", outcome_unknown=True)
 
-    assert tell(failing(doubt), LATER + SECOND).last_error.startswith("sent, and no answer was read; next try")
+    assert tell(failing(doubt), LATER + SECOND).last_error.startswith("sent, and no answer was read; next attempt")
 
 
 def test_none_tried_is_no_error() -> None:
@@ -204,5 +203,5 @@ def test_none_tried_is_no_error() -> None:
 def test_json_has_what_the_text_has() -> None:
     found = msgspec.json.decode(msgspec.json.encode(tell(failing(REFUSED), LATER)))
 
-    assert found["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied (AWS request id id-9)")
+    assert found["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied (AWS request ID id-9)")
     assert (found["name"], len(found["pipeline"]), found["status"]["failedAttempts"]) == ("acme", 4, 3)
