@@ -8,11 +8,11 @@ import click
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, secret_options, serving_options
 from keyturn.cli.process import fail, log_to_stderr, settle, until_stopped
-from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.credential_cache import Held
-from keyturn.sidecar.endpoint import Listening, serving
-from keyturn.sidecar.listener import NotListeningError
-from keyturn.sidecar.mounted_secret import Mounted
+from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
+from keyturn.sidecar.http_server import BindError
+from keyturn.sidecar.mounted_secret import MountedSecret
 from keyturn.sidecar.reader import Reader
 
 
@@ -24,23 +24,24 @@ def reader(  # noqa: PLR0913 - one for each option
     *, secret: Path, key: str, listen: str, probes_listen: str, authorization_file: Path, log_level: str,
     log_format: str,
 ) -> None:  # fmt: skip
-    """Serve the credentials of a mounted Secret to the AWS SDKs of this pod.
+    """Serve the credentials in a mounted Secret to the AWS SDKs of this pod.
 
-    This is --mode reader, the default. With --mode standalone it renews them itself; see --mode standalone --help.
+    This is --mode reader, the default. With --mode standalone the sidecar renews the credentials itself; see
+    --mode standalone --help.
     """
     log_to_stderr(log_level, log_format)
+    mounted_secret, addresses = MountedSecret(secret, key), ListenAddresses(listen, probes_listen)
     try:
-        serving_it = _serve(Mounted(secret, key), Listening(listen, probes_listen), authorization_file)
-        asyncio.run(until_stopped(serving_it))
-    except (AuthorizationError, NotListeningError) as error:
+        asyncio.run(until_stopped(_serve(mounted_secret, addresses, authorization_file)))
+    except (AuthorizationError, BindError) as error:
         fail(str(error))
 
 
-async def _serve(mounted: Mounted, listening: Listening, authorization_file: Path) -> None:
-    held = Held(now)
-    token = authorization(authorization_file)
-    following = Reader(mounted, held)
-    following.look()
-    async with serving(listening, held, token):
+async def _serve(secret: MountedSecret, addresses: ListenAddresses, authorization_file: Path) -> None:
+    cache = CredentialCache(now)
+    token = read_or_create_token(authorization_file)
+    secret_reader = Reader(secret, cache)
+    secret_reader.poll()
+    async with serve_endpoint(addresses, cache, token):
         settle()
-        await following.follow()
+        await secret_reader.run()
