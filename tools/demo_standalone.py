@@ -95,7 +95,7 @@ def told_address(log: Path) -> str:
         if time.monotonic() > deadline:
             sys.exit(f"keyturn gives nothing:\n{told}")
         time.sleep(0.05)
-    return told.partition("giving credentials on ")[2].split()[0]
+    return told.partition("serving credentials on ")[2].split()[0]
 
 
 def show(aws: Aws, session: boto3.Session) -> None:

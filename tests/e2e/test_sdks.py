@@ -24,7 +24,7 @@ from tests.support.sdk import golang
 
 ROOT = Path(__file__).parents[2]
 JAVASCRIPT = Path(__file__).parent / "javascript"
-GIVING = re.compile(r"giving credentials on (\S+:\d+)")
+GIVING = re.compile(r"serving credentials on (\S+:\d+)")
 SESSION_SECONDS = 12  # renewed after 7 to 8
 RENEWALS = 10
 # With so little life left boto3 asks anew before each call, and JavaScript during each: a second old, or two.

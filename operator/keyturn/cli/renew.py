@@ -12,7 +12,7 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import log_options
 from keyturn.cli.process import fail, leave, log_to_stderr, stoppable
 from keyturn.cli.renewing import around, files_options
-from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import UnusableError
 from keyturn.standalone.runner import Around, Files, standalone
 
@@ -45,6 +45,6 @@ def renew(*, once: bool, config: str | None, log_level: str, log_format: str, **
 
 
 async def _look(files: Files, outside: Around) -> Status:
-    with standalone(files, outside, Held(now), serves=False) as renewing:
+    with standalone(files, outside, CredentialCache(now), serves=False) as renewing:
         await renewing.look()
     return renewing.status

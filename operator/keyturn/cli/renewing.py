@@ -12,10 +12,10 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import FILE, FOLDER, option
 from keyturn.cli.process import chance, fail, leave, settle, until_stopped
 from keyturn.cli.settings import read_settings
-from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.credential_cache import Held
-from keyturn.sidecar.endpoint import Listening, serving
-from keyturn.sidecar.listener import NotListeningError
+from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
+from keyturn.sidecar.http_server import BindError
 from keyturn.standalone.atomic_files import UnusableError
 from keyturn.standalone.runner import Around, Files, standalone
 
@@ -41,21 +41,23 @@ def around(config: str | None) -> Around:
     return Around(read_settings(config), now, chance)
 
 
-def serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> NoReturn:
+def serve(files: Files, outside: Around, addresses: ListenAddresses, authorization_file: Path | None) -> NoReturn:
     """Renew and serve until SIGTERM, SIGINT or SIGHUP; what cannot be is one line, and exit code 1."""
     try:
-        asyncio.run(until_stopped(_serve(files, outside, listening, authorization_file)))
-    except (AuthorizationError, NotListeningError, UnusableError) as error:
+        asyncio.run(until_stopped(_serve(files, outside, addresses, authorization_file)))
+    except (AuthorizationError, BindError, UnusableError) as error:
         fail(str(error))
     leave(0)
 
 
-async def _serve(files: Files, outside: Around, listening: Listening, authorization_file: Path | None) -> None:
+async def _serve(
+    files: Files, outside: Around, addresses: ListenAddresses, authorization_file: Path | None
+) -> None:
     # Threads have memory of their own: two are enough for files and names.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
-    held, serves = Held(outside.now), bool(listening.credentials)
-    with standalone(files, outside, held, serves=serves) as renewing:
-        token = authorization(authorization_file) if serves and authorization_file else ""
-        async with serving(listening, held, token, renewing.exposition):
+    cache, serves = CredentialCache(outside.now), bool(addresses.credentials)
+    with standalone(files, outside, cache, serves=serves) as renewing:
+        token = read_or_create_token(authorization_file) if serves and authorization_file else ""
+        async with serve_endpoint(addresses, cache, token, renewing.exposition):
             settle()
             await renewing.go_on()

@@ -9,7 +9,7 @@ from keyturn.cli import COMMANDS
 from keyturn.cli.options import FILE, log_options, option
 from keyturn.cli.process import log_to_stderr
 from keyturn.cli.renewing import around, files_options, serve
-from keyturn.sidecar.endpoint import Listening
+from keyturn.sidecar.endpoint import ListenAddresses
 from keyturn.standalone.runner import Files
 
 
@@ -35,4 +35,4 @@ def run(
             "--listen needs --authorization-file: whoever does not show what is in it gets none"
         )
     log_to_stderr(log_level, log_format)
-    serve(Files(**files), around(config), Listening(listen, probes_listen), authorization_file)
+    serve(Files(**files), around(config), ListenAddresses(listen, probes_listen), authorization_file)

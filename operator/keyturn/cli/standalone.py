@@ -8,7 +8,7 @@ import click
 from keyturn.cli.options import log_options, serving_options
 from keyturn.cli.process import log_to_stderr
 from keyturn.cli.renewing import around, files_options, serve
-from keyturn.sidecar.endpoint import Listening
+from keyturn.sidecar.endpoint import ListenAddresses
 from keyturn.standalone.runner import Files
 
 
@@ -25,4 +25,4 @@ def standalone(
     It does what `keyturn run` does, and listens where --mode reader does. Nothing of it is stored in the cluster.
     """
     log_to_stderr(log_level, log_format)
-    serve(Files(**files), around(config), Listening(listen, probes_listen), authorization_file)
+    serve(Files(**files), around(config), ListenAddresses(listen, probes_listen), authorization_file)

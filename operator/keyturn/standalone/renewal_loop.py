@@ -56,10 +56,10 @@ class Renewing:
             outcome = await look(self._world, request, self._memory)
         except Exception as error:  # noqa: BLE001 - what is held is served all the same
             _log.error("%s: a bug: %s", _name(request), where(error))
-            self._giving.held.trouble = "a bug of Keyturn's; its log says where"
+            self._giving.cache.failure = "a bug of Keyturn's; its log says where"
             return self._world.now() + AFTER_A_BUG
         self.status = report(request, self.status, outcome)
-        self._giving.held.trouble = self._trouble()
+        self._giving.cache.failure = self._trouble()
         return next_time(request, self._memory, self._world.now())
 
     def _trouble(self) -> str:

@@ -170,9 +170,9 @@ def test_what_the_reader_cannot_be_told(arguments: list[str], says: str) -> None
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        pytest.param({"--listen": "0.0.0.0:9911"}, "cannot give credentials on 0.0.0.0:9911", id="every address"),
+        pytest.param({"--listen": "0.0.0.0:9911"}, "cannot serve credentials on 0.0.0.0:9911", id="every address"),
         pytest.param({"--probes-listen": "9912"}, "cannot listen on 9912: it is not HOST:PORT", id="no host"),
-        pytest.param({"--authorization-file": "/proc/no/token"}, "cannot make the authorization", id="no file"),
+        pytest.param({"--authorization-file": "/proc/no/token"}, "cannot create the authorization", id="no file"),
     ],
 )
 def test_what_keeps_the_reader_from_serving_is_one_line(flags: dict[str, str], says: str, tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
     [
         pytest.param(["--secret={folder}"], 1, "the credentials expired at 2001-01-01T00:00:00Z", id="expired"),
         pytest.param(["--secret=/not/there"], 1, "neither credentials.json nor AWS_ACCESS_KEY_ID", id="no Secret"),
-        pytest.param([], 2, "give --secret, or --url and --authorization-file", id="nothing"),
-        pytest.param(["--url=http://127.0.0.1:1"], 2, "give --secret, or --url and", id="no authorization"),
+        pytest.param([], 2, "set --secret, or --url and --authorization-file", id="nothing"),
+        pytest.param(["--url=http://127.0.0.1:1"], 2, "set --secret, or --url and", id="no authorization"),
         pytest.param(
-            ["--url=http://10.0.0.7", "--authorization-file=/x"], 1, "not http:// of a loopback", id="another host"
+            ["--url=http://10.0.0.7", "--authorization-file=/x"], 1, "must start with http://", id="another host"
         ),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_credential_process_finds_the_endpoint_where_sdks_do() -> None:
         "credential-process", AWS_CONTAINER_CREDENTIALS_FULL_URI=uri, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=file
     )
 
-    assert "not http:// of a loopback" in result.stderr
+    assert "must start with http://" in result.stderr
 
 
 def test_the_document_tells_every_flag_of_the_reader_with_its_default() -> None:
