@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from keyturn.sidecar.http_connection import HttpRequest, HttpResponse, Limits
-from keyturn.sidecar.http_server import HttpServer
+from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
+from keyturn.sidecar.http_server import HttpServer, Limits
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-SHORT_LIMITS = Limits(
-    header_bytes=1000, connections=3, request_seconds=0.4, linger_seconds=0.2, sweep_seconds=0.05
-)
+SHORT_LIMITS = Limits(header_bytes=1000, connections=3, request_seconds=0.4, linger_seconds=0.2)
 
 
 @asynccontextmanager
@@ -39,6 +37,7 @@ class EchoHandler:
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []
+        self.errors: list[int] = []
 
     def respond(self, http_request: HttpRequest) -> HttpResponse:
         self.targets.append(http_request.target)
@@ -46,6 +45,7 @@ class EchoHandler:
         return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)
 
     def error(self, status: int, message: str) -> HttpResponse:
+        self.errors.append(status)
         return HttpResponse(status, message.encode())
 
 

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.http_connection import HttpRequest, HttpResponse
+from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
 from keyturn.sidecar.http_server import BindError, HttpServer
 
 _JSON = b"application/json"

@@ -3,10 +3,14 @@
 import asyncio
 import json
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -119,6 +123,60 @@ async def test_two_hundred_connections_are_served_at_once(pod: ReaderPod) -> Non
     assert status_lines == [{b"HTTP/1.1 200 OK\r\n"}] * 200
 
 
+def open_connections(address: str, number: int) -> list[socket.socket]:
+    """Start to connect many clients at once, each with a small receive buffer."""
+    host, _, port = address.rpartition(":")
+    clients = [socket.socket() for _ in range(number)]
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(0)
+        with suppress(BlockingIOError):
+            client.connect((host, int(port)))
+    return clients
+
+
+@pytest.fixture
+def _many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("the test opens 3,000 connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_many_files")
+def test_three_thousand_idle_connections_keep_no_client_out(pod: ReaderPod) -> None:
+    clients = open_connections(pod.sidecar.credentials, 3000)
+    statuses = []
+    for _ in range(10):
+        statuses.append(pod.sidecar.get_credentials(pod.token)[0])
+        # Meanwhile the kernel repeats the attempts that it dropped at first.
+        time.sleep(0.2)
+    for client in clients:
+        client.close()
+
+    assert statuses == [200] * 10
+    assert "Traceback" not in pod.sidecar.log()
+
+
+def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> None:
+    pipelined = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000
+    clients = open_connections(pod.sidecar.probes, 256)
+    for client in clients:
+        client.settimeout(0.01)
+        with suppress(TimeoutError):
+            client.sendall(pipelined)
+    time.sleep(3)
+    status = Path(f"/proc/{pod.sidecar.process.pid}/status").read_text()
+    peak_kib = int(status.partition("VmHWM:")[2].split()[0])
+    for client in clients:
+        client.close()
+
+    # The memory limit of an injected sidecar is 64 MiB.
+    assert peak_kib < 48 * 1024
+
+
 async def test_sigterm_cuts_no_response_short(pod: ReaderPod) -> None:
     """Each client sends requests as fast as it can until a response says to close."""
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
@@ -147,6 +205,19 @@ async def test_sigterm_cuts_no_response_short(pod: ReaderPod) -> None:
 def test_sigterm_ends_the_process_within_a_second(pod: ReaderPod) -> None:
     with socket.create_connection(("127.0.0.1", int(pod.sidecar.credentials.rpartition(":")[2]))):
         start = time.monotonic()
+        code = pod.sidecar.stop()
+
+    assert (code, time.monotonic() - start < 1) == (0, True)
+    assert len(pod.sidecar.log().splitlines()) == 3
+
+
+def test_second_sigterm_does_not_wait_for_open_requests(pod: ReaderPod) -> None:
+    with socket.create_connection(("127.0.0.1", int(pod.sidecar.credentials.rpartition(":")[2]))) as client:
+        client.sendall(b"GET /")
+        time.sleep(0.2)
+        start = time.monotonic()
+        pod.sidecar.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
         code = pod.sidecar.stop()
 
     assert (code, time.monotonic() - start < 1) == (0, True)
