@@ -16,35 +16,46 @@ _URL = re.compile(
     r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?"
 )
 _VISIBLE = re.compile(rb"[!-~]+")
-_SECONDS, _RETRY_SECONDS = 5.0, 0.1
+_TIMEOUT_SECONDS, _RETRY_SECONDS = 5.0, 0.1
+_MAX_PORT = 0xFFFF
 _MAX_BYTES = 1 << 16
 
 
-def fetch_credentials(url: str, authorization_file: Path) -> ServedCredentials:
+def fetch_credentials(
+    url: str, authorization_file: Path, timeout_seconds: float = _TIMEOUT_SECONDS
+) -> ServedCredentials:
     """GET the URL with the token in the file; raises NoCredentialsError if the response contains no credentials.
 
-    While the connection is refused, it retries for five seconds.
+    The timeout applies to each step. While the connection is refused, it is retried for that long.
     """
-    match = _URL.fullmatch(url)
-    if match is None:
-        raise NoCredentialsError("the URL of the endpoint must start with http:// and a loopback address")
+    host, port, path = _split(url)
     token = _read_token(authorization_file)
-    host, port, path = match[1], int(match[2] or 80), match[3] or "/"
     headers = [("Host", f"{host}:{port}"), ("Authorization", token), ("Connection", "close")]
     try:
-        with _connect(host.strip("[]"), port) as connection:
+        with _connect(host.strip("[]"), port, timeout_seconds) as connection:
             status, body = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
     except h11.ProtocolError:
         # The text of the error may contain a part of the response.
         raise NoCredentialsError(
             f"no response from {host}:{port}: it is not an HTTP server, or its response is too long"
         ) from None
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise NoCredentialsError(f"no response from {host}:{port}: {error}") from None
     fields = _json_object(body)
     if status != 200:  # noqa: PLR2004 - OK
         raise NoCredentialsError(f"{host}:{port} returned HTTP {status}: {fields.get('message', 'no message')}")
     return parse_credentials({"response": json.dumps(fields | {"SessionToken": fields.get("Token")})}, "response")
+
+
+def _split(url: str) -> tuple[str, int, str]:
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise NoCredentialsError("the URL of the endpoint must start with http:// and a loopback address")
+    host, port, path = match[1], int(match[2] or 80), match[3] or "/"
+    # The C library would send the token to another port: it takes port numbers modulo 65536.
+    if not 0 < port <= _MAX_PORT:
+        raise NoCredentialsError(f"the URL of the endpoint must have a port from 1 to {_MAX_PORT}")
+    return host, port, path
 
 
 def _read_token(path: Path) -> str:
@@ -59,12 +70,12 @@ def _read_token(path: Path) -> str:
     return token.decode()
 
 
-def _connect(host: str, port: int) -> socket.socket:
+def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
     """Connect, and retry if refused: a sidecar restarts within seconds, but an SDK runs this process only once."""
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            return socket.create_connection((host, port), _SECONDS)
+            return socket.create_connection((host, port), timeout_seconds)
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
                 raise

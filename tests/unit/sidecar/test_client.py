@@ -123,12 +123,11 @@ def test_token_is_sent_to_loopback_only(url: str, token_file: Path) -> None:
         fetch_credentials(url, token_file)
 
 
-def test_refused_connection_is_reported(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keyturn.sidecar.client._SECONDS", 0.2)
+def test_refused_connection_is_reported_after_the_timeout(token_file: Path) -> None:
     port = closed_port()
 
     with pytest.raises(NoCredentialsError, match=f"no response from 127.0.0.1:{port}: .*Connection refused"):
-        fetch_credentials(f"http://127.0.0.1:{port}", token_file)
+        fetch_credentials(f"http://127.0.0.1:{port}", token_file, timeout_seconds=0.2)
 
 
 def test_restarting_sidecar_is_waited_for(token_file: Path) -> None:
@@ -148,7 +147,7 @@ def test_restarting_sidecar_is_waited_for(token_file: Path) -> None:
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999"])
 def test_invalid_port_is_refused(port: str, token_file: Path) -> None:
-    with pytest.raises(NoCredentialsError, match=r"no response from 127\.0\.0\.1:"):
+    with pytest.raises(NoCredentialsError, match="must have a port from 1 to 65535"):
         fetch_credentials(f"http://127.0.0.1:{port}", token_file)
 
 
