@@ -116,13 +116,12 @@ class HttpServer:
         end = loop.time() + self._limits.drain_seconds
         self._is_closing = True
         self._server.close()
-        # The kernel may hold requests that have not been read yet.
-        await asyncio.sleep(_DRAIN_POLL_SECONDS)
         while self._tasks:
+            # The first time, the kernel may hold requests that have not been read yet.
+            await asyncio.wait(self._tasks, timeout=_DRAIN_POLL_SECONDS)
             for connection in self._connections:
                 if connection.is_idle() or loop.time() >= end:
                     connection.abort()
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # asyncio can start the task by itself, but logs a traceback if that task is cancelled.

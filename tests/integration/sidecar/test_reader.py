@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import boto3
@@ -123,18 +123,6 @@ async def test_two_hundred_connections_are_served_at_once(pod: ReaderPod) -> Non
     assert status_lines == [{b"HTTP/1.1 200 OK\r\n"}] * 200
 
 
-def open_connections(address: str, number: int) -> list[socket.socket]:
-    """Start to connect many clients at once, each with a small receive buffer."""
-    host, _, port = address.rpartition(":")
-    clients = [socket.socket() for _ in range(number)]
-    for client in clients:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(0)
-        with suppress(BlockingIOError):
-            client.connect((host, int(port)))
-    return clients
-
-
 @pytest.fixture
 def _many_files() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -147,31 +135,34 @@ def _many_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_many_files")
 def test_three_thousand_idle_connections_keep_no_client_out(pod: ReaderPod) -> None:
-    clients = open_connections(pod.sidecar.credentials, 3000)
+    host, _, port = pod.sidecar.credentials.rpartition(":")
     statuses = []
-    for _ in range(10):
-        statuses.append(pod.sidecar.get_credentials(pod.token)[0])
-        # Meanwhile the kernel repeats the attempts that it dropped at first.
-        time.sleep(0.2)
-    for client in clients:
-        client.close()
+    with ExitStack() as stack:
+        for _ in range(3000):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)  # noqa: FBT003 - the socket module's own argument
+            client.connect_ex((host, int(port)))
+        for _ in range(10):
+            statuses.append(pod.sidecar.get_credentials(pod.token)[0])
+            # Meanwhile the kernel repeats the connection attempts that it dropped at first.
+            time.sleep(0.2)
 
     assert statuses == [200] * 10
     assert "Traceback" not in pod.sidecar.log()
 
 
 def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> None:
+    host, _, port = pod.sidecar.probes.rpartition(":")
     pipelined = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000
-    clients = open_connections(pod.sidecar.probes, 256)
-    for client in clients:
-        client.settimeout(0.01)
-        with suppress(TimeoutError):
-            client.sendall(pipelined)
-    time.sleep(3)
-    status = Path(f"/proc/{pod.sidecar.process.pid}/status").read_text()
+    with ExitStack() as stack:
+        for _ in range(256):
+            client = stack.enter_context(socket.create_connection((host, int(port))))
+            client.settimeout(0.01)
+            with suppress(TimeoutError):
+                client.sendall(pipelined)
+        time.sleep(3)
+        status = Path(f"/proc/{pod.sidecar.process.pid}/status").read_text()
     peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-    for client in clients:
-        client.close()
 
     # The memory limit of an injected sidecar is 64 MiB.
     assert peak_kib < 48 * 1024

@@ -73,12 +73,12 @@ async def test_client_that_reads_late_gets_every_response() -> None:
 
 
 async def test_active_connection_outlives_the_request_timeout() -> None:
-    limits = Limits(request_seconds=1.5)
+    limits = Limits(request_seconds=0.8)
     async with running_server(limits) as (address, _, _), connect(address) as (reader, writer):
         for _ in range(5):
             writer.write(REQUEST)
             await reader.readuntil(b"\r\n\r\na")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.25)
 
 
 @pytest.mark.parametrize(
