@@ -33,7 +33,7 @@ async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
 
 
 class EchoHandler:
-    """Responds with the path, or with as many bytes as the path says."""
+    """Responds with the path, or if it is a number with that many bytes."""
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []

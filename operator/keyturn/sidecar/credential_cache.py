@@ -9,7 +9,7 @@ DEFAULT_KEY = "credentials.json"
 
 
 class NoCredentialsError(Exception):
-    """There are no valid credentials to serve. The message says why and contains no secret."""
+    """There are no valid credentials to serve. The message is the reason and contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)

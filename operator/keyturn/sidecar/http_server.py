@@ -1,6 +1,6 @@
 """An HTTP/1.1 server in which no client can starve the others: h11 on asyncio streams.
 
-docs/design/decisions/0007-sidecar-http-server.md says why it is written here.
+Why it is not a library: docs/design/decisions/0007-sidecar-http-server.md.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from keyturn.sidecar.http_messages import HttpRequest, HttpResponse, encode
 
 # How much is read from one connection, and responded to, before the others get a turn.
 _READ_BYTES = 2048
-# asyncio reads up to 256 KiB at once, which for all connections together is the sidecar's whole memory limit. The
-# size of the kernel's buffer bounds that too.
+# asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
+# whole memory limit of an injected sidecar, 64 MiB.
 _RECEIVE_BUFFER_BYTES = 8192
 # asyncio also accepts this many connections at once. With more, a flood of idle connections would displace a new
 # client before its request is read.
@@ -25,7 +25,7 @@ _DRAIN_POLL_SECONDS = 0.05
 
 
 class BindError(Exception):
-    """A port cannot be opened. The message is one line that says which port and why."""
+    """A port cannot be opened. The message is one line with the port and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class HttpServer:
         try:
             async with timeout:
                 await self._respond_to_all(connection)
-        except OSError:  # of the socket, or TimeoutError
+        except OSError:  # the client is gone, or TimeoutError
             pass
         finally:
             self._connections.discard(connection)

@@ -169,7 +169,7 @@ def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> N
 
 
 async def test_sigterm_cuts_no_response_short(pod: ReaderPod) -> None:
-    """Each client sends requests as fast as it can until a response says to close."""
+    """Each client sends requests as fast as it can until a response announces the end."""
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
     document = pod.sidecar.get_credentials(pod.token)[1].encode()
 
