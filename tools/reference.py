@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from keyturn.api.crd import schema
-from keyturn.api.token_request import Spec
+from keyturn.api.token_request import TokenRequestSpec
 from keyturn.metrics import Metrics
 from keyturn.sidecar.credential_cache import CredentialCache, ServedCredentials
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
@@ -54,8 +54,8 @@ def sections() -> dict[str, Node]:
     found = {path: _inner(node) for path, node, _ in fields(root["properties"]["spec"], "spec")}
     unions = [path for path in found if path.rpartition(".")[0] in (_EXCHANGES, _FORMATS)]
     chosen = [path for path in found if path in own or path in unions]
-    parts = {"spec": root["properties"]["spec"]} | {path: found[path] for path in chosen}
-    return {"TokenRequest": root} | parts | {"status": root["properties"]["status"]}
+    api_structs = {"spec": root["properties"]["spec"]} | {path: found[path] for path in chosen}
+    return {"TokenRequest": root} | api_structs | {"status": root["properties"]["status"]}
 
 
 def fields(node: Node, at: str = "") -> Iterator[Field]:
@@ -120,8 +120,8 @@ def _range(node: Node) -> str:
 def _rules(held: Mapping[str, Node], section: str) -> Iterator[str]:
     for path, node in held.items():
         where = f"`{path.removeprefix(section).lstrip('.')}`: " if path != section else ""
-        for says in (rule.says for rule in Spec.RULES) if path == "spec" else _messages(node):
-            yield f"- {where}{_line(says)}"
+        for message in (rule.message for rule in TokenRequestSpec.RULES) if path == "spec" else _messages(node):
+            yield f"- {where}{_line(message)}"
     yield ""
 
 

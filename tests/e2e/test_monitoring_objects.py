@@ -34,9 +34,7 @@ def monitored(installed: ControlPlane) -> Iterator[ControlPlane]:
 @pytest.mark.parametrize("monitor", ["serviceMonitor", "podMonitor"])
 def test_accepted(monitored: ControlPlane, monitor: str) -> None:
     values: Values = {**RULES, monitor: MONITOR}
-    answer = monitored.kubectl(
-        *STRICT, stdin=chart_objects(values, only=["metrics", "prometheusrule", "dashboard"])
-    )
+    answer = monitored.kubectl(*STRICT, stdin=chart_objects(values, only=["metrics", "prometheusrule", "dashboard"]))
 
     assert f"{monitor.lower()}.monitoring.coreos.com/keyturn" in answer
     assert "prometheusrule.monitoring.coreos.com/keyturn" in answer

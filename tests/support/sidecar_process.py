@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.kubelet_mount import mount_credentials
-from tests.support.processes import Running, http_get, sample
+from tests.support.processes import RestartableProcess, http_get, sample
 
 _LISTENING = re.compile(r"serving credentials on (\S+:\d+)(?:.|\n)*?serving probes and metrics on (\S+:\d+)")
-_FREE_PORTS = ["--listen=127.0.0.1:0", "--probes-listen=127.0.0.1:0"]
+_FREE_PORTS = ["--listen=127.0.0.1:0", "--http-bind-address=127.0.0.1:0"]
 
 
 @dataclass(slots=True)
-class Sidecar(Running):
+class Sidecar(RestartableProcess):
     """A running sidecar: its process, its log, the addresses of its endpoint and of its probes."""
 
     credentials: str = ""
@@ -31,7 +31,7 @@ class Sidecar(Running):
     def start(self) -> None:
         """Start the process, on the same ports as before if it ran already. The log is appended to."""
         self.credentials, self.probes = self.launch(_LISTENING)
-        self.command[-2:] = [f"--listen={self.credentials}", f"--probes-listen={self.probes}"]
+        self.command[-2:] = [f"--listen={self.credentials}", f"--http-bind-address={self.probes}"]
 
     def get(self, path: str) -> tuple[int, str]:
         """GET a path of the probes: status and text."""
@@ -97,4 +97,4 @@ class ReaderPod:
 
 def reader_flags(directory: Path) -> list[str]:
     """The flags of reader mode for the volumes in a directory."""
-    return [f"--secret={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]
+    return [f"--secret-dir={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]

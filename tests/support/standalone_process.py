@@ -36,8 +36,8 @@ class Place:
         self.log_file = self.path / "log"
         settings = {
             "aws": {"endpoints": endpoints(self.aws.url)},
-            "renewal": {"leastIntervalSeconds": 1},
-            "issuers": {"privateNetworks": ["127.0.0.0/8"]},
+            "renewal": {"minIntervalSeconds": 1},
+            "issuers": {"allowedPrivateNetworks": ["127.0.0.0/8"]},
             "sources": {"audiences": [CLIENT_ID]},
         }
         (self.path / "settings.yaml").write_text(yaml.safe_dump(settings))
@@ -85,13 +85,13 @@ class Place:
                 sidecar.kill()
 
     def once(self, *places: str) -> "subprocess.CompletedProcess[str]":
-        """Run keyturn renew --once, for a text log."""
+        """Run keyturn run --once, for a text log."""
         return subprocess.run(self.job(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
 
     def job(self, *places: str) -> list[str]:
-        """The command of keyturn renew --once."""
+        """The command of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
-        return dies_with_us([sys.executable, "-m", "keyturn", "renew", "--once", *flags])
+        return dies_with_us([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
     def ask(self, sidecar: Sidecar) -> tuple[int, str]:
         """Ask the endpoint, as an SDK does."""
@@ -132,9 +132,7 @@ def ready(sidecar: Sidecar) -> bool:
 
 def renewals(sidecar: Sidecar) -> float:
     """How often it has exchanged, by its own count."""
-    found = [
-        line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")
-    ]
+    found = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
 
 

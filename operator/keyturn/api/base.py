@@ -31,12 +31,12 @@ Kind = Literal["token", "credentials", "registryLogins", "packageEndpoints"]
 class Rule(NamedTuple):
     """A law between fields: the sentence that the user reads, for the API server in CEL, for Python as a test."""
 
-    says: str
+    message: str
     cel: str
-    holds: Callable[[Any], bool]
+    is_met_by: Callable[[Any], bool]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Base of the parts of the API. Unknown fields are refused: dropping one could grant more than was asked."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
@@ -47,8 +47,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     def __post_init__(self) -> None:
         """Refuse what breaks a rule; msgspec turns the ValueError into a ValidationError with the path."""
         for rule in self.RULES:
-            if not rule.holds(self):
-                raise ValueError(rule.says)
+            if not rule.is_met_by(self):
+                raise ValueError(rule.message)
 
 
 def without_nulls(value: Any) -> Any:
@@ -58,11 +58,11 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(it) for it in value] if isinstance(value, list) else value
 
 
-def parts(of: type[Part] = Part) -> Iterator[type[Part]]:
+def api_structs(of: type[ApiStruct] = ApiStruct) -> Iterator[type[ApiStruct]]:
     """All parts of the API."""
     for part in of.__subclasses__():
         yield part
-        yield from parts(part)
+        yield from api_structs(part)
 
 
 def member_in_cel(names: Iterable[str], of: str) -> str:
@@ -70,7 +70,7 @@ def member_in_cel(names: Iterable[str], of: str) -> str:
     return " : ".join(f"has({of}.{name}) ? '{name}'" for name in names) + " : ''"
 
 
-def member_name(union: Part) -> str:
+def member_name(union: ApiStruct) -> str:
     """The name of the one member that a union has, as in a manifest."""
     names = zip(union.__struct_fields__, union.__struct_encode_fields__, strict=True)
     return next(written for name, written in names if getattr(union, name) is not None)
@@ -80,7 +80,7 @@ def exactly_one_of(*names: str) -> Rule:
     """Refuse a union with no member or with two."""
     members = ", ".join(f"has(self.{name})" for name in names)
     return Rule(
-        says=f"give exactly one of {', '.join(names)}",
+        message=f"give exactly one of {', '.join(names)}",
         cel=f"[{members}].filter(x, x).size() == 1",
-        holds=lambda part: sum(value is not None for value in msgspec.structs.astuple(part)) == 1,
+        is_met_by=lambda part: sum(value is not None for value in msgspec.structs.astuple(part)) == 1,
     )

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from typing import get_args
 
 from keyturn.api.base import Kind, member_in_cel
-from keyturn.api.exchanges.registry import OPERATIONS, Exchange
+from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
 
 # By kind of value: the names of the operations that give it.
-GIVE: dict[Kind, list[str]] = {
-    kind: [name for name, o in OPERATIONS.items() if kind in o.GIVES] for kind in get_args(Kind)
+PRODUCERS: dict[Kind, list[str]] = {
+    kind: [name for name, o in EXCHANGES.items() if kind in o.PRODUCES] for kind in get_args(Kind)
 }
 
 
-STEPS = f"self.exchanges.map(x, {member_in_cel(OPERATIONS, 'x')})"
+STEPS = f"self.exchanges.map(x, {member_in_cel(EXCHANGES, 'x')})"
 
 
 def step(name: str) -> str:
@@ -34,6 +34,6 @@ def when(conditions: dict[str, list[str]]) -> str:
     return "(" + " || ".join(steps) + ")"
 
 
-def gives(exchanges: Iterable[Exchange], kind: Kind) -> bool:
+def produces(exchanges: Iterable[StepSpec], kind: Kind) -> bool:
     """Whether one of the exchanges gives a kind of value."""
-    return any(kind in exchange.operation.GIVES for exchange in exchanges)
+    return any(kind in exchange.exchange.PRODUCES for exchange in exchanges)

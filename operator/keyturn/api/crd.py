@@ -7,8 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from keyturn.api.base import TEXT, TEXT_IN_RE2, Part, Rule, parts
-from keyturn.api.token_request import GROUP, KIND, PLURAL, VERSION, TokenRequest
+from keyturn.api.base import GROUP, TEXT, TEXT_IN_RE2, ApiStruct, Rule, api_structs
+from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -78,7 +78,7 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         del kept["additionalProperties"]
     if not kept.get("required"):
         kept.pop("required", None)
-    part = next((part for part in parts() if part.__name__ == node.get("title")), None)
+    part = next((part for part in api_structs() if part.__name__ == node.get("title")), None)
     return _strings(_of_part(part, kept) if part else kept)
 
 
@@ -90,14 +90,14 @@ def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
     return value
 
 
-def _of_part(part: type[Part], node: dict[str, Any]) -> dict[str, Any]:
+def _of_part(part: type[ApiStruct], node: dict[str, Any]) -> dict[str, Any]:
     """Add what a part says itself: the descriptions of its fields, and its rules."""
-    for name, says in _descriptions(part).items():
-        node["properties"][name]["description"] = says
+    for name, message in _descriptions(part).items():
+        node["properties"][name]["description"] = message
     return node | _rules(part)
 
 
-def _descriptions(part: type[Part]) -> dict[str, str]:
+def _descriptions(part: type[ApiStruct]) -> dict[str, str]:
     """What fields say of themselves: of one that may be left out, msgspec tells only what its type says."""
     hints = get_type_hints(part, include_extras=True)
     told = (
@@ -106,11 +106,11 @@ def _descriptions(part: type[Part]) -> dict[str, str]:
         for one in (hints[field.name], *get_args(hints[field.name]))
         for meta in getattr(one, "__metadata__", ())
     )
-    return {name: says for name, says in told if says}
+    return {name: message for name, message in told if message}
 
 
-def _rules(part: type[Part]) -> dict[str, Any]:
-    alone = [{"rule": rule.cel, "message": rule.says} for rule in part.RULES]
+def _rules(part: type[ApiStruct]) -> dict[str, Any]:
+    alone = [{"rule": rule.cel, "message": rule.message} for rule in part.RULES]
     together = [_together(rules, part.SHARED) for rules in part.TOGETHER]
     return {"x-kubernetes-validations": together or alone} if part.RULES else {}
 
@@ -121,12 +121,12 @@ def _together(rules: Sequence[Rule], shared: Mapping[str, str]) -> dict[str, str
     The API server evaluates each rule at each write, also of a status, and whenever a rule asks for a member of a
     union it makes a list of all that there may be: what several rules ask is asked once.
     """
-    holds, says = " && ".join(f"({rule.cel})" for rule in rules), "''"
+    is_met_by, message = " && ".join(f"({rule.cel})" for rule in rules), "''"
     for rule in reversed(rules):
-        says = f"!({rule.cel}) ? {json.dumps(rule.says)} : {says}"
+        message = f"!({rule.cel}) ? {json.dumps(rule.message)} : {message}"
     for name, cel in shared.items():
-        holds, says = f"[{cel}].all({name}, {holds})", f"[{cel}].map({name}, {says})[0]"
-    return {"rule": holds, "messageExpression": says}
+        is_met_by, message = f"[{cel}].all({name}, {is_met_by})", f"[{cel}].map({name}, {message})[0]"
+    return {"rule": is_met_by, "messageExpression": message}
 
 
 def _strings(node: dict[str, Any]) -> dict[str, Any]:

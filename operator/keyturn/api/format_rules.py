@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from keyturn.api.base import Kind, Rule, member_in_cel
-from keyturn.api.cel import GIVE, before, gives
-from keyturn.api.formats.registry import ENDING, FORMATS, NAMES, Format, names_in_cel
+from keyturn.api.cel import PRODUCERS, before, produces
+from keyturn.api.formats.registry import FORMATS, FormatSpec
+from keyturn.api.formats.template import ENDING, NAMES, names_in_cel
 
 # The names of the formats.
 WRITTEN = (
-    "has(self.target) && has(self.target.formats) ? self.target.formats.map(f, "
-    f"{member_in_cel(FORMATS, 'f')}) : []"
+    f"has(self.target) && has(self.target.formats) ? self.target.formats.map(f, {member_in_cel(FORMATS, 'f')}) : []"
 )
 
 
@@ -22,11 +22,11 @@ def _written(holders: list[str], named: Iterable[str], also: str = "") -> str:
 
 
 def _holds(kind: Kind, also: str = "") -> str:
-    holders = [name for name, one in FORMATS.items() if kind in one.HOLDS]
+    holders = [name for name, one in FORMATS.items() if kind in one.WRITES]
     return _written(holders, [name for name, of in NAMES.items() if of == kind], also)
 
 
-def _holding(spec: Any, kind: Kind) -> list[Format]:
+def _holding(spec: Any, kind: Kind) -> list[FormatSpec]:
     return [wanted for wanted in (spec.target and spec.target.formats) or () if kind in wanted.options.holds]
 
 
@@ -34,11 +34,11 @@ def _are_given(spec: Any, kind: Kind) -> bool:
     wanted = _holding(spec, kind)
     # The source token may be written as a token; it is none of the values that a template can name.
     from_source = kind == "token" and spec.source.token and not any(one.template for one in wanted)
-    return not wanted or bool(from_source) or gives(spec.exchanges, kind)
+    return not wanted or bool(from_source) or produces(spec.exchanges, kind)
 
 
 def _keep_their_token(spec: Any) -> bool:
-    given = [exchange.operation.GIVES for exchange in spec.exchanges]
+    given = [exchange.exchange.PRODUCES for exchange in spec.exchanges]
     first = next((place for place, kinds in enumerate(given) if "packageEndpoints" in kinds), len(given))
     return not _holding(spec, "packageEndpoints") or not any("token" in kinds for kinds in given[first + 1 :])
 
@@ -56,13 +56,13 @@ _FOUND_IN_CEL = f"(!has(f.template) || !{_NAMES_ENDPOINT} || {_LISTED}{_ONLY_ONE
 )
 
 
-def _finds_one(spec: Any, wanted: Format) -> bool:
+def _finds_one(spec: Any, wanted: FormatSpec) -> bool:
     """Whether there is no doubt which repository a format is of."""
     kind = _OF_KIND.get(wanted.name)
     if not kind and not (wanted.template and "packageEndpoint" in wanted.template.names):
         return True
     named = getattr(wanted.options, "repository", None)
-    return any(len(_repositories(one.operation, kind, named)) == 1 for one in spec.exchanges)
+    return any(len(_repositories(one.exchange, kind, named)) == 1 for one in spec.exchanges)
 
 
 def _repositories(step: Any, kind: str | None, named: str | None) -> list[str]:
@@ -75,13 +75,13 @@ def _repositories(step: Any, kind: str | None, named: str | None) -> list[str]:
 
 def _given_rule(kind: Kind, also: str = "") -> Rule:
     return Rule(
-        says=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(GIVE[kind])}",
-        cel=f"steps.exists(x, x in {GIVE[kind]}) || !{_holds(kind, also)}",
-        holds=lambda spec: _are_given(spec, kind),
+        message=f"a format that holds {kind} needs an exchange that gives them: {' or '.join(PRODUCERS[kind])}",
+        cel=f"steps.exists(x, x in {PRODUCERS[kind]}) || !{_holds(kind, also)}",
+        is_met_by=lambda spec: _are_given(spec, kind),
     )
 
 
-_END = [name for name, one in FORMATS.items() if one.HOLDS]
+_END = [name for name, one in FORMATS.items() if one.WRITES]
 FORMAT_RULES = (
     _given_rule("credentials"),
     _given_rule("token", "!has(self.source.token) && "),
@@ -90,29 +90,29 @@ FORMAT_RULES = (
 PACKAGE_RULES = (
     _given_rule("packageEndpoints"),
     Rule(
-        says="the password of package endpoints is the token given with them: no later exchange may give a token",
-        cel=f"!steps.exists(i, x, x in {GIVE['token']} && {before(GIVE['packageEndpoints'])})"
+        message="the password of package endpoints is the token given with them: no later exchange may give a token",
+        cel=f"!steps.exists(i, x, x in {PRODUCERS['token']} && {before(PRODUCERS['packageEndpoints'])})"
         f" || !{_holds('packageEndpoints')}",
-        holds=_keep_their_token,
+        is_met_by=_keep_their_token,
     ),
     Rule(
-        says="region in a template is spec.region, which is not there",
+        message="region in a template is spec.region, which is not there",
         cel="has(self.region) || !('template' in formats) || "
         f"!self.target.formats.exists(f, has(f.template) && {names_in_cel(['region'])})",
-        holds=lambda spec: bool(
+        is_met_by=lambda spec: bool(
             spec.region or not any(one.template and "region" in one.template.names for one in spec.formats)
         ),
     ),
     Rule(
-        says="formats write nothing that ends, so it could not be renewed in time: add credentials, a token or a"
+        message="formats write nothing that ends, so it could not be renewed in time: add credentials, a token or a"
         " registry login",
         cel=f"formats.size() == 0 || {_written(_END, ENDING)}",
-        holds=lambda spec: any(one.options.ends for one in spec.formats),
+        is_met_by=lambda spec: any(one.options.ends for one in spec.formats),
     ),
     Rule(
-        says="pip, npm and maven need one repository of their kind: name by `repository` one that is listed in"
+        message="pip, npm and maven need one repository of their kind: name by `repository` one that is listed in"
         " codeArtifactGetAuthorizationToken, or list only one; packageEndpoint in a template needs the only one",
         cel=f"!formats.exists(f, f in {[*_OF_KIND, 'template']}) || self.target.formats.all(f, {_FOUND_IN_CEL})",
-        holds=lambda spec: all(_finds_one(spec, one) for one in spec.formats),
+        is_met_by=lambda spec: all(_finds_one(spec, one) for one in spec.formats),
     ),
 )

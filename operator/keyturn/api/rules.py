@@ -3,10 +3,10 @@
 from typing import Any, get_args
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.cel import GIVE, STEPS, before, gives, step, when
-from keyturn.api.consumption_rules import SPENDING_RULES
-from keyturn.api.exchanges.base import PROOFS
-from keyturn.api.exchanges.registry import OPERATIONS, REFERENCES, AwsOperation
+from keyturn.api.cel import PRODUCERS, STEPS, before, produces, step, when
+from keyturn.api.consumption_rules import CONSUMPTION_RULES
+from keyturn.api.exchanges.base import PROOFS, AwsExchangeSpec
+from keyturn.api.exchanges.registry import EXCHANGES, REFERENCES
 from keyturn.api.format_rules import FORMAT_RULES, WRITTEN
 from keyturn.api.target import is_duration
 
@@ -16,43 +16,43 @@ _AMBIENT_TAGS_LEFT = 50 - len(AMBIENT_TAGS)
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-_IN_AWS = [name for name, o in OPERATIONS.items() if issubclass(o, AwsOperation)]
-_NEED = {kind: [name for name, o in OPERATIONS.items() if kind in o.NEEDS] for kind in _KINDS}
-_GIVE_ID_TOKEN = [name for name, o in OPERATIONS.items() if o.GIVES_ID_TOKEN]
-_READ_FROM = [name for name, o in OPERATIONS.items() if "from_" in o.__struct_fields__]
-_LOG_IN = [name for name, o in OPERATIONS.items() if "logins" in o.__struct_fields__]
+_IN_AWS = [name for name, o in EXCHANGES.items() if issubclass(o, AwsExchangeSpec)]
+_NEED = {kind: [name for name, o in EXCHANGES.items() if kind in o.REQUIRES] for kind in _KINDS}
+_GIVE_ID_TOKEN = [name for name, o in EXCHANGES.items() if o.PRODUCES_ID_TOKEN]
+_READ_FROM = [name for name, o in EXCHANGES.items() if "from_" in o.__struct_fields__]
+_LOG_IN = [name for name, o in EXCHANGES.items() if "logins" in o.__struct_fields__]
 _ID_TOKENS = {
     **{name: [f"(has({step(name)}.from) && {step(name)}.from == 'idToken')"] for name in _READ_FROM},
     **{name: [f"{step(name)}.logins.exists(p, {step(name)}.logins[p] == 'idToken')"] for name in _LOG_IN},
 }
-_TIMED = {name: o.DEFAULT_SECONDS for name, o in OPERATIONS.items() if o.DEFAULT_SECONDS}
-_ROLES = [name for name, o in OPERATIONS.items() if o.IS_ROLE]
-_USER_ONLY = [name for name, o in OPERATIONS.items() if o.FOR_USERS_ONLY]
+_TIMED = {name: o.DEFAULT_SECONDS for name, o in EXCHANGES.items() if o.DEFAULT_SECONDS}
+_ROLES = [name for name, o in EXCHANGES.items() if o.IS_ROLE]
+_USER_ONLY = [name for name, o in EXCHANGES.items() if o.FOR_USERS_ONLY]
 
 
 def _needing(kind: Kind) -> str:
-    conditions = {name: OPERATIONS[name].NEEDS_IF.get(kind, "").format(step(name)) for name in _NEED[kind]}
+    conditions = {name: EXCHANGES[name].REQUIRES_IF.get(kind, "").format(step(name)) for name in _NEED[kind]}
     always = f"x in {[name for name, condition in conditions.items() if not condition]}"
     sometimes = {name: [condition] for name, condition in conditions.items() if condition}
     return f"({always} || {when(sometimes)})" if sometimes else f"({always})"
 
 
 def _has_regions(spec: Any) -> bool:
-    steps = [e.operation for e in spec.exchanges if isinstance(e.operation, AwsOperation)]
+    steps = [e.exchange for e in spec.exchanges if isinstance(e.exchange, AwsExchangeSpec)]
     return bool(spec.region) or all(step.region for step in steps)
 
 
 def _needs_are_met(spec: Any, kind: Kind) -> bool:
     first = spec.source.token if kind == "token" else spec.source.credentials
     return all(
-        kind not in exchange.operation.needs or first or gives(spec.exchanges[:index], kind)
+        kind not in exchange.exchange.needs or first or produces(spec.exchanges[:index], kind)
         for index, exchange in enumerate(spec.exchanges)
     )
 
 
 def _user_operations_come_first(spec: Any) -> bool:
     return not any(
-        exchange.operation.FOR_USERS_ONLY and gives(spec.exchanges[:index], "credentials")
+        exchange.exchange.FOR_USERS_ONLY and produces(spec.exchanges[:index], "credentials")
         for index, exchange in enumerate(spec.exchanges)
     )
 
@@ -62,7 +62,7 @@ def _chained_roles_are_short(spec: Any) -> bool:
     for exchange in spec.exchanges:
         if after_role and exchange.assume_role and (exchange.assume_role.duration_seconds or 0) > CHAINED_SECONDS:
             return False
-        after_role = after_role or exchange.operation.IS_ROLE
+        after_role = after_role or exchange.exchange.IS_ROLE
     return True
 
 
@@ -74,18 +74,18 @@ def _guests_assume_no_role(spec: Any) -> bool:
 def _id_tokens_are_given(spec: Any) -> bool:
     given = False
     for exchange in spec.exchanges:
-        wanted = exchange.operation
+        wanted = exchange.exchange
         read = (getattr(wanted, "from_", None), *(getattr(wanted, "logins", None) or {}).values())
         if "idToken" in read and not given:
             return False
-        given = given or exchange.operation.GIVES_ID_TOKEN
+        given = given or exchange.exchange.PRODUCES_ID_TOKEN
     return True
 
 
 def _renews_within_duration(spec: Any) -> bool:
     if not (spec.renewal and spec.renewal.before):
         return True
-    last = spec.exchanges[-1].operation
+    last = spec.exchanges[-1].exchange
     # 0 is CodeArtifact's word for a lifetime that nobody knows yet.
     if not last.DEFAULT_SECONDS or last.duration_seconds == 0:
         return True
@@ -106,9 +106,9 @@ def _ambient_is_tagged_by_us(spec: Any) -> bool:
 
 def _needs_rule(kind: Kind, first: str) -> Rule:
     return Rule(
-        says=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
-        cel=f"has(self.source.{first}) || steps.all(i, x, !{_needing(kind)} || {before(GIVE[kind])})",
-        holds=lambda spec: _needs_are_met(spec, kind),
+        message=f"{kind} missing: give source.{first}, or put an exchange that gives {kind} before what needs it",
+        cel=f"has(self.source.{first}) || steps.all(i, x, !{_needing(kind)} || {before(PRODUCERS[kind])})",
+        is_met_by=lambda spec: _needs_are_met(spec, kind),
     )
 
 
@@ -125,52 +125,52 @@ _FIRST = "self.exchanges[0].assumeRole"
 SHARED = {"steps": STEPS, "formats": WRITTEN}
 SPEC_RULES = (
     Rule(
-        says="ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName",
+        message="ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName",
         cel=f"{_NOT_AMBIENT}(has({_FIRST}) && !has({_FIRST}.roleSessionName))",
-        holds=_ambient_assumes_a_role,
+        is_met_by=_ambient_assumes_a_role,
     ),
     Rule(
-        says=f"with ambient credentials the tags {' and '.join(AMBIENT_TAGS)} are Keyturn's, and 48 are left",
+        message=f"with ambient credentials the tags {' and '.join(AMBIENT_TAGS)} are Keyturn's, and 48 are left",
         cel=f"{_NOT_AMBIENT}!has({_FIRST}) || !has({_FIRST}.tags) || ({_FIRST}.tags.size() <= {_AMBIENT_TAGS_LEFT}"
         f" && {_FIRST}.tags.all(t, !(t.key.lowerAscii() in {list(AMBIENT_TAGS)})))",
-        holds=_ambient_is_tagged_by_us,
+        is_met_by=_ambient_is_tagged_by_us,
     ),
     Rule(
-        says="region is missing: give spec.region, or a region to each exchange with AWS",
+        message="region is missing: give spec.region, or a region to each exchange with AWS",
         cel=f"has(self.region) || steps.all(i, x, {_REGIONS} || !(x in {_IN_AWS}))",
-        holds=_has_regions,
+        is_met_by=_has_regions,
     ),
     _needs_rule("token", "token"),
     _needs_rule("credentials", "credentials"),
     *FORMAT_RULES,
     Rule(
-        says=f"{' and '.join(_USER_ONLY)} take the keys of an IAM user: no exchange before may give credentials",
-        cel=f"steps.all(i, x, !(x in {_USER_ONLY}) || !{before(GIVE['credentials'])})",
-        holds=_user_operations_come_first,
+        message=f"{' and '.join(_USER_ONLY)} take the keys of an IAM user: no exchange before may give credentials",
+        cel=f"steps.all(i, x, !(x in {_USER_ONLY}) || !{before(PRODUCERS['credentials'])})",
+        is_met_by=_user_operations_come_first,
     ),
     Rule(
-        says="assumeRole after another role lasts at most 3600 s: lower its durationSeconds",
+        message="assumeRole after another role lasts at most 3600 s: lower its durationSeconds",
         cel=f"steps.all(i, x, x != 'assumeRole' || {step('assumeRole')}.?durationSeconds.orValue(0) <= "
         f"{CHAINED_SECONDS} || !{before(_ROLES)})",
-        holds=_chained_roles_are_short,
+        is_met_by=_chained_roles_are_short,
     ),
     Rule(
-        says="assumeRole cannot follow getFederationToken: STS lets a federated user assume no role",
+        message="assumeRole cannot follow getFederationToken: STS lets a federated user assume no role",
         cel=f"steps.all(i, x, x != 'assumeRole' || !{before(['getFederationToken'])})",
-        holds=_guests_assume_no_role,
+        is_met_by=_guests_assume_no_role,
     ),
-    *SPENDING_RULES,
+    *CONSUMPTION_RULES,
     Rule(
-        says=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
+        message=f"an idToken needs an exchange before that may give one: {' or '.join(_GIVE_ID_TOKEN)}",
         cel=f"steps.all(i, x, !{when(_ID_TOKENS)} || {before(_GIVE_ID_TOKEN)})",
-        holds=_id_tokens_are_given,
+        is_met_by=_id_tokens_are_given,
     ),
     Rule(
-        says="renewal.renewBefore must be shorter than the durationSeconds of the last exchange (or its default)",
+        message="renewal.renewBefore must be shorter than the durationSeconds of the last exchange (or its default)",
         cel="!has(self.renewal) || !has(self.renewal.renewBefore) || "
         f"!({is_duration('self.renewal.renewBefore')}) || "
         f"steps.all(i, x, i + 1 < steps.size() || ({_DURATIONS}))",
-        holds=_renews_within_duration,
+        is_met_by=_renews_within_duration,
     ),
 )
 
@@ -203,7 +203,7 @@ _FIELDS = {step: [field for of, field in REFERENCES if of == step] for step, _ i
 _OF_STEPS = " && ".join(map(_reads_no_target, _FIELDS))
 
 TARGET_RULE = Rule(
-    says="the target must not be a Secret that the spec reads or keeps a token in",
+    message="the target must not be a Secret that the spec reads or keeps a token in",
     cel=f"{_OF_SOURCE} && self.spec.exchanges.all(x, {_OF_STEPS})",
-    holds=lambda it: it.secret_name not in it.spec.secrets_read,
+    is_met_by=lambda it: it.secret_name not in it.spec.secrets_read,
 )

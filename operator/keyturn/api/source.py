@@ -4,36 +4,36 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Key, Name, Part, Rule, exactly_one_of
+from keyturn.api.base import ApiStruct, Key, Name, Rule, exactly_one_of
 
 
-class SecretKeyRef(Part, frozen=True):
+class SecretKeyRef(ApiStruct, frozen=True):
     """A key of a Secret in the namespace of the TokenRequest."""
 
     name: Annotated[Name, Meta(description="Name of the Secret.")]
     key: Annotated[Key, Meta(description="Key in its data.")]
 
 
-class SecretRef(Part, frozen=True):
+class SecretRef(ApiStruct, frozen=True):
     """A Secret in the namespace of the TokenRequest."""
 
     name: Annotated[Name, Meta(description="Name of the Secret.")]
 
 
-class SecretValue(Part, frozen=True):
+class SecretValue(ApiStruct, frozen=True):
     """A value that must not stand in a manifest."""
 
     secret_key_ref: Annotated[SecretKeyRef, Meta(description="Where the value is read, anew for each renewal.")]
 
 
-class ConfigMapKeyRef(Part, frozen=True):
+class ConfigMapKeyRef(ApiStruct, frozen=True):
     """A key of a ConfigMap in the namespace of the TokenRequest."""
 
     name: Annotated[Name, Meta(description="Name of the ConfigMap.")]
     key: Annotated[Key, Meta(description="Key in its data.")]
 
 
-class BundleValue(Part, frozen=True):
+class BundleValue(ApiStruct, frozen=True):
     """A value that need not be secret: exactly one place where it is."""
 
     secret_key_ref: Annotated[SecretKeyRef, Meta(description="In a Secret.")] | None = None
@@ -47,13 +47,13 @@ class BundleValue(Part, frozen=True):
         return self.secret_key_ref or self.config_map_key_ref
 
 
-class SaveTo(Part, frozen=True):
+class SaveTo(ApiStruct, frozen=True):
     """The token Secret: where a token that the issuer rotates is kept."""
 
     secret_name: Annotated[Name, Meta(description="Name of a Secret of Keyturn's own.")]
 
 
-class ServiceAccountToken(Part, frozen=True):
+class ServiceAccountTokenSpec(ApiStruct, frozen=True):
     """A token of a ServiceAccount in the namespace of the TokenRequest, made anew for each renewal."""
 
     name: Annotated[Name, Meta(description="Name of the ServiceAccount.")]
@@ -78,13 +78,13 @@ class ServiceAccountToken(Part, frozen=True):
     ) = None
 
 
-class TokenSource(Part, frozen=True):
+class TokenSourceSpec(ApiStruct, frozen=True):
     """A long-lived token, or one that is made for each renewal. White space and quotes around it are dropped."""
 
     secret_key_ref: (
         Annotated[SecretKeyRef, Meta(description="Where the token is read, anew for each renewal.")] | None
     ) = None
-    service_account: ServiceAccountToken | None = None
+    service_account: ServiceAccountTokenSpec | None = None
     save_to: (
         Annotated[
             SaveTo,
@@ -95,19 +95,19 @@ class TokenSource(Part, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="give exactly one of secretKeyRef, serviceAccount",
+            message="give exactly one of secretKeyRef, serviceAccount",
             cel="has(self.secretKeyRef) != has(self.serviceAccount)",
-            holds=lambda it: (it.secret_key_ref is None) != (it.service_account is None),
+            is_met_by=lambda it: (it.secret_key_ref is None) != (it.service_account is None),
         ),
         Rule(
-            says="saveTo is for a token of a Secret",
+            message="saveTo is for a token of a Secret",
             cel="!has(self.saveTo) || has(self.secretKeyRef)",
-            holds=lambda it: it.save_to is None or it.secret_key_ref is not None,
+            is_met_by=lambda it: it.save_to is None or it.secret_key_ref is not None,
         ),
         Rule(
-            says="saveTo.secretName must not be the source Secret: Keyturn never writes what it did not make",
+            message="saveTo.secretName must not be the source Secret: Keyturn never writes what it did not make",
             cel="!has(self.saveTo) || !has(self.secretKeyRef) || self.saveTo.secretName != self.secretKeyRef.name",
-            holds=lambda it: (
+            is_met_by=lambda it: (
                 not (it.save_to and it.secret_key_ref and it.save_to.secret_name == it.secret_key_ref.name)
             ),
         ),
@@ -121,11 +121,11 @@ class TokenSource(Part, frozen=True):
         return self.save_to.secret_name if self.save_to else f"{self.secret_key_ref.name}-keyturn"
 
 
-class Ambient(Part, frozen=True):
+class AmbientSpec(ApiStruct, frozen=True):
     """The operator's own AWS identity, for the namespaces and roles that its settings name."""
 
 
-class CredentialSource(Part, frozen=True):
+class CredentialSourceSpec(ApiStruct, frozen=True):
     """AWS credentials: the access keys of an IAM user, or the operator's own."""
 
     secret_ref: (
@@ -135,22 +135,22 @@ class CredentialSource(Part, frozen=True):
         ]
         | None
     ) = None
-    ambient: Ambient | None = None
+    ambient: AmbientSpec | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of("secretRef", "ambient"),)
 
 
-class Source(Part, frozen=True):
+class SourceSpec(ApiStruct, frozen=True):
     """What short-lived credentials are made from: a token, AWS credentials, or both.
 
     Neither, where the first exchange is a client that asks for itself.
     """
 
-    token: Annotated[TokenSource, Meta(description="A token, such as a refresh token.")] | None = None
-    credentials: Annotated[CredentialSource, Meta(description="AWS credentials.")] | None = None
+    token: Annotated[TokenSourceSpec, Meta(description="A token, such as a refresh token.")] | None = None
+    credentials: Annotated[CredentialSourceSpec, Meta(description="AWS credentials.")] | None = None
 
     @property
-    def service_account(self) -> ServiceAccountToken | None:
+    def service_account(self) -> ServiceAccountTokenSpec | None:
         """Whose token is made anew for each renewal."""
         return self.token.service_account if self.token else None
 

@@ -41,7 +41,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     next_attempt_time: Annotated[Time, Meta(description="After a failure: when it is tried again.")] = None
     failed_attempts: Annotated[int, Meta(description="Failures in a row.")] = 0
     revision: Annotated[int, Meta(description="How often credentials were issued.")] = 0
-    principal: Annotated[str, Meta(description="Whose credentials they are, as AWS says.")] | None = None
+    principal: Annotated[str, Meta(description="Whose credentials they are, as AWS message.")] | None = None
     source_expiration_time: Annotated[Time, Meta(description="When the source ends, where that is known.")] = None
     last_handled_renew_request: (
         Annotated[str, Meta(description="The keyturn.dev/renew-requested-at that was last acted upon.")] | None

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import Name, Part, Rule
-from keyturn.api.formats.registry import KEY_IN_CEL, Format
+from keyturn.api.base import ApiStruct, Name, Rule
+from keyturn.api.formats.registry import KEY_IN_CEL, FormatSpec
 from keyturn.api.times import DURATION, duration
 
 _RESERVED_METADATA = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
@@ -36,19 +36,19 @@ def _names(it: Any) -> tuple[str, ...]:
 
 
 _metadata_is_named = Rule(
-    says="the name of a label or annotation has up to 63 letters, digits, -, _ and ., with a letter or digit at "
+    message="the name of a label or annotation has up to 63 letters, digits, -, _ and ., with a letter or digit at "
     "both ends, and may have a prefix such as example.com/",
     cel=f"{_NAMES}.all(m, m.all(k, k.matches(r'{LABEL_NAME.removesuffix(_END)}$')))",
-    holds=lambda it: all(re.search(LABEL_NAME, name) for name in _names(it)),
+    is_met_by=lambda it: all(re.search(LABEL_NAME, name) for name in _names(it)),
 )
 _metadata_is_free = Rule(
-    says="labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here",
+    message="labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here",
     cel=f"{_NAMES}.all(m, m.all(k, !k.matches(r'{_RESERVED_METADATA}')))",
-    holds=lambda it: not any(re.search(_RESERVED_METADATA, name) for name in _names(it)),
+    is_met_by=lambda it: not any(re.search(_RESERVED_METADATA, name) for name in _names(it)),
 )
 
 
-class TargetMetadata(Part, frozen=True):
+class TargetMetadata(ApiStruct, frozen=True):
     """Labels and annotations for the Secret. Nothing is copied from the TokenRequest."""
 
     labels: (
@@ -69,17 +69,17 @@ class TargetMetadata(Part, frozen=True):
     RULES: ClassVar[tuple[Rule, ...]] = (_metadata_is_named, _metadata_is_free)
 
 
-class Target(Part, frozen=True):
+class TargetSpec(ApiStruct, frozen=True):
     """The Secret to write."""
 
     secret_name: Annotated[Name, Meta(description="Default: the name of the TokenRequest.")] | None = None
     formats: (
         Annotated[
-            tuple[Format, ...],
+            tuple[FormatSpec, ...],
             Meta(
                 min_length=1,
                 max_length=8,
-                description="Default, by what the last exchange gives: env and credentialProcess for "
+                description="Default, by what the last exchange produces: env and credentialProcess for "
                 "credentials, dockerConfigJson for registry logins, token for a token.",
             ),
         ]
@@ -96,16 +96,16 @@ class Target(Part, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="two formats write the same key: give one of them another `key`",
+            message="two formats write the same key: give one of them another `key`",
             cel=f"!has(self.formats) || [self.formats.map(f, {KEY_IN_CEL.format('f')})].all(keys, "
             "keys.all(k, keys.exists_one(other, other == k)))",
-            holds=lambda it: _all_distinct([key for f in it.formats or () for key in f.options.keys]),
+            is_met_by=lambda it: _all_distinct([key for f in it.formats or () for key in f.options.keys]),
         ),
         Rule(
-            says="awsConfig names the file of a credentialProcess format: give one beside it",
+            message="awsConfig names the file of a credentialProcess format: give one beside it",
             cel="!has(self.formats) || !self.formats.exists(f, has(f.awsConfig)) || "
             "self.formats.exists(f, has(f.credentialProcess))",
-            holds=lambda it: (
+            is_met_by=lambda it: (
                 not any(f.aws_config for f in it.formats or ()) or any(f.credential_process for f in it.formats)
             ),
         ),
@@ -116,7 +116,7 @@ def _all_distinct(keys: list[str]) -> bool:
     return len(keys) == len(set(keys))
 
 
-class Renewal(Part, frozen=True):
+class RenewalSpec(ApiStruct, frozen=True):
     """When to renew: so long before the expiry. Both are cut to half the real lifetime."""
 
     renew_before: (
@@ -126,8 +126,7 @@ class Renewal(Part, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="Such as 20m or 1h30m, whole seconds. More than half of the real lifetime counts as "
-                "half.",
+                description="Such as 20m or 1h30m, whole seconds. More than half of the real lifetime counts as half.",
             ),
         ]
         | None
@@ -142,15 +141,15 @@ class Renewal(Part, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="give renewBefore or renewBeforePercentage, not both",
+            message="give renewBefore or renewBeforePercentage, not both",
             cel="!has(self.renewBefore) || !has(self.renewBeforePercentage)",
-            holds=lambda it: it.renew_before is None or it.renew_before_percentage is None,
+            is_met_by=lambda it: it.renew_before is None or it.renew_before_percentage is None,
         ),
         Rule(
-            says="renewBefore must be at least 1s",
+            message="renewBefore must be at least 1s",
             cel=f"!has(self.renewBefore) || !({is_duration('self.renewBefore')}) || "
             "duration(self.renewBefore) >= duration('1s')",
-            holds=lambda it: it.before is None or it.before.total_seconds() >= 1,
+            is_met_by=lambda it: it.before is None or it.before.total_seconds() >= 1,
         ),
     )
 

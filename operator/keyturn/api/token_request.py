@@ -13,22 +13,16 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import GROUP, Name, Part, Region, Rule
-from keyturn.api.consumption import Spending, spending
-from keyturn.api.exchanges.registry import Exchange
+from keyturn.api.base import GROUP, ApiStruct, Name, Region, Rule
+from keyturn.api.consumption import Consumption, consumption
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.format_rules import PACKAGE_RULES
-from keyturn.api.formats.registry import Format
+from keyturn.api.formats.registry import FormatSpec
 from keyturn.api.rules import SHARED, SPEC_RULES, TARGET_RULE
-from keyturn.api.source import SecretKeyRef, Source
-from keyturn.api.status import Condition, Status
-from keyturn.api.target import Renewal, Target
+from keyturn.api.source import SecretKeyRef, SourceSpec
+from keyturn.api.status import Status
+from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.core.errors import RefusedError
-
-__all__ = [
-    "DOCKER", "GROUP", "KIND", "OPAQUE", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format",
-    "Renewal", "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse",
-    "renewal_asked",
-]  # fmt: skip
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
@@ -39,21 +33,20 @@ RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 _LONGEST_ASKED = 128
 
 
-class Spec(Part, frozen=True):
+class TokenRequestSpec(ApiStruct, frozen=True):
     """What is wanted: a source, the exchanges that lead from it to credentials, and the Secret to write."""
 
-    source: Annotated[Source, Meta(description="What the first exchange starts from.")]
+    source: Annotated[SourceSpec, Meta(description="What the first exchange starts from.")]
     exchanges: Annotated[
-        tuple[Exchange, ...], Meta(min_length=1, max_length=6, description="In order, one operation each.")
+        tuple[StepSpec, ...], Meta(min_length=1, max_length=6, description="In order, one exchange each.")
     ]
     region: (
-        Annotated[Region, Meta(description="AWS region of every exchange that names none, such as us-east-1.")]
-        | None
+        Annotated[Region, Meta(description="AWS region of every exchange that names none, such as us-east-1.")] | None
     ) = None
     renewal: (
-        Annotated[Renewal, Meta(description="When to renew. Default: at two thirds of the real lifetime.")] | None
+        Annotated[RenewalSpec, Meta(description="When to renew. Default: at two thirds of the real lifetime.")] | None
     ) = None
-    target: Annotated[Target, Meta(description="The Secret. Default: named like the TokenRequest.")] | None = None
+    target: Annotated[TargetSpec, Meta(description="The Secret. Default: named like the TokenRequest.")] | None = None
     suspend: (
         Annotated[bool, Meta(description="Stop renewing and healing. The Secret stays as it is. Default: false.")]
         | None
@@ -65,12 +58,12 @@ class Spec(Part, frozen=True):
     RULES: ClassVar[tuple[Rule, ...]] = SPEC_RULES + PACKAGE_RULES
 
     @property
-    def formats(self) -> tuple[Format, ...]:
+    def formats(self) -> tuple[FormatSpec, ...]:
         """The formats to write: those asked for, else the usual ones of the last value."""
         if self.target and self.target.formats:
             return self.target.formats
-        given = self.exchanges[-1].operation.GIVES
-        return next(formats for kind, formats in Format.DEFAULTS.items() if kind in given)
+        given = self.exchanges[-1].exchange.PRODUCES
+        return next(formats for kind, formats in FormatSpec.DEFAULTS.items() if kind in given)
 
     @property
     def secret_type(self) -> str:
@@ -78,22 +71,22 @@ class Spec(Part, frozen=True):
         return DOCKER if any(wanted.docker_config_json for wanted in self.formats) else OPAQUE
 
     @property
-    def spending(self) -> Spending | None:
+    def consumption(self) -> Consumption | None:
         """The step that uses up what it is given, if there is one."""
-        return spending(self.source, self.exchanges)
+        return consumption(self.source, self.exchanges)
 
     @property
     def proof(self) -> SecretKeyRef | None:
         """Where a step is handed what works only once, such as an authorization code."""
-        spending = self.spending
-        return spending.ref if spending and spending.step.proof else None
+        consumption = self.consumption
+        return consumption.ref if consumption and consumption.step.proof else None
 
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
         kept = {self.source.token.token_secret} - {""} if self.source.token else set()
-        kept |= {self.spending.secret} if self.spending else set()
-        own = {ref.name for exchange in self.exchanges for ref in exchange.operation.references}
+        kept |= {self.consumption.secret} if self.consumption else set()
+        own = {ref.name for exchange in self.exchanges for ref in exchange.exchange.references}
         return frozenset({*self.source.secrets, *kept, *own})
 
 
@@ -108,14 +101,14 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] = {}
 
 
-class TokenRequest(Part, frozen=True):
+class TokenRequest(ApiStruct, frozen=True):
     """Keeps a Secret filled with short-lived AWS credentials or tokens, renewed before they expire.
 
     Not the TokenRequest of core Kubernetes, which is the token subresource of a ServiceAccount.
     """
 
     metadata: Metadata
-    spec: Spec
+    spec: TokenRequestSpec
     api_version: Literal["keyturn.dev/v1alpha1"] = "keyturn.dev/v1alpha1"
     kind: Literal["TokenRequest"] = "TokenRequest"
     status: Status | None = None
@@ -133,7 +126,7 @@ class Request:
     """A TokenRequest as the rest of the code sees it: parsed, named, hashed.
 
     `request_hash` covers what must be exchanged anew when it changes, `exchange_hash` the part of it that is
-    sent (not formats and secretName), `dress_hash` what only dresses the Secret or moves the next renewal.
+    sent (not formats and secretName), `metadata_hash` what only dresses the Secret or moves the next renewal.
     """
 
     namespace: str
@@ -142,11 +135,11 @@ class Request:
     generation: int
     created_at: datetime | None
     renew_requested: str
-    spec: Spec
+    spec: TokenRequestSpec
     secret_name: str
     request_hash: str
     exchange_hash: str
-    dress_hash: str
+    metadata_hash: str
 
     @property
     def retains(self) -> bool:
@@ -157,17 +150,17 @@ class Request:
 def parse(body: Mapping[str, Any]) -> Request:
     """Read a TokenRequest as the API server or a file gives it.
 
-    Raises RefusedError (SpecInvalid) with one sentence that ends with the path of the field.
+    Raises RefusedError (InvalidSpec) with one sentence that ends with the path of the field.
     """
     try:
         # Without the status: it is ours, a newer release may have told more, and nothing here depends on it.
         parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
     except msgspec.ValidationError as error:
-        raise RefusedError("SpecInvalid", with_path(str(error))) from None
+        raise RefusedError("InvalidSpec", with_path(str(error))) from None
     meta, spec = parsed.metadata, body["spec"]
     # A file may have a field without a value; the API server has dropped it.
     target = spec.get("target") or {}
-    dress = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
+    metadata_fields = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     return Request(
         namespace=meta.namespace,
@@ -180,7 +173,7 @@ def parse(body: Mapping[str, Any]) -> Request:
         secret_name=parsed.secret_name,
         request_hash=canonical_hash(_sent(spec) | _written(spec, parsed.secret_name)),
         exchange_hash=canonical_hash(_sent(spec)),
-        dress_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
+        metadata_hash=canonical_hash({key: value for key, value in metadata_fields.items() if value is not None}),
     )
 
 
@@ -208,5 +201,5 @@ def with_path(message: str) -> str:
     """Turn msgspec's "SAYS - at `$.spec.x`" into "SAYS (at spec.x)"."""
     # The name of an unknown field is the user's, and what is told is one line.
     plain = "".join(it if it.isprintable() else f"\\x{ord(it):02x}" for it in message)
-    says, _, path = plain.partition(" - at `$")
-    return f"{says} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else says
+    message, _, path = plain.partition(" - at `$")
+    return f"{message} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else message

@@ -20,9 +20,9 @@ _URL = ["KEYTURN_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
 _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
 
 
-@click.command(help=COMMANDS["credential-process"])
+@click.command(help=COMMANDS["credential-process"].summary)
 @secret_options(required=False)
-@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, if --secret is not set.")
+@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, if --secret-dir is not set.")
 @click.option(
     "--authorization-file",
     envvar=_FILE,
@@ -30,15 +30,15 @@ _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
     type=FILE,
     help="File with the token to send to the endpoint.",
 )
-def credential_process(secret: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
+def credential_process(secret_dir: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
     """Print credentials as a version 1 document, or exit with code 1 and a reason on stderr."""
     try:
-        if secret:
-            credentials = _read(MountedSecret(secret, key))
+        if secret_dir:
+            credentials = _read(MountedSecret(secret_dir, key))
         elif url and authorization_file:
             credentials = _fetch(url, authorization_file)
         else:
-            raise click.UsageError("set --secret, or --url and --authorization-file")
+            raise click.UsageError("set --secret-dir, or --url and --authorization-file")
         fields = json.loads(CredentialCache(now, credentials, failure="").document())
     except NoCredentialsError as error:
         click.echo(f"keyturn credential-process: {error}", err=True)

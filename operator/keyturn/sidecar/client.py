@@ -12,9 +12,7 @@ from keyturn.sidecar.credential_cache import NoCredentialsError, ServedCredentia
 from keyturn.sidecar.regular_file import read_regular_file
 
 # The hosts to which SDKs connect without TLS.
-_URL = re.compile(
-    r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?"
-)
+_URL = re.compile(r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?")
 _VISIBLE = re.compile(rb"[!-~]+")
 _TIMEOUT_SECONDS, _RETRY_SECONDS = 5.0, 0.1
 _MAX_PORT = 0xFFFF

@@ -3,12 +3,7 @@
 from dataclasses import dataclass
 
 from keyturn.api.token_request import Request
-from keyturn.sidecar.credential_cache import (
-    CredentialCache,
-    NoCredentialsError,
-    ServedCredentials,
-    parse_credentials,
-)
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials, parse_credentials
 from keyturn.standalone.file_store import Issued
 
 NOTHING_TO_SERVE = (
@@ -25,15 +20,15 @@ class Giving:
 
     def give(self, request: Request, issued: Issued) -> None:
         """Replace what is held; what cannot be served replaces nothing."""
-        marks = issued.marks
-        if marks is None:
+        issuance = issued.issuance
+        if issuance is None:
             return
         try:
             # Where nobody is served, readiness looks at the end.
             found = (
                 parse_credentials(issued.data, _key(request))
                 if self.serves
-                else ServedCredentials("", marks.expires, b"")
+                else ServedCredentials("", issuance.expires, b"")
             )
         except NoCredentialsError as error:
             self.cache.failure = str(error)

@@ -23,9 +23,7 @@ USER = {"aws_access_key_id": USER_KEY_ID, "aws_secret_access_key": USER_SECRET_K
 def client(emulator: Aws) -> Iterator[Client]:
     session, made = boto3.Session(), []
 
-    def make(
-        service: str, *, url: str = "", read_timeout: float = 10, region: str = "us-east-1", **keys: str
-    ) -> Any:
+    def make(service: str, *, url: str = "", read_timeout: float = 10, region: str = "us-east-1", **keys: str) -> Any:
         retries: Any = {"mode": "standard", "total_max_attempts": 1}
         config = Config(read_timeout=read_timeout, retries=retries)
         if not keys:
@@ -68,6 +66,4 @@ def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, int]:
 def refresh(aws: Aws, token: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
     """Ask the issuer for a refresh; without headers the seeded client shows its secret by basic."""
     asked = {"grant_type": "refresh_token", "refresh_token": token, **form}
-    return ask(
-        f"{aws.issuer}/token", aws.ca, asked, basic(CLIENT_ID, CLIENT_SECRET) if headers is None else headers
-    )
+    return ask(f"{aws.issuer}/token", aws.ca, asked, basic(CLIENT_ID, CLIENT_SECRET) if headers is None else headers)

@@ -74,9 +74,7 @@ def _tags(count: int, **tag: str) -> list[dict[str, str]]:
         pytest.param({"ExternalId": "a b"}, "ValidationError", 400, id="a space in the external id"),
         pytest.param({"SourceIdentity": "aws:x"}, "ValidationError", 400, id="a source identity of AWS"),
         pytest.param({"Policy": "{"}, "MalformedPolicyDocument", 400, id="a policy that is no JSON"),
-        pytest.param(
-            {"Policy": json.dumps({"Sid": "x" * 2040})}, "PackedPolicyTooLarge", 400, id="a policy over 2048"
-        ),
+        pytest.param({"Policy": json.dumps({"Sid": "x" * 2040})}, "PackedPolicyTooLarge", 400, id="a policy over 2048"),
         pytest.param(
             {"Policy": POLICY, "PolicyArns": [{"arn": f"arn:aws:iam::{ACCOUNT}:policy/{'x' * 2000}"}]},
             "PackedPolicyTooLarge",
@@ -124,9 +122,7 @@ def test_tags_may_have_letters_of_any_language(assume: Callable[..., Any]) -> No
         pytest.param("444455556666", False, id="another account"),
     ],
 )
-def test_whom_a_role_trusts(
-    principal: str, new_role: NewRole, assume: Callable[..., Any], *, trusted: bool
-) -> None:
+def test_whom_a_role_trusts(principal: str, new_role: NewRole, assume: Callable[..., Any], *, trusted: bool) -> None:
     arn = new_role("Trusting", principal)
 
     if trusted:
@@ -173,9 +169,7 @@ def test_a_chained_session_lives_for_an_hour_at_most(assume: Callable[..., Any])
     assert refusal(assume, keys=first, DurationSeconds=3601) == ("ValidationError", 400)
 
 
-def test_transitive_tags_are_handed_on_and_cannot_be_replaced(
-    new_role: NewRole, assume: Callable[..., Any]
-) -> None:
+def test_transitive_tags_are_handed_on_and_cannot_be_replaced(new_role: NewRole, assume: Callable[..., Any]) -> None:
     plain = new_role("Plain", ACCOUNT, ["sts:AssumeRole"])
     second = as_keys(assume(as_keys(assume(**TAGGED)["Credentials"]))["Credentials"])
     untagged = as_keys(assume(Tags=TAGGED["Tags"])["Credentials"])

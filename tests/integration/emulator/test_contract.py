@@ -125,9 +125,7 @@ def test_every_modelled_error_arrives(
         pytest.param(license_manager.SERVICE, "GetAccessToken", {"AccessToken": "a b"}, id="a broken pattern"),
         pytest.param(license_manager.SERVICE, "CreateToken", {"TokenType": "OTHER"}, id="not of the enum"),
         pytest.param(license_manager.SERVICE, "DeleteToken", {"TokenId": "x"}, id="an unknown member"),
-        pytest.param(
-            sts.SERVICE, "AssumeRoleWithWebIdentity", {"Credentials": {}}, id="a required member missing"
-        ),
+        pytest.param(sts.SERVICE, "AssumeRoleWithWebIdentity", {"Credentials": {}}, id="a required member missing"),
     ],
 )
 def test_an_answer_that_breaks_the_model_raises(service: Service, operation: str, answer: dict[str, Any]) -> None:

@@ -72,9 +72,7 @@ def test_client_token_window(later: int, *, same: bool) -> None:
         pytest.param({"ClientToken": "a b"}, "ValidationException", id="a ClientToken with a space"),
         pytest.param({"TokenProperties": list("abcd")}, "ValidationException", id="four properties"),
         pytest.param({"TokenProperties": ["x" * 4000]}, "ValidationException", id="a token over 4096 characters"),
-        pytest.param(
-            {"RoleArns": ["arn:aws-eu:iam::1:role/x"]}, "ValidationException", id="page stricter than model"
-        ),
+        pytest.param({"RoleArns": ["arn:aws-eu:iam::1:role/x"]}, "ValidationException", id="page stricter than model"),
         pytest.param({"ExpirationInDays": 0}, "ValidationException", id="no days"),
         pytest.param(
             {"ClientToken": "used", "ExpirationInDays": 1}, "ValidationException", id="ClientToken used again"
@@ -146,9 +144,7 @@ def test_list_tokens_goes_page_by_page(aws: Aws, client: Client) -> None:
     [
         pytest.param("list_tokens", {"NextToken": "no"}, "ValidationException", id="a made-up NextToken"),
         pytest.param("list_tokens", {"MaxResults": 101}, "ValidationException", id="a page over 100"),
-        pytest.param(
-            "list_tokens", {"Filters": [{"Name": "Other"}]}, "ValidationException", id="an unknown filter"
-        ),
+        pytest.param("list_tokens", {"Filters": [{"Name": "Other"}]}, "ValidationException", id="an unknown filter"),
         pytest.param("delete_token", {"TokenId": "none"}, "ResourceNotFoundException", id="no such token"),
     ],
 )

@@ -63,9 +63,7 @@ def test_a_trust_policy_that_is_not_understood_is_refused(aws: Aws) -> None:
 
 
 def _jwt(**changes: Any) -> str:
-    return SigningKey().sign(
-        {"iss": ISSUER, "aud": LICENSE_ARN, "sub": ACCOUNT, "iat": 1, "exp": 9**10, **changes}
-    )
+    return SigningKey().sign({"iss": ISSUER, "aud": LICENSE_ARN, "sub": ACCOUNT, "iat": 1, "exp": 9**10, **changes})
 
 
 @pytest.mark.parametrize(
@@ -73,12 +71,8 @@ def _jwt(**changes: Any) -> str:
     [
         pytest.param({"WebIdentityToken": "garbage"}, "InvalidIdentityToken", 400, id="no JWT"),
         pytest.param({"WebIdentityToken": _jwt()}, "InvalidIdentityToken", 400, id="signed by somebody else"),
-        pytest.param(
-            {"WebIdentityToken": _jwt(iss="https://a.example")}, "InvalidIdentityToken", 400, id="issuer"
-        ),
-        pytest.param(
-            {"ProviderId": "www.amazon.com"}, "InvalidIdentityToken", 400, id="a provider of access tokens"
-        ),
+        pytest.param({"WebIdentityToken": _jwt(iss="https://a.example")}, "InvalidIdentityToken", 400, id="issuer"),
+        pytest.param({"ProviderId": "www.amazon.com"}, "InvalidIdentityToken", 400, id="a provider of access tokens"),
         pytest.param({"RoleArn": ROLE_ARN + "2"}, "AccessDenied", 403, id="no such role"),
         pytest.param({"RoleSessionName": "a b"}, "ValidationError", 400, id="a space in the session name"),
         pytest.param({"RoleSessionName": "x" * 65}, "ValidationError", 400, id="a session name of 65 characters"),
@@ -98,9 +92,7 @@ def test_assume_role_refuses(changes: dict[str, Any], code: str, status: int, as
         pytest.param({"license_arn": LICENSE_ARN + "9"}, "InvalidIdentityToken", 400, id="for an unknown license"),
     ],
 )
-def test_assume_role_refuses_a_token(
-    minted: dict[str, str], code: str, status: int, aws: Aws, assume: Assume
-) -> None:
+def test_assume_role_refuses_a_token(minted: dict[str, str], code: str, status: int, aws: Aws, assume: Assume) -> None:
     assert refusal(assume, refresh_token=aws.refresh_token(**minted)) == (code, status)  # type: ignore[arg-type]
 
 
@@ -208,9 +200,7 @@ def test_a_signed_checksum_must_be_that_of_the_body(aws: Aws) -> None:
         pytest.param("sts", b"&A=1", {}, 403, "SignatureDoesNotMatch", id="another body"),
         pytest.param("iam", b"", {}, 403, "SignatureDoesNotMatch", id="for another service"),
         pytest.param("sts", b"", {"Authorization": "AWS4-HMAC-SHA256"}, 400, "IncompleteSignature", id="half"),
-        pytest.param(
-            "sts", b"", {"X-Amz-Date": "20200101T000000Z"}, 403, "SignatureDoesNotMatch", id="another date"
-        ),
+        pytest.param("sts", b"", {"X-Amz-Date": "20200101T000000Z"}, 403, "SignatureDoesNotMatch", id="another date"),
     ],
 )
 def test_signatures(service: str, body: bytes, headers: dict[str, str], status: int, code: str, aws: Aws) -> None:
@@ -240,17 +230,11 @@ def test_what_botocore_would_not_send_is_refused(body: bytes, code: str, aws: Aw
 @pytest.mark.parametrize(
     ("statements", "amr", "allowed"),
     [
-        pytest.param(
-            [{"Condition": {"ForAnyValue:StringLike": {AMR: "on-*"}}}], ["a", "on-1"], True, id="any value"
-        ),
+        pytest.param([{"Condition": {"ForAnyValue:StringLike": {AMR: "on-*"}}}], ["a", "on-1"], True, id="any value"),
         pytest.param([{"Condition": {"ForAnyValue:StringLike": {AMR: "on-?"}}}], ["on-12"], False, id="? is one"),
-        pytest.param(
-            [{"Condition": {"StringLike": {AMR: "*"}}}], ["a", "b"], False, id="several without ForAnyValue"
-        ),
+        pytest.param([{"Condition": {"StringLike": {AMR: "*"}}}], ["a", "b"], False, id="several without ForAnyValue"),
         pytest.param([{"Condition": {"StringEquals": {AMR: ["a", "b"]}}}], ["b"], True, id="one of two wanted"),
-        pytest.param(
-            [{"Condition": {"StringEquals": {AMR: "*"}}}], ["b"], False, id="StringEquals has no wildcard"
-        ),
+        pytest.param([{"Condition": {"StringEquals": {AMR: "*"}}}], ["b"], False, id="StringEquals has no wildcard"),
         pytest.param([{"Condition": {"StringEquals": {"other:amr": "b"}}}], ["b"], False, id="an unknown key"),
         pytest.param([{"Condition": {}}, {"Condition": {}, "Effect": "Deny"}], [], False, id="Deny wins"),
         pytest.param([{"Condition": {}, "Principal": {"Federated": "x"}}], [], False, id="another provider"),

@@ -7,7 +7,7 @@ import pytest
 
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.rate_limit import Paces
+from keyturn.exchanges.rate_limit import RateLimiters
 from tests.support.emulator import running
 from tests.support.emulator.running import running_emulator
 from tests.support.exchange_steps import aws
@@ -51,7 +51,7 @@ def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
 @pytest.fixture
 def client(shared_client: Aws) -> Aws:
     """Our client of AWS, as if no throttle had ever slowed it down."""
-    shared_client._paces = Paces()
+    shared_client._rate_limiters = RateLimiters()
     return shared_client
 
 

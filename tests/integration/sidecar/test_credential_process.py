@@ -40,7 +40,7 @@ def assert_session_follows(mount: Callable[[int], None]) -> None:
 
 
 def test_boto3_follows_the_mounted_secret(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    configure(sdk, directory, f"--secret={directory / 'secret'}")
+    configure(sdk, directory, f"--secret-dir={directory / 'secret'}")
 
     assert_session_follows(lambda number: mount_credentials(directory / "secret", number))
 
@@ -61,7 +61,7 @@ def test_boto3_follows_the_sidecar(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> N
 
 
 def test_boto3_shows_the_reason(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    configure(sdk, directory, f"--secret={directory / 'secret'}")
+    configure(sdk, directory, f"--secret-dir={directory / 'secret'}")
     swap(directory / "secret", {})
 
     with pytest.raises(Exception, match=r"contains neither credentials\.json nor AWS_ACCESS_KEY_ID"):
@@ -78,9 +78,7 @@ def write_one_file_in_parts(directory: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("steps", [write_file_after_file, write_one_file_in_parts])
-def test_files_being_written_are_waited_for(
-    steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path
-) -> None:
+def test_files_being_written_are_waited_for(steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path) -> None:
     first, *others = steps(tmp_path)
     for path, text in steps(tmp_path):
         path.write_text(text.replace("2", "1"))
@@ -93,10 +91,8 @@ def test_files_being_written_are_waited_for(
 
     thread = threading.Thread(target=write_others)
     thread.start()
-    result = CliRunner().invoke(credential_process, [f"--secret={tmp_path}"])
+    result = CliRunner().invoke(credential_process, [f"--secret-dir={tmp_path}"])
     thread.join()
     fields = json.loads(result.stdout)
 
-    assert [re.sub(r"\D", "", fields[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == [
-        "2"
-    ] * 3
+    assert [re.sub(r"\D", "", fields[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == ["2"] * 3

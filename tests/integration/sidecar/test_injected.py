@@ -5,8 +5,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from keyturn.core.pods import Sidecar as SidecarOptions
-from keyturn.core.pods import injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.boto3_credentials import current_credentials
 from tests.support.kubelet_mount import mount_credentials
 from tests.support.pods import pod
@@ -14,7 +13,7 @@ from tests.support.sidecar_process import running_sidecar
 
 
 def test_boto3_finds_the_injected_sidecar(tmp_path: Path, sdk: pytest.MonkeyPatch) -> None:
-    spec = injected(pod(), SidecarOptions("keyturn:1"))["spec"]
+    spec = inject_sidecar(pod(), SidecarConfig("keyturn:1"))["spec"]
     container, app = spec["initContainers"][0], spec["containers"][0]
     directories = {mount["mountPath"]: tmp_path / mount["name"] for mount in container["volumeMounts"]}
     command, *flags = container["args"]

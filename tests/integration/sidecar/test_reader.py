@@ -216,7 +216,7 @@ def test_second_sigterm_does_not_wait_for_open_requests(pod: ReaderPod) -> None:
 
 
 def test_port_in_use_is_reported_and_left_alone(pod: ReaderPod) -> None:
-    flags = [f"--listen={pod.sidecar.credentials}", "--probes-listen=127.0.0.1:0", *reader_flags(pod.directory)]
+    flags = [f"--listen={pod.sidecar.credentials}", "--http-bind-address=127.0.0.1:0", *reader_flags(pod.directory)]
     code, lines = run_until_exit("--log-level=error", *flags)
 
     assert (code, len(lines)) == (1, 1)
@@ -252,7 +252,7 @@ def test_authorization_file_that_cannot_be_created_is_reported(
     volume.mkdir()
     if "unshare" in prefix and subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("mounting needs root")
-    flags = [f"--secret={directory / 'secret'}", f"--authorization-file={volume / 'token'}", "--log-level=error"]
+    flags = [f"--secret-dir={directory / 'secret'}", f"--authorization-file={volume / 'token'}", "--log-level=error"]
     code, lines = run_until_exit(*flags, prefix=(*prefix, str(volume)))
 
     assert (code, len(lines)) == (1, 1)

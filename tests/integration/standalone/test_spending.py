@@ -121,11 +121,11 @@ def test_a_full_disk_spends_nothing(place: Place, aws: Aws, folder: str) -> None
         filled.enter_context(full(disk))
         with place.running("state", "write") as sidecar:
             until(lambda: "cannot be written: No space left on device" in place.ask(sidecar)[1])
-            spent = aws.family(seed).spends
+            consumed = aws.family(seed).spends
             filled.close()
             until(lambda: ready(sidecar), seconds=40)
 
-    assert (spent, aws.family(seed).spends) == ([], [0])
+    assert (consumed, aws.family(seed).spends) == ([], [0])
 
 
 @pytest.mark.parametrize("folder", ["state", "write"])

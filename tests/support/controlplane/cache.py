@@ -44,9 +44,7 @@ def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     return path
 
 
-def run_visibly(
-    name: str, command: list[str], usual_seconds: int, folder: Path, environment: dict[str, str]
-) -> None:
+def run_visibly(name: str, command: list[str], usual_seconds: int, folder: Path, environment: dict[str, str]) -> None:
     """Run a command of minutes in `folder`, telling on stderr every ten seconds that it still runs."""
     say(f"{name}: being made, once; this usually takes {usual_seconds} s")
     began = time.monotonic()

@@ -22,9 +22,7 @@ class ExistingCluster:
     kubeconfig: Path
     directory: Path
 
-    def kubectl(
-        self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None
-    ) -> str:
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None) -> str:
         """Run kubectl and return what it printed. With `check=False` a refusal is returned, not raised."""
         # The usual cache is keyed by address: on a reused port it would tell of another cluster's kinds.
         where = [

@@ -60,9 +60,7 @@ class Configuration:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [
-                {"name": "x", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
-            ],
+            "clusters": [{"name": "x", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}],
             "users": [{"name": "x", "user": {"token": self.token}}],
             "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
             "current-context": "x",

@@ -55,9 +55,7 @@ class ControlPlane:
                 plane._wait_for(name)
             yield plane
 
-    def kubectl(
-        self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None
-    ) -> str:
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None) -> str:
         """Run kubectl as an administrator, or as the user of `kubeconfig`."""
         return self._cluster.kubectl(*args, stdin=stdin, check=check, kubeconfig=kubeconfig)
 

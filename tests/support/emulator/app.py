@@ -69,9 +69,7 @@ async def _answer(request: web.Request) -> web.Response:
 
 async def _signed(request: web.Request) -> Signed:
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Signed(
-        f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read(), request.method
-    )
+    return Signed(f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read(), request.method)
 
 
 def _addressed(signed: Signed) -> tuple[Service, str]:

@@ -25,9 +25,7 @@ class Happening:
     now: datetime
 
 
-async def happen(
-    request: web.Request, operation: str, perform: Callable[[Happening], web.Response]
-) -> web.Response:
+async def happen(request: web.Request, operation: str, perform: Callable[[Happening], web.Response]) -> web.Response:
     """Let `perform` answer the request, or what the fault wants instead."""
     world = request.app[WORLD]
     world.counts[operation] += 1

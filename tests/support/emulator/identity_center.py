@@ -69,9 +69,7 @@ def _refresh(call: Call, application: Application) -> dict[str, Any]:
     (token,) = _needed(call, "refreshToken")
     world, families = call.world, call.world.directory.families
     try:
-        family = families.check(
-            token, application.arn, call.now, timedelta(seconds=world.settings.oauth_grace_seconds)
-        )
+        family = families.check(token, application.arn, call.now, timedelta(seconds=world.settings.oauth_grace_seconds))
     except OAuthError:
         raise _invalid() from None
     scopes = _scopes(call, family.scopes)

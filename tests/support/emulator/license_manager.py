@@ -52,9 +52,7 @@ def _new_token(call: Call) -> RefreshToken:
 
 def _issued_before(call: Call) -> RefreshToken | None:
     for token in call.world.refresh_tokens.values():
-        recent = (
-            call.now - token.issued_at < CLIENT_TOKEN_WINDOW and token.account == call.signer.principal.account
-        )
+        recent = call.now - token.issued_at < CLIENT_TOKEN_WINDOW and token.account == call.signer.principal.account
         if recent and token.asked.get("ClientToken") == call.params["ClientToken"]:
             if token.asked != call.params:
                 raise _invalid("ClientToken was used with other parameters")

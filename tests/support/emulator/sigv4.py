@@ -51,9 +51,7 @@ def find_caller(world: World, service: Service, signed: Signed, now: datetime) -
     if key is None or signed.headers.get("x-amz-security-token", "") != key.session_token:
         raise refusal("unknown key", "The security token included in the request is invalid.")
     wrong = (
-        _wrong_scope(service, signed, parts)
-        or _wrong_time(signed, parts, now)
-        or _wrong_signature(signed, parts, key)
+        _wrong_scope(service, signed, parts) or _wrong_time(signed, parts, now) or _wrong_signature(signed, parts, key)
     )
     if wrong:
         raise refusal("bad signature", wrong)

@@ -38,9 +38,7 @@ def _applies(statement: Statement, action: str, principals: Principals, context:
     return (
         action in _words(statement.action)
         and any(
-            name in _words(statement.principal.get(kind, []))
-            for kind, names in principals.items()
-            for name in names
+            name in _words(statement.principal.get(kind, [])) for kind, names in principals.items() for name in names
         )
         and all(
             _holds(operator, context.get(key, []), _words(wanted))

@@ -82,9 +82,7 @@ class _RestJson(_Json):
         params = super().read(shape, signed) if signed.body else {}
         query = dict(parse_qsl(urlsplit(signed.url).query, keep_blank_values=True))
         for name, member in shape.members.items() if shape else ():
-            place = {"querystring": query, "header": signed.headers}.get(
-                member.serialization.get("location", ""), {}
-            )
+            place = {"querystring": query, "header": signed.headers}.get(member.serialization.get("location", ""), {})
             wire_name = member.serialization.get("name", name)
             if wire_name in place:
                 params[name] = _number(member, place[wire_name])

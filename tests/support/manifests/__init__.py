@@ -14,4 +14,4 @@ _SPECS: list[tuple[str, tuple[dict[str, Any], str | None]]] = [
     *(one for table in (bad, *_TABLES) for one in table.BAD.items()),
 ]
 NAMES = [name for name, _ in _SPECS]
-MANIFESTS = {name: (manifest(**spec), says) for name, (spec, says) in _SPECS}
+MANIFESTS = {name: (manifest(**spec), message) for name, (spec, message) in _SPECS}

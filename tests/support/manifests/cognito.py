@@ -28,9 +28,7 @@ GOOD: dict[str, dict[str, Any]] = {
         region="eu-west-1",
     ),
     "a provider with a long name": only(logins={"a" * 128: "accessToken"}),
-    "an ID token for a pool": {
-        "exchanges": [REFRESH, pool(logins={USER_POOL: "accessToken", "b.example": "idToken"})]
-    },
+    "an ID token for a pool": {"exchanges": [REFRESH, pool(logins={USER_POOL: "accessToken", "b.example": "idToken"})]},
     "a pool's token": {"exchanges": [pool("cognitoGetOpenIdToken")]},
     "a pool's basic flow": {"exchanges": [pool("cognitoGetOpenIdToken"), ASSUME_ROLE]},
     "a role after a pool": {"exchanges": [pool(), assume(durationSeconds=3600)]},

@@ -17,9 +17,7 @@ _ENDLESS = "formats write nothing that ends, so it could not be renewed in time"
 _NO_FILE = "awsConfig names the file of a credentialProcess format: give one beside it"
 
 _DOMAIN = {"domain": "acme", "domainOwner": "111122223333"}
-_NOT_ITS_TOKEN = (
-    "the password of package endpoints is the token given with them: no later exchange may give a token"
-)
+_NOT_ITS_TOKEN = "the password of package endpoints is the token given with them: no later exchange may give a token"
 
 
 def packages(*kinds: str, **more: list[str]) -> dict[str, Any]:
@@ -68,8 +66,7 @@ GOOD: dict[str, dict[str, Any]] = {
     ),
     "a config file before the file that it names": formats({"awsConfig": {}}, {"credentialProcess": {"key": "a"}}),
     "a config file that is mounted elsewhere": config(mountPath="/etc/my-app/a_b.c+d@e", key="aws_config"),
-    "a token of a source for an SDK": formats({"webIdentityToken": {"key": "token"}})
-    | {"exchanges": [ASSUME_ROLE]},
+    "a token of a source for an SDK": formats({"webIdentityToken": {"key": "token"}}) | {"exchanges": [ASSUME_ROLE]},
     "a template with every name of credentials": formats(
         template("{{accessKeyId}}{{ secretAccessKey }}{{  sessionToken}}{{principal  }}")
     ),
@@ -78,9 +75,7 @@ GOOD: dict[str, dict[str, Any]] = {
     ),
     "a template with braces of its own": formats({"env": {}}, template('{"a": {"b": "{{ idToken }}"}}}} } { {a')),
     "a template without a name": formats({"env": {}}, template("\n")),
-    "a template as long as can be": formats(
-        {"token": {}}, *(template("{a" * 8192, key=f"k{n}") for n in range(7))
-    ),
+    "a template as long as can be": formats({"token": {}}, *(template("{a" * 8192, key=f"k{n}") for n in range(7))),
     "templates as long as can be, of which the last ends": formats(
         *(template("{a" * 8192, key=f"k{n}") for n in range(7)), template("{a" * 8180 + "{{accessKeyId}}", key="k")
     ),

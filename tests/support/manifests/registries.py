@@ -9,9 +9,7 @@ _NO_KEYS = "credentials missing: give source.credentials"
 
 def artifact(**changes: Any) -> dict[str, Any]:
     fields = {"domain": "acme"} | changes
-    step = {
-        "codeArtifactGetAuthorizationToken": {key: value for key, value in fields.items() if value is not None}
-    }
+    step = {"codeArtifactGetAuthorizationToken": {key: value for key, value in fields.items() if value is not None}}
     return of_user(step, **formats({"token": {}}))
 
 

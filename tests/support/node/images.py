@@ -56,9 +56,7 @@ def _import(path: Path, ours: str) -> None:
 def _containerd(root: Path, work: Path) -> Iterator[list[str]]:
     """Run containerd, and give the beginning of a command that speaks to it."""
     socket, config = work / "containerd.sock", work / "containerd.toml"
-    config.write_text(
-        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n' + configuration.containerd(root, socket)
-    )
+    config.write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n' + configuration.containerd(root, socket))
     programs = packages() / "usr/bin"
     ctr = [str(programs / "ctr"), "--address", str(socket), "--namespace", "k8s.io"]
     # Its mounts are its own: a killed one leaves none.

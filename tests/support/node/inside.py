@@ -125,7 +125,5 @@ def wait_until_ready(plane: ControlPlane, servers: list[Server]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["PATH"] = (
-        f"{packages()}/usr/bin:/usr/sbin:/sbin:{os.environ['PATH']}"  # the shim is beside containerd
-    )
+    os.environ["PATH"] = f"{packages()}/usr/bin:/usr/sbin:/sbin:{os.environ['PATH']}"  # the shim is beside containerd
     main(*sys.argv[1:])

@@ -53,9 +53,7 @@ def container(name: str, endpoint: str, keys: int, **more: Any) -> dict[str, Any
     return {"name": name, "image": IMAGE, "command": command, **more, "env": [*env, *more.get("env", ())]}
 
 
-def pod(
-    containers: Iterable[dict[str, Any]], annotations: dict[str, str] | None = None, **spec: Any
-) -> dict[str, Any]:
+def pod(containers: Iterable[dict[str, Any]], annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
     """A pod that is called app."""
     return {
         "apiVersion": "v1",

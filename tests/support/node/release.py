@@ -63,7 +63,7 @@ class Release:
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
         config = {
             "aws": {"endpoints": endpoints(self.endpoint)},
-            "renewal": {"leastIntervalSeconds": 1},
+            "renewal": {"minIntervalSeconds": 1},
         }
         given = {"image": {"repository": REPOSITORY, "tag": TAG}, "injection": {"enabled": True}, "config": config}
         return {**given, **more}

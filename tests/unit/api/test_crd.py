@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.base import parts
+from keyturn.api.base import api_structs
 from keyturn.api.crd import crd, schema
-from keyturn.api.token_request import Spec
+from keyturn.api.token_request import TokenRequestSpec
 
 SCHEMA = schema()
 
@@ -42,7 +42,7 @@ def test_every_field_of_the_spec_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "message"),
     [
         (".spec.source.credentials.secretRef", "Its keys: AWS_ACCESS_KEY_ID"),
         (".spec.source.token.saveTo", "Where a rotated token is kept. Default:"),
@@ -51,8 +51,8 @@ def test_every_field_of_the_spec_is_described() -> None:
         (".spec.renewal", "When to renew. Default:"),
     ],
 )
-def test_a_field_that_may_be_left_out_says_what_it_is_for(path: str, says: str) -> None:
-    assert NODES[path]["description"].startswith(says)
+def test_a_field_that_may_be_left_out_says_what_it_is_for(path: str, message: str) -> None:
+    assert NODES[path]["description"].startswith(message)
 
 
 def test_patterns_end_as_the_api_server_reads_them() -> None:
@@ -67,13 +67,13 @@ def test_every_rule_is_there() -> None:
     alone = {(rule["rule"], rule["message"]) for rule in written if "message" in rule}
     together = [rule for rule in written if "message" not in rule]
 
-    assert alone == {(rule.cel, rule.says) for part in parts() if not part.TOGETHER for rule in part.RULES}
-    assert len(together) == len(Spec.TOGETHER)
-    assert [rule for rules in Spec.TOGETHER for rule in rules] == list(Spec.RULES)
-    for rules, one in zip(Spec.TOGETHER, together, strict=True):
+    assert alone == {(rule.cel, rule.message) for part in api_structs() if not part.TOGETHER for rule in part.RULES}
+    assert len(together) == len(TokenRequestSpec.TOGETHER)
+    assert [rule for rules in TokenRequestSpec.TOGETHER for rule in rules] == list(TokenRequestSpec.RULES)
+    for rules, one in zip(TokenRequestSpec.TOGETHER, together, strict=True):
         for rule in rules:
             assert f"({rule.cel})" in one["rule"]
-            assert f"!({rule.cel}) ? {json.dumps(rule.says)} : " in one["messageExpression"]
+            assert f"!({rule.cel}) ? {json.dumps(rule.message)} : " in one["messageExpression"]
 
 
 def test_lists_and_maps_have_a_limit() -> None:

@@ -46,8 +46,8 @@ _IN_SECRET = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchang
 )
 def test_what_a_renewal_uses_up(spec: dict[str, Any], where: str | None) -> None:
     wanted = request(**spec).spec
-    found = wanted.spending
-    steps: list[Any] = [exchange.operation for exchange in wanted.exchanges]
+    found = wanted.consumption
+    steps: list[Any] = [exchange.exchange for exchange in wanted.exchanges]
     once = ", once" if found and found.once else ""
     told = f"{steps.index(found.step)}: {found.ref.name}, kept in {found.secret}{once}" if found else None
 

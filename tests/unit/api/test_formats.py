@@ -3,7 +3,8 @@ from typing import Any, get_args
 import pytest
 
 from keyturn.api.base import Kind
-from keyturn.api.formats.registry import FORMATS, Format, TemplateFormat
+from keyturn.api.formats.registry import FORMATS, FormatSpec
+from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.token_request import DOCKER, OPAQUE
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
 from tests.support.manifest_text import writing
@@ -14,7 +15,7 @@ def test_every_format_tells_its_key_and_kinds_of_value() -> None:
         *("AWS_ACCESS_KEY_ID", "credentials.json", "credentials", "token", "web_identity_token", "config"),
         *(".dockerconfigjson", "pip.conf", ".npmrc", "settings.xml", ""),
     }
-    assert {kind for one in FORMATS.values() for kind in one.HOLDS} == set(get_args(Kind))
+    assert {kind for one in FORMATS.values() for kind in one.WRITES} == set(get_args(Kind))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_by_default_the_last_value_is_written(exchanges: list[dict[str, Any]], n
 
 
 def test_a_registry_login_is_written_for_docker_by_default() -> None:
-    assert [one.name for one in Format.DEFAULTS["registryLogins"]] == ["dockerConfigJson"]
+    assert [one.name for one in FormatSpec.DEFAULTS["registryLogins"]] == ["dockerConfigJson"]
 
 
 @pytest.mark.parametrize(

@@ -25,4 +25,4 @@ def test_a_bad_manifest_is_refused_with_a_sentence(body: dict[str, Any], says: s
         parse(body)
 
     assert says in refused.value.message
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"

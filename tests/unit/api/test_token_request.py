@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.exchanges.registry import OPERATIONS
-from keyturn.api.status import read_status
-from keyturn.api.token_request import RENEW_REQUESTED, Condition, Status, parse
+from keyturn.api.exchanges.registry import EXCHANGES
+from keyturn.api.status import Condition, Status, read_status
+from keyturn.api.token_request import RENEW_REQUESTED, parse
 from keyturn.core.errors import RefusedError
 from tests.support.dependencies import ACCESS_TOKEN, manifest, request
 
@@ -27,7 +27,7 @@ def _refusal(body: dict[str, Any]) -> str:
         ),
         pytest.param(
             {"exchanges": [ACCESS_TOKEN, {}]},
-            f"give exactly one of {', '.join(OPERATIONS)} (at spec.exchanges[1])",
+            f"give exactly one of {', '.join(EXCHANGES)} (at spec.exchanges[1])",
             id="a rule, with the place in the list",
         ),
         pytest.param(
@@ -61,8 +61,8 @@ def test_formats(spec: dict[str, Any], names: list[str]) -> None:
 def test_an_operation_is_the_one_that_is_given() -> None:
     first, second = request().spec.exchanges
 
-    assert first.operation == first.license_manager_get_access_token
-    assert second.operation == second.assume_role_with_web_identity
+    assert first.exchange == first.license_manager_get_access_token
+    assert second.exchange == second.assume_role_with_web_identity
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_a_change_of_the_spec_changes(spec: dict[str, Any], changes: str) -
 
     assert (before.request_hash != after.request_hash) == (changes in ("exchange", "request"))
     assert (before.exchange_hash != after.exchange_hash) == (changes == "exchange")
-    assert (before.dress_hash != after.dress_hash) == (changes == "dress")
+    assert (before.metadata_hash != after.metadata_hash) == (changes == "dress")
 
 
 def test_the_order_of_fields_changes_no_hash() -> None:

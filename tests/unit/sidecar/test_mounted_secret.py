@@ -15,9 +15,7 @@ EXPIRES = datetime(2026, 1, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("data", [process, variables])
-def test_secret_mounted_by_the_kubelet_is_read(
-    data: Callable[[int, datetime], dict[str, str]], tmp_path: Path
-) -> None:
+def test_secret_mounted_by_the_kubelet_is_read(data: Callable[[int, datetime], dict[str, str]], tmp_path: Path) -> None:
     swap(tmp_path, data(1, EXPIRES))
     credentials = MountedSecret(tmp_path).read()
 

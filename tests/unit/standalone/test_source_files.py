@@ -78,14 +78,14 @@ async def test_a_projected_volume_of_the_kubelet_is_followed(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "reason", "says"),
     [
-        pytest.param(None, "SourceMissing", "license/license_token does not exist", id="no file"),
-        pytest.param(b"", "SourceMissing", "license/license_token is empty", id="empty"),
+        pytest.param(None, "SourceNotFound", "license/license_token does not exist", id="no file"),
+        pytest.param(b"", "SourceNotFound", "license/license_token is empty", id="empty"),
         pytest.param(b"\xff\xfe", "SourceInvalid", "license/license_token is not text", id="no text"),
         pytest.param(b"x" * (1024 * 1024 + 1), "SourceInvalid", "larger than 1048576 bytes", id="too long"),
         pytest.param(b"a b", "SourceInvalid", "holds characters that no token has", id="no token"),
         pytest.param("folder", "SourceInvalid", "cannot be read: Is a directory", id="a folder"),
         pytest.param("pipe", "SourceInvalid", "cannot be read: not a regular file", id="a pipe"),
-        pytest.param("loop", "SourceMissing", "cannot be read: Too many levels", id="a link to itself"),
+        pytest.param("loop", "SourceNotFound", "cannot be read: Too many levels", id="a link to itself"),
     ],
 )
 async def test_what_is_no_source(tmp_path: Path, content: bytes | str | None, reason: str, says: str) -> None:
@@ -106,7 +106,7 @@ async def test_without_a_folder_everything_is_missing(tmp_path: Path, folder: st
 
     with pytest.raises(RefusedError, match="license") as refused:
         await sources.read_source(request())
-    assert refused.value.reason == "SourceMissing"
+    assert refused.value.reason == "SourceNotFound"
 
 
 @pytest.mark.parametrize("name", ["..", "../etc", "a/b", "/etc", ".", ""])
@@ -116,7 +116,7 @@ def test_no_name_or_key_leads_out_of_the_folder(name: str, part: str) -> None:
 
     with pytest.raises(RefusedError) as refused:
         request(source={"token": {"secretKeyRef": ref}})
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"
 
 
 class Swapping(threading.Thread):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Part, Region
+from keyturn.api.base import ApiStruct, Kind, Region
 from keyturn.api.source import BundleValue, SecretKeyRef, SecretValue
 
 # What a step may be given that works only once.
@@ -21,7 +21,7 @@ ReadFrom = Annotated[
 ]
 
 
-class Operation(Part, frozen=True):
+class ExchangeSpec(ApiStruct, frozen=True):
     """What every operation tells of itself: the kinds of value that it needs and gives.
 
     `NEEDS_IF` has a condition (CEL, the step is {0}) for kinds that are needed by some grants only; `needs` says
@@ -31,20 +31,20 @@ class Operation(Part, frozen=True):
     an IAM user.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("token",)
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES_ID_TOKEN: ClassVar[bool] = False
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("token",)
+    REQUIRES_IF: ClassVar[Mapping[Kind, str]] = {}
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = False
     DEFAULT_SECONDS: ClassVar[int | None] = None
     CONSUMES: ClassVar[str] = ""
-    USES_UP: ClassVar[str] = ""
+    CONSUMES_TOKEN: ClassVar[str] = ""
     IS_ROLE: ClassVar[bool] = False
     FOR_USERS_ONLY: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[Kind, ...]:
         """The kinds of value that this very step needs."""
-        return self.NEEDS
+        return self.REQUIRES
 
     @property
     def consumes(self) -> bool:
@@ -65,7 +65,7 @@ class Operation(Part, frozen=True):
         return self.proof is not None
 
     @property
-    def uses_up_token(self) -> bool:
+    def consumes_token(self) -> bool:
         """Whether the token that the step reads works only once here: what is answered for it goes on instead."""
         return False
 
@@ -82,7 +82,7 @@ class Operation(Part, frozen=True):
         return tuple(ref for ref in refs if ref)
 
 
-class AwsOperation(Operation, frozen=True):
+class AwsExchangeSpec(ExchangeSpec, frozen=True):
     """An operation of AWS, in a region."""
 
     region: Annotated[Region, Meta(description="AWS region of this exchange. Default: spec.region.")] | None = None

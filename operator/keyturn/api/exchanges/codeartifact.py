@@ -4,15 +4,15 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Part, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.base import ApiStruct, Kind, Rule
+from keyturn.api.exchanges.base import AwsExchangeSpec
 
 DEFAULT_TOKEN_SECONDS = 43200
 _LEAST_TOKEN_SECONDS = 900
 PackageFormat = Literal["npm", "pypi", "maven", "nuget", "generic", "ruby", "swift", "cargo"]
 
 
-class Repository(Part, frozen=True):
+class Repository(ApiStruct, frozen=True):
     """A repository, and for which package formats its endpoints are wanted."""
 
     repository: Annotated[
@@ -37,15 +37,15 @@ class Repository(Part, frozen=True):
     ) = None
 
 
-class CodeArtifactGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
+class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """codeartifact GetAuthorizationToken: credentials for a token that opens the repositories of a domain.
 
     The caller needs codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken. The token outlives the
     session that it was made with, and nothing revokes it.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token", "packageEndpoints")
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token", "packageEndpoints")
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_TOKEN_SECONDS
 
     domain: Annotated[
@@ -83,17 +83,15 @@ class CodeArtifactGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True)
         | None
     ) = None
     repositories: (
-        Annotated[
-            tuple[Repository, ...], Meta(max_length=10, description="Repositories whose endpoints are wanted.")
-        ]
+        Annotated[tuple[Repository, ...], Meta(max_length=10, description="Repositories whose endpoints are wanted.")]
         | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="durationSeconds must be 0, or 900 to 43200",
+            message="durationSeconds must be 0, or 900 to 43200",
             cel=f"!has(self.durationSeconds) || self.durationSeconds == 0 || "
             f"self.durationSeconds >= {_LEAST_TOKEN_SECONDS}",
-            holds=lambda it: not it.duration_seconds or it.duration_seconds >= _LEAST_TOKEN_SECONDS,
+            is_met_by=lambda it: not it.duration_seconds or it.duration_seconds >= _LEAST_TOKEN_SECONDS,
         ),
     )

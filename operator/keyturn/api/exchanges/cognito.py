@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.exchanges.session_parameters import RoleArn
 
 IdentityPoolId = Annotated[
@@ -29,13 +29,13 @@ Logins = Annotated[
     ),
 ]
 _LOGINS_RULE = Rule(
-    says="the name of a login provider has 1 to 128 printable characters, without spaces",
+    message="the name of a login provider has 1 to 128 printable characters, without spaces",
     cel="self.logins.all(name, name.matches('^[!-~]{1,128}$'))",
-    holds=lambda it: all(re.fullmatch(r"[!-~]{1,128}", name) for name in it.logins),
+    is_met_by=lambda it: all(re.fullmatch(r"[!-~]{1,128}", name) for name in it.logins),
 )
 
 
-class CognitoOperation(AwsOperation, frozen=True, kw_only=True):
+class CognitoExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """An operation for an identity in a pool. The identity is asked for once (GetId) and kept."""
 
     identity_pool_id: IdentityPoolId
@@ -56,7 +56,7 @@ class CognitoOperation(AwsOperation, frozen=True, kw_only=True):
     RULES: ClassVar[tuple[Rule, ...]] = (_LOGINS_RULE,)
 
 
-class CognitoGetCredentials(CognitoOperation, frozen=True, kw_only=True):
+class CognitoGetCredentialsSpec(CognitoExchangeSpec, frozen=True, kw_only=True):
     """cognito-identity GetId, once, and GetCredentialsForIdentity (the enhanced flow; unsigned)."""
 
     IS_ROLE: ClassVar[bool] = True
@@ -66,10 +66,10 @@ class CognitoGetCredentials(CognitoOperation, frozen=True, kw_only=True):
     ) = None
 
 
-class CognitoGetOpenIdToken(CognitoOperation, frozen=True, kw_only=True):
+class CognitoGetOpenIdTokenSpec(CognitoExchangeSpec, frozen=True, kw_only=True):
     """cognito-identity GetId, once, and GetOpenIdToken (unsigned): a token of 10 minutes.
 
     assumeRoleWithWebIdentity after it is the basic flow: any role that trusts the pool, for up to 12 hours.
     """
 
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)

@@ -5,18 +5,18 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.exchanges.base import AwsExchangeSpec
 
 
-class EcrGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
+class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """ecr or ecr-public GetAuthorizationToken: credentials for the password of a container registry, for 12 hours.
 
     The caller needs ecr:GetAuthorizationToken; of a public registry ecr-public:GetAuthorizationToken and
     sts:GetServiceBearerToken. Several of these steps, in several regions, add up.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
 
     registry_ids: (
         Annotated[
@@ -39,8 +39,8 @@ class EcrGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="registryIds are of private registries: give them, or public: true",
+            message="registryIds are of private registries: give them, or public: true",
             cel="!has(self.registryIds) || !has(self.public) || !self.public",
-            holds=lambda it: it.registry_ids is None or not it.public,
+            is_met_by=lambda it: it.registry_ids is None or not it.public,
         ),
     )

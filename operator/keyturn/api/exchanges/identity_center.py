@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation, ReadFrom
+from keyturn.api.exchanges.base import AwsExchangeSpec, ReadFrom
 from keyturn.api.exchanges.grant_types import (
     A_REFRESH_TOKEN,
     AN_ACCESS_TOKEN,
@@ -36,21 +36,21 @@ def _has(it: msgspec.Struct, name: str) -> bool:
 def _only_for(grant: str) -> Rule:
     names = _OF_GRANT[grant]
     return Rule(
-        says=f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} for grantType {grant}",
+        message=f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} for grantType {grant}",
         cel=f"self.grantType == '{grant}' || !({' || '.join(f'has(self.{name})' for name in names)})",
-        holds=lambda it: it.grant_type == grant or not any(_has(it, name) for name in names),
+        is_met_by=lambda it: it.grant_type == grant or not any(_has(it, name) for name in names),
     )
 
 
-class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
+class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """sso-oidc CreateTokenWithIAM: an access token of IAM Identity Center, as an application of its own."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials", "token")
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {"token": f"!({_NO_TOKEN})"}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
-    GIVES_ID_TOKEN: ClassVar[bool] = True
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials", "token")
+    REQUIRES_IF: ClassVar[Mapping[Kind, str]] = {"token": f"!({_NO_TOKEN})"}
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = f"{{0}}.grantType == '{REFRESH_TOKEN}'"
-    USES_UP: ClassVar[str] = (
+    CONSUMES_TOKEN: ClassVar[str] = (
         f"({{0}}.grantType == '{JWT_BEARER}' && !has({{0}}.assertionFrom)) || ({ASKED_TO_REFRESH})"
     )
 
@@ -111,9 +111,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     ) = None
     requested_token_type: (
         Annotated[
-            Literal[
-                "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"
-            ],
+            Literal["urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"],
             Meta(
                 description="What Identity Center is to answer. Default: an access token. Where it is"
                 " refresh_token, a source token in a Secret is shown once, and renewals use the refresh token"
@@ -125,16 +123,16 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="grantType authorization_code needs codeFrom and redirectUri",
+            message="grantType authorization_code needs codeFrom and redirectUri",
             cel="self.grantType != 'authorization_code' || (has(self.codeFrom) && has(self.redirectUri))",
-            holds=lambda it: it.grant_type != AUTHORIZATION_CODE or bool(it.code_from and it.redirect_uri),
+            is_met_by=lambda it: it.grant_type != AUTHORIZATION_CODE or bool(it.code_from and it.redirect_uri),
         ),
         *(_only_for(grant) for grant in _OF_GRANT),
         Rule(
-            says="from says which token an assertion or a subject token is; this grant reads none",
+            message="from says which token an assertion or a subject token is; this grant reads none",
             cel="!has(self.from) || (self.grantType in "
             f"['{JWT_BEARER}', '{TOKEN_EXCHANGE}'] && !has(self.assertionFrom))",
-            holds=lambda it: (
+            is_met_by=lambda it: (
                 it.from_ is None or (it.grant_type in (JWT_BEARER, TOKEN_EXCHANGE) and not it.assertion_from)
             ),
         ),
@@ -144,7 +142,7 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
     def needs(self) -> tuple[Kind, ...]:
         """Credentials, and a token where none comes with the code or the assertion."""
         no_token = self.grant_type == AUTHORIZATION_CODE or self.assertion_from
-        return ("credentials",) if no_token else self.NEEDS
+        return ("credentials",) if no_token else self.REQUIRES
 
     @property
     def consumes(self) -> bool:
@@ -157,14 +155,14 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
         return self.client_id
 
     @property
-    def uses_up_token(self) -> bool:
+    def consumes_token(self) -> bool:
         """Identity Center takes no assertion twice (`jti`); a refresh token that was asked for is to be used."""
         return self.requested_token_type == A_REFRESH_TOKEN or (
             self.grant_type == JWT_BEARER and not self.assertion_from
         )
 
 
-class IdentityCenterGetRoleCredentials(AwsOperation, frozen=True, kw_only=True):
+class IdentityCenterGetRoleCredentialsSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """sso GetRoleCredentials (unsigned): an access token for the credentials of a role that its user has."""
 
     IS_ROLE: ClassVar[bool] = True

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Part
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.base import ApiStruct, Kind
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.times import DURATION, duration
 
 # The operation's own page; the model has no more than a length. RE2 counts no further than 1000: the last part has
@@ -18,10 +18,10 @@ _ARN = (
 _TokenProperty = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
-class LicenseManagerGetAccessToken(AwsOperation, frozen=True, kw_only=True):
+class LicenseManagerGetAccessTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """license-manager GetAccessToken: a refresh token for an access token that lives one hour."""
 
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
 
     token_properties: (
         Annotated[
@@ -32,7 +32,7 @@ class LicenseManagerGetAccessToken(AwsOperation, frozen=True, kw_only=True):
     ) = None
 
 
-class RevokeSuperseded(Part, frozen=True):
+class RevokeSuperseded(ApiStruct, frozen=True):
     """What becomes of the tokens that were issued before: DeleteToken, at a renewal, once their time is over."""
 
     after: Annotated[
@@ -51,11 +51,11 @@ class RevokeSuperseded(Part, frozen=True):
         return duration(self.after)
 
 
-class LicenseManagerCreateToken(AwsOperation, frozen=True, kw_only=True):
+class LicenseManagerCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """license-manager CreateToken: AWS credentials for a long-lived refresh token of a license."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
 
     license_arn: Annotated[
         str, Meta(max_length=2048, pattern=_ARN, description="ARN of the license: `aud` of the token.")

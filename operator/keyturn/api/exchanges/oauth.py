@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import Operation, ReadFrom
+from keyturn.api.exchanges.base import ExchangeSpec, ReadFrom
 from keyturn.api.exchanges.grant_types import (
     A_REFRESH_TOKEN,
     ASKED_TO_REFRESH,
@@ -26,14 +26,14 @@ _Algorithm = Literal[
 ]  # fmt: skip
 
 
-class OauthToken(Operation, frozen=True, kw_only=True):
+class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     """A token endpoint of OAuth 2.0 (RFC 6749), at any issuer: a token, or the client alone, for a token."""
 
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {"token": "{0}.grantType != 'client_credentials'"}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
-    GIVES_ID_TOKEN: ClassVar[bool] = True
+    REQUIRES_IF: ClassVar[Mapping[Kind, str]] = {"token": "{0}.grantType != 'client_credentials'"}
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = True
     CONSUMES: ClassVar[str] = "{0}.grantType == 'refresh_token'"
-    USES_UP: ClassVar[str] = ASKED_TO_REFRESH
+    CONSUMES_TOKEN: ClassVar[str] = ASKED_TO_REFRESH
     RULES: ClassVar[tuple[Rule, ...]] = RULES
 
     token_url: Annotated[
@@ -89,9 +89,9 @@ class OauthToken(Operation, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-    algorithm: (
-        Annotated[_Algorithm, Meta(description="What the client's key signs with. Default: RS256.")] | None
-    ) = None
+    algorithm: Annotated[_Algorithm, Meta(description="What the client's key signs with. Default: RS256.")] | None = (
+        None
+    )
     scope: (
         Annotated[tuple[_Scope, ...], Meta(max_length=64, description="Scopes to ask for. Default: the issuer's.")]
         | None
@@ -125,9 +125,7 @@ class OauthToken(Operation, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-    actor_token_from: Annotated[SecretValue, Meta(description="The token of who acts for the subject.")] | None = (
-        None
-    )
+    actor_token_from: Annotated[SecretValue, Meta(description="The token of who acts for the subject.")] | None = None
     actor_token_type: Annotated[_TokenType, Meta(description="What the actor's token is.")] | None = None
     extra_parameters: (
         Annotated[
@@ -147,7 +145,7 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     @property
     def needs(self) -> tuple[Kind, ...]:
         """A token, but for the grant that has none."""
-        return () if self.grant_type == CLIENT_CREDENTIALS else self.NEEDS
+        return () if self.grant_type == CLIENT_CREDENTIALS else self.REQUIRES
 
     @property
     def consumes(self) -> bool:
@@ -155,7 +153,7 @@ class OauthToken(Operation, frozen=True, kw_only=True):
         return self.grant_type == REFRESH_TOKEN
 
     @property
-    def uses_up_token(self) -> bool:
+    def consumes_token(self) -> bool:
         """A refresh token that was asked for is to be used: what it was given for may end at any time."""
         return self.requested_token_type == A_REFRESH_TOKEN
 

@@ -25,65 +25,63 @@ def _is_free(name: str) -> bool:
 
 RULES = (
     Rule(
-        says="clientId is missing: only token-exchange and jwt-bearer may go without, and without authentication",
+        message="clientId is missing: only token-exchange and jwt-bearer may go without, and without authentication",
         cel=f"has(self.clientId) || (self.grantType in ['{TOKEN_EXCHANGE}', '{JWT_BEARER}'] && "
         "!has(self.clientSecretFrom) && !has(self.clientKeyFrom))",
-        holds=lambda it: (
+        is_met_by=lambda it: (
             it.client_id is not None
-            or (
-                it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER) and not (it.client_secret_from or it.client_key_from)
-            )
+            or (it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER) and not (it.client_secret_from or it.client_key_from))
         ),
     ),
     Rule(
-        says="give clientSecretFrom or clientKeyFrom, not both",
+        message="give clientSecretFrom or clientKeyFrom, not both",
         cel="!has(self.clientSecretFrom) || !has(self.clientKeyFrom)",
-        holds=lambda it: not (it.client_secret_from and it.client_key_from),
+        is_met_by=lambda it: not (it.client_secret_from and it.client_key_from),
     ),
     Rule(
-        says="clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom, none"
-        " neither",
+        message="clientAuthentication basic and post need clientSecretFrom, "
+        "private_key_jwt clientKeyFrom, none needs neither",
         cel="!has(self.clientAuthentication) || (self.clientAuthentication in ['basic', 'post'] ? "
         "has(self.clientSecretFrom) : self.clientAuthentication == 'private_key_jwt' ? has(self.clientKeyFrom) : "
         "!has(self.clientSecretFrom) && !has(self.clientKeyFrom))",
-        holds=lambda it: _is_authenticated(it.client_authentication, it.client_secret_from, it.client_key_from),
+        is_met_by=lambda it: _is_authenticated(it.client_authentication, it.client_secret_from, it.client_key_from),
     ),
     Rule(
-        says="grantType client_credentials needs clientSecretFrom or clientKeyFrom",
+        message="grantType client_credentials needs clientSecretFrom or clientKeyFrom",
         cel=f"self.grantType != '{CLIENT_CREDENTIALS}' || has(self.clientSecretFrom) || has(self.clientKeyFrom)",
-        holds=lambda it: it.grant_type != CLIENT_CREDENTIALS or bool(it.client_secret_from or it.client_key_from),
+        is_met_by=lambda it: it.grant_type != CLIENT_CREDENTIALS or bool(it.client_secret_from or it.client_key_from),
     ),
     Rule(
-        says="keyId and algorithm are of clientKeyFrom",
+        message="keyId and algorithm are of clientKeyFrom",
         cel="has(self.clientKeyFrom) || !(has(self.keyId) || has(self.algorithm))",
-        holds=lambda it: bool(it.client_key_from) or not (it.key_id or it.algorithm),
+        is_met_by=lambda it: bool(it.client_key_from) or not (it.key_id or it.algorithm),
     ),
     Rule(
-        says="subjectTokenType, requestedTokenType and actorToken... are for grantType token-exchange, which needs"
+        message="subjectTokenType, requestedTokenType and actorToken... are for grantType token-exchange, which needs"
         " the first",
         cel=f"self.grantType == '{TOKEN_EXCHANGE}' ? has(self.subjectTokenType) : !({_EXCHANGED_CEL})",
-        holds=lambda it: (
+        is_met_by=lambda it: (
             it.subject_token_type is not None
             if it.grant_type == TOKEN_EXCHANGE
             else all(getattr(it, name) is None for name in _EXCHANGED)
         ),
     ),
     Rule(
-        says="actorTokenFrom and actorTokenType go together",
+        message="actorTokenFrom and actorTokenType go together",
         cel="has(self.actorTokenFrom) == has(self.actorTokenType)",
-        holds=lambda it: (it.actor_token_from is None) == (it.actor_token_type is None),
+        is_met_by=lambda it: (it.actor_token_from is None) == (it.actor_token_type is None),
     ),
     Rule(
-        says="from says which token goes on with token-exchange and jwt-bearer; this grant reads none",
+        message="from says which token goes on with token-exchange and jwt-bearer; this grant reads none",
         cel=f"!has(self.from) || self.grantType in ['{TOKEN_EXCHANGE}', '{JWT_BEARER}']",
-        holds=lambda it: it.from_ is None or it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER),
+        is_met_by=lambda it: it.from_ is None or it.grant_type in (TOKEN_EXCHANGE, JWT_BEARER),
     ),
     Rule(
-        says="extraParameters may not be parameters of OAuth, nor secrets, nor have other characters in their"
+        message="extraParameters may not be parameters of OAuth, nor secrets, nor have other characters in their"
         " names than letters, digits, dots, dashes and underscores",
         cel=f"!has(self.extraParameters) || self.extraParameters.all(k, !(k in {list(_PROTOCOL)}) && "
         f"k.matches(r'{_NAME}') && !k.matches(r'{_SECRET}'))",
-        holds=lambda it: all(_is_free(name) for name in it.extra_parameters or {}),
+        is_met_by=lambda it: all(_is_free(name) for name in it.extra_parameters or {}),
     ),
 )
 

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import TEXT, Part, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.base import TEXT, ApiStruct, Rule
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.source import SecretValue
 
 RoleArn = Annotated[
@@ -43,7 +43,7 @@ TagKey = Annotated[str, Meta(min_length=1, max_length=128, pattern=rf"^[{_TagTex
 TagValue = Annotated[str, Meta(max_length=256, pattern=rf"^[{_TagText}]*\Z", description="The tag's value.")]
 
 
-class PolicyArn(Part, frozen=True):
+class PolicyArn(ApiStruct, frozen=True):
     """A managed policy."""
 
     arn: Annotated[
@@ -63,7 +63,7 @@ PolicyArns = Annotated[
 ]
 
 
-class Tag(Part, frozen=True):
+class Tag(ApiStruct, frozen=True):
     """A session tag."""
 
     key: Annotated[TagKey, Meta(description="The tag's key; no two may differ by case only.")]
@@ -71,20 +71,20 @@ class Tag(Part, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="tag keys under aws: are AWS's own",
+            message="tag keys under aws: are AWS's own",
             cel="!self.key.lowerAscii().startsWith('aws:')",
-            holds=lambda it: not it.key.lower().startswith("aws:"),
+            is_met_by=lambda it: not it.key.lower().startswith("aws:"),
         ),
     )
 
 
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=50, description="Session tags.")]
 TAG_KEYS_RULE = Rule(
-    says="two tag keys are the same or differ by case only",
+    message="two tag keys are the same or differ by case only",
     # In a list of one, the keys get a name: to make them small for each comparison would cost too much.
     cel="!has(self.tags) || [self.tags.map(t, t.key.lowerAscii())].all(keys, "
     "keys.all(k, keys.exists_one(other, other == k)))",
-    holds=lambda it: len({_lower_ascii(tag.key) for tag in it.tags or ()}) == len(it.tags or ()),
+    is_met_by=lambda it: len({_lower_ascii(tag.key) for tag in it.tags or ()}) == len(it.tags or ()),
 )
 TokenSize = Annotated[int, Meta(ge=0, le=4096, description="Least size of the session token.")]
 SerialNumber = Annotated[
@@ -97,13 +97,13 @@ SerialNumber = Annotated[
     ),
 ]
 _MFA_RULE = Rule(
-    says="give serialNumber and tokenCodeFrom, or neither",
+    message="give serialNumber and tokenCodeFrom, or neither",
     cel="has(self.serialNumber) == has(self.tokenCodeFrom)",
-    holds=lambda it: (it.serial_number is None) == (it.token_code_from is None),
+    is_met_by=lambda it: (it.serial_number is None) == (it.token_code_from is None),
 )
 
 
-class MfaOperation(AwsOperation, frozen=True, kw_only=True):
+class MfaExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """An operation that may show a code of an MFA device: the code is spent with the call."""
 
     serial_number: SerialNumber | None = None

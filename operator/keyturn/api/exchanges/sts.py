@@ -6,12 +6,12 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation, ReadFrom
+from keyturn.api.exchanges.base import AwsExchangeSpec, ReadFrom
 from keyturn.api.exchanges.session_parameters import (
     TAG_KEYS_RULE,
     FederatedUserName,
     LongPolicy,
-    MfaOperation,
+    MfaExchangeSpec,
     Policy,
     PolicyArns,
     RoleArn,
@@ -27,7 +27,7 @@ DEFAULT_SESSION_SECONDS = 43200
 _OF_USER = "Wanted lifetime in seconds. Default: 43200."
 
 
-class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
+class AssumeRoleWithWebIdentitySpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """sts AssumeRoleWithWebIdentity (unsigned): an ID token or access token for the credentials of a role."""
 
     IS_ROLE: ClassVar[bool] = True
@@ -65,10 +65,10 @@ class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
     minimum_session_token_size: TokenSize | None = None
 
 
-class AssumeRole(MfaOperation, frozen=True, kw_only=True):
+class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
     """sts AssumeRole: credentials for the credentials of a role."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     IS_ROLE: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_ROLE_SECONDS
 
@@ -124,26 +124,26 @@ class AssumeRole(MfaOperation, frozen=True, kw_only=True):
     minimum_session_token_size: TokenSize | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        *MfaOperation.RULES,
+        *MfaExchangeSpec.RULES,
         TAG_KEYS_RULE,
         Rule(
-            says="give externalId or externalIdFrom, not both",
+            message="give externalId or externalIdFrom, not both",
             cel="!has(self.externalId) || !has(self.externalIdFrom)",
-            holds=lambda it: it.external_id is None or it.external_id_from is None,
+            is_met_by=lambda it: it.external_id is None or it.external_id_from is None,
         ),
         Rule(
-            says="each of transitiveTagKeys must be the key of one of the tags",
+            message="each of transitiveTagKeys must be the key of one of the tags",
             cel="!has(self.transitiveTagKeys) || self.transitiveTagKeys.all(k, "
             "has(self.tags) && self.tags.exists(t, t.key == k))",
-            holds=lambda it: {*(it.transitive_tag_keys or ())} <= {tag.key for tag in it.tags or ()},
+            is_met_by=lambda it: {*(it.transitive_tag_keys or ())} <= {tag.key for tag in it.tags or ()},
         ),
     )
 
 
-class GetSessionToken(MfaOperation, frozen=True, kw_only=True):
+class GetSessionTokenSpec(MfaExchangeSpec, frozen=True, kw_only=True):
     """sts GetSessionToken: the long-lived keys of an IAM user for short-lived credentials of the same user."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     FOR_USERS_ONLY: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_SESSION_SECONDS
 
@@ -151,13 +151,13 @@ class GetSessionToken(MfaOperation, frozen=True, kw_only=True):
     minimum_session_token_size: TokenSize | None = None
 
 
-class GetFederationToken(AwsOperation, frozen=True, kw_only=True):
+class GetFederationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """sts GetFederationToken: the keys of an IAM user for a guest, who may do what user and policies both allow.
 
     Without policy and policyArns the guest may do nothing but what resources' own policies allow him.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     FOR_USERS_ONLY: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_SESSION_SECONDS
 

@@ -5,12 +5,12 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind
-from keyturn.api.formats.base import ENV_KEYS, OneFile, OneFormat
+from keyturn.api.formats.base import ENV_KEYS, FileFormatOptions, FormatOptions
 
 MOUNTED_AT = "/var/run/secrets/keyturn"
 
 
-class EnvFormat(OneFormat, frozen=True):
+class EnvFormat(FormatOptions, frozen=True):
     """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, from spec.region, AWS_REGION."""
 
     # By its first key: two env formats are a repeated key like any other.
@@ -22,7 +22,7 @@ class EnvFormat(OneFormat, frozen=True):
         return ENV_KEYS
 
 
-class CredentialProcessFormat(OneFile, frozen=True):
+class CredentialProcessFormat(FileFormatOptions, frozen=True):
     """The JSON that `credential_process = cat FILE` hands to an AWS SDK."""
 
     KEY: ClassVar[str] = "credentials.json"
@@ -30,7 +30,7 @@ class CredentialProcessFormat(OneFile, frozen=True):
     key: Annotated[Key, Meta(description="Default: credentials.json.")] | None = None
 
 
-class CredentialsFileFormat(OneFile, frozen=True):
+class CredentialsFileFormat(FileFormatOptions, frozen=True):
     """A shared credentials file. Only the AWS SDK for Java reads it again after it has changed."""
 
     KEY: ClassVar[str] = "credentials"
@@ -45,13 +45,13 @@ class CredentialsFileFormat(OneFile, frozen=True):
     ) = None
 
 
-class AwsConfigFormat(OneFile, frozen=True):
+class AwsConfigFormat(FileFormatOptions, frozen=True):
     """A shared config file for AWS_CONFIG_FILE: spec.region, and `credential_process = cat FILE`.
 
     FILE is the key of the credentialProcess format, which must be there too, in the mounted Secret.
     """
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ()
+    WRITES: ClassVar[tuple[Kind, ...]] = ()
     KEY: ClassVar[str] = "config"
 
     key: Annotated[Key, Meta(description="Default: config.")] | None = None

@@ -2,33 +2,33 @@
 
 from typing import ClassVar
 
-from keyturn.api.base import Key, Kind, Part, Rule
+from keyturn.api.base import ApiStruct, Key, Kind, Rule
 
 ENV_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
 RESERVED_KEYS = (*ENV_KEYS, "expiration")
 
 key_is_free = Rule(
-    says=f"key must not be one of {', '.join(RESERVED_KEYS)}",
+    message=f"key must not be one of {', '.join(RESERVED_KEYS)}",
     cel=f"!has(self.key) || !(self.key in {list(RESERVED_KEYS)})",
-    holds=lambda it: it.key not in RESERVED_KEYS,
+    is_met_by=lambda it: it.key not in RESERVED_KEYS,
 )
 
 
-class OneFormat(Part, frozen=True):
+class FormatOptions(ApiStruct, frozen=True):
     """What every format tells of itself. `KEY` is the key that it writes where none is asked for."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    WRITES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     KEY: ClassVar[str]
 
     @property
     def holds(self) -> tuple[Kind, ...]:
         """The kinds of value that are in what it writes."""
-        return self.HOLDS
+        return self.WRITES
 
     @property
     def ends(self) -> bool:
         """Whether what it writes has an end: else there would be nothing to renew."""
-        return bool(self.HOLDS)
+        return bool(self.WRITES)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ class OneFormat(Part, frozen=True):
         return (self.KEY,)
 
 
-class OneFile(OneFormat, frozen=True):
+class FileFormatOptions(FormatOptions, frozen=True):
     """A format that writes one key, which may be another than its own."""
 
     key: Key | None = None

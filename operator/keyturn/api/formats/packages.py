@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind
-from keyturn.api.formats.base import OneFile, OneFormat
+from keyturn.api.formats.base import FileFormatOptions, FormatOptions
 
 # CodeArtifact's pattern of a repository name.
 Repository = Annotated[
@@ -19,17 +19,17 @@ Repository = Annotated[
 ]
 
 
-class DockerConfigJsonFormat(OneFormat, frozen=True):
+class DockerConfigJsonFormat(FormatOptions, frozen=True):
     """The logins of all registries, for imagePullSecrets: the Secret is of type kubernetes.io/dockerconfigjson."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
+    WRITES: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
     KEY: ClassVar[str] = ".dockerconfigjson"
 
 
-class PackageFormat(OneFile, frozen=True):
+class PackageFormat(FileFormatOptions, frozen=True):
     """The configuration of a package manager: one repository, and the token as its password."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("packageEndpoints", "token")
+    WRITES: ClassVar[tuple[Kind, ...]] = ("packageEndpoints", "token")
 
     repository: Repository | None = None
 

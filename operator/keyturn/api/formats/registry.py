@@ -4,33 +4,25 @@ from typing import ClassVar
 
 import msgspec
 
-from keyturn.api.base import Kind, Part, exactly_one_of, member_name
+from keyturn.api.base import ApiStruct, Kind, exactly_one_of, member_name
 from keyturn.api.formats.aws import (
-    MOUNTED_AT,
     AwsConfigFormat,
     CredentialProcessFormat,
     CredentialsFileFormat,
     EnvFormat,
 )
-from keyturn.api.formats.base import OneFormat
+from keyturn.api.formats.base import FormatOptions
 from keyturn.api.formats.packages import (
     DockerConfigJsonFormat,
     MavenFormat,
     NpmFormat,
     PipFormat,
 )
-from keyturn.api.formats.template import ENDING, NAMES, PLACE, TemplateFormat, names_in_cel
+from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.formats.token import TokenFormat, WebIdentityTokenFormat
 
-__all__ = [
-    "ENDING", "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat",
-    "CredentialProcessFormat", "CredentialsFileFormat", "DockerConfigJsonFormat", "EnvFormat", "Format",
-    "MavenFormat", "NpmFormat", "OneFormat", "PipFormat", "TemplateFormat", "TokenFormat",
-    "WebIdentityTokenFormat", "names_in_cel",
-]  # fmt: skip
 
-
-class Format(Part, frozen=True):
+class FormatSpec(ApiStruct, frozen=True):
     """A way to write what is held: exactly one member."""
 
     env: EnvFormat | None = None
@@ -46,12 +38,12 @@ class Format(Part, frozen=True):
     template: TemplateFormat | None = None
 
     # By the kind of the last value, the first that it is of.
-    DEFAULTS: ClassVar[dict[Kind, tuple["Format", ...]]] = {}
+    DEFAULTS: ClassVar[dict[Kind, tuple["FormatSpec", ...]]] = {}
 
     @property
-    def options(self) -> OneFormat:
+    def options(self) -> FormatOptions:
         """The one member that is set."""
-        members: tuple[OneFormat | None, ...] = msgspec.structs.astuple(self)
+        members: tuple[FormatOptions | None, ...] = msgspec.structs.astuple(self)
         return next(member for member in members if member is not None)
 
     @property
@@ -61,15 +53,15 @@ class Format(Part, frozen=True):
 
 
 # By name in a manifest.
-FORMATS: dict[str, type[OneFormat]] = {
-    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(Format)
+FORMATS: dict[str, type[FormatOptions]] = {
+    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(FormatSpec)
 }
-Format.RULES = (exactly_one_of(*FORMATS),)
-Format.DEFAULTS.update(
+FormatSpec.RULES = (exactly_one_of(*FORMATS),)
+FormatSpec.DEFAULTS.update(
     {
-        "credentials": (Format(env=EnvFormat()), Format(credential_process=CredentialProcessFormat())),
-        "registryLogins": (Format(docker_config_json=DockerConfigJsonFormat()),),
-        "token": (Format(token=TokenFormat()),),
+        "credentials": (FormatSpec(env=EnvFormat()), FormatSpec(credential_process=CredentialProcessFormat())),
+        "registryLogins": (FormatSpec(docker_config_json=DockerConfigJsonFormat()),),
+        "token": (FormatSpec(token=TokenFormat()),),
     }
 )
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind, Rule
-from keyturn.api.formats.base import OneFormat, key_is_free
+from keyturn.api.formats.base import FormatOptions, key_is_free
 
 # By name in a text: the kind of value that an exchange must give, None where that is not known before.
 NAMES: dict[str, Kind | None] = {
@@ -38,13 +38,13 @@ PLACE = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
 _TEXT = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
 
 
-class TemplateFormat(OneFormat, frozen=True):
+class TemplateFormat(FormatOptions, frozen=True):
     """A text of your own: each {{ name }} in it becomes that value, once, as it is, and nothing else changes.
 
     There is no logic and no escaping: a value with more than letters, digits and -._~+/=:,@ is refused.
     """
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ()
+    WRITES: ClassVar[tuple[Kind, ...]] = ()
     KEY: ClassVar[str] = ""
 
     key: Annotated[Key, Meta(description="Under which key of the Secret.")]
@@ -54,16 +54,16 @@ class TemplateFormat(OneFormat, frozen=True):
             min_length=1,
             max_length=16384,
             description=f"At most 16384 characters. The names: {', '.join(NAMES)}. Those of a registry and of a "
-            "packageEndpoint need an exchange that gives exactly one, and region is spec.region.",
+            "packageEndpoint need an exchange that produces exactly one, and region is spec.region.",
         ),
     ]
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         key_is_free,
         Rule(
-            says=f"in text, {{{{ may only begin {{{{ NAME }}}}, with a NAME of {', '.join(NAMES)}",
+            message=f"in text, {{{{ may only begin {{{{ NAME }}}}, with a NAME of {', '.join(NAMES)}",
             cel=f"self.text.matches(r'^{_TEXT}$')",
-            holds=lambda it: re.fullmatch(_TEXT, it.text) is not None,
+            is_met_by=lambda it: re.fullmatch(_TEXT, it.text) is not None,
         ),
     )
 

@@ -36,9 +36,7 @@ class Families:
     def __init__(self) -> None:
         self._tokens: dict[str, tuple[Family, int]] = {}
 
-    def start(
-        self, client_id: str, subject: str, scopes: frozenset[str], expires_at: datetime | None = None
-    ) -> Family:
+    def start(self, client_id: str, subject: str, scopes: frozenset[str], expires_at: datetime | None = None) -> Family:
         """Issue the first token of a family."""
         family = Family(client_id, subject, scopes, expires_at)
         self._issue(family)

@@ -48,9 +48,7 @@ def _role_seconds(call: Call, role: Role) -> int:
         message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
         raise AwsError("ValidationError", message)
     if call.caller and call.caller.principal.role_arn and seconds > CHAINED_SECONDS_MAX:
-        message = (
-            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
-        )
+        message = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
         raise AwsError("ValidationError", message)
     return seconds
 
