@@ -82,7 +82,7 @@ class Place:
     def running(self, *places: str) -> Iterator[Sidecar]:
         """A sidecar that works here; it is killed at the end if it still runs."""
         flags = [*self.flags(*places), f"--authorization-file={self.path / 'token'}"]
-        sidecar = Sidecar.of(self.log_file, "--mode=standalone", *flags)
+        sidecar = Sidecar.create(self.log_file, "--mode=standalone", *flags)
         sidecar.start()
         try:
             yield sidecar
@@ -101,7 +101,7 @@ class Place:
 
     def ask(self, sidecar: Sidecar) -> tuple[int, str]:
         """Ask the endpoint, as an SDK does."""
-        return sidecar.ask((self.path / "token").read_text())
+        return sidecar.get_credentials((self.path / "token").read_text())
 
     def written(self, name: str) -> str:
         """Read a file that was written for others."""

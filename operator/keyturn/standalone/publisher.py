@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from keyturn.api.token_request import Request
-from keyturn.sidecar.credential_cache import Held, Served, UnservableError, served
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials, parse_credentials
 from keyturn.standalone.file_store import Issued
 
 NOTHING_TO_SERVE = (
@@ -13,9 +13,9 @@ NOTHING_TO_SERVE = (
 
 @dataclass(frozen=True, slots=True)
 class Giving:
-    """What is issued goes to `held` at once. `serves` is whether an endpoint serves it."""
+    """What is issued goes to `cache` at once. `serves` is whether an endpoint serves it."""
 
-    held: Held
+    cache: CredentialCache
     serves: bool
 
     def give(self, request: Request, issued: Issued) -> None:
@@ -25,11 +25,15 @@ class Giving:
             return
         try:
             # Where nobody is served, readiness looks at the end.
-            found = served(issued.data, _key(request)) if self.serves else Served("", issuance.expires, b"")
-        except UnservableError as error:
-            self.held.trouble = str(error)
+            found = (
+                parse_credentials(issued.data, _key(request))
+                if self.serves
+                else ServedCredentials("", issuance.expires, b"")
+            )
+        except NoCredentialsError as error:
+            self.cache.failure = str(error)
         else:
-            self.held.served = found
+            self.cache.publish(found)
 
 
 def is_servable(request: Request) -> bool:

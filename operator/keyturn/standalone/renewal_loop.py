@@ -55,10 +55,10 @@ class Renewing:
             reconciled = await reconcile(self._deps, request, self._state, self.status)
         except Exception as error:  # noqa: BLE001 - the credentials that exist are served all the same
             _log.error("%s: internal error: %s", _name(request), describe_bug(error))
-            self._giving.held.trouble = "internal error in Keyturn; see its log"
+            self._giving.cache.failure = "internal error in Keyturn; see its log"
             return self._deps.now() + PAUSE_AFTER_BUG
         self._state, self.status = reconciled.state, reconciled.status
-        self._giving.held.trouble = self._trouble()
+        self._giving.cache.failure = self._trouble()
         return reconciled.requeue_at
 
     def _trouble(self) -> str:

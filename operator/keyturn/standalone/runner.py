@@ -22,7 +22,7 @@ from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
-from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.atomic_files import UnusableError, locked
 from keyturn.standalone.file_store import FileStore
@@ -57,13 +57,13 @@ class Around:
 
 
 @contextlib.contextmanager
-def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Iterator[Renewing]:
+def standalone(files: Files, around: Around, cache: CredentialCache, *, serves: bool) -> Iterator[Renewing]:
     """Put together what renews the request of a manifest; its folders are this process's own until the end.
 
-    What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
+    What is issued goes to `cache`; `serves` is whether an endpoint serves it. Raises UnusableError.
     """
     manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources_dir), Metrics()
-    request, giving = _first(manifest, files, serves=serves), Giving(held, serves)
+    request, giving = _first(manifest, files, serves=serves), Giving(cache, serves)
     with _locked(files), _systems(files, around, sources, metrics) as context:
         tokens, folder = _tidied(files)
         # Not the process id: in a container each process is the first.

@@ -9,7 +9,7 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import SourceValues, parse_source
-from keyturn.sidecar.plain_file import read_plain
+from keyturn.sidecar.regular_file import read_regular_file
 
 _MOST_BYTES = 1024 * 1024  # of a Secret
 _NO_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # another thing than a file of that size
@@ -107,7 +107,7 @@ def facts(path: Path) -> Facts:
 def read_text(path: Path) -> str:
     """Read one file; raises RefusedError: SourceNotFound where nothing is there, SourceInvalid for no text."""
     try:
-        content = read_plain(path, _MOST_BYTES)
+        content = read_regular_file(path, _MOST_BYTES)
     except FileNotFoundError:
         raise RefusedError("SourceNotFound", f"{path} does not exist") from None
     except OSError as error:

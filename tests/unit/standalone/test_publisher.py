@@ -7,7 +7,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.reconcile.issue import IssueContext, issue
-from keyturn.sidecar.credential_cache import Held, UnservableError
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.file_store import Issued
 from keyturn.standalone.publisher import Giving, is_servable
 from tests.support.dependencies import HOUR, NOW, request
@@ -39,40 +39,40 @@ def issued(wanted: Request) -> Issued:
     ],
 )  # fmt: skip
 def test_credentials_are_served_in_every_form(formats: list[dict[str, Any]]) -> None:
-    held, asked = Held(lambda: NOW), wanted(*formats)
+    held, asked = CredentialCache(lambda: NOW), wanted(*formats)
     Giving(held, serves=True).give(asked, issued(asked))
 
     assert is_servable(asked)
-    assert held.served
-    assert (held.served.access_key_id, held.served.expires_at) == ("ASIA1", EXPIRES)
+    assert held.credentials
+    assert (held.credentials.access_key_id, held.credentials.expires_at) == ("ASIA1", EXPIRES)
     assert b"planted-session" in held.document()
 
 
 def test_what_cannot_be_served_replaces_nothing() -> None:
-    held, good, other = Held(lambda: NOW), wanted({"env": {}}), wanted({"credentialsFile": {}})
+    held, good, other = CredentialCache(lambda: NOW), wanted({"env": {}}), wanted({"credentialsFile": {}})
     giving = Giving(held, serves=True)
     giving.give(good, issued(good))
     before = held.document()
     giving.give(other, issued(other))
 
     assert not is_servable(other)
-    assert (held.document(), held.trouble) == (before, "the credentials have no AccessKeyId")
+    assert (held.document(), held.failure) == (before, "the credentials have no AccessKeyId")
 
 
 def test_without_an_endpoint_readiness_goes_by_the_marks() -> None:
     now = [NOW]
-    held, asked = Held(lambda: now[0]), wanted({"credentialsFile": {}})
+    held, asked = CredentialCache(lambda: now[0]), wanted({"credentialsFile": {}})
     Giving(held, serves=False).give(asked, issued(asked))
 
     assert held.document() == b""
     now[0] = EXPIRES + timedelta(seconds=1)
-    with pytest.raises(UnservableError):
+    with pytest.raises(NoCredentialsError):
         held.document()
 
 
 def test_data_without_marks_are_nothing() -> None:
-    held, asked = Held(lambda: NOW), wanted({"env": {}})
+    held, asked = CredentialCache(lambda: NOW), wanted({"env": {}})
     Giving(held, serves=True).give(asked, Issued(None, issued(asked).data))
 
-    assert held.served is None
+    assert held.credentials is None
     assert isinstance(issued(asked).issuance, Issuance)

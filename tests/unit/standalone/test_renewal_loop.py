@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.sidecar.credential_cache import Held, UnservableError
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
@@ -49,9 +49,9 @@ class Here:
         """Write the manifest."""
         self.file.write_text(yaml.safe_dump(manifest(**spec)))
 
-    async def run(self, length: timedelta) -> Held:
+    async def run(self, length: timedelta) -> CredentialCache:
         """Run a process for so long; what it holds is returned."""
-        deps, self.held = self.outside.deps, Held(lambda: self.outside.now)
+        deps, self.held = self.outside.deps, CredentialCache(lambda: self.outside.now)
         file = ManifestFile(self.file, self.outside.now)
         request, giving = file.read(), Giving(self.held, self.serves)
         store = FileStore(
@@ -94,9 +94,9 @@ async def test_it_renews_by_the_real_expiry(tmp_path: Path) -> None:
 
     # At 2, 4 and 6 minutes; each is two exchanges.
     assert here.calls == 2 * 4
-    assert held.served
-    assert held.served.expires_at == START + 6 * MINUTE + 3 * MINUTE
-    assert held.trouble == ""
+    assert held.credentials
+    assert held.credentials.expires_at == START + 6 * MINUTE + 3 * MINUTE
+    assert held.failure == ""
 
 
 async def test_who_asks_is_told_of_a_suspension_with_credentials_that_expired_and_without_any(
@@ -115,7 +115,7 @@ async def test_who_asks_is_told_of_a_suspension_with_credentials_that_expired_an
         (later, "expired at .*; spec.suspend is set"),
     ):
         held = await here.run(5 * MINUTE)
-        with pytest.raises(UnservableError, match=f"^(the credentials )?{says}: nothing is renewed$"):
+        with pytest.raises(NoCredentialsError, match=f"^(the credentials )?{says}: nothing is renewed$"):
             held.document()
 
 
@@ -145,11 +145,11 @@ async def test_while_aws_is_away_what_is_held_is_served(tmp_path: Path) -> None:
     held = await here.run(9 * MINUTE)
 
     assert held.document()
-    assert held.trouble == "sts could not be reached"
+    assert held.failure == "sts could not be reached"
     assert (condition(here, "Ready"), condition(here, "Renewed")) == (("True", "Issued"), ("False", "Unreachable"))
 
     here.outside.now += 2 * MINUTE
-    with pytest.raises(UnservableError, match=r"expired at .*; sts could not be reached"):
+    with pytest.raises(NoCredentialsError, match=r"expired at .*; sts could not be reached"):
         held.document()
 
 
@@ -169,7 +169,7 @@ async def test_a_source_that_comes_late_is_seen_within_a_second(tmp_path: Path) 
     (tmp_path / "sources" / "license" / "license_token").unlink()
     held = await here.run(22 * SECOND)
 
-    assert (here.calls, held.trouble) == (2, "")
+    assert (here.calls, held.failure) == (2, "")
 
 
 async def test_a_source_that_vanishes_is_told_and_what_is_held_is_served(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ async def test_a_source_that_vanishes_is_told_and_what_is_held_is_served(tmp_pat
         ("False", "SourceNotFound"),
         "True",
     )
-    assert held.trouble.endswith("license/license_token does not exist")
+    assert held.failure.endswith("license/license_token does not exist")
     assert held.document()
 
 
@@ -208,8 +208,8 @@ async def test_a_refusal_waits_no_longer_when_a_file_was_written_anew(tmp_path: 
 
     # Not at once, at five seconds, but when another try is allowed, at ten.
     assert here.calls == 3
-    assert held.served
-    assert held.served.expires_at >= START + HOUR + 10 * SECOND
+    assert held.credentials
+    assert held.credentials.expires_at >= START + HOUR + 10 * SECOND
 
 
 async def test_iam_has_two_minutes_to_know_a_role_and_not_for_ever(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ async def test_a_bug_is_told_by_its_place_and_what_is_held_is_served(
     held = await here.run(2 * MINUTE + 2 * SECOND)
 
     assert held.document()
-    assert held.trouble == "internal error in Keyturn; see its log"
+    assert held.failure == "internal error in Keyturn; see its log"
     assert any("internal error: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
     assert "planted-secret" not in caplog.text
 

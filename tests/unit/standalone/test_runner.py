@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
-from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import UnusableError, locked
 from keyturn.standalone.runner import Around, Files, standalone
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, manifest
@@ -23,7 +23,7 @@ def files(folder: Path, request: dict[str, Any] | None = None, **places: str) ->
 
 def start(given: Files, *, serves: bool = False) -> None:
     """Start, and end at once."""
-    with standalone(given, AROUND, Held(lambda: NOW), serves=serves):
+    with standalone(given, AROUND, CredentialCache(lambda: NOW), serves=serves):
         pass
 
 
@@ -36,7 +36,7 @@ def test_folders_are_made_for_us_alone_and_left(tmp_path: Path) -> None:
 
 
 def test_a_sidecar_does_not_look_like_an_operator_that_leads(tmp_path: Path) -> None:
-    with standalone(files(tmp_path), AROUND, Held(lambda: NOW), serves=False) as renewing:
+    with standalone(files(tmp_path), AROUND, CredentialCache(lambda: NOW), serves=False) as renewing:
         told = renewing.exposition()
 
     assert b"keyturn_build_info" in told

@@ -82,10 +82,10 @@ async def test_a_projected_volume_of_the_kubelet_is_followed(tmp_path: Path) -> 
         pytest.param(None, "SourceNotFound", "license/license_token does not exist", id="no file"),
         pytest.param(b"", "SourceNotFound", "license/license_token is empty", id="empty"),
         pytest.param(b"\xff\xfe", "SourceInvalid", "license/license_token is not text", id="no text"),
-        pytest.param(b"x" * (1024 * 1024 + 1), "SourceInvalid", "it has more than 1048576 bytes", id="too long"),
+        pytest.param(b"x" * (1024 * 1024 + 1), "SourceInvalid", "larger than 1048576 bytes", id="too long"),
         pytest.param(b"a b", "SourceInvalid", "holds characters that no token has", id="no token"),
         pytest.param("folder", "SourceInvalid", "cannot be read: Is a directory", id="a folder"),
-        pytest.param("pipe", "SourceInvalid", "cannot be read: it is not a regular file", id="a pipe"),
+        pytest.param("pipe", "SourceInvalid", "cannot be read: not a regular file", id="a pipe"),
         pytest.param("loop", "SourceNotFound", "cannot be read: Too many levels", id="a link to itself"),
     ],
 )
