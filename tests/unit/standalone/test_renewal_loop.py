@@ -350,7 +350,7 @@ async def test_an_end_in_an_exchange_saves_what_is_answered(tmp_path: Path) -> N
     here.say(exchanges=[REFRESH, ASSUME_ROLE])
 
     async def end(where: str) -> None:
-        if where == "before OauthTokenSpec":
+        if where == "before OauthToken":
             here.running.cancel()
             await asyncio.sleep(0.01)
 
