@@ -43,7 +43,7 @@ def start(request: Request, source: SourceValues, kept: StoredToken | None, give
     value = kept.value if kept and not once else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
     # What was answered for it may live on.
-    needed = kept is None or kept.answered is None or not once
+    needed = kept is None or kept.issued_token is None or not once
     if needed and token and token.expires_at and token.expires_at <= given.now:
         raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
     return PipelineValues(
@@ -82,7 +82,7 @@ def issue(request: Request, values: PipelineValues, given: Circumstances) -> tup
         principal=values.principal,
         source_expires=source_expires,
         source_warns=source_warning(source_issued, source_expires),
-        once=values.ends,
+        once=not values.renewable,
         token_id=values.token_id,
         identity_id=values.identity_id,
         superseded=_superseded(values, given.last, issued),
@@ -106,7 +106,7 @@ def _source_times(
     request: Request, values: PipelineValues, given: Circumstances
 ) -> tuple[datetime | None, datetime | None]:
     """When the source began and ends; the end of what is used up, or is made anew each time, is no news."""
-    passing = values.ends or request.spec.source.service_account is not None
+    passing = not values.renewable or request.spec.source.service_account is not None
     if passing or values.source_token is None:
         return None, None
     issued, expires = jwt_times(values.source_token.value)

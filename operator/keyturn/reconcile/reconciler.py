@@ -93,7 +93,7 @@ async def _live_token(deps: Dependencies, request: Request, source: SourceValues
     namespace, name = token_place(request)
     kept = await deps.tokens.read(request)
     source_id = request.spec.consumption.source_id if request.spec.consumption else ""
-    handed_in = source.token if source.proof is None else source.proof
+    handed_in = source.token if source.single_use_credential is None else source.single_use_credential
     return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), source_id, name)
 
 
@@ -113,7 +113,7 @@ async def _dry_run(
 def _works_once(request: Request, kept: StoredToken | None) -> bool:
     """Whether what is issued now cannot be issued again, should the write be refused."""
     consumption = request.spec.consumption
-    return consumption is not None and consumption.once and kept is not None and kept.answered is None
+    return consumption is not None and consumption.once and kept is not None and kept.issued_token is None
 
 
 async def _apply_metadata_if_due(

@@ -34,8 +34,12 @@ async def consume(
     one's intent has been watched for its whole time, tries once, carefully, and then never again.
     """
     consumption = request.spec.consumption
-    proof = kept.value if consumption and consumption.once and kept.answered is None else None
-    values = replace(values, proof=proof, refresh_token=kept.answered if consumption and consumption.once else None)
+    proof = kept.value if consumption and consumption.once and kept.issued_token is None else None
+    values = replace(
+        values,
+        single_use_credential=proof,
+        refresh_token=kept.issued_token if consumption and consumption.once else None,
+    )
     intended = await _intend(deps, request, kept)
     # Not even our own end may come between reading the answer and the save.
     return await _to_the_end(_exchange_and_save(deps, request, step, values, intended))
@@ -53,7 +57,7 @@ async def _intend(deps: Dependencies, request: Request, kept: StoredToken) -> St
         give_up_seconds=GIVE_UP_SECONDS,
         final_attempt=final_attempt,
     )
-    wanted = replace(kept, family=family.intended(intent))
+    wanted = replace(kept, family=family.with_intent(intent))
     if not kept.uid:
         # First without an intent: the rehearsal of what must be possible afterwards needs something to patch.
         made = await deps.tokens.create(request, kept)
@@ -88,14 +92,14 @@ async def _exchange_and_save(
     except KeyturnError as error:
         raise await _after_failure(deps, request, _refused(step, values, intended, error), error) from None
     # Where the issuer answers none, a refresh token lives on, and what works once is used up.
-    token = given.refresh_token or ("" if values.proof else intended.value)
+    token = given.refresh_token or ("" if values.single_use_credential else intended.value)
     await _until_it_holds(deps, request, _saved(request, intended, token))
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
     if given.access_token is None and "token" in step.exchange.PRODUCES:
         raise UnavailableError("Unavailable", "the issuer answered a new refresh token and no access token")
     # When the source ends is told of the token that is kept now, and that decides when it must be renewed.
     kept = Token(token, jwt_times(token)[1]) if token else given.source_token
-    return replace(given, proof=None, ends=not token, source_token=kept)
+    return replace(given, single_use_credential=None, renewable=bool(token), source_token=kept)
 
 
 def _saved(request: Request, intended: StoredToken, token: str) -> StoredToken:
@@ -109,7 +113,7 @@ def _refused(step: StepSpec, values: PipelineValues, intended: StoredToken, erro
     """What is kept after a refusal: what works only once, and was refused itself, is not sent again."""
     # STS calls a wrong MFA code AccessDenied.
     of_proof = _is_of_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
-    if values.proof is None or not of_proof or _is_final_attempt(intended):
+    if values.single_use_credential is None or not of_proof or _is_final_attempt(intended):
         return intended
     family = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)
     return replace(intended, value="", previous=intended.value, family=family)
@@ -166,7 +170,7 @@ async def _after_failure(
         )
     before = structs.replace(family.intent, final_attempt=False) if final_attempt and family.intent else None
     try:
-        await deps.tokens.keep(request, replace(intended, family=family.intended(before)))
+        await deps.tokens.keep(request, replace(intended, family=family.with_intent(before)))
     except KeyturnError as failed:
         # The intent stays: the worst that follows is a doubt where there need be none.
         _log.warning("an intent was not taken back: %s", failed)

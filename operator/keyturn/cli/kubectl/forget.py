@@ -12,7 +12,7 @@ from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, 
 from keyturn.cli.kubectl.describe import row
 from keyturn.cli.kubectl.secret_view import Found, find, kept
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import unwrapped
+from keyturn.core.pipeline_values import unwrap
 from keyturn.core.token_family import TokenFamily, token_fingerprint
 
 
@@ -50,7 +50,7 @@ def _mark(cluster: Cluster, found: Found, source: str, key: str) -> str | None:
     """The fingerprint of the token in the source Secret; None where there is none that may be read."""
     try:
         value = find(cluster, source).body.get(key, b"").decode(errors="replace")
-        return token_fingerprint(unwrapped(value, "the token"), found.namespace, found.name)
+        return token_fingerprint(unwrap(value, "the token"), found.namespace, found.name)
     except (ClusterError, RefusedError):
         return None
 
@@ -60,6 +60,6 @@ def _state(mark: str | None, family: TokenFamily, source: str) -> str:
         return f"Secret {source} shows no token that can be read: put a new one there first"
     if mark == family.live:
         return f"Secret {source} shows the same token, unspent: nothing is lost"
-    if family.knows(mark):
+    if family.has_seen(mark):
         return f"Secret {source} shows a SPENT token, and a strict issuer may end them all: put a new one there first"
     return f"Secret {source} shows a new token, which is used by itself: there is no need to forget"

@@ -148,12 +148,12 @@ def token_secret(family: TokenFamily = LINE, token: bytes = b"live") -> Found:
         pytest.param(token_secret(msgspec.structs.replace(LINE, live=""), b""), "worked once, and is used", id="used"),
         pytest.param(token_secret(), "nobody is spending the token", id="no intent"),
         pytest.param(
-            token_secret(LINE.intended(INTENT)),
+            token_secret(LINE.with_intent(INTENT)),
             "pod-1 began to spend the token 10 s ago, for 30 s",
             id="an intent",
         ),
         pytest.param(
-            token_secret(LINE.intended(msgspec.structs.replace(INTENT, final_attempt=True))),
+            token_secret(LINE.with_intent(msgspec.structs.replace(INTENT, final_attempt=True))),
             "; tried once more",
             id="finalAttempt",
         ),
