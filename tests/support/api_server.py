@@ -12,7 +12,7 @@ import msgspec
 
 from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.errors import BeingDeletedError
+from keyturn.core.errors import LeaseLostError
 
 Leaf = tuple[str, str]
 Body = dict[str, Any]
@@ -40,7 +40,7 @@ class ApiServer(ApiClient):
         accept: str = JSON,  # noqa: ARG002 - all of an object is answered
     ) -> ApiResponse:
         if method != "GET" and not self.may_write():
-            raise BeingDeletedError("the Lease is lost")
+            raise LeaseLostError("the Lease is lost")
         return await self._asked(method, path, body, kind, query or {})
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:

@@ -66,7 +66,7 @@ class Secrets:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.checkpoint: Checkpoint = nothing
-        self.failures: dict[str, KeyturnError] = {}
+        self.failures: dict[str, KeyturnError | BeingDeletedError] = {}
         self.gone: set[str] = set()
         self._secrets: dict[tuple[str, str], Secret] = {}
         self._met: set[tuple[str, str]] = set()

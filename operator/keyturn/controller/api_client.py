@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
 
-from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 
 SYSTEM = "kubernetes"
@@ -128,14 +128,15 @@ class ApiClient:
                 async with response:
                     content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                failed = _unreachable(error)
+                failed = _unreachable(error, service=SYSTEM)
             else:
                 if not _is_passing(response.status):
                     self._service_health.worked(SYSTEM, time.monotonic())
                     return ApiResponse(response.status, _decoded(response.status, content))
-                failed = UnavailableError("Unavailable", f"the API server answered HTTP {response.status}")
+                failed = UnavailableError(
+                    "Unavailable", f"the API server answered HTTP {response.status}", service=SYSTEM
+                )
             if pause is None:
-                failed.system = SYSTEM
                 self._service_health.failed(SYSTEM)
                 raise failed
             await asyncio.sleep(pause)
@@ -143,7 +144,7 @@ class ApiClient:
 
     def _check_leading(self, question: "_HttpRequest") -> None:
         if question.method != "GET" and not (question.even_so or self.may_write()):
-            raise BeingDeletedError("the Lease is lost: another operator writes now")
+            raise LeaseLostError("the Lease is lost: another operator may write now")
 
     async def _send(
         self, question: "_HttpRequest", seconds: float, *, silence: float | None = None, token: str | None = None
@@ -199,11 +200,11 @@ def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> Ref
     return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")
 
 
-def _unreachable(error: Exception) -> UnavailableError:
+def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
-    return UnavailableError("Unreachable", f"the API server did not answer ({why})")
+    return UnavailableError("Unreachable", f"the API server did not answer ({why})", service=service)
 
 
 def _is_passing(status: int) -> bool:

@@ -86,7 +86,7 @@ class Operator:
     async def run(self) -> None:
         """Run until told to stop.
 
-        Raises NoClusterError where there is none, LostLeaseError where another operator has taken over.
+        Raises NoClusterError where there is none, LeaseLostError where another operator has taken over.
         """
         options = self._options
         configuration = await _configuration(options.kubeconfig)

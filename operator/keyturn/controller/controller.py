@@ -15,7 +15,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.renewal import needs_metadata, renewal_reason
 from keyturn.core.status import events, invalid, report
 from keyturn.reconcile.dependencies import Dependencies
@@ -90,7 +90,7 @@ class Controller:
         now = self._deps.now()
         for uid, entry in self.index.entries.items():
             failure = entry.state.failure
-            if failure and isinstance(failure.error, UnavailableError) and failure.error.system == system:
+            if failure and isinstance(failure.error, UnavailableError) and failure.error.service == system:
                 entry.state.failure = replace(failure, next_attempt_time=now)
                 self._work_queue.expedite(uid, now)
 
@@ -109,7 +109,7 @@ class Controller:
         try:
             await self._tell(request, entry.status, await self._reconcile(entry))
             due = self._next(request, entry.state)
-        except BeingDeletedError as error:
+        except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s/%s: %s", request.namespace, request.name, error)
             due = self._deps.now() + _IF_IT_WAS_NO_END
         except KeyturnError as error:
@@ -215,7 +215,9 @@ class Controller:
             return
         try:
             await self._status_writer.status(meta["namespace"], meta["name"], meta["uid"], status)
-        except KeyturnError as failed:
+        except BeingDeletedError:
+            self._forget(meta["uid"])
+        except (KeyturnError, LeaseLostError) as failed:
             _log.warning("%s/%s: not told that %s: %s", meta["namespace"], meta["name"], error, failed)
             self._untold[meta["uid"]] = body, error
             due = self._deps.now() + _TELL_AGAIN

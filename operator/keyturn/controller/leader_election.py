@@ -12,16 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.controller.api_client import MERGE, ApiClient
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, LeaseLostError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby asks more often: while an upgrade hands over, what is due waits.
 STANDBY_SECONDS = 1
 _log = logging.getLogger(__name__)
-
-
-class LostLeaseError(Exception):
-    """The Lease could not be renewed in time: another operator may hold it now."""
 
 
 class Lease:
@@ -111,7 +107,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     """Wait for the Lease and run `work` while it is held; give it back when the work ends.
 
     When the Lease could not be renewed in time, our hold is over before the work is cancelled, so that it cannot
-    write on its way out; then LostLeaseError is raised.
+    write on its way out; then LeaseLostError is raised.
     """
     while not await lease.hold():  # noqa: ASYNC110 - there is nothing to be told by: the Lease is asked
         await asyncio.sleep(STANDBY_SECONDS)
@@ -122,7 +118,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             lease.held_until = 0.0
-            raise LostLeaseError("the Lease could not be renewed in time; another operator may hold it")
+            raise LeaseLostError("the Lease could not be renewed in time; another operator may hold it")
         await working
     finally:
         for task in (working, keeping):

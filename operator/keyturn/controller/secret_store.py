@@ -99,7 +99,7 @@ class SecretStore:
         try:
             with self.cache.writing(target(request)):
                 await self._apply(request, issuance, data)
-        except KeyturnError:
+        except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.pop(request.namespace, None)
             raise
         for former in self.cache.former_targets(request) - {target(request)}:

@@ -12,7 +12,7 @@ from keyturn.api.status import Status
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
 from keyturn.controller.api_client import MERGE, ApiClient
-from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class StatusWriter:
         }
         try:
             await self._api.request("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
-        except KeyturnError as error:
+        except (KeyturnError, LeaseLostError) as error:
             _log.warning("an Event was not posted: %s", error)
 
 

@@ -87,7 +87,7 @@ _MANAGER = {"fieldManager": "keyturn-token"}
 
 def _ref(request: Request) -> SecretKeyRef:
     if request.spec.consumption is None:
-        raise BeingDeletedError("nothing is used up by a renewal")
+        raise AssertionError("a TokenRequest that consumes no token has no token Secret")
     return request.spec.consumption.ref
 
 

@@ -195,7 +195,7 @@ def next_try(
     and 5 min, or a minute where none is left: there is nothing to save, and many may wait for the same system.
     Reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
     """
-    wait = REASONS[error.reason].wait
+    wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown:
         wait = _UNTIL_GIVEN_UP
     if _may_become_consistent(request, error, now):
@@ -234,8 +234,8 @@ def next_reconcile(
     told = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
     act: list[datetime] = []
     if failure and not request.spec.suspend:
-        look = REASONS[failure.error.reason].look
-        act = [failure.next_attempt_time, *([now + look] if look else [])]
+        recheck = REASONS[failure.error.reason].recheck_interval
+        act = [failure.next_attempt_time, *([now + recheck] if recheck else [])]
     elif not request.spec.suspend:
         act = [issuance.renew if issuance else now]
         told = [issuance.source_warns] if issuance and issuance.source_warns else []

@@ -76,10 +76,10 @@ class Aws:
 
         It may be sent as often as the operation allows: once where it must not be repeated.
         """
-        system = f"{operation.service}/{region}"
+        service = operation.service_in(region)
         # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
         user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
-        rate_limiter = self._rate_limiters.of((system, user))
+        rate_limiter = self._rate_limiters.of((service, user))
         await self._turn(operation, rate_limiter)
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
@@ -88,12 +88,12 @@ class Aws:
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
-            raise self._failure(operation, error, system, rate_limiter) from None
+            raise self._failure(operation, error, region, rate_limiter) from None
         finally:
             self._metrics.exchanges.labels(operation.exchange, code).inc()
             self._metrics.exchange_duration.labels(operation.exchange).observe(time.monotonic() - started)
         rate_limiter.went_through()
-        self._service_health.worked(system, time.monotonic())
+        self._service_health.worked(service, time.monotonic())
         about = members["ResponseMetadata"]
         self._note_clock(operation.service, about)
         return AwsResponse(members, about.get("RequestId", ""), asked_at)
@@ -102,9 +102,9 @@ class Aws:
         """Wait for our turn; raises ThrottledError, without a call, where that takes too long for a worker."""
         wait = rate_limiter.wait(time.monotonic())
         if is_too_long(wait):
-            held_back = ThrottledError(f"{operation.title} throttles us", retry_after=timedelta(seconds=wait))
-            held_back.unsent = True
-            raise held_back
+            raise ThrottledError(
+                f"{operation.title} throttles us", retry_after=timedelta(seconds=wait), nothing_sent=True
+            )
         if wait > 0:
             await asyncio.sleep(wait)
 
@@ -166,17 +166,16 @@ class Aws:
         )
 
     def _failure(
-        self, operation: AwsOperation, error: Exception, system: str, rate_limiter: RateLimiter
+        self, operation: AwsOperation, error: Exception, region: str, rate_limiter: RateLimiter
     ) -> KeyturnError:
         if isinstance(error, ClientError):
             self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
-        classed = failure(operation, error, system.partition("/")[2], self._clock_hint(operation.service))
+        classed = failure(operation, error, region, self._clock_hint(operation.service))
         if isinstance(classed, ThrottledError):
             rate_limiter.throttled(time.monotonic(), classed.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
         elif isinstance(classed, UnavailableError):
-            classed.system = system
-            self._service_health.failed(system)
+            self._service_health.failed(classed.service)
         return classed
 
     def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:

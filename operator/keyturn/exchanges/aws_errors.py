@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from botocore.exceptions import (
     ClientError,
@@ -64,19 +64,25 @@ class AwsOperation:
     classifications: Mapping[str, ErrorClassification]
     attempts: int = 3
 
+    def service_in(self, region: str) -> str:
+        """The name in `ServiceHealth`, and of the rate limit that its operations share."""
+        return f"{self.service}/{region}"
+
     def code(self, error: Exception) -> str:
         """The label of an error in metrics: a code of our table, or `other`."""
         code = _code(error) if isinstance(error, ClientError) else ""
         return code if code in self.classifications else "other"
 
 
-class ElsewhereError(RefusedError):
-    """AWS says that the thing is of another region: `region`, empty where it does not say which."""
+class WrongRegionError(RefusedError):
+    """The resource is in another region: `region`, empty if AWS does not name it."""
 
-    region = ""
+    def __init__(self, reason: str, message: str, *, region: str, code: str, request_id: str = "") -> None:
+        super().__init__(reason, message, request_id=request_id, code=code)
+        self.region: Final = region
 
 
-_ELSEWHERE = frozenset({"RedirectException", "InvalidRequestRegionException"})
+_WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
 _REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
@@ -98,20 +104,25 @@ _COMMON = {
 def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
     """Class what botocore raised. AWS's own message stays out: it may repeat the value that it refuses."""
     if isinstance(error, ClientError):
-        return _refusal(operation, error, clock_hint)
+        return _refusal(operation, error, region, clock_hint)
     if isinstance(error, ParamValidationError):
         return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
-    kind, once = type(error).__name__, operation.attempts == 1
+    kind, once, service = type(error).__name__, operation.attempts == 1, operation.service_in(region)
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
-        return UnavailableError("Unavailable", f"{operation.title}: Keyturn has no AWS identity now ({kind})")
+        return UnavailableError(
+            "Unavailable", f"{operation.title}: Keyturn has no AWS identity now ({kind})", service=service
+        )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         outcome_unknown = once and not isinstance(error, _NEVER_SENT)
         return UnavailableError(
             "Unreachable",
             f"{operation.title} did not answer in {region} ({kind})",
+            service=service,
             outcome_unknown=outcome_unknown,
         )
-    return UnavailableError("Unavailable", f"{operation.title} gave no usable answer ({kind})", outcome_unknown=once)
+    return UnavailableError(
+        "Unavailable", f"{operation.title} gave no usable answer ({kind})", service=service, outcome_unknown=once
+    )
 
 
 def member(operation: AwsOperation, members: Mapping[str, Any], name: str) -> Any:
@@ -121,7 +132,7 @@ def member(operation: AwsOperation, members: Mapping[str, Any], name: str) -> An
     return members[name]
 
 
-def _refusal(operation: AwsOperation, error: ClientError, clock_hint: str) -> KeyturnError:
+def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hint: str) -> KeyturnError:
     about: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), about.get("RequestId", ""), about.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
@@ -131,32 +142,33 @@ def _refusal(operation: AwsOperation, error: ClientError, clock_hint: str) -> Ke
     if classification.reason == "Unavailable":
         # RFC 9110 section 15.6.4: 503 says that it was not handled.
         outcome_unknown = operation.attempts == 1 and status >= _FIRST_SERVER_ERROR and status != _NOT_HANDLED
-        return UnavailableError(classification.reason, sentence, request_id=request_id, outcome_unknown=outcome_unknown)
-    if code in _ELSEWHERE:
-        return _elsewhere(error, classification, sentence, request_id)
-    refused = RefusedError(
+        return UnavailableError(
+            classification.reason,
+            sentence,
+            request_id=request_id,
+            service=operation.service_in(region),
+            outcome_unknown=outcome_unknown,
+        )
+    if code in _WRONG_REGION:
+        named = _region_named_by(error)
+        sentence += f" ({named})" if named else ""
+        return WrongRegionError(classification.reason, sentence, region=named, code=code, request_id=request_id)
+    return RefusedError(
         classification.reason,
         sentence,
         request_id=request_id,
+        code=code,
         eventually_consistent=classification.eventually_consistent,
     )
-    refused.code = code
-    return refused
 
 
-def _elsewhere(
-    error: ClientError, classification: ErrorClassification, sentence: str, request_id: str
-) -> ElsewhereError:
-    """Take the region out of what AWS names, and nothing else: hosts are always built by botocore."""
+def _region_named_by(error: ClientError) -> str:
+    """The region in the URL or field that AWS redirects to. Nothing else is used: botocore builds all hosts."""
     response: Mapping[str, Any] = error.response
-    named = _REGION.search(
+    match = _REGION.search(
         f"{response.get('Location', '')} {response.get('region', '')} {response.get('endpoint', '')}"
     )
-    elsewhere = ElsewhereError(
-        classification.reason, sentence + (f" ({named[0]})" if named else ""), request_id=request_id
-    )
-    elsewhere.region = named[0] if named else ""
-    return elsewhere
+    return match[0] if match else ""
 
 
 def _retry_after(response: Any) -> timedelta:

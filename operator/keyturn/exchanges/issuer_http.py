@@ -32,12 +32,16 @@ _NUMBERS, _DOTTED = re.compile(r"(0x[0-9a-f]+|[0-9.])+"), re.compile(r"([0-9]{1,
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form to send to `url`; a field may come more than once. `trusted` replaces the usual certificates."""
+    """A form to send to `url`; a field may occur more than once. `trusted` replaces the usual certificates.
+
+    `consumes_token`: a response that is lost leaves the outcome unknown.
+    """
 
     url: str
     fields: Sequence[tuple[str, str]] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     trusted: ssl.SSLContext | None = None
+    consumes_token: bool = True
 
     @property
     def host(self) -> str:
@@ -86,7 +90,7 @@ class IssuerClient:
         return self._now()
 
     async def post(self, exchange: str, form: Form) -> IssuerResponse:
-        """Send a form, once. Raises UnavailableError; it is `in_doubt` from the moment that something was sent."""
+        """Send a form once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
         host = form.host
         if self._settings.allowed_hosts and host not in self._settings.allowed_hosts:
             raise RefusedError("InvalidSpec", f"the settings of this Keyturn do not allow the host {host}")
@@ -95,8 +99,7 @@ class IssuerClient:
         try:
             response = await self._send(form)
             code = "OK" if response.status in range(200, 300) else "other"
-        except UnavailableError as error:
-            error.system = host
+        except UnavailableError:
             self._service_health.failed(host)
             raise
         finally:
@@ -133,9 +136,11 @@ class IssuerClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not connected.is_set():
                 # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
-                raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
+                raise UnavailableError("Unreachable", f"{form.host} could not be reached", service=form.host) from None
             sentence = f"{form.host} was asked and gave no whole answer ({type(error).__name__})"
-            raise UnavailableError("Unreachable", sentence, outcome_unknown=True) from None
+            raise UnavailableError(
+                "Unreachable", sentence, service=form.host, outcome_unknown=form.consumes_token
+            ) from None
         except ValueError:
             raise RefusedError("InvalidSpec", "tokenUrl is not a URL that can be asked") from None
 

@@ -8,7 +8,7 @@ from keyturn.api.exchanges.license_manager import LicenseManagerCreateTokenSpec,
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, jwt_times, require_length, require_safe
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ElsewhereError, ErrorClassification, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, WrongRegionError, member
 from keyturn.exchanges.context import Call
 
 _LIFETIME, _DAYS = timedelta(hours=1), 365
@@ -97,7 +97,7 @@ async def create_token(call: Call, wanted: LicenseManagerCreateTokenSpec, held: 
     region = call.region
     try:
         response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.signing_credentials)
-    except ElsewhereError as error:
+    except WrongRegionError as error:
         if error.region in ("", region):
             raise
         region = error.region

@@ -54,7 +54,7 @@ class Resolver(AbstractResolver):
         except ValueError:
             return
         if not self.allows(address):
-            raise UnavailableError("Unreachable", f"{host} could not be reached")
+            raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
 
     def allows(self, address: _Address) -> bool:
         """Whether an address may be spoken to."""

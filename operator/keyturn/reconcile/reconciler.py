@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request, canonical_hash
-from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint, unchanged
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.renewal import (
@@ -46,8 +46,6 @@ async def reconcile(deps: Dependencies, request: Request, state: ReconcileState)
     try:
         async with deps.token_locks.acquire(request):
             outcome = await renew(deps, request, state, now)
-    except BeingDeletedError:
-        raise
     except KeyturnError as error:
         return failed(deps, request, state, error, now)
     state.after(outcome)

@@ -89,7 +89,7 @@ def _failure(
 ) -> Failure:
     # That we hold ourselves back is no news of AWS, and must not make the wait after it longer.
     before = state.failure.failed_attempts if state.failure else 0
-    failures = max(before, 1) if isinstance(error, ThrottledError) and error.unsent else before + 1
+    failures = max(before, 1) if isinstance(error, ThrottledError) and error.nothing_sent else before + 1
     life_left = _life_left(request, state.issuance, now) if state.issuance else timedelta()
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -12,7 +12,7 @@ from msgspec import structs
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
-from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.reconcile.dependencies import Dependencies, token_place
@@ -142,8 +142,6 @@ async def _until_it_holds(deps: Dependencies, request: Request, saved: StoredTok
     for attempt in itertools.count():
         try:
             await deps.tokens.save(request, saved)
-        except BeingDeletedError:
-            raise
         except KeyturnError as error:
             name = "/".join(token_place(request))
             _log.error("the new token of %s is not saved yet: %s", name, error)

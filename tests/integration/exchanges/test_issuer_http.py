@@ -225,7 +225,7 @@ async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
     async with served(cut) as issuer:
         error = await unavailable(issuer.url())
 
-    assert (error.reason, error.outcome_unknown, error.system) == ("Unreachable", True, "127.0.0.1")
+    assert (error.reason, error.outcome_unknown, error.service) == ("Unreachable", True, "127.0.0.1")
     assert error.message == "127.0.0.1 was asked and gave no whole answer (ServerDisconnectedError)"
 
 

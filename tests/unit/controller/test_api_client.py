@@ -7,7 +7,7 @@ from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 
 from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal
-from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
 
@@ -133,7 +133,7 @@ async def test_without_the_lease_nothing_is_written() -> None:
     async with served(responses.response) as api:
         api.may_write = lambda: False
         await api.request("GET", "/a")
-        with pytest.raises(BeingDeletedError):
+        with pytest.raises(LeaseLostError):
             await api.request("PATCH", "/a", {})
 
     assert [method for method, _, _ in responses.requests] == ["GET"]
@@ -157,7 +157,7 @@ async def test_an_outage_of_the_api_server_is_told_when_it_is_over() -> None:
             await api.request("GET", "/a")
         await api.request("GET", "/a")
 
-    assert (raised.value.system, over) == (SYSTEM, [SYSTEM])
+    assert (raised.value.service, over) == (SYSTEM, [SYSTEM])
 
 
 async def test_a_watch_is_read_line_by_line() -> None:

@@ -327,9 +327,7 @@ async def test_a_request_that_went_during_its_look_does_not_come_back() -> None:
 
 
 def away(system: str) -> UnavailableError:
-    error = UnavailableError("Unreachable", f"{system} did not answer")
-    error.system = system
-    return error
+    return UnavailableError("Unreachable", f"{system} did not answer", service=system)
 
 
 @pytest.mark.parametrize(

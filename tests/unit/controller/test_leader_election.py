@@ -5,8 +5,8 @@ import pytest
 
 from keyturn.controller import leader_election
 from keyturn.controller.api_client import ApiResponse
-from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, LostLeaseError, lead
-from keyturn.core.errors import UnavailableError
+from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, lead
+from keyturn.core.errors import LeaseLostError, UnavailableError
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
 
@@ -191,7 +191,7 @@ async def test_who_was_frozen_past_its_end_does_not_take_it_again(monkeypatch: p
         await asyncio.Event().wait()
 
     monkeypatch.setattr(leader_election, "RETRY_SECONDS", 0.05)
-    with pytest.raises(LostLeaseError):
+    with pytest.raises(LeaseLostError):
         async with asyncio.timeout(5):
             await lead(frozen, work)
 
@@ -208,7 +208,7 @@ async def test_when_it_is_lost_the_hold_is_over_before_the_work_is_cancelled() -
         finally:
             held.append(slipping.held_until > time.monotonic())
 
-    with pytest.raises(LostLeaseError):
+    with pytest.raises(LeaseLostError):
         await lead(slipping, work)
 
     assert held == [True, False]

@@ -59,9 +59,7 @@ class Story:
         if BEGINS <= self.seconds < ENDS:
             await asyncio.sleep(self.failing_takes)
             self.service_health.failed(STS)
-            error = UnavailableError("Unreachable", "STS did not answer")
-            error.system = STS
-            raise error
+            raise UnavailableError("Unreachable", "STS did not answer", service=STS)
         await asyncio.sleep(LATENCY_SECONDS)
         self.service_health.worked(STS, self.seconds)
         if request.name in self.ends:

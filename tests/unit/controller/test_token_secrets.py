@@ -4,7 +4,7 @@ import pytest
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
-from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.errors import LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
@@ -154,7 +154,7 @@ async def test_a_late_save_counts_unless_it_is_overtaken(stored: TokenFamily, *,
 async def test_a_save_is_made_though_the_lease_is_lost() -> None:
     server, tokens, made = await kept()
     server.may_write = lambda: False
-    with pytest.raises(BeingDeletedError):
+    with pytest.raises(LeaseLostError):
         await tokens.keep(REQUEST, made)
     await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 

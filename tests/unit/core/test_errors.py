@@ -6,6 +6,7 @@ from keyturn.core.errors import (
     REASONS,
     BeingDeletedError,
     KeyturnError,
+    LeaseLostError,
     RefusedError,
     ThrottledError,
     UnavailableError,
@@ -36,8 +37,8 @@ def test_what_a_reason_leads_to(reason: str, event: str, wait: int | None, look:
     reaction = REASONS[reason]
 
     assert (reaction.event, reaction.stalled) == (event, stalled)
-    assert reaction.wait == (wait * MINUTE if wait else None)
-    assert reaction.look == (look * MINUTE if look else None)
+    assert reaction.retry_after == (wait * MINUTE if wait else None)
+    assert reaction.recheck_interval == (look * MINUTE if look else None)
 
 
 def test_every_reason_has_a_row() -> None:
@@ -51,6 +52,12 @@ def test_a_throttled_call_is_an_unavailable_one_with_a_pace() -> None:
     assert (error.reason, error.request_id, error.retry_after.seconds) == ("Throttled", "id", 7)
 
 
-@pytest.mark.parametrize("error", [RefusedError("SourceInvalid", "why"), BeingDeletedError("why")])
-def test_an_error_reads_as_its_sentence(error: KeyturnError) -> None:
+def test_error_text_is_its_message() -> None:
+    error = RefusedError("SourceInvalid", "why")
+
     assert (str(error), error.message) == ("why", "why")
+
+
+@pytest.mark.parametrize("error", [BeingDeletedError("gone"), LeaseLostError("lost")], ids=lambda it: type(it).__name__)
+def test_end_of_work_is_no_failure(error: Exception) -> None:
+    assert not isinstance(error, KeyturnError)

@@ -45,8 +45,7 @@ async def test_it_is_held_back_until_the_time_has_come() -> None:
 
 async def test_to_hold_ourselves_back_is_no_failure_more() -> None:
     outside = await issued()
-    ours = ThrottledError("License Manager throttles us", retry_after=30 * SECOND)
-    ours.unsent = True
+    ours = ThrottledError("License Manager throttles us", retry_after=30 * SECOND, nothing_sent=True)
     outside.aws.failures = [ThrottledError("License Manager: throttled"), ours, ours]
     counts = []
     for _ in range(3):

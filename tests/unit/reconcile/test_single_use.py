@@ -162,8 +162,7 @@ async def test_a_code_that_may_be_refused_itself_is_not_sent_again(*, may_concer
     async def refuse(point: str) -> None:
         if point == "before IdentityCenterCreateToken":
             points.append(point)
-            error = RefusedError("AccessDenied", "refused")
-            error.may_concern_token = may_concern_token
+            error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
             raise error
 
     outside.watch(refuse)
@@ -205,7 +204,7 @@ async def test_a_failure_after_the_code_was_spent_is_told_with_it() -> None:
     later = await stalls(outside, HOUR)
 
     assert first.failure.error.reason == "AccessDenied"
-    assert first.failure.next_attempt_time - first.at >= (REASONS["AccessDenied"].wait or timedelta())
+    assert first.failure.next_attempt_time - first.at >= (REASONS["AccessDenied"].retry_after or timedelta())
     assert later.failure
     assert "a trust policy" in later.failure.error.message
 

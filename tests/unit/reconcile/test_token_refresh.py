@@ -286,8 +286,7 @@ async def test_what_a_refused_careful_try_says_of_the_token(*, may_concern_token
     async def refuse(point: str) -> None:
         if point == "before OauthToken":
             sent.append(point)
-            error = RefusedError("AccessDenied", "refused")
-            error.may_concern_token = may_concern_token
+            error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
             raise error
 
     outside.watch(refuse)

@@ -67,15 +67,12 @@ async def token(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> Pip
     consumes = wanted.consumes or held.single_use_credential is not None or held.refresh_token is not None
     fields = await _fields(call, wanted, held)
     headers = await authenticate(call, wanted, fields, call.context.issuer_client.now())
-    form = Form(wanted.token_url, fields, headers, await trusted(call, wanted))
+    form = Form(wanted.token_url, fields, headers, await trusted(call, wanted), consumes)
+    response = await call.context.issuer_client.post("oauthToken", form)
     try:
-        response = await call.context.issuer_client.post("oauthToken", form)
-        given = _given(held, response, _members(response))
-    except UnavailableError as error:
-        if isinstance(error, ThrottledError):
-            call.context.issuer_client.throttled()
-        # Only a token that can be spent leaves a doubt.
-        error.outcome_unknown = error.outcome_unknown and consumes
+        given = _given(held, response, _members(response, consumes=consumes))
+    except ThrottledError:
+        call.context.issuer_client.throttled()
         raise
     if given.access_token is None and not consumes:
         # The next step would take the source token for what this one gave.
@@ -113,8 +110,8 @@ async def _grant(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> di
     }
 
 
-def _members(response: IssuerResponse) -> dict[str, Any]:
-    """The members of a good answer; raises what any other means, and whether the token may be spent."""
+def _members(response: IssuerResponse, *, consumes: bool) -> dict[str, Any]:
+    """The members of a successful response; raises KeyturnError for any other."""
     members, status = response.json or {}, response.status
     # Okta has its own name for it, where it does not know the client.
     code = members.get("error", members.get("errorCode"))
@@ -122,7 +119,7 @@ def _members(response: IssuerResponse) -> dict[str, Any]:
         raise ThrottledError(f"{response.host} answered HTTP 429", retry_after=response.retry_after)
     refused = status in _CLIENT_ERRORS and status not in _NO_REFUSAL
     if isinstance(code, str) and (code in _ERRORS or refused):
-        raise _refusal(response, code)
+        raise _refusal(response, code, consumes=consumes)
     if status in _NOT_HANDLED:
         raise UnavailableError("Unavailable", f"{response.host} answered HTTP {status}")
     if status in _REDIRECTS or status in _CLIENT_ERRORS:
@@ -131,10 +128,10 @@ def _members(response: IssuerResponse) -> dict[str, Any]:
     if status == HTTPStatus.OK and any(_text(members, name) for name in _TOKENS):
         return members
     sentence = f"{response.host} answered HTTP {status}, and no token"
-    raise UnavailableError("Unavailable", sentence, outcome_unknown=True)
+    raise UnavailableError("Unavailable", sentence, outcome_unknown=consumes)
 
 
-def _refusal(response: IssuerResponse, code: str) -> KeyturnError:
+def _refusal(response: IssuerResponse, code: str, *, consumes: bool) -> KeyturnError:
     denied = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     reason, hint = _ERRORS.get(code, ("AccessDenied" if denied else "SourceInvalid", "is tokenUrl right?"))
     shown = code if code in _ERRORS else "an error of its own"
@@ -142,11 +139,9 @@ def _refusal(response: IssuerResponse, code: str) -> KeyturnError:
     if reason == "Throttled":
         return ThrottledError(sentence, retry_after=response.retry_after)
     if reason == "Unavailable":
-        return UnavailableError(reason, sentence, outcome_unknown=code == "server_error")
-    refused = RefusedError(reason, sentence)
-    # All else in RFC 6749 section 5.2 is of the client or of the request, or says that it is of the token.
-    refused.may_concern_token = code not in _ERRORS or code == "access_denied"
-    return refused
+        return UnavailableError(reason, sentence, outcome_unknown=consumes and code == "server_error")
+    # All other codes of RFC 6749 section 5.2 concern the client or the request, or name the token.
+    return RefusedError(reason, sentence, may_concern_token=code not in _ERRORS or code == "access_denied")
 
 
 def _given(held: PipelineValues, response: IssuerResponse, members: dict[str, Any]) -> PipelineValues:
