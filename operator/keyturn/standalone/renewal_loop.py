@@ -19,7 +19,7 @@ from keyturn.reconcile.requeue import AFTER_A_BUG, next_time, series, where
 from keyturn.reconcile.state import ReconcileState
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.publisher import NOTHING_TO_SERVE, Giving, is_servable
+from keyturn.standalone.publisher import NOTHING_TO_SERVE, CredentialPublisher, is_servable
 
 # How often the files are looked at, and the clock: one that was set is noticed as soon.
 _POLL_SECONDS = 1.0
@@ -30,13 +30,18 @@ class Renewing:
     """Renews `request`, and what its manifest says from then on."""
 
     def __init__(
-        self, deps: Dependencies, store: FileStore, manifest: ManifestFile, request: Request, giving: Giving
+        self,
+        deps: Dependencies,
+        store: FileStore,
+        manifest: ManifestFile,
+        request: Request,
+        publisher: CredentialPublisher,
     ) -> None:
         self._deps = deps
         self._store = store
         self._manifest = manifest
         self._request = request
-        self._giving = giving
+        self._publisher = publisher
         self._state = ReconcileState()
         self.status = Status()
 
@@ -57,10 +62,10 @@ class Renewing:
             outcome = await reconcile(self._deps, request, self._state)
         except Exception as error:  # noqa: BLE001 - what is held is served all the same
             _log.error("%s: a bug: %s", _name(request), where(error))
-            self._giving.held.trouble = "a bug of Keyturn's; its log says where"
+            self._publisher.cache.trouble = "a bug of Keyturn's; its log says where"
             return self._deps.now() + AFTER_A_BUG
         self.status = report(request, self.status, outcome)
-        self._giving.held.trouble = self._trouble()
+        self._publisher.cache.trouble = self._trouble()
         return next_time(request, self._state, self._deps.now())
 
     def _trouble(self) -> str:
@@ -106,14 +111,14 @@ class Renewing:
         """Refuse what this process cannot go on with."""
         if _name(request) != _name(self._request):
             raise RefusedError("InvalidSpec", f"it holds {_name(request)} now: start a process of its own for that")
-        if self._giving.serves and not is_servable(request):
+        if self._publisher.serves and not is_servable(request):
             raise RefusedError("InvalidSpec", NOTHING_TO_SERVE)
 
     def _is_cause_gone(self) -> bool:
         """Whether what the last try failed of may be gone; other failures are no matter of the folder."""
         failure = self._state.failure
         taken = failure is not None and failure.error.reason == "TargetConflict"
-        return self._store.take_source_changes() or (taken and self._store.has_folder_changed())
+        return self._store.acknowledge_source_changes() or (taken and self._store.has_output_changed())
 
     def _expedite(self) -> None:
         """Let a failure wait no longer than for the next try that is allowed: its cause may be gone."""
