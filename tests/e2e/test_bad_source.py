@@ -23,8 +23,8 @@ def source(name: str, key: str = "license_token") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        pytest.param({"region": None}, "region is missing: give spec.region", id="region"),
-        pytest.param({"exchanges": [{}]}, "give exactly one of licenseManagerGetAccessToken", id="exchange"),
+        pytest.param({"region": None}, "region is missing: set spec.region", id="region"),
+        pytest.param({"exchanges": [{}]}, "exactly one of licenseManagerGetAccessToken", id="exchange"),
         pytest.param(
             {"target": {"secretName": "license"}},
             "the target must not be a Secret that the spec reads",

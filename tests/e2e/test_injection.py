@@ -44,7 +44,7 @@ def warnings(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> lis
 
 def wait_for_policies(plane: ControlPlane) -> None:
     """Wait until the API server applies the policies, which takes about a second."""
-    body = CASES["one of two has its own"].pod
+    body = CASES["one of two containers has its own credentials"].pod
     until(lambda: warnings(plane, body) and "initContainers" in create_pod(plane, body)["spec"], seconds=30)
 
 
@@ -104,7 +104,7 @@ def test_example_is_injected_without_warnings(injecting: ControlPlane) -> None:
 
 
 def test_pod_in_another_namespace_is_not_changed(injecting: ControlPlane) -> None:
-    body = CASES["one of two has its own"].pod
+    body = CASES["one of two containers has its own credentials"].pod
 
     assert "initContainers" not in create_pod(injecting, body, "default")["spec"]
     assert warnings(injecting, body, "default") == []

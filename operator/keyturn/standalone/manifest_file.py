@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from keyturn.api.base import without_nulls
+from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
 from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint
@@ -67,5 +67,7 @@ def _parse(body: dict[str, Any]) -> Request:
         body = body | {"metadata": metadata | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, name))}}
     try:
         return parse(body)
+    except InvalidSpecError as error:
+        raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
         raise RefusedError("InvalidSpec", "nested too deep") from None

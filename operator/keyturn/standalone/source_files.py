@@ -51,7 +51,7 @@ class SourceFiles:
         return before != self._seen
 
     def _read_source(self, request: Request) -> SourceValues:
-        source, single_use = request.spec.source, request.spec.proof
+        source, single_use = request.spec.source, request.spec.single_use_ref
         if request.exchange_hash != self._exchange_hash:
             self._seen, self._exchange_hash = {}, request.exchange_hash
         paths = {ref: self._path(ref.name) / ref.key for ref in (source.token_ref, single_use) if ref}
