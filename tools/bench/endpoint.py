@@ -43,13 +43,13 @@ async def endpoint_standalone(table: Table) -> None:
 
 async def standalone_renewals(table: Table) -> None:
     """Measure the memory after a hundred renewals."""
-    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made, running_emulator() as aws:
-        directory = StandaloneDirectory(Path(made), aws)
-        directory.write_flagship()
-        with directory.running() as sidecar:
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as temporary, running_emulator() as aws:
+        place = StandaloneDirectory(Path(temporary), aws)
+        place.write_flagship()
+        with place.running() as sidecar:
             for number in range(_RENEWALS):
                 until(functools.partial(_has_renewed, sidecar, number))
-                directory.write_manifest(with_renew_request(token_request(), number))
+                place.write_manifest(with_renew_request(token_request(), number))
             memory = usage.memory_mib(sidecar.process.pid)
         table.add(f"standalone: memory after {_RENEWALS} renewals", memory, "MiB", at_most=80)
 
@@ -61,9 +61,9 @@ def _has_renewed(sidecar: Sidecar, number: int) -> bool:
 @contextmanager
 def _standalone(directory: Path) -> Iterator[Sidecar]:
     with running_emulator() as aws:
-        standalone = StandaloneDirectory(directory, aws)
-        standalone.write_flagship()
-        with standalone.running() as sidecar:
+        place = StandaloneDirectory(directory, aws)
+        place.write_flagship()
+        with place.running() as sidecar:
             until(lambda: is_ready(sidecar))
             yield sidecar
 
@@ -95,8 +95,8 @@ def _mount(directory: Path) -> None:
 
 
 def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms: float | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made:
-        directory = Path(made)
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as temporary:
+        directory = Path(temporary)
         with running(directory) as sidecar:
             table.add(f"{name}: memory at first", usage.memory_mib(sidecar.process.pid), "MiB")
             _unlimited(table, name, sidecar, directory)
