@@ -82,7 +82,7 @@ class StandaloneDirectory:
     def running(self, *places: str) -> Iterator[Sidecar]:
         """Start a sidecar; it is killed at the end if it still runs."""
         flags = [*self.flags(*places), f"--authorization-file={self.path / 'token'}"]
-        sidecar = Sidecar.of(self.log_file, "--mode=standalone", *flags)
+        sidecar = Sidecar.create(self.log_file, "--mode=standalone", *flags)
         sidecar.start()
         try:
             yield sidecar
@@ -101,7 +101,7 @@ class StandaloneDirectory:
 
     def get_credentials(self, sidecar: Sidecar) -> tuple[int, str]:
         """Request credentials as an SDK does; return the status and the body."""
-        return sidecar.ask((self.path / "token").read_text())
+        return sidecar.get_credentials((self.path / "token").read_text())
 
     def output(self, name: str) -> str:
         """Read a file in the output directory."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
@@ -54,9 +54,9 @@ class StandaloneRun:
     def write_manifest(self, **spec: Any) -> None:
         self.manifest.write_text(yaml.safe_dump(manifest(**spec)))
 
-    async def run(self, length: timedelta) -> Held:
+    async def run(self, length: timedelta) -> CredentialCache:
         """Run a process for this long and return its credential cache."""
-        self.cache = Held(lambda: self.outside.now)
+        self.cache = CredentialCache(lambda: self.outside.now)
         manifest_file = ManifestFile(self.manifest, self.outside.now)
         request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.serves)
         output = AtomicDir(self.path / "output") if self.has_output else None

@@ -15,10 +15,10 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import DIRECTORY, FILE, log_options, option, serving_options
 from keyturn.cli.process import fail, freeze_imports, leave, log_to_stderr, rand, run_until_stopped, stoppable
 from keyturn.cli.settings import read_settings
-from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.credential_cache import Held
-from keyturn.sidecar.endpoint import Listening, serving
-from keyturn.sidecar.listener import NotListeningError
+from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
+from keyturn.sidecar.http_server import BindError
 from keyturn.standalone import runner
 from keyturn.standalone.atomic_files import StartupError
 from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles
@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913 - one for each option
     if once:
         _renew_once(StandaloneFiles(**files), _environment(config))
     _renew_and_serve(
-        StandaloneFiles(**files), _environment(config), Listening(listen, http_bind_address), authorization_file
+        StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
     )
 
 
@@ -89,7 +89,7 @@ def standalone(
     """
     log_to_stderr(log_level, log_format)
     _renew_and_serve(
-        StandaloneFiles(**files), _environment(config), Listening(listen, http_bind_address), authorization_file
+        StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
     )
 
 
@@ -114,30 +114,36 @@ def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> N
 
 
 async def _reconcile(files: StandaloneFiles, environment: StandaloneEnvironment) -> Status:
-    with runner.open_renewal_loop(files, environment, Held(now), serves=False) as renewing:
-        await renewing.reconcile()
-    return renewing.status
+    with runner.open_renewal_loop(files, environment, CredentialCache(now), serves=False) as loop:
+        await loop.reconcile()
+    return loop.status
 
 
 def _renew_and_serve(
-    files: StandaloneFiles, environment: StandaloneEnvironment, addresses: Listening, authorization_file: Path | None
+    files: StandaloneFiles,
+    environment: StandaloneEnvironment,
+    addresses: ListenAddresses,
+    authorization_file: Path | None,
 ) -> NoReturn:
     """Renew and serve until SIGTERM, SIGINT or SIGHUP. Exit with 1 and one line if it cannot start."""
     try:
         asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
-    except (AuthorizationError, NotListeningError, StartupError) as error:
+    except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
     leave(0)
 
 
 async def _serve(
-    files: StandaloneFiles, environment: StandaloneEnvironment, addresses: Listening, authorization_file: Path | None
+    files: StandaloneFiles,
+    environment: StandaloneEnvironment,
+    addresses: ListenAddresses,
+    authorization_file: Path | None,
 ) -> None:
     # Each thread keeps a memory arena: two are enough for files and DNS.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
-    cache, serves = Held(environment.now), bool(addresses.credentials)
-    with runner.open_renewal_loop(files, environment, cache, serves=serves) as renewing:
-        token = authorization(authorization_file) if serves and authorization_file else ""
-        async with serving(addresses, cache, token, renewing.exposition):
+    cache, serves = CredentialCache(environment.now), bool(addresses.credentials)
+    with runner.open_renewal_loop(files, environment, cache, serves=serves) as loop:
+        token = read_or_create_token(authorization_file) if serves and authorization_file else ""
+        async with serve_endpoint(addresses, cache, token, loop.exposition):
             freeze_imports()
-            await renewing.go_on()
+            await loop.go_on()

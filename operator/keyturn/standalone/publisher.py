@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from keyturn.api.token_request import Request
-from keyturn.sidecar.credential_cache import Held, Served, UnservableError, served
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials, parse_credentials
 from keyturn.standalone.file_store import Target
 
 NOTHING_TO_SERVE = "to serve credentials, the request needs one of the formats env and credentialProcess"
@@ -13,7 +13,7 @@ NOTHING_TO_SERVE = "to serve credentials, the request needs one of the formats e
 class CredentialPublisher:
     """Publishes to `cache`. `serves` is whether an endpoint serves the credentials from it."""
 
-    cache: Held
+    cache: CredentialCache
     serves: bool
 
     def publish(self, request: Request, target: Target) -> None:
@@ -23,14 +23,14 @@ class CredentialPublisher:
         try:
             # Without an endpoint the cache only answers the readiness probe, which needs the expiration time.
             credentials = (
-                served(target.data, _credential_process_key(request))
+                parse_credentials(target.data, _credential_process_key(request))
                 if self.serves
-                else Served("", target.issuance.expires, b"")
+                else ServedCredentials("", target.issuance.expires, b"")
             )
-        except UnservableError as error:
-            self.cache.trouble = str(error)
+        except NoCredentialsError as error:
+            self.cache.failure = str(error)
         else:
-            self.cache.served = credentials
+            self.cache.publish(credentials)
 
 
 def is_servable(request: Request) -> bool:

@@ -62,10 +62,10 @@ class Renewing:
             outcome = await reconcile(self._deps, request, self._state)
         except Exception as error:  # noqa: BLE001 - what is held is served all the same
             _log.error("%s: a bug: %s", _name(request), where(error))
-            self._publisher.cache.trouble = "a bug of Keyturn's; its log says where"
+            self._publisher.cache.failure = "a bug of Keyturn's; its log says where"
             return self._deps.now() + AFTER_A_BUG
         self.status = report(request, self.status, outcome)
-        self._publisher.cache.trouble = self._trouble()
+        self._publisher.cache.failure = self._trouble()
         return next_time(request, self._state, self._deps.now())
 
     def _trouble(self) -> str:

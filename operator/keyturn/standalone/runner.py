@@ -22,7 +22,7 @@ from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
-from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.file_store import FileStore
@@ -58,7 +58,7 @@ class StandaloneEnvironment:
 
 @contextlib.contextmanager
 def open_renewal_loop(
-    files: StandaloneFiles, environment: StandaloneEnvironment, cache: Held, *, serves: bool
+    files: StandaloneFiles, environment: StandaloneEnvironment, cache: CredentialCache, *, serves: bool
 ) -> Iterator[Renewing]:
     """Assemble the loop that renews the request of a manifest, with its directories locked. Raises StartupError.
 

@@ -5,7 +5,7 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.reconcile.issue import Circumstances, issue
-from keyturn.sidecar.credential_cache import Held, UnservableError
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.file_store import Target
 from keyturn.standalone.publisher import CredentialPublisher, is_servable
 from tests.support.dependencies import HOUR, NOW, SECOND, request
@@ -36,39 +36,43 @@ def target(request: Request) -> Target:
     ],
 )
 def test_servable_formats_are_published(formats: list[dict[str, Any]]) -> None:
-    cache, servable = Held(lambda: NOW), with_formats(*formats)
+    cache, servable = CredentialCache(lambda: NOW), with_formats(*formats)
     CredentialPublisher(cache, serves=True).publish(servable, target(servable))
 
     assert is_servable(servable)
-    assert cache.served
-    assert (cache.served.access_key_id, cache.served.expires_at) == ("ASIA1", EXPIRES)
+    assert cache.credentials
+    assert (cache.credentials.access_key_id, cache.credentials.expires_at) == ("ASIA1", EXPIRES)
     assert b"planted-session" in cache.document()
 
 
 def test_unservable_target_keeps_the_cached_credentials() -> None:
-    cache, servable, unservable = Held(lambda: NOW), with_formats({"env": {}}), with_formats({"credentialsFile": {}})
+    cache, servable, unservable = (
+        CredentialCache(lambda: NOW),
+        with_formats({"env": {}}),
+        with_formats({"credentialsFile": {}}),
+    )
     publisher = CredentialPublisher(cache, serves=True)
     publisher.publish(servable, target(servable))
     before = cache.document()
     publisher.publish(unservable, target(unservable))
 
     assert not is_servable(unservable)
-    assert (cache.document(), cache.trouble) == (before, "the credentials have no AccessKeyId")
+    assert (cache.document(), cache.failure) == (before, "the credentials have no AccessKeyId")
 
 
 def test_without_an_endpoint_only_the_expiry_is_published() -> None:
     now = [NOW]
-    cache, unservable = Held(lambda: now[0]), with_formats({"credentialsFile": {}})
+    cache, unservable = CredentialCache(lambda: now[0]), with_formats({"credentialsFile": {}})
     CredentialPublisher(cache, serves=False).publish(unservable, target(unservable))
 
     assert cache.document() == b""
     now[0] = EXPIRES + SECOND
-    with pytest.raises(UnservableError):
+    with pytest.raises(NoCredentialsError):
         cache.document()
 
 
 def test_target_without_issuance_record_is_not_published() -> None:
-    cache, servable = Held(lambda: NOW), with_formats({"env": {}})
+    cache, servable = CredentialCache(lambda: NOW), with_formats({"env": {}})
     CredentialPublisher(cache, serves=True).publish(servable, Target(None, target(servable).data))
 
-    assert cache.served is None
+    assert cache.credentials is None

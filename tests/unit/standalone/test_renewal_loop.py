@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.sidecar.credential_cache import UnservableError
+from keyturn.sidecar.credential_cache import NoCredentialsError
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, HOUR, MINUTE, REFRESH, SECOND
@@ -21,9 +21,9 @@ async def test_renewal_time_follows_the_expiry(tmp_path: Path) -> None:
 
     # At 2, 4 and 6 minutes; each is two exchanges.
     assert run.calls == 2 * 4
-    assert cache.served
-    assert cache.served.expires_at == START + 6 * MINUTE + 3 * MINUTE
-    assert cache.trouble == ""
+    assert cache.credentials
+    assert cache.credentials.expires_at == START + 6 * MINUTE + 3 * MINUTE
+    assert cache.failure == ""
 
 
 def suspend(run: StandaloneRun) -> None:
@@ -48,7 +48,7 @@ async def test_suspended_request_reports_suspension(
     run.outside.aws.failures = [RefusedError("AccessDenied", "not allowed") for _ in range(failures)]
     cache = await run.run(5 * MINUTE)
 
-    with pytest.raises(UnservableError, match=message):
+    with pytest.raises(NoCredentialsError, match=message):
         cache.document()
 
 
@@ -78,11 +78,11 @@ async def test_cached_credentials_are_served_during_an_outage(tmp_path: Path) ->
     cache = await run.run(9 * MINUTE)
 
     assert cache.document()
-    assert cache.trouble == "sts could not be reached"
+    assert cache.failure == "sts could not be reached"
     assert (run.condition("Ready"), run.condition("Renewed")) == (("True", "Issued"), ("False", "Unreachable"))
 
     run.outside.now += 2 * MINUTE
-    with pytest.raises(UnservableError, match=r"expired at .*; sts could not be reached"):
+    with pytest.raises(NoCredentialsError, match=r"expired at .*; sts could not be reached"):
         cache.document()
 
 
@@ -102,7 +102,7 @@ async def test_late_source_is_used_within_a_second(tmp_path: Path) -> None:
     run.source.unlink()
     cache = await run.run(22 * SECOND)
 
-    assert (run.calls, cache.trouble) == (2, "")
+    assert (run.calls, cache.failure) == (2, "")
 
 
 async def test_missing_source_is_reported_and_credentials_are_served(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_missing_source_is_reported_and_credentials_are_served(tmp_path: P
         ("False", "SourceNotFound"),
         "True",
     )
-    assert cache.trouble.endswith("license/license_token does not exist")
+    assert cache.failure.endswith("license/license_token does not exist")
     assert cache.document()
 
 
@@ -141,8 +141,8 @@ async def test_rewritten_source_is_retried_at_the_minimum_interval(tmp_path: Pat
 
     # Not at once, at five seconds, but when another try is allowed, at ten.
     assert run.calls == 3
-    assert cache.served
-    assert cache.served.expires_at >= START + HOUR + 10 * SECOND
+    assert cache.credentials
+    assert cache.credentials.expires_at >= START + HOUR + 10 * SECOND
 
 
 async def test_new_role_is_retried_often_for_two_minutes(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ async def test_bug_is_logged_with_its_location_and_credentials_served(
     cache = await run.run(2 * MINUTE + 2 * SECOND)
 
     assert cache.document()
-    assert cache.trouble == "a bug of Keyturn's; its log says where"
+    assert cache.failure == "a bug of Keyturn's; its log says where"
     assert any("a bug: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
     assert "planted-secret" not in caplog.text
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
-from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, open_renewal_loop
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, manifest
@@ -23,7 +23,7 @@ def files(folder: Path, request: dict[str, Any] | None = None, **paths: str) -> 
 
 def start(given: StandaloneFiles, *, serves: bool = False) -> None:
     """Start, and end at once."""
-    with open_renewal_loop(given, ENVIRONMENT, Held(lambda: NOW), serves=serves):
+    with open_renewal_loop(given, ENVIRONMENT, CredentialCache(lambda: NOW), serves=serves):
         pass
 
 
@@ -36,7 +36,7 @@ def test_directories_are_created_and_locked(tmp_path: Path) -> None:
 
 
 def test_metrics_do_not_include_leadership(tmp_path: Path) -> None:
-    with open_renewal_loop(files(tmp_path), ENVIRONMENT, Held(lambda: NOW), serves=False) as loop:
+    with open_renewal_loop(files(tmp_path), ENVIRONMENT, CredentialCache(lambda: NOW), serves=False) as loop:
         text = loop.exposition()
 
     assert b"keyturn_build_info" in text
