@@ -59,7 +59,7 @@ def full(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def no_longer_files(size: int) -> Iterator[None]:
-    """Limit the size of files within the block: the error path of a full disk, for every user."""
+    """Limit the size of files within the block: the error path of a full disk for any user."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
