@@ -22,15 +22,13 @@ from typing import Any
 
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash, read_issuance
-from keyturn.core.status import Outcome
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.state import ReconcileState
+from keyturn.core.state import ReconcileState
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore
 from keyturn.standalone.runner import exclusive_token_locks
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
-from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, once, rotating
+from tests.support.dependencies import HOUR, MINUTE, SECOND, Attempt, Outside, attempt, once, rotating
 from tests.support.mounts import put
 from tests.support.rotation import RotatingIssuer
 
@@ -67,7 +65,7 @@ class StandaloneProcess:
         self.output.clean_up()
         self.tokens.clean_up()
 
-    async def reconcile(self, after: timedelta = timedelta()) -> Outcome:
+    async def reconcile(self, after: timedelta = timedelta()) -> Attempt:
         """Reconcile once, some time later."""
         self.outside.now += after
         store = FileStore(SourceFiles(self.directory / "sources"), self.output, lambda _, __: None)
@@ -79,7 +77,9 @@ class StandaloneProcess:
             token_locks=exclusive_token_locks(holder),
             holder=holder,
         )
-        return await reconcile(deps, self.request, self.state)
+        done = await attempt(deps, self.request, self.state)
+        self.state = done.reconciled.state
+        return done
 
     async def _save_issuer(self, where: str) -> None:
         if where.startswith("after "):

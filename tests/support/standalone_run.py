@@ -14,7 +14,7 @@ from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.publisher import CredentialPublisher
-from keyturn.standalone.renewal_loop import Renewing
+from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import Outside, manifest
@@ -62,9 +62,9 @@ class StandaloneRun:
         output = AtomicDir(self.path / "output") if self.has_output else None
         store = FileStore(SourceFiles(self.path / "sources"), output, publisher.publish)
         deps = replace(self.outside.deps, store=store, tokens=TokenFiles(self.path / "state"), sleep=self._sleep)
-        self.loop = Renewing(deps, store, manifest_file, request, publisher)
+        self.loop = RenewalLoop(deps, store, manifest_file, request, publisher)
         self.end = self.outside.now + length
-        self.task = asyncio.create_task(self.loop.go_on())
+        self.task = asyncio.create_task(self.loop.run())
         await asyncio.wait({self.task})
         if not self.task.cancelled():
             self.task.result()

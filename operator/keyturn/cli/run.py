@@ -146,4 +146,4 @@ async def _serve(
         token = read_or_create_token(authorization_file) if serves and authorization_file else ""
         async with serve_endpoint(addresses, cache, token, loop.exposition):
             freeze_imports()
-            await loop.go_on()
+            await loop.run()

@@ -29,7 +29,7 @@ from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.projected_tokens import ProjectedToken
 from keyturn.standalone.publisher import NOTHING_TO_SERVE, CredentialPublisher, is_servable
-from keyturn.standalone.renewal_loop import Renewing
+from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
 
@@ -59,7 +59,7 @@ class StandaloneEnvironment:
 @contextlib.contextmanager
 def open_renewal_loop(
     files: StandaloneFiles, environment: StandaloneEnvironment, cache: CredentialCache, *, serves: bool
-) -> Iterator[Renewing]:
+) -> Iterator[RenewalLoop]:
     """Assemble the loop that renews the request of a manifest, with its directories locked. Raises StartupError.
 
     What is issued is published to `cache`; `serves` is whether an endpoint serves it.
@@ -89,7 +89,7 @@ def open_renewal_loop(
             holder=holder,
             least_interval=timedelta(seconds=environment.settings.renewal.min_interval_seconds),
         )
-        loop = Renewing(deps, store, manifest, request, publisher)
+        loop = RenewalLoop(deps, store, manifest, request, publisher)
         metrics.export(loop.series, dict)
         yield loop
 

@@ -101,10 +101,10 @@ def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirect
         directory.write_manifest(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
         until(lambda: count_exchanges(aws) == 4)
         directory.write_manifest({"kind": "Secret"})
-        until(lambda: "what it said before goes on" in sidecar.log())
+        until(lambda: "the previous manifest stays in use" in sidecar.log())
 
         assert is_ready(sidecar)
-        assert sidecar.log().count("what it said before goes on") == 1
+        assert sidecar.log().count("the previous manifest stays in use") == 1
 
 
 def test_projected_token_is_used(directory: StandaloneDirectory, aws: Aws) -> None:

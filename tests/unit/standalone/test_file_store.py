@@ -10,7 +10,7 @@ from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal import check_ours, needs_metadata, renewal_reason
-from keyturn.reconcile.issue import Circumstances, issue
+from keyturn.reconcile.issue import IssueContext, issue
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Target
 from keyturn.standalone.source_files import SourceFiles
@@ -25,7 +25,7 @@ DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
 def issuance(wanted: Request = REQUEST, **changes: Any) -> Issuance:
-    made, _ = issue(wanted, VALUES, Circumstances("source", None, 1, 0.0, NOW))
+    made, _ = issue(wanted, VALUES, IssueContext("source", None, 1, 0.0, NOW))
     return msgspec.structs.replace(made, **changes)
 
 

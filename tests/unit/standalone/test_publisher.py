@@ -4,7 +4,7 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.reconcile.issue import Circumstances, issue
+from keyturn.reconcile.issue import IssueContext, issue
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.file_store import Target
 from keyturn.standalone.publisher import CredentialPublisher, is_servable
@@ -23,7 +23,7 @@ def with_formats(*formats: dict[str, Any]) -> Request:
 
 
 def target(request: Request) -> Target:
-    return Target(*issue(request, VALUES, Circumstances("source", None, 1, 0.0, NOW)))
+    return Target(*issue(request, VALUES, IssueContext("source", None, 1, 0.0, NOW)))
 
 
 @pytest.mark.parametrize(

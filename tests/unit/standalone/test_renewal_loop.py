@@ -184,7 +184,7 @@ async def test_new_manifest_is_used_within_a_second(tmp_path: Path, caplog: pyte
         pytest.param(lambda it: it.manifest.write_text("kind: Tok"), "must contain a TokenRequest", id="half-written"),
         pytest.param(lambda it: it.manifest.unlink(), "does not exist", id="removed"),
         pytest.param(lambda it: it.write_manifest(region=7), "(at spec.region)", id="invalid"),
-        pytest.param(lambda it: it.write_manifest(name="other"), "it holds billing/other now", id="another request"),
+        pytest.param(lambda it: it.write_manifest(name="other"), "contains billing/other now", id="another request"),
         pytest.param(
             lambda it: it.write_manifest(target={"formats": [{"credentialsFile": {}}]}),
             "one of the formats env and credentialProcess", id="nothing to serve",
@@ -199,7 +199,7 @@ async def test_invalid_manifest_is_logged_once_and_the_last_one_used(
     await run.run(3 * MINUTE)
 
     assert run.calls == 4
-    assert [message in line for line in caplog.messages if "goes on" in line] == [True]
+    assert [message in line for line in caplog.messages if "stays in use" in line] == [True]
 
 
 async def test_edited_output_is_repaired_within_a_second(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ async def test_bug_is_logged_with_its_location_and_credentials_served(
     cache = await run.run(2 * MINUTE + 2 * SECOND)
 
     assert cache.document()
-    assert cache.failure == "a bug of Keyturn's; its log says where"
-    assert any("a bug: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
+    assert cache.failure == "internal error in Keyturn; see its log"
+    assert any("internal error: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
     assert "planted-secret" not in caplog.text
 
 
@@ -283,7 +283,7 @@ async def test_cancellation_during_an_exchange_saves_the_token(tmp_path: Path) -
     run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE])
 
     async def end(where: str) -> None:
-        if where == "before OauthTokenSpec":
+        if where == "before OauthToken":
             run.task.cancel()
             await asyncio.sleep(0.01)
 
