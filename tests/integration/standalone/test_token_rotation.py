@@ -76,11 +76,7 @@ def test_process_killed_in_an_exchange_makes_one_final_attempt(
         time.sleep(3)
         sidecar.start()
         until(
-            lambda: (
-                "one careful try did not help" in directory.get_credentials(sidecar)[1]
-                if arrived
-                else is_ready(sidecar)
-            )
+            lambda: "the single retry failed" in directory.get_credentials(sidecar)[1] if arrived else is_ready(sidecar)
         )
         family = aws.family(first_token)
 
