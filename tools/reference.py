@@ -167,8 +167,8 @@ def _sidecar() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
 async def _exposed() -> str:
     """Return the metrics of a sidecar that served one request."""
     now = datetime.now(UTC)  # noqa: TID251 - any time will do
-    held = CredentialCache(lambda: now, ServedCredentials("", now, b""))
-    async with serve_endpoint(ListenAddresses("127.0.0.1:0", "127.0.0.1:0"), held, "any") as listening:
+    cache = CredentialCache(lambda: now, ServedCredentials("", now, b""))
+    async with serve_endpoint(ListenAddresses("127.0.0.1:0", "127.0.0.1:0"), cache, "any") as listening:
         await _get(listening.credentials)
         return (await _get(listening.probes)).partition("\r\n\r\n")[2]
 

@@ -147,7 +147,7 @@ async def _read_inputs(deps: Dependencies, request: Request) -> _Inputs:
         return _Inputs(source, None, source_fingerprint(source, request))
     namespace, name = token_place(request)
     stored = live_token(
-        (source.token if source.proof is None else source.proof) or "",
+        (source.token if source.single_use_credential is None else source.single_use_credential) or "",
         await deps.tokens.read(request),
         lambda token: token_fingerprint(token, namespace, name),
         consumption.source_id,
@@ -170,7 +170,7 @@ async def _dry_run(
     check_not_consumed(stored, state.failure)
     consumption = request.spec.consumption
     is_single_use = (
-        consumption is not None and consumption.is_single_use and stored is not None and stored.answered is None
+        consumption is not None and consumption.is_single_use and stored is not None and stored.issued_token is None
     )
     if target is None or state.unwritten or is_single_use:
         await deps.store.dry_run(request)

@@ -11,7 +11,7 @@ from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, 
 from keyturn.cli.kubectl.describe import row
 from keyturn.cli.kubectl.secret_view import SecretView, describe, describe_family, read_secret
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import unwrapped
+from keyturn.core.pipeline_values import unwrap
 from keyturn.core.token_family import TokenFamily, token_fingerprint
 
 
@@ -53,7 +53,7 @@ def _source_fingerprint(cluster: Cluster, view: SecretView, source: str, key: st
     """Return the fingerprint of the token in the source Secret; None if there is none or it cannot be read."""
     try:
         value = read_secret(cluster, source).data.get(key, b"").decode(errors="replace")
-        return token_fingerprint(unwrapped(value, "the token"), view.namespace, view.name)
+        return token_fingerprint(unwrap(value, "the token"), view.namespace, view.name)
     except (ClusterError, RefusedError):
         return None
 
@@ -64,7 +64,7 @@ def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> 
         return f"Secret {source} contains no readable token: store a new one there first"
     if fingerprint == family.live:
         return f"Secret {source} contains the same token, not yet consumed: nothing is lost"
-    if family.knows(fingerprint):
+    if family.has_seen(fingerprint):
         return (
             f"Secret {source} contains a CONSUMED token, and the issuer may revoke the whole family if it is sent: "
             "store a new one there first"

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from keyturn.api.formats.packages import DockerConfigJsonFormat, MavenFormat, NpmFormat, PipFormat
 from keyturn.core.formats.context import FormatContext, package_endpoint, package_password, registry_logins
-from keyturn.core.pipeline_values import safe
+from keyturn.core.pipeline_values import require_safe
 
 # The user name that CodeArtifact expects.
 _USER = "aws"
@@ -17,7 +17,7 @@ def docker_config_json(context: FormatContext[DockerConfigJsonFormat]) -> str:
     """The file that `kubectl create secret docker-registry` writes, for all registries together."""
     auths = {}
     for login in registry_logins(context.values):
-        password = safe(login.password, f"the password of {login.host}")
+        password = require_safe(login.password, f"the password of {login.host}")
         auth = base64.b64encode(f"{login.username}:{password}".encode()).decode()
         auths[login.host] = {"username": login.username, "password": password, "auth": auth}
     return json.dumps({"auths": auths})

@@ -13,7 +13,7 @@ from keyturn.core.formats.aws import aws_config, credential_process, credentials
 from keyturn.core.formats.context import FormatContext, registry_logins, require_credentials
 from keyturn.core.formats.packages import docker_config_json, maven, npm, pip
 from keyturn.core.formats.template import template, template_values
-from keyturn.core.pipeline_values import PipelineValues, safe
+from keyturn.core.pipeline_values import PipelineValues, require_safe
 
 
 def render(request: Request, values: PipelineValues) -> dict[str, str]:
@@ -47,12 +47,12 @@ def _expiration_times(format_spec: FormatSpec, values: PipelineValues) -> Iterab
 
 def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:
     # No newline: the SDKs for Go, Java, JavaScript and Rust refuse a token file that ends in one.
-    return safe(context.values.newest_token.value, "the token")
+    return require_safe(context.values.current_token.value, "the token")
 
 
 _EXPIRATION_TIMES: Mapping[Kind, Callable[[PipelineValues], Iterable[datetime | None]]] = {
     "credentials": lambda values: [require_credentials(values).expires_at],
-    "token": lambda values: [values.newest_token.expires_at],
+    "token": lambda values: [values.current_token.expires_at],
     "registryLogins": lambda values: [login.expires_at for login in registry_logins(values)],
     "packageEndpoints": lambda _: [],
 }

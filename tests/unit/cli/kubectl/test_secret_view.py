@@ -129,9 +129,11 @@ def token_secret(family: TokenFamily = FAMILY, token: bytes = b"live") -> Secret
         pytest.param(token_secret(USED, b""), "single-use source credential has already been used", id="used"),
         pytest.param(token_secret(), "no renewal is in progress", id="no intent"),
         pytest.param(
-            token_secret(FAMILY.intended(INTENT)), "pod-1 started using the token 10s ago, for at most 30s", id="intent"
+            token_secret(FAMILY.with_intent(INTENT)),
+            "pod-1 started using the token 10s ago, for at most 30s",
+            id="intent",
         ),
-        pytest.param(token_secret(FAMILY.intended(FINAL)), "; this is the final attempt", id="final attempt"),
+        pytest.param(token_secret(FAMILY.with_intent(FINAL)), "; this is the final attempt", id="final attempt"),
     ],
 )
 def test_token_secret_description_contains_the_state(view: SecretView, line: str) -> None:

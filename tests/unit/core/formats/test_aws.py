@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, safe
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, require_safe
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
 from tests.support.manifest_text import writing
 from tests.support.pipeline_values import SAFE_TEXTS, VALUES, rendered
@@ -123,7 +123,7 @@ def test_botocore_reads_any_credential_process_back(credentials: Credentials) ->
 @settings(max_examples=50)
 @given(SAFE_TEXTS)
 def test_token_is_rendered_unchanged(value: str) -> None:
-    assert rendered({"token": {}}, values=PipelineValues(Token(safe(value, "it"))))["token"] == value
+    assert rendered({"token": {}}, values=PipelineValues(Token(require_safe(value, "it"))))["token"] == value
 
 
 @pytest.mark.parametrize(
