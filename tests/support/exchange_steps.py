@@ -45,9 +45,10 @@ def issuer_client(
     settings: IssuerSettings = LOOPBACK,
     metrics: Metrics | None = None,
     service_health: ServiceHealth | None = None,
+    **limits: float,
 ) -> IssuerClient:
-    """The connections to issuers, which may be on loopback."""
-    return IssuerClient(settings, metrics or Metrics(), real_now, service_health or ServiceHealth())
+    """A client for issuers, which may be on loopback. `limits` are its timeouts."""
+    return IssuerClient(settings, metrics or Metrics(), real_now, service_health or ServiceHealth(), **limits)
 
 
 def context(

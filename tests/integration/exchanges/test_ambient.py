@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 
 from keyturn.core.errors import KeyturnError
-from keyturn.exchanges.ambient import CLIENTS, OwnIdentity
+from keyturn.exchanges.ambient import MAX_CLIENTS, OwnIdentity
 from keyturn.exchanges.aws import Aws
 from tests.integration.exchanges.conftest import settings
 from tests.integration.exchanges.test_allowed_identities import AMBIENT, ASSUME, FOR_BILLING, refused, run
@@ -79,7 +79,7 @@ async def test_an_identity_that_comes_later_is_found(monkeypatch: pytest.MonkeyP
         become(monkeypatch)
         held = await run(outside, source=AMBIENT, exchanges=[ASSUME])
 
-    assert error.message == "STS AssumeRole: Keyturn has no AWS identity now (NoCredentialsError)"
+    assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
     assert (error.reason, held.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 
 
@@ -145,8 +145,8 @@ async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
 def test_a_client_for_each_of_many_regions_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch)
     own = OwnIdentity(allow_ambient=True)
-    for number in range(CLIENTS + 2):
+    for number in range(MAX_CLIENTS + 2):
         own.client(("sts", f"eu-west-{number}", 3), Config())
 
-    assert len(own._clients) == CLIENTS
-    assert ("sts", f"eu-west-{CLIENTS + 1}", 3) in own._clients
+    assert len(own._clients) == MAX_CLIENTS
+    assert ("sts", f"eu-west-{MAX_CLIENTS + 1}", 3) in own._clients

@@ -78,7 +78,7 @@ async def test_nobody_listens() -> None:
     assert raised.value.reason == "Unreachable"
     # A region that does not exist looks like this, and is seen by its name only.
     assert raised.value.message == (
-        "License Manager GetAccessToken did not answer in us-east-1 (EndpointConnectionError)"
+        "License Manager GetAccessToken did not respond in us-east-1 (EndpointConnectionError)"
     )
 
 
@@ -174,7 +174,7 @@ async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emul
     measured = metrics.registry.get_sample_value("keyturn_clock_skew_seconds", {"service": "license-manager"})
 
     assert measured == pytest.approx(seconds, abs=5)
-    assert "; the clock of AWS differs from ours by " in error.message
+    assert "; AWS's clock differs from the local clock by " in error.message
 
 
 async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: running.Aws) -> None:

@@ -105,7 +105,7 @@ async def test_the_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: 
 async def test_the_session_of_a_user_without_end(client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, artifact(durationSeconds=0))
 
-    assert (error.reason, "only for credentials of a role" in error.message) == ("InvalidSpec", True)
+    assert (error.reason, "only with the credentials of a role" in error.message) == ("InvalidSpec", True)
 
 
 async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: running.Aws) -> None:
@@ -151,7 +151,7 @@ async def test_endpoints_are_remembered(owner: dict[str, Any], asked: int, clien
 async def test_what_is_not_there(more: Mapping[str, Any], client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, artifact(**more))
 
-    assert (error.reason, "such a domain" in error.message) == ("InvalidSpec", True)
+    assert (error.reason, "check that the domain" in error.message) == ("InvalidSpec", True)
 
 
 async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
@@ -165,7 +165,7 @@ async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason", "says"),
     [
-        pytest.param({"code": "AccessDeniedException", "status": 403}, "AccessDenied", "may the", id="denied"),
+        pytest.param({"code": "AccessDeniedException", "status": 403}, "AccessDenied", "policy allows", id="denied"),
         pytest.param({"code": "ExpiredTokenException", "status": 403}, "SourceExpired", "", id="expired"),
         pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", "", id="broken"),
         pytest.param({"code": "ResourceNotFoundException", "status": 404}, "InvalidSpec", "", id="not there"),

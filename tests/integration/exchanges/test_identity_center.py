@@ -229,15 +229,15 @@ async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_p
         ("InvalidGrantException", 400, "SourceInvalid", "sign in again"),
         ("UnauthorizedClientException", 400, "AccessDenied", "clientId"),
         ("UnsupportedGrantTypeException", 400, "InvalidSpec", "does not allow this grant"),
-        ("InvalidScopeException", 400, "InvalidSpec", "no such scope"),
+        ("InvalidScopeException", 400, "InvalidSpec", "not have this scope"),
         ("AuthorizationPendingException", 400, "Unavailable", "not signed in"),
         ("SlowDownException", 400, "Throttled", ""),
         ("AccessDeniedException", 400, "AccessDenied", "assigned to the application"),
         ("ExpiredTokenException", 400, "SourceExpired", "has expired"),
         ("InternalServerException", 500, "Unavailable", ""),
-        ("InvalidRequestRegionException", 400, "InvalidSpec", "of another region (eu-west-1)"),
-        ("UnrecognizedClientException", 403, "AccessDenied", "access keys that sign it"),
-        ("InvalidSignatureException", 403, "AccessDenied", "access keys that sign it"),
+        ("InvalidRequestRegionException", 400, "InvalidSpec", "another region (eu-west-1)"),
+        ("UnrecognizedClientException", 403, "AccessDenied", "access key that signs the call"),
+        ("InvalidSignatureException", 403, "AccessDenied", "access key that signs the call"),
     ],
 )
 async def test_each_error_of_create_token(
@@ -258,7 +258,7 @@ async def test_a_user_without_an_assignment(client: Aws, emulator: running.Aws) 
     held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
     error = await failing(client, held, BEARER)
 
-    assert (error.reason, "is the user assigned to the application" in error.message) == ("AccessDenied", True)
+    assert (error.reason, "the user is assigned to the application" in error.message) == ("AccessDenied", True)
 
 
 async def portal(client: Aws, token: str, **changes: str) -> PipelineValues:
@@ -310,7 +310,7 @@ async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> N
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
 
-    assert (raised.value.reason, "session was ended" in raised.value.message) == ("SourceInvalid", True)
+    assert (raised.value.reason, "session has ended" in raised.value.message) == ("SourceInvalid", True)
 
 
 @pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])

@@ -106,7 +106,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
 @pytest.mark.parametrize(
     ("status", "members", "reason", "says"),
     [
-        pytest.param(401, {"error": "unauthorized_client"}, "AccessDenied", "key right", id="Keycloak: its secret"),
+        pytest.param(401, {"error": "unauthorized_client"}, "AccessDenied", "secret or key", id="Keycloak: its secret"),
         pytest.param(400, {"error": "invalid_client"}, "AccessDenied", "audience", id="Keycloak: the audience"),
         pytest.param(403, {"error": "access_denied"}, "AccessDenied", "access_denied", id="Keycloak: not for it"),
         pytest.param(400, {"error": "invalid_request"}, "InvalidSpec", "subject", id="Keycloak: the subject token"),
@@ -115,7 +115,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         pytest.param(400, {"error": "Invalid Request"}, "SourceInvalid", "tokenUrl", id="Keycloak: its /auth"),
         pytest.param(403, {"error": "invalid_grant"}, "SourceInvalid", "sign in again", id="Auth0: 403"),
         pytest.param(401, {"error": "access_denied"}, "AccessDenied", "client", id="Auth0: the secret"),
-        pytest.param(403, {"error": "too_many_attempts"}, "AccessDenied", "its own", id="403 with an own code"),
+        pytest.param(403, {"error": "too_many_attempts"}, "AccessDenied", "non-standard", id="403 with an own code"),
         pytest.param(401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client", id="Okta: the client"),
         pytest.param(404, {"errorCode": "E0000022"}, "InvalidSpec", "tokenUrl", id="Okta: no such server"),
         pytest.param(429, {"errorCode": "E0000047"}, "Throttled", "429", id="Okta: too often"),
@@ -124,7 +124,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
             400,
             {"error": "interaction_required", "suberror": "x"},
             "SourceInvalid",
-            "its own",
+            "non-standard",
             id="Entra: by hand",
         ),
         pytest.param(400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl", id="an object"),

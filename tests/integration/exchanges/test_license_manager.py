@@ -61,7 +61,7 @@ async def test_a_token_that_tells_no_expiry_lives_an_hour_from_the_question() ->
 
 
 async def test_a_token_that_could_break_a_file_is_refused() -> None:
-    with pytest.raises(RefusedError, match="License Manager's access token is empty or holds characters"):
+    with pytest.raises(RefusedError, match="License Manager's access token is empty or contains characters"):
         await _asked(Opaque(AccessToken="two\nlines"))
 
 
@@ -74,7 +74,7 @@ async def _asked(aws: Aws) -> PipelineValues:
     [
         pytest.param({"code": "ValidationException"}, "SourceInvalid", "malformed, expired", id="no token"),
         pytest.param({"code": "AccessDeniedException"}, "AccessDenied", "may have been deleted", id="deleted"),
-        pytest.param({"code": "AuthorizationException"}, "AccessDenied", "allowed in that", id="not onboarded"),
+        pytest.param({"code": "AuthorizationException"}, "AccessDenied", "used in this account", id="not onboarded"),
         pytest.param({"code": "RateLimitExceededException"}, "Throttled", "", id="throttled"),
         pytest.param({"code": "ServerInternalException", "status": 500}, "Unavailable", "", id="broken"),
     ],

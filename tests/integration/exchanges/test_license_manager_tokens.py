@@ -84,7 +84,7 @@ async def test_nothing_but_a_region_is_taken_from_a_redirect(location: str, clie
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
 
-    assert (error.reason, "the license is of another region" in error.message) == ("InvalidSpec", True)
+    assert (error.reason, "the license belongs to another region" in error.message) == ("InvalidSpec", True)
     assert "evil" not in error.message
     assert emulator.calls("CreateToken") == 1
 

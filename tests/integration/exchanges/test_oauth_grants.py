@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.oauth.client_authentication import _readable
+from keyturn.exchanges.oauth.client_authentication import _load_key
 from keyturn.exchanges.registry import exchange
 from tests.integration.exchanges.test_oauth import CA_FROM, OPERATION, SECRET_FROM, refresh
 from tests.support.dependencies import REFRESH
@@ -246,7 +246,7 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", **by_key)
 
     assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
-    assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+    assert error.message == f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
     assert (error.__cause__, error.__suppress_context__) == (None, True)
 
 
@@ -261,7 +261,7 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
 def test_a_key_that_would_take_long_is_not_tried(key: str, bits: int) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"^$"):
-        _readable(key)
+        _load_key(key)
 
     assert time.monotonic() - started < 0.5, bits
 

@@ -22,7 +22,7 @@ def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> R
     """A pace that was throttled at second 0, after so many calls in so many seconds."""
     rate_limiter = RateLimiter()
     for number in range(calls):
-        rate_limiter.wait(-seconds + number * seconds / calls)
+        rate_limiter.reserve(-seconds + number * seconds / calls)
     rate_limiter.throttled(0.0, retry_after)
     return rate_limiter
 
@@ -30,7 +30,7 @@ def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> R
 def test_there_is_no_pace_until_a_throttle() -> None:
     rate_limiter = RateLimiter()
 
-    assert {rate_limiter.wait(0.0) for _ in range(10_000)} == {0.0}
+    assert {rate_limiter.reserve(0.0) for _ in range(10_000)} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_the_rate_after_a_throttle(calls: int, seconds: float, rate: float) -> N
 
 def test_after_a_throttle_each_call_has_its_turn() -> None:
     rate_limiter = throttled(10, 1.0)
-    waits = [rate_limiter.wait(0.0) for _ in range(3)]
+    waits = [rate_limiter.reserve(0.0) for _ in range(3)]
 
     assert waits == pytest.approx([n / rate_limiter.rate for n in (1, 2, 3)])
 
 
 def test_a_turn_that_nobody_waits_for_is_not_taken() -> None:
     rate_limiter = throttled(10, 1.0, 60 * SECOND)
-    waits = {rate_limiter.wait(0.0) for _ in range(100)}
+    waits = {rate_limiter.reserve(0.0) for _ in range(100)}
 
     assert waits == {60.0}
     assert is_too_long(60.0)
@@ -65,7 +65,7 @@ def test_a_turn_that_nobody_waits_for_is_not_taken() -> None:
 def test_what_was_asked_for_is_waited_for() -> None:
     rate_limiter = throttled(10, 1.0, 3 * SECOND)
 
-    assert rate_limiter.wait(0.0) == 3.0
+    assert rate_limiter.reserve(0.0) == 3.0
     assert not is_too_long(3.0)
 
 
@@ -73,15 +73,15 @@ def test_a_later_throttle_does_not_shorten_the_wait() -> None:
     rate_limiter = throttled(10, 1.0, 30 * SECOND)
     rate_limiter.throttled(1.0, NO_TIME)
 
-    assert rate_limiter.wait(1.0) == 29.0
+    assert rate_limiter.reserve(1.0) == 29.0
 
 
 def test_the_pace_recovers_by_what_goes_through() -> None:
     rate_limiter = throttled(10, 1.0)
     for _ in range(200):
-        rate_limiter.went_through()
+        rate_limiter.succeeded()
 
-    assert [rate_limiter.wait(10.0) for _ in range(100)] == [0.0] * 100
+    assert [rate_limiter.reserve(10.0) for _ in range(100)] == [0.0] * 100
 
 
 def test_before_a_service_with_room_for_ten_a_second_the_throttles_die_away() -> None:
@@ -90,11 +90,11 @@ def test_before_a_service_with_room_for_ten_a_second_the_throttles_die_away() ->
         now = tick / 1000
         second = int(now)
         # Fifty a second would like to call; a turn that is further away is not waited for here.
-        if tick % 20 or rate_limiter._free_at > now or rate_limiter.wait(now):
+        if tick % 20 or rate_limiter._free_at > now or rate_limiter.reserve(now):
             continue
         if served[second] < 10:
             served[second] += 1
-            rate_limiter.went_through()
+            rate_limiter.succeeded()
         else:
             refused[second] += 1
             rate_limiter.throttled(now, NO_TIME)
@@ -106,21 +106,21 @@ def test_before_a_service_with_room_for_ten_a_second_the_throttles_die_away() ->
 
 def test_a_pace_is_of_one_key() -> None:
     rate_limiters = RateLimiters()
-    rate_limiters.of("a").throttled(0.0, 60 * SECOND)
+    rate_limiters.get("a").throttled(0.0, 60 * SECOND)
 
-    assert (rate_limiters.of("a").wait(0.0), rate_limiters.of("b").wait(0.0)) == (60.0, 0.0)
+    assert (rate_limiters.get("a").reserve(0.0), rate_limiters.get("b").reserve(0.0)) == (60.0, 0.0)
 
 
 def test_the_least_recently_used_is_forgotten() -> None:
     rate_limiters = RateLimiters()
-    first, second = rate_limiters.of("first"), rate_limiters.of("second")
+    first, second = rate_limiters.get("first"), rate_limiters.get("second")
     for number in range(1022):
-        rate_limiters.of(number)
-    rate_limiters.of("first")
-    rate_limiters.of("one more")
+        rate_limiters.get(number)
+    rate_limiters.get("first")
+    rate_limiters.get("one more")
 
-    assert rate_limiters.of("first") is first
-    assert rate_limiters.of("second") is not second
+    assert rate_limiters.get("first") is first
+    assert rate_limiters.get("second") is not second
 
 
 async def test_while_a_service_throttles_it_is_not_called(emulator: running.Aws) -> None:
@@ -131,7 +131,7 @@ async def test_while_a_service_throttles_it_is_not_called(emulator: running.Aws)
                 await get_access_token(client, emulator.refresh_token())
 
     assert emulator.calls(OPERATION) == 1
-    assert raised.value.message == "License Manager GetAccessToken throttles us"
+    assert raised.value.message == "License Manager GetAccessToken has throttled recent calls; the next one is delayed"
     assert 25 * SECOND < raised.value.retry_after <= 30 * SECOND
 
 

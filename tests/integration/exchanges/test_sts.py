@@ -52,7 +52,7 @@ async def test_a_duration_over_the_roles_own_is_a_mistake_in_the_spec(client: Aw
 
 
 async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
-    with pytest.raises(RefusedError, match="trust policy name this issuer") as refused:
+    with pytest.raises(RefusedError, match="trust policy allows this issuer") as refused:
         await through(client, emulator, roleArn=f"{ROLE}-not-there")
 
     assert (refused.value.reason, refused.value.eventually_consistent) == ("AccessDenied", True)
@@ -62,12 +62,12 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
     ("fault", "reason", "says"),
     [
         pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", "trust policy", id="not trusted"),
-        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", "had expired", id="an expired token"),
+        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", "has expired", id="an expired token"),
         pytest.param({"code": "IDPCommunicationError"}, "Unavailable", "", id="the issuer is away"),
         pytest.param(
             {"code": "IDPRejectedClaim", "status": 403},
             "AccessDenied",
-            "refused the token's claims",
+            "rejected the claims of the token",
             id="bad claims",
         ),
         pytest.param({"code": "InvalidIdentityToken"}, "SourceInvalid", "OIDC provider", id="no provider"),
@@ -76,7 +76,7 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
         pytest.param(
             {"code": "RegionDisabledException", "status": 403},
             "AccessDenied",
-            "not enabled",
+            "enable STS",
             id="a disabled region",
         ),
         pytest.param({"code": "ValidationError"}, "InvalidSpec", "durationSeconds", id="a bad request"),

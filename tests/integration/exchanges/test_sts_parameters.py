@@ -84,7 +84,7 @@ async def test_without_the_external_id_it_stays_closed(
 ) -> None:
     error = await refused(client, assume(roleArn=PARTNER, **more))
 
-    assert (error.reason, "external id" in error.message) == ("AccessDenied", True)
+    assert (error.reason, "external ID" in error.message) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emula
     clash = await refused(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
     another = await refused(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
 
-    assert (clash.reason, "InvalidParameterValue; does a tag" in clash.message) == ("InvalidSpec", True)
+    assert (clash.reason, "InvalidParameterValue; check the tags" in clash.message) == ("InvalidSpec", True)
     assert another.reason == "AccessDenied"
 
 
@@ -146,9 +146,9 @@ async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> Non
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        pytest.param({"policy": "{not JSON"}, "MalformedPolicyDocument; is `policy`", id="not JSON"),
+        pytest.param({"policy": "{not JSON"}, "MalformedPolicyDocument; check that `policy`", id="not JSON"),
         pytest.param({"policy": '{"a":' + " " * 2000 + "1}", "policyArns": [MANAGED] * 2},
-                     "PackedPolicyTooLarge; policy, policyArns and tags", id="too large"),
+                     "PackedPolicyTooLarge; shorten policy, policyArns or tags", id="too large"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("operation", ["assumeRole", "getFederationToken", "assumeRoleWithWebIdentity"])

@@ -119,8 +119,8 @@ async def test_without_credentials_nothing_is_asked(client: Aws, emulator: runni
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        pytest.param(Credentials("AKIANOTTHERE", "key"), "InvalidClientTokenId; are", id="unknown"),
-        pytest.param(Credentials(USER_KEY_ID, "wrong"), "SignatureDoesNotMatch; are", id="a wrong secret"),
+        pytest.param(Credentials("AKIANOTTHERE", "key"), "InvalidClientTokenId; check", id="unknown"),
+        pytest.param(Credentials(USER_KEY_ID, "wrong"), "SignatureDoesNotMatch; check", id="a wrong secret"),
         pytest.param(Credentials(USER_KEY_ID, USER_SECRET_KEY, "planted"), "", id="a session of nobody"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_refusal_that_settles() -> None:
 def test_a_code_that_is_none_is_not_repeated(code: object) -> None:
     error = failure(OPERATION, client_error(code), "us-east-1", "")
 
-    assert error.message == "Example: an error without a code"
+    assert error.message == "Example: error without a code"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_member_that_must_be_there() -> None:
 
 @pytest.mark.parametrize("members", [{}, {"A": ""}, {"A": None}])
 def test_a_member_that_is_missing(members: dict[str, object]) -> None:
-    with pytest.raises(UnavailableError, match="Example answered without A"):
+    with pytest.raises(UnavailableError, match="Example returned no A"):
         member(OPERATION, members, "A")
 
 

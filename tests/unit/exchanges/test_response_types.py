@@ -5,7 +5,7 @@ import botocore.loaders
 import pytest
 from botocore.model import ServiceModel
 
-from keyturn.exchanges.response_types import well_typed
+from keyturn.exchanges.aws import well_typed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
