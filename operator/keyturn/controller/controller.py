@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status, read_status
-from keyturn.api.token_request import Request, parse, renewal_asked
+from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.controller.request_index import Entry, RequestIndex, remembered
 from keyturn.controller.secret_cache import target
 from keyturn.controller.secret_store import SecretStore
@@ -52,9 +53,9 @@ class Controller:
             return
         try:
             request = parse(body)
-        except RefusedError as error:
+        except InvalidSpecError as error:
             self._forget(uid)
-            await self._tell_invalid(body, error)
+            await self._tell_invalid(body, RefusedError("InvalidSpec", error.message))
             return
         if entry:
             self.index.put(replace(entry, request=request))
@@ -226,5 +227,5 @@ class Controller:
 
 def _has_changed(index: Request, metadata: Mapping[str, Any]) -> bool:
     """Whether a new version says anything that matters here; labels and status do not."""
-    asked = renewal_asked(metadata.get("annotations", {}))
+    asked = renew_requested(metadata.get("annotations", {}))
     return (index.generation, index.renew_requested) != (metadata.get("generation", 0), asked)

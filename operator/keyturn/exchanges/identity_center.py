@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from keyturn.api.exchanges.grant_types import AN_ACCESS_TOKEN, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
+from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_times, require_safe
@@ -103,7 +103,7 @@ async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: 
 
 async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:
     """The parameters of the grant."""
-    if spec.consumes or values.refresh_token:
+    if spec.consumes_refresh_token or values.refresh_token:
         token = values.refresh_token or values.current_token.value
         return {"grantType": REFRESH_TOKEN, "refreshToken": token}
     if spec.grant_type == AUTHORIZATION_CODE:
@@ -117,7 +117,7 @@ async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: Pipeli
     return {
         "grantType": spec.grant_type,
         "subjectToken": values.single_use_credential or values.input_token(spec.from_).value,
-        "subjectTokenType": spec.subject_token_type or AN_ACCESS_TOKEN,
+        "subjectTokenType": spec.subject_token_type or ACCESS_TOKEN_TYPE,
     } | requested
 
 

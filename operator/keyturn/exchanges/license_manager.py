@@ -134,7 +134,7 @@ def _with_token(spec: LicenseManagerCreateTokenSpec, values: PipelineValues, res
 
 
 def _is_due(spec: LicenseManagerCreateTokenSpec, token: Superseded, now: datetime) -> bool:
-    return spec.revoke_superseded is not None and token.at + spec.revoke_superseded.time <= now
+    return spec.revoke_superseded is not None and token.at + spec.revoke_superseded.grace_time <= now
 
 
 async def _revoke(call: Call, region: str, values: PipelineValues, token: Superseded) -> bool:

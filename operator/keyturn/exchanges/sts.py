@@ -15,7 +15,7 @@ from keyturn.api.exchanges.sts import (
     GetFederationTokenSpec,
     GetSessionTokenSpec,
 )
-from keyturn.api.rules import AMBIENT_TAGS
+from keyturn.api.rules.ambient import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
@@ -177,7 +177,7 @@ def _provided_contexts(spec: AssumeRoleSpec, values: PipelineValues) -> dict[str
 
 def _once(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
     # A call whose response was lost has consumed the MFA code, too.
-    return replace(operation, attempts=1) if spec.once else operation
+    return replace(operation, attempts=1) if spec.single_use_credential else operation
 
 
 async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:

@@ -39,7 +39,7 @@ def check_not_spent(kept: StoredToken | None, failure: Failure | None) -> None:
 
 def start(request: Request, source: SourceValues, kept: StoredToken | None, given: Circumstances) -> PipelineValues:
     """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
-    once = request.spec.consumption is not None and request.spec.consumption.once
+    once = request.spec.consumption is not None and request.spec.consumption.is_single_use
     value = kept.value if kept and not once else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
     # What was answered for it may live on.

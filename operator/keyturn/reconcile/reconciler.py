@@ -111,7 +111,7 @@ async def _dry_run(
 def _works_once(request: Request, kept: StoredToken | None) -> bool:
     """Whether what is issued now cannot be issued again, should the write be refused."""
     consumption = request.spec.consumption
-    return consumption is not None and consumption.once and kept is not None and kept.issued_token is None
+    return consumption is not None and consumption.is_single_use and kept is not None and kept.issued_token is None
 
 
 async def _apply_metadata_if_due(

@@ -34,11 +34,11 @@ async def consume(
     one's intent has been watched for its whole time, tries once, carefully, and then never again.
     """
     consumption = request.spec.consumption
-    proof = kept.value if consumption and consumption.once and kept.issued_token is None else None
+    proof = kept.value if consumption and consumption.is_single_use and kept.issued_token is None else None
     values = replace(
         values,
         single_use_credential=proof,
-        refresh_token=kept.issued_token if consumption and consumption.once else None,
+        refresh_token=kept.issued_token if consumption and consumption.is_single_use else None,
     )
     intended = await _intend(deps, request, kept)
     # Not even our own end may come between reading the answer and the save.

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from keyturn.api.exchanges.grant_types import (
-    A_REFRESH_TOKEN,
-    AN_ID_TOKEN,
+from keyturn.api.exchanges.base import (
+    ID_TOKEN_TYPE,
     JWT_BEARER,
     REFRESH_TOKEN,
+    REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
 )
 from keyturn.api.exchanges.oauth import OauthTokenSpec
@@ -68,7 +68,9 @@ async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Pip
     grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
     else the `exp` of a JWT.
     """
-    consumes = spec.consumes or values.single_use_credential is not None or values.refresh_token is not None
+    consumes = (
+        spec.consumes_refresh_token or values.single_use_credential is not None or values.refresh_token is not None
+    )
     fields = await _fields(call, spec, values)
     headers = await authenticate(call, spec, fields, call.context.issuer_client.now())
     form = Form(spec.token_url, fields, headers, await trusted(call, spec), consumes)
@@ -101,7 +103,7 @@ async def _grant(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> di
     if values.refresh_token:
         return {"grant_type": REFRESH_TOKEN, "refresh_token": values.refresh_token}
     sent: dict[str, str | None] = {"grant_type": spec.grant_type}
-    if "token" in spec.needs:
+    if "token" in spec.required_kinds:
         sent[_TOKEN_PARAMETERS[spec.grant_type]] = values.single_use_credential or values.input_token(spec.from_).value
     if spec.grant_type != TOKEN_EXCHANGE:
         return sent
@@ -153,10 +155,10 @@ def _with_tokens(values: PipelineValues, response: IssuerResponse, members: dict
     access_token, id_token, refresh_token = (
         _text(members, name) for name in ("access_token", "id_token", "refresh_token")
     )
-    if refresh_token is None and members.get("issued_token_type") == A_REFRESH_TOKEN:
+    if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
         # RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type.
         access_token, refresh_token = None, access_token
-    if id_token is None and members.get("issued_token_type") == AN_ID_TOKEN:
+    if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
         id_token = access_token
     return replace(
         values,
