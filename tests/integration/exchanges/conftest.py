@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import RateLimiters
 from tests.support.emulator import running
 from tests.support.emulator.running import running_emulator
-from tests.support.exchange_steps import aws
-
-
-def settings(emulator: running.Aws) -> AwsSettings:
-    return AwsSettings(endpoints=running.endpoints(emulator.url))
+from tests.support.exchange_steps import aws, emulator_settings
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +39,7 @@ async def all_closed() -> AsyncIterator[None]:
 @pytest.fixture(scope="session")
 def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
     """To make one costs a quarter of a second."""
-    with closing(aws(settings(running_aws))) as made:
+    with closing(aws(emulator_settings(running_aws))) as made:
         yield made
 
 

@@ -6,17 +6,17 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.settings import AmbientRule, SourceSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import MINUTE, NOW, request, signed
 from tests.support.emulator import running
 from tests.support.emulator.pools import POOL_ID
 from tests.support.emulator.world import ACCOUNT_ROLE_ARN
-from tests.support.exchange_steps import context
-
-FOR_BILLING = SourceSettings(ambient=(AmbientRule(namespaces=("billing",), roles=(ACCOUNT_ROLE_ARN,)),))
-ASSUME: dict[str, Any] = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
-AMBIENT: dict[str, Any] = {"credentials": {"ambient": {}}}
+from tests.support.exchange_steps import (
+    AMBIENT_SETTINGS,
+    AMBIENT_SOURCE,
+    context,
+    fail_pipeline,
+)
 
 
 class Accounts:
@@ -28,23 +28,6 @@ class Accounts:
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
         self.asked.append((namespace, name, audiences, seconds))
         return signed(NOW, NOW + MINUTE, number=len(self.asked))
-
-
-async def run(
-    outside: ExchangeContext, namespace: str = "billing", held: PipelineValues | None = None, **spec: Any
-) -> PipelineValues:
-    """Take all steps of a request."""
-    wanted = request(namespace=namespace, **spec)
-    held = held or PipelineValues()
-    for step in wanted.spec.exchanges:
-        held = await exchange(outside, wanted, step, held)
-    return held
-
-
-async def refused(outside: ExchangeContext, namespace: str = "billing", **spec: Any) -> KeyturnError:
-    with pytest.raises(KeyturnError) as raised:
-        await run(outside, namespace, **spec)
-    return raised.value
 
 
 def account(**more: Any) -> dict[str, Any]:
@@ -70,7 +53,7 @@ async def test_a_token_is_made_once_in_each_renewal(
     # Two steps that read the token; that it is refused here shows that it was sent.
     pool = {"cognitoGetOpenIdToken": {"identityPoolId": POOL_ID, "logins": {"kubernetes": "accessToken"}}}
     for _ in range(2):
-        await refused(outside, source=account(**more), exchanges=[pool, pool])
+        await fail_pipeline(outside, source=account(**more), exchanges=[pool, pool])
 
     assert accounts.asked == [asked] * 2
     assert [call["operation"] for call in emulator.recent()] == ["GetId"] * 2
@@ -89,7 +72,7 @@ async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: ru
 async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
     outside = context(client, make_token=accounts.make_token)
-    error = await refused(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
+    error = await fail_pipeline(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
     assert (error.reason, accounts.asked, emulator.recent()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
@@ -99,8 +82,8 @@ async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> 
     ("sources", "namespace", "role"),
     [
         pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="by default nobody"),
-        pytest.param(FOR_BILLING, "orders", ACCOUNT_ROLE_ARN, id="another namespace"),
-        pytest.param(FOR_BILLING, "billing", f"{ACCOUNT_ROLE_ARN}s", id="another role"),
+        pytest.param(AMBIENT_SETTINGS, "orders", ACCOUNT_ROLE_ARN, id="another namespace"),
+        pytest.param(AMBIENT_SETTINGS, "billing", f"{ACCOUNT_ROLE_ARN}s", id="another role"),
         pytest.param(
             SourceSettings(
                 ambient=(
@@ -117,8 +100,8 @@ async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> 
 async def test_our_own_identity_is_not_for_everybody(
     sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: running.Aws
 ) -> None:
-    spec = {"source": AMBIENT, "exchanges": [{"assumeRole": {"roleArn": role}}]}
-    error = await refused(context(client, sources=sources), namespace, **spec)
+    spec = {"source": AMBIENT_SOURCE, "exchanges": [{"assumeRole": {"roleArn": role}}]}
+    error = await fail_pipeline(context(client, sources=sources), namespace, **spec)
 
     assert (error.reason, emulator.recent()) == ("IdentityNotAllowed", [])
 

@@ -11,13 +11,20 @@ from botocore.config import Config
 from keyturn.core.errors import KeyturnError
 from keyturn.exchanges.ambient import MAX_CLIENTS, OwnIdentity
 from keyturn.exchanges.aws import Aws
-from tests.integration.exchanges.conftest import settings
-from tests.integration.exchanges.test_allowed_identities import AMBIENT, ASSUME, FOR_BILLING, refused, run
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, SECOND
 from tests.support.emulator import running
 from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import aws, context
+from tests.support.exchange_steps import (
+    AMBIENT_SETTINGS,
+    AMBIENT_SOURCE,
+    ASSUME_ROLE_STEP,
+    aws,
+    context,
+    emulator_settings,
+    fail_pipeline,
+    run_pipeline,
+)
 
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer"
@@ -40,7 +47,7 @@ def become(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> No
 
 @contextmanager
 def lender(emulator: running.Aws) -> Iterator[Aws]:
-    with closing(aws(settings(emulator), allow_ambient=True)) as made:
+    with closing(aws(emulator_settings(emulator), allow_ambient=True)) as made:
         yield made
 
 
@@ -48,7 +55,9 @@ async def test_our_own_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch
     become(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with lender(emulator) as client:
-        held = await run(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[tagged, ASSUME])
+        held = await run_pipeline(
+            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[tagged, ASSUME_ROLE_STEP]
+        )
 
     assert held.principal == f"{SESSION}/billing.acme"
     assert [call["principal"] for call in emulator.recent()] == [USER_ARN, f"{SESSION}/billing.acme"]
@@ -63,7 +72,9 @@ async def test_the_session_is_tagged_with_whom_it_is_for(
         place = ("sts", "us-east-1", 3)
         own = client._own.client(place, client._config(*place), endpoint_url=emulator.url)
         own.meta.events.register("provide-client-params.sts", lambda params, **_: asked.append(params))
-        await run(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+        await run_pipeline(
+            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
+        )
 
     assert asked[0]["Tags"] == [
         {"Key": "kubernetes-namespace", "Value": "billing"},
@@ -74,10 +85,10 @@ async def test_the_session_is_tagged_with_whom_it_is_for(
 
 async def test_an_identity_that_comes_later_is_found(monkeypatch: pytest.MonkeyPatch, emulator: running.Aws) -> None:
     with lender(emulator) as client:
-        outside = context(client, sources=FOR_BILLING)
-        error = await refused(outside, source=AMBIENT, exchanges=[ASSUME])
+        outside = context(client, sources=AMBIENT_SETTINGS)
+        error = await fail_pipeline(outside, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
         become(monkeypatch)
-        held = await run(outside, source=AMBIENT, exchanges=[ASSUME])
+        held = await run_pipeline(outside, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
 
     assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
     assert (error.reason, held.principal) == ("Unavailable", f"{SESSION}/billing.acme")
@@ -87,8 +98,10 @@ async def test_an_operator_that_lends_nothing_looks_for_nothing(
     monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
 ) -> None:
     become(monkeypatch)
-    with closing(aws(settings(emulator))) as client:
-        error = await refused(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+    with closing(aws(emulator_settings(emulator))) as client:
+        error = await fail_pipeline(
+            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
+        )
         made = client._own._session
 
     assert (error.reason, made, emulator.recent()) == ("Unavailable", None, [])
@@ -113,7 +126,9 @@ async def test_credentials_that_end_are_refreshed_by_their_provider(
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
     with lender(emulator) as client:
         for _ in range(3):
-            await run(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+            await run_pipeline(
+                context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
+            )
 
     assert count.read_text() == "2"
 
@@ -125,7 +140,9 @@ async def test_an_identity_that_is_still_expired_is_no_bug(
     (tmp_path / "old").write_text(json.dumps(given | {"Expiration": (real_now() - HOUR).isoformat()}))
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = cat {tmp_path / 'old'}\n")
     with lender(emulator) as client:
-        error = await refused(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+        error = await fail_pipeline(
+            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
+        )
 
     assert (error.reason, emulator.recent()) == ("Unavailable", [])
 
@@ -137,7 +154,7 @@ async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
     with lender(emulator) as client:
         source = {"credentials": {"secretRef": {"name": "base"}}}
         with pytest.raises(KeyturnError, match="needs credentials"):
-            await run(context(client, sources=FOR_BILLING), source=source, exchanges=[ASSUME])
+            await run_pipeline(context(client, sources=AMBIENT_SETTINGS), source=source, exchanges=[ASSUME_ROLE_STEP])
 
     assert emulator.recent() == []
 

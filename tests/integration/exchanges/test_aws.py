@@ -11,10 +11,9 @@ from keyturn.core.errors import ThrottledError, UnavailableError
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
-from tests.integration.exchanges.conftest import settings
 from tests.support.dependencies import HOUR, MINUTE, request
 from tests.support.emulator import running
-from tests.support.exchange_steps import assume_role, aws, failing, get_access_token
+from tests.support.exchange_steps import assume_role, aws, emulator_settings, failing, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
@@ -24,7 +23,7 @@ EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
     """A client that nobody has used before, as after a start."""
     metrics = Metrics()
-    with closing(aws(settings(emulator), metrics)) as made:
+    with closing(aws(emulator_settings(emulator), metrics)) as made:
         yield made, metrics
 
 

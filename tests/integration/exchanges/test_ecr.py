@@ -7,12 +7,18 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.ecr import get_authorization_token
-from tests.integration.exchanges.test_codeartifact import USER, basic, opens, refused, taken
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, NOW
 from tests.support.emulator import running
 from tests.support.emulator.world import ACCOUNT, USER_KEY_ID
-from tests.support.exchange_steps import call
+from tests.support.exchange_steps import (
+    USER_CREDENTIALS,
+    basic_authorization,
+    call,
+    fail_signed,
+    is_admitted,
+    run_signed,
+)
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
 PUBLIC: dict[str, Any] = {"ecrGetAuthorizationToken": {"public": True}}
@@ -23,10 +29,10 @@ BOTH = pytest.mark.parametrize(("wanted", "service"), [(PRIVATE, "ecr"), (PUBLIC
 async def test_the_password_opens_the_registry(
     wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
 ) -> None:
-    (login,) = (await taken(client, wanted)).registry_logins
+    (login,) = (await run_signed(client, wanted)).registry_logins
 
-    assert opens(f"{emulator.url}/v2/", basic(login.username, login.password))
-    assert not opens(f"{emulator.url}/v2/", basic(login.username, login.password[1:]))
+    assert is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password))
+    assert not is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password[1:]))
     assert (login.username, emulator.calls(f"{service}:GetAuthorizationToken")) == ("AWS", 1)
     assert login.expires_at
     assert abs(login.expires_at - real_now() - 12 * HOUR) < MINUTE
@@ -50,7 +56,7 @@ async def test_the_password_opens_the_registry(
     ],
 )
 async def test_the_hosts(steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws) -> None:
-    held = await taken(client, *steps)
+    held = await run_signed(client, *steps)
 
     assert [login.host for login in held.registry_logins] == hosts
 
@@ -59,7 +65,7 @@ async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emul
     elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
     # The emulator takes signatures for us-east-1 only.
-    assert (await taken(client, elsewhere)).registry_logins
+    assert (await run_signed(client, elsewhere)).registry_logins
 
 
 @BOTH
@@ -78,7 +84,7 @@ async def test_each_error(
     wanted: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(f"{service}:GetAuthorizationToken", times=None, message="planted", **fault)
-    error = await refused(client, wanted)
+    error = await fail_signed(client, wanted)
 
     assert (error.reason, "planted" in error.message) == (reason, False)
     assert f"GetAuthorizationToken: {fault['code']}" in error.message
@@ -86,8 +92,8 @@ async def test_each_error(
 
 @BOTH
 async def test_wrong_keys(wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws) -> None:
-    unknown = await refused(client, wanted, keys=Credentials("AKIANOTTHERE", "key"))
-    wrong = await refused(client, wanted, keys=Credentials(USER_KEY_ID, "wrong"))
+    unknown = await fail_signed(client, wanted, keys=Credentials("AKIANOTTHERE", "key"))
+    wrong = await fail_signed(client, wanted, keys=Credentials(USER_KEY_ID, "wrong"))
 
     assert (unknown.reason, wrong.reason) == ("SourceInvalid", "SourceInvalid")
 
@@ -115,7 +121,7 @@ class Odd(Aws):
 async def test_an_odd_token(token: str, reason: str) -> None:
     with pytest.raises(KeyturnError) as raised:
         await get_authorization_token(
-            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER)
+            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER_CREDENTIALS)
         )
 
     assert raised.value.reason == reason

@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
@@ -12,29 +11,12 @@ from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
-from tests.support.dependencies import HOUR, MINUTE, SECOND, request
+from tests.support.dependencies import HOUR, MINUTE, SECOND
 from tests.support.emulator import running
 from tests.support.emulator.oauth.authority import certify_loopback
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET, LASTING_CLIENT_ID
-from tests.support.exchange_steps import context, issuer_client
+from tests.support.emulator.oauth.clients import CLIENT_SECRET, LASTING_CLIENT_ID
+from tests.support.exchange_steps import OAUTH_OPERATION, context, issuer_client, refresh_request
 from tests.support.tls import served
-
-OPERATION = "oauth:token"
-SECRET_FROM = {"secretKeyRef": {"name": "client", "key": "client_secret"}}
-CA_FROM = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
-
-
-def refresh(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
-    """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
-    step = {
-        "tokenUrl": f"{emulator.issuer}/token",
-        "grantType": "refresh_token",
-        "clientId": CLIENT_ID,
-        "clientSecretFrom": SECRET_FROM,
-        "caBundleFrom": CA_FROM,
-    } | changes
-    given = {key: value for key, value in step.items() if value is not None}
-    return request(exchanges=[*before, {"oauthToken": given}])
 
 
 class Asking:
@@ -45,7 +27,7 @@ class Asking:
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
     async def call(self, token: str, issuers: IssuerClient | None = None, **changes: Any) -> PipelineValues:
-        wanted = refresh(self._emulator, **changes)
+        wanted = refresh_request(self._emulator, **changes)
         outside = context(self._client, issuers or self._web, self.values)
         return await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
 
@@ -73,7 +55,7 @@ async def test_a_refresh_token_becomes_an_access_token(how: str | None, asking: 
 
 
 async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: running.Aws) -> None:
-    wanted, keys = refresh(emulator), Credentials("AKIA", "key")
+    wanted, keys = refresh_request(emulator), Credentials("AKIA", "key")
     before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
     held = await exchange(context(client, issuer_client(), asking.values), wanted, wanted.spec.exchanges[0], before)
 
@@ -115,7 +97,7 @@ async def test_odd_characters_of_a_client_arrive(
 
 async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: running.Aws) -> None:
     emulator.settings(oauth_access_seconds=1800)
-    emulator.fault(OPERATION, delay_seconds=0.5)
+    emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
     before = real_now()
     held = await asking.call(emulator.oauth_refresh_token())
 
@@ -125,7 +107,7 @@ async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: runn
 
 
 async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, without="expires_in")
+    emulator.fault(OAUTH_OPERATION, without="expires_in")
     held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
@@ -134,7 +116,7 @@ async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulat
 
 
 async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, token_characters=20_000)
+    emulator.fault(OAUTH_OPERATION, token_characters=20_000)
     held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
@@ -142,7 +124,7 @@ async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) 
 
 
 async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, expired=True)
+    emulator.fault(OAUTH_OPERATION, expired=True)
     held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
@@ -163,7 +145,7 @@ async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> No
 async def test_an_answer_with_only_one_of_the_tokens_is_taken(
     missing: str, asking: Asking, emulator: running.Aws
 ) -> None:
-    emulator.fault(OPERATION, without=missing)
+    emulator.fault(OAUTH_OPERATION, without=missing)
     held = await asking.call(emulator.oauth_refresh_token())
 
     assert (held.refresh_token is None, held.access_token is None) == (
@@ -193,13 +175,13 @@ async def test_an_answer_with_only_one_of_the_tokens_is_taken(
 async def test_each_error(
     code: str, status: int, reason: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
-    emulator.fault(OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
+    emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
     error = await asking.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
     assert "planted" not in error.message
-    assert emulator.calls(OPERATION) == 1
+    assert emulator.calls(OAUTH_OPERATION) == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +195,7 @@ async def test_each_error(
 async def test_an_error_of_no_table(
     status: int, reason: str, says: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
-    emulator.fault(OPERATION, code="planted", status=status)
+    emulator.fault(OAUTH_OPERATION, code="planted", status=status)
     error = await asking.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
@@ -222,10 +204,10 @@ async def test_an_error_of_no_table(
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
 async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, status=status, headers={"Location": "/"})
+    emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
     error = await asking.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 1)
+    assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 1)
     assert error.message.startswith(f"127.0.0.1 returned HTTP {status} without an OAuth error; check that tokenUrl")
 
 
@@ -248,16 +230,16 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
 async def test_an_answer_that_is_none(
     fault: dict[str, Any], reason: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
-    emulator.fault(OPERATION, **fault)
+    emulator.fault(OAUTH_OPERATION, **fault)
     error = await asking.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
-    assert emulator.calls(OPERATION) == 1
+    assert emulator.calls(OAUTH_OPERATION) == 1
 
 
 async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, status=429, headers={"Retry-After": "17"})
+    emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
     error = await asking.failing(issuers=issuer_client(metrics=metrics))
 
@@ -296,7 +278,7 @@ async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
 async def test_without_the_ca_the_issuer_is_not_reached(asking: Asking, emulator: running.Aws) -> None:
     error = await asking.failing(caBundleFrom=None)
 
-    assert (error.reason, doubtful(error), emulator.calls(OPERATION)) == ("Unreachable", False, 0)
+    assert (error.reason, doubtful(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
@@ -304,7 +286,7 @@ async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: r
     asking.values["ca"] = bundle
     error = await asking.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 0)
+    assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert error.message == "caBundleFrom contains no certificates in PEM"
 
 

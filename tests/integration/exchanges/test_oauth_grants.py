@@ -14,11 +14,10 @@ from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.oauth.client_authentication import _load_key
 from keyturn.exchanges.registry import exchange
-from tests.integration.exchanges.test_oauth import CA_FROM, OPERATION, SECRET_FROM, refresh
 from tests.support.dependencies import REFRESH
 from tests.support.emulator import running
 from tests.support.emulator.oauth.clients import CLIENT_SECRET
-from tests.support.exchange_steps import context, issuer_client
+from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, context, issuer_client, refresh_request
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -64,7 +63,7 @@ class Issuer:
 
     async def call(self, held: PipelineValues, **changes: Any) -> PipelineValues:
         before = [REFRESH] if "from" in changes else []
-        wanted = refresh(self.emulator, *before, **changes)
+        wanted = refresh_request(self.emulator, *before, **changes)
         outside = context(self.client, self.issuer_client, self.values)
         return await exchange(outside, wanted, wanted.spec.exchanges[-1], held)
 
@@ -145,7 +144,7 @@ async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) ->
 
 async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer) -> None:
     """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
-    issuer.emulator.fault(OPERATION, without="refresh_token")
+    issuer.emulator.fault(OAUTH_OPERATION, without="refresh_token")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
     held = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
 
@@ -153,7 +152,7 @@ async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer
 
 
 async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, without="access_token")
+    issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
     error = await issuer.failing(PipelineValues(issuer.assertion()), **asked)
 
@@ -163,7 +162,7 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: 
 
 @pytest.mark.parametrize("sent", ["single_use_credential", "refresh_token"])
 async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, drop="after")
+    issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
     error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **asked)  # type: ignore[arg-type]
 
@@ -197,13 +196,13 @@ async def test_an_exchange_that_is_refused(changes: dict[str, Any], reason: str,
 async def test_an_id_token_that_nobody_gave(issuer: Issuer) -> None:
     error = await issuer.failing(PipelineValues(issuer.assertion()), **EXCHANGED, **{"from": "idToken"})
 
-    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
+    assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert "openid" in error.message
 
 
 @pytest.mark.parametrize("grant", ["client_credentials", BEARER, EXCHANGE])
 async def test_a_lost_answer_leaves_no_doubt_where_nothing_is_used_up(grant: str, issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, drop="after")
+    issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     more = {"subjectTokenType": f"{TYPE}jwt"} if grant == EXCHANGE else {}
     error = await issuer.failing(PipelineValues(issuer.assertion()), grantType=grant, **more)
 
@@ -245,7 +244,7 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
     by_key = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", **by_key)
 
-    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
+    assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert error.message == f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
     assert (error.__cause__, error.__suppress_context__) == (None, True)
 
@@ -290,7 +289,7 @@ async def test_a_ca_bundle_of_a_config_map(issuer: Issuer) -> None:
 
 
 async def test_no_secret_is_in_what_is_raised(issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, code="invalid_client", message="planted")
+    issuer.emulator.fault(OAUTH_OPERATION, code="invalid_client", message="planted")
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", clientSecretFrom=SECRET_FROM)
 
     assert CLIENT_SECRET not in repr(error) + repr(vars(error))

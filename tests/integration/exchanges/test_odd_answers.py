@@ -14,9 +14,8 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
-from tests.integration.exchanges.test_places import SOURCE, STEPS
 from tests.support.dependencies import request
-from tests.support.exchange_steps import aws, context
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
 from tests.support.manifests.tokens import BEARER
 
 KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
@@ -85,7 +84,7 @@ class Answering:
     async def call(self, operation: str, body: str, **fields: Any) -> PipelineValues | KeyturnError:
         """Take the step; what is raised is one of our errors, or the test fails with it."""
         self.body = body
-        wanted = request(source=SOURCE, exchanges=[{operation: STEPS[operation][0] | fields}])
+        wanted = request(source=TOKEN_AND_CREDENTIALS, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}])
         held = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"), identity_id="us-east-1:1")
         try:
             return await exchange(context(self.client), wanted, wanted.spec.exchanges[0], held)

@@ -14,36 +14,12 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
-from tests.support.dependencies import ROLE, request
-from tests.support.emulator.directory import APPLICATION_ARN
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT, LICENSE_ARN
-from tests.support.exchange_steps import aws, context
-from tests.support.manifests.tokens import EXCHANGE
+from tests.support.dependencies import request
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
 
 OURS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
-SOURCE = {
-    "token": {"secretKeyRef": {"name": "license", "key": "token"}},
-    "credentials": {"secretRef": {"name": "base"}},
-}
 HELD = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))
-IN_POOL = {"identityPoolId": POOL_ID, "logins": {"login.example.com": "accessToken"}}
 REPOSITORIES = [{"repository": "packages", "formats": ["npm"]}]
-# By operation: the step, and which services it asks.
-STEPS: dict[str, tuple[dict[str, Any], str]] = {
-    "licenseManagerGetAccessToken": ({}, "license-manager"),
-    "licenseManagerCreateToken": ({"licenseArn": LICENSE_ARN}, "license-manager"),
-    "identityCenterCreateToken": ({"clientId": APPLICATION_ARN, "grantType": EXCHANGE}, "oidc"),
-    "identityCenterGetRoleCredentials": ({"roleName": "Reader", "accountId": ACCOUNT}, "portal.sso"),
-    "assumeRole": ({"roleArn": ROLE}, "sts"),
-    "assumeRoleWithWebIdentity": ({"roleArn": ROLE}, "sts"),
-    "getSessionToken": ({}, "sts"),
-    "getFederationToken": ({}, "sts"),
-    "cognitoGetCredentials": (IN_POOL, "cognito-identity"),
-    "cognitoGetOpenIdToken": (IN_POOL, "cognito-identity"),
-    "codeArtifactGetAuthorizationToken": ({"domain": "acme"}, "codeartifact"),
-    "ecrGetAuthorizationToken": ({}, "api.ecr"),
-}
 PLACES = {
     "us-east-1": "amazonaws.com",
     "eu-west-1": "amazonaws.com",
@@ -78,7 +54,9 @@ async def asked(client: tuple[Aws, Seen], operation: str, place: str, **fields: 
     """The URL that a step asks first, and whether the call is signed."""
     made, seen = client
     seen.clear()
-    wanted = request(source=SOURCE, region=place, exchanges=[{operation: STEPS[operation][0] | fields}])
+    wanted = request(
+        source=TOKEN_AND_CREDENTIALS, region=place, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}]
+    )
     with pytest.raises(UnavailableError):
         await exchange(context(made), wanted, wanted.spec.exchanges[0], HELD)
     return seen[0]
@@ -91,14 +69,14 @@ def client() -> Iterator[tuple[Aws, Seen]]:
 
 
 def test_every_operation_of_aws_has_its_row() -> None:
-    assert STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
+    assert EXAMPLE_STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
 
 
 @pytest.mark.parametrize("region", PLACES)
-@pytest.mark.parametrize("operation", STEPS)
+@pytest.mark.parametrize("operation", EXAMPLE_STEPS)
 async def test_the_usual_places(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
     url, signed = await asked(client, operation, region)
-    host = f"https://{STEPS[operation][1]}.{region}.{PLACES[region]}/"
+    host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{PLACES[region]}/"
 
     assert url.startswith(host)
     assert url.removeprefix(host) in ("", "v1/authorization-token", "token", "federation/credentials")

@@ -7,11 +7,10 @@ from keyturn.core.errors import KeyturnError, ThrottledError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
-from tests.integration.exchanges.conftest import settings
 from tests.support.dependencies import SECOND, request
 from tests.support.emulator import running
 from tests.support.emulator.world import ACCOUNT_ROLE_ARN
-from tests.support.exchange_steps import aws, get_access_token, step
+from tests.support.exchange_steps import aws, emulator_settings, get_access_token, step
 
 NO_TIME = timedelta()
 OPERATION = "GetAccessToken"
@@ -124,7 +123,7 @@ def test_the_least_recently_used_is_forgotten() -> None:
 
 
 async def test_while_a_service_throttles_it_is_not_called(emulator: running.Aws) -> None:
-    with closing(aws(settings(emulator))) as client:
+    with closing(aws(emulator_settings(emulator))) as client:
         emulator.fault(OPERATION, **WAITS)
         for _ in range(5):
             with pytest.raises(ThrottledError) as raised:
@@ -136,7 +135,7 @@ async def test_while_a_service_throttles_it_is_not_called(emulator: running.Aws)
 
 
 async def test_a_short_pace_is_waited_for(emulator: running.Aws) -> None:
-    with closing(aws(settings(emulator))) as client:
+    with closing(aws(emulator_settings(emulator))) as client:
         emulator.fault(OPERATION, code="RateLimitExceededException")
         with pytest.raises(ThrottledError):
             await get_access_token(client, emulator.refresh_token())
@@ -148,7 +147,7 @@ async def test_a_short_pace_is_waited_for(emulator: running.Aws) -> None:
 async def test_the_pace_of_one_identity_in_one_region_is_nobody_elses(emulator: running.Aws) -> None:
     first, second = (Credentials(**emulator.control("POST", "users", name=name)) for name in ("one", "two"))
     emulator.fault("AssumeRole", code="NewlyInvented", status=429, headers={"Retry-After": "30"}, times=3)
-    with closing(aws(settings(emulator))) as client:
+    with closing(aws(emulator_settings(emulator))) as client:
         reasons = [
             await reason(client, keys, region)
             for keys, region in (

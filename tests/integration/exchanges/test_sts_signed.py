@@ -9,12 +9,11 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from tests.integration.exchanges.conftest import settings
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, request
 from tests.support.emulator import running
 from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import aws, step
+from tests.support.exchange_steps import aws, emulator_settings, step
 
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
@@ -190,7 +189,7 @@ async def test_each_error(
 async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
     users = {name: emulator.control("POST", "users", name=name) for name in ("one", "two", "three", "four")}
     emulator.settings(latency_seconds=0.02)
-    with closing(aws(settings(emulator))) as client:
+    with closing(aws(emulator_settings(emulator))) as client:
 
         async def principal(name: str) -> str:
             wanted = _role(roleSessionName=name)
@@ -208,7 +207,7 @@ async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
 
 @pytest.mark.usefixtures("ambient")
 async def test_ambient_keys_sign_nothing(emulator: running.Aws) -> None:
-    with closing(aws(settings(emulator))) as client:
+    with closing(aws(emulator_settings(emulator))) as client:
         await taken(client, ROLE_STEP)
         error = await refused(client, ROLE_STEP, Credentials("", ""))
 
@@ -218,7 +217,7 @@ async def test_ambient_keys_sign_nothing(emulator: running.Aws) -> None:
 
 
 async def test_the_signer_of_one_call_is_not_that_of_the_next(emulator: running.Aws) -> None:
-    with closing(aws(settings(emulator), threads=1)) as client:
+    with closing(aws(emulator_settings(emulator), threads=1)) as client:
         await taken(client, ROLE_STEP)
         await step(client, PipelineValues(Token(emulator.refresh_token())), request())
         error = await refused(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
