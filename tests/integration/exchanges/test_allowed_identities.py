@@ -45,7 +45,7 @@ def account(**more: Any) -> dict[str, Any]:
         ),
     ],
 )
-async def test_a_token_is_made_once_in_each_renewal(
+async def test_service_account_token_is_created_once_per_renewal(
     more: dict[str, Any], asked: tuple[Any, ...], client: Aws, emulator: running.Aws
 ) -> None:
     accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
@@ -59,7 +59,7 @@ async def test_a_token_is_made_once_in_each_renewal(
     assert [call["operation"] for call in emulator.recent()] == ["GetId"] * 2
 
 
-async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: running.Aws) -> None:
+async def test_existing_source_token_is_not_created_again(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
     outside = context(client, make_token=accounts.make_token)
     wanted = request(source=account())
@@ -69,7 +69,7 @@ async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: ru
     assert accounts.asked == []
 
 
-async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> None:
+async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
     outside = context(client, make_token=accounts.make_token)
     error = await fail_pipeline(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
@@ -97,7 +97,7 @@ async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> 
         ),
     ],
 )
-async def test_our_own_identity_is_not_for_everybody(
+async def test_ambient_identity_requires_a_matching_rule(
     sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: running.Aws
 ) -> None:
     spec = {"source": AMBIENT_SOURCE, "exchanges": [{"assumeRole": {"roleArn": role}}]}
@@ -118,6 +118,6 @@ async def test_our_own_identity_is_not_for_everybody(
         ("role/*/app", "role/x/y/app", True),
     ],
 )
-def test_a_star_stands_for_any_characters(pattern: str, text: str, *, fits: bool) -> None:
+def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, fits: bool) -> None:
     assert AmbientRule(namespaces=(pattern,), roles=("*",)).allows(text, "role") is fits
     assert AmbientRule(namespaces=("*",), roles=(pattern,)).allows("namespace", text) is fits

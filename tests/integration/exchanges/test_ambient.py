@@ -51,7 +51,7 @@ def lender(emulator: running.Aws) -> Iterator[Aws]:
         yield made
 
 
-async def test_our_own_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: running.Aws) -> None:
+async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: running.Aws) -> None:
     become(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with lender(emulator) as client:
@@ -63,7 +63,7 @@ async def test_our_own_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch
     assert [call["principal"] for call in emulator.recent()] == [USER_ARN, f"{SESSION}/billing.acme"]
 
 
-async def test_the_session_is_tagged_with_whom_it_is_for(
+async def test_ambient_session_is_tagged_with_namespace_and_name(
     monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
 ) -> None:
     become(monkeypatch)
@@ -83,7 +83,9 @@ async def test_the_session_is_tagged_with_whom_it_is_for(
     assert asked[0]["RoleSessionName"] == "billing.acme"
 
 
-async def test_an_identity_that_comes_later_is_found(monkeypatch: pytest.MonkeyPatch, emulator: running.Aws) -> None:
+async def test_ambient_identity_that_arrives_later_is_found(
+    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+) -> None:
     with lender(emulator) as client:
         outside = context(client, sources=AMBIENT_SETTINGS)
         error = await fail_pipeline(outside, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
@@ -94,7 +96,7 @@ async def test_an_identity_that_comes_later_is_found(monkeypatch: pytest.MonkeyP
     assert (error.reason, held.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 
 
-async def test_an_operator_that_lends_nothing_looks_for_nothing(
+async def test_credential_chain_is_not_searched_unless_allowed(
     monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
 ) -> None:
     become(monkeypatch)
@@ -107,7 +109,7 @@ async def test_an_operator_that_lends_nothing_looks_for_nothing(
     assert (error.reason, made, emulator.recent()) == ("Unavailable", None, [])
 
 
-async def test_credentials_that_end_are_refreshed_by_their_provider(
+async def test_ambient_credentials_are_refreshed_by_their_provider(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
 ) -> None:
     """As in a pod: the first credentials end soon, and whoever gave them has new ones."""
@@ -133,7 +135,7 @@ async def test_credentials_that_end_are_refreshed_by_their_provider(
     assert count.read_text() == "2"
 
 
-async def test_an_identity_that_is_still_expired_is_no_bug(
+async def test_expired_ambient_identity_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
 ) -> None:
     given = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
@@ -147,7 +149,7 @@ async def test_an_identity_that_is_still_expired_is_no_bug(
     assert (error.reason, emulator.recent()) == ("Unavailable", [])
 
 
-async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
+async def test_request_with_own_keys_never_uses_the_ambient_identity(
     monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
 ) -> None:
     become(monkeypatch)
@@ -159,7 +161,7 @@ async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
     assert emulator.recent() == []
 
 
-def test_a_client_for_each_of_many_regions_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch)
     own = OwnIdentity(allow_ambient=True)
     for number in range(MAX_CLIENTS + 2):

@@ -43,33 +43,33 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
         pytest.param({"code": "NewlyInvented", "status": 400}, "SourceInvalid", id="an unknown code of 400"),
     ],
 )
-async def test_what_goes_wrong_between(
+async def test_network_fault_is_classified(
     operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
 ) -> None:
     assert (await failing(client, emulator, operation, **fault)).reason == reason
 
 
 @EXCHANGES
-async def test_what_passes_is_tried_three_times_and_no_more(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_server_error_is_attempted_three_times(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3
 
 
 @EXCHANGES
-async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refused_call_is_attempted_once(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="NewlyInvented", status=400)
 
     assert emulator.calls(operation) == 1
 
 
-async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: running.Aws) -> None:
+async def test_dropped_connection_is_retried(client: Aws, emulator: running.Aws) -> None:
     emulator.fault(LICENSE_MANAGER, drop="before", times=2)
 
     assert (await get_access_token(client, emulator.refresh_token())).access_token
 
 
-async def test_nobody_listens() -> None:
+async def test_closed_port_is_unreachable() -> None:
     nowhere = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
     with closing(aws(nowhere)) as client, pytest.raises(UnavailableError) as raised:
         await get_access_token(client, "refresh")
@@ -81,7 +81,7 @@ async def test_nobody_listens() -> None:
     )
 
 
-async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulator: running.Aws) -> None:
+async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator: running.Aws) -> None:
     error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
 
     assert error.__cause__ is None
@@ -100,7 +100,7 @@ async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None
 
 
 @pytest.mark.usefixtures("ambient")
-def test_the_session_finds_no_credentials() -> None:
+def test_session_has_no_credential_chain() -> None:
     with closing(aws()) as client:
         found = client._session.get_credentials()
 
@@ -119,7 +119,7 @@ def test_the_session_finds_no_credentials() -> None:
     ],
 )
 @pytest.mark.usefixtures("ambient")
-async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
+async def test_hosts_of_a_region(region: str, domain: str) -> None:
     asked: list[tuple[str | None, bool]] = []
 
     def stop(request: AWSPreparedRequest, **_: object) -> None:
@@ -138,7 +138,7 @@ async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
     }
 
 
-async def test_one_client_for_each_service_region_and_kind_of_call(emulator: running.Aws) -> None:
+async def test_one_client_per_service_region_and_signing(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
         first = client._client("sts", "us-east-1", signed=False)
 
@@ -147,7 +147,7 @@ async def test_one_client_for_each_service_region_and_kind_of_call(emulator: run
         assert client._client("sts", "us-east-1", signed=True) is not first
 
 
-async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> None:
+async def test_exchanges_and_throttled_calls_are_counted(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, metrics):
         await get_access_token(client, emulator.refresh_token())
         throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
@@ -164,7 +164,7 @@ async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> Non
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emulator: running.Aws) -> None:
+async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: running.Aws) -> None:
     seconds = offset.total_seconds()
     with of_its_own(emulator) as (client, metrics):
         error = await failing(
@@ -176,7 +176,7 @@ async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emul
     assert "; AWS's clock differs from the local clock by " in error.message
 
 
-async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: running.Aws) -> None:
+async def test_clock_skew_of_seconds_is_not_reported(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
         error = await failing(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10

@@ -28,7 +28,7 @@ def artifact(**more: Any) -> dict[str, Any]:
     return {"codeArtifactGetAuthorizationToken": {"domain": DOMAIN} | more}
 
 
-async def test_the_token_opens_the_repository(client: Aws, emulator: running.Aws) -> None:
+async def test_token_is_accepted_by_the_repository(client: Aws, emulator: running.Aws) -> None:
     emulator.settings(registry_url=emulator.url)
     held = await run_signed(client, artifact(domainOwner=ACCOUNT, **PYPI_NPM))
     pypi, npm = held.package_endpoints
@@ -39,7 +39,7 @@ async def test_the_token_opens_the_repository(client: Aws, emulator: running.Aws
     assert not is_admitted(f"{pypi.url}simple/", basic_authorization("aws", token[:-1]))
 
 
-async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: running.Aws) -> None:
+async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator: running.Aws) -> None:
     emulator.settings(registry_url=emulator.url)
     emulator.fault(TOKEN, expired=True)
     held = await run_signed(client, artifact(**PYPI_NPM))
@@ -58,26 +58,26 @@ async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: running
         pytest.param([ROLE, artifact(durationSeconds=0)], 15 * MINUTE, id="as long as the session"),
     ],
 )
-async def test_the_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: running.Aws) -> None:
+async def test_token_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: running.Aws) -> None:
     held = await run_signed(client, *steps)
 
     assert held.current_token.expires_at
     assert abs(held.current_token.expires_at - real_now() - lifetime) < MINUTE
 
 
-async def test_the_session_of_a_user_without_end(client: Aws, emulator: running.Aws) -> None:
+async def test_duration_zero_requires_role_credentials(client: Aws, emulator: running.Aws) -> None:
     error = await fail_signed(client, artifact(durationSeconds=0))
 
     assert (error.reason, "only with the credentials of a role" in error.message) == ("InvalidSpec", True)
 
 
-async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: running.Aws) -> None:
+async def test_repeated_format_yields_one_endpoint(client: Aws, emulator: running.Aws) -> None:
     twice = {"repositories": [{"repository": REPOSITORY, "formats": ["npm", "npm"]}]}
 
     assert [one.format for one in (await run_signed(client, artifact(**twice))).package_endpoints] == ["npm"]
 
 
-async def test_endpoints(client: Aws, emulator: running.Aws) -> None:
+async def test_endpoint_parameters(client: Aws, emulator: running.Aws) -> None:
     dual = {"repositories": [{"repository": "other", "formats": ["maven"], "endpointType": "dualstack"}]}
 
     assert (await run_signed(client, artifact(**PYPI_NPM))).package_endpoints == (
@@ -96,7 +96,9 @@ async def test_endpoints(client: Aws, emulator: running.Aws) -> None:
         pytest.param({}, 6, id="of whoever asks: each time"),
     ],
 )
-async def test_endpoints_are_remembered(owner: dict[str, Any], asked: int, client: Aws, emulator: running.Aws) -> None:
+async def test_endpoints_are_cached_if_the_owner_is_known(
+    owner: dict[str, Any], asked: int, client: Aws, emulator: running.Aws
+) -> None:
     held = await run_signed(client, artifact(**owner, **PYPI_NPM), times=3)
 
     assert (emulator.calls(TOKEN), emulator.calls(ENDPOINT)) == (3, asked)
@@ -111,13 +113,15 @@ async def test_endpoints_are_remembered(owner: dict[str, Any], asked: int, clien
         pytest.param({"repositories": [{"repository": "not-there", "formats": ["npm"]}]}, id="a repository"),
     ],
 )
-async def test_what_is_not_there(more: Mapping[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_missing_domain_owner_or_repository_is_invalid_spec(
+    more: Mapping[str, Any], client: Aws, emulator: running.Aws
+) -> None:
     error = await fail_signed(client, artifact(**more))
 
     assert (error.reason, "check that the domain" in error.message) == ("InvalidSpec", True)
 
 
-async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_keys_are_refused(client: Aws, emulator: running.Aws) -> None:
     unknown = await fail_signed(client, artifact(), keys=Credentials("AKIANOTTHERE", "key"))
     wrong = await fail_signed(client, artifact(), keys=Credentials(USER_KEY_ID, "wrong"))
 
@@ -147,20 +151,20 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_the_permission_that_is_forgotten_is_named(client: Aws, emulator: running.Aws) -> None:
+async def test_missing_permission_is_named(client: Aws, emulator: running.Aws) -> None:
     emulator.fault(TOKEN, code="AccessDeniedException", status=403)
 
     assert "sts:GetServiceBearerToken" in (await fail_signed(client, artifact())).message
 
 
 @pytest.mark.parametrize(("operation", "says"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
-async def test_what_is_invalid_is_named(operation: str, says: str, client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_field_is_named(operation: str, says: str, client: Aws, emulator: running.Aws) -> None:
     emulator.fault(operation, code="ValidationException")
 
     assert says in (await fail_signed(client, artifact(**PYPI_NPM))).message
 
 
-async def test_a_throttle_says_how_long(client: Aws, emulator: running.Aws) -> None:
+async def test_throttling_error_has_retry_after(client: Aws, emulator: running.Aws) -> None:
     emulator.fault(TOKEN, code="ThrottlingException", status=429, times=None, headers={"Retry-After": "7"})
     error = await fail_signed(client, artifact())
 

@@ -44,7 +44,9 @@ def held(emulator: running.Aws) -> PipelineValues:
     return PipelineValues(Token(emulator.id_token()))
 
 
-async def test_a_login_becomes_credentials(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_login_token_is_exchanged_for_credentials(
+    held: PipelineValues, client: Aws, emulator: running.Aws
+) -> None:
     given = await taken(client, held, of_pool(emulator))
 
     assert given.credentials
@@ -54,7 +56,7 @@ async def test_a_login_becomes_credentials(held: PipelineValues, client: Aws, em
     assert (given.identity_id.partition(":")[0], given.principal) == ("us-east-1", given.identity_id)
 
 
-async def test_the_identity_is_asked_for_once(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_identity_is_requested_once(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
     first = await taken(client, held, of_pool(emulator))
     again = await taken(client, first, of_pool(emulator))
 
@@ -62,9 +64,7 @@ async def test_the_identity_is_asked_for_once(held: PipelineValues, client: Aws,
     assert again.identity_id == first.identity_id
 
 
-async def test_an_identity_that_is_gone_is_asked_for_anew(
-    held: PipelineValues, client: Aws, emulator: running.Aws
-) -> None:
+async def test_deleted_identity_is_requested_again(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
     first = await taken(client, held, of_pool(emulator))
     emulator.control("DELETE", "identities")
     again = await taken(client, first, of_pool(emulator))
@@ -73,14 +73,14 @@ async def test_an_identity_that_is_gone_is_asked_for_anew(
     assert again.identity_id != first.identity_id
 
 
-async def test_another_user_gets_his_own_identity(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_another_user_gets_another_identity(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
     first = await taken(client, held, of_pool(emulator))
     other = replace(first, source_token=Token(emulator.id_token("another-user")))
 
     assert (await taken(client, other, of_pool(emulator))).identity_id != first.identity_id
 
 
-async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
+async def test_token_refused_for_the_same_identity_is_not_sent_again(
     held: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
     first = await taken(client, held, of_pool(emulator))
@@ -90,7 +90,7 @@ async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (2, 2)
 
 
-async def test_the_role_that_is_asked_for(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_custom_role_is_sent(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
     await taken(client, held, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
     error = await refused(client, held, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
 
@@ -98,7 +98,7 @@ async def test_the_role_that_is_asked_for(held: PipelineValues, client: Aws, emu
 
 
 @pytest.mark.parametrize(("account", "reason"), [(ACCOUNT, ""), ("444455556666", "SourceInvalid")])
-async def test_the_account_is_sent(
+async def test_account_id_is_sent(
     account: str, reason: str, held: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
     wanted = of_pool(emulator, accountId=account)
@@ -107,7 +107,7 @@ async def test_the_account_is_sent(
     assert reason or (await taken(client, held, wanted)).credentials
 
 
-async def test_the_basic_flow_is_two_steps(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_basic_flow_takes_two_exchanges(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "durationSeconds": 43200}}
     token = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"))
     given = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"), role)
@@ -118,7 +118,9 @@ async def test_the_basic_flow_is_two_steps(held: PipelineValues, client: Aws, em
     assert given.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
 
 
-async def test_an_id_token_of_a_step_before(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_id_token_of_an_earlier_exchange_is_sent(
+    held: PipelineValues, client: Aws, emulator: running.Aws
+) -> None:
     wanted = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
     signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=held.source_token)
 
@@ -134,7 +136,7 @@ async def test_an_id_token_of_a_step_before(held: PipelineValues, client: Aws, e
         pytest.param({"audience": "somebody-else"}, id="for somebody else"),
     ],
 )
-async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, PipelineValues(Token(emulator.id_token(**token))), of_pool(emulator))
 
     assert (error.reason, "still valid" in error.message) == ("SourceInvalid", True)
@@ -167,7 +169,7 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_a_pool_whose_role_trusts_nobody_may_soon(
+async def test_untrusted_pool_role_is_eventually_consistent(
     held: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(CREDENTIALS, code="InvalidIdentityPoolConfigurationException")

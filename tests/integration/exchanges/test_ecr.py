@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize(("wanted", "service"), [(PRIVATE, "ecr"), (PUBLIC
 
 
 @BOTH
-async def test_the_password_opens_the_registry(
+async def test_password_is_accepted_by_the_registry(
     wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
 ) -> None:
     (login,) = (await run_signed(client, wanted)).registry_logins
@@ -55,13 +55,15 @@ async def test_the_password_opens_the_registry(
         ),
     ],
 )
-async def test_the_hosts(steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws) -> None:
+async def test_registry_hosts(
+    steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws
+) -> None:
     held = await run_signed(client, *steps)
 
     assert [login.host for login in held.registry_logins] == hosts
 
 
-async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emulator: running.Aws) -> None:
+async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: running.Aws) -> None:
     elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
     # The emulator takes signatures for us-east-1 only.
@@ -91,7 +93,9 @@ async def test_each_error(
 
 
 @BOTH
-async def test_wrong_keys(wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_keys_are_refused(
+    wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+) -> None:
     unknown = await fail_signed(client, wanted, keys=Credentials("AKIANOTTHERE", "key"))
     wrong = await fail_signed(client, wanted, keys=Credentials(USER_KEY_ID, "wrong"))
 
@@ -118,7 +122,7 @@ class Odd(Aws):
         pytest.param("QVdTOmEgYg==", "SourceInvalid", id="a password with a space"),
     ],
 )
-async def test_an_odd_token(token: str, reason: str) -> None:
+async def test_malformed_token_is_unavailable(token: str, reason: str) -> None:
     with pytest.raises(KeyturnError) as raised:
         await get_authorization_token(
             call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER_CREDENTIALS)

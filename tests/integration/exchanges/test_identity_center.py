@@ -55,7 +55,7 @@ def with_refresh_token(emulator: running.Aws) -> PipelineValues:
     return PipelineValues(Token(emulator.center_token(refresh=True)), credentials=USER)
 
 
-async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: running.Aws) -> None:
+async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: running.Aws) -> None:
     before = real_now()
     held = await call(client, with_code(emulator), CODE)
 
@@ -68,7 +68,7 @@ async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: runnin
     assert held.identity_context == claims["sts:identity_context"]
 
 
-async def test_a_code_with_its_verifier(client: Aws, emulator: running.Aws) -> None:
+async def test_code_verifier_is_sent(client: Aws, emulator: running.Aws) -> None:
     verifier = {"codeVerifierFrom": {"secretKeyRef": {"name": "verifier", "key": "v"}}}
     held = await call(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
     error = await failing(client, with_code(emulator, verifier=VERIFIER), CODE)
@@ -78,7 +78,7 @@ async def test_a_code_with_its_verifier(client: Aws, emulator: running.Aws) -> N
 
 
 @pytest.mark.parametrize("grant", [CODE, BEARER, EXCHANGE])
-async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_replaces_the_single_use_credential(grant: str, client: Aws, emulator: running.Aws) -> None:
     proofs = {CODE: emulator.code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
     proof = proofs.get(grant, lambda: emulator.center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
@@ -90,7 +90,7 @@ async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aw
     assert emulator.center_family(first.refresh_token or "").spends == [0, 1]
 
 
-async def test_a_refresh_token_is_replaced(client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_is_rotated(client: Aws, emulator: running.Aws) -> None:
     before = with_refresh_token(emulator)
     held = await call(client, before, "refresh_token", scope=["openid"])
 
@@ -99,7 +99,7 @@ async def test_a_refresh_token_is_replaced(client: Aws, emulator: running.Aws) -
 
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])
-async def test_an_assertion_is_the_newest_token_or_the_id_token(which: str, client: Aws, emulator: running.Aws) -> None:
+async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws, emulator: running.Aws) -> None:
     good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
     given = PipelineValues(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
     chosen: dict[str, Any] = {"from": which}
@@ -108,7 +108,7 @@ async def test_an_assertion_is_the_newest_token_or_the_id_token(which: str, clie
     assert held.identity_context
 
 
-async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: running.Aws) -> None:
+async def test_assertion_is_accepted_once(client: Aws, emulator: running.Aws) -> None:
     held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
     await call(client, held, BEARER)
 
@@ -116,7 +116,7 @@ async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: running.Aw
 
 
 @pytest.mark.parametrize("requested", [None, f"{TYPE}access_token", f"{TYPE}refresh_token"])
-async def test_a_token_of_another_application_is_exchanged(
+async def test_token_of_another_application_is_exchanged(
     requested: str | None, client: Aws, emulator: running.Aws
 ) -> None:
     subject = PipelineValues(Token(emulator.center_token(OTHER_APPLICATION_ARN)), credentials=USER)
@@ -128,7 +128,7 @@ async def test_a_token_of_another_application_is_exchanged(
     assert own.reason == "SourceInvalid"
 
 
-async def test_the_context_goes_with_the_next_role(client: Aws, emulator: running.Aws) -> None:
+async def test_identity_context_is_passed_to_the_next_role(client: Aws, emulator: running.Aws) -> None:
     held = await call(client, with_code(emulator), CODE)
     wanted = request(source=BOTH["source"], exchanges=[ASSUME])
     given = await exchange(context(client), wanted, wanted.spec.exchanges[0], held)
@@ -143,7 +143,7 @@ async def test_the_context_goes_with_the_next_role(client: Aws, emulator: runnin
     assert "ValidationError" in refused.value.message
 
 
-async def test_a_context_that_only_the_id_token_has(client: Aws, emulator: running.Aws) -> None:
+async def test_identity_context_is_read_from_the_id_token(client: Aws, emulator: running.Aws) -> None:
     token = jwt.encode({"sts:identity_context": "the-context"}, "k" * 32, "HS256")
     held = await call(Answering(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
     none = await call(Answering(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
@@ -175,14 +175,14 @@ class Answering:
         pytest.param(EXCHANGE, {"refresh_token": "r"}, 1, id="what it gave"),
     ],
 )
-async def test_what_may_be_used_up_is_sent_once(grant: str, held: dict[str, str], attempts: int) -> None:
+async def test_consuming_call_is_attempted_once(grant: str, held: dict[str, str], attempts: int) -> None:
     answering = Answering(accessToken="a", expiresIn=60)
     await call(answering, PipelineValues(Token("t"), credentials=USER, **held), grant)  # type: ignore[arg-type]
 
     assert answering.attempts == attempts
 
 
-async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> None:
+async def test_missing_access_token_is_not_replaced_by_the_source() -> None:
     answering = Answering(refreshToken="r", expiresIn=60)
     error = await failing(answering, PipelineValues(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
 
@@ -201,7 +201,7 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> Non
         pytest.param({"code": "SlowDownException"}, "Throttled", False, id="a throttle: it was not handled"),
     ],
 )
-async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
+async def test_lost_response_leaves_the_outcome_unknown(
     fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(CREATE, times=None, **fault)
@@ -212,7 +212,7 @@ async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
     assert emulator.calls(CREATE) == 1
 
 
-async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_port: int) -> None:
+async def test_closed_port_leaves_no_unknown_outcome(emulator: running.Aws, unused_tcp_port: int) -> None:
     client = aws(AwsSettings(endpoints={"sso-oidc": f"http://127.0.0.1:{unused_tcp_port}"}))
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
     client.close()
@@ -254,7 +254,7 @@ async def test_each_error_of_create_token(
     assert "evil" not in error.message
 
 
-async def test_a_user_without_an_assignment(client: Aws, emulator: running.Aws) -> None:
+async def test_user_without_an_assignment_is_denied(client: Aws, emulator: running.Aws) -> None:
     held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
     error = await failing(client, held, BEARER)
 
@@ -266,7 +266,7 @@ async def portal(client: Aws, token: str, **changes: str) -> PipelineValues:
     return await exchange(context(client), wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
 
 
-async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, emulator: running.Aws) -> None:
+async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: running.Aws) -> None:
     held = await portal(client, emulator.center_token())
 
     assert held.credentials
@@ -285,7 +285,7 @@ async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, 
         ("ForbiddenException", 403, "AccessDenied", "assigned"),
     ],
 )
-async def test_each_error_of_the_portal(
+async def test_each_error_of_get_role_credentials(
     code: str, status: int, reason: str, hint: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(PORTAL, times=None, code=code, status=status, message="planted")
@@ -297,14 +297,14 @@ async def test_each_error_of_the_portal(
 
 
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])
-async def test_what_the_user_is_not_assigned_to(changes: dict[str, str], client: Aws, emulator: running.Aws) -> None:
+async def test_unassigned_permission_set_is_denied(changes: dict[str, str], client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(KeyturnError) as raised:
         await portal(client, emulator.center_token(), **changes)
 
     assert raised.value.reason == "AccessDenied"
 
 
-async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> None:
+async def test_ended_session_is_reported(client: Aws, emulator: running.Aws) -> None:
     token = emulator.center_token()
     emulator.control("DELETE", "identity-center-sessions")
     with pytest.raises(KeyturnError) as raised:
@@ -314,7 +314,7 @@ async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> N
 
 
 @pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
-async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_malformed_token_is_not_sent_in_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
 

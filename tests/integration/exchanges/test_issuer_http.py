@@ -40,7 +40,7 @@ async def good(_: server.Request) -> server.Response:
     return server.json_response({"access_token": "a"}, headers={"Retry-After": "7"})
 
 
-async def test_a_form_is_sent_and_an_object_comes_back() -> None:
+async def test_form_is_sent_and_json_is_returned() -> None:
     asked: list[tuple[str, str, str | None]] = []
 
     async def note(request: server.Request) -> server.Response:
@@ -64,7 +64,7 @@ async def test_a_form_is_sent_and_an_object_comes_back() -> None:
         pytest.param("[::ffff:127.0.0.1]", id="an IPv4 address in an IPv6 one"),
     ],
 )
-async def test_loopback_is_not_spoken_to_unless_the_settings_say_so(host: str) -> None:
+async def test_loopback_is_refused_unless_allowed(host: str) -> None:
     async with served(good) as issuer:
         error = await unavailable(issuer.url(host), issuer_client(IssuerSettings()))
 
@@ -73,7 +73,7 @@ async def test_loopback_is_not_spoken_to_unless_the_settings_say_so(host: str) -
     assert (error.reason, error.outcome_unknown) == ("Unreachable", False)
 
 
-async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() -> None:
+async def test_connection_uses_the_checked_address() -> None:
     async with served(good) as issuer:
         assert (await post(issuer.url("localhost"))).status == 200
 
@@ -87,7 +87,7 @@ async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() ->
         pytest.param(("0.0.1", "127.0.0.10"), True, id="with one that looks like it"),
     ],
 )
-async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
+async def test_allowed_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
     made = issuer_client(
         IssuerSettings(allowed_hosts=hosts, allowed_private_networks=LOOPBACK.allowed_private_networks)
     )
@@ -102,7 +102,7 @@ async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None
         assert issuer.requests == (0 if refused else 1)
 
 
-async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+async def test_redirect_is_not_followed() -> None:
     async def move(request: server.Request) -> server.Response:
         return server.Response(status=307, headers={"Location": f"{request.path}/elsewhere"})
 
@@ -120,7 +120,7 @@ async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
         pytest.param(50 * 1024 * 1024, False, id="50 MiB"),
     ],
 )
-async def test_an_answer_has_at_most_64_kib(size: int, *, read: bool) -> None:
+async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
     sent = 0
 
     async def say_much(request: server.Request) -> server.StreamResponse:
@@ -141,7 +141,7 @@ async def test_an_answer_has_at_most_64_kib(size: int, *, read: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
-async def test_what_is_no_object_of_json(text: str) -> None:
+async def test_body_that_is_no_json_object(text: str) -> None:
     async def say(_: server.Request) -> server.Response:
         return server.Response(body=text.encode(errors="surrogatepass"))
 
@@ -149,7 +149,7 @@ async def test_what_is_no_object_of_json(text: str) -> None:
         assert (await post(issuer.url())).json is None
 
 
-async def test_two_are_in_flight_at_most() -> None:
+async def test_at_most_two_requests_are_in_flight_per_host() -> None:
     now, most = 0, 0
 
     async def take_a_while(request: server.Request) -> server.Response:
@@ -169,7 +169,7 @@ async def test_two_are_in_flight_at_most() -> None:
         assert most == 3
 
 
-async def test_a_host_is_forgotten_when_nobody_asks_it() -> None:
+async def test_slots_of_idle_hosts_are_dropped() -> None:
     made = issuer_client()
     async with served(good) as issuer:
         for host in ("localhost", "127.0.0.1"):
@@ -198,7 +198,7 @@ async def test_slow_issuer_and_its_queue_time_out() -> None:
     assert received == 2
 
 
-async def test_what_cannot_be_reached_is_told_in_one_sentence(unused_tcp_port: int) -> None:
+async def test_unreachable_hosts_share_one_message(unused_tcp_port: int) -> None:
     other = ssl.create_default_context(cadata=certify_loopback(real_now()).ca)
     async with served(good) as issuer:
         errors = [
@@ -214,7 +214,7 @@ async def test_what_cannot_be_reached_is_told_in_one_sentence(unused_tcp_port: i
     assert {error.outcome_unknown for error in [*errors, nowhere]} == {False}
 
 
-async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
+async def test_broken_response_leaves_the_outcome_unknown() -> None:
     async def cut(request: server.Request) -> server.Response:
         if request.transport:
             request.transport.abort()
@@ -228,13 +228,13 @@ async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"])
-async def test_the_environment_changes_nothing(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment_variables_are_ignored(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")
     async with served(good) as issuer:
         assert (await post(issuer.url())).status == 200
 
 
-async def test_calls_are_counted_and_outages_told() -> None:
+async def test_requests_are_counted_and_recovery_is_reported() -> None:
     metrics, service_health, over = Metrics(), ServiceHealth(), list[str]()
     service_health.on_recovery(over.append)
     made = issuer_client(metrics=metrics, service_health=service_health)
@@ -249,7 +249,7 @@ async def test_calls_are_counted_and_outages_told() -> None:
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": "oauthToken"}) == 2
 
 
-def test_nothing_secret_is_in_a_repr() -> None:
+def test_repr_shows_no_secrets() -> None:
     form = Form("https://issuer.example", [("refresh_token", "planted")], {"Authorization": "planted"})
 
     assert "planted" not in repr(form)
@@ -282,7 +282,7 @@ async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, lis
         yield issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=url)), asked
 
 
-async def test_by_a_proxy_it_is_asked_by_name() -> None:
+async def test_proxy_connects_by_host_name() -> None:
     async with served(good) as issuer, tunnelling() as (made, asked):
         answer = await post(issuer.url("localhost"), made)
 
@@ -290,14 +290,14 @@ async def test_by_a_proxy_it_is_asked_by_name() -> None:
 
 
 @pytest.mark.parametrize("status", [403, pytest.param(0, id="it hangs up, as one that ends")])
-async def test_a_proxy_that_does_not_connect_leaves_no_doubt(status: int) -> None:
+async def test_proxy_failure_leaves_no_unknown_outcome(status: int) -> None:
     async with served(good) as issuer, tunnelling(status) as (made, _):
         error = await unavailable(issuer.url("localhost"), made)
 
     assert (error.reason, error.outcome_unknown, issuer.requests) == ("Unreachable", False, 0)
 
 
-async def test_a_host_that_is_not_listed_is_not_asked_of_a_proxy() -> None:
+async def test_forbidden_host_is_not_requested_through_a_proxy() -> None:
     async with served(good) as issuer, tunnelling() as (made, asked):
         with pytest.raises(RefusedError, match="do not allow the host"):
             await post(issuer.url(), made)

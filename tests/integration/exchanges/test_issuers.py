@@ -57,7 +57,7 @@ async def call(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **
         pytest.param(BEARER, None, id="none at all"),
     ],
 )
-async def test_for_how_long(members: dict[str, Any], life: timedelta | None, client: Aws) -> None:
+async def test_lifetime_of_known_issuers(members: dict[str, Any], life: timedelta | None, client: Aws) -> None:
     body = {"access_token": signed(expires=real_now() + HOUR)} | members
     held = await call(client, json.dumps(body).encode())
 
@@ -78,14 +78,14 @@ async def test_for_how_long(members: dict[str, Any], life: timedelta | None, cli
         pytest.param(b"\r\n ", JSON, id="after white space"),
     ],
 )
-async def test_a_rotated_token_is_not_lost_for_how_it_is_written(before: bytes, kind: str, client: Aws) -> None:
+async def test_rotated_token_survives_unusual_encodings(before: bytes, kind: str, client: Aws) -> None:
     members = BEARER | {"refresh_token": "next", "expires_in": 300}
     held = await call(client, before + json.dumps(members).encode(), kind=kind)
 
     assert held.refresh_token == "next"
 
 
-async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
+async def test_requested_id_token_is_recognised(client: Aws) -> None:
     """RFC 8693 section 2.2.1: it is called access_token, as Keycloak does."""
     token = signed(expires=real_now() + MINUTE)
     members = {
@@ -131,7 +131,9 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         pytest.param(408, {"error": "too slow"}, "Unavailable", "HTTP 408", id="408 with an own code"),
     ],
 )
-async def test_what_a_refusal_means(status: int, members: dict[str, Any], reason: str, says: str, client: Aws) -> None:
+async def test_refusals_of_known_issuers(
+    status: int, members: dict[str, Any], reason: str, says: str, client: Aws
+) -> None:
     told = members | {"error_description": "planted", "trace_id": "planted", "errorSummary": "planted"}
     with pytest.raises(KeyturnError) as raised:
         await call(client, json.dumps(told).encode(), status)
@@ -151,7 +153,9 @@ async def test_what_a_refusal_means(status: int, members: dict[str, Any], reason
         pytest.param(403, "access_denied", True, id="of anything"),
     ],
 )
-async def test_whether_the_token_is_refused(status: int, code: str, *, may_concern_token: bool, client: Aws) -> None:
+async def test_refusal_states_whether_it_may_concern_the_token(
+    status: int, code: str, *, may_concern_token: bool, client: Aws
+) -> None:
     with pytest.raises(RefusedError) as raised:
         await call(client, json.dumps({"error": code}).encode(), status)
 

@@ -47,7 +47,7 @@ async def refused(client: Aws, wanted: dict[str, Any], held: PipelineValues) -> 
         pytest.param(POOL, token(50001), "the token for login.example has 50001 characters", id="a long login"),
     ],
 )
-async def test_what_aws_does_not_take_is_not_sent(
+async def test_value_of_invalid_length_is_not_sent(
     wanted: dict[str, Any], held: PipelineValues, says: str, client: Aws, emulator: running.Aws
 ) -> None:
     error = await refused(client, wanted, held)
@@ -65,7 +65,7 @@ async def test_what_aws_does_not_take_is_not_sent(
         pytest.param(POOL, token(50000), id="a login"),
     ],
 )
-async def test_the_longest_that_aws_takes_is_sent(
+async def test_value_of_maximum_length_is_sent(
     wanted: dict[str, Any], held: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
     await refused(client, wanted, held)

@@ -16,7 +16,7 @@ from tests.support.exchange_steps import call, failing, get_access_token
 OPERATION = "GetAccessToken"
 
 
-async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_is_exchanged_for_an_access_token(client: Aws, emulator: running.Aws) -> None:
     refresh = emulator.refresh_token()
     held = await get_access_token(client, refresh)
 
@@ -26,7 +26,7 @@ async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: ru
     assert (held.current_token, len(held.request_id)) == (held.access_token, 36)
 
 
-async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: running.Aws) -> None:
+async def test_expiry_is_read_from_the_token(client: Aws, emulator: running.Aws) -> None:
     emulator.settings(access_token_seconds=7)
     held = await get_access_token(client, emulator.refresh_token())
 
@@ -35,7 +35,7 @@ async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: running.Aw
     assert 0 < (held.access_token.expires_at - real_now()).total_seconds() <= 7
 
 
-async def test_token_properties_are_asked_for(client: Aws, emulator: running.Aws) -> None:
+async def test_token_properties_are_sent(client: Aws, emulator: running.Aws) -> None:
     wanted = request(exchanges=[{"licenseManagerGetAccessToken": {"tokenProperties": ["on-prem"]}}])
     held = await get_access_token(client, emulator.refresh_token(["on-prem"]), wanted)
 
@@ -54,13 +54,13 @@ class Opaque(Aws):
         return AwsResponse(dict(self._members), "id", NOW)
 
 
-async def test_a_token_that_tells_no_expiry_lives_an_hour_from_the_question() -> None:
+async def test_opaque_token_expires_an_hour_after_the_request() -> None:
     held = await _asked(Opaque(AccessToken="opaque"))
 
     assert held.access_token == Token("opaque", NOW + HOUR)
 
 
-async def test_a_token_that_could_break_a_file_is_refused() -> None:
+async def test_token_with_unsafe_characters_is_refused() -> None:
     with pytest.raises(RefusedError, match="License Manager's access token is empty or contains characters"):
         await _asked(Opaque(AccessToken="two\nlines"))
 
@@ -89,7 +89,7 @@ async def test_each_error(fault: dict[str, Any], reason: str, says: str, client:
 
 
 @pytest.mark.parametrize("token", [pytest.param("garbage", id="no JWT"), pytest.param("{}", id="expired")])
-async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refused_token_is_not_shown(token: str, client: Aws, emulator: running.Aws) -> None:
     token = token.format(emulator.refresh_token(expires_in=-1))
     with pytest.raises(RefusedError) as refused:
         await get_access_token(client, token)
@@ -98,7 +98,7 @@ async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, 
     assert token not in f"{refused.value!r} {refused.value.__cause__!r}"
 
 
-async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: running.Aws) -> None:
+async def test_token_that_botocore_rejects_is_source_invalid(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError) as refused:
         await client.call(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 

@@ -42,7 +42,7 @@ def claims(held: PipelineValues) -> dict[str, Any]:
     return told
 
 
-async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulator: running.Aws) -> None:
+async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulator: running.Aws) -> None:
     held = await mint(client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"])
 
     assert held.access_token
@@ -54,7 +54,7 @@ async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulat
     assert await get_access_token(client, held.access_token.value)
 
 
-async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emulator: running.Aws) -> None:
+async def test_retry_creates_no_second_token(client: Aws, emulator: running.Aws) -> None:
     first = await mint(client, name="again")
     again = await mint(client, replace(USER, request_id="of another process"), name="again")
     next_issue = await mint(client, replace(USER, revision=2), name="again")
@@ -64,7 +64,7 @@ async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emula
     assert len({first.token_id, next_issue.token_id, other.token_id}) == 3
 
 
-async def test_what_was_lost_on_the_way_is_asked_for_again(client: Aws, emulator: running.Aws) -> None:
+async def test_lost_response_is_requested_again(client: Aws, emulator: running.Aws) -> None:
     emulator.fault("CreateToken", drop="after")
     held = await mint(client, name="lost")
     again = await mint(client, name="lost")
@@ -72,7 +72,7 @@ async def test_what_was_lost_on_the_way_is_asked_for_again(client: Aws, emulator
     assert (held.token_id, emulator.calls("CreateToken")) == (again.token_id, 3)
 
 
-async def test_the_license_is_asked_for_at_home(client: Aws, emulator: running.Aws) -> None:
+async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: running.Aws) -> None:
     held = await mint(client, name="abroad", spec={"region": "eu-west-1"})
 
     assert held.token_id
@@ -80,7 +80,7 @@ async def test_the_license_is_asked_for_at_home(client: Aws, emulator: running.A
 
 
 @pytest.mark.parametrize("location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"])
-async def test_nothing_but_a_region_is_taken_from_a_redirect(location: str, client: Aws, emulator: running.Aws) -> None:
+async def test_only_a_region_is_read_from_a_redirect(location: str, client: Aws, emulator: running.Aws) -> None:
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
 
@@ -101,7 +101,7 @@ def superseded(client_held: PipelineValues, *ages: timedelta) -> tuple[Supersede
         pytest.param({}, 300 * DAY, False, id="nobody asked for it"),
     ],
 )
-async def test_what_was_superseded_is_deleted_when_its_time_is_over(
+async def test_superseded_token_is_deleted_after_its_grace_period(
     changes: dict[str, Any], age: timedelta, client: Aws, emulator: running.Aws, *, deleted: bool
 ) -> None:
     old = await mint(client, name=f"old {age}")
@@ -123,7 +123,7 @@ async def test_what_was_superseded_is_deleted_when_its_time_is_over(
         pytest.param("ServerInternalException", 1, id="nobody knows"),
     ],
 )
-async def test_a_token_that_is_not_deleted_breaks_no_renewal(
+async def test_failed_deletion_does_not_fail_the_renewal(
     code: str, left: int, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault("DeleteToken", times=None, code=code)
@@ -158,7 +158,7 @@ async def test_each_error(code: str, status: int, reason: str, client: Aws, emul
     assert "planted" not in error.message
 
 
-async def test_the_expiry_of_a_token_that_tells_none(client: Aws, emulator: running.Aws) -> None:
+async def test_expiry_of_an_opaque_token(client: Aws, emulator: running.Aws) -> None:
     held = await mint(client, name="default")
 
     assert held.access_token

@@ -43,7 +43,9 @@ def asking(client: Aws, emulator: running.Aws, all_closed: None) -> Asking:
 
 
 @pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
-async def test_a_refresh_token_becomes_an_access_token(how: str | None, asking: Asking, emulator: running.Aws) -> None:
+async def test_refresh_token_is_exchanged_for_an_access_token(
+    how: str | None, asking: Asking, emulator: running.Aws
+) -> None:
     before = emulator.oauth_refresh_token()
     held = await asking.call(before, clientAuthentication=how)
 
@@ -54,7 +56,7 @@ async def test_a_refresh_token_becomes_an_access_token(how: str | None, asking: 
     assert emulator.family(before).spends == [0]
 
 
-async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: running.Aws) -> None:
+async def test_other_pipeline_values_are_kept(asking: Asking, client: Aws, emulator: running.Aws) -> None:
     wanted, keys = refresh_request(emulator), Credentials("AKIA", "key")
     before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
     held = await exchange(context(client, issuer_client(), asking.values), wanted, wanted.spec.exchanges[0], before)
@@ -62,7 +64,7 @@ async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: runnin
     assert (held.source_token, held.credentials) == (before.source_token, keys)
 
 
-async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulator: running.Aws) -> None:
+async def test_returned_refresh_token_is_valid_for_the_next_request(asking: Asking, emulator: running.Aws) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
         token = (await asking.call(token)).refresh_token or ""
@@ -71,7 +73,7 @@ async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulato
     assert emulator.family(first).reuses == 0
 
 
-async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: Asking, emulator: running.Aws) -> None:
+async def test_issuer_without_rotation_returns_no_refresh_token(asking: Asking, emulator: running.Aws) -> None:
     token = emulator.oauth_refresh_token(LASTING_CLIENT_ID)
 
     assert (await asking.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
@@ -86,7 +88,7 @@ async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: A
         pytest.param("~!'()*", "-._~", id="what encoders do not agree about"),
     ],
 )
-async def test_odd_characters_of_a_client_arrive(
+async def test_special_characters_in_client_credentials(
     how: str, client_id: str, secret: str, asking: Asking, emulator: running.Aws
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
@@ -95,7 +97,7 @@ async def test_odd_characters_of_a_client_arrive(
     assert await asking.call(emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how)
 
 
-async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: running.Aws) -> None:
+async def test_expiry_counts_from_the_request(asking: Asking, emulator: running.Aws) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
     before = real_now()
@@ -106,7 +108,7 @@ async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: runn
     assert 0 * SECOND <= held.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
 
 
-async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulator: running.Aws) -> None:
+async def test_expiry_falls_back_to_that_of_the_token(asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, without="expires_in")
     held = await asking.call(emulator.oauth_refresh_token())
 
@@ -115,7 +117,7 @@ async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulat
     assert abs(held.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
 
 
-async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) -> None:
+async def test_token_of_20_kb_is_accepted(asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, token_characters=20_000)
     held = await asking.call(emulator.oauth_refresh_token())
 
@@ -123,7 +125,7 @@ async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) 
     assert len(held.access_token.value) > 20_000
 
 
-async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulator: running.Aws) -> None:
+async def test_expired_token_is_passed_on(asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, expired=True)
     held = await asking.call(emulator.oauth_refresh_token())
 
@@ -133,7 +135,7 @@ async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulato
     assert held.refresh_token
 
 
-async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> None:
+async def test_scope_is_sent(asking: Asking, emulator: running.Aws) -> None:
     narrow = await asking.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
     error = await asking.failing(scope=["more", "than granted"[:4]])
 
@@ -142,9 +144,7 @@ async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> No
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
-async def test_an_answer_with_only_one_of_the_tokens_is_taken(
-    missing: str, asking: Asking, emulator: running.Aws
-) -> None:
+async def test_response_with_only_one_token_is_accepted(missing: str, asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, without=missing)
     held = await asking.call(emulator.oauth_refresh_token())
 
@@ -192,7 +192,7 @@ async def test_each_error(
         pytest.param(500, "Unavailable", " returned HTTP 500 without a token", True, id="500: nobody can tell"),
     ],
 )
-async def test_an_error_of_no_table(
+async def test_non_standard_error(
     status: int, reason: str, says: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code="planted", status=status)
@@ -203,7 +203,7 @@ async def test_an_error_of_no_table(
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
-async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: running.Aws) -> None:
+async def test_url_that_is_no_token_endpoint(status: int, asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
     error = await asking.failing()
 
@@ -227,7 +227,7 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
         pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: nobody can tell"),
     ],
 )
-async def test_an_answer_that_is_none(
+async def test_unusable_response(
     fault: dict[str, Any], reason: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, **fault)
@@ -238,7 +238,7 @@ async def test_an_answer_that_is_none(
     assert emulator.calls(OAUTH_OPERATION) == 1
 
 
-async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
+async def test_throttling_error_has_retry_after_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
     error = await asking.failing(issuers=issuer_client(metrics=metrics))
@@ -248,15 +248,13 @@ async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emula
     assert metrics.registry.get_sample_value("keyturn_throttled_calls_total", {"service": "oauth"}) == 1
 
 
-async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_port: int) -> None:
+async def test_refused_connection_leaves_no_unknown_outcome(asking: Asking, unused_tcp_port: int) -> None:
     error = await asking.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
     assert (error.reason, doubtful(error)) == ("Unreachable", False)
 
 
-async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ca_without_optional_extensions_is_trusted(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     made, certified = ssl.create_default_context, certify_loopback(real_now(), plain=True)
 
     def as_python_3_13_does(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
@@ -275,14 +273,14 @@ async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
     assert held.access_token
 
 
-async def test_without_the_ca_the_issuer_is_not_reached(asking: Asking, emulator: running.Aws) -> None:
+async def test_issuer_is_unreachable_without_its_ca(asking: Asking, emulator: running.Aws) -> None:
     error = await asking.failing(caBundleFrom=None)
 
     assert (error.reason, doubtful(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: running.Aws) -> None:
+async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, asking: Asking, emulator: running.Aws) -> None:
     asking.values["ca"] = bundle
     error = await asking.failing()
 
@@ -298,7 +296,7 @@ async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: r
         pytest.param({"clientId": LASTING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
     ],
 )
-async def test_a_client_that_is_refused(changes: dict[str, Any], code: str, asking: Asking) -> None:
+async def test_client_errors(changes: dict[str, Any], code: str, asking: Asking) -> None:
     error = await asking.failing(**changes)
 
     assert isinstance(error, RefusedError)

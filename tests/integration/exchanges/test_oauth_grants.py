@@ -6,8 +6,6 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
@@ -18,6 +16,7 @@ from tests.support.dependencies import REFRESH
 from tests.support.emulator import running
 from tests.support.emulator.oauth.clients import CLIENT_SECRET
 from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, context, issuer_client, refresh_request
+from tests.support.signing_keys import EC, RSA, keys
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -25,16 +24,6 @@ TYPE = "urn:ietf:params:oauth:token-type:"
 KEY_FROM = {"secretKeyRef": {"name": "key", "key": "tls.key"}}
 ACTOR_FROM = {"secretKeyRef": {"name": "actor", "key": "token"}}
 EXCHANGED = {"grantType": EXCHANGE, "subjectTokenType": f"{TYPE}jwt"}
-
-
-def keys(kind: str) -> tuple[str, str]:
-    """A private and a public key in PEM."""
-    made = ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
-    private = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return private, made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-
-
-RSA, EC = keys("rsa"), keys("ec")
 
 
 def made_up(n: int, p: int, q: int) -> str:
@@ -89,7 +78,7 @@ def claims(held: PipelineValues) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
-async def test_a_client_gets_a_token_of_its_own(how: str, issuer: Issuer) -> None:
+async def test_client_credentials_grant(how: str, issuer: Issuer) -> None:
     held = await issuer.call(
         PipelineValues(), grantType="client_credentials", clientAuthentication=how, scope=["a", "b"]
     )
@@ -101,7 +90,7 @@ async def test_a_client_gets_a_token_of_its_own(how: str, issuer: Issuer) -> Non
 
 
 @pytest.mark.parametrize("token", ["subject", "access", "id"])
-async def test_the_newest_token_or_the_id_token_is_exchanged(token: str, issuer: Issuer) -> None:
+async def test_current_or_id_token_is_exchanged(token: str, issuer: Issuer) -> None:
     held = PipelineValues(
         source_token=issuer.assertion(subject="subject"),
         access_token=issuer.assertion(subject="access") if token != "subject" else None,
@@ -112,7 +101,7 @@ async def test_the_newest_token_or_the_id_token_is_exchanged(token: str, issuer:
     assert claims(await issuer.call(held, **EXCHANGED, **chosen))["sub"] == token
 
 
-async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> None:
+async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
     issuer.values["actor"] = issuer.assertion(subject="robot").value
     held = await issuer.call(
         PipelineValues(issuer.assertion()),
@@ -131,7 +120,7 @@ async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> No
     assert held.id_token
 
 
-async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) -> None:
+async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issuer) -> None:
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
     first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
     second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **asked)
@@ -142,7 +131,7 @@ async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) ->
     assert issuer.emulator.family(first.refresh_token or "").spends == [0, 1]
 
 
-async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer) -> None:
+async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> None:
     """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
     issuer.emulator.fault(OAUTH_OPERATION, without="refresh_token")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
@@ -151,7 +140,7 @@ async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer
     assert (held.access_token, held.refresh_token in issuer.emulator.secrets()) == (None, True)
 
 
-async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: Issuer) -> None:
+async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
     error = await issuer.failing(PipelineValues(issuer.assertion()), **asked)
@@ -161,7 +150,7 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: 
 
 
 @pytest.mark.parametrize("sent", ["single_use_credential", "refresh_token"])
-async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, issuer: Issuer) -> None:
+async def test_lost_response_leaves_the_outcome_unknown(sent: str, issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
     error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **asked)  # type: ignore[arg-type]
@@ -170,7 +159,7 @@ async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, is
     assert error.outcome_unknown
 
 
-async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None:
+async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
     held = PipelineValues(issuer.assertion(subject="alice"))
     first = await issuer.call(held, grantType=BEARER)
     error = await issuer.failing(held, grantType=BEARER)
@@ -187,13 +176,13 @@ async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None
         pytest.param({"clientSecretFrom": None}, "AccessDenied", "invalid_client", id="no secret"),
     ],
 )
-async def test_an_exchange_that_is_refused(changes: dict[str, Any], reason: str, code: str, issuer: Issuer) -> None:
+async def test_refused_token_exchange(changes: dict[str, Any], reason: str, code: str, issuer: Issuer) -> None:
     error = await issuer.failing(PipelineValues(issuer.assertion()), **(EXCHANGED | changes))
 
     assert (error.reason, code in error.message) == (reason, True)
 
 
-async def test_an_id_token_that_nobody_gave(issuer: Issuer) -> None:
+async def test_missing_id_token_is_invalid_spec(issuer: Issuer) -> None:
     error = await issuer.failing(PipelineValues(issuer.assertion()), **EXCHANGED, **{"from": "idToken"})
 
     assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
@@ -201,7 +190,7 @@ async def test_an_id_token_that_nobody_gave(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("grant", ["client_credentials", BEARER, EXCHANGE])
-async def test_a_lost_answer_leaves_no_doubt_where_nothing_is_used_up(grant: str, issuer: Issuer) -> None:
+async def test_lost_response_that_consumes_nothing_is_retryable(grant: str, issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     more = {"subjectTokenType": f"{TYPE}jwt"} if grant == EXCHANGE else {}
     error = await issuer.failing(PipelineValues(issuer.assertion()), grantType=grant, **more)
@@ -218,7 +207,7 @@ async def test_a_lost_answer_leaves_no_doubt_where_nothing_is_used_up(grant: str
         pytest.param(EC, {"algorithm": "ES256", "clientAuthentication": "private_key_jwt"}, id="ES256"),
     ],
 )
-async def test_a_client_shows_who_it_is_by_its_key(
+async def test_client_authenticates_with_its_key(
     pair: tuple[str, str], changes: dict[str, str], issuer: Issuer
 ) -> None:
     issuer.emulator.oauth_client("with-key", public_key=pair[1])
@@ -239,7 +228,7 @@ async def test_a_client_shows_who_it_is_by_its_key(
         pytest.param("-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----", "ES256", id="a broken key"),
     ],
 )
-async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorithm: str, issuer: Issuer) -> None:
+async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, issuer: Issuer) -> None:
     issuer.values["key"] = key
     by_key = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", **by_key)
@@ -257,7 +246,7 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
         pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="all that a Secret holds"),
     ],
 )
-def test_a_key_that_would_take_long_is_not_tried(key: str, bits: int) -> None:
+def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"^$"):
         _load_key(key)
@@ -265,7 +254,7 @@ def test_a_key_that_would_take_long_is_not_tried(key: str, bits: int) -> None:
     assert time.monotonic() - started < 0.5, bits
 
 
-async def test_a_key_of_somebody_else_is_refused(issuer: Issuer) -> None:
+async def test_key_of_another_client_is_refused(issuer: Issuer) -> None:
     issuer.emulator.oauth_client("with-key", public_key=RSA[1])
     issuer.values["key"] = keys("rsa")[0]
     by_key = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
@@ -274,7 +263,7 @@ async def test_a_key_of_somebody_else_is_refused(issuer: Issuer) -> None:
     assert (error.reason, "invalid_client" in error.message) == ("AccessDenied", True)
 
 
-async def test_a_public_client_names_itself_and_has_no_secret(issuer: Issuer) -> None:
+async def test_public_client_sends_its_id_without_a_secret(issuer: Issuer) -> None:
     issuer.emulator.oauth_client("public")
     public = {"clientId": "public", "clientSecretFrom": None, "clientAuthentication": "none"}
     token = Token(issuer.emulator.oauth_refresh_token("public"))
@@ -282,13 +271,13 @@ async def test_a_public_client_names_itself_and_has_no_secret(issuer: Issuer) ->
     assert claims(await issuer.call(PipelineValues(token), **public))["client_id"] == "public"
 
 
-async def test_a_ca_bundle_of_a_config_map(issuer: Issuer) -> None:
+async def test_ca_bundle_from_a_config_map(issuer: Issuer) -> None:
     from_config_map = {"configMapKeyRef": CA_FROM["secretKeyRef"]}
 
     assert await issuer.call(PipelineValues(), grantType="client_credentials", caBundleFrom=from_config_map)
 
 
-async def test_no_secret_is_in_what_is_raised(issuer: Issuer) -> None:
+async def test_errors_show_no_secrets(issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, code="invalid_client", message="planted")
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", clientSecretFrom=SECRET_FROM)
 

@@ -115,7 +115,9 @@ def _changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
 
 
 @pytest.mark.parametrize(("operation", "good"), GOOD.items(), ids=GOOD)
-async def test_an_odd_member_is_no_bug(operation: str, good: dict[str, Any], answering: Answering) -> None:
+async def test_malformed_json_member_raises_only_keyturn_errors(
+    operation: str, good: dict[str, Any], answering: Answering
+) -> None:
     assert isinstance(await answering.call(operation, json.dumps(good)), PipelineValues)
     for path in _places(good):
         for odd in ODD:
@@ -124,7 +126,7 @@ async def test_an_odd_member_is_no_bug(operation: str, good: dict[str, Any], ans
 
 @pytest.mark.parametrize("old", ["ASIA1", "session", "2100-01-01T00:00:00Z", "arn:1", "Credentials", "<", "A"])
 @pytest.mark.parametrize("new", ["", "\n", "é", "1", "9" * 30, "<a/>", "&amp;", "9999-12-31T23:59:59Z", "\x00"])
-async def test_an_odd_page_of_sts_is_no_bug(old: str, new: str, answering: Answering) -> None:
+async def test_malformed_sts_xml_raises_only_keyturn_errors(old: str, new: str, answering: Answering) -> None:
     assert isinstance(await answering.call("assumeRole", STS), PipelineValues)
     await answering.call("assumeRole", STS.replace(old, new))
 
@@ -139,7 +141,7 @@ async def test_an_odd_page_of_sts_is_no_bug(old: str, new: str, answering: Answe
     ],
     ids=str,
 )
-async def test_a_refresh_token_is_not_lost_for_what_else_is_odd(member: str, odd: Any, answering: Answering) -> None:
+async def test_refresh_token_survives_other_malformed_members(member: str, odd: Any, answering: Answering) -> None:
     answer = GOOD["identityCenterCreateToken"] | {member: odd}
     held = await answering.call("identityCenterCreateToken", json.dumps(answer), grantType=BEARER)
 

@@ -68,13 +68,13 @@ def client() -> Iterator[tuple[Aws, Seen]]:
         yield made
 
 
-def test_every_operation_of_aws_has_its_row() -> None:
+def test_every_aws_exchange_has_a_row() -> None:
     assert EXAMPLE_STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
 
 
 @pytest.mark.parametrize("region", PLACES)
 @pytest.mark.parametrize("operation", EXAMPLE_STEPS)
-async def test_the_usual_places(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
+async def test_default_endpoints(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
     url, signed = await asked(client, operation, region)
     host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{PLACES[region]}/"
 
@@ -83,20 +83,20 @@ async def test_the_usual_places(operation: str, region: str, client: tuple[Aws, 
     assert signed == (operation not in UNSIGNED)
 
 
-async def test_a_region_of_the_step_goes_before(client: tuple[Aws, Seen]) -> None:
+async def test_region_of_the_exchange_takes_precedence(client: tuple[Aws, Seen]) -> None:
     url, _ = await asked(client, "getSessionToken", "us-east-1", region="eu-west-1")
 
     assert url == "https://sts.eu-west-1.amazonaws.com/"
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
-async def test_the_public_registry_has_one_place(region: str, client: tuple[Aws, Seen]) -> None:
+async def test_public_registry_has_one_endpoint(region: str, client: tuple[Aws, Seen]) -> None:
     url, _ = await asked(client, "ecrGetAuthorizationToken", region, public=True)
 
     assert url == "https://api.ecr-public.us-east-1.amazonaws.com/"
 
 
-async def test_repository_endpoints_are_asked_for_first(client: tuple[Aws, Seen]) -> None:
+async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]) -> None:
     url, _ = await asked(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
 
     assert url == "https://codeartifact.eu-west-1.amazonaws.com/v1/repository/endpoint"
@@ -149,12 +149,12 @@ async def test_repository_endpoints_are_asked_for_first(client: tuple[Aws, Seen]
         ),
     ],
 )
-async def test_places_by_the_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
+async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
     with watched(settings) as client:
         assert (await asked(client, operation, region))[0] == url
 
 
-def test_proxy_and_certificates_go_to_the_client(tmp_path: Path) -> None:
+def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("")
     settings = AwsSettings(proxy="http://proxy.example:3128", ca_bundle=str(bundle))

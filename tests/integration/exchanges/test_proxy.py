@@ -86,7 +86,7 @@ def bundle(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: str) -> None:
+async def test_proxy_with_its_own_ca(emulator: running.Aws, bundle: str) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url, ca_bundle=bundle)
         with closing(aws(settings)) as client:
@@ -97,9 +97,7 @@ async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: st
     assert set(proxy.connects) == {"localhost:9"}
 
 
-async def test_by_the_proxy_of_the_environment(
-    emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_proxy_from_the_environment(emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxied(emulator) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -110,7 +108,7 @@ async def test_by_the_proxy_of_the_environment(
     assert proxy.connects
 
 
-async def test_without_its_ca_nothing_is_sent(emulator: running.Aws) -> None:
+async def test_nothing_is_sent_without_the_ca_of_the_proxy(emulator: running.Aws) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url)
         with closing(aws(settings)) as client, pytest.raises(UnavailableError) as failed:

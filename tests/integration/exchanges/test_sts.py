@@ -21,7 +21,7 @@ async def through(client: Aws, emulator: running.Aws, **role: Any) -> PipelineVa
     return await assume_role(client, held.current_token.value, wanted)
 
 
-async def test_an_access_token_becomes_credentials(client: Aws, emulator: running.Aws) -> None:
+async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: running.Aws) -> None:
     held = await through(client, emulator)
 
     assert held.credentials
@@ -30,12 +30,12 @@ async def test_an_access_token_becomes_credentials(client: Aws, emulator: runnin
     assert len(held.request_id) == 36
 
 
-async def test_the_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
     assert (await through(client, emulator)).principal == f"{SESSION}/billing.acme"
     assert (await through(client, emulator, roleSessionName="mine")).principal == f"{SESSION}/mine"
 
 
-async def test_the_duration_is_asked_for(client: Aws, emulator: running.Aws) -> None:
+async def test_duration_is_sent(client: Aws, emulator: running.Aws) -> None:
     held = await through(client, emulator, durationSeconds=900)
     claims = jwt.decode(held.current_token.value, options={"verify_signature": False})
 
@@ -44,14 +44,14 @@ async def test_the_duration_is_asked_for(client: Aws, emulator: running.Aws) -> 
     assert 890 <= held.credentials.expires_at.timestamp() - claims["iat"] <= 910
 
 
-async def test_a_duration_over_the_roles_own_is_a_mistake_in_the_spec(client: Aws, emulator: running.Aws) -> None:
+async def test_duration_over_the_maximum_is_invalid_spec(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError, match="maximum session duration") as refused:
         await through(client, emulator, durationSeconds=43200)
 
     assert refused.value.reason == "InvalidSpec"
 
 
-async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
+async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError, match="trust policy allows this issuer") as refused:
         await through(client, emulator, roleArn=f"{ROLE}-not-there")
 
@@ -93,7 +93,7 @@ async def test_each_error(fault: dict[str, Any], reason: str, says: str, client:
     assert "planted" not in error.message
 
 
-async def test_an_answer_that_is_over_already_is_handed_on(client: Aws, emulator: running.Aws) -> None:
+async def test_expired_credentials_are_passed_on(client: Aws, emulator: running.Aws) -> None:
     emulator.fault(OPERATION, expired=True)
     held = await through(client, emulator)
 

@@ -72,16 +72,14 @@ async def refused(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str
         pytest.param({"externalIdFrom": ref("partner")}, id="in a Secret"),
     ],
 )
-async def test_an_external_id_opens_the_role(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_external_id_is_sent(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
     held = await taken(client, assume(roleArn=PARTNER, **more))
 
     assert held.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/Partner/billing.acme"
 
 
 @pytest.mark.parametrize("more", [{}, {"externalId": "red"}])
-async def test_without_the_external_id_it_stays_closed(
-    more: dict[str, Any], client: Aws, emulator: running.Aws
-) -> None:
+async def test_missing_external_id_is_denied(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, assume(roleArn=PARTNER, **more))
 
     assert (error.reason, "external ID" in error.message) == ("AccessDenied", True)
@@ -97,9 +95,7 @@ async def test_without_the_external_id_it_stays_closed(
         ),
     ],
 )
-async def test_a_secret_that_sts_cannot_take_is_not_sent(
-    step: dict[str, Any], client: Aws, emulator: running.Aws
-) -> None:
+async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, step)
 
     assert (error.reason, emulator.recent()) == ("SourceInvalid", [])
@@ -122,7 +118,7 @@ async def test_session_names(template: str | None, name: str, client: Aws, emula
     assert (await taken(client, {"getFederationToken": guest})).principal.endswith(f":federated-user/{name}")
 
 
-async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emulator: running.Aws) -> None:
+async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulator: running.Aws) -> None:
     tags = {"tags": [tag("team", "blue"), tag("stage", "test")], "transitiveTagKeys": ["team"]}
     first = assume(sourceIdentity="alice", **tags)
     await taken(client, first, assume(roleArn=SECOND))
@@ -152,7 +148,7 @@ async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> Non
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("operation", ["assumeRole", "getFederationToken", "assumeRoleWithWebIdentity"])
-async def test_policies_arrive(
+async def test_invalid_policies_are_reported(
     operation: str, more: dict[str, Any], says: str, client: Aws, emulator: running.Aws
 ) -> None:
     if operation == "assumeRoleWithWebIdentity":
@@ -168,7 +164,7 @@ async def test_policies_arrive(
     assert (error.reason, says in error.message) == ("InvalidSpec", True)
 
 
-async def test_policies_that_are_good_are_taken(client: Aws, emulator: running.Aws) -> None:
+async def test_valid_policies_are_accepted(client: Aws, emulator: running.Aws) -> None:
     policies = {"policy": "{}", "policyArns": [MANAGED], "minimumSessionTokenSize": 4000}
     held = await taken(client, assume(**policies))
     guest = await taken(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
@@ -176,7 +172,7 @@ async def test_policies_that_are_good_are_taken(client: Aws, emulator: running.A
     assert all(one.credentials and len(one.credentials.session_token or "") > 4000 for one in (held, guest))
 
 
-async def test_an_empty_list_is_as_good_as_none(client: Aws) -> None:
+async def test_empty_list_is_not_sent(client: Aws) -> None:
     nothing: dict[str, Any] = {"policyArns": [], "tags": []}
     held = await taken(client, assume(transitiveTagKeys=[], **nothing))
     guest = await taken(client, {"getFederationToken": nothing})
@@ -187,7 +183,7 @@ async def test_an_empty_list_is_as_good_as_none(client: Aws) -> None:
 @pytest.mark.parametrize(
     "operation", [pytest.param("getSessionToken", id="a session"), pytest.param("assumeRole", id="a role")]
 )
-async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_mfa_code_is_accepted_once(operation: str, client: Aws, emulator: running.Aws) -> None:
     condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
     emulator.control("POST", "roles", arn=SECOND, trust_policy=trusting(TRUSTED, ACTIONS, condition))
     serial, code = emulator.mfa_code()
@@ -203,9 +199,7 @@ async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: 
 
 
 @pytest.mark.parametrize("operation", ["GetSessionToken", "AssumeRole"])
-async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
-    operation: str, client: Aws, emulator: running.Aws
-) -> None:
+async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, client: Aws, emulator: running.Aws) -> None:
     serial, code = emulator.mfa_code()
     mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
     emulator.fault(operation, times=None, drop="after")
@@ -216,13 +210,13 @@ async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
     assert (error.outcome_unknown, emulator.calls(operation)) == (True, 1)
 
 
-async def test_a_device_that_is_not_the_users(client: Aws, emulator: running.Aws) -> None:
+async def test_mfa_device_of_another_user_is_denied(client: Aws, emulator: running.Aws) -> None:
     mfa = {"serialNumber": "GAHT12345678", "tokenCodeFrom": ref("mfa")}
 
     assert (await refused(client, {"getSessionToken": mfa})).reason == "AccessDenied"
 
 
-async def test_a_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN, "providerId": "www.amazon.com"}}
     wanted = request(exchanges=[ACCESS_TOKEN, role])
     held = await get_access_token(client, emulator.refresh_token(), wanted)

@@ -57,7 +57,7 @@ def given(held: PipelineValues) -> Credentials:
 
 
 @EXCHANGES
-async def test_keys_become_credentials(
+async def test_keys_are_exchanged_for_credentials(
     wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
 ) -> None:
     held = await taken(client, wanted)
@@ -68,7 +68,7 @@ async def test_keys_become_credentials(
     assert emulator.recent()[-1]["principal"] == USER_ARN
 
 
-async def test_the_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
     mine = _role(roleSessionName="mine")
 
     assert (await taken(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
@@ -86,7 +86,7 @@ async def test_the_session_is_named_after_the_request(client: Aws, emulator: run
         pytest.param({"getFederationToken": {"durationSeconds": 129600}}, 36 * HOUR, id="a guest"),
     ],
 )
-async def test_the_duration_is_asked_for(
+async def test_duration_is_sent(
     wanted: dict[str, Any], lifetime: timedelta, client: Aws, emulator: running.Aws
 ) -> None:
     ends = given(await taken(client, wanted)).expires_at
@@ -95,7 +95,7 @@ async def test_the_duration_is_asked_for(
     assert abs(ends - real_now() - lifetime) < MINUTE
 
 
-async def test_a_role_is_chained_from_what_the_step_before_gave(client: Aws, emulator: running.Aws) -> None:
+async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator: running.Aws) -> None:
     wanted = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
     held = PipelineValues(credentials=USER)
     for number in range(3):
@@ -104,11 +104,11 @@ async def test_a_role_is_chained_from_what_the_step_before_gave(client: Aws, emu
     assert [one["principal"] for one in emulator.recent()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
 
 
-async def test_a_user_operation_leaves_the_principal(client: Aws, emulator: running.Aws) -> None:
+async def test_get_session_token_keeps_the_principal(client: Aws, emulator: running.Aws) -> None:
     assert (await taken(client, SESSION_STEP)).principal == ""
 
 
-async def test_without_credentials_nothing_is_asked(client: Aws, emulator: running.Aws) -> None:
+async def test_no_call_without_credentials(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
         await step(client, PipelineValues(), signed_by_keys(ROLE_STEP))
 
@@ -124,7 +124,7 @@ async def test_without_credentials_nothing_is_asked(client: Aws, emulator: runni
     ],
 )
 @EXCHANGES
-async def test_wrong_keys(
+async def test_invalid_keys_are_refused(
     wanted: dict[str, Any], operation: str, keys: Credentials, says: str, client: Aws, emulator: running.Aws
 ) -> None:
     error = await refused(client, wanted, keys)
@@ -136,7 +136,9 @@ async def test_wrong_keys(
 
 
 @EXCHANGES
-async def test_an_expired_session(wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_expired_session_is_source_expired(
+    wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
+) -> None:
     emulator.fault("AssumeRole", expired=True)
     over = given(await taken(client, ROLE_STEP))
     error = await refused(client, wanted, over)
@@ -144,7 +146,7 @@ async def test_an_expired_session(wanted: dict[str, Any], operation: str, client
     assert (error.reason, "have expired" in error.message) == ("SourceExpired", True)
 
 
-async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
+async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: running.Aws) -> None:
     error = await refused(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
 
     assert isinstance(error, RefusedError)
@@ -152,7 +154,9 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
 
 
 @pytest.mark.parametrize("wanted", [SESSION_STEP, GUEST_STEP])
-async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_session_cannot_call_get_session_token(
+    wanted: dict[str, Any], client: Aws, emulator: running.Aws
+) -> None:
     error = await refused(client, wanted, given(await taken(client, ROLE_STEP)))
 
     assert isinstance(error, RefusedError)
@@ -186,7 +190,7 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
+async def test_one_client_signs_for_many_identities(emulator: running.Aws) -> None:
     users = {name: emulator.control("POST", "users", name=name) for name in ("one", "two", "three", "four")}
     emulator.settings(latency_seconds=0.02)
     with closing(aws(emulator_settings(emulator))) as client:
@@ -206,7 +210,7 @@ async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
 
 
 @pytest.mark.usefixtures("ambient")
-async def test_ambient_keys_sign_nothing(emulator: running.Aws) -> None:
+async def test_ambient_keys_are_not_used_for_signing(emulator: running.Aws) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
         await taken(client, ROLE_STEP)
         error = await refused(client, ROLE_STEP, Credentials("", ""))
@@ -216,7 +220,7 @@ async def test_ambient_keys_sign_nothing(emulator: running.Aws) -> None:
     assert all("AKIAENV" not in call["principal"] for call in emulator.recent())
 
 
-async def test_the_signer_of_one_call_is_not_that_of_the_next(emulator: running.Aws) -> None:
+async def test_signer_does_not_leak_into_the_next_call(emulator: running.Aws) -> None:
     with closing(aws(emulator_settings(emulator), threads=1)) as client:
         await taken(client, ROLE_STEP)
         await step(client, PipelineValues(Token(emulator.refresh_token())), request())

@@ -25,7 +25,7 @@ KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
         pytest.param("ecr", LOGINS, {"ResponseMetadata": {"a": 1}}, None, id="what is not modelled"),
     ],
 )  # fmt: skip
-def test_only_what_is_of_its_type_is_left(
+def test_members_of_the_wrong_type_are_removed(
     service: str, operation: str, given: dict[str, Any], left: dict[str, Any] | None
 ) -> None:
     model = ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
