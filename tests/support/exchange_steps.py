@@ -1,4 +1,4 @@
-"""One step of a pipeline against the emulator, as the spine takes it."""
+"""Run exchanges against the emulator, as the reconciler does."""
 
 import base64
 import urllib.error
@@ -67,7 +67,7 @@ def aws(
     *,
     allow_ambient: bool = False,
 ) -> Aws:
-    """A client of AWS that nobody has used before, as after a start."""
+    """A new AWS client, as after a start."""
     return Aws(
         settings or AwsSettings(),
         metrics or Metrics(),
@@ -95,13 +95,13 @@ def context(
     sources: SourceSettings | None = None,
     make_token: MakeToken | None = None,
 ) -> ExchangeContext:
-    """The outside of the exchanges; `values` are the secrets of the steps, by the name of their Secret."""
+    """The context of the exchanges. `values` are the secret values of the specs, by the name of their Secret."""
 
     async def read_value(_: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         return (values or {})[ref.name]
 
-    outside = client, issuers or issuer_client(), read_value, make_token or no_token
-    return ExchangeContext(*outside, sources or SourceSettings())
+    exchange_context = client, issuers or issuer_client(), read_value, make_token or no_token
+    return ExchangeContext(*exchange_context, sources or SourceSettings())
 
 
 async def no_token(*_: object) -> str:
@@ -114,23 +114,23 @@ def call(client: Aws) -> Call:
     return Call(context(client), "billing", "us-east-1", "acme")
 
 
-async def get_access_token(client: Aws, token: str, wanted: Request | None = None) -> PipelineValues:
+async def get_access_token(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
     """Exchange a refresh token for an access token."""
-    return await step(client, PipelineValues(Token(token)), wanted or request(), 0)
+    return await step(client, PipelineValues(Token(token)), token_request or request(), 0)
 
 
-async def assume_role(client: Aws, token: str, wanted: Request | None = None) -> PipelineValues:
+async def assume_role(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
     """Exchange a token for the credentials of the role."""
-    return await step(client, PipelineValues(Token(token)), wanted or request(), 1)
+    return await step(client, PipelineValues(Token(token)), token_request or request(), 1)
 
 
-async def step(client: Aws, held: PipelineValues, wanted: Request, number: int = 0) -> PipelineValues:
-    """Take one step of a request."""
-    return await exchange(context(client), wanted, wanted.spec.exchanges[number], held)
+async def step(client: Aws, values: PipelineValues, token_request: Request, number: int = 0) -> PipelineValues:
+    """Run one exchange of a request."""
+    return await exchange(context(client), token_request, token_request.spec.exchanges[number], values)
 
 
 async def failing(client: Aws, emulator: running.Aws, operation: str, **fault: Any) -> KeyturnError:
-    """What is raised where an operation goes wrong, however often it is tried."""
+    """The error of an exchange whose operation fails at every attempt."""
     emulator.fault(operation, times=None, **fault)
     failed = get_access_token if operation == "GetAccessToken" else assume_role
     with pytest.raises(KeyturnError) as raised:
@@ -144,33 +144,33 @@ def emulator_settings(emulator: running.Aws) -> AwsSettings:
 
 
 async def run_pipeline(
-    outside: ExchangeContext, namespace: str = "billing", held: PipelineValues | None = None, **spec: Any
+    exchange_context: ExchangeContext, namespace: str = "billing", values: PipelineValues | None = None, **spec: Any
 ) -> PipelineValues:
-    """Take all steps of a request."""
-    wanted = request(namespace=namespace, **spec)
-    held = held or PipelineValues()
-    for step in wanted.spec.exchanges:
-        held = await exchange(outside, wanted, step, held)
-    return held
+    """Run all exchanges of a request."""
+    token_request = request(namespace=namespace, **spec)
+    values = values or PipelineValues()
+    for step in token_request.spec.exchanges:
+        values = await exchange(exchange_context, token_request, step, values)
+    return values
 
 
-async def fail_pipeline(outside: ExchangeContext, namespace: str = "billing", **spec: Any) -> KeyturnError:
+async def fail_pipeline(exchange_context: ExchangeContext, namespace: str = "billing", **spec: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await run_pipeline(outside, namespace, **spec)
+        await run_pipeline(exchange_context, namespace, **spec)
     return raised.value
 
 
 async def run_signed(
     client: Aws, *steps: dict[str, Any], times: int = 1, keys: Credentials = USER_CREDENTIALS
 ) -> PipelineValues:
-    """Take the steps one after another, and all of them so many times."""
-    wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
-    outside = context(client)
+    """Run all exchanges `times` times, starting from these keys."""
+    token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
+    exchange_context = context(client)
     for _ in range(times):
-        held = PipelineValues(credentials=keys)
-        for one in wanted.spec.exchanges:
-            held = await exchange(outside, wanted, one, held)
-    return held
+        values = PipelineValues(credentials=keys)
+        for one in token_request.spec.exchanges:
+            values = await exchange(exchange_context, token_request, one, values)
+    return values
 
 
 async def fail_signed(client: Aws, *steps: dict[str, Any], keys: Credentials = USER_CREDENTIALS) -> KeyturnError:
@@ -180,11 +180,11 @@ async def fail_signed(client: Aws, *steps: dict[str, Any], keys: Credentials = U
 
 
 def is_admitted(url: str, authorization: str) -> bool:
-    """Whether a registry lets one in."""
-    asked = urllib.request.Request(url, headers={"Authorization": authorization})  # noqa: S310 - our own server
+    """Whether a registry accepts these credentials."""
+    http_request = urllib.request.Request(url, headers={"Authorization": authorization})  # noqa: S310 - our own server
     try:
-        with urllib.request.urlopen(asked) as answer:  # noqa: S310 - our own server
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(http_request) as response:  # noqa: S310 - our own server
+            return bool(response.status == 200)
     except urllib.error.HTTPError as error:
         if error.code == 401:
             return False
@@ -197,12 +197,12 @@ def basic_authorization(user: str, password: str) -> str:
 
 def refresh_request(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
     """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
-    step = {
+    fields = {
         "tokenUrl": f"{emulator.issuer}/token",
         "grantType": "refresh_token",
         "clientId": CLIENT_ID,
         "clientSecretFrom": SECRET_FROM,
         "caBundleFrom": CA_FROM,
     } | changes
-    given = {key: value for key, value in step.items() if value is not None}
-    return request(exchanges=[*before, {"oauthToken": given}])
+    fields = {key: value for key, value in fields.items() if value is not None}
+    return request(exchanges=[*before, {"oauthToken": fields}])

@@ -150,12 +150,12 @@ def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names:
     An expiry that is a number is in milliseconds since 1970.
     """
     container, *parts = names
-    found = member(operation, members, container)
+    fields = member(operation, members, container)
     key_id, secret, session_token = (
-        require_safe(member(operation, found, name), f"the {name} that {operation.title} returned")
+        require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
         for name in parts[:3]
     )
-    expires_at = member(operation, found, parts[3])
+    expires_at = member(operation, fields, parts[3])
     if isinstance(expires_at, int):
         expires_at = datetime.fromtimestamp(max(0, min(expires_at, _LAST_MILLISECOND)) / 1000, UTC)
     return Credentials(key_id, secret, session_token, whole(expires_at))

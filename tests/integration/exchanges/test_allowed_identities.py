@@ -20,14 +20,14 @@ from tests.support.exchange_steps import (
 
 
 class Accounts:
-    """Service accounts: `asked` are the tokens that were made."""
+    """Service accounts. `received` are the requests for tokens."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, tuple[str, ...], int]] = []
+        self.received: list[tuple[str, str, tuple[str, ...], int]] = []
 
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
-        self.asked.append((namespace, name, audiences, seconds))
-        return signed(NOW, NOW + MINUTE, number=len(self.asked))
+        self.received.append((namespace, name, audiences, seconds))
+        return signed(NOW, NOW + MINUTE, number=len(self.received))
 
 
 def account(**more: Any) -> dict[str, Any]:
@@ -35,53 +35,55 @@ def account(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("more", "asked"),
+    ("more", "received"),
     [
         pytest.param({}, ("billing", "app", ("sts.amazonaws.com",), 3600), id="by default"),
         pytest.param(
             {"audiences": ["vault", "sts.amazonaws.com"], "expirationSeconds": 600},
             ("billing", "app", ("vault", "sts.amazonaws.com"), 600),
-            id="with all that can be said",
+            id="with all fields",
         ),
     ],
 )
 async def test_service_account_token_is_created_once_per_renewal(
-    more: dict[str, Any], asked: tuple[Any, ...], client: Aws, emulator: running.Aws
+    more: dict[str, Any], received: tuple[Any, ...], client: Aws, emulator: running.Aws
 ) -> None:
     accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
-    outside = context(client, sources=settings, make_token=accounts.make_token)
+    exchange_context = context(client, sources=settings, make_token=accounts.make_token)
     # Two steps that read the token; that it is refused here shows that it was sent.
     pool = {"cognitoGetOpenIdToken": {"identityPoolId": POOL_ID, "logins": {"kubernetes": "accessToken"}}}
     for _ in range(2):
-        await fail_pipeline(outside, source=account(**more), exchanges=[pool, pool])
+        await fail_pipeline(exchange_context, source=account(**more), exchanges=[pool, pool])
 
-    assert accounts.asked == [asked] * 2
+    assert accounts.received == [received] * 2
     assert [call["operation"] for call in emulator.recent()] == ["GetId"] * 2
 
 
 async def test_existing_source_token_is_not_created_again(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
-    outside = context(client, make_token=accounts.make_token)
-    wanted = request(source=account())
+    exchange_context = context(client, make_token=accounts.make_token)
+    token_request = request(source=account())
     with pytest.raises(KeyturnError):
-        await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token("made already")))
+        await exchange(
+            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token("made already"))
+        )
 
-    assert accounts.asked == []
+    assert accounts.received == []
 
 
 async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
-    outside = context(client, make_token=accounts.make_token)
-    error = await fail_pipeline(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
+    exchange_context = context(client, make_token=accounts.make_token)
+    error = await fail_pipeline(exchange_context, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
-    assert (error.reason, accounts.asked, emulator.recent()) == ("IdentityNotAllowed", [], [])
+    assert (error.reason, accounts.received, emulator.recent()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
 
 
 @pytest.mark.parametrize(
     ("sources", "namespace", "role"),
     [
-        pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="by default nobody"),
+        pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="nobody by default"),
         pytest.param(AMBIENT_SETTINGS, "orders", ACCOUNT_ROLE_ARN, id="another namespace"),
         pytest.param(AMBIENT_SETTINGS, "billing", f"{ACCOUNT_ROLE_ARN}s", id="another role"),
         pytest.param(

@@ -32,7 +32,7 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer"
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A place without any identity."""
+    """An environment without any identity."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -55,11 +55,11 @@ async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch
     become(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with lender(emulator) as client:
-        held = await run_pipeline(
+        values = await run_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[tagged, ASSUME_ROLE_STEP]
         )
 
-    assert held.principal == f"{SESSION}/billing.acme"
+    assert values.principal == f"{SESSION}/billing.acme"
     assert [call["principal"] for call in emulator.recent()] == [USER_ARN, f"{SESSION}/billing.acme"]
 
 
@@ -67,33 +67,33 @@ async def test_ambient_session_is_tagged_with_namespace_and_name(
     monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
 ) -> None:
     become(monkeypatch)
-    asked: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
     with lender(emulator) as client:
         place = ("sts", "us-east-1", 3)
         own = client._own.client(place, client._config(*place), endpoint_url=emulator.url)
-        own.meta.events.register("provide-client-params.sts", lambda params, **_: asked.append(params))
+        own.meta.events.register("provide-client-params.sts", lambda params, **_: received.append(params))
         await run_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
         )
 
-    assert asked[0]["Tags"] == [
+    assert received[0]["Tags"] == [
         {"Key": "kubernetes-namespace", "Value": "billing"},
         {"Key": "kubernetes-name", "Value": "acme"},
     ]
-    assert asked[0]["RoleSessionName"] == "billing.acme"
+    assert received[0]["RoleSessionName"] == "billing.acme"
 
 
 async def test_ambient_identity_that_arrives_later_is_found(
     monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
 ) -> None:
     with lender(emulator) as client:
-        outside = context(client, sources=AMBIENT_SETTINGS)
-        error = await fail_pipeline(outside, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
+        exchange_context = context(client, sources=AMBIENT_SETTINGS)
+        error = await fail_pipeline(exchange_context, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
         become(monkeypatch)
-        held = await run_pipeline(outside, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
+        values = await run_pipeline(exchange_context, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
 
     assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
-    assert (error.reason, held.principal) == ("Unavailable", f"{SESSION}/billing.acme")
+    assert (error.reason, values.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 
 
 async def test_credential_chain_is_not_searched_unless_allowed(
@@ -112,17 +112,17 @@ async def test_credential_chain_is_not_searched_unless_allowed(
 async def test_ambient_credentials_are_refreshed_by_their_provider(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
 ) -> None:
-    """As in a pod: the first credentials end soon, and whoever gave them has new ones."""
+    """As in a pod: the first credentials expire soon, and their provider has new ones."""
     count, script = tmp_path / "count", tmp_path / "process.py"
     end = (real_now() + 5 * SECOND).isoformat()
     later = (real_now() + HOUR).isoformat()
-    given = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
+    expected = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
     script.write_text(
         "import json, pathlib\n"
         f"count = pathlib.Path({str(count)!r})\n"
         "number = int(count.read_text()) + 1 if count.exists() else 1\n"
         "count.write_text(str(number))\n"
-        f"given = json.loads({json.dumps(given)!r})\n"
+        f"given = json.loads({json.dumps(expected)!r})\n"
         f"print(json.dumps(given | {{'Expiration': {end!r} if number == 1 else {later!r}}}))\n"
     )
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
@@ -138,8 +138,8 @@ async def test_ambient_credentials_are_refreshed_by_their_provider(
 async def test_expired_ambient_identity_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
 ) -> None:
-    given = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
-    (tmp_path / "old").write_text(json.dumps(given | {"Expiration": (real_now() - HOUR).isoformat()}))
+    expected = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
+    (tmp_path / "old").write_text(json.dumps(expected | {"Expiration": (real_now() - HOUR).isoformat()}))
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = cat {tmp_path / 'old'}\n")
     with lender(emulator) as client:
         error = await fail_pipeline(

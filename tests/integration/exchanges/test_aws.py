@@ -21,7 +21,7 @@ EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 @contextmanager
 def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
-    """A client that nobody has used before, as after a start."""
+    """A new client, as after a start."""
     metrics = Metrics()
     with closing(aws(emulator_settings(emulator), metrics)) as made:
         yield made, metrics
@@ -32,9 +32,9 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
     ("fault", "reason"),
     [
         pytest.param({"drop": "before"}, "Unreachable", id="a dropped connection"),
-        pytest.param({"drop": "after"}, "Unreachable", id="a lost answer"),
+        pytest.param({"drop": "after"}, "Unreachable", id="a lost response"),
         pytest.param({"body": "html"}, "Unavailable", id="a page of a proxy"),
-        pytest.param({"body": "empty"}, "Unavailable", id="an empty answer"),
+        pytest.param({"body": "empty"}, "Unavailable", id="an empty response"),
         pytest.param({"status": 502, "body": "html"}, "Unavailable", id="a gateway's error page"),
         pytest.param({"status": 503, "body": "empty"}, "Unavailable", id="an empty 503"),
         pytest.param({"code": "NewlyInvented", "status": 500}, "Unavailable", id="an unknown code of 500"),
@@ -91,8 +91,8 @@ async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator:
 @pytest.mark.usefixtures("ambient")
 async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
-        held = await get_access_token(client, emulator.refresh_token())
-        await assume_role(client, held.current_token.value)
+        values = await get_access_token(client, emulator.refresh_token())
+        await assume_role(client, values.current_token.value)
 
     # A signature of keys that this AWS does not know would have been refused.
     assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]
@@ -120,10 +120,10 @@ def test_session_has_no_credential_chain() -> None:
 )
 @pytest.mark.usefixtures("ambient")
 async def test_hosts_of_a_region(region: str, domain: str) -> None:
-    asked: list[tuple[str | None, bool]] = []
+    received: list[tuple[str | None, bool]] = []
 
     def stop(request: AWSPreparedRequest, **_: object) -> None:
-        asked.append((request.url, "Authorization" in request.headers))
+        received.append((request.url, "Authorization" in request.headers))
         raise EndpointConnectionError(endpoint_url=request.url)
 
     with closing(aws()) as client:
@@ -132,7 +132,7 @@ async def test_hosts_of_a_region(region: str, domain: str) -> None:
             with pytest.raises(UnavailableError):
                 await step(client, "token", request(region=region))
 
-    assert set(asked) == {
+    assert set(received) == {
         (f"https://license-manager.{region}.{domain}/", False),
         (f"https://sts.{region}.{domain}/", False),
     }

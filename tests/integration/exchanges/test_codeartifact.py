@@ -30,9 +30,9 @@ def artifact(**more: Any) -> dict[str, Any]:
 
 async def test_token_is_accepted_by_the_repository(client: Aws, emulator: running.Aws) -> None:
     emulator.settings(registry_url=emulator.url)
-    held = await run_signed(client, artifact(domainOwner=ACCOUNT, **PYPI_NPM))
-    pypi, npm = held.package_endpoints
-    token = held.current_token.value
+    values = await run_signed(client, artifact(domainOwner=ACCOUNT, **PYPI_NPM))
+    pypi, npm = values.package_endpoints
+    token = values.current_token.value
 
     assert is_admitted(f"{pypi.url}simple/", basic_authorization("aws", token))
     assert is_admitted(f"{npm.url}left-pad", f"Bearer {token}")
@@ -42,10 +42,10 @@ async def test_token_is_accepted_by_the_repository(client: Aws, emulator: runnin
 async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator: running.Aws) -> None:
     emulator.settings(registry_url=emulator.url)
     emulator.fault(TOKEN, expired=True)
-    held = await run_signed(client, artifact(**PYPI_NPM))
+    values = await run_signed(client, artifact(**PYPI_NPM))
 
     assert not is_admitted(
-        f"{held.package_endpoints[0].url}simple/", basic_authorization("aws", held.current_token.value)
+        f"{values.package_endpoints[0].url}simple/", basic_authorization("aws", values.current_token.value)
     )
 
 
@@ -53,16 +53,16 @@ async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator
     ("steps", "lifetime"),
     [
         pytest.param([artifact()], 12 * HOUR, id="by default"),
-        pytest.param([artifact(durationSeconds=900)], 15 * MINUTE, id="asked for"),
+        pytest.param([artifact(durationSeconds=900)], 15 * MINUTE, id="from the spec"),
         pytest.param([ROLE, artifact(durationSeconds=3600)], HOUR, id="longer than the session"),
         pytest.param([ROLE, artifact(durationSeconds=0)], 15 * MINUTE, id="as long as the session"),
     ],
 )
 async def test_token_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: running.Aws) -> None:
-    held = await run_signed(client, *steps)
+    values = await run_signed(client, *steps)
 
-    assert held.current_token.expires_at
-    assert abs(held.current_token.expires_at - real_now() - lifetime) < MINUTE
+    assert values.current_token.expires_at
+    assert abs(values.current_token.expires_at - real_now() - lifetime) < MINUTE
 
 
 async def test_duration_zero_requires_role_credentials(client: Aws, emulator: running.Aws) -> None:
@@ -90,19 +90,19 @@ async def test_endpoint_parameters(client: Aws, emulator: running.Aws) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "asked"),
+    ("owner", "received"),
     [
         pytest.param({"domainOwner": ACCOUNT}, 2, id="of a named owner: once"),
-        pytest.param({}, 6, id="of whoever asks: each time"),
+        pytest.param({}, 6, id="without an owner: each time"),
     ],
 )
 async def test_endpoints_are_cached_if_the_owner_is_known(
-    owner: dict[str, Any], asked: int, client: Aws, emulator: running.Aws
+    owner: dict[str, Any], received: int, client: Aws, emulator: running.Aws
 ) -> None:
-    held = await run_signed(client, artifact(**owner, **PYPI_NPM), times=3)
+    values = await run_signed(client, artifact(**owner, **PYPI_NPM), times=3)
 
-    assert (emulator.calls(TOKEN), emulator.calls(ENDPOINT)) == (3, asked)
-    assert len(held.package_endpoints) == 2
+    assert (emulator.calls(TOKEN), emulator.calls(ENDPOINT)) == (3, received)
+    assert len(values.package_endpoints) == 2
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_invalid_keys_are_refused(client: Aws, emulator: running.Aws) -> N
 
 @pytest.mark.parametrize("operation", [TOKEN, ENDPOINT])
 @pytest.mark.parametrize(
-    ("fault", "reason", "says"),
+    ("fault", "reason", "expected_text"),
     [
         pytest.param({"code": "AccessDeniedException", "status": 403}, "AccessDenied", "policy allows", id="denied"),
         pytest.param({"code": "ExpiredTokenException", "status": 403}, "SourceExpired", "", id="expired"),
@@ -140,14 +140,14 @@ async def test_invalid_keys_are_refused(client: Aws, emulator: running.Aws) -> N
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     error = await fail_signed(client, artifact(**PYPI_NPM))
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"CodeArtifact {operation.partition(':')[2]}: {fault['code']}")
-    assert says in error.message
+    assert expected_text in error.message
     assert "planted" not in error.message
 
 
@@ -157,11 +157,11 @@ async def test_missing_permission_is_named(client: Aws, emulator: running.Aws) -
     assert "sts:GetServiceBearerToken" in (await fail_signed(client, artifact())).message
 
 
-@pytest.mark.parametrize(("operation", "says"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
-async def test_invalid_field_is_named(operation: str, says: str, client: Aws, emulator: running.Aws) -> None:
+@pytest.mark.parametrize(("operation", "expected_text"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
+async def test_invalid_field_is_named(operation: str, expected_text: str, client: Aws, emulator: running.Aws) -> None:
     emulator.fault(operation, code="ValidationException")
 
-    assert says in (await fail_signed(client, artifact(**PYPI_NPM))).message
+    assert expected_text in (await fail_signed(client, artifact(**PYPI_NPM))).message
 
 
 async def test_throttling_error_has_retry_after(client: Aws, emulator: running.Aws) -> None:

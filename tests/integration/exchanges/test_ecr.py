@@ -22,14 +22,14 @@ from tests.support.exchange_steps import (
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
 PUBLIC: dict[str, Any] = {"ecrGetAuthorizationToken": {"public": True}}
-BOTH = pytest.mark.parametrize(("wanted", "service"), [(PRIVATE, "ecr"), (PUBLIC, "ecr-public")])
+BOTH = pytest.mark.parametrize(("step_spec", "service"), [(PRIVATE, "ecr"), (PUBLIC, "ecr-public")])
 
 
 @BOTH
 async def test_password_is_accepted_by_the_registry(
-    wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, client: Aws, emulator: running.Aws
 ) -> None:
-    (login,) = (await run_signed(client, wanted)).registry_logins
+    (login,) = (await run_signed(client, step_spec)).registry_logins
 
     assert is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password))
     assert not is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password[1:]))
@@ -41,7 +41,7 @@ async def test_password_is_accepted_by_the_registry(
 @pytest.mark.parametrize(
     ("steps", "hosts"),
     [
-        pytest.param([PRIVATE], [f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"], id="the caller's own"),
+        pytest.param([PRIVATE], [f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"], id="the caller's registry"),
         pytest.param([PUBLIC], ["public.ecr.aws"], id="the public one"),
         pytest.param(
             [{"ecrGetAuthorizationToken": {"registryIds": ["444455556666", ACCOUNT]}}],
@@ -58,15 +58,15 @@ async def test_password_is_accepted_by_the_registry(
 async def test_registry_hosts(
     steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws
 ) -> None:
-    held = await run_signed(client, *steps)
+    values = await run_signed(client, *steps)
 
-    assert [login.host for login in held.registry_logins] == hosts
+    assert [login.host for login in values.registry_logins] == hosts
 
 
 async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: running.Aws) -> None:
     elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
-    # The emulator takes signatures for us-east-1 only.
+    # The emulator accepts signatures for us-east-1 only.
     assert (await run_signed(client, elsewhere)).registry_logins
 
 
@@ -83,10 +83,10 @@ async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: run
     ],
 )
 async def test_each_error(
-    wanted: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(f"{service}:GetAuthorizationToken", times=None, message="planted", **fault)
-    error = await fail_signed(client, wanted)
+    error = await fail_signed(client, step_spec)
 
     assert (error.reason, "planted" in error.message) == (reason, False)
     assert f"GetAuthorizationToken: {fault['code']}" in error.message
@@ -94,16 +94,16 @@ async def test_each_error(
 
 @BOTH
 async def test_invalid_keys_are_refused(
-    wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, client: Aws, emulator: running.Aws
 ) -> None:
-    unknown = await fail_signed(client, wanted, keys=Credentials("AKIANOTTHERE", "key"))
-    wrong = await fail_signed(client, wanted, keys=Credentials(USER_KEY_ID, "wrong"))
+    unknown = await fail_signed(client, step_spec, keys=Credentials("AKIANOTTHERE", "key"))
+    wrong = await fail_signed(client, step_spec, keys=Credentials(USER_KEY_ID, "wrong"))
 
     assert (unknown.reason, wrong.reason) == ("SourceInvalid", "SourceInvalid")
 
 
 class Odd(Aws):
-    """An ECR that answers something else."""
+    """An ECR that returns something else."""
 
     def __init__(self, token: str) -> None:
         self._token = token

@@ -41,19 +41,19 @@ async def good(_: server.Request) -> server.Response:
 
 
 async def test_form_is_sent_and_json_is_returned() -> None:
-    asked: list[tuple[str, str, str | None]] = []
+    received: list[tuple[str, str, str | None]] = []
 
     async def note(request: server.Request) -> server.Response:
-        asked.append((request.method, await request.text(), request.headers.get("Authorization")))
+        received.append((request.method, await request.text(), request.headers.get("Authorization")))
         return await good(request)
 
     async with served(note) as issuer:
-        answer = await post(issuer.url())
+        response = await post(issuer.url())
 
-    assert asked == [("POST", "refresh_token=planted", "Basic planted")]
-    assert (answer.status, answer.json, answer.host) == (200, {"access_token": "a"}, "127.0.0.1")
-    assert answer.retry_after == 7 * SECOND
-    assert abs(real_now() - answer.requested_at) < 5 * SECOND
+    assert received == [("POST", "refresh_token=planted", "Basic planted")]
+    assert (response.status, response.json, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
+    assert response.retry_after == 7 * SECOND
+    assert abs(real_now() - response.requested_at) < 5 * SECOND
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def test_connection_uses_the_checked_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hosts", "refused"),
+    ("hosts", "fail_steps"),
     [
         pytest.param((), False, id="none: any"),
         pytest.param(("127.0.0.1", "other.example"), False, id="with this one"),
@@ -87,19 +87,19 @@ async def test_connection_uses_the_checked_address() -> None:
         pytest.param(("0.0.1", "127.0.0.10"), True, id="with one that looks like it"),
     ],
 )
-async def test_allowed_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
+async def test_allowed_hosts(hosts: tuple[str, ...], *, fail_steps: bool) -> None:
     made = issuer_client(
         IssuerSettings(allowed_hosts=hosts, allowed_private_networks=LOOPBACK.allowed_private_networks)
     )
     async with served(good) as issuer:
-        if refused:
+        if fail_steps:
             with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
                 await post(issuer.url(), made)
             assert error.value.reason == "InvalidSpec"
         else:
             await post(issuer.url(), made)
 
-        assert issuer.requests == (0 if refused else 1)
+        assert issuer.requests == (0 if fail_steps else 1)
 
 
 async def test_redirect_is_not_followed() -> None:
@@ -107,9 +107,9 @@ async def test_redirect_is_not_followed() -> None:
         return server.Response(status=307, headers={"Location": f"{request.path}/elsewhere"})
 
     async with served(move) as issuer:
-        answer = await post(issuer.url())
+        response = await post(issuer.url())
 
-        assert (answer.status, issuer.requests) == (307, 1)
+        assert (response.status, issuer.requests) == (307, 1)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
         return response
 
     async with served(say_much) as issuer:
-        answer = await post(issuer.url())
+        response = await post(issuer.url())
 
-    assert (answer.json is not None) is read
+    assert (response.json is not None) is read
     assert sent < 10 * 1024 * 1024
 
 
@@ -258,8 +258,8 @@ def test_repr_shows_no_secrets() -> None:
 
 @asynccontextmanager
 async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, list[str]]]:
-    """A Web that asks localhost by an http proxy, which answers CONNECT so (0: not), and what it was asked."""
-    asked: list[str] = []
+    """A client behind an HTTP proxy that returns `status` to CONNECT (0: hangs up), and the hosts it connected to."""
+    received: list[str] = []
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while some := await reader.read(65536):
@@ -267,26 +267,26 @@ async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, lis
         writer.close()
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        received.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
         if status:
             writer.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
         if status != 200:
             writer.close()
             return
-        host, _, port = asked[-1].partition(":")
+        host, _, port = received[-1].partition(":")
         there = await asyncio.open_connection(host, int(port))
         await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
 
     async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
         url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        yield issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=url)), asked
+        yield issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=url)), received
 
 
 async def test_proxy_connects_by_host_name() -> None:
-    async with served(good) as issuer, tunnelling() as (made, asked):
-        answer = await post(issuer.url("localhost"), made)
+    async with served(good) as issuer, tunnelling() as (made, received):
+        response = await post(issuer.url("localhost"), made)
 
-    assert (answer.status, asked) == (200, [f"localhost:{issuer.port}"])
+    assert (response.status, received) == (200, [f"localhost:{issuer.port}"])
 
 
 @pytest.mark.parametrize("status", [403, pytest.param(0, id="it hangs up, as one that ends")])
@@ -298,8 +298,8 @@ async def test_proxy_failure_leaves_no_unknown_outcome(status: int) -> None:
 
 
 async def test_forbidden_host_is_not_requested_through_a_proxy() -> None:
-    async with served(good) as issuer, tunnelling() as (made, asked):
+    async with served(good) as issuer, tunnelling() as (made, received):
         with pytest.raises(RefusedError, match="do not allow the host"):
             await post(issuer.url(), made)
 
-    assert asked == []
+    assert received == []

@@ -19,17 +19,19 @@ from tests.support.exchange_steps import OAUTH_OPERATION, context, issuer_client
 from tests.support.tls import served
 
 
-class Asking:
-    """Asks the emulator's issuer, as the spine does."""
+class IssuerCaller:
+    """Calls the emulator's issuer, as the reconciler does."""
 
     def __init__(self, client: Aws, emulator: running.Aws) -> None:
         self._client, self._emulator, self._web = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
     async def call(self, token: str, issuers: IssuerClient | None = None, **changes: Any) -> PipelineValues:
-        wanted = refresh_request(self._emulator, **changes)
-        outside = context(self._client, issuers or self._web, self.values)
-        return await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
+        token_request = refresh_request(self._emulator, **changes)
+        exchange_context = context(self._client, issuers or self._web, self.values)
+        return await exchange(
+            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token(token))
+        )
 
     async def failing(self, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
@@ -38,45 +40,51 @@ class Asking:
 
 
 @pytest.fixture
-def asking(client: Aws, emulator: running.Aws, all_closed: None) -> Asking:
-    return Asking(client, emulator)
+def issuer_caller(client: Aws, emulator: running.Aws, all_closed: None) -> IssuerCaller:
+    return IssuerCaller(client, emulator)
 
 
 @pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
 async def test_refresh_token_is_exchanged_for_an_access_token(
-    how: str | None, asking: Asking, emulator: running.Aws
+    how: str | None, issuer_caller: IssuerCaller, emulator: running.Aws
 ) -> None:
     before = emulator.oauth_refresh_token()
-    held = await asking.call(before, clientAuthentication=how)
+    values = await issuer_caller.call(before, clientAuthentication=how)
 
-    assert held.access_token
-    assert held.id_token
-    assert held.refresh_token not in (None, before)
-    assert {held.access_token.value, held.id_token.value, held.refresh_token} <= {*emulator.secrets()}
+    assert values.access_token
+    assert values.id_token
+    assert values.refresh_token not in (None, before)
+    assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
     assert emulator.family(before).spends == [0]
 
 
-async def test_other_pipeline_values_are_kept(asking: Asking, client: Aws, emulator: running.Aws) -> None:
-    wanted, keys = refresh_request(emulator), Credentials("AKIA", "key")
+async def test_other_pipeline_values_are_kept(issuer_caller: IssuerCaller, client: Aws, emulator: running.Aws) -> None:
+    token_request, keys = refresh_request(emulator), Credentials("AKIA", "key")
     before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
-    held = await exchange(context(client, issuer_client(), asking.values), wanted, wanted.spec.exchanges[0], before)
+    values = await exchange(
+        context(client, issuer_client(), issuer_caller.values), token_request, token_request.spec.exchanges[0], before
+    )
 
-    assert (held.source_token, held.credentials) == (before.source_token, keys)
+    assert (values.source_token, values.credentials) == (before.source_token, keys)
 
 
-async def test_returned_refresh_token_is_valid_for_the_next_request(asking: Asking, emulator: running.Aws) -> None:
+async def test_returned_refresh_token_is_valid_for_the_next_request(
+    issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
-        token = (await asking.call(token)).refresh_token or ""
+        token = (await issuer_caller.call(token)).refresh_token or ""
 
     assert emulator.family(first).spends == [0, 1, 2, 3, 4]
     assert emulator.family(first).reuses == 0
 
 
-async def test_issuer_without_rotation_returns_no_refresh_token(asking: Asking, emulator: running.Aws) -> None:
+async def test_issuer_without_rotation_returns_no_refresh_token(
+    issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     token = emulator.oauth_refresh_token(LASTING_CLIENT_ID)
 
-    assert (await asking.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
+    assert (await issuer_caller.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
 
 
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
@@ -89,66 +97,70 @@ async def test_issuer_without_rotation_returns_no_refresh_token(asking: Asking, 
     ],
 )
 async def test_special_characters_in_client_credentials(
-    how: str, client_id: str, secret: str, asking: Asking, emulator: running.Aws
+    how: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: running.Aws
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
-    asking.values["client"] = secret
+    issuer_caller.values["client"] = secret
 
-    assert await asking.call(emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how)
+    assert await issuer_caller.call(
+        emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how
+    )
 
 
-async def test_expiry_counts_from_the_request(asking: Asking, emulator: running.Aws) -> None:
+async def test_expiry_counts_from_the_request(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
     before = real_now()
-    held = await asking.call(emulator.oauth_refresh_token())
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert 0 * SECOND <= held.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert 0 * SECOND <= values.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
 
 
-async def test_expiry_falls_back_to_that_of_the_token(asking: Asking, emulator: running.Aws) -> None:
+async def test_expiry_falls_back_to_that_of_the_token(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, without="expires_in")
-    held = await asking.call(emulator.oauth_refresh_token())
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert abs(held.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert abs(values.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
 
 
-async def test_token_of_20_kb_is_accepted(asking: Asking, emulator: running.Aws) -> None:
+async def test_token_of_20_kb_is_accepted(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, token_characters=20_000)
-    held = await asking.call(emulator.oauth_refresh_token())
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert held.access_token
-    assert len(held.access_token.value) > 20_000
+    assert values.access_token
+    assert len(values.access_token.value) > 20_000
 
 
-async def test_expired_token_is_passed_on(asking: Asking, emulator: running.Aws) -> None:
+async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, expired=True)
-    held = await asking.call(emulator.oauth_refresh_token())
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert held.access_token.expires_at < real_now()
-    assert held.refresh_token
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert values.access_token.expires_at < real_now()
+    assert values.refresh_token
 
 
-async def test_scope_is_sent(asking: Asking, emulator: running.Aws) -> None:
-    narrow = await asking.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
-    error = await asking.failing(scope=["more", "than granted"[:4]])
+async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    narrow = await issuer_caller.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
+    error = await issuer_caller.failing(scope=["more", "than granted"[:4]])
 
     assert narrow.id_token is None
     assert (error.reason, "invalid_scope" in error.message) == ("InvalidSpec", True)
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
-async def test_response_with_only_one_token_is_accepted(missing: str, asking: Asking, emulator: running.Aws) -> None:
+async def test_response_with_only_one_token_is_accepted(
+    missing: str, issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     emulator.fault(OAUTH_OPERATION, without=missing)
-    held = await asking.call(emulator.oauth_refresh_token())
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert (held.refresh_token is None, held.access_token is None) == (
+    assert (values.refresh_token is None, values.access_token is None) == (
         missing == "refresh_token",
         missing == "access_token",
     )
@@ -173,10 +185,10 @@ async def test_response_with_only_one_token_is_accepted(missing: str, asking: As
     ],
 )
 async def test_each_error(
-    code: str, status: int, reason: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
+    code: str, status: int, reason: str, issuer_caller: IssuerCaller, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
-    error = await asking.failing()
+    error = await issuer_caller.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
@@ -185,27 +197,33 @@ async def test_each_error(
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "says", "outcome_unknown"),
+    ("status", "reason", "expected_text", "outcome_unknown"),
     [
         pytest.param(400, "SourceInvalid", ": non-standard error; check tokenUrl", False, id="400: it refused"),
-        pytest.param(200, "Unavailable", " returned HTTP 200 without a token", True, id="200: nobody can tell"),
-        pytest.param(500, "Unavailable", " returned HTTP 500 without a token", True, id="500: nobody can tell"),
+        pytest.param(200, "Unavailable", " returned HTTP 200 without a token", True, id="200: unknown"),
+        pytest.param(500, "Unavailable", " returned HTTP 500 without a token", True, id="500: unknown"),
     ],
 )
 async def test_non_standard_error(
-    status: int, reason: str, says: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
+    status: int,
+    reason: str,
+    expected_text: str,
+    issuer_caller: IssuerCaller,
+    emulator: running.Aws,
+    *,
+    outcome_unknown: bool,
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code="planted", status=status)
-    error = await asking.failing()
+    error = await issuer_caller.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
-    assert error.message == f"127.0.0.1{says}"
+    assert error.message == f"127.0.0.1{expected_text}"
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
-async def test_url_that_is_no_token_endpoint(status: int, asking: Asking, emulator: running.Aws) -> None:
+async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
     emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
-    error = await asking.failing()
+    error = await issuer_caller.failing()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 1)
     assert error.message.startswith(f"127.0.0.1 returned HTTP {status} without an OAuth error; check that tokenUrl")
@@ -215,7 +233,7 @@ async def test_url_that_is_no_token_endpoint(status: int, asking: Asking, emulat
     ("fault", "reason", "outcome_unknown"),
     [
         pytest.param({"body": "html"}, "Unavailable", True, id="a page"),
-        pytest.param({"body": "empty"}, "Unavailable", True, id="an empty answer"),
+        pytest.param({"body": "empty"}, "Unavailable", True, id="an empty response"),
         pytest.param({"status": 500}, "Unavailable", True, id="500"),
         pytest.param({"status": 502}, "Unavailable", True, id="502"),
         pytest.param({"status": 504, "body": "empty"}, "Unavailable", True, id="504"),
@@ -223,38 +241,42 @@ async def test_url_that_is_no_token_endpoint(status: int, asking: Asking, emulat
         pytest.param({"status": 408}, "Unavailable", False, id="408: it was not handled"),
         pytest.param({"status": 429}, "Throttled", False, id="429: it was not handled"),
         pytest.param({"token_characters": 70_000}, "Unavailable", True, id="more than 64 KiB"),
-        pytest.param({"drop": "after"}, "Unreachable", True, id="the lost answer"),
-        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: nobody can tell"),
+        pytest.param({"drop": "after"}, "Unreachable", True, id="a lost response"),
+        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: unknown"),
     ],
 )
 async def test_unusable_response(
-    fault: dict[str, Any], reason: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
+    fault: dict[str, Any], reason: str, issuer_caller: IssuerCaller, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, **fault)
-    error = await asking.failing()
+    error = await issuer_caller.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
     assert emulator.calls(OAUTH_OPERATION) == 1
 
 
-async def test_throttling_error_has_retry_after_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
+async def test_throttling_error_has_retry_after_and_is_counted(
+    issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
-    error = await asking.failing(issuers=issuer_client(metrics=metrics))
+    error = await issuer_caller.failing(issuers=issuer_client(metrics=metrics))
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
     assert metrics.registry.get_sample_value("keyturn_throttled_calls_total", {"service": "oauth"}) == 1
 
 
-async def test_refused_connection_leaves_no_unknown_outcome(asking: Asking, unused_tcp_port: int) -> None:
-    error = await asking.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
+async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: IssuerCaller, unused_tcp_port: int) -> None:
+    error = await issuer_caller.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
     assert (error.reason, doubtful(error)) == ("Unreachable", False)
 
 
-async def test_ca_without_optional_extensions_is_trusted(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ca_without_optional_extensions_is_trusted(
+    issuer_caller: IssuerCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, certified = ssl.create_default_context, certify_loopback(real_now(), plain=True)
 
     def as_python_3_13_does(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
@@ -266,23 +288,25 @@ async def test_ca_without_optional_extensions_is_trusted(asking: Asking, monkeyp
         return web.json_response({"access_token": "planted", "expires_in": 60})
 
     monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
-    asking.values["ca"] = certified.ca
+    issuer_caller.values["ca"] = certified.ca
     async with served(give, certified) as issuer:
-        held = await asking.call("planted-refresh", tokenUrl=issuer.url())
+        values = await issuer_caller.call("planted-refresh", tokenUrl=issuer.url())
 
-    assert held.access_token
+    assert values.access_token
 
 
-async def test_issuer_is_unreachable_without_its_ca(asking: Asking, emulator: running.Aws) -> None:
-    error = await asking.failing(caBundleFrom=None)
+async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    error = await issuer_caller.failing(caBundleFrom=None)
 
     assert (error.reason, doubtful(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, asking: Asking, emulator: running.Aws) -> None:
-    asking.values["ca"] = bundle
-    error = await asking.failing()
+async def test_invalid_ca_bundle_is_invalid_spec(
+    bundle: str, issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
+    issuer_caller.values["ca"] = bundle
+    error = await issuer_caller.failing()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert error.message == "caBundleFrom contains no certificates in PEM"
@@ -296,8 +320,8 @@ async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, asking: Asking, em
         pytest.param({"clientId": LASTING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
     ],
 )
-async def test_client_errors(changes: dict[str, Any], code: str, asking: Asking) -> None:
-    error = await asking.failing(**changes)
+async def test_client_errors(changes: dict[str, Any], code: str, issuer_caller: IssuerCaller) -> None:
+    error = await issuer_caller.failing(**changes)
 
     assert isinstance(error, RefusedError)
     assert error.message.startswith(f"127.0.0.1: {code}")

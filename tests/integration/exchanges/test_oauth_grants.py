@@ -1,4 +1,4 @@
-"""The grants of oauthToken that use up nothing, and the ways in which a client shows who it is."""
+"""The grants of oauthToken that consume nothing, and client authentication."""
 
 import base64
 import time
@@ -44,25 +44,25 @@ def _der(tag: int, content: bytes) -> bytes:
 
 
 class Issuer:
-    """The emulator's issuer, asked as the spine does."""
+    """The emulator's issuer, called as the reconciler does."""
 
     def __init__(self, client: Aws, emulator: running.Aws) -> None:
         self.client, self.emulator, self.issuer_client = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
-    async def call(self, held: PipelineValues, **changes: Any) -> PipelineValues:
+    async def call(self, values: PipelineValues, **changes: Any) -> PipelineValues:
         before = [REFRESH] if "from" in changes else []
-        wanted = refresh_request(self.emulator, *before, **changes)
-        outside = context(self.client, self.issuer_client, self.values)
-        return await exchange(outside, wanted, wanted.spec.exchanges[-1], held)
+        token_request = refresh_request(self.emulator, *before, **changes)
+        exchange_context = context(self.client, self.issuer_client, self.values)
+        return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
 
-    async def failing(self, held: PipelineValues, **changes: Any) -> KeyturnError:
+    async def failing(self, values: PipelineValues, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
-            await self.call(held, **changes)
+            await self.call(values, **changes)
         return raised.value
 
     def assertion(self, **claims: Any) -> Token:
-        """A JWT that the issuer takes as an assertion."""
+        """A JWT that the issuer accepts as an assertion."""
         return Token(self.emulator.jwt(self.emulator.issuer, **claims))
 
 
@@ -71,39 +71,39 @@ def issuer(client: Aws, emulator: running.Aws, all_closed: None) -> Issuer:
     return Issuer(client, emulator)
 
 
-def claims(held: PipelineValues) -> dict[str, Any]:
-    assert held.access_token
-    told: dict[str, Any] = jwt.decode(held.access_token.value, options={"verify_signature": False})
-    return told
+def claims(values: PipelineValues) -> dict[str, Any]:
+    assert values.access_token
+    body: dict[str, Any] = jwt.decode(values.access_token.value, options={"verify_signature": False})
+    return body
 
 
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
 async def test_client_credentials_grant(how: str, issuer: Issuer) -> None:
-    held = await issuer.call(
+    values = await issuer.call(
         PipelineValues(), grantType="client_credentials", clientAuthentication=how, scope=["a", "b"]
     )
 
-    assert (claims(held)["sub"], claims(held)["scope"]) == ("keyturn", "a b")
-    assert held.refresh_token is None
-    assert held.access_token
-    assert held.access_token.expires_at
+    assert (claims(values)["sub"], claims(values)["scope"]) == ("keyturn", "a b")
+    assert values.refresh_token is None
+    assert values.access_token
+    assert values.access_token.expires_at
 
 
 @pytest.mark.parametrize("token", ["subject", "access", "id"])
 async def test_current_or_id_token_is_exchanged(token: str, issuer: Issuer) -> None:
-    held = PipelineValues(
+    values = PipelineValues(
         source_token=issuer.assertion(subject="subject"),
         access_token=issuer.assertion(subject="access") if token != "subject" else None,
         id_token=issuer.assertion(subject="id"),
     )
     chosen = {"from": "idToken"} if token == "id" else {}
 
-    assert claims(await issuer.call(held, **EXCHANGED, **chosen))["sub"] == token
+    assert claims(await issuer.call(values, **EXCHANGED, **chosen))["sub"] == token
 
 
 async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
     issuer.values["actor"] = issuer.assertion(subject="robot").value
-    held = await issuer.call(
+    values = await issuer.call(
         PipelineValues(issuer.assertion()),
         **EXCHANGED,
         requestedTokenType=f"{TYPE}jwt",
@@ -115,16 +115,16 @@ async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
         extraParameters={"tenant": "a b&c"},
     )
 
-    assert claims(held)["aud"] == ["one", "two", "https://three.example/"]
-    assert claims(held)["act"] == {"sub": "robot"}
-    assert held.id_token
+    assert claims(values)["aud"] == ["one", "two", "https://three.example/"]
+    assert claims(values)["act"] == {"sub": "robot"}
+    assert values.id_token
 
 
 async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issuer) -> None:
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
-    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
-    second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **asked)
-    third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **asked)
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
+    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **received)
+    second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **received)
+    third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **received)
 
     assert claims(third)["sub"] == claims(first)["sub"]
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
@@ -132,18 +132,18 @@ async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issue
 
 
 async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> None:
-    """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
+    """RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type."""
     issuer.emulator.fault(OAUTH_OPERATION, without="refresh_token")
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    held = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    values = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **received)
 
-    assert (held.access_token, held.refresh_token in issuer.emulator.secrets()) == (None, True)
+    assert (values.access_token, values.refresh_token in issuer.emulator.secrets()) == (None, True)
 
 
 async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.failing(PipelineValues(issuer.assertion()), **asked)
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(PipelineValues(issuer.assertion()), **received)
 
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == ("Unavailable", False)
@@ -152,17 +152,17 @@ async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer
 @pytest.mark.parametrize("sent", ["single_use_credential", "refresh_token"])
 async def test_lost_response_leaves_the_outcome_unknown(sent: str, issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **asked)  # type: ignore[arg-type]
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **received)  # type: ignore[arg-type]
 
     assert isinstance(error, UnavailableError)
     assert error.outcome_unknown
 
 
 async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
-    held = PipelineValues(issuer.assertion(subject="alice"))
-    first = await issuer.call(held, grantType=BEARER)
-    error = await issuer.failing(held, grantType=BEARER)
+    values = PipelineValues(issuer.assertion(subject="alice"))
+    first = await issuer.call(values, grantType=BEARER)
+    error = await issuer.failing(values, grantType=BEARER)
 
     assert claims(first)["sub"] == "alice"
     assert (error.reason, "invalid_grant" in error.message) == ("SourceInvalid", True)
@@ -214,9 +214,9 @@ async def test_client_authenticates_with_its_key(
     issuer.values["key"] = pair[0]
     by_key = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM} | changes
     for _ in range(2):  # each with a jti of its own
-        held = await issuer.call(PipelineValues(), grantType="client_credentials", **by_key)
+        values = await issuer.call(PipelineValues(), grantType="client_credentials", **by_key)
 
-    assert claims(held)["sub"] == "with-key"
+    assert claims(values)["sub"] == "with-key"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, i
     [
         pytest.param(made_up(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192, id="a long modulus"),
         pytest.param(made_up(n=2**2047 + 1, p=2**9941 - 1, q=3), 2048, id="a long prime"),
-        pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="all that a Secret holds"),
+        pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="the size limit of a Secret"),
     ],
 )
 def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:

@@ -51,16 +51,16 @@ async def test_rate_limit_applies_per_identity_and_region(emulator: running.Aws)
         ]
 
     assert reasons == ["Throttled", "Throttled", "", ""]
-    # Three tries of botocore, then none, and one each of who was never throttled.
+    # Three attempts by botocore, then none, and one for each that was never throttled.
     assert emulator.calls("AssumeRole") == 3 + 0 + 1 + 1
 
 
 async def reason(client: Aws, keys: Credentials, region: str) -> str:
     """Why these keys do not get the role; empty if they do."""
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
-    wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[role], region=region)
+    token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[role], region=region)
     try:
-        await step(client, PipelineValues(credentials=keys), wanted)
+        await step(client, PipelineValues(credentials=keys), token_request)
     except KeyturnError as error:
         return error.reason
     return ""

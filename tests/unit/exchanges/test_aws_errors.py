@@ -45,7 +45,7 @@ def client_error(code: object, status: int = 400) -> ClientError:
         pytest.param(503, "Unavailable", UnavailableError, id="503"),
         pytest.param(0, "Unavailable", UnavailableError, id="no status"),
         pytest.param(302, "Unavailable", UnavailableError, id="a redirect, which is not AWS's"),
-        pytest.param(408, "Unavailable", UnavailableError, id="408: it took too long to ask"),
+        pytest.param(408, "Unavailable", UnavailableError, id="408: request timeout"),
         pytest.param(425, "Unavailable", UnavailableError, id="425: too early"),
     ],
 )
@@ -106,7 +106,7 @@ def test_malformed_code_is_not_shown(code: object) -> None:
     [
         pytest.param(EndpointConnectionError(endpoint_url="https://planted"), "Unreachable", id="refused"),
         pytest.param(ConnectTimeoutError(endpoint_url="planted"), "Unreachable", id="too slow to connect"),
-        pytest.param(ReadTimeoutError(endpoint_url="https://planted"), "Unreachable", id="no answer in time"),
+        pytest.param(ReadTimeoutError(endpoint_url="https://planted"), "Unreachable", id="read timeout"),
         pytest.param(OSError("planted"), "Unreachable", id="the system refuses"),
         pytest.param(BotoCoreError(), "Unavailable", id="anything else of botocore"),
         pytest.param(ParamValidationError(report="planted"), "SourceInvalid", id="it cannot be sent"),
@@ -157,7 +157,7 @@ def test_signature_errors_share_one_hint(codes: set[str], classification: ErrorC
     names = [info.name for info in pkgutil.walk_packages(keyturn.exchanges.__path__, "keyturn.exchanges.")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
     operations = [value for value in values if isinstance(value, AwsOperation)]
-    told = [found for one in operations for code, found in one.classifications.items() if code in codes]
+    body = [found for one in operations for code, found in one.classifications.items() if code in codes]
 
-    assert {found.hint for found in told} == {classification.hint}
+    assert {found.hint for found in body} == {classification.hint}
     assert "source" not in classification.hint

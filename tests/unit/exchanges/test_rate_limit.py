@@ -9,7 +9,7 @@ NO_TIME = timedelta()
 
 
 def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> RateLimiter:
-    """A pace that was throttled at second 0, after so many calls in so many seconds."""
+    """A rate limiter that is throttled at second 0, after `calls` in `seconds`."""
     rate_limiter = RateLimiter()
     for number in range(calls):
         rate_limiter.reserve(-seconds + number * seconds / calls)
@@ -75,7 +75,7 @@ def test_rate_recovers_with_successful_calls() -> None:
 
 
 def test_rate_converges_to_the_limit_of_the_service() -> None:
-    rate_limiter, served, refused = RateLimiter(), [0] * 30, [0] * 30
+    rate_limiter, served, fail_steps = RateLimiter(), [0] * 30, [0] * 30
     for tick in range(30_000):
         now = tick / 1000
         second = int(now)
@@ -86,11 +86,11 @@ def test_rate_converges_to_the_limit_of_the_service() -> None:
             served[second] += 1
             rate_limiter.succeeded()
         else:
-            refused[second] += 1
+            fail_steps[second] += 1
             rate_limiter.throttled(now, NO_TIME)
 
-    assert refused[0] > 0
-    assert sum(refused[1:]) < 30
+    assert fail_steps[0] > 0
+    assert sum(fail_steps[1:]) < 30
     assert sum(served[1:]) > 29 * 5
 
 

@@ -12,7 +12,7 @@ KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
 
 
 @pytest.mark.parametrize(
-    ("service", "operation", "given", "left"),
+    ("service", "operation", "expected", "left"),
     [
         pytest.param("sso", KEYS, {"roleCredentials": {"expiration": 1, "accessKeyId": "A"}}, None,
                      id="what fits"),
@@ -26,10 +26,10 @@ KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
     ],
 )  # fmt: skip
 def test_members_of_the_wrong_type_are_removed(
-    service: str, operation: str, given: dict[str, Any], left: dict[str, Any] | None
+    service: str, operation: str, expected: dict[str, Any], left: dict[str, Any] | None
 ) -> None:
     model = ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
     shape = model.operation_model(operation).output_shape
 
     assert shape is not None
-    assert well_typed(shape, given) == (given if left is None else left)
+    assert well_typed(shape, expected) == (expected if left is None else left)

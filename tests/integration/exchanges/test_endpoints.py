@@ -1,4 +1,4 @@
-"""Where each operation is asked, without a network: the hosts are botocore's, whatever the region."""
+"""The endpoint of each operation, without a network: the hosts are botocore's, whatever the region."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -37,7 +37,7 @@ Seen = list[tuple[str, bool]]
 
 @contextmanager
 def watched(settings: AwsSettings | None = None) -> Iterator[tuple[Aws, Seen]]:
-    """A client that sends nothing; the list tells what it would have asked, and whether signed."""
+    """A client that sends nothing, and a list of the URLs it would have called and whether they were signed."""
     seen: Seen = []
 
     def stop(**about: Any) -> None:
@@ -50,15 +50,15 @@ def watched(settings: AwsSettings | None = None) -> Iterator[tuple[Aws, Seen]]:
         yield made, seen
 
 
-async def asked(client: tuple[Aws, Seen], operation: str, place: str, **fields: Any) -> tuple[str, bool]:
-    """The URL that a step asks first, and whether the call is signed."""
+async def received(client: tuple[Aws, Seen], operation: str, place: str, **fields: Any) -> tuple[str, bool]:
+    """The first URL that an exchange calls, and whether the call is signed."""
     made, seen = client
     seen.clear()
-    wanted = request(
+    token_request = request(
         source=TOKEN_AND_CREDENTIALS, region=place, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}]
     )
     with pytest.raises(UnavailableError):
-        await exchange(context(made), wanted, wanted.spec.exchanges[0], HELD)
+        await exchange(context(made), token_request, token_request.spec.exchanges[0], HELD)
     return seen[0]
 
 
@@ -75,7 +75,7 @@ def test_every_aws_exchange_has_a_row() -> None:
 @pytest.mark.parametrize("region", PLACES)
 @pytest.mark.parametrize("operation", EXAMPLE_STEPS)
 async def test_default_endpoints(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
-    url, signed = await asked(client, operation, region)
+    url, signed = await received(client, operation, region)
     host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{PLACES[region]}/"
 
     assert url.startswith(host)
@@ -84,20 +84,20 @@ async def test_default_endpoints(operation: str, region: str, client: tuple[Aws,
 
 
 async def test_region_of_the_exchange_takes_precedence(client: tuple[Aws, Seen]) -> None:
-    url, _ = await asked(client, "getSessionToken", "us-east-1", region="eu-west-1")
+    url, _ = await received(client, "getSessionToken", "us-east-1", region="eu-west-1")
 
     assert url == "https://sts.eu-west-1.amazonaws.com/"
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
 async def test_public_registry_has_one_endpoint(region: str, client: tuple[Aws, Seen]) -> None:
-    url, _ = await asked(client, "ecrGetAuthorizationToken", region, public=True)
+    url, _ = await received(client, "ecrGetAuthorizationToken", region, public=True)
 
     assert url == "https://api.ecr-public.us-east-1.amazonaws.com/"
 
 
 async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]) -> None:
-    url, _ = await asked(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
+    url, _ = await received(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
 
     assert url == "https://codeartifact.eu-west-1.amazonaws.com/v1/repository/endpoint"
 
@@ -151,7 +151,7 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]
 )
 async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
     with watched(settings) as client:
-        assert (await asked(client, operation, region))[0] == url
+        assert (await received(client, operation, region))[0] == url
 
 
 def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:
