@@ -52,9 +52,7 @@ def test_valid_secret_stays_while_aws_fails(
     status = namespace.status("acme")
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
     assert text in message
-    assert message.endswith(
-        f"; next try at {status['nextAttemptTime']}; see docs/operations/troubleshooting.md#{reason.lower()}"
-    )
+    assert message.endswith(f"; next attempt at {status['nextAttemptTime']}")
     assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(status["lastAttemptTime"])
     assert status["failedAttempts"] >= 1
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()
@@ -78,7 +76,7 @@ def test_ready_is_false_after_expiry_until_renewal_succeeds(operator: Operator, 
     message = namespace.wait_for_condition("acme", "Ready", "Expired")
 
     assert namespace.condition("acme", "Ready")[0] == "False"
-    assert "has expired at" in message
+    assert "expired at" in message
     changed = namespace.status("acme")["conditions"][0]["lastTransitionTime"]
     assert 0 <= datetime.fromisoformat(changed).timestamp() - expires <= 2
     failed = until(

@@ -37,7 +37,7 @@ def test_missing_source_is_reported(
 
     reported = namespace.wait_for_condition("acme", "Renewed", "SourceNotFound")
     assert message in reported
-    assert "; next try at 2" in reported
+    assert "; next attempt at 2" in reported
     assert namespace.condition("acme", "Ready")[:2] == ("False", "SourceNotFound")
     assert message in namespace.kubectl("get", "events", "--field-selector=reason=SourceNotFound")
     assert namespace.events("acme") == ["SourceNotFound"]

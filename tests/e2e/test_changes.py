@@ -200,7 +200,7 @@ def test_repeated_deletion_causes_no_further_exchange(operator: Operator, aws: A
 
     namespace.kubectl("delete", "secret", "acme")
 
-    assert "does not hold yet" in namespace.wait_for_condition("acme", "Ready", "Pending")
+    assert "has not been written for the current spec" in namespace.wait_for_condition("acme", "Ready", "Pending")
     assert count_exchanges(aws) == 4
 
 
