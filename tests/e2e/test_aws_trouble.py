@@ -11,7 +11,7 @@ from tests.support.emulator.running import Aws
 from tests.support.processes import until
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
-TRUST = "does the role exist, and does its trust policy name this issuer"
+TRUST = "check that the role exists and that its trust policy allows this issuer"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
         pytest.param(
             {"operation": LICENSE_MANAGER, "body": "html"},
             "Unavailable",
-            "answered without AccessToken",
+            "returned no AccessToken",
             id="a page, not JSON",
         ),
         pytest.param({"operation": STS, "code": "Throttling"}, "Throttled", "STS", id="throttled"),

@@ -1,8 +1,8 @@
-"""The clock that the emulator lives by."""
+"""The real clock, which the emulator uses."""
 
 from datetime import UTC, datetime
 
 
 def real_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)  # noqa: TID251 - the emulator lives by the real clock
+    """Return the current time."""
+    return datetime.now(UTC)  # noqa: TID251 - the emulator uses the real clock

@@ -1,5 +1,8 @@
-"""One step of a pipeline against the emulator, as the spine takes it."""
+"""Run exchanges against the emulator, as the reconciler does."""
 
+import base64
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,19 +11,53 @@ import pytest
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.service_health import ServiceHealth
-from keyturn.core.settings import AwsSettings, IssuerSettings, SourceSettings
+from keyturn.core.settings import AmbientRule, AwsSettings, IssuerSettings, SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import Call, ExchangeContext, MakeToken
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
-from tests.support.dependencies import request
+from tests.support.dependencies import ROLE, request
 from tests.support.emulator import running
+from tests.support.emulator.directory import APPLICATION_ARN
+from tests.support.emulator.oauth.clients import CLIENT_ID
+from tests.support.emulator.pools import POOL_ID
+from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, LICENSE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.manifests.tokens import EXCHANGE
 
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
+AMBIENT_SETTINGS = SourceSettings(ambient=(AmbientRule(namespaces=("billing",), roles=(ACCOUNT_ROLE_ARN,)),))
+ASSUME_ROLE_STEP: dict[str, Any] = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
+AMBIENT_SOURCE: dict[str, Any] = {"credentials": {"ambient": {}}}
+
+USER_CREDENTIALS = Credentials(USER_KEY_ID, USER_SECRET_KEY)
+OAUTH_OPERATION = "oauth:token"
+SECRET_FROM = {"secretKeyRef": {"name": "client", "key": "client_secret"}}
+CA_FROM = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
+
+TOKEN_AND_CREDENTIALS = {
+    "token": {"secretKeyRef": {"name": "license", "key": "token"}},
+    "credentials": {"secretRef": {"name": "base"}},
+}
+POOL_STEP = {"identityPoolId": POOL_ID, "logins": {"login.example.com": "accessToken"}}
+# By operation: the step, and which services it asks.
+EXAMPLE_STEPS: dict[str, tuple[dict[str, Any], str]] = {
+    "licenseManagerGetAccessToken": ({}, "license-manager"),
+    "licenseManagerCreateToken": ({"licenseArn": LICENSE_ARN}, "license-manager"),
+    "identityCenterCreateToken": ({"clientId": APPLICATION_ARN, "grantType": EXCHANGE}, "oidc"),
+    "identityCenterGetRoleCredentials": ({"roleName": "Reader", "accountId": ACCOUNT}, "portal.sso"),
+    "assumeRole": ({"roleArn": ROLE}, "sts"),
+    "assumeRoleWithWebIdentity": ({"roleArn": ROLE}, "sts"),
+    "getSessionToken": ({}, "sts"),
+    "getFederationToken": ({}, "sts"),
+    "cognitoGetCredentials": (POOL_STEP, "cognito-identity"),
+    "cognitoGetOpenIdToken": (POOL_STEP, "cognito-identity"),
+    "codeArtifactGetAuthorizationToken": ({"domain": "acme"}, "codeartifact"),
+    "ecrGetAuthorizationToken": ({}, "api.ecr"),
+}
 
 
 def aws(
@@ -30,7 +67,7 @@ def aws(
     *,
     allow_ambient: bool = False,
 ) -> Aws:
-    """A client of AWS that nobody has used before, as after a start."""
+    """A new AWS client, as after a start."""
     return Aws(
         settings or AwsSettings(),
         metrics or Metrics(),
@@ -45,9 +82,10 @@ def issuer_client(
     settings: IssuerSettings = LOOPBACK,
     metrics: Metrics | None = None,
     service_health: ServiceHealth | None = None,
+    **limits: float,
 ) -> IssuerClient:
-    """The connections to issuers, which may be on loopback."""
-    return IssuerClient(settings, metrics or Metrics(), real_now, service_health or ServiceHealth())
+    """A client for issuers, which may be on loopback. `limits` are its timeouts."""
+    return IssuerClient(settings, metrics or Metrics(), real_now, service_health or ServiceHealth(), **limits)
 
 
 def context(
@@ -57,13 +95,13 @@ def context(
     sources: SourceSettings | None = None,
     make_token: MakeToken | None = None,
 ) -> ExchangeContext:
-    """The outside of the exchanges; `values` are the secrets of the steps, by the name of their Secret."""
+    """The context of the exchanges. `values` are the secret values of the specs, by the name of their Secret."""
 
     async def read_value(_: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         return (values or {})[ref.name]
 
-    outside = client, issuers or issuer_client(), read_value, make_token or no_token
-    return ExchangeContext(*outside, sources or SourceSettings())
+    exchange_context = client, issuers or issuer_client(), read_value, make_token or no_token
+    return ExchangeContext(*exchange_context, sources or SourceSettings())
 
 
 async def no_token(*_: object) -> str:
@@ -76,25 +114,95 @@ def call(client: Aws) -> Call:
     return Call(context(client), "billing", "us-east-1", "acme")
 
 
-async def get_access_token(client: Aws, token: str, wanted: Request | None = None) -> PipelineValues:
+async def get_access_token(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
     """Exchange a refresh token for an access token."""
-    return await step(client, PipelineValues(Token(token)), wanted or request(), 0)
+    return await step(client, PipelineValues(Token(token)), token_request or request(), 0)
 
 
-async def assume_role(client: Aws, token: str, wanted: Request | None = None) -> PipelineValues:
+async def assume_role(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
     """Exchange a token for the credentials of the role."""
-    return await step(client, PipelineValues(Token(token)), wanted or request(), 1)
+    return await step(client, PipelineValues(Token(token)), token_request or request(), 1)
 
 
-async def step(client: Aws, held: PipelineValues, wanted: Request, number: int = 0) -> PipelineValues:
-    """Take one step of a request."""
-    return await exchange(context(client), wanted, wanted.spec.exchanges[number], held)
+async def step(client: Aws, values: PipelineValues, token_request: Request, number: int = 0) -> PipelineValues:
+    """Run one exchange of a request."""
+    return await exchange(context(client), token_request, token_request.spec.exchanges[number], values)
 
 
 async def failing(client: Aws, emulator: running.Aws, operation: str, **fault: Any) -> KeyturnError:
-    """What is raised where an operation goes wrong, however often it is tried."""
+    """The error of an exchange whose operation fails at every attempt."""
     emulator.fault(operation, times=None, **fault)
     failed = get_access_token if operation == "GetAccessToken" else assume_role
     with pytest.raises(KeyturnError) as raised:
         await failed(client, emulator.refresh_token())
     return raised.value
+
+
+def emulator_settings(emulator: running.Aws) -> AwsSettings:
+    """Settings whose endpoints are the emulator's."""
+    return AwsSettings(endpoints=running.endpoints(emulator.url))
+
+
+async def run_pipeline(
+    exchange_context: ExchangeContext, namespace: str = "billing", values: PipelineValues | None = None, **spec: Any
+) -> PipelineValues:
+    """Run all exchanges of a request."""
+    token_request = request(namespace=namespace, **spec)
+    values = values or PipelineValues()
+    for step in token_request.spec.exchanges:
+        values = await exchange(exchange_context, token_request, step, values)
+    return values
+
+
+async def fail_pipeline(exchange_context: ExchangeContext, namespace: str = "billing", **spec: Any) -> KeyturnError:
+    with pytest.raises(KeyturnError) as raised:
+        await run_pipeline(exchange_context, namespace, **spec)
+    return raised.value
+
+
+async def run_signed(
+    client: Aws, *steps: dict[str, Any], times: int = 1, keys: Credentials = USER_CREDENTIALS
+) -> PipelineValues:
+    """Run all exchanges `times` times, starting from these keys."""
+    token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
+    exchange_context = context(client)
+    for _ in range(times):
+        values = PipelineValues(credentials=keys)
+        for one in token_request.spec.exchanges:
+            values = await exchange(exchange_context, token_request, one, values)
+    return values
+
+
+async def fail_signed(client: Aws, *steps: dict[str, Any], keys: Credentials = USER_CREDENTIALS) -> KeyturnError:
+    with pytest.raises(KeyturnError) as raised:
+        await run_signed(client, *steps, keys=keys)
+    return raised.value
+
+
+def is_admitted(url: str, authorization: str) -> bool:
+    """Whether a registry accepts these credentials."""
+    http_request = urllib.request.Request(url, headers={"Authorization": authorization})  # noqa: S310 - our own server
+    try:
+        with urllib.request.urlopen(http_request) as response:  # noqa: S310 - our own server
+            return bool(response.status == 200)
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            return False
+        raise
+
+
+def basic_authorization(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def refresh_request(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
+    """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
+    fields = {
+        "tokenUrl": f"{emulator.issuer}/token",
+        "grantType": "refresh_token",
+        "clientId": CLIENT_ID,
+        "clientSecretFrom": SECRET_FROM,
+        "caBundleFrom": CA_FROM,
+    } | changes
+    fields = {key: value for key, value in fields.items() if value is not None}
+    return request(exchanges=[*before, {"oauthToken": fields}])

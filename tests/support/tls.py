@@ -1,4 +1,4 @@
-"""A server of our own behind TLS, for what the emulator does not do."""
+"""An HTTPS server for responses that the emulator does not send."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ TLS = CERTIFIED.server_context()
 
 @dataclass(slots=True)
 class Served:
-    """Where it listens, and how many requests came."""
+    """The port that the server listens on, and the number of requests."""
 
     port: int = 0
     requests: int = 0
@@ -27,11 +27,11 @@ class Served:
 
 @asynccontextmanager
 async def served(handler: Handler, certified: Certified = CERTIFIED) -> AsyncIterator[Served]:
-    """Serve on loopback, by a certificate of `certified.ca`."""
-    found = Served()
+    """Serve on loopback with a certificate of `certified.ca`."""
+    server_info = Served()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        found.requests += 1
+        server_info.requests += 1
         return await handler(request)
 
     app = web.Application()
@@ -39,8 +39,8 @@ async def served(handler: Handler, certified: Certified = CERTIFIED) -> AsyncIte
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certified.server_context()).start()
-    found.port = runner.addresses[0][1]
+    server_info.port = runner.addresses[0][1]
     try:
-        yield found
+        yield server_info
     finally:
         await runner.cleanup()

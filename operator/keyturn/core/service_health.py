@@ -1,29 +1,30 @@
-"""Which systems fail now: the first success after a failure is news for all that wait for it."""
+"""Which services are failing, so that their recovery can be acted upon at once."""
 
 from collections.abc import Callable
 
-_LEAST_SECONDS = 10.0
+_MIN_INTERVAL_SECONDS = 10.0
 
 
 class ServiceHealth:
-    """Systems by name. Times are seconds of a monotonic clock."""
+    """Failing services by name, such as `sts/eu-west-1`. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._down: set[str] = set()
-        self._told: dict[str, float] = {}
-        self._tell: Callable[[str], None] = lambda _: None
+        self._failing: set[str] = set()
+        self._recovered_at: dict[str, float] = {}
+        self._notify: Callable[[str], None] = lambda _: None
 
-    def on_recovery(self, tell: Callable[[str], None]) -> None:
-        """Have `tell(system)` called when an outage is over."""
-        self._tell = tell
+    def on_recovery(self, notify: Callable[[str], None]) -> None:
+        """Call `notify(service)` whenever a service has recovered."""
+        self._notify = notify
 
-    def failed(self, system: str) -> None:
-        """Note that a system gave no answer, or none that helps."""
-        self._down.add(system)
+    def failed(self, service: str) -> None:
+        """Record that a service is unavailable."""
+        self._failing.add(service)
 
-    def worked(self, system: str, now: float) -> None:
-        """Note a success. It is told at most every 10 s, so that a brownout hurries nobody much."""
-        if system in self._down and now - self._told.get(system, now - _LEAST_SECONDS) >= _LEAST_SECONDS:
-            self._down.discard(system)
-            self._told[system] = now
-            self._tell(system)
+    def worked(self, service: str, now: float) -> None:
+        """Record a success. A recovery is reported at most every 10 s, so that a brownout causes no rush of retries."""
+        last = self._recovered_at.get(service, now - _MIN_INTERVAL_SECONDS)
+        if service in self._failing and now - last >= _MIN_INTERVAL_SECONDS:
+            self._failing.discard(service)
+            self._recovered_at[service] = now
+            self._notify(service)

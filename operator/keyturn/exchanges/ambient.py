@@ -1,4 +1,4 @@
-"""The operator's own AWS identity, in a session apart: no other call can come to it by mistake."""
+"""The operator's own AWS identity: its clients, in a session that no other call can use, and who may use it."""
 
 import threading
 from typing import Any
@@ -8,48 +8,60 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
-CLIENTS = 128  # a region is free text: the oldest goes
+from keyturn.core.errors import RefusedError
+from keyturn.core.settings import SourceSettings
+
+MAX_CLIENTS = 128  # A region is free text, so the oldest client is dropped.
 
 
 class Ambient:
-    """A signer that is the operator itself."""
+    """The type of `AMBIENT`, the signer that stands for the operator's own identity."""
 
 
 AMBIENT = Ambient()
 
 
 class OwnIdentity:
-    """Clients that sign with botocore's default chain of credentials.
+    """Clients that sign with botocore's default credential chain.
 
-    The chain refreshes what it found by itself; a copy of it here would grow old. It is looked for at the first
-    call, and again where there was none: the pod's identity may come later than the pod.
+    The chain refreshes its credentials itself; a copy of them would expire. The chain is searched on the first call,
+    and again as long as it finds nothing: a pod's identity may arrive after the pod.
     """
 
     def __init__(self, *, allow_ambient: bool) -> None:
-        self._lends = allow_ambient
+        self._allow_ambient = allow_ambient
         self._session: boto3.session.Session | None = None
         self._clients: dict[tuple[str, str, int], Any] = {}
         self._creating = threading.Lock()
 
-    def client(self, key: tuple[str, str, int], config: Config, **more: Any) -> Any:
-        """The client of a service, region and number of attempts.
+    def client(self, key: tuple[str, str, int], config: Config, **options: Any) -> Any:
+        """Return the client for a service, region and number of attempts.
 
-        Raises NoCredentialsError where we have no identity, or lend none.
+        Raises NoCredentialsError if there is no identity, or if the settings allow nobody to use it.
         """
         service, region, _ = key
         with self._creating:
             if key not in self._clients:
-                made = self._found().client(service, region_name=region, config=config, **more)  # type: ignore[call-overload]
-                self._clients[key] = made
-            if len(self._clients) > CLIENTS:
+                session = self._find_session()
+                self._clients[key] = session.client(service, region_name=region, config=config, **options)  # type: ignore[call-overload]
+            if len(self._clients) > MAX_CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
             return self._clients[key]
 
-    def _found(self) -> boto3.session.Session:
-        if not self._lends:
+    def _find_session(self) -> boto3.session.Session:
+        if not self._allow_ambient:
             raise NoCredentialsError
         session = self._session or boto3.session.Session(botocore_session=botocore.session.Session())
         if session.get_credentials() is None:
             raise NoCredentialsError
         self._session = session
         return session
+
+
+def check_ambient(settings: SourceSettings, namespace: str, role_arn: str) -> None:
+    """Raise RefusedError (IdentityNotAllowed) unless the settings allow the namespace to assume the role."""
+    if not any(rule.allows(namespace, role_arn) for rule in settings.ambient):
+        raise RefusedError(
+            "IdentityNotAllowed",
+            f"the operator's settings (sources.ambient) do not allow namespace {namespace} to assume {role_arn}",
+        )

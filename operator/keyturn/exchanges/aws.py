@@ -1,4 +1,4 @@
-"""Calls to AWS: one session that knows no credentials of its own, and its cached clients."""
+"""Calls to AWS, through one session without credentials of its own, and its cached clients."""
 
 import asyncio
 import os
@@ -18,33 +18,33 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.ambient import CLIENTS, Ambient, OwnIdentity
+from keyturn.exchanges.ambient import MAX_CLIENTS, Ambient, OwnIdentity
 from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
-from keyturn.exchanges.response_types import well_typed
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
-_OFFSET_WORTH_TELLING = timedelta(seconds=60)
+_REPORTED_CLOCK_SKEW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class AwsResponse:
-    """What AWS answered, and when it was asked: expiries count from there."""
+    """The response to a call, and when it was requested: lifetimes count from there."""
 
     members: dict[str, Any] = field(repr=False)
     request_id: str
-    asked_at: datetime
+    requested_at: datetime
 
 
 class Aws:
-    """The clients of AWS, one per service, region and endpoint, and the threads that run their calls."""
+    """AWS clients, one per service, region and number of attempts, and the threads that run their calls."""
 
     def __init__(
         self,
@@ -66,22 +66,22 @@ class Aws:
         self._session = _session()
         self._own = OwnIdentity(allow_ambient=allow_ambient)
         self._clients: dict[tuple[str, str, bool, int], Any] = {}
-        self._offsets: dict[str, timedelta] = {}
+        self._clock_skews: dict[str, timedelta] = {}
         self._creating = threading.Lock()
 
     async def call(
         self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer = None
     ) -> AwsResponse:
-        """Make one call, signed with `signer` if it is given (AMBIENT is us); raises the errors of core.errors.
+        """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None leaves it unsigned.
 
-        It may be sent as often as the operation allows: once where it must not be repeated.
+        botocore retries up to the operation's number of attempts. Raises only KeyturnError.
         """
         service = operation.service_in(region)
-        # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
+        # Each session has a new key ID. Sessions share a rate limiter, else nothing would ever be learned.
         user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
-        rate_limiter = self._rate_limiters.of((service, user))
-        await self._turn(operation, rate_limiter)
-        asked_at, started, code = self._now(), time.monotonic(), "OK"
+        rate_limiter = self._rate_limiters.get((service, user))
+        await _wait_for_slot(operation, rate_limiter)
+        requested_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
         try:
             members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters, signer)
@@ -92,48 +92,38 @@ class Aws:
         finally:
             self._metrics.exchanges.labels(operation.exchange, code).inc()
             self._metrics.exchange_duration.labels(operation.exchange).observe(time.monotonic() - started)
-        rate_limiter.went_through()
+        rate_limiter.succeeded()
         self._service_health.worked(service, time.monotonic())
-        about = members["ResponseMetadata"]
-        self._note_clock(operation.service, about)
-        return AwsResponse(members, about.get("RequestId", ""), asked_at)
-
-    async def _turn(self, operation: AwsOperation, rate_limiter: RateLimiter) -> None:
-        """Wait for our turn; raises ThrottledError, without a call, where that takes too long for a worker."""
-        wait = rate_limiter.wait(time.monotonic())
-        if is_too_long(wait):
-            raise ThrottledError(
-                f"{operation.title} throttles us", retry_after=timedelta(seconds=wait), nothing_sent=True
-            )
-        if wait > 0:
-            await asyncio.sleep(wait)
+        metadata = members["ResponseMetadata"]
+        self._record_clock_skew(operation.service, metadata)
+        return AwsResponse(members, metadata.get("RequestId", ""), requested_at)
 
     def close(self) -> None:
-        """Let go of the threads; a call in hand ends by its own time-out."""
+        """Stop the threads. A call in progress ends by its own timeout."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer) -> dict[str, Any]:
-        _signer.held = signer if isinstance(signer, Credentials) else None
+        _signer.credentials = signer if isinstance(signer, Credentials) else None
         try:
-            client = self._client_of(operation, region, signer)
+            client = self._client_for(operation, region, signer)
             response: dict[str, Any] = getattr(client, operation.name)(**parameters)
             model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation.name])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            # botocore's XML parser falls over a page that is not AWS's, such as a proxy's; its chain of
-            # credentials over an identity that is refreshed and still expired.
+            # botocore's XML parser fails with these on a page of a proxy, and its credential chain on an identity
+            # that is refreshed and still expired.
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return response if model.output_shape is None else well_typed(model.output_shape, response)
 
-    def _client_of(self, operation: AwsOperation, region: str, signer: Signer) -> Any:
+    def _client_for(self, operation: AwsOperation, region: str, signer: Signer) -> Any:
         service, attempts = operation.service, operation.attempts
         if isinstance(signer, Ambient):
-            config, place = self._config(service, region, attempts), self._place(service, region)
-            return self._own.client((service, region, attempts), config, **place)
+            config, options = self._config(service, region, attempts), self._options(service, region)
+            return self._own.client((service, region, attempts), config, **options)
         return self._client(service, region, signed=signer is not None, attempts=attempts)
 
     def _client(self, service: str, region: str, *, signed: bool, attempts: int = 3) -> Any:
         key = (service, region, signed, attempts)
-        # Clients may be shared between threads, a session may not: making one is serialised.
+        # Threads may share clients but not a session, so one thread at a time creates a client.
         with self._creating:
             if key not in self._clients:
                 config = self._config(service, region, attempts)
@@ -141,27 +131,27 @@ class Aws:
                     service,  # type: ignore[call-overload]
                     region_name=region,
                     config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
-                    **self._place(service, region),
+                    **self._options(service, region),
                 )
-            if len(self._clients) > CLIENTS:
+            if len(self._clients) > MAX_CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
             return self._clients[key]
 
-    def _place(self, service: str, region: str) -> dict[str, Any]:
+    def _options(self, service: str, region: str) -> dict[str, Any]:
         return {"endpoint_url": self._settings.endpoint(service, region), "verify": self._settings.ca_bundle}
 
     def _config(self, service: str, region: str, attempts: int) -> Config:
-        # botocore refuses a URL of ours together with a wish for other hosts than the usual ones.
-        usual = self._settings.endpoint(service, region) is None
+        # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.
+        is_default_endpoint = self._settings.endpoint(service, region) is None
         proxy = self._settings.proxy
         return Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=3,
-            # What must not be sent twice has ten seconds in all.
+            # A call that is sent only once must end within ten seconds in all.
             read_timeout=10 if attempts > 1 else 7,
             max_pool_connections=self._connections,
-            use_fips_endpoint=self._settings.fips and usual,
-            use_dualstack_endpoint=self._settings.dual_stack and usual,
+            use_fips_endpoint=self._settings.fips and is_default_endpoint,
+            use_dualstack_endpoint=self._settings.dual_stack and is_default_endpoint,
             proxies={"http": proxy, "https": proxy} if proxy else None,
         )
 
@@ -169,68 +159,107 @@ class Aws:
         self, operation: AwsOperation, error: Exception, region: str, rate_limiter: RateLimiter
     ) -> KeyturnError:
         if isinstance(error, ClientError):
-            self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
-        classed = failure(operation, error, region, self._clock_hint(operation.service))
-        if isinstance(classed, ThrottledError):
-            rate_limiter.throttled(time.monotonic(), classed.retry_after)
+            self._record_clock_skew(operation.service, error.response.get("ResponseMetadata", {}))
+        classified = failure(operation, error, region, self._clock_hint(operation.service))
+        if isinstance(classified, ThrottledError):
+            rate_limiter.throttled(time.monotonic(), classified.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
-        elif isinstance(classed, UnavailableError):
-            self._service_health.failed(classed.service)
-        return classed
+        elif isinstance(classified, UnavailableError):
+            self._service_health.failed(classified.service)
+        return classified
 
-    def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:
-        date = about.get("HTTPHeaders", {}).get("date")
+    def _record_clock_skew(self, service: str, metadata: Mapping[str, Any]) -> None:
+        date = metadata.get("HTTPHeaders", {}).get("date")
         if date:
             try:
-                self._offsets[service] = parsedate_to_datetime(date) - self._now()
+                self._clock_skews[service] = parsedate_to_datetime(date) - self._now()
             except (TypeError, ValueError):
-                return  # Something between us and AWS writes dates of its own.
-            self._metrics.clock_offset.labels(service).set(self._offsets[service].total_seconds())
+                return  # A proxy may send dates in another format.
+            self._metrics.clock_offset.labels(service).set(self._clock_skews[service].total_seconds())
 
     def _clock_hint(self, service: str) -> str:
-        offset = self._offsets.get(service, timedelta())
-        if abs(offset) < _OFFSET_WORTH_TELLING:
+        skew = self._clock_skews.get(service, timedelta())
+        if abs(skew) < _REPORTED_CLOCK_SKEW:
             return ""
-        return f"; the clock of AWS differs from ours by {int(offset.total_seconds())} s"
+        return f"; AWS's clock differs from the local clock by {int(skew.total_seconds())} s: check the node's clock"
+
+
+async def _wait_for_slot(operation: AwsOperation, rate_limiter: RateLimiter) -> None:
+    """Wait until the rate limit permits a call; raises ThrottledError if that would take a worker too long."""
+    wait_seconds = rate_limiter.reserve(time.monotonic())
+    if is_too_long(wait_seconds):
+        raise ThrottledError(
+            f"{operation.title} has throttled recent calls; the next one is delayed",
+            retry_after=timedelta(seconds=wait_seconds),
+            nothing_sent=True,
+        )
+    if wait_seconds > 0:
+        await asyncio.sleep(wait_seconds)
+
+
+_TYPES: Mapping[str, type] = {
+    "structure": dict, "list": list, "string": str, "integer": int, "long": int, "timestamp": datetime,
+}  # fmt: skip
+
+
+def well_typed(shape: Shape, value: Any) -> Any:
+    """Remove members, at any depth, whose type is not that of their shape: botocore's JSON parser accepts any type.
+
+    Members that the shape does not describe are kept.
+    """
+    if isinstance(shape, StructureShape):
+        return {
+            name: well_typed(shape.members[name], member) if name in shape.members else member
+            for name, member in value.items()
+            if name not in shape.members or _matches(shape.members[name], member)
+        }
+    if isinstance(shape, ListShape):
+        return [well_typed(shape.member, item) for item in value if _matches(shape.member, item)]
+    return value
+
+
+def _matches(shape: Shape, value: Any) -> bool:
+    # Not isinstance: a bool is an int.
+    return type(value) is _TYPES.get(shape.type_name, type(value))
 
 
 class _Signer(threading.local):
-    """Whose credentials the call of this thread is signed with."""
+    """The credentials that sign the call of this thread."""
 
-    held: Credentials | None = None
+    credentials: Credentials | None = None
 
 
 _signer = _Signer()
 
 
-class _Callers(botocore.credentials.Credentials):
-    """Credentials that are asked for anew by each signature: one client signs for any number of identities.
+class _CallerCredentials(botocore.credentials.Credentials):
+    """Credentials that are looked up for each signature, so that one client signs for any number of identities.
 
-    A client for each identity would cost 140 KB and connections of its own.
+    A client for each identity would cost 140 KB and its own connections.
     """
 
     def __init__(self) -> None:
         super().__init__("", "")
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        held = _signer.held
-        if held is None:
+        credentials = _signer.credentials
+        if credentials is None:
             raise NoCredentialsError
-        return ReadOnlyCredentials(held.access_key_id, held.secret_access_key, held.session_token)
+        return ReadOnlyCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
 
 
 class _NoChain(CredentialResolver):
-    """No default chain: a Secret with a missing key must never fall back to the operator's own identity."""
+    """An empty credential chain: a Secret with a missing key must never fall back to the operator's own identity."""
 
     def __init__(self) -> None:
         super().__init__(providers=[])
 
-    def load_credentials(self) -> _Callers:
-        return _Callers()
+    def load_credentials(self) -> _CallerCredentials:
+        return _CallerCredentials()
 
 
 def _session() -> boto3.session.Session:
-    """Make the one session, without the default chain of credentials and without ~/.aws."""
+    """Create the session, without the default credential chain and without ~/.aws."""
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),

@@ -1,9 +1,9 @@
-"""What AWS's errors mean: tables of codes beside the functions that read them."""
+"""Classification of AWS errors: the codes that all services share, and the fallback by HTTP status."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -18,20 +18,22 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
+from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.exchanges.rate_limit import told_wait
+from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.exchanges.rate_limit import parse_retry_after
 
 _FIRST_CLIENT_ERROR, _TOO_MANY_REQUESTS = 400, 429
-# RFC 9110 section 15.5.9 (a request timeout) and RFC 8470 section 5.2 (too early): of what stands between.
-_TRY_AGAIN = (408, 425)
-_FIRST_SERVER_ERROR, _NOT_HANDLED = 500, 503
-# Nothing had been sent when these were raised.
+# RFC 9110 section 15.5.9 (request timeout) and RFC 8470 section 5.2 (too early): sent by proxies.
+_RETRYABLE = (408, 425)
+_FIRST_SERVER_ERROR, _SERVICE_UNAVAILABLE = 500, 503
+# Raised before anything was sent.
 _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorClassification:
-    """What a code of AWS means: a reason, and a hint for the person who reads the condition."""
+    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition."""
 
     reason: str
     hint: str = ""
@@ -39,22 +41,25 @@ class ErrorClassification:
 
 
 KEYS = ErrorClassification(
-    "SourceInvalid", hint="are the access keys that sign it right and active, and for this region?"
+    "SourceInvalid", hint="check that the access key that signs the call is correct, active and valid in this region"
 )
-EXPIRED = ErrorClassification("SourceExpired", hint="the credentials that sign it have expired")
-# What any signed call may be told; STS has codes of its own for it.
+EXPIRED = ErrorClassification("SourceExpired", hint="the credentials that sign the call have expired")
+# Codes of any signed call, except to STS, which has its own.
 SIGNED = {
     "ExpiredTokenException": EXPIRED,
     "InvalidSignatureException": KEYS,
     "UnrecognizedClientException": KEYS,
 }
+# Where a response has credentials: the container, access key ID, secret access key, session token and expiry.
+CredentialNames = tuple[str, str, str, str, str]
+_LAST_MILLISECOND = 253402300799000  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
 class AwsOperation:
-    """An operation of AWS as a pipeline uses it. `exchange` is its name in a manifest.
+    """An AWS API operation. `exchange` is its label in metrics, `title` its name in messages.
 
-    `attempts` is 1 for what must not be sent twice: then no answer, or one that nobody can read, is a doubt.
+    `attempts` is 1 if the call consumes something: then a lost or unreadable response leaves the outcome unknown.
     """
 
     exchange: str
@@ -65,11 +70,11 @@ class AwsOperation:
     attempts: int = 3
 
     def service_in(self, region: str) -> str:
-        """The name in `ServiceHealth`, and of the rate limit that its operations share."""
+        """The name of the service in `ServiceHealth` and of the rate limit for all of its operations."""
         return f"{self.service}/{region}"
 
     def code(self, error: Exception) -> str:
-        """The label of an error in metrics: a code of our table, or `other`."""
+        """The label of an error in metrics: a code from the table, or `other`, to bound the number of series."""
         code = _code(error) if isinstance(error, ClientError) else ""
         return code if code in self.classifications else "other"
 
@@ -86,7 +91,7 @@ _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"}
 _REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
-# What any service may answer, whatever its model says. botocore retries most of these itself, not all.
+# Codes of all services, also if their models do not list them. botocore retries most of these itself, not all.
 _COMMON = {
     "RequestExpired": _UNAVAILABLE,
     "RequestLimitExceeded": _THROTTLED,
@@ -102,60 +107,84 @@ _COMMON = {
 
 
 def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
-    """Class what botocore raised. AWS's own message stays out: it may repeat the value that it refuses."""
+    """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value."""
     if isinstance(error, ClientError):
         return _refusal(operation, error, region, clock_hint)
     if isinstance(error, ParamValidationError):
-        return RefusedError("SourceInvalid", f"{operation.title} cannot be called with this token")
+        return RefusedError(
+            "SourceInvalid", f"{operation.title} cannot be called with this token: it is empty or malformed"
+        )
     kind, once, service = type(error).__name__, operation.attempts == 1, operation.service_in(region)
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
-            "Unavailable", f"{operation.title}: Keyturn has no AWS identity now ({kind})", service=service
+            "Unavailable",
+            f"{operation.title}: the operator has no AWS identity at the moment ({kind})",
+            service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
         outcome_unknown = once and not isinstance(error, _NEVER_SENT)
         return UnavailableError(
             "Unreachable",
-            f"{operation.title} did not answer in {region} ({kind})",
+            f"{operation.title} did not respond in {region} ({kind})",
             service=service,
             outcome_unknown=outcome_unknown,
         )
     return UnavailableError(
-        "Unavailable", f"{operation.title} gave no usable answer ({kind})", service=service, outcome_unknown=once
+        "Unavailable",
+        f"{operation.title} returned an unusable response ({kind})",
+        service=service,
+        outcome_unknown=once,
     )
 
 
 def member(operation: AwsOperation, members: Mapping[str, Any], name: str) -> Any:
-    """Read a member that the answer must have; raises UnavailableError where it is missing or empty."""
+    """Return a required member of a response; raises UnavailableError if it is missing or empty."""
     if not members.get(name):
-        raise UnavailableError("Unavailable", f"{operation.title} answered without {name}")
+        raise UnavailableError("Unavailable", f"{operation.title} returned no {name}")
     return members[name]
 
 
+def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
+    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time.
+
+    An expiry that is a number is in milliseconds since 1970.
+    """
+    container, *parts = names
+    fields = member(operation, members, container)
+    key_id, secret, session_token = (
+        require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
+        for name in parts[:3]
+    )
+    expires_at = member(operation, fields, parts[3])
+    if isinstance(expires_at, int):
+        expires_at = datetime.fromtimestamp(max(0, min(expires_at, _LAST_MILLISECOND)) / 1000, UTC)
+    return Credentials(key_id, secret, session_token, whole(expires_at))
+
+
 def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hint: str) -> KeyturnError:
-    about: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
-    code, request_id, status = _code(error), about.get("RequestId", ""), about.get("HTTPStatusCode", 0)
+    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
-    sentence = f"{operation.title}: {code}" + (f"; {classification.hint}" if classification.hint else "") + clock_hint
+    message = f"{operation.title}: {code}" + (f"; {classification.hint}" if classification.hint else "") + clock_hint
     if classification.reason == "Throttled":
-        return ThrottledError(sentence, request_id=request_id, retry_after=_retry_after(error.response))
+        return ThrottledError(message, request_id=request_id, retry_after=_retry_after(error.response))
     if classification.reason == "Unavailable":
-        # RFC 9110 section 15.6.4: 503 says that it was not handled.
-        outcome_unknown = operation.attempts == 1 and status >= _FIRST_SERVER_ERROR and status != _NOT_HANDLED
+        # RFC 9110 section 15.6.4: a 503 means that the request was not processed.
+        outcome_unknown = operation.attempts == 1 and status >= _FIRST_SERVER_ERROR and status != _SERVICE_UNAVAILABLE
         return UnavailableError(
             classification.reason,
-            sentence,
+            message,
             request_id=request_id,
             service=operation.service_in(region),
             outcome_unknown=outcome_unknown,
         )
     if code in _WRONG_REGION:
         named = _region_named_by(error)
-        sentence += f" ({named})" if named else ""
-        return WrongRegionError(classification.reason, sentence, region=named, code=code, request_id=request_id)
+        message += f" ({named})" if named else ""
+        return WrongRegionError(classification.reason, message, region=named, code=code, request_id=request_id)
     return RefusedError(
         classification.reason,
-        sentence,
+        message,
         request_id=request_id,
         code=code,
         eventually_consistent=classification.eventually_consistent,
@@ -172,20 +201,20 @@ def _region_named_by(error: ClientError) -> str:
 
 
 def _retry_after(response: Any) -> timedelta:
-    """What the service asked for: CodeArtifact's member, or the header (RFC 9110 section 10.2.3)."""
+    """The pause that the service requires: CodeArtifact's member, or the header (RFC 9110 section 10.2.3)."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return told_wait(str(response.get("retryAfterSeconds") or headers.get("retry-after") or ""))
+    return parse_retry_after(str(response.get("retryAfterSeconds") or headers.get("retry-after") or ""))
 
 
 def _code(error: ClientError) -> str:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    return code if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code) else "an error without a code"
+    return code if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code) else "error without a code"
 
 
 def _by_status(status: int) -> ErrorClassification:
-    """Class a code that no table knows: a wrong retry is noise, a wrong stop is an outage."""
+    """Classify an unknown code: a wrong retry is noise, a wrong stop is an outage."""
     if status == _TOO_MANY_REQUESTS:
         return _THROTTLED
-    if not _FIRST_CLIENT_ERROR <= status < _FIRST_SERVER_ERROR or status in _TRY_AGAIN:
+    if not _FIRST_CLIENT_ERROR <= status < _FIRST_SERVER_ERROR or status in _RETRYABLE:
         return _UNAVAILABLE
     return ErrorClassification("AccessDenied" if status in (401, 403) else "SourceInvalid")

@@ -1,4 +1,4 @@
-"""AWS CodeArtifact: credentials for a token, and where the repositories are that it opens."""
+"""AWS CodeArtifact: exchanges credentials for a token, and finds the URLs of the repositories."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,12 +9,12 @@ from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineV
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 
-_KNOWN = 10_000
+_MAX_CACHED_ENDPOINTS = 10_000
 _CLASSIFICATIONS = SIGNED | {
     "ConflictException": ErrorClassification("Unavailable"),
     "InternalServerException": ErrorClassification("Unavailable"),
     "ResourceNotFoundException": ErrorClassification(
-        "InvalidSpec", hint="is there such a domain of that owner, and such a repository, in this region?"
+        "InvalidSpec", hint="check that the domain, its owner and the repository exist in this region"
     ),
 }
 _GET_TOKEN = AwsOperation(
@@ -26,11 +26,12 @@ _GET_TOKEN = AwsOperation(
     | {
         "AccessDeniedException": ErrorClassification(
             "AccessDenied",
-            hint="may the caller codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken?",
+            hint="check that the caller's policy allows codeartifact:GetAuthorizationToken and"
+            " sts:GetServiceBearerToken",
             eventually_consistent=True,
         ),
         "ValidationException": ErrorClassification(
-            "InvalidSpec", hint="is durationSeconds right? 0 is only for credentials of a role"
+            "InvalidSpec", hint="check durationSeconds; 0 is valid only with the credentials of a role"
         ),
     },
 )
@@ -42,50 +43,54 @@ _GET_ENDPOINT = AwsOperation(
     classifications=_CLASSIFICATIONS
     | {
         "AccessDeniedException": ErrorClassification(
-            "AccessDenied", hint="may the caller codeartifact:GetRepositoryEndpoint?", eventually_consistent=True
+            "AccessDenied",
+            hint="check that the caller's policy allows codeartifact:GetRepositoryEndpoint",
+            eventually_consistent=True,
         ),
-        "ValidationException": ErrorClassification("InvalidSpec", hint="has it endpoints of that format and type?"),
+        "ValidationException": ErrorClassification(
+            "InvalidSpec", hint="check the format and endpointType of the repository"
+        ),
     },
 )
 
 
 async def get_authorization_token(
-    call: Call, wanted: CodeArtifactGetAuthorizationTokenSpec, held: PipelineValues
+    call: Call, spec: CodeArtifactGetAuthorizationTokenSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Call codeartifact GetAuthorizationToken, and GetRepositoryEndpoint for what is not known yet."""
-    signer = held.signing_credentials
-    seconds = {} if wanted.duration_seconds is None else {"durationSeconds": wanted.duration_seconds}
-    # First the endpoints: a token that is made and then lost stays valid.
-    endpoints = [await _endpoint(call, signer, parameters) for parameters in _wanted_endpoints(wanted)]
-    response = await call.context.aws.call(_GET_TOKEN, call.region, _domain(wanted) | seconds, signer)
+    """Call codeartifact GetAuthorizationToken, and GetRepositoryEndpoint for endpoints that are not cached."""
+    signer = values.signing_credentials
+    seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
+    # The endpoints first: if one fails, no token has been issued that stays valid unused.
+    endpoints = [await _endpoint(call, signer, parameters) for parameters in _endpoint_parameters(spec)]
+    response = await call.context.aws.call(_GET_TOKEN, call.region, _domain(spec) | seconds, signer)
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
     return replace(
-        held,
+        values,
         access_token=Token(token, whole(member(_GET_TOKEN, response.members, "expiration"))),
-        package_endpoints=(*held.package_endpoints, *endpoints),
+        package_endpoints=(*values.package_endpoints, *endpoints),
         request_id=response.request_id,
     )
 
 
-def _domain(wanted: CodeArtifactGetAuthorizationTokenSpec) -> dict[str, str | int]:
-    owner = {"domainOwner": wanted.domain_owner} if wanted.domain_owner else {}
-    return {"domain": wanted.domain, **owner}
+def _domain(spec: CodeArtifactGetAuthorizationTokenSpec) -> dict[str, str | int]:
+    owner = {"domainOwner": spec.domain_owner} if spec.domain_owner else {}
+    return {"domain": spec.domain, **owner}
 
 
-def _wanted_endpoints(wanted: CodeArtifactGetAuthorizationTokenSpec) -> Iterator[dict[str, str | int]]:
-    for one in wanted.repositories or ():
-        kind = {"endpointType": one.endpoint_type} if one.endpoint_type else {}
-        for name in dict.fromkeys(one.formats):
-            yield _domain(wanted) | {"repository": one.repository, "format": name} | kind
+def _endpoint_parameters(spec: CodeArtifactGetAuthorizationTokenSpec) -> Iterator[dict[str, str | int]]:
+    for repository in spec.repositories or ():
+        endpoint_type = {"endpointType": repository.endpoint_type} if repository.endpoint_type else {}
+        for name in dict.fromkeys(repository.formats):
+            yield _domain(spec) | {"repository": repository.repository, "format": name} | endpoint_type
 
 
 async def _endpoint(call: Call, signer: Credentials, parameters: dict[str, str | int]) -> PackageEndpoint:
     key = (call.region, *map(str, parameters.items()))
-    known, url = call.context.endpoints, call.context.endpoints.get(key)
+    cache, url = call.context.endpoints, call.context.endpoints.get(key)
     if url is None:
         response = await call.context.aws.call(_GET_ENDPOINT, call.region, parameters, signer)
         url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
-    # Without an owner it is the caller's own domain: another caller's is another.
-    if "domainOwner" in parameters and len(known) < _KNOWN:
-        known[key] = url
+    # Without domainOwner the domain is the caller's own, and differs from caller to caller.
+    if "domainOwner" in parameters and len(cache) < _MAX_CACHED_ENDPOINTS:
+        cache[key] = url
     return PackageEndpoint(str(parameters["format"]), str(parameters["repository"]), url)

@@ -1,45 +1,47 @@
-"""Amazon Cognito identity pools: a login's token for credentials, or for a token of the pool's own."""
+"""Amazon Cognito identity pools: exchanges the token of a login for credentials, or for a token of the pool."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
 from keyturn.api.exchanges.cognito import CognitoGetCredentialsSpec, CognitoGetOpenIdTokenSpec
-from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, require_length, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_length, require_safe
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, member
+from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, credentials_from, member
 from keyturn.exchanges.context import Call
 
 _LIFETIME = timedelta(minutes=10)
+_CREDENTIALS = ("Credentials", "AccessKeyId", "SecretKey", "SessionToken", "Expiration")
 _LOGIN = ErrorClassification(
-    "SourceInvalid", hint="does the pool know this login provider, and is its token still valid?"
+    "SourceInvalid", hint="check that the pool has this login provider, and that its token is still valid"
 )
 
-# LimitExceededException is a quota, not a throttle, though botocore tries it again.
+# LimitExceededException is a quota, not throttling, though botocore retries it.
 _CLASSIFICATIONS = {
     "DeveloperUserAlreadyRegisteredException": ErrorClassification("InvalidSpec"),
-    "ExternalServiceException": ErrorClassification("Unavailable", hint="the login provider did not answer Cognito"),
+    "ExternalServiceException": ErrorClassification(
+        "Unavailable", hint="the login provider did not respond to Cognito"
+    ),
     "InternalErrorException": ErrorClassification("Unavailable"),
     "InvalidIdentityPoolConfigurationException": ErrorClassification(
         "AccessDenied",
-        hint="has the pool a role, and does its trust policy name cognito-identity.amazonaws.com and the pool?",
+        hint="check that the pool has a role, whose trust policy allows cognito-identity.amazonaws.com for the pool",
         eventually_consistent=True,
     ),
-    "InvalidParameterException": ErrorClassification("InvalidSpec", hint="is the name of the login provider right?"),
+    "InvalidParameterException": ErrorClassification("InvalidSpec", hint="check the name of the login provider"),
     "LimitExceededException": ErrorClassification(
-        "AccessDenied", hint="the pool has as many identities as it may have"
+        "AccessDenied", hint="the pool has reached its maximum number of identities"
     ),
     "NotAuthorizedException": _LOGIN,
     "ResourceConflictException": ErrorClassification(
-        "SourceInvalid", hint="the login belongs to another identity already"
+        "SourceInvalid", hint="the login already belongs to another identity"
     ),
-    "ResourceNotFoundException": ErrorClassification("InvalidSpec", hint="is there such a pool in that region?"),
+    "ResourceNotFoundException": ErrorClassification("InvalidSpec", hint="check identityPoolId and the region"),
     "TooManyRequestsException": ErrorClassification("Throttled"),
 }
-# A kept identity that is gone, or that another user signed in instead of: the pool is asked anew.
-_OF_ANOTHER = ("ResourceNotFoundException", "NotAuthorizedException")
+# The stored identity was deleted, or another user has signed in: GetId is called again.
+_STALE_IDENTITY = ("ResourceNotFoundException", "NotAuthorizedException")
 
 
 def _operation(exchange: str, name: str, title: str) -> AwsOperation:
@@ -52,37 +54,31 @@ _GET_OPEN_ID_TOKEN = _operation("cognitoGetOpenIdToken", "get_open_id_token", "G
 _Cognito = CognitoGetCredentialsSpec | CognitoGetOpenIdTokenSpec
 
 
-async def get_credentials(call: Call, wanted: CognitoGetCredentialsSpec, held: PipelineValues) -> PipelineValues:
-    """Call cognito-identity GetCredentialsForIdentity, for the kept identity if there is one."""
-    more = {"CustomRoleArn": wanted.custom_role_arn} if wanted.custom_role_arn else {}
-    identity, response = await _identified(call, wanted, held, _GET_CREDENTIALS, more)
-    given = member(_GET_CREDENTIALS, response.members, "Credentials")
-    credentials = Credentials(
-        access_key_id=require_safe(member(_GET_CREDENTIALS, given, "AccessKeyId"), "Cognito's access key id"),
-        secret_access_key=require_safe(member(_GET_CREDENTIALS, given, "SecretKey"), "Cognito's secret key"),
-        session_token=require_safe(member(_GET_CREDENTIALS, given, "SessionToken"), "Cognito's session token"),
-        expires_at=whole(member(_GET_CREDENTIALS, given, "Expiration")),
-    )
+async def get_credentials(call: Call, spec: CognitoGetCredentialsSpec, values: PipelineValues) -> PipelineValues:
+    """Call cognito-identity GetCredentialsForIdentity, for the stored identity if there is one."""
+    more = {"CustomRoleArn": spec.custom_role_arn} if spec.custom_role_arn else {}
+    identity, response = await _call_for_identity(call, spec, values, _GET_CREDENTIALS, more)
+    credentials = credentials_from(_GET_CREDENTIALS, response.members, _CREDENTIALS)
     return replace(
-        held, credentials=credentials, principal=identity, identity_id=identity, request_id=response.request_id
+        values, credentials=credentials, principal=identity, identity_id=identity, request_id=response.request_id
     )
 
 
-async def get_open_id_token(call: Call, wanted: CognitoGetOpenIdTokenSpec, held: PipelineValues) -> PipelineValues:
-    """Call cognito-identity GetOpenIdToken. The answer names no expiry: it is the `exp` of the JWT."""
-    identity, response = await _identified(call, wanted, held, _GET_OPEN_ID_TOKEN, {})
+async def get_open_id_token(call: Call, spec: CognitoGetOpenIdTokenSpec, values: PipelineValues) -> PipelineValues:
+    """Call cognito-identity GetOpenIdToken. The token expires at its `exp`, or after ten minutes."""
+    identity, response = await _call_for_identity(call, spec, values, _GET_OPEN_ID_TOKEN, {})
     token = require_safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")
-    access_token = Token(token, jwt_times(token)[1] or response.asked_at + _LIFETIME)
-    return replace(held, access_token=access_token, identity_id=identity, request_id=response.request_id)
+    access_token = Token(token, jwt_times(token)[1] or response.requested_at + _LIFETIME)
+    return replace(values, access_token=access_token, identity_id=identity, request_id=response.request_id)
 
 
-async def _identified(
-    call: Call, wanted: _Cognito, held: PipelineValues, operation: AwsOperation, more: dict[str, str]
+async def _call_for_identity(
+    call: Call, spec: _Cognito, values: PipelineValues, operation: AwsOperation, more: dict[str, str]
 ) -> tuple[str, AwsResponse]:
-    """Ask for the kept identity; for the one that the pool names, where there is none or it does not fit."""
+    """Call the operation for the stored identity, or for the one from GetId if it is missing or stale."""
     logins = {
-        provider: require_length(held.input_token(which).value, f"the token for {provider}", 1, 50000)
-        for provider, which in wanted.logins.items()
+        provider: require_length(values.input_token(which).value, f"the token for {provider}", 1, 50000)
+        for provider, which in spec.logins.items()
     }
 
     async def get_credentials_for(identity: str) -> tuple[str, AwsResponse]:
@@ -91,27 +87,27 @@ async def _identified(
         return response.members.get("IdentityId", identity), response
 
     async def get_id() -> str:
-        account = {"AccountId": wanted.account_id} if wanted.account_id else {}
-        parameters = {"IdentityPoolId": wanted.identity_pool_id, "Logins": logins, **account}
+        account = {"AccountId": spec.account_id} if spec.account_id else {}
+        parameters = {"IdentityPoolId": spec.identity_pool_id, "Logins": logins, **account}
         response = await call.context.aws.call(_GET_ID, call.region, parameters)
         return str(member(_GET_ID, response.members, "IdentityId"))
 
-    return await _with_kept(held.identity_id, get_credentials_for, get_id)
+    return await _with_stored_identity(values.identity_id, get_credentials_for, get_id)
 
 
-async def _with_kept(
-    kept: str,
+async def _with_stored_identity(
+    stored: str,
     call: Callable[[str], Awaitable[tuple[str, AwsResponse]]],
     get_id: Callable[[], Awaitable[str]],
 ) -> tuple[str, AwsResponse]:
-    if not kept:
+    if not stored:
         return await call(await get_id())
     try:
-        return await call(kept)
+        return await call(stored)
     except RefusedError as error:
-        if error.code not in _OF_ANOTHER:
+        if error.code not in _STALE_IDENTITY:
             raise
         identity = await get_id()
-        if identity == kept:
+        if identity == stored:
             raise
     return await call(identity)

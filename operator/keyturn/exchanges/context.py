@@ -1,4 +1,4 @@
-"""What an exchange is given besides its own part of the spec: the systems, and where and for whom it is made."""
+"""The arguments of an exchange besides its spec: the services it calls, and the request it is made for."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class ExchangeContext:
-    """The outside of the exchanges. `read_value(namespace, ref)` reads a value of a step's own.
+    """What all exchanges of a process share.
 
-    `make_token(namespace, service account, audiences, seconds)` makes a token of a service account. `sources` says
-    what of that, and of the operator's own identity, may be used. `endpoints` are those of repositories that are
-    known already: they never change.
+    `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
+    audiences, seconds)` creates a service account token. `sources` are the settings that restrict such tokens and
+    the operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
     """
 
     aws: Aws
@@ -30,9 +30,10 @@ class ExchangeContext:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One exchange: in which region of AWS, for which request, and whether its source is our own AWS identity.
+    """One exchange: its TokenRequest and AWS region.
 
-    `client_token` names the issue: AWS answers the same to the same.
+    `is_ambient`: the source is the operator's own AWS identity. `client_token` is an idempotency token, the same for
+    each attempt of one renewal.
     """
 
     context: ExchangeContext
@@ -43,5 +44,5 @@ class Call:
     client_token: str = ""
 
     async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
-        """Read a value of the step's own."""
+        """Read a key of a Secret or ConfigMap in the namespace of the request."""
         return await self.context.read_value(self.namespace, ref)

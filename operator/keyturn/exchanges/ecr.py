@@ -1,4 +1,4 @@
-"""Amazon ECR: credentials for the passwords of container registries."""
+"""Amazon ECR: exchanges credentials for the passwords of container registries."""
 
 import base64
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from keyturn.core.pipeline_values import PipelineValues, RegistryLogin, require_
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 
-# ecr-public is there only; elsewhere it answers UnsupportedCommandException.
+# ecr-public exists only there; in other regions it returns UnsupportedCommandException.
 _PUBLIC_REGION, _PUBLIC_HOST = "us-east-1", "public.ecr.aws"
 _CLASSIFICATIONS = SIGNED | {
-    "InvalidParameterException": ErrorClassification("InvalidSpec", hint="are registryIds account numbers?"),
+    "InvalidParameterException": ErrorClassification("InvalidSpec", hint="check that registryIds are account IDs"),
     "ServerException": ErrorClassification("Unavailable"),
-    "UnsupportedCommandException": ErrorClassification("InvalidSpec", hint="public registries are in us-east-1 only"),
+    "UnsupportedCommandException": ErrorClassification("InvalidSpec", hint="public registries exist only in us-east-1"),
 }
 _PRIVATE = AwsOperation(
     exchange="ecrGetAuthorizationToken",
@@ -27,7 +27,9 @@ _PRIVATE = AwsOperation(
     classifications=_CLASSIFICATIONS
     | {
         "AccessDeniedException": ErrorClassification(
-            "AccessDenied", hint="may the caller ecr:GetAuthorizationToken?", eventually_consistent=True
+            "AccessDenied",
+            hint="check that the caller's policy allows ecr:GetAuthorizationToken",
+            eventually_consistent=True,
         )
     },
 )
@@ -40,7 +42,7 @@ _PUBLIC = AwsOperation(
     | {
         "AccessDeniedException": ErrorClassification(
             "AccessDenied",
-            hint="may the caller ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken?",
+            hint="check that the caller's policy allows ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken",
             eventually_consistent=True,
         )
     },
@@ -48,28 +50,28 @@ _PUBLIC = AwsOperation(
 
 
 async def get_authorization_token(
-    call: Call, wanted: EcrGetAuthorizationTokenSpec, held: PipelineValues
+    call: Call, spec: EcrGetAuthorizationTokenSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Call ecr (or ecr-public) GetAuthorizationToken; its logins join those of the steps before."""
-    operation, region = (_PUBLIC, _PUBLIC_REGION) if wanted.public else (_PRIVATE, call.region)
-    parameters = {"registryIds": list(wanted.registry_ids)} if wanted.registry_ids else {}
-    response = await call.context.aws.call(operation, region, parameters, held.signing_credentials)
-    given = member(operation, response.members, "authorizationData")
-    logins = [_login(operation, one) for one in ([given] if wanted.public else given)]
-    by_host = {login.host: login for login in (*held.registry_logins, *logins)}
-    return replace(held, registry_logins=tuple(by_host.values()), request_id=response.request_id)
+    """Call ecr (or ecr-public) GetAuthorizationToken, and add its logins to those of earlier exchanges."""
+    operation, region = (_PUBLIC, _PUBLIC_REGION) if spec.public else (_PRIVATE, call.region)
+    parameters = {"registryIds": list(spec.registry_ids)} if spec.registry_ids else {}
+    response = await call.context.aws.call(operation, region, parameters, values.signing_credentials)
+    data = member(operation, response.members, "authorizationData")
+    logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]
+    by_host = {login.host: login for login in (*values.registry_logins, *logins)}
+    return replace(values, registry_logins=tuple(by_host.values()), request_id=response.request_id)
 
 
-def _login(operation: AwsOperation, given: Mapping[str, Any]) -> RegistryLogin:
-    endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, given, "proxyEndpoint")
+def _login(operation: AwsOperation, authorization: Mapping[str, Any]) -> RegistryLogin:
+    endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, authorization, "proxyEndpoint")
     try:
-        decoded = base64.b64decode(member(operation, given, "authorizationToken"), validate=True).decode()
+        decoded = base64.b64decode(member(operation, authorization, "authorizationToken"), validate=True).decode()
     except ValueError:
-        raise UnavailableError("Unavailable", f"{operation.title} answered a token that is not base64") from None
+        raise UnavailableError("Unavailable", f"{operation.title} returned a token that is not base64") from None
     username, _, password = decoded.partition(":")
     return RegistryLogin(
         host=require_safe(endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"), "ECR's endpoint"),
         username=require_safe(username, "ECR's user name"),
         password=require_safe(password, "ECR's password"),
-        expires_at=whole(member(operation, given, "expiresAt")),
+        expires_at=whole(member(operation, authorization, "expiresAt")),
     )

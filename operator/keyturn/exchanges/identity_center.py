@@ -1,31 +1,30 @@
-"""AWS IAM Identity Center: its tokens for an application, and the credentials of what a user is assigned to."""
+"""AWS IAM Identity Center: tokens for an application, and the credentials of a user's permission set."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
-from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_claims, jwt_times, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_times, require_safe
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, member
+from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
 
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
-_LONGEST_LIFE = timedelta(days=366)
-_LAST_MILLISECOND = 253402300799000  # of the year 9999
-_APPLICATION = "is clientId the application's ARN, and is this caller among its authentication methods?"
+_MAX_LIFETIME = timedelta(days=366)
+_CREDENTIALS = ("roleCredentials", "accessKeyId", "secretAccessKey", "sessionToken", "expiration")
+_APPLICATION = "check that clientId is the application's ARN and that this caller is among its authentication methods"
 _ASSIGNED = (
-    "is the user assigned to the application (or does it need no assignment), does the application allow this"
-    " grant, and the caller's policy sso-oauth:CreateTokenWithIAM?"
+    "check that the user is assigned to the application (unless it requires no assignments), that the application"
+    " allows this grant, and that the caller's policy allows sso-oauth:CreateTokenWithIAM"
 )
-# Not SourceInvalid, which says of a code or an assertion that it was refused itself, and is not to be sent again.
+# Not SourceInvalid: that would mean that the code or assertion was refused itself, and must not be sent again.
 _KEYS = replace(KEYS, reason="AccessDenied")
 
-# The operation's page, section Errors.
+# Errors of the operations in the AWS API reference.
 _CREATE_TOKEN = AwsOperation(
     exchange="identityCenterCreateToken",
     service="sso-oidc",
@@ -35,21 +34,21 @@ _CREATE_TOKEN = AwsOperation(
         "AccessDeniedException": ErrorClassification("AccessDenied", hint=_ASSIGNED, eventually_consistent=True),
         "AuthorizationPendingException": ErrorClassification("Unavailable", hint="the user has not signed in yet"),
         "ExpiredTokenException": ErrorClassification(
-            "SourceExpired", hint="the code, the assertion or the token has expired, or the credentials that sign"
+            "SourceExpired", hint="the code, assertion or token has expired, or the credentials that sign the call have"
         ),
         "InternalServerException": ErrorClassification("Unavailable"),
         "InvalidClientException": ErrorClassification("AccessDenied", hint=_APPLICATION),
         "InvalidGrantException": ErrorClassification(
             "SourceInvalid",
-            hint="the code, the assertion or the token is expired, used, revoked or another application's; sign in"
+            hint="the code, assertion or token is expired, used, revoked or belongs to another application; sign in"
             " again",
         ),
         "InvalidRequestException": ErrorClassification(
             "InvalidSpec",
-            hint="a parameter is missing or wrong, such as redirectUri, or its KMS key cannot be used",
+            hint="check the parameters, such as redirectUri, and that the KMS key of Identity Center can be used",
         ),
-        "InvalidRequestRegionException": ErrorClassification("InvalidSpec", hint="the token is of another region"),
-        "InvalidScopeException": ErrorClassification("InvalidSpec", hint="the application has no such scope"),
+        "InvalidRequestRegionException": ErrorClassification("InvalidSpec", hint="the token belongs to another region"),
+        "InvalidScopeException": ErrorClassification("InvalidSpec", hint="the application does not have this scope"),
         "InvalidSignatureException": _KEYS,
         "SlowDownException": ErrorClassification("Throttled"),
         "UnauthorizedClientException": ErrorClassification("AccessDenied", hint=_APPLICATION),
@@ -59,7 +58,7 @@ _CREATE_TOKEN = AwsOperation(
         ),
     },
 )
-# A code, an assertion and a refresh token may be used up by a call whose answer was lost.
+# A call whose response was lost may have consumed the code, assertion or refresh token.
 _CREATE_TOKEN_ONCE = replace(_CREATE_TOKEN, attempts=1)
 _GET_ROLE_CREDENTIALS = AwsOperation(
     exchange="identityCenterGetRoleCredentials",
@@ -68,80 +67,79 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
     title="Identity Center GetRoleCredentials",
     classifications={
         "ForbiddenException": ErrorClassification(
-            "AccessDenied", hint="is the user assigned to that permission set there?"
+            "AccessDenied", hint="check that the user is assigned to this permission set in this account"
         ),
-        "InvalidRequestException": ErrorClassification("InvalidSpec", hint="are roleName and accountId right?"),
+        "InvalidRequestException": ErrorClassification("InvalidSpec", hint="check roleName and accountId"),
         "ResourceNotFoundException": ErrorClassification(
-            "AccessDenied", hint="is the user assigned to that permission set in that account?"
+            "AccessDenied", hint="check that the user is assigned to this permission set in this account"
         ),
         "TooManyRequestsException": ErrorClassification("Throttled"),
         "UnauthorizedException": ErrorClassification(
-            "SourceInvalid", hint="the token has expired, or its session was ended; sign in again"
+            "SourceInvalid", hint="the token has expired or its session has ended; sign in again"
         ),
     },
 )
 
 
-async def create_token(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> PipelineValues:
-    """Call sso-oidc CreateTokenWithIAM, signed with the credentials that are held.
+async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> PipelineValues:
+    """Call sso-oidc CreateTokenWithIAM, signed with the credentials of the pipeline.
 
-    Where a code, an assertion or a subject token is used once, what it gave goes on: `held.refresh_token` is sent
-    in its place.
-    The expiry is `expiresIn` from the moment of the request. The identity context is the answer's own, else the
-    claim of the ID token.
+    A single-use code, assertion or subject token is sent only until it has yielded a refresh token, which is sent
+    from then on. The expiry is `expiresIn` from the time of the request. The identity context is that of the
+    response, else the claim of the ID token.
     """
-    parameters: dict[str, Any] = {"clientId": wanted.client_id} | await _grant(call, wanted, held)
-    if wanted.scope:
-        parameters["scope"] = list(wanted.scope)
-    repeatable = "subjectToken" in parameters and held.single_use_credential is None
+    parameters: dict[str, Any] = {"clientId": spec.client_id} | await _grant(call, spec, values)
+    if spec.scope:
+        parameters["scope"] = list(spec.scope)
+    repeatable = "subjectToken" in parameters and values.single_use_credential is None
     operation = _CREATE_TOKEN if repeatable else _CREATE_TOKEN_ONCE
-    response = await call.context.aws.call(operation, call.region, parameters, held.signing_credentials)
+    response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
     if not any(response.members.get(name) for name in (_TOKENS[:1] if repeatable else _TOKENS)):
-        # botocore takes a page of something between us and AWS for an answer without members.
-        raise UnavailableError("Unavailable", f"{operation.title} answered no token", outcome_unknown=not repeatable)
-    given = _given(held, response)
-    return replace(given, refresh_token=None) if repeatable else given
+        # botocore reads a page of a proxy as a response without members.
+        raise UnavailableError("Unavailable", f"{operation.title} returned no token", outcome_unknown=not repeatable)
+    results = _with_tokens(values, response)
+    return replace(results, refresh_token=None) if repeatable else results
 
 
-async def _grant(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
-    """What the grant sends, and its name."""
-    if wanted.consumes_refresh_token or held.refresh_token:
-        token = held.refresh_token or held.current_token.value
+async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:
+    """The parameters of the grant."""
+    if spec.consumes_refresh_token or values.refresh_token:
+        token = values.refresh_token or values.current_token.value
         return {"grantType": REFRESH_TOKEN, "refreshToken": token}
-    if wanted.grant_type == AUTHORIZATION_CODE:
-        return {"grantType": AUTHORIZATION_CODE} | await _code(call, wanted, held)
-    if wanted.grant_type == JWT_BEARER:
+    if spec.grant_type == AUTHORIZATION_CODE:
+        return {"grantType": AUTHORIZATION_CODE} | await _code(call, spec, values)
+    if spec.grant_type == JWT_BEARER:
         return {
             "grantType": JWT_BEARER,
-            "assertion": held.single_use_credential or held.input_token(wanted.from_).value,
+            "assertion": values.single_use_credential or values.input_token(spec.from_).value,
         }
-    requested = {"requestedTokenType": wanted.requested_token_type} if wanted.requested_token_type else {}
+    requested = {"requestedTokenType": spec.requested_token_type} if spec.requested_token_type else {}
     return {
-        "grantType": wanted.grant_type,
-        "subjectToken": held.single_use_credential or held.input_token(wanted.from_).value,
-        "subjectTokenType": wanted.subject_token_type or ACCESS_TOKEN_TYPE,
+        "grantType": spec.grant_type,
+        "subjectToken": values.single_use_credential or values.input_token(spec.from_).value,
+        "subjectTokenType": spec.subject_token_type or ACCESS_TOKEN_TYPE,
     } | requested
 
 
-async def _code(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
-    if held.single_use_credential is None:
-        raise RefusedError("InvalidSpec", "grantType authorization_code needs codeFrom")
-    verifier = wanted.code_verifier_from
+async def _code(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:
+    if values.single_use_credential is None:
+        raise RefusedError("InvalidSpec", "grantType authorization_code requires codeFrom")
+    verifier = spec.code_verifier_from
     more = {"codeVerifier": await call.secret(verifier.secret_key_ref)} if verifier else {}
-    return {"code": held.single_use_credential, "redirectUri": wanted.redirect_uri} | more
+    return {"code": values.single_use_credential, "redirectUri": spec.redirect_uri} | more
 
 
-def _given(held: PipelineValues, response: AwsResponse) -> PipelineValues:
-    """Take what was given. Nothing is refused here: a new refresh token must be saved, whatever else is odd."""
+def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValues:
+    """Add the tokens of the response. This never fails: a new refresh token must be saved, whatever else is wrong."""
     members = response.members
     access_token, id_token = members.get("accessToken"), members.get("idToken")
     context = (members.get("awsAdditionalDetails") or {}).get("identityContext")
     return replace(
-        held,
+        values,
         access_token=Token(access_token, _expiry(access_token, response)) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
         refresh_token=members.get("refreshToken") or None,
-        identity_context=context or _context(id_token) or held.identity_context,
+        identity_context=context or _context(id_token) or values.identity_context,
         request_id=response.request_id,
     )
 
@@ -149,37 +147,28 @@ def _given(held: PipelineValues, response: AwsResponse) -> PipelineValues:
 def _expiry(access_token: str, response: AwsResponse) -> datetime | None:
     seconds = response.members.get("expiresIn") or 0
     return (
-        response.asked_at + timedelta(seconds=min(seconds, _LONGEST_LIFE.total_seconds()))
+        response.requested_at + timedelta(seconds=min(seconds, _MAX_LIFETIME.total_seconds()))
         if seconds > 0
         else jwt_times(access_token)[1]
     )
 
 
 def _context(id_token: str | None) -> str | None:
-    """Read the claim that is AWS's signed word for the user; STS checks it, we only carry it."""
+    """Read the claim with which AWS identifies the user. It is signed: STS verifies it, not Keyturn."""
     context = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
     return context if isinstance(context, str) and context else None
 
 
 async def get_role_credentials(
-    call: Call, wanted: IdentityCenterGetRoleCredentialsSpec, held: PipelineValues
+    call: Call, spec: IdentityCenterGetRoleCredentialsSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Call sso GetRoleCredentials, which needs no AWS credentials. Its expiry is in milliseconds since 1970."""
+    """Call sso GetRoleCredentials, which needs no AWS credentials."""
     parameters = {
-        "roleName": wanted.role_name,
-        "accountId": wanted.account_id,
-        # It goes into a header.
-        "accessToken": require_safe(held.current_token.value, "the access token"),
+        "roleName": spec.role_name,
+        "accountId": spec.account_id,
+        # Sent in a header.
+        "accessToken": require_safe(values.current_token.value, "the access token"),
     }
     response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters)
-    given = member(_GET_ROLE_CREDENTIALS, response.members, "roleCredentials")
-    expiration = max(0, min(member(_GET_ROLE_CREDENTIALS, given, "expiration"), _LAST_MILLISECOND))
-    credentials = Credentials(
-        access_key_id=require_safe(member(_GET_ROLE_CREDENTIALS, given, "accessKeyId"), "the access key id"),
-        secret_access_key=require_safe(
-            member(_GET_ROLE_CREDENTIALS, given, "secretAccessKey"), "the secret access key"
-        ),
-        session_token=require_safe(member(_GET_ROLE_CREDENTIALS, given, "sessionToken"), "the session token"),
-        expires_at=whole(datetime.fromtimestamp(expiration / 1000, UTC)),
-    )
-    return replace(held, credentials=credentials, principal="", request_id=response.request_id)
+    credentials = credentials_from(_GET_ROLE_CREDENTIALS, response.members, _CREDENTIALS)
+    return replace(values, credentials=credentials, principal="", request_id=response.request_id)

@@ -1,4 +1,4 @@
-"""AWS License Manager: credentials for a long-lived refresh token, and that for an access token of one hour."""
+"""AWS License Manager: exchanges credentials for a refresh token, and that for an access token of one hour."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,18 +14,20 @@ from keyturn.exchanges.context import Call
 _LIFETIME, _DAYS = timedelta(hours=1), 365
 _GONE = "SourceNotFound"
 
-# The operations' pages, section Errors.
+# Errors of the operations in the AWS API reference.
 _SIGNED = SIGNED | {
     "AccessDeniedException": ErrorClassification(
         "AccessDenied",
-        hint="does the caller's policy allow it, and the license's grant CreateToken?",
+        hint="check that the caller's policy allows the operation and that the license's grant allows CreateToken",
         eventually_consistent=True,
     ),
-    "AuthorizationException": ErrorClassification("AccessDenied", hint="is License Manager allowed in that account?"),
+    "AuthorizationException": ErrorClassification(
+        "AccessDenied", hint="check that License Manager may be used in this account"
+    ),
     "RateLimitExceededException": ErrorClassification("Throttled"),
-    "RedirectException": ErrorClassification("InvalidSpec", hint="the license is of another region"),
+    "RedirectException": ErrorClassification("InvalidSpec", hint="the license belongs to another region"),
     "ServerInternalException": ErrorClassification("Unavailable"),
-    "ValidationException": ErrorClassification("InvalidSpec", hint="is what the spec says of the token right?"),
+    "ValidationException": ErrorClassification("InvalidSpec", hint="check the fields of licenseManagerCreateToken"),
 }
 _CREATE_TOKEN = AwsOperation(
     exchange="licenseManagerCreateToken",
@@ -35,10 +37,10 @@ _CREATE_TOKEN = AwsOperation(
     classifications=_SIGNED
     | {
         "ResourceLimitExceededException": ErrorClassification(
-            "InvalidSpec", hint="too many tokens: delete some, or wait"
+            "InvalidSpec", hint="the license has too many tokens: delete some, or wait"
         ),
         "ResourceNotFoundException": ErrorClassification(
-            "InvalidSpec", hint="is there such a license, granted to this account?"
+            "InvalidSpec", hint="check that the license exists and is granted to this account"
         ),
     },
 )
@@ -50,7 +52,7 @@ _DELETE_TOKEN = AwsOperation(
     classifications=_SIGNED | {"ResourceNotFoundException": ErrorClassification(_GONE)},
 )
 
-# A revoked or malformed token comes as ValidationException.
+# A revoked or malformed token is reported as ValidationException.
 _GET_ACCESS_TOKEN = AwsOperation(
     exchange="licenseManagerGetAccessToken",
     service="license-manager",
@@ -58,11 +60,11 @@ _GET_ACCESS_TOKEN = AwsOperation(
     title="License Manager GetAccessToken",
     classifications={
         "ValidationException": ErrorClassification(
-            "SourceInvalid", hint="the token is malformed, expired or revoked, or lacks a token property"
+            "SourceInvalid", hint="the token is malformed, expired, revoked or lacks a token property; create a new one"
         ),
         "AccessDeniedException": ErrorClassification("AccessDenied", hint="the token may have been deleted"),
         "AuthorizationException": ErrorClassification(
-            "AccessDenied", hint="is License Manager allowed in that account?"
+            "AccessDenied", hint="check that License Manager may be used in this account"
         ),
         "RateLimitExceededException": ErrorClassification("Throttled"),
         "ServerInternalException": ErrorClassification("Unavailable"),
@@ -71,76 +73,74 @@ _GET_ACCESS_TOKEN = AwsOperation(
 
 
 async def get_access_token(
-    call: Call, wanted: LicenseManagerGetAccessTokenSpec, held: PipelineValues
+    call: Call, spec: LicenseManagerGetAccessTokenSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Call license-manager GetAccessToken, unsigned as AWS's own samples do.
+    """Call license-manager GetAccessToken, unsigned as in AWS's samples.
 
-    The answer names no expiry: it is the `exp` of the JWT, else the hour that the operation's page promises.
+    The response has no expiry: it is the `exp` of the JWT, else the hour that the API reference states.
     """
-    parameters = {"Token": require_length(held.current_token.value, "the refresh token", 1, 4096)}
-    if wanted.token_properties:
-        parameters["TokenProperties"] = list(wanted.token_properties)  # type: ignore[assignment]
+    parameters = {"Token": require_length(values.current_token.value, "the refresh token", 1, 4096)}
+    if spec.token_properties:
+        parameters["TokenProperties"] = list(spec.token_properties)  # type: ignore[assignment]
     response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters)
     token = require_safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
     _, expires_at = jwt_times(token)
-    access_token = Token(token, expires_at or response.asked_at + _LIFETIME)
-    return replace(held, access_token=access_token, request_id=response.request_id)
+    access_token = Token(token, expires_at or response.requested_at + _LIFETIME)
+    return replace(values, access_token=access_token, request_id=response.request_id)
 
 
-async def create_token(call: Call, wanted: LicenseManagerCreateTokenSpec, held: PipelineValues) -> PipelineValues:
-    """Call license-manager CreateToken, in the license's home region, and DeleteToken where that is wanted.
+async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: PipelineValues) -> PipelineValues:
+    """Call license-manager CreateToken in the license's home region, and DeleteToken for superseded tokens.
 
-    AWS answers the same token to the same ClientToken for ten minutes. A token that could not be deleted stays
-    among the superseded ones, and no failure comes of it.
+    AWS returns the same token for the same ClientToken for ten minutes. A token that could not be deleted stays in
+    `superseded` for the next renewal; that is not a failure.
     """
-    parameters = {"LicenseArn": wanted.license_arn, "ClientToken": call.client_token} | _optional(wanted)
+    parameters = {"LicenseArn": spec.license_arn, "ClientToken": call.client_token} | _optional(spec)
     region = call.region
     try:
-        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.signing_credentials)
+        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, values.signing_credentials)
     except WrongRegionError as error:
         if error.region in ("", region):
             raise
         region = error.region
-        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.signing_credentials)
-    left = [
-        one for one in held.superseded if not await _revoked(replace(call, region=region), wanted, held, one, response)
+        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, values.signing_credentials)
+    superseded = [
+        token
+        for token in values.superseded
+        if not (_is_due(spec, token, response.requested_at) and await _revoke(call, region, values, token))
     ]
-    return replace(_created(wanted, held, response), superseded=tuple(left))
+    return replace(_with_token(spec, values, response), superseded=tuple(superseded))
 
 
-def _optional(wanted: LicenseManagerCreateTokenSpec) -> dict[str, Any]:
-    given = {
-        "RoleArns": list(wanted.role_arns or ()),
-        "ExpirationInDays": wanted.expiration_in_days,
-        "TokenProperties": list(wanted.token_properties or ()),
+def _optional(spec: LicenseManagerCreateTokenSpec) -> dict[str, Any]:
+    fields = {
+        "RoleArns": list(spec.role_arns or ()),
+        "ExpirationInDays": spec.expiration_in_days,
+        "TokenProperties": list(spec.token_properties or ()),
     }
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
-def _created(wanted: LicenseManagerCreateTokenSpec, held: PipelineValues, response: AwsResponse) -> PipelineValues:
+def _with_token(spec: LicenseManagerCreateTokenSpec, values: PipelineValues, response: AwsResponse) -> PipelineValues:
     token = require_safe(member(_CREATE_TOKEN, response.members, "Token"), "License Manager's token")
     _, expires_at = jwt_times(token)
-    lives = timedelta(days=wanted.expiration_in_days or _DAYS)
+    lifetime = timedelta(days=spec.expiration_in_days or _DAYS)
     return replace(
-        held,
-        access_token=Token(token, expires_at or response.asked_at + lives),
+        values,
+        access_token=Token(token, expires_at or response.requested_at + lifetime),
         token_id=str(response.members.get("TokenId", "")),
         request_id=response.request_id,
     )
 
 
-async def _revoked(
-    call: Call, wanted: LicenseManagerCreateTokenSpec, held: PipelineValues, one: Superseded, response: AwsResponse
-) -> bool:
-    """Delete a token whose time is over; only what we recorded, never what a search would find."""
-    if not _is_over(wanted, one, response.asked_at):
-        return False
+def _is_due(spec: LicenseManagerCreateTokenSpec, token: Superseded, now: datetime) -> bool:
+    return spec.revoke_superseded is not None and token.at + spec.revoke_superseded.grace_time <= now
+
+
+async def _revoke(call: Call, region: str, values: PipelineValues, token: Superseded) -> bool:
+    """Delete a token that Keyturn recorded, never one that a search would find. Returns whether it is gone."""
     try:
-        await call.context.aws.call(_DELETE_TOKEN, call.region, {"TokenId": one.token_id}, held.signing_credentials)
+        await call.context.aws.call(_DELETE_TOKEN, region, {"TokenId": token.token_id}, values.signing_credentials)
     except KeyturnError as error:
         return error.reason == _GONE
     return True
-
-
-def _is_over(wanted: LicenseManagerCreateTokenSpec, one: Superseded, now: datetime) -> bool:
-    return wanted.revoke_superseded is not None and one.at + wanted.revoke_superseded.grace_time <= now

@@ -1,73 +1,73 @@
-"""The pace of calls to one service, in one region, for one identity: learned from its throttles."""
+"""Adaptive rate limit per service, region and identity, learned from throttling errors."""
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-_SLOWEST, _FASTEST = 0.5, 200.0  # calls a second; past the fastest there is no pace at all
-_LONGEST_WAIT_SECONDS = 5.0
+_MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
+_MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
-_KEPT = 1024
-_LONGEST_TOLD_SECONDS = 3600
+_MAX_LIMITERS = 1024
+_MAX_RETRY_AFTER_SECONDS = 3600
 
 
 @dataclass(slots=True)
 class RateLimiter:
-    """How fast may be called: as fast as one likes until a throttle, then by what was seen to go through."""
+    """Unlimited until the first throttling error, then limited to the rate that the service accepted."""
 
-    rate: float = _FASTEST
+    rate: float = _MAX_RATE
     _free_at: float = 0.0
-    _cut_at: float = -_BURST_SECONDS
+    _reduced_at: float = -_BURST_SECONDS
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=32))
 
-    def wait(self, now: float) -> float:
-        """Take the next turn, and tell how many seconds away it is; 0.0 where there is no pace."""
+    def reserve(self, now: float) -> float:
+        """Reserve the next slot, and return the seconds until it starts. A slot that is too far away is not kept."""
         self._recent.append(now)
-        if self.rate >= _FASTEST and now >= self._free_at:
+        if self.rate >= _MAX_RATE and now >= self._free_at:
             return 0.0
-        turn = max(now, self._free_at)
-        if turn - now <= _LONGEST_WAIT_SECONDS:
-            self._free_at = turn + 1 / self.rate
-        return turn - now
+        slot = max(now, self._free_at)
+        if not is_too_long(slot - now):
+            self._free_at = slot + 1 / self.rate
+        return slot - now
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
-        """Go slower: seven tenths of what was tried of late, after the pause that was asked for."""
+        """Reduce the rate to 70 % of the recent rate of calls, after the pause that the service requires."""
         self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))
-        if now - self._cut_at < _BURST_SECONDS:
-            return  # Calls that were in flight together are one burst: to cut for each would all but stop.
-        self._cut_at = now
+        if now - self._reduced_at < _BURST_SECONDS:
+            return  # Calls that were in flight together are one burst: a reduction for each would all but stop calls.
+        self._reduced_at = now
         span = now - self._recent[0] if len(self._recent) > 1 else 1.0
-        tried = len(self._recent) / max(span, 0.05)
-        self.rate = max(_SLOWEST, min(self.rate, tried) * 0.7)
+        attempted = len(self._recent) / max(span, 0.05)
+        self.rate = max(_MIN_RATE, min(self.rate, attempted) * 0.7)
         self._free_at = max(self._free_at, now + 1 / self.rate)
 
-    def went_through(self) -> None:
-        """Go a little faster again."""
-        self.rate = min(self.rate * 1.02, _FASTEST)
+    def succeeded(self) -> None:
+        """Increase the rate by 2 %."""
+        self.rate = min(self.rate * 1.02, _MAX_RATE)
 
 
 class RateLimiters:
-    """A pace for each key, the least recently used forgotten."""
+    """A rate limiter for each key. The least recently used is dropped when there are too many."""
 
     def __init__(self) -> None:
         self._rate_limiters: OrderedDict[Hashable, RateLimiter] = OrderedDict()
 
-    def of(self, key: Hashable) -> RateLimiter:
-        """Find the pace of a key."""
+    def get(self, key: Hashable) -> RateLimiter:
+        """Return the rate limiter of a key, which may be new."""
         rate_limiter = self._rate_limiters.setdefault(key, RateLimiter())
         self._rate_limiters.move_to_end(key)
-        if len(self._rate_limiters) > _KEPT:
+        if len(self._rate_limiters) > _MAX_LIMITERS:
             self._rate_limiters.popitem(last=False)
         return rate_limiter
 
 
-def is_too_long(wait: float) -> bool:
-    """Whether a worker should not wait for its turn, but come back then."""
-    return wait > _LONGEST_WAIT_SECONDS
+def is_too_long(wait_seconds: float) -> bool:
+    """Whether a worker should return to its queue instead of waiting for a slot."""
+    return wait_seconds > _MAX_WAIT_SECONDS
 
 
-def told_wait(seconds: str) -> timedelta:
-    """Read the seconds that a service asks us to wait (RFC 9110 section 10.2.3): at most an hour, 0 for none."""
-    readable = seconds.isdecimal() and len(seconds) < 10  # noqa: PLR2004 - int() refuses very many digits
-    return timedelta(seconds=min(int(seconds), _LONGEST_TOLD_SECONDS)) if readable else timedelta()
+def parse_retry_after(seconds: str) -> timedelta:
+    """Parse a number of seconds as in Retry-After (RFC 9110 section 10.2.3): at most an hour, zero if invalid."""
+    is_valid = seconds.isdecimal() and len(seconds) < 10  # noqa: PLR2004 - int() rejects very many digits
+    return timedelta(seconds=min(int(seconds), _MAX_RETRY_AFTER_SECONDS)) if is_valid else timedelta()

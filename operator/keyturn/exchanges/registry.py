@@ -1,4 +1,4 @@
-"""One small file per system that tokens are exchanged with; siblings do not know each other."""
+"""The registry of exchanges: a coroutine for each spec type. The modules do not import each other."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,12 +19,16 @@ from keyturn.api.exchanges.sts import (
     GetFederationTokenSpec,
     GetSessionTokenSpec,
 )
+from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.api.token_request import Request
-from keyturn.core.pipeline_values import PipelineValues
+from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_safe
 from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, sts
-from keyturn.exchanges.allowed_identities import service_account_token
 from keyturn.exchanges.context import Call, ExchangeContext
 from keyturn.exchanges.oauth import token
+
+_DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
+_DEFAULT_TOKEN_SECONDS = 3600
 
 EXCHANGES: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
     LicenseManagerGetAccessTokenSpec: license_manager.get_access_token,
@@ -46,9 +50,9 @@ EXCHANGES: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[Pipelin
 async def exchange(
     context: ExchangeContext, request: Request, step: StepSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Run one step of a pipeline; raises the errors of core.errors and nothing else."""
-    wanted, source = step.exchange, request.spec.source
-    region = wanted.region if isinstance(wanted, AwsExchangeSpec) else None
+    """Run one exchange of a pipeline, and return the values with its results. Raises only KeyturnError."""
+    spec, source = step.exchange, request.spec.source
+    region = spec.region if isinstance(spec, AwsExchangeSpec) else None
     call = Call(
         context=context,
         namespace=request.namespace,
@@ -58,12 +62,25 @@ async def exchange(
         client_token=_client_token(request, values),
     )
     if source.service_account and values.source_token is None:
-        token = await service_account_token(call, source.service_account)
-        values = replace(values, source_token=token)
-    return await EXCHANGES[type(wanted)](call, wanted, values)
+        values = replace(values, source_token=await _service_account_token(call, source.service_account))
+    return await EXCHANGES[type(spec)](call, spec, values)
+
+
+async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> Token:
+    """Create a token of a service account; raises RefusedError (IdentityNotAllowed) for audiences not allowed."""
+    audiences = spec.audiences or _DEFAULT_AUDIENCES
+    forbidden = [audience for audience in audiences if audience not in call.context.sources.audiences]
+    if forbidden:
+        raise RefusedError(
+            "IdentityNotAllowed",
+            f"the operator's settings (sources.audiences) do not allow {', '.join(forbidden)}",
+        )
+    seconds = spec.expiration_seconds or _DEFAULT_TOKEN_SECONDS
+    token = await call.context.make_token(call.namespace, spec.name, audiences, seconds)
+    return Token(require_safe(token, "the service account token"), jwt_times(token)[1])
 
 
 def _client_token(request: Request, values: PipelineValues) -> str:
-    """Name this very issue: a try that is made again, after a crash too, has the same name (56 characters)."""
-    issue = f"{request.uid}/{values.revision}/{request.exchange_hash}"
-    return f"keyturn-{hashlib.sha256(issue.encode()).hexdigest()[:48]}"
+    """Make the idempotency token of a renewal (56 characters): retries, also after a crash, send the same."""
+    renewal = f"{request.uid}/{values.revision}/{request.exchange_hash}"
+    return f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}"

@@ -1,4 +1,4 @@
-"""Which addresses an issuer may have: none of the network that we stand in, but those that the settings list."""
+"""SSRF protection: the addresses that an issuer may have are public ones, and those that the settings allow."""
 
 import asyncio
 import ipaddress
@@ -10,8 +10,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.settings import IssuerSettings
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# Where clouds (AWS, Azure, Alibaba, Oracle, Google) hand out the identity of the machine: never, whatever the
-# settings say.
+# The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, whatever the settings.
 _METADATA = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -19,15 +18,15 @@ _METADATA = tuple(
         *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"),
     )
 )
-# All of IPv6 that is given out; Python calls more than that global.
+# The IPv6 addresses that IANA allocates. Python's is_global is true for more than that.
 _GLOBAL = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Resolver(AbstractResolver):
-    """Resolves a host, and hands out only addresses that may be spoken to: aiohttp connects to just these.
+    """Resolves a host to the allowed ones of its addresses; aiohttp connects only to these.
 
-    To check the name and let it be resolved a second time would let an attacker answer differently.
+    Checking the name and resolving it a second time would let an attacker return another address.
     """
 
     def __init__(self, settings: IssuerSettings) -> None:
@@ -36,19 +35,19 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Resolve for aiohttp; raises OSError where no address may be spoken to."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        """Resolve for aiohttp; raises OSError if no address is allowed."""
+        addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
         allowed = [
             ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=0)
-            for kind, _, proto, _, address in found
+            for kind, _, proto, _, address in addresses
             if self.allows(ipaddress.ip_address(str(address[0]).partition("%")[0]))
         ]
         if not allowed:
-            raise OSError(None, "no address of it may be spoken to")
+            raise OSError(None, "none of its addresses is allowed")
         return allowed
 
     def check(self, host: str) -> None:
-        """Refuse an address that stands in the URL itself: aiohttp resolves no such host."""
+        """Raise UnavailableError for a forbidden address in the URL itself, which aiohttp does not resolve."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
@@ -57,22 +56,22 @@ class Resolver(AbstractResolver):
             raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
 
     def allows(self, address: _Address) -> bool:
-        """Whether an address may be spoken to."""
-        inner = _inner(address)
-        if inner:
-            return self.allows(inner)
+        """Whether an issuer may have this address."""
+        embedded = _embedded(address)
+        if embedded:
+            return self.allows(embedded)
         if any(address in network for network in _METADATA if network.version == address.version):
             return False
         listed = any(address in network for network in self._networks if network.version == address.version)
-        given_out = address.version == 4 or address in _GLOBAL  # noqa: PLR2004 - of IP
-        return listed or (given_out and address.is_global and not address.is_multicast)
+        is_allocated = address.version == 4 or address in _GLOBAL  # noqa: PLR2004 - IPv4
+        return listed or (is_allocated and address.is_global and not address.is_multicast)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close; required by aiohttp."""
 
 
-def _inner(address: _Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one leads to: mapped, by NAT64 (RFC 6052) or by 6to4 (RFC 3056)."""
+def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address in an IPv6 one: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056)."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in _NAT64:

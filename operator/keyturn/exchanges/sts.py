@@ -1,5 +1,6 @@
-"""AWS STS: a token or credentials for the credentials of a role, a user or a guest."""
+"""AWS STS: exchanges a token or credentials for temporary credentials."""
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,30 +17,35 @@ from keyturn.api.exchanges.sts import (
 )
 from keyturn.api.rules.ambient import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
-from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, require_length, require_safe
-from keyturn.exchanges.allowed_identities import check_ambient
-from keyturn.exchanges.ambient import AMBIENT
+from keyturn.core.pipeline_values import PipelineValues, require_length
+from keyturn.exchanges.ambient import AMBIENT, check_ambient
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, member
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
-from keyturn.exchanges.session_name import session_name
 
-_TRUST = "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
-_DURATION = ErrorClassification("InvalidSpec", hint="is durationSeconds over the maximum session duration of the role?")
-_LONGEST_FEDERATED_NAME = 32
+_TRUST = (
+    "check that the role exists and that its trust policy allows this caller, and the external ID, tags, source"
+    " identity and MFA code if the spec has them"
+)
+_DURATION = ErrorClassification(
+    "InvalidSpec", hint="check that durationSeconds does not exceed the maximum session duration of the role"
+)
+_MAX_SESSION_NAME, _MAX_FEDERATED_USER_NAME = 64, 32
+_CREDENTIALS = ("Credentials", "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
 
-# The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
+# The codes are not the names of the error shapes: IDPRejectedClaim, not IDPRejectedClaimException.
 _COMMON = {
     "InvalidParameterValue": ErrorClassification(
-        "InvalidSpec", hint="does a tag break the rules, or one that is handed on?"
+        "InvalidSpec", hint="check the tags, also those passed on from an earlier role (transitive)"
     ),
-    "MalformedPolicyDocument": ErrorClassification("InvalidSpec", hint="is `policy` an IAM policy in JSON?"),
+    "MalformedPolicyDocument": ErrorClassification("InvalidSpec", hint="check that `policy` is an IAM policy in JSON"),
     "PackedPolicyTooLarge": ErrorClassification(
-        "InvalidSpec", hint="policy, policyArns and tags are too large together"
+        "InvalidSpec", hint="shorten policy, policyArns or tags: together they are too large"
     ),
-    "RegionDisabledException": ErrorClassification("AccessDenied", hint="STS is not enabled in that region"),
+    "RegionDisabledException": ErrorClassification(
+        "AccessDenied", hint="enable STS in that region, or use another one"
+    ),
     "ValidationError": _DURATION,
 }
 _SIGNED = _COMMON | {
@@ -59,15 +65,15 @@ _WITH_WEB_IDENTITY = AwsOperation(
     | {
         "AccessDenied": ErrorClassification(
             "AccessDenied",
-            hint="does the role exist, and does its trust policy name this issuer, audience and subject?",
+            hint="check that the role exists and that its trust policy allows this issuer, audience and subject",
             eventually_consistent=True,
         ),
-        "ExpiredTokenException": ErrorClassification("SourceExpired", hint="the token had expired when STS saw it"),
+        "ExpiredTokenException": ErrorClassification("SourceExpired", hint="the token has expired"),
         "IDPCommunicationError": ErrorClassification("Unavailable"),
-        "IDPRejectedClaim": ErrorClassification("AccessDenied", hint="the issuer refused the token's claims"),
+        "IDPRejectedClaim": ErrorClassification("AccessDenied", hint="the issuer rejected the claims of the token"),
         "InvalidIdentityToken": ErrorClassification(
             "SourceInvalid",
-            hint="has the role's account an OIDC provider for its issuer? is it no refresh token?",
+            hint="check that the role's account has an OIDC provider for the issuer, and that this is no refresh token",
         ),
     },
 )
@@ -80,8 +86,8 @@ _ASSUME_ROLE = AwsOperation(
     | {
         "ValidationError": ErrorClassification(
             "InvalidSpec",
-            hint="is durationSeconds over the maximum session duration of the role, or over 3600 where a role"
-            " assumes it (the operator's own may be one)?",
+            hint="check that durationSeconds does not exceed the maximum session duration of the role, and 3600 if the"
+            " caller is a role itself, as the operator may be",
         )
     },
 )
@@ -93,9 +99,9 @@ _GET_SESSION_TOKEN = AwsOperation(
     classifications=_SIGNED
     | {
         "AccessDenied": ErrorClassification(
-            "AccessDenied", hint="only the keys of an IAM user may call it; is the MFA code right?"
+            "AccessDenied", hint="only the access key of an IAM user may call it; check the MFA code"
         ),
-        "ValidationError": ErrorClassification("InvalidSpec", hint="are durationSeconds and serialNumber right?"),
+        "ValidationError": ErrorClassification("InvalidSpec", hint="check durationSeconds and serialNumber"),
     },
 )
 _GET_FEDERATION_TOKEN = AwsOperation(
@@ -106,132 +112,136 @@ _GET_FEDERATION_TOKEN = AwsOperation(
     classifications=_SIGNED
     | {
         "AccessDenied": ErrorClassification(
-            "AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it"
+            "AccessDenied", hint="only an IAM user who is allowed sts:GetFederationToken may call it"
         ),
-        "ValidationError": ErrorClassification("InvalidSpec", hint="are name, durationSeconds and tags right?"),
+        "ValidationError": ErrorClassification("InvalidSpec", hint="check name, durationSeconds and tags"),
     },
 )
 
 
 async def assume_role_with_web_identity(
-    call: Call, wanted: AssumeRoleWithWebIdentitySpec, held: PipelineValues
+    call: Call, spec: AssumeRoleWithWebIdentitySpec, values: PipelineValues
 ) -> PipelineValues:
     """Call sts AssumeRoleWithWebIdentity, which needs no AWS credentials."""
     parameters = _parameters(
-        wanted,
-        RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
-        WebIdentityToken=require_length(held.input_token(wanted.from_).value, "the web identity token", 4, 20000),
+        spec,
+        RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
+        WebIdentityToken=require_length(values.input_token(spec.from_).value, "the web identity token", 4, 20000),
     )
     response = await call.context.aws.call(_WITH_WEB_IDENTITY, call.region, parameters)
-    return _held(_WITH_WEB_IDENTITY, held, response)
+    return _with_credentials(_WITH_WEB_IDENTITY, values, response)
 
 
-async def assume_role(call: Call, wanted: AssumeRoleSpec, held: PipelineValues) -> PipelineValues:
-    """Call sts AssumeRole, signed with the credentials that are held, or with our own where that is allowed.
+async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) -> PipelineValues:
+    """Call sts AssumeRole, signed with the credentials of the pipeline or, if allowed, with the operator's own.
 
-    A held identity context goes with it.
+    An identity context from Identity Center is passed on.
     """
-    lent = call.is_ambient and held.credentials is None
-    if lent:
-        check_ambient(call, wanted.role_arn)
+    is_ambient = call.is_ambient and values.credentials is None
+    if is_ambient:
+        check_ambient(call.context.sources, call.namespace, spec.role_arn)
     parameters = _parameters(
-        wanted,
-        RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
-        ExternalId=wanted.external_id or await _secret(call, wanted.external_id_from, r"[\w+=,.@:/-]{2,1224}"),
-        TokenCode=_code(wanted, held),
+        spec,
+        RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
+        ExternalId=spec.external_id or await _secret(call, spec.external_id_from, r"[\w+=,.@:/-]{2,1224}"),
+        TokenCode=_code(spec, values),
     )
-    parameters |= _provided_contexts(wanted, held)
-    if lent:
-        # AWS sees for whom it was, whatever the manifest says.
-        ours = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
+    parameters |= _provided_contexts(spec, values)
+    if is_ambient:
+        # CloudTrail shows which request it was for, whatever the manifest contains.
+        ambient_tags = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
-        parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ours)]
-    signer = AMBIENT if lent else held.signing_credentials
-    response = await call.context.aws.call(_once(_ASSUME_ROLE, wanted), call.region, parameters, signer)
-    return _held(_ASSUME_ROLE, held, response)
+        parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
+    signer = AMBIENT if is_ambient else values.signing_credentials
+    response = await call.context.aws.call(_once(_ASSUME_ROLE, spec), call.region, parameters, signer)
+    return _with_credentials(_ASSUME_ROLE, values, response)
 
 
-async def get_session_token(call: Call, wanted: GetSessionTokenSpec, held: PipelineValues) -> PipelineValues:
-    """Call sts GetSessionToken, signed with the keys of an IAM user."""
-    operation = _once(_GET_SESSION_TOKEN, wanted)
-    parameters = _parameters(wanted, TokenCode=_code(wanted, held))
-    response = await call.context.aws.call(operation, call.region, parameters, held.signing_credentials)
-    return _held(_GET_SESSION_TOKEN, held, response)
+async def get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> PipelineValues:
+    """Call sts GetSessionToken, signed with the access key of an IAM user."""
+    operation = _once(_GET_SESSION_TOKEN, spec)
+    parameters = _parameters(spec, TokenCode=_code(spec, values))
+    response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
+    return _with_credentials(_GET_SESSION_TOKEN, values, response)
 
 
-def _provided_contexts(wanted: AssumeRoleSpec, held: PipelineValues) -> dict[str, Any]:
-    """For whom the role is assumed, where Identity Center has said so: each role after it is told."""
-    if held.identity_context is None:
+def _provided_contexts(spec: AssumeRoleSpec, values: PipelineValues) -> dict[str, Any]:
+    """The user for whom the role is assumed, if Identity Center has identified one."""
+    if values.identity_context is None:
         return {}
-    partition = wanted.role_arn.split(":")[1]
+    partition = spec.role_arn.split(":")[1]
     provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
-    context = require_length(held.identity_context, "the identity context of Identity Center", 4, 2048)
+    context = require_length(values.identity_context, "the identity context of Identity Center", 4, 2048)
     return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
 
 
-def _once(operation: AwsOperation, wanted: MfaExchangeSpec) -> AwsOperation:
-    # A device's code is used up by a call whose answer was lost, too.
-    return replace(operation, attempts=1) if wanted.single_use_credential else operation
+def _once(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
+    # A call whose response was lost has consumed the MFA code, too.
+    return replace(operation, attempts=1) if spec.single_use_credential else operation
 
 
-async def get_federation_token(call: Call, wanted: GetFederationTokenSpec, held: PipelineValues) -> PipelineValues:
-    """Call sts GetFederationToken, signed with the keys of an IAM user."""
-    name = session_name(call.namespace, call.name, wanted.name, _LONGEST_FEDERATED_NAME)
-    parameters = _parameters(wanted, Name=name)
-    response = await call.context.aws.call(_GET_FEDERATION_TOKEN, call.region, parameters, held.signing_credentials)
-    return _held(_GET_FEDERATION_TOKEN, held, response)
+async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:
+    """Call sts GetFederationToken, signed with the access key of an IAM user."""
+    name = session_name(call.namespace, call.name, spec.name, _MAX_FEDERATED_USER_NAME)
+    parameters = _parameters(spec, Name=name)
+    response = await call.context.aws.call(_GET_FEDERATION_TOKEN, call.region, parameters, values.signing_credentials)
+    return _with_credentials(_GET_FEDERATION_TOKEN, values, response)
 
 
-_SENT = (
+_PARAMETERS = (
     *("role_arn", "provider_id", "policy", "policy_arns", "duration_seconds", "tags", "transitive_tag_keys"),
     *("source_identity", "serial_number", "minimum_session_token_size"),
 )
 
 
-def _parameters(wanted: Any, **more: str | None) -> dict[str, Any]:
-    """The fields of a step, under AWS's names, and what else is sent."""
-    given = {name: getattr(wanted, name, None) for name in _SENT}
-    fields = {"".join(map(str.capitalize, name.split("_"))): _plain(value) for name, value in given.items()}
-    # An empty list would be sent as a parameter without a value, which STS may refuse.
-    return {name: value for name, value in (fields | more).items() if value not in (None, [])}
+def _parameters(spec: Any, **more: str | None) -> dict[str, Any]:
+    """The fields of the spec under AWS's names, and `more`."""
+    fields = {name: getattr(spec, name, None) for name in _PARAMETERS}
+    parameters = {"".join(map(str.capitalize, name.split("_"))): _builtins(value) for name, value in fields.items()}
+    # An empty list would be sent as a parameter without a value, which STS may reject.
+    return {name: value for name, value in (parameters | more).items() if value not in (None, [])}
 
 
-def _plain(value: Any) -> Any:
+def _builtins(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [_builtins(item) for item in value]
     if isinstance(value, Tag):
         return {"Key": value.key, "Value": value.value}
     return structs.asdict(value) if isinstance(value, PolicyArn) else value
 
 
 async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | None:
-    """Read a secret of the step; raises SourceInvalid where AWS could not take it."""
-    if ref is None:
-        return None
-    return _taken(ref, await call.secret(ref.secret_key_ref), pattern)
+    """Read a Secret key of the spec; raises RefusedError (SourceInvalid) if AWS would reject it."""
+    return _require_match(ref, await call.secret(ref.secret_key_ref), pattern) if ref else None
 
 
-def _code(wanted: MfaExchangeSpec, held: PipelineValues) -> str | None:
-    """The code of an MFA device, which works only once; raises SourceInvalid where no device shows it."""
-    ref = wanted.token_code_from
-    return _taken(ref, held.single_use_credential or "", r"[0-9]{6}") if ref else None
+def _code(spec: MfaExchangeSpec, values: PipelineValues) -> str | None:
+    """The single-use code of an MFA device; raises RefusedError (SourceInvalid) if it is not a code."""
+    ref = spec.token_code_from
+    return _require_match(ref, values.single_use_credential or "", r"[0-9]{6}") if ref else None
 
 
-def _taken(ref: SecretValue, value: str, pattern: str) -> str:
+def _require_match(ref: SecretValue, value: str, pattern: str) -> str:
     if not re.fullmatch(pattern, value, re.ASCII):
         where = f"key {ref.secret_key_ref.key} of Secret {ref.secret_key_ref.name}"
-        raise RefusedError("SourceInvalid", f"{where} is not what STS takes: wrong characters, or too long")
+        raise RefusedError("SourceInvalid", f"{where} has invalid characters or the wrong length for STS")
     return value
 
 
-def _held(operation: AwsOperation, held: PipelineValues, response: AwsResponse) -> PipelineValues:
-    given = member(operation, response.members, "Credentials")
-    credentials = Credentials(
-        access_key_id=require_safe(member(operation, given, "AccessKeyId"), "STS's access key id"),
-        secret_access_key=require_safe(member(operation, given, "SecretAccessKey"), "STS's secret access key"),
-        session_token=require_safe(member(operation, given, "SessionToken"), "STS's session token"),
-        expires_at=whole(member(operation, given, "Expiration")),
-    )
-    who = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}
-    principal = who.get("Arn", held.principal)
-    return replace(held, credentials=credentials, principal=principal, request_id=response.request_id)
+def _with_credentials(operation: AwsOperation, values: PipelineValues, response: AwsResponse) -> PipelineValues:
+    credentials = credentials_from(operation, response.members, _CREDENTIALS)
+    user = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}
+    principal = user.get("Arn", values.principal)
+    return replace(values, credentials=credentials, principal=principal, request_id=response.request_id)
+
+
+def session_name(namespace: str, name: str, template: str | None = None, max_length: int = _MAX_SESSION_NAME) -> str:
+    """Return a session name of 2 to `max_length` of `[A-Za-z0-9_+=,.@-]`, by default `<namespace>.<name>`.
+
+    A longer name is cut and ends in a hash of the whole, so that two long names stay different.
+    """
+    filled = (template or "{namespace}.{name}").replace("{namespace}", namespace).replace("{name}", name)
+    valid = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", filled).ljust(2, "-")
+    if len(valid) <= max_length:
+        return valid
+    return f"{valid[: max_length - 9]}-{hashlib.sha256(valid.encode()).hexdigest()[:8]}"

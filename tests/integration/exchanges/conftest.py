@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import RateLimiters
 from tests.support.emulator import running
 from tests.support.emulator.running import running_emulator
-from tests.support.exchange_steps import aws
-
-
-def settings(emulator: running.Aws) -> AwsSettings:
-    return AwsSettings(endpoints=running.endpoints(emulator.url))
+from tests.support.exchange_steps import aws, emulator_settings
 
 
 @pytest.fixture(scope="session")
@@ -25,14 +20,14 @@ def running_aws() -> Iterator[running.Aws]:
 
 @pytest.fixture
 def emulator(running_aws: running.Aws) -> running.Aws:
-    """AWS, with no faults and all counts at zero."""
+    """The emulator without faults, and with all counters at zero."""
     running_aws.reset()
     return running_aws
 
 
 @pytest.fixture
 async def all_closed() -> AsyncIterator[None]:
-    """Do not end the loop before its sockets are closed: TLS says good-bye in its own time."""
+    """Wait until all sockets are closed: a TLS shutdown takes a moment."""
     selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
     before = len(selector.get_map())
     yield
@@ -43,21 +38,21 @@ async def all_closed() -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
-    """To make one costs a quarter of a second."""
-    with closing(aws(settings(running_aws))) as made:
+    """One client for all tests: creating it takes a quarter of a second."""
+    with closing(aws(emulator_settings(running_aws))) as made:
         yield made
 
 
 @pytest.fixture
 def client(shared_client: Aws) -> Aws:
-    """Our client of AWS, as if no throttle had ever slowed it down."""
+    """The shared client with no rate limits learned."""
     shared_client._rate_limiters = RateLimiters()
     return shared_client
 
 
 @pytest.fixture
 def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment full of credentials that are not ours to use."""
+    """An environment full of credentials that must not be used."""
     (tmp_path / ".aws").mkdir()
     keys = "aws_access_key_id = AKIAFILE\naws_secret_access_key = planted\n"
     (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{keys}")

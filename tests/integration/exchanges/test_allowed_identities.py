@@ -6,45 +6,28 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.settings import AmbientRule, SourceSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import MINUTE, NOW, request, signed
 from tests.support.emulator import running
 from tests.support.emulator.pools import POOL_ID
 from tests.support.emulator.world import ACCOUNT_ROLE_ARN
-from tests.support.exchange_steps import context
-
-FOR_BILLING = SourceSettings(ambient=(AmbientRule(namespaces=("billing",), roles=(ACCOUNT_ROLE_ARN,)),))
-ASSUME: dict[str, Any] = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
-AMBIENT: dict[str, Any] = {"credentials": {"ambient": {}}}
+from tests.support.exchange_steps import (
+    AMBIENT_SETTINGS,
+    AMBIENT_SOURCE,
+    context,
+    fail_pipeline,
+)
 
 
 class Accounts:
-    """Service accounts: `asked` are the tokens that were made."""
+    """Service accounts. `received` are the requests for tokens."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, tuple[str, ...], int]] = []
+        self.received: list[tuple[str, str, tuple[str, ...], int]] = []
 
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
-        self.asked.append((namespace, name, audiences, seconds))
-        return signed(NOW, NOW + MINUTE, number=len(self.asked))
-
-
-async def run(
-    outside: ExchangeContext, namespace: str = "billing", held: PipelineValues | None = None, **spec: Any
-) -> PipelineValues:
-    """Take all steps of a request."""
-    wanted = request(namespace=namespace, **spec)
-    held = held or PipelineValues()
-    for step in wanted.spec.exchanges:
-        held = await exchange(outside, wanted, step, held)
-    return held
-
-
-async def refused(outside: ExchangeContext, namespace: str = "billing", **spec: Any) -> KeyturnError:
-    with pytest.raises(KeyturnError) as raised:
-        await run(outside, namespace, **spec)
-    return raised.value
+        self.received.append((namespace, name, audiences, seconds))
+        return signed(NOW, NOW + MINUTE, number=len(self.received))
 
 
 def account(**more: Any) -> dict[str, Any]:
@@ -52,55 +35,57 @@ def account(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("more", "asked"),
+    ("more", "received"),
     [
         pytest.param({}, ("billing", "app", ("sts.amazonaws.com",), 3600), id="by default"),
         pytest.param(
             {"audiences": ["vault", "sts.amazonaws.com"], "expirationSeconds": 600},
             ("billing", "app", ("vault", "sts.amazonaws.com"), 600),
-            id="with all that can be said",
+            id="with all fields",
         ),
     ],
 )
-async def test_a_token_is_made_once_in_each_renewal(
-    more: dict[str, Any], asked: tuple[Any, ...], client: Aws, emulator: running.Aws
+async def test_service_account_token_is_created_once_per_renewal(
+    more: dict[str, Any], received: tuple[Any, ...], client: Aws, emulator: running.Aws
 ) -> None:
     accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
-    outside = context(client, sources=settings, make_token=accounts.make_token)
+    exchange_context = context(client, sources=settings, make_token=accounts.make_token)
     # Two steps that read the token; that it is refused here shows that it was sent.
     pool = {"cognitoGetOpenIdToken": {"identityPoolId": POOL_ID, "logins": {"kubernetes": "accessToken"}}}
     for _ in range(2):
-        await refused(outside, source=account(**more), exchanges=[pool, pool])
+        await fail_pipeline(exchange_context, source=account(**more), exchanges=[pool, pool])
 
-    assert accounts.asked == [asked] * 2
+    assert accounts.received == [received] * 2
     assert [call["operation"] for call in emulator.recent()] == ["GetId"] * 2
 
 
-async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: running.Aws) -> None:
+async def test_existing_source_token_is_not_created_again(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
-    outside = context(client, make_token=accounts.make_token)
-    wanted = request(source=account())
+    exchange_context = context(client, make_token=accounts.make_token)
+    token_request = request(source=account())
     with pytest.raises(KeyturnError):
-        await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token("made already")))
+        await exchange(
+            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token("made already"))
+        )
 
-    assert accounts.asked == []
+    assert accounts.received == []
 
 
-async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> None:
+async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulator: running.Aws) -> None:
     accounts = Accounts()
-    outside = context(client, make_token=accounts.make_token)
-    error = await refused(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
+    exchange_context = context(client, make_token=accounts.make_token)
+    error = await fail_pipeline(exchange_context, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
-    assert (error.reason, accounts.asked, emulator.recent()) == ("IdentityNotAllowed", [], [])
+    assert (error.reason, accounts.received, emulator.recent()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
 
 
 @pytest.mark.parametrize(
     ("sources", "namespace", "role"),
     [
-        pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="by default nobody"),
-        pytest.param(FOR_BILLING, "orders", ACCOUNT_ROLE_ARN, id="another namespace"),
-        pytest.param(FOR_BILLING, "billing", f"{ACCOUNT_ROLE_ARN}s", id="another role"),
+        pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="nobody by default"),
+        pytest.param(AMBIENT_SETTINGS, "orders", ACCOUNT_ROLE_ARN, id="another namespace"),
+        pytest.param(AMBIENT_SETTINGS, "billing", f"{ACCOUNT_ROLE_ARN}s", id="another role"),
         pytest.param(
             SourceSettings(
                 ambient=(
@@ -114,11 +99,11 @@ async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> 
         ),
     ],
 )
-async def test_our_own_identity_is_not_for_everybody(
+async def test_ambient_identity_requires_a_matching_rule(
     sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: running.Aws
 ) -> None:
-    spec = {"source": AMBIENT, "exchanges": [{"assumeRole": {"roleArn": role}}]}
-    error = await refused(context(client, sources=sources), namespace, **spec)
+    spec = {"source": AMBIENT_SOURCE, "exchanges": [{"assumeRole": {"roleArn": role}}]}
+    error = await fail_pipeline(context(client, sources=sources), namespace, **spec)
 
     assert (error.reason, emulator.recent()) == ("IdentityNotAllowed", [])
 
@@ -135,6 +120,6 @@ async def test_our_own_identity_is_not_for_everybody(
         ("role/*/app", "role/x/y/app", True),
     ],
 )
-def test_a_star_stands_for_any_characters(pattern: str, text: str, *, fits: bool) -> None:
+def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, fits: bool) -> None:
     assert AmbientRule(namespaces=(pattern,), roles=("*",)).allows(text, "role") is fits
     assert AmbientRule(namespaces=("*",), roles=(pattern,)).allows("namespace", text) is fits

@@ -11,10 +11,9 @@ from keyturn.core.errors import ThrottledError, UnavailableError
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
-from tests.integration.exchanges.conftest import settings
 from tests.support.dependencies import HOUR, MINUTE, request
 from tests.support.emulator import running
-from tests.support.exchange_steps import assume_role, aws, failing, get_access_token
+from tests.support.exchange_steps import assume_role, aws, emulator_settings, failing, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
@@ -22,9 +21,9 @@ EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 @contextmanager
 def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
-    """A client that nobody has used before, as after a start."""
+    """A new client, as after a start."""
     metrics = Metrics()
-    with closing(aws(settings(emulator), metrics)) as made:
+    with closing(aws(emulator_settings(emulator), metrics)) as made:
         yield made, metrics
 
 
@@ -33,9 +32,9 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
     ("fault", "reason"),
     [
         pytest.param({"drop": "before"}, "Unreachable", id="a dropped connection"),
-        pytest.param({"drop": "after"}, "Unreachable", id="a lost answer"),
+        pytest.param({"drop": "after"}, "Unreachable", id="a lost response"),
         pytest.param({"body": "html"}, "Unavailable", id="a page of a proxy"),
-        pytest.param({"body": "empty"}, "Unavailable", id="an empty answer"),
+        pytest.param({"body": "empty"}, "Unavailable", id="an empty response"),
         pytest.param({"status": 502, "body": "html"}, "Unavailable", id="a gateway's error page"),
         pytest.param({"status": 503, "body": "empty"}, "Unavailable", id="an empty 503"),
         pytest.param({"code": "NewlyInvented", "status": 500}, "Unavailable", id="an unknown code of 500"),
@@ -44,33 +43,33 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
         pytest.param({"code": "NewlyInvented", "status": 400}, "SourceInvalid", id="an unknown code of 400"),
     ],
 )
-async def test_what_goes_wrong_between(
+async def test_network_fault_is_classified(
     operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
 ) -> None:
     assert (await failing(client, emulator, operation, **fault)).reason == reason
 
 
 @EXCHANGES
-async def test_what_passes_is_tried_three_times_and_no_more(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_server_error_is_attempted_three_times(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3
 
 
 @EXCHANGES
-async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refused_call_is_attempted_once(operation: str, client: Aws, emulator: running.Aws) -> None:
     await failing(client, emulator, operation, code="NewlyInvented", status=400)
 
     assert emulator.calls(operation) == 1
 
 
-async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: running.Aws) -> None:
+async def test_dropped_connection_is_retried(client: Aws, emulator: running.Aws) -> None:
     emulator.fault(LICENSE_MANAGER, drop="before", times=2)
 
     assert (await get_access_token(client, emulator.refresh_token())).access_token
 
 
-async def test_nobody_listens() -> None:
+async def test_closed_port_is_unreachable() -> None:
     nowhere = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
     with closing(aws(nowhere)) as client, pytest.raises(UnavailableError) as raised:
         await get_access_token(client, "refresh")
@@ -78,11 +77,11 @@ async def test_nobody_listens() -> None:
     assert raised.value.reason == "Unreachable"
     # A region that does not exist looks like this, and is seen by its name only.
     assert raised.value.message == (
-        "License Manager GetAccessToken did not answer in us-east-1 (EndpointConnectionError)"
+        "License Manager GetAccessToken did not respond in us-east-1 (EndpointConnectionError)"
     )
 
 
-async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulator: running.Aws) -> None:
+async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator: running.Aws) -> None:
     error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
 
     assert error.__cause__ is None
@@ -92,8 +91,8 @@ async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulat
 @pytest.mark.usefixtures("ambient")
 async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
-        held = await get_access_token(client, emulator.refresh_token())
-        await assume_role(client, held.current_token.value)
+        values = await get_access_token(client, emulator.refresh_token())
+        await assume_role(client, values.current_token.value)
 
     # A signature of keys that this AWS does not know would have been refused.
     assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]
@@ -101,7 +100,7 @@ async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None
 
 
 @pytest.mark.usefixtures("ambient")
-def test_the_session_finds_no_credentials() -> None:
+def test_session_has_no_credential_chain() -> None:
     with closing(aws()) as client:
         found = client._session.get_credentials()
 
@@ -120,11 +119,11 @@ def test_the_session_finds_no_credentials() -> None:
     ],
 )
 @pytest.mark.usefixtures("ambient")
-async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
-    asked: list[tuple[str | None, bool]] = []
+async def test_hosts_of_a_region(region: str, domain: str) -> None:
+    received: list[tuple[str | None, bool]] = []
 
     def stop(request: AWSPreparedRequest, **_: object) -> None:
-        asked.append((request.url, "Authorization" in request.headers))
+        received.append((request.url, "Authorization" in request.headers))
         raise EndpointConnectionError(endpoint_url=request.url)
 
     with closing(aws()) as client:
@@ -133,13 +132,13 @@ async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
             with pytest.raises(UnavailableError):
                 await step(client, "token", request(region=region))
 
-    assert set(asked) == {
+    assert set(received) == {
         (f"https://license-manager.{region}.{domain}/", False),
         (f"https://sts.{region}.{domain}/", False),
     }
 
 
-async def test_one_client_for_each_service_region_and_kind_of_call(emulator: running.Aws) -> None:
+async def test_one_client_per_service_region_and_signing(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
         first = client._client("sts", "us-east-1", signed=False)
 
@@ -148,7 +147,7 @@ async def test_one_client_for_each_service_region_and_kind_of_call(emulator: run
         assert client._client("sts", "us-east-1", signed=True) is not first
 
 
-async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> None:
+async def test_exchanges_and_throttled_calls_are_counted(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, metrics):
         await get_access_token(client, emulator.refresh_token())
         throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
@@ -165,7 +164,7 @@ async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> Non
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emulator: running.Aws) -> None:
+async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: running.Aws) -> None:
     seconds = offset.total_seconds()
     with of_its_own(emulator) as (client, metrics):
         error = await failing(
@@ -174,10 +173,10 @@ async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emul
     measured = metrics.registry.get_sample_value("keyturn_clock_skew_seconds", {"service": "license-manager"})
 
     assert measured == pytest.approx(seconds, abs=5)
-    assert "; the clock of AWS differs from ours by " in error.message
+    assert "; AWS's clock differs from the local clock by " in error.message
 
 
-async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: running.Aws) -> None:
+async def test_clock_skew_of_seconds_is_not_reported(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
         error = await failing(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10

@@ -24,107 +24,109 @@ def of_pool(emulator: running.Aws, operation: str = "cognitoGetCredentials", **m
     return {operation: {"identityPoolId": POOL_ID, "logins": {provider(emulator): "accessToken"}} | more}
 
 
-async def taken(client: Aws, held: PipelineValues, *steps: dict[str, Any]) -> PipelineValues:
-    wanted = request(exchanges=list(steps))
+async def run_steps(client: Aws, values: PipelineValues, *steps: dict[str, Any]) -> PipelineValues:
+    token_request = request(exchanges=list(steps))
     for number in range(len(steps)):
-        held = await step(client, held, wanted, number)
-    return held
+        values = await step(client, values, token_request, number)
+    return values
 
 
-async def refused(client: Aws, held: PipelineValues, wanted: dict[str, Any]) -> KeyturnError:
+async def fail_steps(client: Aws, values: PipelineValues, step_spec: dict[str, Any]) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await taken(client, held, wanted)
+        await run_steps(client, values, step_spec)
     return raised.value
 
 
 @pytest.fixture
-def held(emulator: running.Aws) -> PipelineValues:
+def values(emulator: running.Aws) -> PipelineValues:
     """Who has signed in."""
     emulator.control("DELETE", "identities")
     return PipelineValues(Token(emulator.id_token()))
 
 
-async def test_a_login_becomes_credentials(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
-    given = await taken(client, held, of_pool(emulator))
+async def test_login_token_is_exchanged_for_credentials(
+    values: PipelineValues, client: Aws, emulator: running.Aws
+) -> None:
+    expected = await run_steps(client, values, of_pool(emulator))
 
-    assert given.credentials
-    assert given.credentials.expires_at
-    assert abs(given.credentials.expires_at - real_now() - HOUR) < MINUTE
-    assert {given.credentials.secret_access_key, given.credentials.session_token} <= {*emulator.secrets()}
-    assert (given.identity_id.partition(":")[0], given.principal) == ("us-east-1", given.identity_id)
+    assert expected.credentials
+    assert expected.credentials.expires_at
+    assert abs(expected.credentials.expires_at - real_now() - HOUR) < MINUTE
+    assert {expected.credentials.secret_access_key, expected.credentials.session_token} <= {*emulator.secrets()}
+    assert (expected.identity_id.partition(":")[0], expected.principal) == ("us-east-1", expected.identity_id)
 
 
-async def test_the_identity_is_asked_for_once(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
-    first = await taken(client, held, of_pool(emulator))
-    again = await taken(client, first, of_pool(emulator))
+async def test_identity_is_requested_once(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+    first = await run_steps(client, values, of_pool(emulator))
+    again = await run_steps(client, first, of_pool(emulator))
 
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (1, 2)
     assert again.identity_id == first.identity_id
 
 
-async def test_an_identity_that_is_gone_is_asked_for_anew(
-    held: PipelineValues, client: Aws, emulator: running.Aws
-) -> None:
-    first = await taken(client, held, of_pool(emulator))
+async def test_deleted_identity_is_requested_again(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+    first = await run_steps(client, values, of_pool(emulator))
     emulator.control("DELETE", "identities")
-    again = await taken(client, first, of_pool(emulator))
+    again = await run_steps(client, first, of_pool(emulator))
 
     assert again.credentials
     assert again.identity_id != first.identity_id
 
 
-async def test_another_user_gets_his_own_identity(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
-    first = await taken(client, held, of_pool(emulator))
+async def test_another_user_gets_another_identity(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+    first = await run_steps(client, values, of_pool(emulator))
     other = replace(first, source_token=Token(emulator.id_token("another-user")))
 
-    assert (await taken(client, other, of_pool(emulator))).identity_id != first.identity_id
+    assert (await run_steps(client, other, of_pool(emulator))).identity_id != first.identity_id
 
 
-async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
-    held: PipelineValues, client: Aws, emulator: running.Aws
+async def test_token_refused_for_the_same_identity_is_not_sent_again(
+    values: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
-    first = await taken(client, held, of_pool(emulator))
+    first = await run_steps(client, values, of_pool(emulator))
     emulator.fault(CREDENTIALS, code="NotAuthorizedException")
-    await refused(client, first, of_pool(emulator))
+    await fail_steps(client, first, of_pool(emulator))
 
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (2, 2)
 
 
-async def test_the_role_that_is_asked_for(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
-    await taken(client, held, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
-    error = await refused(client, held, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
+async def test_custom_role_is_sent(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+    await run_steps(client, values, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
+    error = await fail_steps(client, values, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
 
     assert error.reason == "SourceInvalid"
 
 
 @pytest.mark.parametrize(("account", "reason"), [(ACCOUNT, ""), ("444455556666", "SourceInvalid")])
-async def test_the_account_is_sent(
-    account: str, reason: str, held: PipelineValues, client: Aws, emulator: running.Aws
+async def test_account_id_is_sent(
+    account: str, reason: str, values: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
-    wanted = of_pool(emulator, accountId=account)
+    step_spec = of_pool(emulator, accountId=account)
 
-    assert reason == ((await refused(client, held, wanted)).reason if reason else "")
-    assert reason or (await taken(client, held, wanted)).credentials
+    assert reason == ((await fail_steps(client, values, step_spec)).reason if reason else "")
+    assert reason or (await run_steps(client, values, step_spec)).credentials
 
 
-async def test_the_basic_flow_is_two_steps(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_basic_flow_takes_two_exchanges(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "durationSeconds": 43200}}
-    token = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"))
-    given = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"), role)
+    token = await run_steps(client, values, of_pool(emulator, "cognitoGetOpenIdToken"))
+    expected = await run_steps(client, values, of_pool(emulator, "cognitoGetOpenIdToken"), role)
 
     assert token.access_token
     assert token.access_token.expires_at
     assert abs(token.access_token.expires_at - real_now() - 10 * MINUTE) < MINUTE
-    assert given.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
+    assert expected.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
 
 
-async def test_an_id_token_of_a_step_before(held: PipelineValues, client: Aws, emulator: running.Aws) -> None:
-    wanted = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
-    signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=held.source_token)
+async def test_id_token_of_an_earlier_exchange_is_sent(
+    values: PipelineValues, client: Aws, emulator: running.Aws
+) -> None:
+    token_request = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
+    signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=values.source_token)
 
-    assert (await step(client, signed_in, wanted, 1)).credentials
+    assert (await step(client, signed_in, token_request, 1)).credentials
     with pytest.raises(RefusedError, match="an exchange needs an idToken, but the issuer returned none"):
-        await step(client, held, wanted, 1)
+        await step(client, values, token_request, 1)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +136,8 @@ async def test_an_id_token_of_a_step_before(held: PipelineValues, client: Aws, e
         pytest.param({"audience": "somebody-else"}, id="for somebody else"),
     ],
 )
-async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
-    error = await refused(client, PipelineValues(Token(emulator.id_token(**token))), of_pool(emulator))
+async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+    error = await fail_steps(client, PipelineValues(Token(emulator.id_token(**token))), of_pool(emulator))
 
     assert (error.reason, "still valid" in error.message) == ("SourceInvalid", True)
 
@@ -156,22 +158,22 @@ async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: running
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, held: PipelineValues, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, values: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
-    wanted = of_pool(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
-    error = await refused(client, held, wanted)
+    step_spec = of_pool(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
+    error = await fail_steps(client, values, step_spec)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"Cognito {operation}: {fault['code']}")
     assert "planted" not in error.message
 
 
-async def test_a_pool_whose_role_trusts_nobody_may_soon(
-    held: PipelineValues, client: Aws, emulator: running.Aws
+async def test_untrusted_pool_role_is_eventually_consistent(
+    values: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(CREDENTIALS, code="InvalidIdentityPoolConfigurationException")
-    error = await refused(client, held, of_pool(emulator))
+    error = await fail_steps(client, values, of_pool(emulator))
 
     assert isinstance(error, RefusedError)
     assert error.eventually_consistent

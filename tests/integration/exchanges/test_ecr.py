@@ -7,26 +7,32 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.ecr import get_authorization_token
-from tests.integration.exchanges.test_codeartifact import USER, basic, opens, refused, taken
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, NOW
 from tests.support.emulator import running
 from tests.support.emulator.world import ACCOUNT, USER_KEY_ID
-from tests.support.exchange_steps import call
+from tests.support.exchange_steps import (
+    USER_CREDENTIALS,
+    basic_authorization,
+    call,
+    fail_signed,
+    is_admitted,
+    run_signed,
+)
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
 PUBLIC: dict[str, Any] = {"ecrGetAuthorizationToken": {"public": True}}
-BOTH = pytest.mark.parametrize(("wanted", "service"), [(PRIVATE, "ecr"), (PUBLIC, "ecr-public")])
+BOTH = pytest.mark.parametrize(("step_spec", "service"), [(PRIVATE, "ecr"), (PUBLIC, "ecr-public")])
 
 
 @BOTH
-async def test_the_password_opens_the_registry(
-    wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+async def test_password_is_accepted_by_the_registry(
+    step_spec: dict[str, Any], service: str, client: Aws, emulator: running.Aws
 ) -> None:
-    (login,) = (await taken(client, wanted)).registry_logins
+    (login,) = (await run_signed(client, step_spec)).registry_logins
 
-    assert opens(f"{emulator.url}/v2/", basic(login.username, login.password))
-    assert not opens(f"{emulator.url}/v2/", basic(login.username, login.password[1:]))
+    assert is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password))
+    assert not is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password[1:]))
     assert (login.username, emulator.calls(f"{service}:GetAuthorizationToken")) == ("AWS", 1)
     assert login.expires_at
     assert abs(login.expires_at - real_now() - 12 * HOUR) < MINUTE
@@ -35,7 +41,7 @@ async def test_the_password_opens_the_registry(
 @pytest.mark.parametrize(
     ("steps", "hosts"),
     [
-        pytest.param([PRIVATE], [f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"], id="the caller's own"),
+        pytest.param([PRIVATE], [f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"], id="the caller's registry"),
         pytest.param([PUBLIC], ["public.ecr.aws"], id="the public one"),
         pytest.param(
             [{"ecrGetAuthorizationToken": {"registryIds": ["444455556666", ACCOUNT]}}],
@@ -49,17 +55,19 @@ async def test_the_password_opens_the_registry(
         ),
     ],
 )
-async def test_the_hosts(steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws) -> None:
-    held = await taken(client, *steps)
+async def test_registry_hosts(
+    steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws
+) -> None:
+    values = await run_signed(client, *steps)
 
-    assert [login.host for login in held.registry_logins] == hosts
+    assert [login.host for login in values.registry_logins] == hosts
 
 
-async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emulator: running.Aws) -> None:
+async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: running.Aws) -> None:
     elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
-    # The emulator takes signatures for us-east-1 only.
-    assert (await taken(client, elsewhere)).registry_logins
+    # The emulator accepts signatures for us-east-1 only.
+    assert (await run_signed(client, elsewhere)).registry_logins
 
 
 @BOTH
@@ -75,25 +83,27 @@ async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emul
     ],
 )
 async def test_each_error(
-    wanted: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(f"{service}:GetAuthorizationToken", times=None, message="planted", **fault)
-    error = await refused(client, wanted)
+    error = await fail_signed(client, step_spec)
 
     assert (error.reason, "planted" in error.message) == (reason, False)
     assert f"GetAuthorizationToken: {fault['code']}" in error.message
 
 
 @BOTH
-async def test_wrong_keys(wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws) -> None:
-    unknown = await refused(client, wanted, keys=Credentials("AKIANOTTHERE", "key"))
-    wrong = await refused(client, wanted, keys=Credentials(USER_KEY_ID, "wrong"))
+async def test_invalid_keys_are_refused(
+    step_spec: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+) -> None:
+    unknown = await fail_signed(client, step_spec, keys=Credentials("AKIANOTTHERE", "key"))
+    wrong = await fail_signed(client, step_spec, keys=Credentials(USER_KEY_ID, "wrong"))
 
     assert (unknown.reason, wrong.reason) == ("SourceInvalid", "SourceInvalid")
 
 
 class Odd(Aws):
-    """An ECR that answers something else."""
+    """An ECR that returns something else."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -112,10 +122,10 @@ class Odd(Aws):
         pytest.param("QVdTOmEgYg==", "SourceInvalid", id="a password with a space"),
     ],
 )
-async def test_an_odd_token(token: str, reason: str) -> None:
+async def test_malformed_token_is_unavailable(token: str, reason: str) -> None:
     with pytest.raises(KeyturnError) as raised:
         await get_authorization_token(
-            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER)
+            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER_CREDENTIALS)
         )
 
     assert raised.value.reason == reason

@@ -25,25 +25,25 @@ ROLES = {"identityCenterGetRoleCredentials": {"roleName": PERMISSION_SET, "accou
 ASSUME = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
 
 
-def asking(grant: str, **changes: Any) -> Request:
+def center_request(grant: str, **changes: Any) -> Request:
     """A request whose only exchange is with Identity Center."""
-    asked = {"clientId": APPLICATION_ARN, "grantType": grant, "redirectUri": None, "codeFrom": None} | changes
+    received = {"clientId": APPLICATION_ARN, "grantType": grant, "redirectUri": None, "codeFrom": None} | changes
     if grant == CODE:
-        asked |= {"redirectUri": REDIRECT_URI, "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}}}
+        received |= {"redirectUri": REDIRECT_URI, "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}}}
     before = [REFRESH] if "from" in changes else []
-    return request(source=BOTH["source"], exchanges=[*before, *center(**asked)["exchanges"]])
+    return request(source=BOTH["source"], exchanges=[*before, *center(**received)["exchanges"]])
 
 
 async def call(
-    client: Aws, held: PipelineValues, grant: str, values: dict[str, str] | None = None, **more: Any
+    client: Aws, values: PipelineValues, grant: str, secrets: dict[str, str] | None = None, **more: Any
 ) -> PipelineValues:
-    wanted = asking(grant, **more)
-    return await exchange(context(client, values=values), wanted, wanted.spec.exchanges[-1], held)
+    token_request = center_request(grant, **more)
+    return await exchange(context(client, values=secrets), token_request, token_request.spec.exchanges[-1], values)
 
 
-async def failing(client: Aws, held: PipelineValues, grant: str, **more: Any) -> KeyturnError:
+async def failing(client: Aws, values: PipelineValues, grant: str, **more: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await call(client, held, grant, **more)
+        await call(client, values, grant, **more)
     return raised.value
 
 
@@ -55,30 +55,30 @@ def with_refresh_token(emulator: running.Aws) -> PipelineValues:
     return PipelineValues(Token(emulator.center_token(refresh=True)), credentials=USER)
 
 
-async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: running.Aws) -> None:
+async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: running.Aws) -> None:
     before = real_now()
-    held = await call(client, with_code(emulator), CODE)
+    values = await call(client, with_code(emulator), CODE)
 
-    assert held.access_token
-    assert held.id_token
-    assert {held.access_token.value, held.id_token.value, held.refresh_token} <= {*emulator.secrets()}
-    assert held.access_token.expires_at
-    assert 0 * SECOND <= held.access_token.expires_at - before - HOUR < 5 * SECOND
-    claims = jwt.decode(held.id_token.value, options={"verify_signature": False})
-    assert held.identity_context == claims["sts:identity_context"]
+    assert values.access_token
+    assert values.id_token
+    assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
+    assert values.access_token.expires_at
+    assert 0 * SECOND <= values.access_token.expires_at - before - HOUR < 5 * SECOND
+    claims = jwt.decode(values.id_token.value, options={"verify_signature": False})
+    assert values.identity_context == claims["sts:identity_context"]
 
 
-async def test_a_code_with_its_verifier(client: Aws, emulator: running.Aws) -> None:
+async def test_code_verifier_is_sent(client: Aws, emulator: running.Aws) -> None:
     verifier = {"codeVerifierFrom": {"secretKeyRef": {"name": "verifier", "key": "v"}}}
-    held = await call(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
+    values = await call(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
     error = await failing(client, with_code(emulator, verifier=VERIFIER), CODE)
 
-    assert held.access_token
+    assert values.access_token
     assert (error.reason, "InvalidGrantException" in error.message) == ("SourceInvalid", True)
 
 
 @pytest.mark.parametrize("grant", [CODE, BEARER, EXCHANGE])
-async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_replaces_the_single_use_credential(grant: str, client: Aws, emulator: running.Aws) -> None:
     proofs = {CODE: emulator.code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
     proof = proofs.get(grant, lambda: emulator.center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
@@ -90,69 +90,69 @@ async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aw
     assert emulator.center_family(first.refresh_token or "").spends == [0, 1]
 
 
-async def test_a_refresh_token_is_replaced(client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_is_rotated(client: Aws, emulator: running.Aws) -> None:
     before = with_refresh_token(emulator)
-    held = await call(client, before, "refresh_token", scope=["openid"])
+    values = await call(client, before, "refresh_token", scope=["openid"])
 
-    assert held.refresh_token not in (None, before.current_token.value)
-    assert held.identity_context is None
+    assert values.refresh_token not in (None, before.current_token.value)
+    assert values.identity_context is None
 
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])
-async def test_an_assertion_is_the_newest_token_or_the_id_token(which: str, client: Aws, emulator: running.Aws) -> None:
+async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws, emulator: running.Aws) -> None:
     good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
-    given = PipelineValues(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
+    expected = PipelineValues(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
     chosen: dict[str, Any] = {"from": which}
-    held = await call(client, given, BEARER, **chosen)
+    values = await call(client, expected, BEARER, **chosen)
 
-    assert held.identity_context
+    assert values.identity_context
 
 
-async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: running.Aws) -> None:
-    held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
-    await call(client, held, BEARER)
+async def test_assertion_is_accepted_once(client: Aws, emulator: running.Aws) -> None:
+    values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
+    await call(client, values, BEARER)
 
-    assert (await failing(client, held, BEARER)).reason == "SourceInvalid"
+    assert (await failing(client, values, BEARER)).reason == "SourceInvalid"
 
 
 @pytest.mark.parametrize("requested", [None, f"{TYPE}access_token", f"{TYPE}refresh_token"])
-async def test_a_token_of_another_application_is_exchanged(
+async def test_token_of_another_application_is_exchanged(
     requested: str | None, client: Aws, emulator: running.Aws
 ) -> None:
     subject = PipelineValues(Token(emulator.center_token(OTHER_APPLICATION_ARN)), credentials=USER)
-    held = await call(client, subject, EXCHANGE, requestedTokenType=requested)
+    values = await call(client, subject, EXCHANGE, requestedTokenType=requested)
     own = await failing(client, PipelineValues(Token(emulator.center_token()), credentials=USER), EXCHANGE)
 
-    assert held.access_token
-    assert held.refresh_token is None
+    assert values.access_token
+    assert values.refresh_token is None
     assert own.reason == "SourceInvalid"
 
 
-async def test_the_context_goes_with_the_next_role(client: Aws, emulator: running.Aws) -> None:
-    held = await call(client, with_code(emulator), CODE)
-    wanted = request(source=BOTH["source"], exchanges=[ASSUME])
-    given = await exchange(context(client), wanted, wanted.spec.exchanges[0], held)
+async def test_identity_context_is_passed_to_the_next_role(client: Aws, emulator: running.Aws) -> None:
+    values = await call(client, with_code(emulator), CODE)
+    token_request = request(source=BOTH["source"], exchanges=[ASSUME])
+    expected = await exchange(context(client), token_request, token_request.spec.exchanges[0], values)
     count = emulator.calls("AssumeRole:with context")
     made_up = PipelineValues(credentials=USER, identity_context="made-up")
-    with pytest.raises(KeyturnError) as refused:
-        await exchange(context(client), wanted, wanted.spec.exchanges[0], made_up)
+    with pytest.raises(KeyturnError) as fail_steps:
+        await exchange(context(client), token_request, token_request.spec.exchanges[0], made_up)
 
-    assert given.credentials
-    assert given.credentials.session_token
+    assert expected.credentials
+    assert expected.credentials.session_token
     assert count == 1
-    assert "ValidationError" in refused.value.message
+    assert "ValidationError" in fail_steps.value.message
 
 
-async def test_a_context_that_only_the_id_token_has(client: Aws, emulator: running.Aws) -> None:
+async def test_identity_context_is_read_from_the_id_token(client: Aws, emulator: running.Aws) -> None:
     token = jwt.encode({"sts:identity_context": "the-context"}, "k" * 32, "HS256")
-    held = await call(Answering(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
-    none = await call(Answering(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
+    values = await call(FakeAws(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
+    none = await call(FakeAws(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
 
-    assert (held.identity_context, none.identity_context) == ("the-context", None)
+    assert (values.identity_context, none.identity_context) == ("the-context", None)
 
 
-class Answering:
-    """An AWS that answers this, and notes how often it would be sent."""
+class FakeAws:
+    """An AWS that returns this, and counts the attempts."""
 
     def __init__(self, **members: Any) -> None:
         self._members, self.attempts = members, 0
@@ -165,26 +165,26 @@ class Answering:
 
 
 @pytest.mark.parametrize(
-    ("grant", "held", "attempts"),
+    ("grant", "values", "attempts"),
     [
         pytest.param(CODE, {"single_use_credential": "p"}, 1, id="a code"),
         pytest.param("refresh_token", {}, 1, id="a refresh token"),
         pytest.param(BEARER, {}, 1, id="an assertion"),
         pytest.param(EXCHANGE, {}, 3, id="a subject token"),
         pytest.param(EXCHANGE, {"single_use_credential": "p"}, 1, id="a subject token for a refresh token"),
-        pytest.param(EXCHANGE, {"refresh_token": "r"}, 1, id="what it gave"),
+        pytest.param(EXCHANGE, {"refresh_token": "r"}, 1, id="its refresh token"),
     ],
 )
-async def test_what_may_be_used_up_is_sent_once(grant: str, held: dict[str, str], attempts: int) -> None:
-    answering = Answering(accessToken="a", expiresIn=60)
-    await call(answering, PipelineValues(Token("t"), credentials=USER, **held), grant)  # type: ignore[arg-type]
+async def test_consuming_call_is_attempted_once(grant: str, values: dict[str, str], attempts: int) -> None:
+    fake_aws = FakeAws(accessToken="a", expiresIn=60)
+    await call(fake_aws, PipelineValues(Token("t"), credentials=USER, **values), grant)  # type: ignore[arg-type]
 
-    assert answering.attempts == attempts
+    assert fake_aws.attempts == attempts
 
 
-async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> None:
-    answering = Answering(refreshToken="r", expiresIn=60)
-    error = await failing(answering, PipelineValues(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
+async def test_missing_access_token_is_not_replaced_by_the_source() -> None:
+    fake_aws = FakeAws(refreshToken="r", expiresIn=60)
+    error = await failing(fake_aws, PipelineValues(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
 
     assert (error.reason, getattr(error, "outcome_unknown", None)) == ("Unavailable", False)
 
@@ -192,8 +192,8 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> Non
 @pytest.mark.parametrize(
     ("fault", "reason", "outcome_unknown"),
     [
-        pytest.param({"drop": "after"}, "Unreachable", True, id="the lost answer"),
-        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: nobody can tell"),
+        pytest.param({"drop": "after"}, "Unreachable", True, id="a lost response"),
+        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: unknown"),
         pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", True, id="500"),
         pytest.param({"status": 502}, "Unavailable", True, id="502 of something between"),
         pytest.param({"status": 503}, "Unavailable", False, id="503: it was not handled"),
@@ -201,7 +201,7 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> Non
         pytest.param({"code": "SlowDownException"}, "Throttled", False, id="a throttle: it was not handled"),
     ],
 )
-async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
+async def test_lost_response_leaves_the_outcome_unknown(
     fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(CREATE, times=None, **fault)
@@ -212,7 +212,7 @@ async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
     assert emulator.calls(CREATE) == 1
 
 
-async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_port: int) -> None:
+async def test_closed_port_leaves_no_unknown_outcome(emulator: running.Aws, unused_tcp_port: int) -> None:
     client = aws(AwsSettings(endpoints={"sso-oidc": f"http://127.0.0.1:{unused_tcp_port}"}))
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
     client.close()
@@ -229,15 +229,15 @@ async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_p
         ("InvalidGrantException", 400, "SourceInvalid", "sign in again"),
         ("UnauthorizedClientException", 400, "AccessDenied", "clientId"),
         ("UnsupportedGrantTypeException", 400, "InvalidSpec", "does not allow this grant"),
-        ("InvalidScopeException", 400, "InvalidSpec", "no such scope"),
+        ("InvalidScopeException", 400, "InvalidSpec", "not have this scope"),
         ("AuthorizationPendingException", 400, "Unavailable", "not signed in"),
         ("SlowDownException", 400, "Throttled", ""),
         ("AccessDeniedException", 400, "AccessDenied", "assigned to the application"),
         ("ExpiredTokenException", 400, "SourceExpired", "has expired"),
         ("InternalServerException", 500, "Unavailable", ""),
-        ("InvalidRequestRegionException", 400, "InvalidSpec", "of another region (eu-west-1)"),
-        ("UnrecognizedClientException", 403, "AccessDenied", "access keys that sign it"),
-        ("InvalidSignatureException", 403, "AccessDenied", "access keys that sign it"),
+        ("InvalidRequestRegionException", 400, "InvalidSpec", "another region (eu-west-1)"),
+        ("UnrecognizedClientException", 403, "AccessDenied", "access key that signs the call"),
+        ("InvalidSignatureException", 403, "AccessDenied", "access key that signs the call"),
     ],
 )
 async def test_each_error_of_create_token(
@@ -254,25 +254,25 @@ async def test_each_error_of_create_token(
     assert "evil" not in error.message
 
 
-async def test_a_user_without_an_assignment(client: Aws, emulator: running.Aws) -> None:
-    held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
-    error = await failing(client, held, BEARER)
+async def test_user_without_an_assignment_is_denied(client: Aws, emulator: running.Aws) -> None:
+    values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
+    error = await failing(client, values, BEARER)
 
-    assert (error.reason, "is the user assigned to the application" in error.message) == ("AccessDenied", True)
+    assert (error.reason, "the user is assigned to the application" in error.message) == ("AccessDenied", True)
 
 
 async def portal(client: Aws, token: str, **changes: str) -> PipelineValues:
-    wanted = request(exchanges=[{"identityCenterGetRoleCredentials": {**ROLES[next(iter(ROLES))], **changes}}])
-    return await exchange(context(client), wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
+    token_request = request(exchanges=[{"identityCenterGetRoleCredentials": {**ROLES[next(iter(ROLES))], **changes}}])
+    return await exchange(context(client), token_request, token_request.spec.exchanges[0], PipelineValues(Token(token)))
 
 
-async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, emulator: running.Aws) -> None:
-    held = await portal(client, emulator.center_token())
+async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: running.Aws) -> None:
+    values = await portal(client, emulator.center_token())
 
-    assert held.credentials
-    assert held.credentials.expires_at
-    assert abs(held.credentials.expires_at - real_now() - HOUR) < 5 * SECOND
-    assert {held.credentials.secret_access_key, held.credentials.session_token} <= {*emulator.secrets()}
+    assert values.credentials
+    assert values.credentials.expires_at
+    assert abs(values.credentials.expires_at - real_now() - HOUR) < 5 * SECOND
+    assert {values.credentials.secret_access_key, values.credentials.session_token} <= {*emulator.secrets()}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, 
         ("ForbiddenException", 403, "AccessDenied", "assigned"),
     ],
 )
-async def test_each_error_of_the_portal(
+async def test_each_error_of_get_role_credentials(
     code: str, status: int, reason: str, hint: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(PORTAL, times=None, code=code, status=status, message="planted")
@@ -297,24 +297,24 @@ async def test_each_error_of_the_portal(
 
 
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])
-async def test_what_the_user_is_not_assigned_to(changes: dict[str, str], client: Aws, emulator: running.Aws) -> None:
+async def test_unassigned_permission_set_is_denied(changes: dict[str, str], client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(KeyturnError) as raised:
         await portal(client, emulator.center_token(), **changes)
 
     assert raised.value.reason == "AccessDenied"
 
 
-async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> None:
+async def test_ended_session_is_reported(client: Aws, emulator: running.Aws) -> None:
     token = emulator.center_token()
     emulator.control("DELETE", "identity-center-sessions")
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
 
-    assert (raised.value.reason, "session was ended" in raised.value.message) == ("SourceInvalid", True)
+    assert (raised.value.reason, "session has ended" in raised.value.message) == ("SourceInvalid", True)
 
 
 @pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
-async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_malformed_token_is_not_sent_in_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
 

@@ -1,4 +1,4 @@
-"""What the token endpoints of known issuers answer, beyond what RFC 6749 asks for.
+"""Responses of the token endpoints of known issuers that differ from RFC 6749.
 
 Keycloak's are of 26.4.2, as it answered here. Those of others are as their documentation has them.
 """
@@ -15,10 +15,9 @@ from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
-from tests.integration.exchanges.test_oauth import CA_FROM
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND, request, signed
-from tests.support.exchange_steps import context, issuer_client
+from tests.support.exchange_steps import CA_FROM, context, issuer_client
 from tests.support.tls import CERTIFIED, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
@@ -34,16 +33,18 @@ MORE = {"refresh_expires_in": 0, "not-before-policy": 0, "session_state": "s", "
 
 
 async def call(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **changes: Any) -> PipelineValues:
-    """Take a step at an issuer that answers this."""
+    """Run an exchange against an issuer that returns this."""
 
-    async def answer(_: server.Request) -> server.Response:
+    async def response(_: server.Request) -> server.Response:
         return server.Response(body=body, status=status, headers={"Content-Type": kind})
 
-    async with served(answer) as issuer:
+    async with served(response) as issuer:
         step = {"tokenUrl": issuer.url(), "clientId": "acme", "caBundleFrom": CA_FROM, **(changes or REFRESH)}
-        wanted = request(exchanges=[{"oauthToken": step}])
-        outside = context(client, issuer_client(), {"ca": CERTIFIED.ca})
-        return await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token("token")))
+        token_request = request(exchanges=[{"oauthToken": step}])
+        exchange_context = context(client, issuer_client(), {"ca": CERTIFIED.ca})
+        return await exchange(
+            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token("token"))
+        )
 
 
 @pytest.mark.parametrize(
@@ -58,13 +59,13 @@ async def call(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **
         pytest.param(BEARER, None, id="none at all"),
     ],
 )
-async def test_for_how_long(members: dict[str, Any], life: timedelta | None, client: Aws) -> None:
+async def test_lifetime_of_known_issuers(members: dict[str, Any], life: timedelta | None, client: Aws) -> None:
     body = {"access_token": signed(expires=real_now() + HOUR)} | members
-    held = await call(client, json.dumps(body).encode())
+    values = await call(client, json.dumps(body).encode())
 
-    assert held.access_token
-    assert held.refresh_token is None
-    expires_at = held.access_token.expires_at
+    assert values.access_token
+    assert values.refresh_token is None
+    expires_at = values.access_token.expires_at
     assert (expires_at is None) == (life is None)
     assert expires_at is None or life is None or abs(expires_at - real_now() - life) < 5 * SECOND
 
@@ -79,14 +80,14 @@ async def test_for_how_long(members: dict[str, Any], life: timedelta | None, cli
         pytest.param(b"\r\n ", JSON, id="after white space"),
     ],
 )
-async def test_a_rotated_token_is_not_lost_for_how_it_is_written(before: bytes, kind: str, client: Aws) -> None:
+async def test_rotated_token_survives_unusual_encodings(before: bytes, kind: str, client: Aws) -> None:
     members = BEARER | {"refresh_token": "next", "expires_in": 300}
-    held = await call(client, before + json.dumps(members).encode(), kind=kind)
+    values = await call(client, before + json.dumps(members).encode(), kind=kind)
 
-    assert held.refresh_token == "next"
+    assert values.refresh_token == "next"
 
 
-async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
+async def test_requested_id_token_is_recognised(client: Aws) -> None:
     """RFC 8693 section 2.2.1: it is called access_token, as Keycloak does."""
     token = signed(expires=real_now() + MINUTE)
     members = {
@@ -95,18 +96,18 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         "issued_token_type": f"{TYPE}id_token",
         "expires_in": 60,
     }
-    asked: dict[str, Any] = EXCHANGE | {"requestedTokenType": f"{TYPE}id_token"}
-    held = await call(client, json.dumps(members).encode(), **asked)
+    received: dict[str, Any] = EXCHANGE | {"requestedTokenType": f"{TYPE}id_token"}
+    values = await call(client, json.dumps(members).encode(), **received)
 
-    assert held.id_token
-    assert held.access_token
-    assert (held.id_token.value, held.access_token.value) == (token, token)
+    assert values.id_token
+    assert values.access_token
+    assert (values.id_token.value, values.access_token.value) == (token, token)
 
 
 @pytest.mark.parametrize(
-    ("status", "members", "reason", "says"),
+    ("status", "members", "reason", "expected_text"),
     [
-        pytest.param(401, {"error": "unauthorized_client"}, "AccessDenied", "key right", id="Keycloak: its secret"),
+        pytest.param(401, {"error": "unauthorized_client"}, "AccessDenied", "secret or key", id="Keycloak: its secret"),
         pytest.param(400, {"error": "invalid_client"}, "AccessDenied", "audience", id="Keycloak: the audience"),
         pytest.param(403, {"error": "access_denied"}, "AccessDenied", "access_denied", id="Keycloak: not for it"),
         pytest.param(400, {"error": "invalid_request"}, "InvalidSpec", "subject", id="Keycloak: the subject token"),
@@ -115,7 +116,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         pytest.param(400, {"error": "Invalid Request"}, "SourceInvalid", "tokenUrl", id="Keycloak: its /auth"),
         pytest.param(403, {"error": "invalid_grant"}, "SourceInvalid", "sign in again", id="Auth0: 403"),
         pytest.param(401, {"error": "access_denied"}, "AccessDenied", "client", id="Auth0: the secret"),
-        pytest.param(403, {"error": "too_many_attempts"}, "AccessDenied", "its own", id="403 with an own code"),
+        pytest.param(403, {"error": "too_many_attempts"}, "AccessDenied", "non-standard", id="403 with an own code"),
         pytest.param(401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client", id="Okta: the client"),
         pytest.param(404, {"errorCode": "E0000022"}, "InvalidSpec", "tokenUrl", id="Okta: no such server"),
         pytest.param(429, {"errorCode": "E0000047"}, "Throttled", "429", id="Okta: too often"),
@@ -124,7 +125,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
             400,
             {"error": "interaction_required", "suberror": "x"},
             "SourceInvalid",
-            "its own",
+            "non-standard",
             id="Entra: by hand",
         ),
         pytest.param(400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl", id="an object"),
@@ -132,14 +133,16 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         pytest.param(408, {"error": "too slow"}, "Unavailable", "HTTP 408", id="408 with an own code"),
     ],
 )
-async def test_what_a_refusal_means(status: int, members: dict[str, Any], reason: str, says: str, client: Aws) -> None:
-    told = members | {"error_description": "planted", "trace_id": "planted", "errorSummary": "planted"}
+async def test_refusals_of_known_issuers(
+    status: int, members: dict[str, Any], reason: str, expected_text: str, client: Aws
+) -> None:
+    body = members | {"error_description": "planted", "trace_id": "planted", "errorSummary": "planted"}
     with pytest.raises(KeyturnError) as raised:
-        await call(client, json.dumps(told).encode(), status)
+        await call(client, json.dumps(body).encode(), status)
     error = raised.value
 
     assert (error.reason, isinstance(error, UnavailableError) and error.outcome_unknown) == (reason, False)
-    assert says in error.message
+    assert expected_text in error.message
     assert "planted" not in error.message
 
 
@@ -148,11 +151,13 @@ async def test_what_a_refusal_means(status: int, members: dict[str, Any], reason
     [
         pytest.param(401, "invalid_client", False, id="of the client"),
         pytest.param(400, "invalid_scope", False, id="of the request"),
-        pytest.param(401, "token_reused", True, id="one of its own"),
+        pytest.param(401, "token_reused", True, id="non-standard code"),
         pytest.param(403, "access_denied", True, id="of anything"),
     ],
 )
-async def test_whether_the_token_is_refused(status: int, code: str, *, may_concern_token: bool, client: Aws) -> None:
+async def test_refusal_states_whether_it_may_concern_the_token(
+    status: int, code: str, *, may_concern_token: bool, client: Aws
+) -> None:
     with pytest.raises(RefusedError) as raised:
         await call(client, json.dumps({"error": code}).encode(), status)
 

@@ -1,4 +1,4 @@
-"""What AWS takes at most, botocore sends all the same: it is refused here, in words that say why."""
+"""Values that are too long for AWS: botocore would send them, so Keyturn refuses them and explains why."""
 
 from typing import Any
 
@@ -30,34 +30,34 @@ def context(size: int) -> PipelineValues:
     return PipelineValues(credentials=KEYS, identity_context="c" * size)
 
 
-async def refused(client: Aws, wanted: dict[str, Any], held: PipelineValues) -> RefusedError:
+async def fail_steps(client: Aws, step_spec: dict[str, Any], values: PipelineValues) -> RefusedError:
     with pytest.raises(RefusedError) as raised:
-        await step(client, held, request(source=BOTH, exchanges=[wanted]))
+        await step(client, values, request(source=BOTH, exchanges=[step_spec]))
     return raised.value
 
 
 @pytest.mark.parametrize(
-    ("wanted", "held", "says"),
+    ("step_spec", "values", "expected_text"),
     [
         pytest.param(ROLE, context(3), "identity context of Identity Center has 3 characters", id="a short context"),
         pytest.param(ROLE, context(2049), "has 2049 characters; AWS accepts 4 to 2048", id="a long context"),
         pytest.param(ASSUME_ROLE, token(3), "the web identity token has 3 characters", id="a short token"),
-        pytest.param(ASSUME_ROLE, token(20001), "AWS takes 4 to 20000", id="a long token"),
+        pytest.param(ASSUME_ROLE, token(20001), "AWS accepts 4 to 20000", id="a long token"),
         pytest.param(ACCESS_TOKEN, token(4097), "the refresh token has 4097 characters", id="a long refresh token"),
         pytest.param(POOL, token(50001), "the token for login.example has 50001 characters", id="a long login"),
     ],
 )
-async def test_what_aws_does_not_take_is_not_sent(
-    wanted: dict[str, Any], held: PipelineValues, says: str, client: Aws, emulator: running.Aws
+async def test_value_of_invalid_length_is_not_sent(
+    step_spec: dict[str, Any], values: PipelineValues, expected_text: str, client: Aws, emulator: running.Aws
 ) -> None:
-    error = await refused(client, wanted, held)
+    error = await fail_steps(client, step_spec, values)
 
-    assert (error.reason, says in error.message) == ("SourceInvalid", True)
+    assert (error.reason, expected_text in error.message) == ("SourceInvalid", True)
     assert emulator.recent() == []
 
 
 @pytest.mark.parametrize(
-    ("wanted", "held"),
+    ("step_spec", "values"),
     [
         pytest.param(ROLE, context(2048), id="a context"),
         pytest.param(ASSUME_ROLE, token(20000), id="a web identity token"),
@@ -65,9 +65,9 @@ async def test_what_aws_does_not_take_is_not_sent(
         pytest.param(POOL, token(50000), id="a login"),
     ],
 )
-async def test_the_longest_that_aws_takes_is_sent(
-    wanted: dict[str, Any], held: PipelineValues, client: Aws, emulator: running.Aws
+async def test_value_of_maximum_length_is_sent(
+    step_spec: dict[str, Any], values: PipelineValues, client: Aws, emulator: running.Aws
 ) -> None:
-    await refused(client, wanted, held)
+    await fail_steps(client, step_spec, values)
 
     assert len(emulator.recent()) == 1

@@ -16,36 +16,36 @@ from tests.support.exchange_steps import call, failing, get_access_token
 OPERATION = "GetAccessToken"
 
 
-async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_is_exchanged_for_an_access_token(client: Aws, emulator: running.Aws) -> None:
     refresh = emulator.refresh_token()
-    held = await get_access_token(client, refresh)
+    values = await get_access_token(client, refresh)
 
-    assert held.access_token
-    assert held.access_token.value in emulator.secrets()
-    assert held.source_token == Token(refresh)
-    assert (held.current_token, len(held.request_id)) == (held.access_token, 36)
+    assert values.access_token
+    assert values.access_token.value in emulator.secrets()
+    assert values.source_token == Token(refresh)
+    assert (values.current_token, len(values.request_id)) == (values.access_token, 36)
 
 
-async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: running.Aws) -> None:
+async def test_expiry_is_read_from_the_token(client: Aws, emulator: running.Aws) -> None:
     emulator.settings(access_token_seconds=7)
-    held = await get_access_token(client, emulator.refresh_token())
+    values = await get_access_token(client, emulator.refresh_token())
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert 0 < (held.access_token.expires_at - real_now()).total_seconds() <= 7
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert 0 < (values.access_token.expires_at - real_now()).total_seconds() <= 7
 
 
-async def test_token_properties_are_asked_for(client: Aws, emulator: running.Aws) -> None:
-    wanted = request(exchanges=[{"licenseManagerGetAccessToken": {"tokenProperties": ["on-prem"]}}])
-    held = await get_access_token(client, emulator.refresh_token(["on-prem"]), wanted)
+async def test_token_properties_are_sent(client: Aws, emulator: running.Aws) -> None:
+    token_request = request(exchanges=[{"licenseManagerGetAccessToken": {"tokenProperties": ["on-prem"]}}])
+    values = await get_access_token(client, emulator.refresh_token(["on-prem"]), token_request)
 
-    assert held.access_token
+    assert values.access_token
     with pytest.raises(RefusedError, match="lacks a token property"):
-        await get_access_token(client, emulator.refresh_token(["cloud"]), wanted)
+        await get_access_token(client, emulator.refresh_token(["cloud"]), token_request)
 
 
 class Opaque(Aws):
-    """An AWS whose token nobody can read."""
+    """An AWS that returns an opaque token."""
 
     def __init__(self, **members: str) -> None:
         self._members = members
@@ -54,14 +54,14 @@ class Opaque(Aws):
         return AwsResponse(dict(self._members), "id", NOW)
 
 
-async def test_a_token_that_tells_no_expiry_lives_an_hour_from_the_question() -> None:
-    held = await _asked(Opaque(AccessToken="opaque"))
+async def test_opaque_token_expires_an_hour_after_the_request() -> None:
+    values = await _asked(Opaque(AccessToken="opaque"))
 
-    assert held.access_token == Token("opaque", NOW + HOUR)
+    assert values.access_token == Token("opaque", NOW + HOUR)
 
 
-async def test_a_token_that_could_break_a_file_is_refused() -> None:
-    with pytest.raises(RefusedError, match="License Manager's access token is empty or holds characters"):
+async def test_token_with_unsafe_characters_is_refused() -> None:
+    with pytest.raises(RefusedError, match="License Manager's access token is empty or contains characters"):
         await _asked(Opaque(AccessToken="two\nlines"))
 
 
@@ -70,36 +70,38 @@ async def _asked(aws: Aws) -> PipelineValues:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "says"),
+    ("fault", "reason", "expected_text"),
     [
         pytest.param({"code": "ValidationException"}, "SourceInvalid", "malformed, expired", id="no token"),
         pytest.param({"code": "AccessDeniedException"}, "AccessDenied", "may have been deleted", id="deleted"),
-        pytest.param({"code": "AuthorizationException"}, "AccessDenied", "allowed in that", id="not onboarded"),
+        pytest.param({"code": "AuthorizationException"}, "AccessDenied", "used in this account", id="not onboarded"),
         pytest.param({"code": "RateLimitExceededException"}, "Throttled", "", id="throttled"),
         pytest.param({"code": "ServerInternalException", "status": 500}, "Unavailable", "", id="broken"),
     ],
 )
-async def test_each_error(fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws) -> None:
+async def test_each_error(
+    fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: running.Aws
+) -> None:
     error = await failing(client, emulator, OPERATION, message="planted", **fault)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"License Manager GetAccessToken: {fault['code']}")
-    assert says in error.message
+    assert expected_text in error.message
     assert "planted" not in error.message
 
 
 @pytest.mark.parametrize("token", [pytest.param("garbage", id="no JWT"), pytest.param("{}", id="expired")])
-async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refused_token_is_not_shown(token: str, client: Aws, emulator: running.Aws) -> None:
     token = token.format(emulator.refresh_token(expires_in=-1))
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(RefusedError) as fail_steps:
         await get_access_token(client, token)
 
-    assert refused.value.reason == "SourceInvalid"
-    assert token not in f"{refused.value!r} {refused.value.__cause__!r}"
+    assert fail_steps.value.reason == "SourceInvalid"
+    assert token not in f"{fail_steps.value!r} {fail_steps.value.__cause__!r}"
 
 
-async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: running.Aws) -> None:
-    with pytest.raises(RefusedError) as refused:
+async def test_token_that_botocore_rejects_is_source_invalid(client: Aws, emulator: running.Aws) -> None:
+    with pytest.raises(RefusedError) as fail_steps:
         await client.call(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 
-    assert (refused.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)
+    assert (fail_steps.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)

@@ -23,11 +23,11 @@ WEEK = {"revokeSuperseded": {"gracePeriod": "168h"}}
 
 
 async def mint(
-    client: Aws, held: PipelineValues = USER, name: str = "", spec: dict[str, Any] | None = None, **changes: Any
+    client: Aws, values: PipelineValues = USER, name: str = "", spec: dict[str, Any] | None = None, **changes: Any
 ) -> PipelineValues:
-    # A name of its own for each test: ClientTokens live for ten minutes.
-    wanted = request(**(create(licenseArn=LICENSE_ARN, **changes) | (spec or {})), uid=name)
-    return await exchange(context(client), wanted, wanted.spec.exchanges[0], held)
+    # A separate name for each test: ClientTokens live for ten minutes.
+    token_request = request(**(create(licenseArn=LICENSE_ARN, **changes) | (spec or {})), uid=name)
+    return await exchange(context(client), token_request, token_request.spec.exchanges[0], values)
 
 
 async def failing(client: Aws, **more: Any) -> KeyturnError:
@@ -36,25 +36,25 @@ async def failing(client: Aws, **more: Any) -> KeyturnError:
     return raised.value
 
 
-def claims(held: PipelineValues) -> dict[str, Any]:
-    assert held.access_token
-    told: dict[str, Any] = jwt.decode(held.access_token.value, options={"verify_signature": False})
-    return told
+def claims(values: PipelineValues) -> dict[str, Any]:
+    assert values.access_token
+    body: dict[str, Any] = jwt.decode(values.access_token.value, options={"verify_signature": False})
+    return body
 
 
-async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulator: running.Aws) -> None:
-    held = await mint(client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"])
+async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulator: running.Aws) -> None:
+    values = await mint(client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"])
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert abs(held.access_token.expires_at - real_now() - 30 * DAY) < 5 * SECOND
-    assert claims(held)["aud"] == LICENSE_ARN
-    assert "on-prem" in claims(held)["amr"]
-    assert held.token_id
-    assert await get_access_token(client, held.access_token.value)
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert abs(values.access_token.expires_at - real_now() - 30 * DAY) < 5 * SECOND
+    assert claims(values)["aud"] == LICENSE_ARN
+    assert "on-prem" in claims(values)["amr"]
+    assert values.token_id
+    assert await get_access_token(client, values.access_token.value)
 
 
-async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emulator: running.Aws) -> None:
+async def test_retry_creates_no_second_token(client: Aws, emulator: running.Aws) -> None:
     first = await mint(client, name="again")
     again = await mint(client, replace(USER, request_id="of another process"), name="again")
     next_issue = await mint(client, replace(USER, revision=2), name="again")
@@ -64,27 +64,27 @@ async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emula
     assert len({first.token_id, next_issue.token_id, other.token_id}) == 3
 
 
-async def test_what_was_lost_on_the_way_is_asked_for_again(client: Aws, emulator: running.Aws) -> None:
+async def test_lost_response_is_requested_again(client: Aws, emulator: running.Aws) -> None:
     emulator.fault("CreateToken", drop="after")
-    held = await mint(client, name="lost")
+    values = await mint(client, name="lost")
     again = await mint(client, name="lost")
 
-    assert (held.token_id, emulator.calls("CreateToken")) == (again.token_id, 3)
+    assert (values.token_id, emulator.calls("CreateToken")) == (again.token_id, 3)
 
 
-async def test_the_license_is_asked_for_at_home(client: Aws, emulator: running.Aws) -> None:
-    held = await mint(client, name="abroad", spec={"region": "eu-west-1"})
+async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: running.Aws) -> None:
+    values = await mint(client, name="abroad", spec={"region": "eu-west-1"})
 
-    assert held.token_id
+    assert values.token_id
     assert emulator.calls("CreateToken") == 2
 
 
 @pytest.mark.parametrize("location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"])
-async def test_nothing_but_a_region_is_taken_from_a_redirect(location: str, client: Aws, emulator: running.Aws) -> None:
+async def test_only_a_region_is_read_from_a_redirect(location: str, client: Aws, emulator: running.Aws) -> None:
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
 
-    assert (error.reason, "the license is of another region" in error.message) == ("InvalidSpec", True)
+    assert (error.reason, "the license belongs to another region" in error.message) == ("InvalidSpec", True)
     assert "evil" not in error.message
     assert emulator.calls("CreateToken") == 1
 
@@ -96,19 +96,19 @@ def superseded(client_held: PipelineValues, *ages: timedelta) -> tuple[Supersede
 @pytest.mark.parametrize(
     ("changes", "age", "deleted"),
     [
-        pytest.param(WEEK, 8 * DAY, True, id="its time is over"),
+        pytest.param(WEEK, 8 * DAY, True, id="after the grace period"),
         pytest.param(WEEK, 6 * DAY, False, id="it may still be in use"),
-        pytest.param({}, 300 * DAY, False, id="nobody asked for it"),
+        pytest.param({}, 300 * DAY, False, id="not configured"),
     ],
 )
-async def test_what_was_superseded_is_deleted_when_its_time_is_over(
+async def test_superseded_token_is_deleted_after_its_grace_period(
     changes: dict[str, Any], age: timedelta, client: Aws, emulator: running.Aws, *, deleted: bool
 ) -> None:
     old = await mint(client, name=f"old {age}")
-    held = await mint(client, replace(USER, revision=2, superseded=superseded(old, age)), name=f"{age}", **changes)
+    values = await mint(client, replace(USER, revision=2, superseded=superseded(old, age)), name=f"{age}", **changes)
 
     assert emulator.calls("DeleteToken") == int(deleted)
-    assert (held.superseded == ()) == deleted
+    assert (values.superseded == ()) == deleted
     assert old.access_token
     if deleted:
         with pytest.raises(KeyturnError):
@@ -120,18 +120,18 @@ async def test_what_was_superseded_is_deleted_when_its_time_is_over(
     [
         pytest.param("ResourceNotFoundException", 0, id="it is gone already"),
         pytest.param("AccessDeniedException", 1, id="it may not be deleted"),
-        pytest.param("ServerInternalException", 1, id="nobody knows"),
+        pytest.param("ServerInternalException", 1, id="outcome unknown"),
     ],
 )
-async def test_a_token_that_is_not_deleted_breaks_no_renewal(
+async def test_failed_deletion_does_not_fail_the_renewal(
     code: str, left: int, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault("DeleteToken", times=None, code=code)
     old = Superseded("some-id", real_now() - 9 * DAY)
-    held = await mint(client, replace(USER, superseded=(old,)), name=f"left {code}", **WEEK)
+    values = await mint(client, replace(USER, superseded=(old,)), name=f"left {code}", **WEEK)
 
-    assert held.access_token
-    assert len(held.superseded) == left
+    assert values.access_token
+    assert len(values.superseded) == left
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ async def test_each_error(code: str, status: int, reason: str, client: Aws, emul
     assert "planted" not in error.message
 
 
-async def test_the_expiry_of_a_token_that_tells_none(client: Aws, emulator: running.Aws) -> None:
-    held = await mint(client, name="default")
+async def test_expiry_of_an_opaque_token(client: Aws, emulator: running.Aws) -> None:
+    values = await mint(client, name="default")
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert abs(held.access_token.expires_at - real_now() - 365 * DAY) < HOUR
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert abs(values.access_token.expires_at - real_now() - 365 * DAY) < HOUR

@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
@@ -12,42 +11,27 @@ from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
-from tests.support.dependencies import HOUR, MINUTE, SECOND, request
+from tests.support.dependencies import HOUR, MINUTE, SECOND
 from tests.support.emulator import running
 from tests.support.emulator.oauth.authority import certify_loopback
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET, LASTING_CLIENT_ID
-from tests.support.exchange_steps import context, issuer_client
+from tests.support.emulator.oauth.clients import CLIENT_SECRET, LASTING_CLIENT_ID
+from tests.support.exchange_steps import OAUTH_OPERATION, context, issuer_client, refresh_request
 from tests.support.tls import served
 
-OPERATION = "oauth:token"
-SECRET_FROM = {"secretKeyRef": {"name": "client", "key": "client_secret"}}
-CA_FROM = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
 
-
-def refresh(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
-    """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
-    step = {
-        "tokenUrl": f"{emulator.issuer}/token",
-        "grantType": "refresh_token",
-        "clientId": CLIENT_ID,
-        "clientSecretFrom": SECRET_FROM,
-        "caBundleFrom": CA_FROM,
-    } | changes
-    given = {key: value for key, value in step.items() if value is not None}
-    return request(exchanges=[*before, {"oauthToken": given}])
-
-
-class Asking:
-    """Asks the emulator's issuer, as the spine does."""
+class IssuerCaller:
+    """Calls the emulator's issuer, as the reconciler does."""
 
     def __init__(self, client: Aws, emulator: running.Aws) -> None:
         self._client, self._emulator, self._web = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
     async def call(self, token: str, issuers: IssuerClient | None = None, **changes: Any) -> PipelineValues:
-        wanted = refresh(self._emulator, **changes)
-        outside = context(self._client, issuers or self._web, self.values)
-        return await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
+        token_request = refresh_request(self._emulator, **changes)
+        exchange_context = context(self._client, issuers or self._web, self.values)
+        return await exchange(
+            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token(token))
+        )
 
     async def failing(self, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
@@ -56,43 +40,51 @@ class Asking:
 
 
 @pytest.fixture
-def asking(client: Aws, emulator: running.Aws, all_closed: None) -> Asking:
-    return Asking(client, emulator)
+def issuer_caller(client: Aws, emulator: running.Aws, all_closed: None) -> IssuerCaller:
+    return IssuerCaller(client, emulator)
 
 
 @pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
-async def test_a_refresh_token_becomes_an_access_token(how: str | None, asking: Asking, emulator: running.Aws) -> None:
+async def test_refresh_token_is_exchanged_for_an_access_token(
+    how: str | None, issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     before = emulator.oauth_refresh_token()
-    held = await asking.call(before, clientAuthentication=how)
+    values = await issuer_caller.call(before, clientAuthentication=how)
 
-    assert held.access_token
-    assert held.id_token
-    assert held.refresh_token not in (None, before)
-    assert {held.access_token.value, held.id_token.value, held.refresh_token} <= {*emulator.secrets()}
+    assert values.access_token
+    assert values.id_token
+    assert values.refresh_token not in (None, before)
+    assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
     assert emulator.family(before).spends == [0]
 
 
-async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: running.Aws) -> None:
-    wanted, keys = refresh(emulator), Credentials("AKIA", "key")
+async def test_other_pipeline_values_are_kept(issuer_caller: IssuerCaller, client: Aws, emulator: running.Aws) -> None:
+    token_request, keys = refresh_request(emulator), Credentials("AKIA", "key")
     before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
-    held = await exchange(context(client, issuer_client(), asking.values), wanted, wanted.spec.exchanges[0], before)
+    values = await exchange(
+        context(client, issuer_client(), issuer_caller.values), token_request, token_request.spec.exchanges[0], before
+    )
 
-    assert (held.source_token, held.credentials) == (before.source_token, keys)
+    assert (values.source_token, values.credentials) == (before.source_token, keys)
 
 
-async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulator: running.Aws) -> None:
+async def test_returned_refresh_token_is_valid_for_the_next_request(
+    issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
-        token = (await asking.call(token)).refresh_token or ""
+        token = (await issuer_caller.call(token)).refresh_token or ""
 
     assert emulator.family(first).spends == [0, 1, 2, 3, 4]
     assert emulator.family(first).reuses == 0
 
 
-async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: Asking, emulator: running.Aws) -> None:
+async def test_issuer_without_rotation_returns_no_refresh_token(
+    issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
     token = emulator.oauth_refresh_token(LASTING_CLIENT_ID)
 
-    assert (await asking.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
+    assert (await issuer_caller.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
 
 
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
@@ -104,133 +96,144 @@ async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: A
         pytest.param("~!'()*", "-._~", id="what encoders do not agree about"),
     ],
 )
-async def test_odd_characters_of_a_client_arrive(
-    how: str, client_id: str, secret: str, asking: Asking, emulator: running.Aws
+async def test_special_characters_in_client_credentials(
+    how: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: running.Aws
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
-    asking.values["client"] = secret
+    issuer_caller.values["client"] = secret
 
-    assert await asking.call(emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how)
+    assert await issuer_caller.call(
+        emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how
+    )
 
 
-async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: running.Aws) -> None:
+async def test_expiry_counts_from_the_request(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
     emulator.settings(oauth_access_seconds=1800)
-    emulator.fault(OPERATION, delay_seconds=0.5)
+    emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
     before = real_now()
-    held = await asking.call(emulator.oauth_refresh_token())
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert 0 * SECOND <= held.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
-
-
-async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, without="expires_in")
-    held = await asking.call(emulator.oauth_refresh_token())
-
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert abs(held.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert 0 * SECOND <= values.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
 
 
-async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, token_characters=20_000)
-    held = await asking.call(emulator.oauth_refresh_token())
+async def test_expiry_falls_back_to_that_of_the_token(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    emulator.fault(OAUTH_OPERATION, without="expires_in")
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert held.access_token
-    assert len(held.access_token.value) > 20_000
-
-
-async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, expired=True)
-    held = await asking.call(emulator.oauth_refresh_token())
-
-    assert held.access_token
-    assert held.access_token.expires_at
-    assert held.access_token.expires_at < real_now()
-    assert held.refresh_token
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert abs(values.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
 
 
-async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> None:
-    narrow = await asking.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
-    error = await asking.failing(scope=["more", "than granted"[:4]])
+async def test_token_of_20_kb_is_accepted(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    emulator.fault(OAUTH_OPERATION, token_characters=20_000)
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
+
+    assert values.access_token
+    assert len(values.access_token.value) > 20_000
+
+
+async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    emulator.fault(OAUTH_OPERATION, expired=True)
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
+
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert values.access_token.expires_at < real_now()
+    assert values.refresh_token
+
+
+async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    narrow = await issuer_caller.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
+    error = await issuer_caller.failing(scope=["more", "than granted"[:4]])
 
     assert narrow.id_token is None
     assert (error.reason, "invalid_scope" in error.message) == ("InvalidSpec", True)
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
-async def test_an_answer_with_only_one_of_the_tokens_is_taken(
-    missing: str, asking: Asking, emulator: running.Aws
+async def test_response_with_only_one_token_is_accepted(
+    missing: str, issuer_caller: IssuerCaller, emulator: running.Aws
 ) -> None:
-    emulator.fault(OPERATION, without=missing)
-    held = await asking.call(emulator.oauth_refresh_token())
+    emulator.fault(OAUTH_OPERATION, without=missing)
+    values = await issuer_caller.call(emulator.oauth_refresh_token())
 
-    assert (held.refresh_token is None, held.access_token is None) == (
+    assert (values.refresh_token is None, values.access_token is None) == (
         missing == "refresh_token",
         missing == "access_token",
     )
 
 
-@pytest.mark.parametrize("status", [400, 200, 401, 500], ids=lambda status: f"HTTP {status}")
 @pytest.mark.parametrize(
-    ("code", "reason", "outcome_unknown"),
+    ("code", "status", "reason", "outcome_unknown"),
     [
-        ("invalid_request", "InvalidSpec", False),
-        ("invalid_client", "AccessDenied", False),
-        ("invalid_grant", "SourceInvalid", False),
-        ("unauthorized_client", "AccessDenied", False),
-        ("unsupported_grant_type", "InvalidSpec", False),
-        ("invalid_scope", "InvalidSpec", False),
-        ("slow_down", "Throttled", False),
-        ("temporarily_unavailable", "Unavailable", False),
-        ("server_error", "Unavailable", True),
+        ("invalid_request", 400, "InvalidSpec", False),
+        ("invalid_client", 400, "AccessDenied", False),
+        ("invalid_grant", 400, "SourceInvalid", False),
+        ("unauthorized_client", 400, "AccessDenied", False),
+        ("unsupported_grant_type", 400, "InvalidSpec", False),
+        ("invalid_scope", 400, "InvalidSpec", False),
+        ("slow_down", 400, "Throttled", False),
+        ("temporarily_unavailable", 400, "Unavailable", False),
+        ("server_error", 400, "Unavailable", True),
+        # A standard code means the same with any status.
+        ("invalid_grant", 200, "SourceInvalid", False),
+        ("invalid_client", 401, "AccessDenied", False),
+        ("invalid_grant", 500, "SourceInvalid", False),
     ],
 )
 async def test_each_error(
-    code: str, reason: str, status: int, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
+    code: str, status: int, reason: str, issuer_caller: IssuerCaller, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
-    emulator.fault(OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
-    error = await asking.failing()
+    emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
+    error = await issuer_caller.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
     assert "planted" not in error.message
-    assert emulator.calls(OPERATION) == 1
+    assert emulator.calls(OAUTH_OPERATION) == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "says", "outcome_unknown"),
+    ("status", "reason", "expected_text", "outcome_unknown"),
     [
-        pytest.param(400, "SourceInvalid", ": an error of its own; is tokenUrl right?", False, id="400: it refused"),
-        pytest.param(200, "Unavailable", " answered HTTP 200, and no token", True, id="200: nobody can tell"),
-        pytest.param(500, "Unavailable", " answered HTTP 500, and no token", True, id="500: nobody can tell"),
+        pytest.param(400, "SourceInvalid", ": non-standard error; check tokenUrl", False, id="400: it refused"),
+        pytest.param(200, "Unavailable", " returned HTTP 200 without a token", True, id="200: unknown"),
+        pytest.param(500, "Unavailable", " returned HTTP 500 without a token", True, id="500: unknown"),
     ],
 )
-async def test_an_error_of_no_table(
-    status: int, reason: str, says: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
+async def test_non_standard_error(
+    status: int,
+    reason: str,
+    expected_text: str,
+    issuer_caller: IssuerCaller,
+    emulator: running.Aws,
+    *,
+    outcome_unknown: bool,
 ) -> None:
-    emulator.fault(OPERATION, code="planted", status=status)
-    error = await asking.failing()
+    emulator.fault(OAUTH_OPERATION, code="planted", status=status)
+    error = await issuer_caller.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
-    assert error.message == f"127.0.0.1{says}"
+    assert error.message == f"127.0.0.1{expected_text}"
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
-async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, status=status, headers={"Location": "/"})
-    error = await asking.failing()
+async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
+    error = await issuer_caller.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 1)
-    assert error.message.startswith(f"127.0.0.1 answered HTTP {status} without an OAuth error; is tokenUrl")
+    assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 1)
+    assert error.message.startswith(f"127.0.0.1 returned HTTP {status} without an OAuth error; check that tokenUrl")
 
 
 @pytest.mark.parametrize(
     ("fault", "reason", "outcome_unknown"),
     [
         pytest.param({"body": "html"}, "Unavailable", True, id="a page"),
-        pytest.param({"body": "empty"}, "Unavailable", True, id="an empty answer"),
+        pytest.param({"body": "empty"}, "Unavailable", True, id="an empty response"),
         pytest.param({"status": 500}, "Unavailable", True, id="500"),
         pytest.param({"status": 502}, "Unavailable", True, id="502"),
         pytest.param({"status": 504, "body": "empty"}, "Unavailable", True, id="504"),
@@ -238,39 +241,41 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
         pytest.param({"status": 408}, "Unavailable", False, id="408: it was not handled"),
         pytest.param({"status": 429}, "Throttled", False, id="429: it was not handled"),
         pytest.param({"token_characters": 70_000}, "Unavailable", True, id="more than 64 KiB"),
-        pytest.param({"drop": "after"}, "Unreachable", True, id="the lost answer"),
-        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: nobody can tell"),
+        pytest.param({"drop": "after"}, "Unreachable", True, id="a lost response"),
+        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: unknown"),
     ],
 )
-async def test_an_answer_that_is_none(
-    fault: dict[str, Any], reason: str, asking: Asking, emulator: running.Aws, *, outcome_unknown: bool
+async def test_unusable_response(
+    fault: dict[str, Any], reason: str, issuer_caller: IssuerCaller, emulator: running.Aws, *, outcome_unknown: bool
 ) -> None:
-    emulator.fault(OPERATION, **fault)
-    error = await asking.failing()
+    emulator.fault(OAUTH_OPERATION, **fault)
+    error = await issuer_caller.failing()
 
     assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
-    assert emulator.calls(OPERATION) == 1
+    assert emulator.calls(OAUTH_OPERATION) == 1
 
 
-async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
-    emulator.fault(OPERATION, status=429, headers={"Retry-After": "17"})
+async def test_throttling_error_has_retry_after_and_is_counted(
+    issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
+    emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
-    error = await asking.failing(issuers=issuer_client(metrics=metrics))
+    error = await issuer_caller.failing(issuers=issuer_client(metrics=metrics))
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
     assert metrics.registry.get_sample_value("keyturn_throttled_calls_total", {"service": "oauth"}) == 1
 
 
-async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_port: int) -> None:
-    error = await asking.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
+async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: IssuerCaller, unused_tcp_port: int) -> None:
+    error = await issuer_caller.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
     assert (error.reason, doubtful(error)) == ("Unreachable", False)
 
 
-async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
-    asking: Asking, monkeypatch: pytest.MonkeyPatch
+async def test_ca_without_optional_extensions_is_trusted(
+    issuer_caller: IssuerCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, certified = ssl.create_default_context, certify_loopback(real_now(), plain=True)
 
@@ -283,26 +288,28 @@ async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
         return web.json_response({"access_token": "planted", "expires_in": 60})
 
     monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
-    asking.values["ca"] = certified.ca
+    issuer_caller.values["ca"] = certified.ca
     async with served(give, certified) as issuer:
-        held = await asking.call("planted-refresh", tokenUrl=issuer.url())
+        values = await issuer_caller.call("planted-refresh", tokenUrl=issuer.url())
 
-    assert held.access_token
+    assert values.access_token
 
 
-async def test_without_the_ca_the_issuer_is_not_reached(asking: Asking, emulator: running.Aws) -> None:
-    error = await asking.failing(caBundleFrom=None)
+async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+    error = await issuer_caller.failing(caBundleFrom=None)
 
-    assert (error.reason, doubtful(error), emulator.calls(OPERATION)) == ("Unreachable", False, 0)
+    assert (error.reason, doubtful(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: running.Aws) -> None:
-    asking.values["ca"] = bundle
-    error = await asking.failing()
+async def test_invalid_ca_bundle_is_invalid_spec(
+    bundle: str, issuer_caller: IssuerCaller, emulator: running.Aws
+) -> None:
+    issuer_caller.values["ca"] = bundle
+    error = await issuer_caller.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 0)
-    assert error.message == "caBundleFrom holds no certificates in PEM"
+    assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
+    assert error.message == "caBundleFrom contains no certificates in PEM"
 
 
 @pytest.mark.parametrize(
@@ -313,8 +320,8 @@ async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: r
         pytest.param({"clientId": LASTING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
     ],
 )
-async def test_a_client_that_is_refused(changes: dict[str, Any], code: str, asking: Asking) -> None:
-    error = await asking.failing(**changes)
+async def test_client_errors(changes: dict[str, Any], code: str, issuer_caller: IssuerCaller) -> None:
+    error = await issuer_caller.failing(**changes)
 
     assert isinstance(error, RefusedError)
     assert error.message.startswith(f"127.0.0.1: {code}")

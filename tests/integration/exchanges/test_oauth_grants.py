@@ -1,4 +1,4 @@
-"""The grants of oauthToken that use up nothing, and the ways in which a client shows who it is."""
+"""The grants of oauthToken that consume nothing, and client authentication."""
 
 import base64
 import time
@@ -6,19 +6,17 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.oauth.client_authentication import _readable
+from keyturn.exchanges.oauth.client_authentication import _load_key
 from keyturn.exchanges.registry import exchange
-from tests.integration.exchanges.test_oauth import CA_FROM, OPERATION, SECRET_FROM, refresh
 from tests.support.dependencies import REFRESH
 from tests.support.emulator import running
 from tests.support.emulator.oauth.clients import CLIENT_SECRET
-from tests.support.exchange_steps import context, issuer_client
+from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, context, issuer_client, refresh_request
+from tests.support.signing_keys import EC, RSA, keys
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -26,16 +24,6 @@ TYPE = "urn:ietf:params:oauth:token-type:"
 KEY_FROM = {"secretKeyRef": {"name": "key", "key": "tls.key"}}
 ACTOR_FROM = {"secretKeyRef": {"name": "actor", "key": "token"}}
 EXCHANGED = {"grantType": EXCHANGE, "subjectTokenType": f"{TYPE}jwt"}
-
-
-def keys(kind: str) -> tuple[str, str]:
-    """A private and a public key in PEM."""
-    made = ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
-    private = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return private, made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-
-
-RSA, EC = keys("rsa"), keys("ec")
 
 
 def made_up(n: int, p: int, q: int) -> str:
@@ -56,25 +44,25 @@ def _der(tag: int, content: bytes) -> bytes:
 
 
 class Issuer:
-    """The emulator's issuer, asked as the spine does."""
+    """The emulator's issuer, called as the reconciler does."""
 
     def __init__(self, client: Aws, emulator: running.Aws) -> None:
         self.client, self.emulator, self.issuer_client = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
-    async def call(self, held: PipelineValues, **changes: Any) -> PipelineValues:
+    async def call(self, values: PipelineValues, **changes: Any) -> PipelineValues:
         before = [REFRESH] if "from" in changes else []
-        wanted = refresh(self.emulator, *before, **changes)
-        outside = context(self.client, self.issuer_client, self.values)
-        return await exchange(outside, wanted, wanted.spec.exchanges[-1], held)
+        token_request = refresh_request(self.emulator, *before, **changes)
+        exchange_context = context(self.client, self.issuer_client, self.values)
+        return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
 
-    async def failing(self, held: PipelineValues, **changes: Any) -> KeyturnError:
+    async def failing(self, values: PipelineValues, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
-            await self.call(held, **changes)
+            await self.call(values, **changes)
         return raised.value
 
     def assertion(self, **claims: Any) -> Token:
-        """A JWT that the issuer takes as an assertion."""
+        """A JWT that the issuer accepts as an assertion."""
         return Token(self.emulator.jwt(self.emulator.issuer, **claims))
 
 
@@ -83,39 +71,39 @@ def issuer(client: Aws, emulator: running.Aws, all_closed: None) -> Issuer:
     return Issuer(client, emulator)
 
 
-def claims(held: PipelineValues) -> dict[str, Any]:
-    assert held.access_token
-    told: dict[str, Any] = jwt.decode(held.access_token.value, options={"verify_signature": False})
-    return told
+def claims(values: PipelineValues) -> dict[str, Any]:
+    assert values.access_token
+    body: dict[str, Any] = jwt.decode(values.access_token.value, options={"verify_signature": False})
+    return body
 
 
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
-async def test_a_client_gets_a_token_of_its_own(how: str, issuer: Issuer) -> None:
-    held = await issuer.call(
+async def test_client_credentials_grant(how: str, issuer: Issuer) -> None:
+    values = await issuer.call(
         PipelineValues(), grantType="client_credentials", clientAuthentication=how, scope=["a", "b"]
     )
 
-    assert (claims(held)["sub"], claims(held)["scope"]) == ("keyturn", "a b")
-    assert held.refresh_token is None
-    assert held.access_token
-    assert held.access_token.expires_at
+    assert (claims(values)["sub"], claims(values)["scope"]) == ("keyturn", "a b")
+    assert values.refresh_token is None
+    assert values.access_token
+    assert values.access_token.expires_at
 
 
 @pytest.mark.parametrize("token", ["subject", "access", "id"])
-async def test_the_newest_token_or_the_id_token_is_exchanged(token: str, issuer: Issuer) -> None:
-    held = PipelineValues(
+async def test_current_or_id_token_is_exchanged(token: str, issuer: Issuer) -> None:
+    values = PipelineValues(
         source_token=issuer.assertion(subject="subject"),
         access_token=issuer.assertion(subject="access") if token != "subject" else None,
         id_token=issuer.assertion(subject="id"),
     )
     chosen = {"from": "idToken"} if token == "id" else {}
 
-    assert claims(await issuer.call(held, **EXCHANGED, **chosen))["sub"] == token
+    assert claims(await issuer.call(values, **EXCHANGED, **chosen))["sub"] == token
 
 
-async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> None:
+async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
     issuer.values["actor"] = issuer.assertion(subject="robot").value
-    held = await issuer.call(
+    values = await issuer.call(
         PipelineValues(issuer.assertion()),
         **EXCHANGED,
         requestedTokenType=f"{TYPE}jwt",
@@ -127,54 +115,54 @@ async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> No
         extraParameters={"tenant": "a b&c"},
     )
 
-    assert claims(held)["aud"] == ["one", "two", "https://three.example/"]
-    assert claims(held)["act"] == {"sub": "robot"}
-    assert held.id_token
+    assert claims(values)["aud"] == ["one", "two", "https://three.example/"]
+    assert claims(values)["act"] == {"sub": "robot"}
+    assert values.id_token
 
 
-async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) -> None:
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
-    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
-    second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **asked)
-    third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **asked)
+async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issuer) -> None:
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
+    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **received)
+    second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **received)
+    third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **received)
 
     assert claims(third)["sub"] == claims(first)["sub"]
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
     assert issuer.emulator.family(first.refresh_token or "").spends == [0, 1]
 
 
-async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer) -> None:
-    """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
-    issuer.emulator.fault(OPERATION, without="refresh_token")
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    held = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
+async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> None:
+    """RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type."""
+    issuer.emulator.fault(OAUTH_OPERATION, without="refresh_token")
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    values = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **received)
 
-    assert (held.access_token, held.refresh_token in issuer.emulator.secrets()) == (None, True)
+    assert (values.access_token, values.refresh_token in issuer.emulator.secrets()) == (None, True)
 
 
-async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, without="access_token")
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.failing(PipelineValues(issuer.assertion()), **asked)
+async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer) -> None:
+    issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(PipelineValues(issuer.assertion()), **received)
 
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == ("Unavailable", False)
 
 
 @pytest.mark.parametrize("sent", ["single_use_credential", "refresh_token"])
-async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, drop="after")
-    asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **asked)  # type: ignore[arg-type]
+async def test_lost_response_leaves_the_outcome_unknown(sent: str, issuer: Issuer) -> None:
+    issuer.emulator.fault(OAUTH_OPERATION, drop="after")
+    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **received)  # type: ignore[arg-type]
 
     assert isinstance(error, UnavailableError)
     assert error.outcome_unknown
 
 
-async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None:
-    held = PipelineValues(issuer.assertion(subject="alice"))
-    first = await issuer.call(held, grantType=BEARER)
-    error = await issuer.failing(held, grantType=BEARER)
+async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
+    values = PipelineValues(issuer.assertion(subject="alice"))
+    first = await issuer.call(values, grantType=BEARER)
+    error = await issuer.failing(values, grantType=BEARER)
 
     assert claims(first)["sub"] == "alice"
     assert (error.reason, "invalid_grant" in error.message) == ("SourceInvalid", True)
@@ -188,22 +176,22 @@ async def test_an_assertion_is_taken_once_by_this_issuer(issuer: Issuer) -> None
         pytest.param({"clientSecretFrom": None}, "AccessDenied", "invalid_client", id="no secret"),
     ],
 )
-async def test_an_exchange_that_is_refused(changes: dict[str, Any], reason: str, code: str, issuer: Issuer) -> None:
+async def test_refused_token_exchange(changes: dict[str, Any], reason: str, code: str, issuer: Issuer) -> None:
     error = await issuer.failing(PipelineValues(issuer.assertion()), **(EXCHANGED | changes))
 
     assert (error.reason, code in error.message) == (reason, True)
 
 
-async def test_an_id_token_that_nobody_gave(issuer: Issuer) -> None:
+async def test_missing_id_token_is_invalid_spec(issuer: Issuer) -> None:
     error = await issuer.failing(PipelineValues(issuer.assertion()), **EXCHANGED, **{"from": "idToken"})
 
-    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
+    assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert "openid" in error.message
 
 
 @pytest.mark.parametrize("grant", ["client_credentials", BEARER, EXCHANGE])
-async def test_a_lost_answer_leaves_no_doubt_where_nothing_is_used_up(grant: str, issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, drop="after")
+async def test_lost_response_that_consumes_nothing_is_retryable(grant: str, issuer: Issuer) -> None:
+    issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     more = {"subjectTokenType": f"{TYPE}jwt"} if grant == EXCHANGE else {}
     error = await issuer.failing(PipelineValues(issuer.assertion()), grantType=grant, **more)
 
@@ -219,16 +207,16 @@ async def test_a_lost_answer_leaves_no_doubt_where_nothing_is_used_up(grant: str
         pytest.param(EC, {"algorithm": "ES256", "clientAuthentication": "private_key_jwt"}, id="ES256"),
     ],
 )
-async def test_a_client_shows_who_it_is_by_its_key(
+async def test_client_authenticates_with_its_key(
     pair: tuple[str, str], changes: dict[str, str], issuer: Issuer
 ) -> None:
     issuer.emulator.oauth_client("with-key", public_key=pair[1])
     issuer.values["key"] = pair[0]
     by_key = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM} | changes
     for _ in range(2):  # each with a jti of its own
-        held = await issuer.call(PipelineValues(), grantType="client_credentials", **by_key)
+        values = await issuer.call(PipelineValues(), grantType="client_credentials", **by_key)
 
-    assert claims(held)["sub"] == "with-key"
+    assert claims(values)["sub"] == "with-key"
 
 
 @pytest.mark.parametrize(
@@ -240,13 +228,13 @@ async def test_a_client_shows_who_it_is_by_its_key(
         pytest.param("-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----", "ES256", id="a broken key"),
     ],
 )
-async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorithm: str, issuer: Issuer) -> None:
+async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, issuer: Issuer) -> None:
     issuer.values["key"] = key
     by_key = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", **by_key)
 
-    assert (error.reason, issuer.emulator.calls(OPERATION)) == ("InvalidSpec", 0)
-    assert error.message == f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+    assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
+    assert error.message == f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
     assert (error.__cause__, error.__suppress_context__) == (None, True)
 
 
@@ -255,18 +243,18 @@ async def test_a_key_that_cannot_sign_is_refused_and_not_shown(key: str, algorit
     [
         pytest.param(made_up(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192, id="a long modulus"),
         pytest.param(made_up(n=2**2047 + 1, p=2**9941 - 1, q=3), 2048, id="a long prime"),
-        pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="all that a Secret holds"),
+        pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="the size limit of a Secret"),
     ],
 )
-def test_a_key_that_would_take_long_is_not_tried(key: str, bits: int) -> None:
+def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"^$"):
-        _readable(key)
+        _load_key(key)
 
     assert time.monotonic() - started < 0.5, bits
 
 
-async def test_a_key_of_somebody_else_is_refused(issuer: Issuer) -> None:
+async def test_key_of_another_client_is_refused(issuer: Issuer) -> None:
     issuer.emulator.oauth_client("with-key", public_key=RSA[1])
     issuer.values["key"] = keys("rsa")[0]
     by_key = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
@@ -275,7 +263,7 @@ async def test_a_key_of_somebody_else_is_refused(issuer: Issuer) -> None:
     assert (error.reason, "invalid_client" in error.message) == ("AccessDenied", True)
 
 
-async def test_a_public_client_names_itself_and_has_no_secret(issuer: Issuer) -> None:
+async def test_public_client_sends_its_id_without_a_secret(issuer: Issuer) -> None:
     issuer.emulator.oauth_client("public")
     public = {"clientId": "public", "clientSecretFrom": None, "clientAuthentication": "none"}
     token = Token(issuer.emulator.oauth_refresh_token("public"))
@@ -283,14 +271,14 @@ async def test_a_public_client_names_itself_and_has_no_secret(issuer: Issuer) ->
     assert claims(await issuer.call(PipelineValues(token), **public))["client_id"] == "public"
 
 
-async def test_a_ca_bundle_of_a_config_map(issuer: Issuer) -> None:
+async def test_ca_bundle_from_a_config_map(issuer: Issuer) -> None:
     from_config_map = {"configMapKeyRef": CA_FROM["secretKeyRef"]}
 
     assert await issuer.call(PipelineValues(), grantType="client_credentials", caBundleFrom=from_config_map)
 
 
-async def test_no_secret_is_in_what_is_raised(issuer: Issuer) -> None:
-    issuer.emulator.fault(OPERATION, code="invalid_client", message="planted")
+async def test_errors_show_no_secrets(issuer: Issuer) -> None:
+    issuer.emulator.fault(OAUTH_OPERATION, code="invalid_client", message="planted")
     error = await issuer.failing(PipelineValues(), grantType="client_credentials", clientSecretFrom=SECRET_FROM)
 
     assert CLIENT_SECRET not in repr(error) + repr(vars(error))

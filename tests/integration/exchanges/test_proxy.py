@@ -1,4 +1,4 @@
-"""Calls of AWS by way of a corporate proxy that looks into TLS, and so has certificates of a CA of its own."""
+"""Calls to AWS through a corporate proxy that terminates TLS with certificates of its own CA."""
 
 import selectors
 import socket
@@ -24,7 +24,7 @@ HOSTS = dict.fromkeys(("sts", "license-manager"), "https://localhost:9")
 
 @dataclass(slots=True)
 class Proxy:
-    """An http proxy: it answers CONNECT, ends TLS itself, and sends all to the emulator."""
+    """An HTTP proxy that accepts CONNECT, terminates TLS and forwards everything to the emulator."""
 
     emulator: running.Aws
     url: str = ""
@@ -32,18 +32,18 @@ class Proxy:
     done: threading.Event = field(default_factory=threading.Event)
 
     def serve(self, client: socket.socket) -> None:
-        asked = b""
-        while not asked.endswith(b"\r\n\r\n"):
-            asked += client.recv(1)
-        self.connects.append(asked.split()[1].decode())
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += client.recv(1)
+        self.connects.append(received.split()[1].decode())
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         host, _, port = self.emulator.url.removeprefix("http://").partition(":")
         with (
             suppress(OSError),
             TLS.wrap_socket(client, server_side=True) as inside,
-            socket.create_connection((host, int(port))) as outside,
+            socket.create_connection((host, int(port))) as exchange_context,
         ):
-            _pipe(inside, outside, self.done)
+            _pipe(inside, exchange_context, self.done)
 
 
 def _pipe(one: ssl.SSLSocket, other: socket.socket, done: threading.Event) -> None:
@@ -54,7 +54,7 @@ def _pipe(one: ssl.SSLSocket, other: socket.socket, done: threading.Event) -> No
         while not done.is_set():
             for key, _ in ready.select(0.02):
                 some = one.recv(65536) if key.fileobj is one else other.recv(65536)
-                # What TLS has decrypted already, no select tells of.
+                # select does not report data that TLS has already decrypted.
                 while key.fileobj is one and one.pending():
                     some += one.recv(65536)
                 if not some:
@@ -86,20 +86,18 @@ def bundle(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: str) -> None:
+async def test_proxy_with_its_own_ca(emulator: running.Aws, bundle: str) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url, ca_bundle=bundle)
         with closing(aws(settings)) as client:
-            held = await get_access_token(client, emulator.refresh_token())
-            held = await assume_role(client, held.current_token.value)
+            values = await get_access_token(client, emulator.refresh_token())
+            values = await assume_role(client, values.current_token.value)
 
-    assert held.credentials
+    assert values.credentials
     assert set(proxy.connects) == {"localhost:9"}
 
 
-async def test_by_the_proxy_of_the_environment(
-    emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_proxy_from_the_environment(emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxied(emulator) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -110,7 +108,7 @@ async def test_by_the_proxy_of_the_environment(
     assert proxy.connects
 
 
-async def test_without_its_ca_nothing_is_sent(emulator: running.Aws) -> None:
+async def test_nothing_is_sent_without_the_ca_of_the_proxy(emulator: running.Aws) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url)
         with closing(aws(settings)) as client, pytest.raises(UnavailableError) as failed:

@@ -16,58 +16,58 @@ SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 
 async def through(client: Aws, emulator: running.Aws, **role: Any) -> PipelineValues:
     """Both steps of the flagship."""
-    wanted = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
-    held = await get_access_token(client, emulator.refresh_token(), wanted)
-    return await assume_role(client, held.current_token.value, wanted)
+    token_request = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
+    values = await get_access_token(client, emulator.refresh_token(), token_request)
+    return await assume_role(client, values.current_token.value, token_request)
 
 
-async def test_an_access_token_becomes_credentials(client: Aws, emulator: running.Aws) -> None:
-    held = await through(client, emulator)
+async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: running.Aws) -> None:
+    values = await through(client, emulator)
 
-    assert held.credentials
-    assert {held.credentials.secret_access_key, held.credentials.session_token} <= {*emulator.secrets()}
-    assert held.credentials.access_key_id.startswith("ASIA")
-    assert len(held.request_id) == 36
+    assert values.credentials
+    assert {values.credentials.secret_access_key, values.credentials.session_token} <= {*emulator.secrets()}
+    assert values.credentials.access_key_id.startswith("ASIA")
+    assert len(values.request_id) == 36
 
 
-async def test_the_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
     assert (await through(client, emulator)).principal == f"{SESSION}/billing.acme"
     assert (await through(client, emulator, roleSessionName="mine")).principal == f"{SESSION}/mine"
 
 
-async def test_the_duration_is_asked_for(client: Aws, emulator: running.Aws) -> None:
-    held = await through(client, emulator, durationSeconds=900)
-    claims = jwt.decode(held.current_token.value, options={"verify_signature": False})
+async def test_duration_is_sent(client: Aws, emulator: running.Aws) -> None:
+    values = await through(client, emulator, durationSeconds=900)
+    claims = jwt.decode(values.current_token.value, options={"verify_signature": False})
 
-    assert held.credentials
-    assert held.credentials.expires_at
-    assert 890 <= held.credentials.expires_at.timestamp() - claims["iat"] <= 910
+    assert values.credentials
+    assert values.credentials.expires_at
+    assert 890 <= values.credentials.expires_at.timestamp() - claims["iat"] <= 910
 
 
-async def test_a_duration_over_the_roles_own_is_a_mistake_in_the_spec(client: Aws, emulator: running.Aws) -> None:
-    with pytest.raises(RefusedError, match="maximum session duration") as refused:
+async def test_duration_over_the_maximum_is_invalid_spec(client: Aws, emulator: running.Aws) -> None:
+    with pytest.raises(RefusedError, match="maximum session duration") as fail_steps:
         await through(client, emulator, durationSeconds=43200)
 
-    assert refused.value.reason == "InvalidSpec"
+    assert fail_steps.value.reason == "InvalidSpec"
 
 
-async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
-    with pytest.raises(RefusedError, match="trust policy name this issuer") as refused:
+async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: running.Aws) -> None:
+    with pytest.raises(RefusedError, match="trust policy allows this issuer") as fail_steps:
         await through(client, emulator, roleArn=f"{ROLE}-not-there")
 
-    assert (refused.value.reason, refused.value.eventually_consistent) == ("AccessDenied", True)
+    assert (fail_steps.value.reason, fail_steps.value.eventually_consistent) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "says"),
+    ("fault", "reason", "expected_text"),
     [
         pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", "trust policy", id="not trusted"),
-        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", "had expired", id="an expired token"),
+        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", "has expired", id="an expired token"),
         pytest.param({"code": "IDPCommunicationError"}, "Unavailable", "", id="the issuer is away"),
         pytest.param(
             {"code": "IDPRejectedClaim", "status": 403},
             "AccessDenied",
-            "refused the token's claims",
+            "rejected the claims of the token",
             id="bad claims",
         ),
         pytest.param({"code": "InvalidIdentityToken"}, "SourceInvalid", "OIDC provider", id="no provider"),
@@ -76,7 +76,7 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
         pytest.param(
             {"code": "RegionDisabledException", "status": 403},
             "AccessDenied",
-            "not enabled",
+            "enable STS",
             id="a disabled region",
         ),
         pytest.param({"code": "ValidationError"}, "InvalidSpec", "durationSeconds", id="a bad request"),
@@ -84,19 +84,21 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
         pytest.param({"code": "InternalFailure", "status": 500}, "Unavailable", "", id="broken"),
     ],
 )
-async def test_each_error(fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws) -> None:
+async def test_each_error(
+    fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: running.Aws
+) -> None:
     error = await failing(client, emulator, OPERATION, message="planted", **fault)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"STS AssumeRoleWithWebIdentity: {fault['code']}")
-    assert says in error.message
+    assert expected_text in error.message
     assert "planted" not in error.message
 
 
-async def test_an_answer_that_is_over_already_is_handed_on(client: Aws, emulator: running.Aws) -> None:
+async def test_expired_credentials_are_passed_on(client: Aws, emulator: running.Aws) -> None:
     emulator.fault(OPERATION, expired=True)
-    held = await through(client, emulator)
+    values = await through(client, emulator)
 
-    assert held.credentials
-    assert held.credentials.expires_at
-    assert held.credentials.expires_at.isoformat() < emulator.recent()[-1]["at"]
+    assert values.credentials
+    assert values.credentials.expires_at
+    assert values.credentials.expires_at.isoformat() < emulator.recent()[-1]["at"]

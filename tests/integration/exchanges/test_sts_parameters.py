@@ -1,4 +1,4 @@
-"""Every field that STS takes arrives there, and what it means is felt."""
+"""Every parameter of STS is sent and has its effect."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -48,20 +48,20 @@ def assume(**more: Any) -> dict[str, Any]:
     return {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN} | more}
 
 
-async def taken(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> PipelineValues:
+async def run_steps(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> PipelineValues:
     """Take the steps one after another, from the keys of a user."""
-    wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
-    held = PipelineValues(credentials=USER)
-    for one in wanted.spec.exchanges:
+    token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
+    values = PipelineValues(credentials=USER)
+    for one in token_request.spec.exchanges:
         shown = one.exchange.single_use_credential
-        held = replace(held, single_use_credential=secrets[shown.secret_key_ref.name] if shown else None)
-        held = await exchange(context(client, values=secrets), wanted, one, held)
-    return held
+        values = replace(values, single_use_credential=secrets[shown.secret_key_ref.name] if shown else None)
+        values = await exchange(context(client, values=secrets), token_request, one, values)
+    return values
 
 
-async def refused(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> KeyturnError:
+async def fail_steps(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await taken(client, *steps, secrets=secrets)
+        await run_steps(client, *steps, secrets=secrets)
     return raised.value
 
 
@@ -72,19 +72,17 @@ async def refused(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str
         pytest.param({"externalIdFrom": ref("partner")}, id="in a Secret"),
     ],
 )
-async def test_an_external_id_opens_the_role(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
-    held = await taken(client, assume(roleArn=PARTNER, **more))
+async def test_external_id_is_sent(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+    values = await run_steps(client, assume(roleArn=PARTNER, **more))
 
-    assert held.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/Partner/billing.acme"
+    assert values.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/Partner/billing.acme"
 
 
 @pytest.mark.parametrize("more", [{}, {"externalId": "red"}])
-async def test_without_the_external_id_it_stays_closed(
-    more: dict[str, Any], client: Aws, emulator: running.Aws
-) -> None:
-    error = await refused(client, assume(roleArn=PARTNER, **more))
+async def test_missing_external_id_is_denied(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+    error = await fail_steps(client, assume(roleArn=PARTNER, **more))
 
-    assert (error.reason, "external id" in error.message) == ("AccessDenied", True)
+    assert (error.reason, "external ID" in error.message) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +95,8 @@ async def test_without_the_external_id_it_stays_closed(
         ),
     ],
 )
-async def test_a_secret_that_sts_cannot_take_is_not_sent(
-    step: dict[str, Any], client: Aws, emulator: running.Aws
-) -> None:
-    error = await refused(client, step)
+async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+    error = await fail_steps(client, step)
 
     assert (error.reason, emulator.recent()) == ("SourceInvalid", [])
     assert not any(value in error.message for value in SECRETS.values())
@@ -115,79 +111,79 @@ async def test_a_secret_that_sts_cannot_take_is_not_sent(
     ],
 )
 async def test_session_names(template: str | None, name: str, client: Aws, emulator: running.Aws) -> None:
-    given = {"roleSessionName": template} if template else {}
+    expected = {"roleSessionName": template} if template else {}
     guest = {"name": template} if template else {}
 
-    assert (await taken(client, assume(**given))).principal.endswith(f"/{name}")
-    assert (await taken(client, {"getFederationToken": guest})).principal.endswith(f":federated-user/{name}")
+    assert (await run_steps(client, assume(**expected))).principal.endswith(f"/{name}")
+    assert (await run_steps(client, {"getFederationToken": guest})).principal.endswith(f":federated-user/{name}")
 
 
-async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emulator: running.Aws) -> None:
+async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulator: running.Aws) -> None:
     tags = {"tags": [tag("team", "blue"), tag("stage", "test")], "transitiveTagKeys": ["team"]}
     first = assume(sourceIdentity="alice", **tags)
-    await taken(client, first, assume(roleArn=SECOND))
+    await run_steps(client, first, assume(roleArn=SECOND))
 
-    clash = await refused(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
-    another = await refused(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
+    clash = await fail_steps(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
+    another = await fail_steps(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
 
-    assert (clash.reason, "InvalidParameterValue; does a tag" in clash.message) == ("InvalidSpec", True)
+    assert (clash.reason, "InvalidParameterValue; check the tags" in clash.message) == ("InvalidSpec", True)
     assert another.reason == "AccessDenied"
 
 
 async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> None:
-    held = await taken(client, assume(), assume(roleArn=SECOND), assume())
+    values = await run_steps(client, assume(), assume(roleArn=SECOND), assume())
 
-    assert held.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer/billing.acme"
+    assert values.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer/billing.acme"
     assert [one["principal"].rpartition(":")[2].split("/")[1] for one in emulator.recent()] == [
         "keyturn", "AccountConsumer", "Second",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected_text"),
     [
-        pytest.param({"policy": "{not JSON"}, "MalformedPolicyDocument; is `policy`", id="not JSON"),
+        pytest.param({"policy": "{not JSON"}, "MalformedPolicyDocument; check that `policy`", id="not JSON"),
         pytest.param({"policy": '{"a":' + " " * 2000 + "1}", "policyArns": [MANAGED] * 2},
-                     "PackedPolicyTooLarge; policy, policyArns and tags", id="too large"),
+                     "PackedPolicyTooLarge; shorten policy, policyArns or tags", id="too large"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("operation", ["assumeRole", "getFederationToken", "assumeRoleWithWebIdentity"])
-async def test_policies_arrive(
-    operation: str, more: dict[str, Any], says: str, client: Aws, emulator: running.Aws
+async def test_invalid_policies_are_reported(
+    operation: str, more: dict[str, Any], expected_text: str, client: Aws, emulator: running.Aws
 ) -> None:
     if operation == "assumeRoleWithWebIdentity":
         role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN} | more}
-        wanted = request(exchanges=[ACCESS_TOKEN, role])
-        held = await get_access_token(client, emulator.refresh_token(), wanted)
+        token_request = request(exchanges=[ACCESS_TOKEN, role])
+        values = await get_access_token(client, emulator.refresh_token(), token_request)
         with pytest.raises(KeyturnError) as raised:
-            await assume_role_with_web_identity(client, held.current_token.value, wanted)
+            await assume_role_with_web_identity(client, values.current_token.value, token_request)
         error = raised.value
     else:
-        error = await refused(client, assume(**more) if operation == "assumeRole" else {operation: more})
+        error = await fail_steps(client, assume(**more) if operation == "assumeRole" else {operation: more})
 
-    assert (error.reason, says in error.message) == ("InvalidSpec", True)
+    assert (error.reason, expected_text in error.message) == ("InvalidSpec", True)
 
 
-async def test_policies_that_are_good_are_taken(client: Aws, emulator: running.Aws) -> None:
+async def test_valid_policies_are_accepted(client: Aws, emulator: running.Aws) -> None:
     policies = {"policy": "{}", "policyArns": [MANAGED], "minimumSessionTokenSize": 4000}
-    held = await taken(client, assume(**policies))
-    guest = await taken(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
+    values = await run_steps(client, assume(**policies))
+    guest = await run_steps(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
 
-    assert all(one.credentials and len(one.credentials.session_token or "") > 4000 for one in (held, guest))
+    assert all(one.credentials and len(one.credentials.session_token or "") > 4000 for one in (values, guest))
 
 
-async def test_an_empty_list_is_as_good_as_none(client: Aws) -> None:
+async def test_empty_list_is_not_sent(client: Aws) -> None:
     nothing: dict[str, Any] = {"policyArns": [], "tags": []}
-    held = await taken(client, assume(transitiveTagKeys=[], **nothing))
-    guest = await taken(client, {"getFederationToken": nothing})
+    values = await run_steps(client, assume(transitiveTagKeys=[], **nothing))
+    guest = await run_steps(client, {"getFederationToken": nothing})
 
-    assert (held.credentials and guest.credentials) is not None
+    assert (values.credentials and guest.credentials) is not None
 
 
 @pytest.mark.parametrize(
     "operation", [pytest.param("getSessionToken", id="a session"), pytest.param("assumeRole", id="a role")]
 )
-async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_mfa_code_is_accepted_once(operation: str, client: Aws, emulator: running.Aws) -> None:
     condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
     emulator.control("POST", "roles", arn=SECOND, trust_policy=trusting(TRUSTED, ACTIONS, condition))
     serial, code = emulator.mfa_code()
@@ -195,38 +191,36 @@ async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: 
     role = {"assumeRole": {"roleArn": SECOND}}
     steps = [{"getSessionToken": mfa}, role] if operation == "getSessionToken" else [
         {"assumeRole": {"roleArn": SECOND} | mfa}]  # fmt: skip
-    held = await taken(client, *steps, secrets={"mfa": code})
-    again = await refused(client, *steps, secrets={"mfa": code})
+    values = await run_steps(client, *steps, secrets={"mfa": code})
+    again = await fail_steps(client, *steps, secrets={"mfa": code})
 
-    assert held.principal.endswith("assumed-role/Second/billing.acme")
+    assert values.principal.endswith("assumed-role/Second/billing.acme")
     assert (again.reason, "MFA code" in again.message) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize("operation", ["GetSessionToken", "AssumeRole"])
-async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
-    operation: str, client: Aws, emulator: running.Aws
-) -> None:
+async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, client: Aws, emulator: running.Aws) -> None:
     serial, code = emulator.mfa_code()
     mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
     emulator.fault(operation, times=None, drop="after")
     step = assume(**mfa) if operation == "AssumeRole" else {"getSessionToken": mfa}
-    error = await refused(client, step, secrets={"mfa": code})
+    error = await fail_steps(client, step, secrets={"mfa": code})
 
     assert isinstance(error, UnavailableError)
     assert (error.outcome_unknown, emulator.calls(operation)) == (True, 1)
 
 
-async def test_a_device_that_is_not_the_users(client: Aws, emulator: running.Aws) -> None:
+async def test_mfa_device_of_another_user_is_denied(client: Aws, emulator: running.Aws) -> None:
     mfa = {"serialNumber": "GAHT12345678", "tokenCodeFrom": ref("mfa")}
 
-    assert (await refused(client, {"getSessionToken": mfa})).reason == "AccessDenied"
+    assert (await fail_steps(client, {"getSessionToken": mfa})).reason == "AccessDenied"
 
 
-async def test_a_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN, "providerId": "www.amazon.com"}}
-    wanted = request(exchanges=[ACCESS_TOKEN, role])
-    held = await get_access_token(client, emulator.refresh_token(), wanted)
+    token_request = request(exchanges=[ACCESS_TOKEN, role])
+    values = await get_access_token(client, emulator.refresh_token(), token_request)
     with pytest.raises(KeyturnError) as raised:
-        await assume_role_with_web_identity(client, held.current_token.value, wanted)
+        await assume_role_with_web_identity(client, values.current_token.value, token_request)
 
     assert raised.value.reason == "SourceInvalid"

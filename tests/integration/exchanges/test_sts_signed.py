@@ -9,12 +9,11 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from tests.integration.exchanges.conftest import settings
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, request
 from tests.support.emulator import running
 from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import aws, step
+from tests.support.exchange_steps import aws, emulator_settings, step
 
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
@@ -29,7 +28,7 @@ ROLE_STEP = _role()
 SESSION_STEP: dict[str, Any] = {"getSessionToken": {}}
 GUEST_STEP: dict[str, Any] = {"getFederationToken": {}}
 EXCHANGES = pytest.mark.parametrize(
-    ("wanted", "operation"),
+    ("step_spec", "operation"),
     [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken"), (GUEST_STEP, "GetFederationToken")],
 )
 
@@ -40,44 +39,44 @@ def signed_by_keys(*steps: dict[str, Any], **spec: Any) -> Request:
     return request(source=source, exchanges=list(steps), **spec)
 
 
-async def taken(client: Aws, wanted: dict[str, Any], keys: Credentials = USER) -> PipelineValues:
+async def run_steps(client: Aws, step_spec: dict[str, Any], keys: Credentials = USER) -> PipelineValues:
     """One signed step."""
-    return await step(client, PipelineValues(credentials=keys), signed_by_keys(wanted))
+    return await step(client, PipelineValues(credentials=keys), signed_by_keys(step_spec))
 
 
-async def refused(client: Aws, wanted: dict[str, Any], keys: Credentials = USER) -> KeyturnError:
+async def fail_steps(client: Aws, step_spec: dict[str, Any], keys: Credentials = USER) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await taken(client, wanted, keys)
+        await run_steps(client, step_spec, keys)
     return raised.value
 
 
-def given(held: PipelineValues) -> Credentials:
-    if held.credentials is None:
+def expected(values: PipelineValues) -> Credentials:
+    if values.credentials is None:
         raise AssertionError("no credentials")
-    return held.credentials
+    return values.credentials
 
 
 @EXCHANGES
-async def test_keys_become_credentials(
-    wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
+async def test_keys_are_exchanged_for_credentials(
+    step_spec: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
 ) -> None:
-    held = await taken(client, wanted)
+    values = await run_steps(client, step_spec)
 
-    assert given(held).access_key_id.startswith("ASIA")
-    assert {given(held).secret_access_key, given(held).session_token} <= {*emulator.secrets()}
-    assert len(held.request_id) == 36
+    assert expected(values).access_key_id.startswith("ASIA")
+    assert {expected(values).secret_access_key, expected(values).session_token} <= {*emulator.secrets()}
+    assert len(values.request_id) == 36
     assert emulator.recent()[-1]["principal"] == USER_ARN
 
 
-async def test_the_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
     mine = _role(roleSessionName="mine")
 
-    assert (await taken(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
-    assert (await taken(client, mine)).principal == f"{SESSION}/mine"
+    assert (await run_steps(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
+    assert (await run_steps(client, mine)).principal == f"{SESSION}/mine"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "lifetime"),
+    ("step_spec", "lifetime"),
     [
         pytest.param(ROLE_STEP, HOUR, id="a role, by default"),
         pytest.param({"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "durationSeconds": 43200}}, 12 * HOUR, id="a role"),
@@ -87,29 +86,29 @@ async def test_the_session_is_named_after_the_request(client: Aws, emulator: run
         pytest.param({"getFederationToken": {"durationSeconds": 129600}}, 36 * HOUR, id="a guest"),
     ],
 )
-async def test_the_duration_is_asked_for(
-    wanted: dict[str, Any], lifetime: timedelta, client: Aws, emulator: running.Aws
+async def test_duration_is_sent(
+    step_spec: dict[str, Any], lifetime: timedelta, client: Aws, emulator: running.Aws
 ) -> None:
-    ends = given(await taken(client, wanted)).expires_at
+    ends = expected(await run_steps(client, step_spec)).expires_at
 
     assert ends
     assert abs(ends - real_now() - lifetime) < MINUTE
 
 
-async def test_a_role_is_chained_from_what_the_step_before_gave(client: Aws, emulator: running.Aws) -> None:
-    wanted = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
-    held = PipelineValues(credentials=USER)
+async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator: running.Aws) -> None:
+    token_request = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
+    values = PipelineValues(credentials=USER)
     for number in range(3):
-        held = await step(client, held, wanted, number)
+        values = await step(client, values, token_request, number)
 
     assert [one["principal"] for one in emulator.recent()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
 
 
-async def test_a_user_operation_leaves_the_principal(client: Aws, emulator: running.Aws) -> None:
-    assert (await taken(client, SESSION_STEP)).principal == ""
+async def test_get_session_token_keeps_the_principal(client: Aws, emulator: running.Aws) -> None:
+    assert (await run_steps(client, SESSION_STEP)).principal == ""
 
 
-async def test_without_credentials_nothing_is_asked(client: Aws, emulator: running.Aws) -> None:
+async def test_no_call_without_credentials(client: Aws, emulator: running.Aws) -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
         await step(client, PipelineValues(), signed_by_keys(ROLE_STEP))
 
@@ -117,44 +116,48 @@ async def test_without_credentials_nothing_is_asked(client: Aws, emulator: runni
 
 
 @pytest.mark.parametrize(
-    ("keys", "says"),
+    ("keys", "expected_text"),
     [
-        pytest.param(Credentials("AKIANOTTHERE", "key"), "InvalidClientTokenId; are", id="unknown"),
-        pytest.param(Credentials(USER_KEY_ID, "wrong"), "SignatureDoesNotMatch; are", id="a wrong secret"),
-        pytest.param(Credentials(USER_KEY_ID, USER_SECRET_KEY, "planted"), "", id="a session of nobody"),
+        pytest.param(Credentials("AKIANOTTHERE", "key"), "InvalidClientTokenId; check", id="unknown"),
+        pytest.param(Credentials(USER_KEY_ID, "wrong"), "SignatureDoesNotMatch; check", id="a wrong secret"),
+        pytest.param(Credentials(USER_KEY_ID, USER_SECRET_KEY, "planted"), "", id="an unknown session"),
     ],
 )
 @EXCHANGES
-async def test_wrong_keys(
-    wanted: dict[str, Any], operation: str, keys: Credentials, says: str, client: Aws, emulator: running.Aws
+async def test_invalid_keys_are_refused(
+    step_spec: dict[str, Any], operation: str, keys: Credentials, expected_text: str, client: Aws, emulator: running.Aws
 ) -> None:
-    error = await refused(client, wanted, keys)
+    error = await fail_steps(client, step_spec, keys)
 
     assert (error.reason, emulator.calls(operation)) == ("SourceInvalid", 1)
     assert error.message.startswith(f"STS {operation}: ")
-    assert says in error.message
+    assert expected_text in error.message
     assert not any(value in error.message for value in ("planted", USER_SECRET_KEY))
 
 
 @EXCHANGES
-async def test_an_expired_session(wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_expired_session_is_source_expired(
+    step_spec: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
+) -> None:
     emulator.fault("AssumeRole", expired=True)
-    over = given(await taken(client, ROLE_STEP))
-    error = await refused(client, wanted, over)
+    over = expected(await run_steps(client, ROLE_STEP))
+    error = await fail_steps(client, step_spec, over)
 
     assert (error.reason, "have expired" in error.message) == ("SourceExpired", True)
 
 
-async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
-    error = await refused(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
+async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: running.Aws) -> None:
+    error = await fail_steps(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
 
     assert isinstance(error, RefusedError)
     assert (error.reason, error.eventually_consistent) == ("AccessDenied", True)
 
 
-@pytest.mark.parametrize("wanted", [SESSION_STEP, GUEST_STEP])
-async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
-    error = await refused(client, wanted, given(await taken(client, ROLE_STEP)))
+@pytest.mark.parametrize("step_spec", [SESSION_STEP, GUEST_STEP])
+async def test_session_cannot_call_get_session_token(
+    step_spec: dict[str, Any], client: Aws, emulator: running.Aws
+) -> None:
+    error = await fail_steps(client, step_spec, expected(await run_steps(client, ROLE_STEP)))
 
     assert isinstance(error, RefusedError)
     assert (error.reason, error.eventually_consistent) == ("AccessDenied", False)
@@ -177,24 +180,24 @@ async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: A
     ],
 )
 async def test_each_error(
-    wanted: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
-    error = await refused(client, wanted)
+    error = await fail_steps(client, step_spec)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"STS {operation}: {fault['code']}")
     assert "planted" not in error.message
 
 
-async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
+async def test_one_client_signs_for_many_identities(emulator: running.Aws) -> None:
     users = {name: emulator.control("POST", "users", name=name) for name in ("one", "two", "three", "four")}
     emulator.settings(latency_seconds=0.02)
-    with closing(aws(settings(emulator))) as client:
+    with closing(aws(emulator_settings(emulator))) as client:
 
         async def principal(name: str) -> str:
-            wanted = _role(roleSessionName=name)
-            return (await taken(client, wanted, Credentials(**users[name]))).principal
+            token_request = _role(roleSessionName=name)
+            return (await run_steps(client, token_request, Credentials(**users[name]))).principal
 
         names = [*users] * 10
         sessions = await asyncio.gather(*(principal(name) for name in names))
@@ -207,21 +210,21 @@ async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
 
 
 @pytest.mark.usefixtures("ambient")
-async def test_ambient_keys_sign_nothing(emulator: running.Aws) -> None:
-    with closing(aws(settings(emulator))) as client:
-        await taken(client, ROLE_STEP)
-        error = await refused(client, ROLE_STEP, Credentials("", ""))
+async def test_ambient_keys_are_not_used_for_signing(emulator: running.Aws) -> None:
+    with closing(aws(emulator_settings(emulator))) as client:
+        await run_steps(client, ROLE_STEP)
+        error = await fail_steps(client, ROLE_STEP, Credentials("", ""))
 
     assert emulator.recent()[0]["principal"] == USER_ARN
     assert error.reason != "AccessDenied"
     assert all("AKIAENV" not in call["principal"] for call in emulator.recent())
 
 
-async def test_the_signer_of_one_call_is_not_that_of_the_next(emulator: running.Aws) -> None:
-    with closing(aws(settings(emulator), threads=1)) as client:
-        await taken(client, ROLE_STEP)
+async def test_signer_does_not_leak_into_the_next_call(emulator: running.Aws) -> None:
+    with closing(aws(emulator_settings(emulator), threads=1)) as client:
+        await run_steps(client, ROLE_STEP)
         await step(client, PipelineValues(Token(emulator.refresh_token())), request())
-        error = await refused(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
+        error = await fail_steps(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
 
     assert [call["principal"] for call in emulator.recent()][:2] == [USER_ARN, "anonymous"]
     assert "SignatureDoesNotMatch" in error.message

@@ -13,7 +13,7 @@ from keyturn.core.errors import (
 )
 from tests.support.dependencies import MINUTE
 
-# The rows of the design that exist; reason, event, stalled, wait in minutes, look in minutes.
+# Reason, event, stalled, retry_after and recheck_interval in minutes.
 _ROWS = [
     ("Unavailable", "RenewalFailed", False, None, None),
     ("Unreachable", "RenewalFailed", False, None, None),
@@ -32,20 +32,22 @@ _ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "event", "stalled", "wait", "look"), _ROWS)
-def test_what_a_reason_leads_to(reason: str, event: str, wait: int | None, look: int | None, *, stalled: bool) -> None:
-    reaction = REASONS[reason]
+@pytest.mark.parametrize(("reason", "event", "stalled", "retry_after", "recheck_interval"), _ROWS)
+def test_policy_of_each_reason(
+    reason: str, event: str, retry_after: int | None, recheck_interval: int | None, *, stalled: bool
+) -> None:
+    policy = REASONS[reason]
 
-    assert (reaction.event, reaction.stalled) == (event, stalled)
-    assert reaction.retry_after == (wait * MINUTE if wait else None)
-    assert reaction.recheck_interval == (look * MINUTE if look else None)
+    assert (policy.event, policy.stalled) == (event, stalled)
+    assert policy.retry_after == (retry_after * MINUTE if retry_after else None)
+    assert policy.recheck_interval == (recheck_interval * MINUTE if recheck_interval else None)
 
 
 def test_every_reason_has_a_row() -> None:
     assert REASONS.keys() == {row[0] for row in _ROWS}
 
 
-def test_a_throttled_call_is_an_unavailable_one_with_a_pace() -> None:
+def test_throttled_error_is_unavailable_with_retry_after() -> None:
     error = ThrottledError("slow", request_id="id", retry_after=timedelta(seconds=7))
 
     assert isinstance(error, UnavailableError)

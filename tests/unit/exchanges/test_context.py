@@ -7,11 +7,11 @@ from keyturn.exchanges.registry import EXCHANGES
 from tests.support.exchange_steps import aws, issuer_client, no_token
 
 
-def test_every_operation_of_the_api_has_its_exchange() -> None:
+def test_every_exchange_type_has_an_implementation() -> None:
     assert EXCHANGES.keys() == {*SPECS.values()}
 
 
-async def test_a_secret_of_a_step_is_read_in_the_namespace_of_the_request() -> None:
+async def test_secrets_are_read_in_the_namespace_of_the_request() -> None:
     async def read_value(namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         return f"{namespace}/{ref.name}/{ref.key}"
 

@@ -5,14 +5,14 @@ import botocore.loaders
 import pytest
 from botocore.model import ServiceModel
 
-from keyturn.exchanges.response_types import well_typed
+from keyturn.exchanges.aws import well_typed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
 
 
 @pytest.mark.parametrize(
-    ("service", "operation", "given", "left"),
+    ("service", "operation", "expected", "left"),
     [
         pytest.param("sso", KEYS, {"roleCredentials": {"expiration": 1, "accessKeyId": "A"}}, None,
                      id="what fits"),
@@ -25,11 +25,11 @@ KEYS, LOGINS = "GetRoleCredentials", "GetAuthorizationToken"
         pytest.param("ecr", LOGINS, {"ResponseMetadata": {"a": 1}}, None, id="what is not modelled"),
     ],
 )  # fmt: skip
-def test_only_what_is_of_its_type_is_left(
-    service: str, operation: str, given: dict[str, Any], left: dict[str, Any] | None
+def test_members_of_the_wrong_type_are_removed(
+    service: str, operation: str, expected: dict[str, Any], left: dict[str, Any] | None
 ) -> None:
     model = ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
     shape = model.operation_model(operation).output_shape
 
     assert shape is not None
-    assert well_typed(shape, given) == (given if left is None else left)
+    assert well_typed(shape, expected) == (expected if left is None else left)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyturn.exchanges.session_name import session_name
+from keyturn.exchanges.sts import session_name
 
 NAME = st.from_regex(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 
@@ -21,7 +21,7 @@ def test_session_name(namespace: str, name: str, made: str) -> None:
     assert session_name(namespace, name) == made
 
 
-def test_two_long_names_do_not_become_one() -> None:
+def test_long_names_stay_different() -> None:
     assert session_name("billing", "a" * 100 + "x") != session_name("billing", "a" * 100 + "y")
 
 
@@ -33,14 +33,14 @@ def test_two_long_names_do_not_become_one() -> None:
         pytest.param("{namespace}{name}", 10, "b-32deac1f", id="cut, with a hash"),
     ],
 )
-def test_a_template(template: str, longest: int, made: str) -> None:
+def test_session_name_from_a_template(template: str, longest: int, made: str) -> None:
     assert session_name("billing", "acme", template, longest) == made
 
 
-def test_a_name_of_one_character_is_made_longer() -> None:
+def test_name_of_one_character_is_padded() -> None:
     assert session_name("n", "a", "{name}") == "a-"
 
 
 @given(NAME, NAME)
-def test_sts_takes_every_name(namespace: str, name: str) -> None:
+def test_sts_accepts_every_name(namespace: str, name: str) -> None:
     assert re.fullmatch(r"[\w+=,.@-]{2,64}", session_name(namespace, name), re.ASCII)

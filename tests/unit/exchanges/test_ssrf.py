@@ -39,7 +39,7 @@ from keyturn.exchanges.ssrf import Resolver
         pytest.param("ff02::1", False, id="a group of IPv6"),
     ],
 )
-def test_which_addresses_may_be_spoken_to(address: str, *, allowed: bool) -> None:
+def test_allowed_addresses(address: str, *, allowed: bool) -> None:
     assert Resolver(IssuerSettings()).allows(ipaddress.ip_address(address)) is allowed
 
 
@@ -56,7 +56,7 @@ def test_which_addresses_may_be_spoken_to(address: str, *, allowed: bool) -> Non
         pytest.param("100.100.100.200", False, id="Alibaba's metadata, though it is listed"),
     ],
 )
-def test_private_networks_that_the_settings_list(address: str, *, allowed: bool) -> None:
+def test_allowed_private_networks(address: str, *, allowed: bool) -> None:
     listed = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
 
     assert Resolver(IssuerSettings(allowed_private_networks=listed)).allows(ipaddress.ip_address(address)) is allowed
@@ -64,5 +64,5 @@ def test_private_networks_that_the_settings_list(address: str, *, allowed: bool)
 
 @pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16"])
-def test_metadata_is_never_spoken_to(address: str, everything: str) -> None:
+def test_instance_metadata_is_never_allowed(address: str, everything: str) -> None:
     assert not Resolver(IssuerSettings(allowed_private_networks=(everything,))).allows(ipaddress.ip_address(address))

@@ -1,4 +1,4 @@
-"""Who asks a token endpoint: the client and its proof; and whose certificates it believes."""
+"""Client authentication at a token endpoint, and the certificates that are trusted for it."""
 
 import base64
 import secrets
@@ -17,85 +17,87 @@ from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.exchanges.context import Call
 
-_ASSERTED = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_LIFE = timedelta(seconds=60)
-_LONGEST_PEM, _MOST_BITS = 8192, 4096
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_ASSERTION_LIFETIME = timedelta(seconds=60)
+_MAX_PEM_LENGTH, _MAX_KEY_BITS = 8192, 4096
 Fields = list[tuple[str, str]]
 
 
-async def authenticate(call: Call, wanted: OauthTokenSpec, fields: Fields, now: datetime) -> dict[str, str]:
+async def authenticate(call: Call, spec: OauthTokenSpec, fields: Fields, now: datetime) -> dict[str, str]:
     """Add the client's authentication to the fields, or return it as headers.
 
     RFC 6749 section 2.3.1 for basic and post, RFC 7523 section 2.2 for private_key_jwt.
     """
-    how, client_id = wanted.authentication, wanted.client_id or ""
-    if how == "client_secret_basic":
-        pair = f"{quote_plus(client_id)}:{quote_plus(await _secret(call, wanted.client_secret_from))}"
+    method, client_id = spec.authentication, spec.client_id or ""
+    if method == "client_secret_basic":
+        pair = f"{quote_plus(client_id)}:{quote_plus(await _secret(call, spec.client_secret_from))}"
         return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
     if client_id:
         fields.append(("client_id", client_id))
-    if how == "client_secret_post":
-        fields.append(("client_secret", await _secret(call, wanted.client_secret_from)))
-    if how == "private_key_jwt":
-        key = await _secret(call, wanted.client_key_from)
-        fields += [("client_assertion_type", _ASSERTED), ("client_assertion", _assertion(wanted, key, now))]
+    if method == "client_secret_post":
+        fields.append(("client_secret", await _secret(call, spec.client_secret_from)))
+    if method == "private_key_jwt":
+        key = await _secret(call, spec.client_key_from)
+        fields += [("client_assertion_type", _ASSERTION_TYPE), ("client_assertion", _assertion(spec, key, now))]
     return {}
 
 
-async def trusted(call: Call, wanted: OauthTokenSpec) -> ssl.SSLContext | None:
-    """Read the certificates that are trusted instead of the usual ones; None where none are named."""
-    ref = wanted.ca_bundle_from.ref if wanted.ca_bundle_from else None
+async def trusted(call: Call, spec: OauthTokenSpec) -> ssl.SSLContext | None:
+    """Read the certificates that replace the default ones; None if the spec names none."""
+    ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
     bundle = await call.secret(ref)
     try:
-        # Python takes an empty bundle for none, and would trust the usual certificates.
+        # Python treats an empty bundle as none, and would trust the default certificates.
         context = ssl.create_default_context(cadata=bundle or "none")
     except (ssl.SSLError, ValueError):
-        raise RefusedError("InvalidSpec", "caBundleFrom holds no certificates in PEM") from None
-    # Python 3.13 wants extensions in certificates that many an authority of a company does without.
+        raise RefusedError("InvalidSpec", "caBundleFrom contains no certificates in PEM") from None
+    # Python 3.13 requires extensions that the certificates of many private CAs lack.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 async def _secret(call: Call, value: SecretValue | None) -> str:
     if value is None:
-        raise RefusedError("InvalidSpec", "the client's authentication needs what the spec does not name")
+        raise RefusedError(
+            "InvalidSpec", "clientAuthentication requires a secret or key that the spec does not reference"
+        )
     return await call.secret(value.secret_key_ref)
 
 
-def _assertion(wanted: OauthTokenSpec, key: str, now: datetime) -> str:
-    """Sign who the client is (RFC 7523 section 3): for this endpoint, once, for a minute."""
-    algorithm, headers = wanted.algorithm or "RS256", {"kid": wanted.key_id} if wanted.key_id else None
+def _assertion(spec: OauthTokenSpec, key: str, now: datetime) -> str:
+    """Sign a client assertion (RFC 7523 section 3) for this endpoint, valid once and for a minute."""
+    algorithm, headers = spec.algorithm or "RS256", {"kid": spec.key_id} if spec.key_id else None
     claims = {
-        "iss": wanted.client_id,
-        "sub": wanted.client_id,
-        "aud": wanted.token_url,
+        "iss": spec.client_id,
+        "sub": spec.client_id,
+        "aud": spec.token_url,
         "jti": secrets.token_urlsafe(16),
         "iat": now,
-        "exp": now + _LIFE,
+        "exp": now + _ASSERTION_LIFETIME,
     }
     try:
-        return jwt.encode(claims, _readable(key), algorithm, headers)  # type: ignore[arg-type]
+        return jwt.encode(claims, _load_key(key), algorithm, headers)  # type: ignore[arg-type]
     except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError, AttributeError):
-        # Not "from error": it may show a line of the key. A public key has no attribute `sign`.
+        # Not "from error": it may show a line of the key. AttributeError: a public key has no `sign`.
         raise RefusedError(
-            "InvalidSpec", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+            "InvalidSpec", f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
         ) from None
 
 
-def _readable(pem: str) -> PrivateKeyTypes:
-    """Read a key of a user; raises ValueError for one that would take long.
+def _load_key(pem: str) -> PrivateKeyTypes:
+    """Load a private key; raises ValueError if it is too large.
 
-    PyJWT would have the primes of an RSA key proved, which takes 5 s for one of 8192 bits and minutes for what
-    somebody made up; meanwhile nothing else runs here, and the Lease is lost. Who uses a wrong key is refused.
+    PyJWT would check the primes of an RSA key, which takes 5 s for 8192 bits and minutes for a crafted key: the event
+    loop would be blocked and the Lease lost. Without the check, the issuer refuses signatures of an invalid key.
     """
-    if len(pem) > _LONGEST_PEM:
+    if len(pem) > _MAX_PEM_LENGTH:
         raise ValueError
     key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, RSAPrivateKey):
         private = key.private_numbers()
         numbers = (private.p, private.q, private.d, private.dmp1, private.dmq1, private.iqmp)
-        if max(key.key_size, *(number.bit_length() for number in numbers)) > _MOST_BITS:
+        if max(key.key_size, *(number.bit_length() for number in numbers)) > _MAX_KEY_BITS:
             raise ValueError
     return key

@@ -1,4 +1,4 @@
-"""Where each operation is asked, without a network: the hosts are botocore's, whatever the region."""
+"""The endpoint of each operation, without a network: the hosts are botocore's, whatever the region."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,36 +14,12 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
-from tests.support.dependencies import ROLE, request
-from tests.support.emulator.directory import APPLICATION_ARN
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT, LICENSE_ARN
-from tests.support.exchange_steps import aws, context
-from tests.support.manifests.tokens import EXCHANGE
+from tests.support.dependencies import request
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
 
 OURS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
-SOURCE = {
-    "token": {"secretKeyRef": {"name": "license", "key": "token"}},
-    "credentials": {"secretRef": {"name": "base"}},
-}
 HELD = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))
-IN_POOL = {"identityPoolId": POOL_ID, "logins": {"login.example.com": "accessToken"}}
 REPOSITORIES = [{"repository": "packages", "formats": ["npm"]}]
-# By operation: the step, and which services it asks.
-STEPS: dict[str, tuple[dict[str, Any], str]] = {
-    "licenseManagerGetAccessToken": ({}, "license-manager"),
-    "licenseManagerCreateToken": ({"licenseArn": LICENSE_ARN}, "license-manager"),
-    "identityCenterCreateToken": ({"clientId": APPLICATION_ARN, "grantType": EXCHANGE}, "oidc"),
-    "identityCenterGetRoleCredentials": ({"roleName": "Reader", "accountId": ACCOUNT}, "portal.sso"),
-    "assumeRole": ({"roleArn": ROLE}, "sts"),
-    "assumeRoleWithWebIdentity": ({"roleArn": ROLE}, "sts"),
-    "getSessionToken": ({}, "sts"),
-    "getFederationToken": ({}, "sts"),
-    "cognitoGetCredentials": (IN_POOL, "cognito-identity"),
-    "cognitoGetOpenIdToken": (IN_POOL, "cognito-identity"),
-    "codeArtifactGetAuthorizationToken": ({"domain": "acme"}, "codeartifact"),
-    "ecrGetAuthorizationToken": ({}, "api.ecr"),
-}
 PLACES = {
     "us-east-1": "amazonaws.com",
     "eu-west-1": "amazonaws.com",
@@ -61,7 +37,7 @@ Seen = list[tuple[str, bool]]
 
 @contextmanager
 def watched(settings: AwsSettings | None = None) -> Iterator[tuple[Aws, Seen]]:
-    """A client that sends nothing; the list tells what it would have asked, and whether signed."""
+    """A client that sends nothing, and a list of the URLs it would have called and whether they were signed."""
     seen: Seen = []
 
     def stop(**about: Any) -> None:
@@ -74,13 +50,15 @@ def watched(settings: AwsSettings | None = None) -> Iterator[tuple[Aws, Seen]]:
         yield made, seen
 
 
-async def asked(client: tuple[Aws, Seen], operation: str, place: str, **fields: Any) -> tuple[str, bool]:
-    """The URL that a step asks first, and whether the call is signed."""
+async def received(client: tuple[Aws, Seen], operation: str, place: str, **fields: Any) -> tuple[str, bool]:
+    """The first URL that an exchange calls, and whether the call is signed."""
     made, seen = client
     seen.clear()
-    wanted = request(source=SOURCE, region=place, exchanges=[{operation: STEPS[operation][0] | fields}])
+    token_request = request(
+        source=TOKEN_AND_CREDENTIALS, region=place, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}]
+    )
     with pytest.raises(UnavailableError):
-        await exchange(context(made), wanted, wanted.spec.exchanges[0], HELD)
+        await exchange(context(made), token_request, token_request.spec.exchanges[0], HELD)
     return seen[0]
 
 
@@ -90,36 +68,36 @@ def client() -> Iterator[tuple[Aws, Seen]]:
         yield made
 
 
-def test_every_operation_of_aws_has_its_row() -> None:
-    assert STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
+def test_every_aws_exchange_has_a_row() -> None:
+    assert EXAMPLE_STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
 
 
 @pytest.mark.parametrize("region", PLACES)
-@pytest.mark.parametrize("operation", STEPS)
-async def test_the_usual_places(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
-    url, signed = await asked(client, operation, region)
-    host = f"https://{STEPS[operation][1]}.{region}.{PLACES[region]}/"
+@pytest.mark.parametrize("operation", EXAMPLE_STEPS)
+async def test_default_endpoints(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
+    url, signed = await received(client, operation, region)
+    host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{PLACES[region]}/"
 
     assert url.startswith(host)
     assert url.removeprefix(host) in ("", "v1/authorization-token", "token", "federation/credentials")
     assert signed == (operation not in UNSIGNED)
 
 
-async def test_a_region_of_the_step_goes_before(client: tuple[Aws, Seen]) -> None:
-    url, _ = await asked(client, "getSessionToken", "us-east-1", region="eu-west-1")
+async def test_region_of_the_exchange_takes_precedence(client: tuple[Aws, Seen]) -> None:
+    url, _ = await received(client, "getSessionToken", "us-east-1", region="eu-west-1")
 
     assert url == "https://sts.eu-west-1.amazonaws.com/"
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
-async def test_the_public_registry_has_one_place(region: str, client: tuple[Aws, Seen]) -> None:
-    url, _ = await asked(client, "ecrGetAuthorizationToken", region, public=True)
+async def test_public_registry_has_one_endpoint(region: str, client: tuple[Aws, Seen]) -> None:
+    url, _ = await received(client, "ecrGetAuthorizationToken", region, public=True)
 
     assert url == "https://api.ecr-public.us-east-1.amazonaws.com/"
 
 
-async def test_repository_endpoints_are_asked_for_first(client: tuple[Aws, Seen]) -> None:
-    url, _ = await asked(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
+async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]) -> None:
+    url, _ = await received(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
 
     assert url == "https://codeartifact.eu-west-1.amazonaws.com/v1/repository/endpoint"
 
@@ -171,12 +149,12 @@ async def test_repository_endpoints_are_asked_for_first(client: tuple[Aws, Seen]
         ),
     ],
 )
-async def test_places_by_the_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
+async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
     with watched(settings) as client:
-        assert (await asked(client, operation, region))[0] == url
+        assert (await received(client, operation, region))[0] == url
 
 
-def test_proxy_and_certificates_go_to_the_client(tmp_path: Path) -> None:
+def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("")
     settings = AwsSettings(proxy="http://proxy.example:3128", ca_bundle=str(bundle))

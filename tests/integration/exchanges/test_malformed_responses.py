@@ -1,4 +1,4 @@
-"""Whatever AWS, or something between us and AWS, answers: one of our errors, or what can be written."""
+"""Malformed responses of AWS or of a proxy lead to a KeyturnError, or to values that can be written."""
 
 import copy
 import json
@@ -14,9 +14,8 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
-from tests.integration.exchanges.test_places import SOURCE, STEPS
 from tests.support.dependencies import request
-from tests.support.exchange_steps import aws, context
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
 from tests.support.manifests.tokens import BEARER
 
 KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
@@ -63,7 +62,7 @@ STS = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><
 
 
 class Body:
-    """A body as urllib3 gives it."""
+    """A body as in urllib3."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -72,8 +71,8 @@ class Body:
         yield self._text.encode()
 
 
-class Answering:
-    """A client of AWS that answers itself, what it was told last."""
+class FakeAws:
+    """A client that returns the configured body instead of calling AWS."""
 
     def __init__(self, client: Aws) -> None:
         self.client, self.body = client, ""
@@ -83,24 +82,26 @@ class Answering:
         return AWSResponse(about["request"].url, 200, HTTPHeaders(), Body(self.body))
 
     async def call(self, operation: str, body: str, **fields: Any) -> PipelineValues | KeyturnError:
-        """Take the step; what is raised is one of our errors, or the test fails with it."""
+        """Run the exchange. Any exception but KeyturnError fails the test."""
         self.body = body
-        wanted = request(source=SOURCE, exchanges=[{operation: STEPS[operation][0] | fields}])
-        held = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"), identity_id="us-east-1:1")
+        token_request = request(
+            source=TOKEN_AND_CREDENTIALS, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}]
+        )
+        values = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"), identity_id="us-east-1:1")
         try:
-            return await exchange(context(self.client), wanted, wanted.spec.exchanges[0], held)
+            return await exchange(context(self.client), token_request, token_request.spec.exchanges[0], values)
         except KeyturnError as error:
             return error
 
 
 @pytest.fixture(scope="module")
-def answering() -> Iterator[Answering]:
+def fake_aws() -> Iterator[FakeAws]:
     with closing(aws()) as client:
-        yield Answering(client)
+        yield FakeAws(client)
 
 
 def _places(value: Any) -> Iterator[tuple[Any, ...]]:
-    """The paths to everything in an answer, itself among them."""
+    """The paths to everything in a response, including itself."""
     yield ()
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, one in inside:
@@ -116,18 +117,20 @@ def _changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
 
 
 @pytest.mark.parametrize(("operation", "good"), GOOD.items(), ids=GOOD)
-async def test_an_odd_member_is_no_bug(operation: str, good: dict[str, Any], answering: Answering) -> None:
-    assert isinstance(await answering.call(operation, json.dumps(good)), PipelineValues)
+async def test_malformed_json_member_raises_only_keyturn_errors(
+    operation: str, good: dict[str, Any], fake_aws: FakeAws
+) -> None:
+    assert isinstance(await fake_aws.call(operation, json.dumps(good)), PipelineValues)
     for path in _places(good):
         for odd in ODD:
-            await answering.call(operation, json.dumps(_changed(good, path, odd)))
+            await fake_aws.call(operation, json.dumps(_changed(good, path, odd)))
 
 
 @pytest.mark.parametrize("old", ["ASIA1", "session", "2100-01-01T00:00:00Z", "arn:1", "Credentials", "<", "A"])
 @pytest.mark.parametrize("new", ["", "\n", "é", "1", "9" * 30, "<a/>", "&amp;", "9999-12-31T23:59:59Z", "\x00"])
-async def test_an_odd_page_of_sts_is_no_bug(old: str, new: str, answering: Answering) -> None:
-    assert isinstance(await answering.call("assumeRole", STS), PipelineValues)
-    await answering.call("assumeRole", STS.replace(old, new))
+async def test_malformed_sts_xml_raises_only_keyturn_errors(old: str, new: str, fake_aws: FakeAws) -> None:
+    assert isinstance(await fake_aws.call("assumeRole", STS), PipelineValues)
+    await fake_aws.call("assumeRole", STS.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -140,9 +143,9 @@ async def test_an_odd_page_of_sts_is_no_bug(old: str, new: str, answering: Answe
     ],
     ids=str,
 )
-async def test_a_refresh_token_is_not_lost_for_what_else_is_odd(member: str, odd: Any, answering: Answering) -> None:
-    answer = GOOD["identityCenterCreateToken"] | {member: odd}
-    held = await answering.call("identityCenterCreateToken", json.dumps(answer), grantType=BEARER)
+async def test_refresh_token_survives_other_malformed_members(member: str, odd: Any, fake_aws: FakeAws) -> None:
+    response = GOOD["identityCenterCreateToken"] | {member: odd}
+    values = await fake_aws.call("identityCenterCreateToken", json.dumps(response), grantType=BEARER)
 
-    assert isinstance(held, PipelineValues)
-    assert held.refresh_token == "refresh"
+    assert isinstance(values, PipelineValues)
+    assert values.refresh_token == "refresh"

@@ -1,0 +1,113 @@
+from datetime import timedelta
+
+import pytest
+
+from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
+from tests.support.dependencies import SECOND
+
+NO_TIME = timedelta()
+
+
+def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> RateLimiter:
+    """A rate limiter that is throttled at second 0, after `calls` in `seconds`."""
+    rate_limiter = RateLimiter()
+    for number in range(calls):
+        rate_limiter.reserve(-seconds + number * seconds / calls)
+    rate_limiter.throttled(0.0, retry_after)
+    return rate_limiter
+
+
+def test_calls_are_unlimited_until_throttled() -> None:
+    rate_limiter = RateLimiter()
+
+    assert {rate_limiter.reserve(0.0) for _ in range(10_000)} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds", "rate"),
+    [
+        pytest.param(10, 1.0, 7.0, id="seven tenths of what was tried"),
+        pytest.param(1000, 10.0, 70.0, id="of what was tried of late"),
+        pytest.param(1, 0.0, 0.7, id="a single call counts as one in a second"),
+        pytest.param(2, 100.0, 0.5, id="never slower than one call in two seconds"),
+        pytest.param(32, 0.0001, 140.0, id="never faster than before"),
+    ],
+)
+def test_rate_after_throttling(calls: int, seconds: float, rate: float) -> None:
+    assert throttled(calls, seconds).rate == pytest.approx(rate, rel=0.1)
+
+
+def test_each_call_gets_its_slot_after_throttling() -> None:
+    rate_limiter = throttled(10, 1.0)
+    waits = [rate_limiter.reserve(0.0) for _ in range(3)]
+
+    assert waits == pytest.approx([n / rate_limiter.rate for n in (1, 2, 3)])
+
+
+def test_distant_slot_is_not_kept() -> None:
+    rate_limiter = throttled(10, 1.0, 60 * SECOND)
+    waits = {rate_limiter.reserve(0.0) for _ in range(100)}
+
+    assert waits == {60.0}
+    assert is_too_long(60.0)
+
+
+def test_retry_after_delays_the_next_slot() -> None:
+    rate_limiter = throttled(10, 1.0, 3 * SECOND)
+
+    assert rate_limiter.reserve(0.0) == 3.0
+    assert not is_too_long(3.0)
+
+
+def test_later_throttling_does_not_shorten_the_delay() -> None:
+    rate_limiter = throttled(10, 1.0, 30 * SECOND)
+    rate_limiter.throttled(1.0, NO_TIME)
+
+    assert rate_limiter.reserve(1.0) == 29.0
+
+
+def test_rate_recovers_with_successful_calls() -> None:
+    rate_limiter = throttled(10, 1.0)
+    for _ in range(200):
+        rate_limiter.succeeded()
+
+    assert [rate_limiter.reserve(10.0) for _ in range(100)] == [0.0] * 100
+
+
+def test_rate_converges_to_the_limit_of_the_service() -> None:
+    rate_limiter, served, fail_steps = RateLimiter(), [0] * 30, [0] * 30
+    for tick in range(30_000):
+        now = tick / 1000
+        second = int(now)
+        # Fifty a second would like to call; a turn that is further away is not waited for here.
+        if tick % 20 or rate_limiter._free_at > now or rate_limiter.reserve(now):
+            continue
+        if served[second] < 10:
+            served[second] += 1
+            rate_limiter.succeeded()
+        else:
+            fail_steps[second] += 1
+            rate_limiter.throttled(now, NO_TIME)
+
+    assert fail_steps[0] > 0
+    assert sum(fail_steps[1:]) < 30
+    assert sum(served[1:]) > 29 * 5
+
+
+def test_rate_limiters_are_separate_per_key() -> None:
+    rate_limiters = RateLimiters()
+    rate_limiters.get("a").throttled(0.0, 60 * SECOND)
+
+    assert (rate_limiters.get("a").reserve(0.0), rate_limiters.get("b").reserve(0.0)) == (60.0, 0.0)
+
+
+def test_least_recently_used_rate_limiter_is_dropped() -> None:
+    rate_limiters = RateLimiters()
+    first, second = rate_limiters.get("first"), rate_limiters.get("second")
+    for number in range(1022):
+        rate_limiters.get(number)
+    rate_limiters.get("first")
+    rate_limiters.get("one more")
+
+    assert rate_limiters.get("first") is first
+    assert rate_limiters.get("second") is not second
