@@ -1,8 +1,8 @@
-"""The cluster fixtures, shared by the tests that need a cluster."""
+"""The cluster fixtures."""
 
 from tests.support.cluster.fixtures import (
+    api_proxy,
     aws,
-    between,
     emulator,
     installed,
     loopback_operator,
@@ -13,6 +13,13 @@ from tests.support.cluster.fixtures import (
 )
 
 __all__ = [
-    "aws", "between", "emulator", "installed", "loopback_operator", "namespace", "operator", "own_operator",
+    "api_proxy",
+    "aws",
+    "emulator",
+    "installed",
+    "loopback_operator",
+    "namespace",
+    "operator",
+    "own_operator",
     "shared_operator",
 ]  # fmt: skip

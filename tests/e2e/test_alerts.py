@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.prometheus.test_rules import ALERTS
 from tests.support.cluster.alerts_story import Story, told
 from tests.support.cluster.namespace import Namespace
 from tests.support.controlplane import ControlPlane
@@ -18,6 +17,7 @@ from tests.support.controlplane.configuration import free_ports
 from tests.support.emulator.running import Aws
 from tests.support.prometheus.binaries import binary
 from tests.support.prometheus.dashboard import queries
+from tests.support.prometheus.rules import ALERTS
 from tests.support.prometheus.running import running_prometheus
 
 VARIABLES = {"namespace": "test-.*", "name": ".+", "__rate_interval": "10s"}
@@ -29,7 +29,7 @@ def story(installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempP
     directory, (first, second, _) = tmp_path_factory.mktemp("alerts"), free_ports()
     targets = {"a": f"127.0.0.1:{first}", "b": f"127.0.0.1:{second}"}
     emulator.reset()
-    namespace = Namespace.created(installed)
+    namespace = Namespace.create(installed)
     with running_prometheus(directory, targets) as prometheus:
         yield from told(Story(prometheus, installed, namespace, emulator, directory), *targets.values())
     namespace.kubectl("delete", "tokenrequests", "--all")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.test_flows_tokens import VERIFIER
 from tests.integration.exchanges.test_oauth_grants import EC
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
+from tests.support.cluster.sources import CODE_VERIFIER
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.directory import APPLICATION_ARN, DEFAULT_SCOPES, OTHER_APPLICATION_ARN
 from tests.support.emulator.oauth.asking import ask
@@ -167,7 +167,7 @@ def _portal(ground: Ground) -> Values:
 
 
 def _sign_in(ground: Ground) -> Values:
-    return {"sign-in": {"code": ground.aws.code(VERIFIER), "verifier": VERIFIER}, "base-aws": KEYS}
+    return {"sign-in": {"code": ground.aws.code(CODE_VERIFIER), "verifier": CODE_VERIFIER}, "base-aws": KEYS}
 
 
 def _account(ground: Ground) -> Values:
@@ -212,7 +212,7 @@ def test_an_example_becomes_ready(example: Path, own_aws: Aws, namespace: Namesp
         namespace.apply(secret)
     (request,) = _requests(text)
     namespace.apply(request)
-    namespace.is_ready(request["metadata"]["name"], timeout=30)
+    namespace.wait_until_ready(request["metadata"]["name"], timeout=30)
 
     assert namespace.condition(request["metadata"]["name"], "Renewed")[:2] == ("True", "Issued")
     assert namespace.condition(request["metadata"]["name"], "Stalled") == ("", "", "")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.test_crd import CRD, install
-from tests.e2e.test_rotation import rotating_request, sign_in
+from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin
+from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
@@ -46,7 +46,7 @@ def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
 
 
 def test_status_of_a_good_one(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     told = plugin.good("status", "acme")
 
     assert f"TokenRequest {namespace.name}/acme\n  Ready       True Issued: Secret acme is valid until" in told
@@ -56,9 +56,9 @@ def test_status_of_a_good_one(operator: Operator, aws: Aws, namespace: Namespace
 
 
 def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
-    namespace.turns("waits", "Renewed", "SourceNotFound")
+    namespace.wait_for_condition("waits", "Renewed", "SourceNotFound")
     head, acme, waits = plugin.good("status").splitlines()
 
     assert head.split()[:3] == ["NAME", "READY", "REASON"]
@@ -95,16 +95,16 @@ def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Name
 def test_status_of_what_is_not_good(
     aws: Aws, namespace: Namespace, plugin: Plugin, spec: dict[str, Any], condition: tuple[str, str], says: str
 ) -> None:
-    namespace.token(aws.refresh_token())
+    namespace.put_token(aws.refresh_token())
     namespace.apply(token_request(**spec))
-    namespace.turns("acme", *condition)
+    namespace.wait_for_condition("acme", *condition)
     told = plugin.good("status", "acme")
 
     assert says in told
 
 
 def test_status_for_programs(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     one = json.loads(plugin.good("status", "acme", "-o", "json"))
 
     assert (one["name"], one["status"]["secretName"], len(one["pipeline"])) == ("acme", "acme", 4)
@@ -113,19 +113,19 @@ def test_status_for_programs(operator: Operator, aws: Aws, namespace: Namespace,
 
 
 def test_watch_shows_each_change(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
 
     with plugin.watching("status", "--watch") as rows:
         assert next(rows).split()[1:4] == ["acme", "True", "Issued"]
-        namespace.ask("acme", "now")
+        namespace.request_renewal("acme", "now")
         assert any(row.split()[3] == "Renewed" for row in rows)
     with plugin.watching("status", "acme", "--watch", "-o", "json") as objects:
         assert json.loads(next(objects))["status"]["revision"] == 2
 
 
 def test_one_that_is_not_there(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws, "acme-billing")
-    other = Namespace.created(namespace.plane)
+    namespace.issue(aws, "acme-billing")
+    other = Namespace.create(namespace.plane)
     other.apply(token_request("only-there", suspend=True))
 
     assert "did you mean acme-billing?" in plugin.bad("status", "acme-biling")
@@ -135,9 +135,9 @@ def test_one_that_is_not_there(operator: Operator, aws: Aws, namespace: Namespac
 
 
 def test_renew_waits_until_it_is_done(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     namespace.apply(token_request("second"), token_request("asleep", suspend=True))
-    namespace.is_ready("second")
+    namespace.wait_until_ready("second")
 
     assert re.fullmatch(rf"acme: renewed, valid until {TIME}\n", plugin.good("renew", "acme", "--wait"))
     assert namespace.status("acme")["revision"] == 2
@@ -146,7 +146,7 @@ def test_renew_waits_until_it_is_done(operator: Operator, aws: Aws, namespace: N
 
 
 def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     namespace.kubectl("delete", "secret", "license")
 
     assert plugin.good("renew", "acme") == "asked for: acme\n"
@@ -156,7 +156,7 @@ def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Name
 
 
 def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     operator.freeze()
     try:
         said = plugin.bad("renew", "acme", "--wait", "--timeout=1")
@@ -167,7 +167,7 @@ def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: N
 
 
 def test_inspect_tells_whose_a_secret_is(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     told = plugin.good("inspect", "acme")
 
     assert "  Written by  TokenRequest acme, which is there\n  Data        as issued\n" in told
@@ -178,9 +178,9 @@ def test_inspect_tells_whose_a_secret_is(operator: Operator, aws: Aws, namespace
 
 
 def test_inspect_sees_an_edit(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
-    namespace.turns("acme", "Ready", "Suspended")
+    namespace.wait_for_condition("acme", "Ready", "Suspended")
     namespace.patch("secret", "acme", {"stringData": {"AWS_REGION": "eu-west-9"}})
 
     assert "edited since" in plugin.good("inspect", "acme")
@@ -191,27 +191,27 @@ def test_forget_shows_what_it_means_and_asks(
 ) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
-    namespace.is_ready("acme")
+    namespace.wait_until_ready("acme")
     told = plugin("forget", "source-keyturn", stdin="n\n")
 
     assert (told.code, "Aborted" in told.err) == (1, True)
     assert "Secret source shows a SPENT token" in told.out
-    assert namespace.read("secret", "source-keyturn")
+    assert namespace.get("secret", "source-keyturn")
     assert "is no token Secret" in plugin.bad("forget", "source", "--yes")
 
 
 def test_forget_and_sign_in_again(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
-    namespace.is_ready("acme")
+    namespace.wait_until_ready("acme")
     assert "  Shows       the live token\n" in plugin.good("inspect", "source-keyturn")
     assert "Used by     TokenRequest acme" in plugin.good("inspect", "source-keyturn")
 
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
     plugin.good("forget", "source-keyturn", "--yes")
-    assert not namespace.read("secret", "source-keyturn")
+    assert not namespace.get("secret", "source-keyturn")
     fresh = aws.oauth_refresh_token()
-    namespace.token(fresh, name="source", key="refresh_token")
+    namespace.put_token(fresh, name="source", key="refresh_token")
     namespace.patch("treq", "acme", {"spec": {"suspend": False}})
 
     plugin.good("renew", "acme", "--wait")
@@ -222,8 +222,8 @@ def test_forget_and_sign_in_again(operator: Operator, aws: Aws, namespace: Names
 def test_no_value_is_ever_shown(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotates"))
-    namespace.is_ready("rotates")
-    namespace.issued(aws)
+    namespace.wait_until_ready("rotates")
+    namespace.issue(aws)
     secrets = ("acme", "license", "source", "source-keyturn", "client", "rotates")
     for output in ("text", "yaml"):
         plugin.good("status", "acme", "-o", output)
@@ -231,9 +231,9 @@ def test_no_value_is_ever_shown(operator: Operator, aws: Aws, namespace: Namespa
         plugin.good("inspect", name)
     plugin.good("forget", "source-keyturn", "--yes")
     plugin.good("renew", "acme", "--wait")
-    kept = (namespace.data(name) for name in secrets if name != "source-keyturn")
+    kept = (namespace.secret_data(name) for name in secrets if name != "source-keyturn")
     planted = {*aws.secrets(), *(value for data in kept for value in data.values())}
-    shown = {"us-east-1", namespace.data("acme")["expiration"], namespace.data("rotates")["expiration"]}
+    shown = {"us-east-1", namespace.secret_data("acme")["expiration"], namespace.secret_data("rotates")["expiration"]}
 
     assert len(planted - shown) > 10
     assert [value[:8] for value in planted - shown if value in plugin.everything] == []
@@ -242,7 +242,7 @@ def test_no_value_is_ever_shown(operator: Operator, aws: Aws, namespace: Namespa
 def test_who_may_not_is_told_so(operator: Operator, namespace: Namespace, tmp_path: Path) -> None:
     somebody = user(namespace, tmp_path, "get,list tokenrequests.keyturn.dev")
     namespace.apply(token_request(suspend=False))
-    namespace.turns("acme", "Renewed", "SourceNotFound")
+    namespace.wait_for_condition("acme", "Renewed", "SourceNotFound")
 
     assert "SourceNotFound" in somebody.good("status", "acme")
     said = somebody.bad("renew", "acme")
@@ -264,7 +264,7 @@ def test_a_cluster_that_is_not_there(plugin: Plugin, tmp_path: Path) -> None:
 
 
 def test_kubectl_completes_names(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws, "acme-billing")
+    namespace.issue(aws, "acme-billing")
 
     def completed(*words: str) -> list[str]:
         return plugin.kubectl("__complete", "keyturn", *words).out.splitlines()[:-1]
@@ -275,7 +275,7 @@ def test_kubectl_completes_names(operator: Operator, aws: Aws, namespace: Namesp
 
 
 def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
 
     # Of CPU, for others may be busy too: 0.3 on two cores, and as much by the clock where nobody else is.
     assert min(plugin("status", "acme").seconds for _ in range(5)) < 0.5
@@ -284,8 +284,8 @@ def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Nam
 def test_the_page_shows_commands_that_work(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "portal"))
-    namespace.issued(aws, "acme-billing", secret="acme-billing-aws")
-    namespace.is_ready("portal")
+    namespace.issue(aws, "acme-billing", secret="acme-billing-aws")
+    namespace.wait_until_ready("portal")
     block = re.search(r"```sh\n(kubectl keyturn.*?)```", DOC.read_text(), re.DOTALL)
     assert block
     commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
@@ -304,4 +304,4 @@ def test_a_cluster_without_keyturn(installed: ControlPlane, plugin: Plugin) -> N
         until(lambda: "is Keyturn installed here?" in plugin("status").err)
         assert "is Keyturn installed here?" in plugin.bad("status", "acme")
     finally:
-        install(installed)
+        install_crd(installed)

@@ -1,4 +1,4 @@
-"""Real SDKs on every way to a pod's credentials, through ten renewals: no call fails, none uses an old key."""
+"""AWS SDKs with each way to get credentials in a pod: no call fails in ten renewals, and none uses an old key."""
 
 import json
 import os
@@ -19,23 +19,23 @@ from tests.support import npm
 from tests.support.controlplane import dies_with_us
 from tests.support.emulator.running import Aws, endpoints, running_emulator
 from tests.support.emulator.world import ROLE_ARN
-from tests.support.processes import Running, http_get, until
+from tests.support.processes import RestartableProcess, http_get, until
 from tests.support.sdk import golang
 
 ROOT = Path(__file__).parents[2]
-JAVASCRIPT = Path(__file__).parent / "javascript"
-GIVING = re.compile(r"giving credentials on (\S+:\d+)")
-SESSION_SECONDS = 12  # renewed after 7 to 8
+JAVASCRIPT = ROOT / "tests" / "support" / "sdk" / "javascript"
+LISTENING = re.compile(r"credentials on (\S+:\d+)")
+SESSION_SECONDS = 12  # renewed after 7 to 8 seconds
 RENEWALS = 10
-# With so little life left boto3 asks anew before each call, and JavaScript during each: a second old, or two.
-OLD_SECONDS = 4
-# Go asks the endpoint as boto3 does. What a process gave it, it keeps to the end: up to 6 seconds too long.
-OLD_SECONDS_OF_A_PROCESS = {"Go": 8}
+# With so little lifetime left, boto3 reloads before each call and JavaScript during each call.
+MAX_AGE_SECONDS = 4
+# Go reloads from an endpoint as boto3 does, but keeps the output of a process until it expires.
+MAX_AGE_SECONDS_OF_A_PROCESS = {"Go": 8}
 
 
 @dataclass
 class Pod:
-    """What two sidecars hold and write, and when each key came to be there."""
+    """The folder of two sidecars, and when each access key appeared in it."""
 
     folder: Path
     keys: dict[str, float] = field(default_factory=dict)
@@ -45,24 +45,24 @@ class Pod:
     def secret(self) -> Path:
         return self.folder / "secret"
 
-    def look(self) -> None:
-        """Take note of the key that is there now."""
+    def record_key(self) -> None:
+        """Record the current access key."""
         try:
-            held = json.loads((self.secret / "credentials.json").read_text())
+            credentials = json.loads((self.secret / "credentials.json").read_text())
         except FileNotFoundError:
             return
-        self.keys.setdefault(held["AccessKeyId"], time.monotonic())
+        self.keys.setdefault(credentials["AccessKeyId"], time.monotonic())
 
-    def replaced(self, key: str) -> float:
-        """When another one took this key's place; infinite while it has it."""
+    def replaced_at(self, key: str) -> float:
+        """Return when this key was replaced; infinity if it was not."""
         order = list(self.keys)
-        following = order[order.index(key) + 1 :]
-        return self.keys[following[0]] if following else float("inf")
+        later = order[order.index(key) + 1 :]
+        return self.keys[later[0]] if later else float("inf")
 
-    def endpoint(self, of: str) -> dict[str, str]:
+    def endpoint(self, sidecar: str) -> dict[str, str]:
         return {
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.urls[of],
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(self.folder / f"{of}-token"),
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.urls[sidecar],
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(self.folder / f"{sidecar}-token"),
         }
 
     def config(self, command: str) -> dict[str, str]:
@@ -75,7 +75,7 @@ def keyturn(*arguments: str) -> str:
     return f"{sys.executable} -m keyturn {' '.join(arguments)}"
 
 
-# What a manifest sets in a pod; the values are found when the pod is there.
+# The environment variables that a manifest sets in a pod.
 WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
     "credential_process = cat": lambda pod: pod.config(f"cat {pod.secret}/credentials.json"),
     "the format awsConfig": lambda pod: {"AWS_CONFIG_FILE": f"{pod.secret}/config"},
@@ -86,7 +86,7 @@ WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
 Program = tuple[list[str], Path | None, Path]  # the command, its stdin, its working directory
 SDKS: Mapping[str, Callable[[], Program]] = {
     "boto3": lambda: ([sys.executable, "-m", "tests.support.sdk.caller"], None, ROOT),
-    # From stdin node finds the packages of its working directory, which a file here would not.
+    # With a script from stdin, node resolves packages from its working directory.
     "JavaScript": lambda: (
         ["node", "--input-type=module"],
         JAVASCRIPT / "caller.mjs",
@@ -120,21 +120,21 @@ def manifest(pod: Pod) -> dict[str, Any]:
     }
 
 
-def started(stack: ExitStack, pod: Pod, of: str, *arguments: str) -> None:
-    """Start one, and find where it gives credentials."""
+def start_sidecar(stack: ExitStack, pod: Pod, name: str, *arguments: str) -> None:
+    """Start a sidecar and record its URL."""
     flags = [
         "--listen=127.0.0.1:0",
         "--http-bind-address=127.0.0.1:0",
-        f"--authorization-file={pod.folder}/{of}-token",
+        f"--authorization-file={pod.folder}/{name}-token",
     ]
-    keyturn = Running([sys.executable, "-m", "keyturn", *arguments, *flags], pod.folder / f"{of}.log")
-    pod.urls[of] = f"http://{keyturn.launch(GIVING)}/"
+    keyturn = RestartableProcess([sys.executable, "-m", "keyturn", *arguments, *flags], pod.folder / f"{name}.log")
+    pod.urls[name] = f"http://{keyturn.launch(LISTENING)}/"
     stack.callback(keyturn.stop)
 
 
 @pytest.fixture(scope="module")
 def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    """A folder that is renewed as the kubelet renews a mounted Secret, and both modes of the sidecar."""
+    """A folder that is updated as the kubelet updates a mounted Secret, and both modes of the sidecar."""
     pod = Pod(tmp_path_factory.mktemp("pod"))
     source = pod.folder / "sources" / "acme-license"
     source.mkdir(parents=True)
@@ -143,16 +143,21 @@ def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     with ExitStack() as stack:
-        of_run = ("filename=request.yaml", "sources=sources", "config=settings.yaml", "write=secret")
-        started(stack, pod, "run", "run", *(f"--{option.replace('=', f'={pod.folder}/')}" for option in of_run))
+        files = {
+            "filename": "request.yaml",
+            "sources-dir": "sources",
+            "config": "settings.yaml",
+            "output-dir": "secret",
+        }
+        start_sidecar(stack, pod, "run", "run", *(f"--{flag}={pod.folder}/{name}" for flag, name in files.items()))
         until((pod.secret / "credentials.json").exists)
-        started(stack, pod, "reader", "sidecar", f"--secret-dir={pod.secret}")
+        start_sidecar(stack, pod, "reader", "sidecar", f"--secret-dir={pod.secret}")
         yield pod
 
 
 @dataclass
 class Call:
-    """One call to STS, as the program told it: when, and by which key or with which error."""
+    """A call to STS: when it was logged, and the access key or the error."""
 
     at: float
     key: str = ""
@@ -161,36 +166,36 @@ class Call:
 
 @pytest.fixture(scope="module")
 def calls(aws: Aws, pod: Pod) -> dict[tuple[str, str], list[Call]]:
-    """What each SDK told of its calls, on each way, all at the same time."""
-    # Made before one is started: nobody would see meanwhile when its calls were.
-    programs = {sdk: make() for sdk, make in SDKS.items() if not missing(sdk)}
-    made: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in programs for way in WAYS}
+    """The calls of each SDK in each way, all at the same time."""
+    # Build all programs before starting one: the time of a call is when its line is read.
+    programs = {sdk: build() for sdk, build in SDKS.items() if not missing(sdk)}
+    calls: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in programs for way in WAYS}
     with ExitStack() as stack:
-        told = {of: start(stack, aws, pod, of, programs[of[0]]) for of in made}
+        logs = {key: start(stack, aws, pod, *key, programs[key[0]]) for key in calls}
         while len(pod.keys) <= RENEWALS + 1:
-            pod.look()
-            for of, file in told.items():
-                made[of] += [Call(time.monotonic(), **json.loads(line)) for line in file]
+            pod.record_key()
+            for key, log in logs.items():
+                calls[key] += [Call(time.monotonic(), **json.loads(line)) for line in log]
             time.sleep(0.02)
-    return made
+    return calls
 
 
 def missing(sdk: str) -> str:
-    """Tell what keeps an SDK from being tried on this machine; empty if nothing does."""
+    """Describe what an SDK needs that is not installed; empty if nothing is missing."""
     return MISSING[sdk]() if sdk in MISSING else ""
 
 
-def old_seconds(sdk: str, way: str) -> int:
-    return OLD_SECONDS if "endpoint" in way else OLD_SECONDS_OF_A_PROCESS.get(sdk, OLD_SECONDS)
+def max_age_seconds(sdk: str, way: str) -> int:
+    return MAX_AGE_SECONDS if "endpoint" in way else MAX_AGE_SECONDS_OF_A_PROCESS.get(sdk, MAX_AGE_SECONDS)
 
 
-def start(stack: ExitStack, aws: Aws, pod: Pod, of: tuple[str, str], program: Program) -> Iterator[str]:
-    """Start an SDK on a way; gives the lines that it has written since the last time."""
+def start(stack: ExitStack, aws: Aws, pod: Pod, sdk: str, way: str, program: Program) -> Iterator[str]:
+    """Start an SDK; the iterator yields its new lines each time it is used."""
     command, stdin, directory = program
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     env |= {"HOME": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": aws.url}
-    env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[of[1]](pod)
-    output = pod.folder / f"{' '.join(of)}.log"
+    env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[way](pod)
+    output = pod.folder / f"{sdk} {way}.log"
     with output.open("wb") as out, (stdin or Path(os.devnull)).open() as text:
         process = subprocess.Popen(dies_with_us(command), cwd=directory, env=env, stdin=text, stdout=out)
     stack.callback(process.wait)
@@ -200,17 +205,17 @@ def start(stack: ExitStack, aws: Aws, pod: Pod, of: tuple[str, str], program: Pr
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("sdk", SDKS)
-def test_no_call_fails_and_none_uses_an_old_key(
+def test_no_call_fails_or_uses_an_old_key(
     pod: Pod, calls: dict[tuple[str, str], list[Call]], sdk: str, way: str
 ) -> None:
-    if why := missing(sdk):
-        pytest.skip(why)
+    if reason := missing(sdk):
+        pytest.skip(reason)
     made = calls[sdk, way]
 
     assert [call.error for call in made if call.error] == []
     assert len({call.key for call in made}) >= RENEWALS
-    assert [call for call in made if call.at > pod.replaced(call.key) + old_seconds(sdk, way)] == []
+    assert [call for call in made if call.at > pod.replaced_at(call.key) + max_age_seconds(sdk, way)] == []
 
 
-def test_another_than_the_token_gets_nothing(pod: Pod) -> None:
+def test_wrong_authorization_token_is_refused(pod: Pod) -> None:
     assert [http_get(url, Authorization="another")[0] for url in pod.urls.values()] == [401, 401]

@@ -38,7 +38,7 @@ async def store_in(namespace: Namespace) -> AsyncIterator[SecretStore]:
 
 
 def seen(namespace: Namespace) -> tuple[str, dict[str, str]]:
-    return namespace.read("secret", "acme")["type"], namespace.data("acme")
+    return namespace.get("secret", "acme")["type"], namespace.secret_data("acme")
 
 
 async def test_a_secret_of_another_type_is_made_anew_and_back(installed: object, namespace: Namespace) -> None:
@@ -46,9 +46,9 @@ async def test_a_secret_of_another_type_is_made_anew_and_back(installed: object,
     async with store_in(namespace) as store:
         await store.dry_run(images)
         await store.write(images, issuance(images), LOGINS)
-        first, uid = seen(namespace), namespace.read("secret", "acme")["metadata"]["uid"]
+        first, uid = seen(namespace), namespace.get("secret", "acme")["metadata"]["uid"]
         await store.write(images, issuance(images), LOGINS)
-        again = namespace.read("secret", "acme")["metadata"]["uid"]
+        again = namespace.get("secret", "acme")["metadata"]["uid"]
         await store.write(files, issuance(files), TOKEN)
         second = seen(namespace)
         await store.write(images, issuance(images), LOGINS)
@@ -69,20 +69,20 @@ async def test_a_refusal_of_the_new_one_leaves_the_old_one(installed: object, na
 
 
 def test_the_operator_sees_to_the_type_of_its_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
-    namespace.issued(aws)
-    ours, before = namespace.read("secret", "acme"), namespace.data("acme")
+    namespace.issue(aws)
+    ours, before = namespace.get("secret", "acme"), namespace.secret_data("acme")
     about = {key: ours["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
     theirs = {"apiVersion": "v1", "kind": "Secret", "type": DOCKER, "metadata": about}
     data = ours["data"] | {".dockerconfigjson": "e30="}
 
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
-    namespace.turns("acme", "Ready", "Suspended")
+    namespace.wait_for_condition("acme", "Ready", "Suspended")
     namespace.kubectl("replace", "--force", "-f", "-", stdin=json.dumps(theirs | {"data": data}))
     namespace.patch("treq", "acme", {"spec": {"suspend": False}})
-    namespace.ask("acme", "1")
+    namespace.request_renewal("acme", "1")
 
     until(lambda: namespace.status("acme")["revision"] == 2)
-    until(lambda: namespace.read("secret", "acme")["type"] == "Opaque")
-    namespace.is_ready("acme")
-    assert namespace.data("acme").keys() == before.keys()
+    until(lambda: namespace.get("secret", "acme")["type"] == "Opaque")
+    namespace.wait_until_ready("acme")
+    assert namespace.secret_data("acme").keys() == before.keys()
     assert (aws.calls("GetAccessToken"), "a bug" in operator.log()) == (2, False)

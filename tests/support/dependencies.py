@@ -76,13 +76,13 @@ class Issuer:
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Give what the step gives, or fail as told."""
         if step.oauth_token:
-            sent = values.refresh_token or values.proof or values.newest_token.value
+            sent = values.refresh_token or values.single_use_credential or values.current_token.value
             answer = self.issuer.answer(sent, now)
             return replace(values, access_token=answer.access_token, refresh_token=answer.refresh_token)
         if step.identity_center_create_token:
-            answer = self.issuer.answer(values.refresh_token or values.proof or "", now)
+            answer = self.issuer.answer(values.refresh_token or values.single_use_credential or "", now)
             return replace(values, access_token=answer.access_token, refresh_token=answer.refresh_token)
-        token, number = values.newest_token, len(self.calls) + 1
+        token, number = values.current_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
         if self.failures:

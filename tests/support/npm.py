@@ -1,4 +1,4 @@
-"""Packages of npm for tests: installed once for each lock, outside the repository."""
+"""Installs npm packages for tests, once per lock file and outside the repository."""
 
 import hashlib
 import shutil
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from tests.support.controlplane.cache import cache, made_once, run_visibly
 
-# Only what the pinned versions need: no scripts, no hints, no report to anybody.
+# Install the pinned versions only: run no scripts and send no telemetry.
 _NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
 _PINS = ("package.json", "package-lock.json")
 
 
 def missing() -> str:
-    """Tell what is not on this machine and must be; empty if nothing is."""
-    return " and ".join(f"there is no {name}" for name in ("node", "npm") if shutil.which(name) is None)
+    """Describe the required programs that are not installed; empty if all are."""
+    return " and ".join(f"{name} is not installed" for name in ("node", "npm") if shutil.which(name) is None)
 
 
 def installed(name: str, pins: Path) -> Path:
-    """Install what the lock in a folder pins, and tell where: node finds the packages from there."""
+    """Install the packages that the lock file in a folder pins, and return the folder to run node in."""
     digest = hashlib.sha256(b"".join((pins / file).read_bytes() for file in _PINS)).hexdigest()[:16]
     return made_once(cache() / f"{name}-{digest}", partial(_install, name, pins))
 

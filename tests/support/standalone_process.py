@@ -85,13 +85,13 @@ class Place:
                 sidecar.kill()
 
     def once(self, *places: str) -> "subprocess.CompletedProcess[str]":
-        """Run keyturn renew --once, for a text log."""
+        """Run keyturn run --once, for a text log."""
         return subprocess.run(self.job(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
 
     def job(self, *places: str) -> list[str]:
-        """The command of keyturn renew --once."""
+        """The command of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
-        return dies_with_us([sys.executable, "-m", "keyturn", "renew", "--once", *flags])
+        return dies_with_us([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
     def ask(self, sidecar: Sidecar) -> tuple[int, str]:
         """Ask the endpoint, as an SDK does."""

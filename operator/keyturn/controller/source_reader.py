@@ -24,7 +24,7 @@ async def read_source(api: ApiClient, request: Request, *, require_label: bool =
     return parse_source(
         token=_value(wanted.token_ref, data) if wanted.token_ref else None,
         keys=_texts(data[wanted.keys_ref.name]) if wanted.keys_ref else None,
-        proof=_value(proof, data) if proof else None,
+        single_use_credential=_value(proof, data) if proof else None,
     )
 
 

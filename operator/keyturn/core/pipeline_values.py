@@ -1,4 +1,4 @@
-"""What travels the pipeline: named values, each with its own expiry. A step overwrites only what it gives."""
+"""The values that exchanges pass on, each with its own expiration time. An exchange replaces only what it provides."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ import jwt
 from keyturn.api.times import Moment
 from keyturn.core.errors import RefusedError
 
-# RFC 6749 appendix A: VSCHAR, here without quote and backslash (and so a superset of RFC 6750's b64token):
-# what no file format, header or shell can misread.
+# VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: no file
+# format, header or shell gives these characters another meaning.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token. `expires_at` is None where nobody says when it ends."""
+    """A bearer token. `expires_at` is None if its expiration time is unknown."""
 
     value: str = field(repr=False)
     expires_at: datetime | None = None
@@ -26,7 +26,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """AWS credentials; long-lived ones have neither session token nor expiry."""
+    """AWS credentials. Long-lived access keys have neither a session token nor an expiration time."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -36,19 +36,19 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class SourceValues:
-    """What a renewal starts from, as it was read: as far as the spec names it.
+    """The values that were read from the source, as far as the spec refers to them.
 
-    `proof` is what one of the steps is given that works only once, such as an authorization code.
+    `single_use_credential` is the input of a step that works only once, such as an authorization code.
     """
 
     token: str | None = field(repr=False, default=None)
     credentials: Credentials | None = None
-    proof: str | None = field(repr=False, default=None)
+    single_use_credential: str | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryLogin:
-    """User name and password of a container registry; `host` is the one that images are named by."""
+    """The login of a container registry. `host` is the host in the names of its images."""
 
     host: str
     username: str
@@ -58,7 +58,7 @@ class RegistryLogin:
 
 @dataclass(frozen=True, slots=True)
 class PackageEndpoint:
-    """Where a package manager finds a repository; `format` is CodeArtifact's word for its kind, such as pypi."""
+    """The URL of a package repository. `format` is CodeArtifact's name of the package format, such as pypi."""
 
     format: str
     repository: str
@@ -67,7 +67,7 @@ class PackageEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A token of License Manager that was followed by another one, and when: it may still be in use."""
+    """A License Manager token and the time at which a newer one replaced it. It may still be in use."""
 
     token_id: str
     at: Moment
@@ -75,22 +75,22 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class PipelineValues:
-    """What is held at one point of the pipeline.
+    """The values that are available to an exchange.
 
-    `refresh_token` is the one that the issuer answered, if it did; to a step with a `proof`, which works only
-    once, it is the one to use in its place. `ends`: nothing is left to renew with. `identity_context` is AWS's
-    signed word for whom a role is assumed. The access token is the password of the `package_endpoints`.
-    `principal` is whose credentials they are (an ARN), `token_id` License Manager's name of the token that it
-    made, `superseded` those of before that are not revoked, `identity_id` Cognito's of an identity; `request_id`
-    is the one of AWS's last answer. `revision` counts the issues: a try that is made again has the same.
+    `refresh_token` is the one that the issuer returned last, used in place of the `single_use_credential` once there
+    is one. `renewable` is False if nothing is left to renew with. `identity_context` is AWS's signed statement about
+    the user for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is
+    the ARN of the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier
+    ones that have not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last
+    AWS request. `revision` counts the renewals; it stays the same if an exchange is retried.
     """
 
     source_token: Token | None = None
     access_token: Token | None = None
     id_token: Token | None = None
     refresh_token: str | None = field(repr=False, default=None)
-    proof: str | None = field(repr=False, default=None)
-    ends: bool = False
+    single_use_credential: str | None = field(repr=False, default=None)
+    renewable: bool = True
     identity_context: str | None = field(repr=False, default=None)
     credentials: Credentials | None = None
     registry_logins: tuple[RegistryLogin, ...] = ()
@@ -103,59 +103,66 @@ class PipelineValues:
     revision: int = 0
 
     @property
-    def own_credentials(self) -> Credentials:
-        """The credentials that the next step signs with. The API's rules see to it that there are some."""
+    def signing_credentials(self) -> Credentials:
+        """The credentials that sign the next call. The rules of the API ensure that there are some."""
         if self.credentials is None:
-            raise RefusedError("InvalidSpec", "an exchange needs credentials, and nothing gives them")
+            raise RefusedError(
+                "InvalidSpec",
+                "an exchange needs credentials, but nothing before it provides them",
+            )
         return self.credentials
 
     @property
-    def newest_token(self) -> Token:
-        """The token that the next step reads. The API's rules see to it that there is one."""
+    def current_token(self) -> Token:
+        """The token that the next exchange uses. The rules of the API ensure that there is one."""
         token = self.access_token or self.source_token
         if token is None:
-            raise RefusedError("InvalidSpec", "an exchange needs a token, and nothing gives one")
+            raise RefusedError("InvalidSpec", "an exchange needs a token, but nothing before it provides one")
         return token
 
-    def token_to_read(self, which: str | None) -> Token:
-        """The token that a step chose to read; raises RefusedError (InvalidSpec) where no issuer gave it."""
-        if which != "idToken":
-            return self.newest_token
+    def input_token(self, choice: str | None) -> Token:
+        """The token that an exchange selects with `from`; raises RefusedError (InvalidSpec) if there is none."""
+        if choice != "idToken":
+            return self.current_token
         if self.id_token is None:
             raise RefusedError(
-                "InvalidSpec", "an idToken is wanted, and no issuer answered one; is openid in its scope?"
+                "InvalidSpec", "an exchange needs an idToken, but the issuer returned none: add openid to the scope"
             )
         return self.id_token
 
 
-def safe(value: str, what: str) -> str:
-    """Return `value`; raises RefusedError (SourceInvalid) naming `what` where it could break a file."""
+def require_safe(value: str, what: str) -> str:
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if a file could misread it."""
     if not _SAFE.fullmatch(value):
-        raise RefusedError("SourceInvalid", f"{what} is empty or holds characters that no token has")
+        raise RefusedError("SourceInvalid", f"{what} is empty or contains characters that are not valid in a token")
     return value
 
 
-def sized(value: str, what: str, least: int, most: int) -> str:
-    """Return `value`; raises RefusedError (SourceInvalid) naming `what` where AWS takes none of that length.
+def require_length(value: str, what: str, minimum: int, maximum: int) -> str:
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if AWS refuses its length.
 
-    AWS would say ValidationError, as it does of much else, and botocore checks no maximum.
+    botocore does not check the maximum, and AWS's own ValidationError does not tell the cause.
     """
-    if not least <= len(value) <= most:
-        raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; AWS takes {least} to {most}")
+    if not minimum <= len(value) <= maximum:
+        raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; AWS accepts {minimum} to {maximum}")
     return value
 
 
-def unwrapped(value: str, what: str) -> str:
-    """Return a token as people store it, without the newline of `echo` and the quotes of `jq`."""
-    return safe(value.strip().strip("\"'").strip(), what)
+def unwrap(value: str, what: str) -> str:
+    """Return a stored token without the newline that `echo` adds and the quotes that `jq` adds."""
+    return require_safe(value.strip().strip("\"'").strip(), what)
 
 
-def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> SourceValues:
-    """Read a source as people store it. Raises SourceNotFound or SourceInvalid."""
+def parse_source(
+    token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
+) -> SourceValues:
+    """Parse what is stored in a source. Raises RefusedError: SourceNotFound, SourceInvalid."""
     return SourceValues(
-        token=None if token is None else unwrapped(token, "the source token"),
+        token=None if token is None else unwrap(token, "the source token"),
         credentials=None if keys is None else _credentials(keys),
-        proof=None if proof is None else unwrapped(proof, "what the exchange is given to use once"),
+        single_use_credential=(
+            None if single_use_credential is None else unwrap(single_use_credential, "the single-use credential")
+        ),
     )
 
 
@@ -165,20 +172,20 @@ def _credentials(keys: Mapping[str, str]) -> Credentials:
             raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
     session_token = keys.get("AWS_SESSION_TOKEN")
     return Credentials(
-        access_key_id=unwrapped(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
-        secret_access_key=unwrapped(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
-        session_token=unwrapped(session_token, "AWS_SESSION_TOKEN") if session_token else None,
+        access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
+        secret_access_key=unwrap(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
+        session_token=unwrap(session_token, "AWS_SESSION_TOKEN") if session_token else None,
     )
 
 
 def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
-    """Read `iat` and `exp` (RFC 7519 section 4.1) of a token without trusting it; None for what is not there."""
+    """Return `iat` and `exp` (RFC 7519 section 4.1) of a token without verifying it; None for each that is absent."""
     claims = jwt_claims(token) or {}
-    return _moment(claims.get("iat")), _moment(claims.get("exp"))
+    return _parse_time(claims.get("iat")), _parse_time(claims.get("exp"))
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:
-    """Read the claims of a JWT (RFC 7519 section 4) without trusting them; None where it is none."""
+    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except (jwt.PyJWTError, RecursionError, ValueError):
@@ -186,7 +193,7 @@ def jwt_claims(token: str) -> dict[str, Any] | None:
     return claims
 
 
-def _moment(value: object) -> datetime | None:
+def _parse_time(value: object) -> datetime | None:
     try:
         return datetime.fromtimestamp(int(value), UTC)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError, OSError):

@@ -1,7 +1,7 @@
-"""The lineage of a rotating token: what the user handed in, what it became, and who is spending it.
+"""Token families: the initial refresh token, the ones that replaced it, and the intent of the process that uses it.
 
-A refresh token may be good for one use, and its issuer may end the whole family when a spent one is sent again
-(RFC 9700 section 4.14.2). So what is spent, and what may be, is written down before and after each use.
+An issuer that rotates refresh tokens may accept each of them once and revoke the whole family if a consumed one is sent
+again (RFC 9700 section 4.14.2). So Keyturn records, before and after each use, which token is being consumed.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ from keyturn.api.times import Moment
 from keyturn.core.errors import RefusedError
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
-_REMEMBERED = 100
-
-Fingerprint = Callable[[str], str]
+_MAX_FINGERPRINTS = 100
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Somebody is about to spend a token, or died doing it. `careful` marks the one try after such a death."""
+    """A process is about to consume the token with the fingerprint `consumes`, or died doing so.
+
+    `final_attempt` marks the single retry after another process died.
+    """
 
     holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]
     consumes: str
@@ -34,10 +35,10 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
 
 class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Fingerprints: `seeds` of what the user handed in, `spent` of what is spent, `live` of the one to use.
+    """The fingerprints of a family: `initial_tokens` from the source, `consumed` ones, and the `live` one.
 
-    `of` is the source, Secret and key: two sources must not share a token Secret. Where the source works only
-    once, who answered what is kept is in it too.
+    `source_id` names the source by Secret and key, because two sources must not share a token Secret. For a single-use
+    source it also names the issuer and the application that the stored token belongs to.
     """
 
     source_id: Annotated[str, Meta(max_length=600, pattern=r"^[ -~]*\Z")]
@@ -47,41 +48,48 @@ class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     intent: Intent | None = None
 
     def encoded(self) -> str:
-        """The annotation's value."""
+        """The value of the annotation."""
         return msgspec.json.encode(self).decode()
 
-    def knows(self, token: str) -> bool:
-        """Whether a fingerprint is of this lineage, and so says nothing new."""
-        return token == self.live or token in self.initial_tokens or token in self.consumed
+    def has_seen(self, fingerprint: str) -> bool:
+        """Whether the token is, or was, part of this family."""
+        return fingerprint == self.live or fingerprint in self.initial_tokens or fingerprint in self.consumed
 
-    def with_initial_token(self, token: str) -> "TokenFamily":
-        """The lineage after the user signed in again: what was live before is not to be used any more."""
-        consumed = (*self.consumed, *((self.live,) if self.live not in ("", token) else ()))
-        initial_tokens = (*self.initial_tokens, token)[-_REMEMBERED:]
+    def with_initial_token(self, fingerprint: str) -> "TokenFamily":
+        """Return the family after a new sign-in, which makes the previous live token unusable."""
+        consumed = (*self.consumed, *((self.live,) if self.live not in ("", fingerprint) else ()))
+        initial_tokens = (*self.initial_tokens, fingerprint)[-_MAX_FINGERPRINTS:]
         return TokenFamily(
-            source_id=self.source_id, initial_tokens=initial_tokens, live=token, consumed=consumed[-_REMEMBERED:]
+            source_id=self.source_id,
+            initial_tokens=initial_tokens,
+            live=fingerprint,
+            consumed=consumed[-_MAX_FINGERPRINTS:],
         )
 
-    def rotated(self, token: str) -> "TokenFamily":
-        """The lineage after the issuer answered with `token`, or with none new, when it is the live one again.
+    def rotated(self, fingerprint: str) -> "TokenFamily":
+        """Return the family, without an intent, after the issuer returned a token: a new one or the live one again.
 
-        An empty one leaves nothing to go on with: what is live works only once.
+        An empty fingerprint means that the issuer returned none and that the live one cannot be used a second time.
         """
-        consumed = self.consumed if token == self.live or not self.live else (*self.consumed, self.live)[-_REMEMBERED:]
-        return TokenFamily(source_id=self.source_id, initial_tokens=self.initial_tokens, live=token, consumed=consumed)
+        consumed = self.consumed
+        if self.live and fingerprint != self.live:
+            consumed = (*consumed, self.live)[-_MAX_FINGERPRINTS:]
+        return TokenFamily(
+            source_id=self.source_id, initial_tokens=self.initial_tokens, live=fingerprint, consumed=consumed
+        )
 
-    def intended(self, intent: Intent | None) -> "TokenFamily":
-        """The lineage with another intent."""
+    def with_intent(self, intent: Intent | None) -> "TokenFamily":
+        """Return the family with this intent."""
         return msgspec.structs.replace(self, intent=intent)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """The token Secret: the live token, the one before it for one cycle, and the lineage of both.
+    """The content of a token Secret: the live token, the one before it, and their family.
 
-    `uid` and `version` are those of the stored object, empty for one that does not exist yet. `lineage` is None
-    where there is none that can be read: then it is not ours. `value` is empty where what the user handed in
-    works only once, and is spent.
+    `uid` and `version` identify the stored object; they are empty if it does not exist yet. `family` is None if the
+    object has no valid annotation and so does not belong to Keyturn. `value` is empty once a single-use credential
+    was consumed without a token in return.
     """
 
     value: str = field(repr=False)
@@ -92,81 +100,83 @@ class StoredToken:
 
     @property
     def is_consumed(self) -> bool:
-        """Whether nothing is left to go on with."""
+        """Whether no token is left to renew with."""
         return self.family is not None and not self.family.live
 
     @property
-    def answered(self) -> str | None:
-        """The refresh token that an issuer answered, None where it is still what the user handed in."""
-        with_initial_token = self.family is None or self.family.live in self.family.initial_tokens
-        return None if with_initial_token or self.is_consumed else self.value
+    def issued_token(self) -> str | None:
+        """The refresh token that the issuer returned; None while the live token is the source's own."""
+        is_initial = self.family is None or self.family.live in self.family.initial_tokens
+        return None if is_initial or self.is_consumed else self.value
 
 
 def read_family(annotation: str) -> TokenFamily | None:
-    """Read the annotation; None where it is not one."""
+    """Parse the annotation; None if it is invalid."""
     try:
         return msgspec.json.decode(annotation, type=TokenFamily)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
 
 
-def is_superseded(ours: TokenFamily, now: TokenFamily) -> bool:
-    """Whether what is stored `now` came after `ours`: it knows our token, or the one that we spent, as spent."""
-    return now.live != ours.live and not {ours.live, *ours.consumed[-1:]}.isdisjoint(now.consumed)
+def is_superseded(ours: TokenFamily, stored: TokenFamily) -> bool:
+    """Whether `stored` is newer than `ours`: it lists our live token, or the one before it, as consumed."""
+    return stored.live != ours.live and not {ours.live, *ours.consumed[-1:]}.isdisjoint(stored.consumed)
 
 
 def token_fingerprint(token: str, namespace: str, secret: str) -> str:
-    """64 bits that tell a token from another, keyed with the token Secret that all its requests share."""
+    """Return 64 bits that identify a token, keyed with the token Secret, which all requests for it share."""
     return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def live_token(
-    handed_in: str, kept: StoredToken | None, marked: Fingerprint, source_id: str, secret: str
+    source_token: str, stored: StoredToken | None, fingerprint: Callable[[str], str], source_id: str, secret: str
 ) -> StoredToken:
-    """Find the token to use: the source's if it is new, else the kept one.
+    """Return the token to use: the one in the source if the family has not seen it, else the stored one.
 
-    A source that shows anything of the lineage, as GitOps puts it back, is no news. Raises RefusedError:
-    StaleTokenRestored where the token Secret shows a spent token, TargetConflict where it is not ours.
+    A token in the source that the family has seen is ignored: GitOps may have restored it. Raises RefusedError:
+    StaleTokenRestored if the token Secret contains a consumed token, TargetConflict if it belongs to something else.
     """
-    mark = marked(handed_in)
-    if kept is None:
-        return StoredToken(handed_in, TokenFamily(source_id=source_id, initial_tokens=(mark,), live=mark))
-    family = _of_source(kept, source_id, secret)
-    if not family.knows(mark):
-        anew = msgspec.structs.replace(family, source_id=source_id).with_initial_token(mark)
-        return StoredToken(handed_in, anew, uid=kept.uid, version=kept.version)
+    source_fingerprint = fingerprint(source_token)
+    if stored is None:
+        family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
+        return StoredToken(source_token, family)
+    family = _require_same_source(stored, source_id, secret)
+    if not family.has_seen(source_fingerprint):
+        renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
+        return StoredToken(source_token, renewed, uid=stored.uid, version=stored.version)
     if family.source_id != source_id:
-        kept = _of_party(kept, family, source_id, secret)
-        family = kept.family or family
-    return kept if kept.is_consumed and not kept.value else _as_shown(kept, family, marked(kept.value), secret)
+        if stored.issued_token is not None:
+            # The source's own token may be sent to another issuer; a token that one issuer returned may not.
+            raise RefusedError(
+                "TargetConflict",
+                f"Secret {secret} contains a token of another issuer or application: choose another"
+                " source.token.saveTo, or sign in again and store the new token in the source",
+            )
+        family = msgspec.structs.replace(family, source_id=source_id)
+        stored = replace(stored, family=family)
+    if stored.is_consumed and not stored.value:
+        return stored
+    return _require_live(stored, family, fingerprint(stored.value), secret)
 
 
-def _of_source(kept: StoredToken, source_id: str, secret: str) -> TokenFamily:
-    source = kept.family.source_id.partition(" ")[0] if kept.family else ""
-    if kept.family is None or source != source_id.partition(" ")[0]:
-        keeps = f"keeps the token of {source}" if kept.family else "was not made by Keyturn to keep a token in"
-        raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
-    return kept.family
+def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> TokenFamily:
+    if stored.family is None:
+        problem = "was not created by Keyturn for a token"
+    elif (source := stored.family.source_id.partition(" ")[0]) != source_id.partition(" ")[0]:
+        problem = f"contains the token of source {source}"
+    else:
+        return stored.family
+    raise RefusedError("TargetConflict", f"Secret {secret} {problem}: choose another source.token.saveTo")
 
 
-def _of_party(kept: StoredToken, family: TokenFamily, source_id: str, secret: str) -> StoredToken:
-    """What was never answered may still be shown to another party; what one answered is for nobody else."""
-    if kept.answered is not None:
-        raise RefusedError(
-            "TargetConflict",
-            f"Secret {secret} keeps what another issuer or application answered; choose another"
-            " source.token.saveTo, or put a new one in the source",
-        )
-    return replace(kept, family=msgspec.structs.replace(family, source_id=source_id))
-
-
-def _as_shown(kept: StoredToken, family: TokenFamily, shown: str, secret: str) -> StoredToken:
-    if not kept.value or shown in family.consumed:
+def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, secret: str) -> StoredToken:
+    if not stored.value or fingerprint in family.consumed:
         raise RefusedError(
             "StaleTokenRestored",
-            f"Secret {secret} shows no token or a spent one; put back the newest, or a new one in the source",
+            f"Secret {secret} contains no token or one that was already consumed: restore the newest token, or sign in"
+            " again and store the new token in the source",
         )
-    if shown != family.live:
-        # The late save of a holder that was given up: younger than what we know, and alive.
-        family = family.rotated(shown)
-    return StoredToken(kept.value, family, kept.previous, kept.uid, kept.version)
+    if fingerprint != family.live:
+        # A process that was believed dead saved the issuer's response late: its token is newer and still valid.
+        family = family.rotated(fingerprint)
+    return StoredToken(stored.value, family, stored.previous, stored.uid, stored.version)

@@ -2,7 +2,7 @@
 
 from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Token, jwt_times, safe
+from keyturn.core.pipeline_values import Token, jwt_times, require_safe
 from keyturn.exchanges.context import Call
 
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
@@ -20,7 +20,7 @@ async def service_account_token(call: Call, wanted: ServiceAccountTokenSpec) -> 
         )
     seconds = wanted.expiration_seconds or _DEFAULT_SECONDS
     token = await call.context.make_token(call.namespace, wanted.name, audiences, seconds)
-    return Token(safe(token, "the token of the ServiceAccount"), jwt_times(token)[1])
+    return Token(require_safe(token, "the token of the ServiceAccount"), jwt_times(token)[1])
 
 
 def check_ambient(call: Call, role: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
 from keyturn.api.times import whole
-from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, Token, safe
+from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, Token, require_safe
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 
@@ -53,12 +53,12 @@ async def get_authorization_token(
     call: Call, wanted: CodeArtifactGetAuthorizationTokenSpec, held: PipelineValues
 ) -> PipelineValues:
     """Call codeartifact GetAuthorizationToken, and GetRepositoryEndpoint for what is not known yet."""
-    signer = held.own_credentials
+    signer = held.signing_credentials
     seconds = {} if wanted.duration_seconds is None else {"durationSeconds": wanted.duration_seconds}
     # First the endpoints: a token that is made and then lost stays valid.
     endpoints = [await _endpoint(call, signer, parameters) for parameters in _wanted_endpoints(wanted)]
     response = await call.context.aws.call(_GET_TOKEN, call.region, _domain(wanted) | seconds, signer)
-    token = safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
+    token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
     return replace(
         held,
         access_token=Token(token, whole(member(_GET_TOKEN, response.members, "expiration"))),
@@ -84,7 +84,7 @@ async def _endpoint(call: Call, signer: Credentials, parameters: dict[str, str |
     known, url = call.context.endpoints, call.context.endpoints.get(key)
     if url is None:
         response = await call.context.aws.call(_GET_ENDPOINT, call.region, parameters, signer)
-        url = safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
+        url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
     # Without an owner it is the caller's own domain: another caller's is another.
     if "domainOwner" in parameters and len(known) < _KNOWN:
         known[key] = url

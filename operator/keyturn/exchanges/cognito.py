@@ -7,7 +7,7 @@ from datetime import timedelta
 from keyturn.api.exchanges.cognito import CognitoGetCredentialsSpec, CognitoGetOpenIdTokenSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, safe, sized
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, require_length, require_safe
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
@@ -58,9 +58,9 @@ async def get_credentials(call: Call, wanted: CognitoGetCredentialsSpec, held: P
     identity, response = await _identified(call, wanted, held, _GET_CREDENTIALS, more)
     given = member(_GET_CREDENTIALS, response.members, "Credentials")
     credentials = Credentials(
-        access_key_id=safe(member(_GET_CREDENTIALS, given, "AccessKeyId"), "Cognito's access key id"),
-        secret_access_key=safe(member(_GET_CREDENTIALS, given, "SecretKey"), "Cognito's secret key"),
-        session_token=safe(member(_GET_CREDENTIALS, given, "SessionToken"), "Cognito's session token"),
+        access_key_id=require_safe(member(_GET_CREDENTIALS, given, "AccessKeyId"), "Cognito's access key id"),
+        secret_access_key=require_safe(member(_GET_CREDENTIALS, given, "SecretKey"), "Cognito's secret key"),
+        session_token=require_safe(member(_GET_CREDENTIALS, given, "SessionToken"), "Cognito's session token"),
         expires_at=whole(member(_GET_CREDENTIALS, given, "Expiration")),
     )
     return replace(
@@ -71,7 +71,7 @@ async def get_credentials(call: Call, wanted: CognitoGetCredentialsSpec, held: P
 async def get_open_id_token(call: Call, wanted: CognitoGetOpenIdTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call cognito-identity GetOpenIdToken. The answer names no expiry: it is the `exp` of the JWT."""
     identity, response = await _identified(call, wanted, held, _GET_OPEN_ID_TOKEN, {})
-    token = safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")
+    token = require_safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")
     access_token = Token(token, jwt_times(token)[1] or response.asked_at + _LIFETIME)
     return replace(held, access_token=access_token, identity_id=identity, request_id=response.request_id)
 
@@ -81,7 +81,7 @@ async def _identified(
 ) -> tuple[str, AwsResponse]:
     """Ask for the kept identity; for the one that the pool names, where there is none or it does not fit."""
     logins = {
-        provider: sized(held.token_to_read(which).value, f"the token for {provider}", 1, 50000)
+        provider: require_length(held.input_token(which).value, f"the token for {provider}", 1, 50000)
         for provider, which in wanted.logins.items()
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, RegistryLogin, safe
+from keyturn.core.pipeline_values import PipelineValues, RegistryLogin, require_safe
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 
@@ -53,7 +53,7 @@ async def get_authorization_token(
     """Call ecr (or ecr-public) GetAuthorizationToken; its logins join those of the steps before."""
     operation, region = (_PUBLIC, _PUBLIC_REGION) if wanted.public else (_PRIVATE, call.region)
     parameters = {"registryIds": list(wanted.registry_ids)} if wanted.registry_ids else {}
-    response = await call.context.aws.call(operation, region, parameters, held.own_credentials)
+    response = await call.context.aws.call(operation, region, parameters, held.signing_credentials)
     given = member(operation, response.members, "authorizationData")
     logins = [_login(operation, one) for one in ([given] if wanted.public else given)]
     by_host = {login.host: login for login in (*held.registry_logins, *logins)}
@@ -68,8 +68,8 @@ def _login(operation: AwsOperation, given: Mapping[str, Any]) -> RegistryLogin:
         raise UnavailableError("Unavailable", f"{operation.title} answered a token that is not base64") from None
     username, _, password = decoded.partition(":")
     return RegistryLogin(
-        host=safe(endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"), "ECR's endpoint"),
-        username=safe(username, "ECR's user name"),
-        password=safe(password, "ECR's password"),
+        host=require_safe(endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"), "ECR's endpoint"),
+        username=require_safe(username, "ECR's user name"),
+        password=require_safe(password, "ECR's password"),
         expires_at=whole(member(operation, given, "expiresAt")),
     )

@@ -8,7 +8,7 @@ from keyturn.api.exchanges.grant_types import AN_ACCESS_TOKEN, AUTHORIZATION_COD
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_claims, jwt_times, safe
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_claims, jwt_times, require_safe
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
@@ -93,9 +93,9 @@ async def create_token(call: Call, wanted: IdentityCenterCreateTokenSpec, held: 
     parameters: dict[str, Any] = {"clientId": wanted.client_id} | await _grant(call, wanted, held)
     if wanted.scope:
         parameters["scope"] = list(wanted.scope)
-    repeatable = "subjectToken" in parameters and held.proof is None
+    repeatable = "subjectToken" in parameters and held.single_use_credential is None
     operation = _CREATE_TOKEN if repeatable else _CREATE_TOKEN_ONCE
-    response = await call.context.aws.call(operation, call.region, parameters, held.own_credentials)
+    response = await call.context.aws.call(operation, call.region, parameters, held.signing_credentials)
     if not any(response.members.get(name) for name in (_TOKENS[:1] if repeatable else _TOKENS)):
         # botocore takes a page of something between us and AWS for an answer without members.
         raise UnavailableError("Unavailable", f"{operation.title} answered no token", outcome_unknown=not repeatable)
@@ -106,26 +106,29 @@ async def create_token(call: Call, wanted: IdentityCenterCreateTokenSpec, held: 
 async def _grant(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
     """What the grant sends, and its name."""
     if wanted.consumes or held.refresh_token:
-        token = held.refresh_token or held.newest_token.value
+        token = held.refresh_token or held.current_token.value
         return {"grantType": REFRESH_TOKEN, "refreshToken": token}
     if wanted.grant_type == AUTHORIZATION_CODE:
         return {"grantType": AUTHORIZATION_CODE} | await _code(call, wanted, held)
     if wanted.grant_type == JWT_BEARER:
-        return {"grantType": JWT_BEARER, "assertion": held.proof or held.token_to_read(wanted.from_).value}
+        return {
+            "grantType": JWT_BEARER,
+            "assertion": held.single_use_credential or held.input_token(wanted.from_).value,
+        }
     requested = {"requestedTokenType": wanted.requested_token_type} if wanted.requested_token_type else {}
     return {
         "grantType": wanted.grant_type,
-        "subjectToken": held.proof or held.token_to_read(wanted.from_).value,
+        "subjectToken": held.single_use_credential or held.input_token(wanted.from_).value,
         "subjectTokenType": wanted.subject_token_type or AN_ACCESS_TOKEN,
     } | requested
 
 
 async def _code(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
-    if held.proof is None:
+    if held.single_use_credential is None:
         raise RefusedError("InvalidSpec", "grantType authorization_code needs codeFrom")
     verifier = wanted.code_verifier_from
     more = {"codeVerifier": await call.secret(verifier.secret_key_ref)} if verifier else {}
-    return {"code": held.proof, "redirectUri": wanted.redirect_uri} | more
+    return {"code": held.single_use_credential, "redirectUri": wanted.redirect_uri} | more
 
 
 def _given(held: PipelineValues, response: AwsResponse) -> PipelineValues:
@@ -166,15 +169,17 @@ async def get_role_credentials(
         "roleName": wanted.role_name,
         "accountId": wanted.account_id,
         # It goes into a header.
-        "accessToken": safe(held.newest_token.value, "the access token"),
+        "accessToken": require_safe(held.current_token.value, "the access token"),
     }
     response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters)
     given = member(_GET_ROLE_CREDENTIALS, response.members, "roleCredentials")
     expiration = max(0, min(member(_GET_ROLE_CREDENTIALS, given, "expiration"), _LAST_MILLISECOND))
     credentials = Credentials(
-        access_key_id=safe(member(_GET_ROLE_CREDENTIALS, given, "accessKeyId"), "the access key id"),
-        secret_access_key=safe(member(_GET_ROLE_CREDENTIALS, given, "secretAccessKey"), "the secret access key"),
-        session_token=safe(member(_GET_ROLE_CREDENTIALS, given, "sessionToken"), "the session token"),
+        access_key_id=require_safe(member(_GET_ROLE_CREDENTIALS, given, "accessKeyId"), "the access key id"),
+        secret_access_key=require_safe(
+            member(_GET_ROLE_CREDENTIALS, given, "secretAccessKey"), "the secret access key"
+        ),
+        session_token=require_safe(member(_GET_ROLE_CREDENTIALS, given, "sessionToken"), "the session token"),
         expires_at=whole(datetime.fromtimestamp(expiration / 1000, UTC)),
     )
     return replace(held, credentials=credentials, principal="", request_id=response.request_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 from keyturn.api.exchanges.license_manager import LicenseManagerCreateTokenSpec, LicenseManagerGetAccessTokenSpec
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, jwt_times, safe, sized
+from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, jwt_times, require_length, require_safe
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, WrongRegionError, member
 from keyturn.exchanges.context import Call
@@ -77,11 +77,11 @@ async def get_access_token(
 
     The answer names no expiry: it is the `exp` of the JWT, else the hour that the operation's page promises.
     """
-    parameters = {"Token": sized(held.newest_token.value, "the refresh token", 1, 4096)}
+    parameters = {"Token": require_length(held.current_token.value, "the refresh token", 1, 4096)}
     if wanted.token_properties:
         parameters["TokenProperties"] = list(wanted.token_properties)  # type: ignore[assignment]
     response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters)
-    token = safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
+    token = require_safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
     _, expires_at = jwt_times(token)
     access_token = Token(token, expires_at or response.asked_at + _LIFETIME)
     return replace(held, access_token=access_token, request_id=response.request_id)
@@ -96,12 +96,12 @@ async def create_token(call: Call, wanted: LicenseManagerCreateTokenSpec, held: 
     parameters = {"LicenseArn": wanted.license_arn, "ClientToken": call.client_token} | _optional(wanted)
     region = call.region
     try:
-        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.own_credentials)
+        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.signing_credentials)
     except WrongRegionError as error:
         if error.region in ("", region):
             raise
         region = error.region
-        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.own_credentials)
+        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, held.signing_credentials)
     left = [
         one for one in held.superseded if not await _revoked(replace(call, region=region), wanted, held, one, response)
     ]
@@ -118,7 +118,7 @@ def _optional(wanted: LicenseManagerCreateTokenSpec) -> dict[str, Any]:
 
 
 def _created(wanted: LicenseManagerCreateTokenSpec, held: PipelineValues, response: AwsResponse) -> PipelineValues:
-    token = safe(member(_CREATE_TOKEN, response.members, "Token"), "License Manager's token")
+    token = require_safe(member(_CREATE_TOKEN, response.members, "Token"), "License Manager's token")
     _, expires_at = jwt_times(token)
     lives = timedelta(days=wanted.expiration_in_days or _DAYS)
     return replace(
@@ -136,7 +136,7 @@ async def _revoked(
     if not _is_over(wanted, one, response.asked_at):
         return False
     try:
-        await call.context.aws.call(_DELETE_TOKEN, call.region, {"TokenId": one.token_id}, held.own_credentials)
+        await call.context.aws.call(_DELETE_TOKEN, call.region, {"TokenId": one.token_id}, held.signing_credentials)
     except KeyturnError as error:
         return error.reason == _GONE
     return True

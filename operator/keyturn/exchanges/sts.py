@@ -18,7 +18,7 @@ from keyturn.api.rules import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, safe, sized
+from keyturn.core.pipeline_values import Credentials, PipelineValues, require_length, require_safe
 from keyturn.exchanges.allowed_identities import check_ambient
 from keyturn.exchanges.ambient import AMBIENT
 from keyturn.exchanges.aws import AwsResponse
@@ -120,7 +120,7 @@ async def assume_role_with_web_identity(
     parameters = _parameters(
         wanted,
         RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
-        WebIdentityToken=sized(held.token_to_read(wanted.from_).value, "the web identity token", 4, 20000),
+        WebIdentityToken=require_length(held.input_token(wanted.from_).value, "the web identity token", 4, 20000),
     )
     response = await call.context.aws.call(_WITH_WEB_IDENTITY, call.region, parameters)
     return _held(_WITH_WEB_IDENTITY, held, response)
@@ -146,7 +146,7 @@ async def assume_role(call: Call, wanted: AssumeRoleSpec, held: PipelineValues) 
         ours = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ours)]
-    signer = AMBIENT if lent else held.own_credentials
+    signer = AMBIENT if lent else held.signing_credentials
     response = await call.context.aws.call(_once(_ASSUME_ROLE, wanted), call.region, parameters, signer)
     return _held(_ASSUME_ROLE, held, response)
 
@@ -155,7 +155,7 @@ async def get_session_token(call: Call, wanted: GetSessionTokenSpec, held: Pipel
     """Call sts GetSessionToken, signed with the keys of an IAM user."""
     operation = _once(_GET_SESSION_TOKEN, wanted)
     parameters = _parameters(wanted, TokenCode=_code(wanted, held))
-    response = await call.context.aws.call(operation, call.region, parameters, held.own_credentials)
+    response = await call.context.aws.call(operation, call.region, parameters, held.signing_credentials)
     return _held(_GET_SESSION_TOKEN, held, response)
 
 
@@ -165,7 +165,7 @@ def _provided_contexts(wanted: AssumeRoleSpec, held: PipelineValues) -> dict[str
         return {}
     partition = wanted.role_arn.split(":")[1]
     provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
-    context = sized(held.identity_context, "the identity context of Identity Center", 4, 2048)
+    context = require_length(held.identity_context, "the identity context of Identity Center", 4, 2048)
     return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
 
 
@@ -178,7 +178,7 @@ async def get_federation_token(call: Call, wanted: GetFederationTokenSpec, held:
     """Call sts GetFederationToken, signed with the keys of an IAM user."""
     name = session_name(call.namespace, call.name, wanted.name, _LONGEST_FEDERATED_NAME)
     parameters = _parameters(wanted, Name=name)
-    response = await call.context.aws.call(_GET_FEDERATION_TOKEN, call.region, parameters, held.own_credentials)
+    response = await call.context.aws.call(_GET_FEDERATION_TOKEN, call.region, parameters, held.signing_credentials)
     return _held(_GET_FEDERATION_TOKEN, held, response)
 
 
@@ -214,7 +214,7 @@ async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | No
 def _code(wanted: MfaExchangeSpec, held: PipelineValues) -> str | None:
     """The code of an MFA device, which works only once; raises SourceInvalid where no device shows it."""
     ref = wanted.token_code_from
-    return _taken(ref, held.proof or "", r"[0-9]{6}") if ref else None
+    return _taken(ref, held.single_use_credential or "", r"[0-9]{6}") if ref else None
 
 
 def _taken(ref: SecretValue, value: str, pattern: str) -> str:
@@ -227,9 +227,9 @@ def _taken(ref: SecretValue, value: str, pattern: str) -> str:
 def _held(operation: AwsOperation, held: PipelineValues, response: AwsResponse) -> PipelineValues:
     given = member(operation, response.members, "Credentials")
     credentials = Credentials(
-        access_key_id=safe(member(operation, given, "AccessKeyId"), "STS's access key id"),
-        secret_access_key=safe(member(operation, given, "SecretAccessKey"), "STS's secret access key"),
-        session_token=safe(member(operation, given, "SessionToken"), "STS's session token"),
+        access_key_id=require_safe(member(operation, given, "AccessKeyId"), "STS's access key id"),
+        secret_access_key=require_safe(member(operation, given, "SecretAccessKey"), "STS's secret access key"),
+        session_token=require_safe(member(operation, given, "SessionToken"), "STS's session token"),
         expires_at=whole(member(operation, given, "Expiration")),
     )
     who = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}

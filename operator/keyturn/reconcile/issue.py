@@ -47,7 +47,7 @@ def initial_values(
     value = stored.value if stored and not is_single_use else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
     # A refresh token that was issued for a single-use credential may live longer than it.
-    is_needed = stored is None or stored.answered is None or not is_single_use
+    is_needed = stored is None or stored.issued_token is None or not is_single_use
     if is_needed and token and token.expires_at and token.expires_at <= context.now:
         raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
     return PipelineValues(
@@ -86,7 +86,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
         principal=values.principal,
         source_expires=source_expires,
         source_warns=source_warning(source_issued, source_expires),
-        once=values.ends,
+        once=not values.renewable,
         token_id=values.token_id,
         identity_id=values.identity_id,
         superseded=_superseded(values, context.last, issued),
@@ -112,7 +112,7 @@ def _source_times(
     request: Request, values: PipelineValues, context: IssueContext
 ) -> tuple[datetime | None, datetime | None]:
     """Return when the source was issued and expires, unless it is consumed or created for each issue."""
-    is_temporary = values.ends or request.spec.source.service_account is not None
+    is_temporary = not values.renewable or request.spec.source.service_account is not None
     if is_temporary or values.source_token is None:
         return None, None
     issued, expires = jwt_times(values.source_token.value)

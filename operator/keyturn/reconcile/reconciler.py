@@ -147,7 +147,7 @@ async def _read_inputs(deps: Dependencies, request: Request) -> _Inputs:
         return _Inputs(source, None, source_fingerprint(source, request))
     namespace, name = token_place(request)
     stored = live_token(
-        (source.token if source.proof is None else source.proof) or "",
+        (source.token if source.single_use_credential is None else source.single_use_credential) or "",
         await deps.tokens.read(request),
         lambda token: token_fingerprint(token, namespace, name),
         consumption.source_id,
@@ -169,7 +169,7 @@ async def _dry_run(
     """Refuse a consumed single-use credential, and try the write if its refusal would cost an exchange."""
     check_not_consumed(stored, state.failure)
     consumption = request.spec.consumption
-    is_single_use = consumption is not None and consumption.once and stored is not None and stored.answered is None
+    is_single_use = consumption is not None and consumption.once and stored is not None and stored.issued_token is None
     if target is None or state.unwritten or is_single_use:
         await deps.store.dry_run(request)
 

@@ -38,8 +38,8 @@ async def consume(
     is_single_use = consumption is not None and consumption.once
     values = replace(
         values,
-        proof=stored.value if is_single_use and stored.answered is None else None,
-        refresh_token=stored.answered if is_single_use else None,
+        single_use_credential=stored.value if is_single_use and stored.issued_token is None else None,
+        refresh_token=stored.issued_token if is_single_use else None,
     )
     intended = await _write_intent(deps, request, stored)
     # From here on even the end of this process must not come between reading the response and the save.
@@ -58,7 +58,7 @@ async def _write_intent(deps: Dependencies, request: Request, stored: StoredToke
         give_up_seconds=INTENT_SECONDS,
         final_attempt=final_attempt,
     )
-    intended = replace(stored, family=family.intended(intent))
+    intended = replace(stored, family=family.with_intent(intent))
     if not stored.uid:
         # Created without the intent: the dry run tests a patch, which is what the save will be.
         created = await deps.tokens.create(request, stored)
@@ -104,7 +104,7 @@ async def _exchange_and_save(
         raise await _settle_intent(deps, request, stored, error) from None
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
-    token = response.refresh_token or ("" if values.proof else intended.value)
+    token = response.refresh_token or ("" if values.single_use_credential else intended.value)
     family = _family(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
@@ -113,14 +113,14 @@ async def _exchange_and_save(
         raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
     # The expiry of the source is that of the token that is stored now: it decides when to renew.
     source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
-    return replace(response, proof=None, ends=not token, source_token=source_token)
+    return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)
 
 
 def _after_refusal(step: StepSpec, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
     """Return what to store after a failure: a single-use credential that was refused itself is not sent again."""
     # STS reports a wrong MFA code as AccessDenied.
     is_refused = _concerns_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
-    if values.proof is None or not is_refused or _is_final_attempt(intended):
+    if values.single_use_credential is None or not is_refused or _is_final_attempt(intended):
         return intended
     family = structs.replace(_family(intended).rotated(""), intent=_family(intended).intent)
     return replace(intended, value="", previous=intended.value, family=family)
@@ -165,7 +165,7 @@ async def _settle_intent(
         return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
     before = structs.replace(family.intent, final_attempt=False) if final_attempt and family.intent else None
     try:
-        await deps.tokens.keep(request, replace(intended, family=family.intended(before)))
+        await deps.tokens.keep(request, replace(intended, family=family.with_intent(before)))
     except (KeyturnError, BeingDeletedError, LeaseLostError) as failed:
         # The intent stays: the worst that follows is a wait that was not necessary.
         _log.warning("an intent was not withdrawn: %s", failed)

@@ -62,7 +62,7 @@ class Sources:
         return parse_source(
             token=values[refs[ref]] if ref else None,
             keys=self._read_keys(wanted.keys_ref.name) if wanted.keys_ref else None,
-            proof=values[refs[proof]] if proof else None,
+            single_use_credential=values[refs[proof]] if proof else None,
         )
 
     def _read_keys(self, name: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""What tests on a node share: the node, an AWS that its pods reach, and a Keyturn that Helm installed."""
+"""Fixtures of the tests on a node: the node, an AWS that its pods reach, and Keyturn installed by Helm."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,10 +16,10 @@ __all__ = ["emulator"]
 
 @pytest.fixture(scope="session")
 def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One node for the whole session: tests keep apart by namespaces."""
+    """One node for the whole session; each test has its own namespace."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with ExitStack() as stack:
-        with capture.global_and_fixture_disabled():  # what is made for the first time takes minutes and tells so
+        with capture.global_and_fixture_disabled():  # the first build takes minutes and reports its progress
             try:
                 require_fitness()
             except UnfitError as error:
@@ -30,7 +30,7 @@ def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def aws(emulator: Aws) -> Aws:
-    """The AWS, with sessions of 20 s."""
+    """AWS with sessions of 20 s."""
     emulator.reset()
     emulator.settings(session_seconds=20)
     return emulator
@@ -38,13 +38,13 @@ def aws(emulator: Aws) -> Aws:
 
 @pytest.fixture(scope="session")
 def endpoint(node: Node, emulator: Aws) -> str:
-    """The URL of the AWS for pods."""
+    """The URL of AWS for pods."""
     return node.forwarded(emulator.url)
 
 
 @pytest.fixture(scope="session")
 def release(node: Node, endpoint: str) -> Release:
-    """Keyturn for the whole cluster, installed by Helm."""
+    """Keyturn, installed cluster-wide by Helm."""
     release = Release(node, endpoint)
     release.install()
     return release
@@ -52,8 +52,8 @@ def release(node: Node, endpoint: str) -> Release:
 
 @pytest.fixture
 def namespace(node: Node, release: Release) -> Iterator[NamespaceOf[Node]]:
-    """A fresh namespace; its pods and TokenRequests go with the test."""
-    namespace = NamespaceOf.created(node)
+    """A new namespace; its pods and TokenRequests are deleted after the test."""
+    namespace = NamespaceOf.create(node)
     yield namespace
     namespace.kubectl("delete", "pods", "--all", "--now", "--wait=false")
     namespace.kubectl("delete", "tokenrequests", "--all")

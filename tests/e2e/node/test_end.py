@@ -1,4 +1,4 @@
-"""What a node leaves behind: nothing, however it ends."""
+"""A node leaves nothing behind, however it is stopped."""
 
 import os
 import signal
@@ -18,8 +18,10 @@ pytestmark = pytest.mark.node
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["Ctrl-C", "kill", "kill -9"])
-def test_nothing_outlives_a_node(end: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["Ctrl-C", "kill", "kill -9"]
+)
+def test_node_leaves_nothing_behind(signal_number: signal.Signals, tmp_path: Path) -> None:
     try:
         require_fitness()
     except UnfitError as error:
@@ -27,34 +29,34 @@ def test_nothing_outlives_a_node(end: signal.Signals, tmp_path: Path) -> None:
     command = dies_with_us([sys.executable, "-m", "tests.support.node", "run"])
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     cgroups.remove()
-    before = state()
+    before = machine_state()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stdout
         kubeconfig = Path(run.stdout.readline().removeprefix("export KUBECONFIG=").strip())
         ready = "Ready" in ExistingCluster(kubeconfig, kubeconfig.parent).kubectl("get", "nodes")
         during = processes(str(tmp_path))
-        run.send_signal(end)
+        run.send_signal(signal_number)
 
     def is_gone() -> bool:
-        cgroups.remove()  # as the next node would
-        return not processes(str(tmp_path)) and state() == before
+        cgroups.remove()  # as the next node does
+        return not processes(str(tmp_path)) and machine_state() == before
 
     assert (ready, len(during) > 7) == (True, True)
     until(is_gone)
 
 
-def processes(of: str) -> list[str]:
+def processes(text: str) -> list[str]:
     listed = subprocess.check_output(["ps", "-ww", "-eo", "args"], text=True)
-    return [line for line in listed.splitlines() if of in line]
+    return [line for line in listed.splitlines() if text in line]
 
 
-def state() -> tuple[list[str], list[Path], list[Path]]:
-    """List the machine's mounts, network interfaces and cgroups, but those of other nodes."""
+def machine_state() -> tuple[list[str], list[Path], list[Path]]:
+    """List the machine's mounts, network interfaces and cgroups, without those of other nodes."""
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "keyturn" in line]
-    tops = sorted(path for path in cgroups.TOP.glob("*/*") if path.is_dir() and not is_anothers(path.name))
+    tops = sorted(path for path in cgroups.TOP.glob("*/*") if path.is_dir() and not belongs_to_another_node(path.name))
     return mounts, sorted(Path("/sys/class/net").iterdir()), tops
 
 
-def is_anothers(cgroup: str) -> bool:
-    started_by = cgroup.removeprefix(cgroups.OURS)
-    return cgroup != started_by and Path("/proc", started_by).exists()
+def belongs_to_another_node(cgroup: str) -> bool:
+    pid = cgroup.removeprefix(cgroups.OURS)
+    return cgroup != pid and Path("/proc", pid).exists()

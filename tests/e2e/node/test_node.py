@@ -1,4 +1,4 @@
-"""Pods on a real node: Keyturn as Helm installs it, and programs that use its Secrets."""
+"""Pods on a real node: Keyturn installed by Helm, and programs that use its Secrets."""
 
 from typing import Any
 
@@ -22,26 +22,26 @@ from tests.support.node.release import Release
 from tests.support.processes import until
 
 FORMATS = {"secretName": "acme", "formats": [{"credentialProcess": {}}, {"awsConfig": {}}]}
-ASKING = {"keyturn.dev/inject": "acme"}
+INJECTED = {"keyturn.dev/inject": "acme"}
 
 
-def test_a_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoint: str) -> None:
+def test_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoint: str) -> None:
     namespace.apply(mounting(endpoint))
     events = ("get", "events", "--output=jsonpath={.items[*].message}")
     until(lambda: 'secret "acme" not found' in namespace.kubectl(*events))
-    [app] = namespace.read("pod", "app")["status"]["containerStatuses"]
+    [app] = namespace.get("pod", "app")["status"]["containerStatuses"]
 
-    namespace.issued(aws, target=FORMATS)
+    namespace.issue(aws, target=FORMATS)
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=60s")
 
     assert app["state"] == {"waiting": {"reason": "ContainerCreating"}}
     assert failures(until(lambda: said(namespace))) == []
 
 
-def test_a_program_goes_on_across_renewals_an_upgrade_and_a_rollback(
+def test_program_works_through_renewals_upgrade_and_rollback(
     namespace: Space, release: Release, aws: Aws, endpoint: str
 ) -> None:
-    namespace.issued(aws, target=FORMATS)
+    namespace.issue(aws, target=FORMATS)
     namespace.apply(mounting(endpoint))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
     first = release.pod()
@@ -58,32 +58,31 @@ def test_a_program_goes_on_across_renewals_an_upgrade_and_a_rollback(
     assert levels == ["--log-level=info", "--log-level=debug", "--log-level=info"]
 
 
-def test_the_operator_has_no_power_and_needs_no_more_memory_than_it_asks_for(
+def test_operator_has_no_privileges_and_fits_its_memory_request(
     namespace: Space, node: Node, release: Release, aws: Aws
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
 
     running = release.pod()
     name, [status] = running["metadata"]["name"], running["status"]["containerStatuses"]
-    wanted = running["spec"]["containers"][0]["resources"]["requests"]["memory"]
+    requested = running["spec"]["containers"][0]["resources"]["requests"]["memory"]
     power, memory = asked(node, "keyturn", name, "operator")
 
     assert (power, status["restartCount"]) == (NO_POWER, 0)
-    assert memory < int(wanted.removesuffix("Mi"))
+    assert memory < int(requested.removesuffix("Mi"))
 
 
-def ends(ended_pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Tell how each container of a pod has ended."""
-    status = ended_pod["status"]
-    ended = (*status["initContainerStatuses"], *status["containerStatuses"])
-    return {one["name"]: one["state"]["terminated"] for one in ended}
+def terminations(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the terminated state of each container of a pod."""
+    containers = (*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"])
+    return {container["name"]: container["state"]["terminated"] for container in containers}
 
 
-def test_a_job_is_served_from_its_first_container_to_its_last(
+def test_job_is_served_from_its_first_to_its_last_container(
     namespace: Space, node: Node, aws: Aws, endpoint: str
 ) -> None:
-    namespace.issued(aws, target=FORMATS)
-    work = pod([container("one", endpoint, 2), container("two", endpoint, 2)], ASKING)
+    namespace.issue(aws, target=FORMATS)
+    work = pod([container("one", endpoint, 2), container("two", endpoint, 2)], INJECTED)
     work["spec"]["initContainers"] = [container("prepare", endpoint, 1)]
     namespace.apply(job(work))
     started = "--output=jsonpath={.items[*].status.containerStatuses[?(@.started==true)].name}"
@@ -92,24 +91,29 @@ def test_a_job_is_served_from_its_first_container_to_its_last(
     power, memory = asked(node, namespace.name, name, "keyturn")
     namespace.kubectl("wait", "--for=condition=Complete", "job/app", "--timeout=90s")
 
-    ended = ends(namespace.read("pod", name))
-    assert [failures(said(namespace, one, name)) for one in ("prepare", "one", "two")] == [[], [], []]
-    assert {one: it["exitCode"] for one, it in ended.items()} == {"keyturn": 0, "prepare": 0, "one": 0, "two": 0}
-    assert min(ended, key=lambda it: ended[it]["startedAt"]) == "keyturn"
-    assert ended["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ended.values())
+    ended = terminations(namespace.get("pod", name))
+    assert [failures(said(namespace, container, name)) for container in ("prepare", "one", "two")] == [[], [], []]
+    assert {container: state["exitCode"] for container, state in ended.items()} == {
+        "keyturn": 0,
+        "prepare": 0,
+        "one": 0,
+        "two": 0,
+    }
+    assert min(ended, key=lambda name: ended[name]["startedAt"]) == "keyturn"
+    assert ended["keyturn"]["finishedAt"] == max(state["finishedAt"] for state in ended.values())
     assert power == NO_POWER
     assert memory < 28  # MiB, the goal of docs/design/performance.md
 
 
-def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:
-    # Python's SDK asks again before each call in the last 15 minutes, and must have an answer in the last 10.
+def test_killed_sidecar_restarts_without_failed_calls(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:
+    # boto3 tries to reload credentials in their last 15 minutes, and must succeed in their last 10.
     aws.settings(session_seconds=800)
-    namespace.issued(aws, target=FORMATS)
-    namespace.apply(pod([container("app", endpoint, 2)], ASKING))
+    namespace.issue(aws, target=FORMATS)
+    namespace.apply(pod([container("app", endpoint, 2)], INJECTED))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
 
     def sidecar() -> dict[str, Any]:
-        [status] = namespace.read("pod", "app")["status"]["initContainerStatuses"]
+        [status] = namespace.get("pod", "app")["status"]["initContainerStatuses"]
         return dict(status)
 
     node.kill(sidecar()["containerID"])
@@ -120,15 +124,13 @@ def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, 
     assert failures(said(namespace)) == []
 
 
-def test_an_uninstall_leaves_requests_and_secrets_to_the_next_install(
-    namespace: Space, release: Release, aws: Aws
-) -> None:
-    namespace.issued(aws)
+def test_uninstall_keeps_requests_and_secrets(namespace: Space, release: Release, aws: Aws) -> None:
+    namespace.issue(aws)
 
     release.uninstall()
     until(lambda: not release.pods())
-    left = namespace.data("acme")
+    remaining = namespace.secret_data("acme")
     release.install()
 
-    assert left == namespace.data("acme")
+    assert remaining == namespace.secret_data("acme")
     assert namespace.status("acme")["secretName"] == "acme"

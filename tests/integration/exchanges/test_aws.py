@@ -93,7 +93,7 @@ async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulat
 async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
     with of_its_own(emulator) as (client, _):
         held = await get_access_token(client, emulator.refresh_token())
-        await assume_role(client, held.newest_token.value)
+        await assume_role(client, held.current_token.value)
 
     # A signature of keys that this AWS does not know would have been refused.
     assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]

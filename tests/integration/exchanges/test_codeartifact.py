@@ -71,7 +71,7 @@ async def test_the_token_opens_the_repository(client: Aws, emulator: running.Aws
     emulator.settings(registry_url=emulator.url)
     held = await taken(client, artifact(domainOwner=ACCOUNT, **PYPI_NPM))
     pypi, npm = held.package_endpoints
-    token = held.newest_token.value
+    token = held.current_token.value
 
     assert opens(f"{pypi.url}simple/", basic("aws", token))
     assert opens(f"{npm.url}left-pad", f"Bearer {token}")
@@ -83,7 +83,7 @@ async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: running
     emulator.fault(TOKEN, expired=True)
     held = await taken(client, artifact(**PYPI_NPM))
 
-    assert not opens(f"{held.package_endpoints[0].url}simple/", basic("aws", held.newest_token.value))
+    assert not opens(f"{held.package_endpoints[0].url}simple/", basic("aws", held.current_token.value))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: running
 async def test_the_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: running.Aws) -> None:
     held = await taken(client, *steps)
 
-    assert held.newest_token.expires_at
-    assert abs(held.newest_token.expires_at - real_now() - lifetime) < MINUTE
+    assert held.current_token.expires_at
+    assert abs(held.current_token.expires_at - real_now() - lifetime) < MINUTE
 
 
 async def test_the_session_of_a_user_without_end(client: Aws, emulator: running.Aws) -> None:

@@ -123,7 +123,7 @@ async def test_an_id_token_of_a_step_before(held: PipelineValues, client: Aws, e
     signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=held.source_token)
 
     assert (await step(client, signed_in, wanted, 1)).credentials
-    with pytest.raises(RefusedError, match="an idToken is wanted, and no issuer answered one"):
+    with pytest.raises(RefusedError, match="an exchange needs an idToken, but the issuer returned none"):
         await step(client, held, wanted, 1)
 
 

@@ -48,7 +48,7 @@ async def failing(client: Aws, held: PipelineValues, grant: str, **more: Any) ->
 
 
 def with_code(emulator: running.Aws, **more: Any) -> PipelineValues:
-    return PipelineValues(credentials=USER, proof=emulator.code(**more))
+    return PipelineValues(credentials=USER, single_use_credential=emulator.code(**more))
 
 
 def with_refresh_token(emulator: running.Aws) -> PipelineValues:
@@ -82,7 +82,7 @@ async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aw
     proofs = {CODE: emulator.code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
     proof = proofs.get(grant, lambda: emulator.center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
-    first = await call(client, PipelineValues(credentials=USER, proof=proof), grant, **more)
+    first = await call(client, PipelineValues(credentials=USER, single_use_credential=proof), grant, **more)
     second = await call(client, PipelineValues(credentials=USER, refresh_token=first.refresh_token), grant, **more)
     third = await call(client, PipelineValues(credentials=USER, refresh_token=second.refresh_token), grant, **more)
 
@@ -94,7 +94,7 @@ async def test_a_refresh_token_is_replaced(client: Aws, emulator: running.Aws) -
     before = with_refresh_token(emulator)
     held = await call(client, before, "refresh_token", scope=["openid"])
 
-    assert held.refresh_token not in (None, before.newest_token.value)
+    assert held.refresh_token not in (None, before.current_token.value)
     assert held.identity_context is None
 
 
@@ -167,11 +167,11 @@ class Answering:
 @pytest.mark.parametrize(
     ("grant", "held", "attempts"),
     [
-        pytest.param(CODE, {"proof": "p"}, 1, id="a code"),
+        pytest.param(CODE, {"single_use_credential": "p"}, 1, id="a code"),
         pytest.param("refresh_token", {}, 1, id="a refresh token"),
         pytest.param(BEARER, {}, 1, id="an assertion"),
         pytest.param(EXCHANGE, {}, 3, id="a subject token"),
-        pytest.param(EXCHANGE, {"proof": "p"}, 1, id="a subject token for a refresh token"),
+        pytest.param(EXCHANGE, {"single_use_credential": "p"}, 1, id="a subject token for a refresh token"),
         pytest.param(EXCHANGE, {"refresh_token": "r"}, 1, id="what it gave"),
     ],
 )
@@ -319,4 +319,4 @@ async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws
         await portal(client, token)
 
     assert (raised.value.reason, emulator.calls(PORTAL)) == ("SourceInvalid", 0)
-    assert "the access token is empty or holds characters that no token has" in raised.value.message
+    assert "the access token is empty or contains characters that are not valid in a token" in raised.value.message

@@ -40,7 +40,7 @@ async def refused(client: Aws, wanted: dict[str, Any], held: PipelineValues) -> 
     ("wanted", "held", "says"),
     [
         pytest.param(ROLE, context(3), "identity context of Identity Center has 3 characters", id="a short context"),
-        pytest.param(ROLE, context(2049), "has 2049 characters; AWS takes 4 to 2048", id="a long context"),
+        pytest.param(ROLE, context(2049), "has 2049 characters; AWS accepts 4 to 2048", id="a long context"),
         pytest.param(ASSUME_ROLE, token(3), "the web identity token has 3 characters", id="a short token"),
         pytest.param(ASSUME_ROLE, token(20001), "AWS takes 4 to 20000", id="a long token"),
         pytest.param(ACCESS_TOKEN, token(4097), "the refresh token has 4097 characters", id="a long refresh token"),

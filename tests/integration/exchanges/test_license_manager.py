@@ -23,7 +23,7 @@ async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: ru
     assert held.access_token
     assert held.access_token.value in emulator.secrets()
     assert held.source_token == Token(refresh)
-    assert (held.newest_token, len(held.request_id)) == (held.access_token, 36)
+    assert (held.current_token, len(held.request_id)) == (held.access_token, 36)
 
 
 async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: running.Aws) -> None:

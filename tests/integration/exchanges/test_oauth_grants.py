@@ -134,7 +134,7 @@ async def test_everything_that_an_exchange_can_say_arrives(issuer: Issuer) -> No
 
 async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) -> None:
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
-    first = await issuer.call(PipelineValues(proof=issuer.assertion().value), **asked)
+    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
     second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **asked)
     third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **asked)
 
@@ -147,7 +147,7 @@ async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer
     """RFC 8693 section 2.2.1: what was asked for is in access_token, whatever it is."""
     issuer.emulator.fault(OPERATION, without="refresh_token")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    held = await issuer.call(PipelineValues(proof=issuer.assertion().value), **asked)
+    held = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **asked)
 
     assert (held.access_token, held.refresh_token in issuer.emulator.secrets()) == (None, True)
 
@@ -161,7 +161,7 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given(issuer: 
     assert (error.reason, error.outcome_unknown) == ("Unavailable", False)
 
 
-@pytest.mark.parametrize("sent", ["proof", "refresh_token"])
+@pytest.mark.parametrize("sent", ["single_use_credential", "refresh_token"])
 async def test_a_lost_answer_is_a_doubt_where_something_is_used_up(sent: str, issuer: Issuer) -> None:
     issuer.emulator.fault(OPERATION, drop="after")
     asked = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}

@@ -91,7 +91,7 @@ async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: st
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url, ca_bundle=bundle)
         with closing(aws(settings)) as client:
             held = await get_access_token(client, emulator.refresh_token())
-            held = await assume_role(client, held.newest_token.value)
+            held = await assume_role(client, held.current_token.value)
 
     assert held.credentials
     assert set(proxy.connects) == {"localhost:9"}

@@ -18,7 +18,7 @@ async def through(client: Aws, emulator: running.Aws, **role: Any) -> PipelineVa
     """Both steps of the flagship."""
     wanted = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
     held = await get_access_token(client, emulator.refresh_token(), wanted)
-    return await assume_role(client, held.newest_token.value, wanted)
+    return await assume_role(client, held.current_token.value, wanted)
 
 
 async def test_an_access_token_becomes_credentials(client: Aws, emulator: running.Aws) -> None:
@@ -37,7 +37,7 @@ async def test_the_session_is_named_after_the_request(client: Aws, emulator: run
 
 async def test_the_duration_is_asked_for(client: Aws, emulator: running.Aws) -> None:
     held = await through(client, emulator, durationSeconds=900)
-    claims = jwt.decode(held.newest_token.value, options={"verify_signature": False})
+    claims = jwt.decode(held.current_token.value, options={"verify_signature": False})
 
     assert held.credentials
     assert held.credentials.expires_at

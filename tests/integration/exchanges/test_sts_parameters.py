@@ -54,7 +54,7 @@ async def taken(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] 
     held = PipelineValues(credentials=USER)
     for one in wanted.spec.exchanges:
         shown = one.exchange.proof
-        held = replace(held, proof=secrets[shown.secret_key_ref.name] if shown else None)
+        held = replace(held, single_use_credential=secrets[shown.secret_key_ref.name] if shown else None)
         held = await exchange(context(client, values=secrets), wanted, one, held)
     return held
 
@@ -160,7 +160,7 @@ async def test_policies_arrive(
         wanted = request(exchanges=[ACCESS_TOKEN, role])
         held = await get_access_token(client, emulator.refresh_token(), wanted)
         with pytest.raises(KeyturnError) as raised:
-            await assume_role_with_web_identity(client, held.newest_token.value, wanted)
+            await assume_role_with_web_identity(client, held.current_token.value, wanted)
         error = raised.value
     else:
         error = await refused(client, assume(**more) if operation == "assumeRole" else {operation: more})
@@ -227,6 +227,6 @@ async def test_a_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None
     wanted = request(exchanges=[ACCESS_TOKEN, role])
     held = await get_access_token(client, emulator.refresh_token(), wanted)
     with pytest.raises(KeyturnError) as raised:
-        await assume_role_with_web_identity(client, held.newest_token.value, wanted)
+        await assume_role_with_web_identity(client, held.current_token.value, wanted)
 
     assert raised.value.reason == "SourceInvalid"

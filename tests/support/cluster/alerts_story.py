@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.prometheus.test_rules import ALERTS
-from tests.e2e.test_rotation import rotating_request, sign_in
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
+from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws
 from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
 from tests.support.processes import until
+from tests.support.prometheus.rules import ALERTS
 from tests.support.prometheus.running import Prometheus
 
 ABSENT, NO_LEADER, LATE = "KeyturnOperatorAbsent", "KeyturnNoLeader", "KeyturnRenewalsLate"
@@ -45,7 +45,7 @@ class Story:
         """An operator that stands for the one Lease."""
         directory = self.directory / address.rpartition(":")[2]
         directory.mkdir()
-        program = ("-m", "tests.support.cluster.clocked", str(self.directory / "ahead"))
+        program = ("-m", "tests.support.cluster.settable_clock", str(self.directory / "ahead"))
         flags = (f"--http-bind-address={address}",)
         return running_operator(self.plane, self.aws, directory, flags=flags, settings=LOOPBACK, program=program)
 
@@ -58,7 +58,7 @@ class Story:
     def expedite(self, *names: str) -> None:
         """Have requests tried now."""
         for name in names:
-            self.namespace.ask(name, f"now-{next(self.numbers)}")
+            self.namespace.request_renewal(name, f"now-{next(self.numbers)}")
 
     def fires(self, *alerts: str) -> None:
         """Wait until alerts have fired; a test says which have not."""
@@ -99,8 +99,8 @@ def requests(story: Story) -> None:
     namespace, aws = story.namespace, story.aws
     keys = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
     namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys})
-    namespace.token(aws.refresh_token(expires_in=FOR_EVER))
-    namespace.token(aws.refresh_token(expires_in=16), name="short", labels=WATCHED)
+    namespace.put_token(aws.refresh_token(expires_in=FOR_EVER))
+    namespace.put_token(aws.refresh_token(expires_in=16), name="short", labels=WATCHED)
     sign_in(namespace, aws)
     namespace.kubectl("label", "secret", "source", "keyturn.dev/source=true")
     wrong_role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown"}}
@@ -114,14 +114,14 @@ def requests(story: Story) -> None:
         token_request("throttled", source=by_keys, exchanges=[{"getSessionToken": {}}]),
     )
     for name in ("doubt", "ends", "gone", "late", "throttled"):
-        namespace.is_ready(name)
+        namespace.wait_until_ready(name)
     namespace.kubectl("delete", "secret", "gone")
     until(lambda: namespace.status("gone").get("revision") == 2)
     namespace.kubectl("delete", "secret", "gone")
     aws.settings(session_seconds=12)
     # Half of the time after the renewal is when KeyturnExpiring fires: this makes it three seconds of twelve.
     namespace.apply(token_request("expires", renewal={"renewBeforePercentage": 50}))
-    namespace.is_ready("expires")
+    namespace.wait_until_ready("expires")
 
 
 def in_every_trouble(story: Story) -> None:
@@ -145,8 +145,8 @@ def mended(story: Story) -> None:
     aws.clear_faults()
     aws.settings(session_seconds=FOR_EVER)
     namespace.kubectl("delete", "treq", "gone", "stalled")
-    namespace.token(aws.refresh_token(expires_in=FOR_EVER), name="short", labels=WATCHED)
-    namespace.token(aws.oauth_refresh_token(), name="source", key="refresh_token", labels=WATCHED)
+    namespace.put_token(aws.refresh_token(expires_in=FOR_EVER), name="short", labels=WATCHED)
+    namespace.put_token(aws.oauth_refresh_token(), name="source", key="refresh_token", labels=WATCHED)
     story.expedite("expires", "throttled")
     story.is_quiet("all is mended")
 

@@ -156,7 +156,7 @@ async def test_what_works_only_once_is_read_with_the_source() -> None:
     made.put(f"{SECRETS}/sign-in", data=code)
     found = await read_source(made, request(source=keys_way(), exchanges=[CODE]))
 
-    assert (found.proof, found.credentials is not None) == ("the-code", True)
+    assert (found.single_use_credential, found.credentials is not None) == ("the-code", True)
 
 
 async def test_a_code_that_is_not_there() -> None:

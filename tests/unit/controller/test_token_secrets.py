@@ -15,7 +15,7 @@ TOKEN = f"{SECRETS}/license-keyturn"
 REQUEST = rotating()
 KNOWN = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))
 INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
-KEPT = StoredToken("planted-token", KNOWN.intended(INTENT), previous="planted-before")
+KEPT = StoredToken("planted-token", KNOWN.with_intent(INTENT), previous="planted-before")
 NEXT = replace(KEPT, value="planted-after", previous="planted-token", family=KNOWN.rotated("3"))
 
 

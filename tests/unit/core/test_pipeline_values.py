@@ -1,13 +1,13 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, safe, unwrapped
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, require_safe, unwrap
 from tests.support.dependencies import HOUR, NOW, signed
 
-NOBODY = (None, None)
+NEITHER = (None, None)
 
 
 @pytest.mark.parametrize(
@@ -15,11 +15,11 @@ NOBODY = (None, None)
     [
         pytest.param("eyJhbGciOi.J9.s-_", id="a JWT"),
         pytest.param("abc+/=~", id="base64"),
-        pytest.param("!#$%&'()*,:;<>?@[]^`{|}", id="every other sign but quote and backslash"),
+        pytest.param("!#$%&'()*,:;<>?@[]^`{|}", id="all other signs except quote and backslash"),
     ],
 )
-def test_a_token_that_no_file_can_misread_is_safe(value: str) -> None:
-    assert safe(value, "the token") == value
+def test_value_that_no_file_misreads_is_accepted(value: str) -> None:
+    assert require_safe(value, "the token") == value
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ def test_a_token_that_no_file_can_misread_is_safe(value: str) -> None:
         pytest.param("a\\b", id="a backslash"),
         pytest.param("a\x00b", id="a zero byte"),
         pytest.param("a\x7f", id="a control character"),
-        pytest.param("tökén", id="other than ASCII"),
+        pytest.param("tökén", id="not ASCII"),
     ],
 )
-def test_another_is_refused_and_not_repeated(value: str) -> None:
-    with pytest.raises(RefusedError) as refused:
-        safe(value, "the token")
+def test_unsafe_value_is_refused_without_repeating_it(value: str) -> None:
+    with pytest.raises(RefusedError) as error:
+        require_safe(value, "the token")
 
-    assert refused.value.reason == "SourceInvalid"
-    assert refused.value.message == "the token is empty or holds characters that no token has"
+    assert error.value.reason == "SourceInvalid"
+    assert error.value.message == "the token is empty or contains characters that are not valid in a token"
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_another_is_refused_and_not_repeated(value: str) -> None:
         pytest.param("\ttoken\r\n", id="with tabs and a Windows newline"),
     ],
 )
-def test_a_token_is_unwrapped(stored: str) -> None:
-    assert unwrapped(stored, "the token") == "token"
+def test_token_is_unwrapped(stored: str) -> None:
+    assert unwrap(stored, "the token") == "token"
 
 
 @pytest.mark.parametrize(
@@ -63,41 +63,41 @@ def test_a_token_is_unwrapped(stored: str) -> None:
     [
         pytest.param(signed(NOW, NOW + HOUR), (NOW, NOW + HOUR), id="both"),
         pytest.param(signed(expires=NOW), (None, NOW), id="exp only"),
-        pytest.param(signed(), NOBODY, id="neither"),
+        pytest.param(signed(), NEITHER, id="neither"),
         pytest.param(signed(exp=1.9), (None, datetime.fromtimestamp(1, UTC)), id="a fraction is cut"),
-        pytest.param(signed(exp="soon"), NOBODY, id="a word"),
-        pytest.param(signed(exp=None), NOBODY, id="null"),
-        pytest.param(signed(exp=10**30), NOBODY, id="a time beyond time"),
-        pytest.param(signed(exp=float("inf")), NOBODY, id="infinity"),
-        pytest.param(signed(exp=[1]), NOBODY, id="a list"),
-        pytest.param("", NOBODY, id="nothing"),
-        pytest.param("opaque", NOBODY, id="no JWT"),
-        pytest.param("a.b.c", NOBODY, id="something with two dots"),
-        pytest.param(jwt.encode({}, "k" * 32, "HS256").replace(".", ".e", 1), NOBODY, id="broken claims"),
+        pytest.param(signed(exp="soon"), NEITHER, id="a word"),
+        pytest.param(signed(exp=None), NEITHER, id="null"),
+        pytest.param(signed(exp=10**30), NEITHER, id="a number that is no time"),
+        pytest.param(signed(exp=float("inf")), NEITHER, id="infinity"),
+        pytest.param(signed(exp=[1]), NEITHER, id="a list"),
+        pytest.param("", NEITHER, id="nothing"),
+        pytest.param("opaque", NEITHER, id="not a JWT"),
+        pytest.param("a.b.c", NEITHER, id="something with two dots"),
+        pytest.param(jwt.encode({}, "k" * 32, "HS256").replace(".", ".e", 1), NEITHER, id="broken claims"),
     ],
 )
-def test_the_times_of_a_jwt(token: str, times: tuple[datetime | None, datetime | None]) -> None:
+def test_jwt_times_are_read_or_none(token: str, times: tuple[datetime | None, datetime | None]) -> None:
     assert jwt_times(token) == times
 
 
-def test_the_newest_token_is_the_one_that_was_exchanged() -> None:
+def test_access_token_takes_precedence_over_source_token() -> None:
     source, access = Token("source"), Token("access")
 
-    assert PipelineValues(source_token=source).newest_token == source
-    assert PipelineValues(source_token=source, access_token=access).newest_token == access
+    assert PipelineValues(source_token=source).current_token == source
+    assert PipelineValues(source_token=source, access_token=access).current_token == access
 
 
-def test_without_a_token_an_exchange_is_refused() -> None:
+def test_missing_token_is_refused() -> None:
     with pytest.raises(RefusedError, match="needs a token"):
-        _ = PipelineValues().newest_token
+        _ = PipelineValues().current_token
 
 
-def test_without_credentials_an_exchange_is_refused() -> None:
+def test_missing_credentials_are_refused() -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
-        _ = PipelineValues().own_credentials
+        _ = PipelineValues().signing_credentials
 
 
-def test_nothing_secret_is_in_a_repr() -> None:
-    token, keys = Token("planted", NOW + timedelta()), Credentials("AKIA", "planted", "planted")
+def test_repr_contains_no_secret() -> None:
+    token, credentials = Token("planted"), Credentials("AKIA", "planted", "planted")
 
-    assert "planted" not in repr(PipelineValues(source_token=token, access_token=token, credentials=keys))
+    assert "planted" not in repr(PipelineValues(source_token=token, access_token=token, credentials=credentials))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -5,202 +7,181 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, live_token, read_family, token_fingerprint
 from tests.support.dependencies import NOW
 
-NAME = "license-keyturn"
-OF = "license/license_token"
+SECRET = "license-keyturn"
+SOURCE = "license/license_token"
 INTENT = Intent(holder="pod-1", consumes="live", start=NOW, give_up_seconds=30)
 
 
-def mark(token: str) -> str:
-    """A fingerprint that a test can read."""
-    return f"of {token}"
+def readable_fingerprint(token: str) -> str:
+    return f"fingerprint of {token}"
 
 
-def family(*consumed: str, initial_tokens: tuple[str, ...] = ("seed",), live: str = "live") -> TokenFamily:
+def family(*consumed: str, initial_tokens: tuple[str, ...] = ("first",), live: str = "live") -> TokenFamily:
     return TokenFamily(
-        source_id=OF,
-        initial_tokens=tuple(map(mark, initial_tokens)),
-        live=mark(live),
-        consumed=tuple(map(mark, consumed)),
+        source_id=SOURCE,
+        initial_tokens=tuple(map(readable_fingerprint, initial_tokens)),
+        live=readable_fingerprint(live),
+        consumed=tuple(map(readable_fingerprint, consumed)),
     )
 
 
-def kept(value: str, known: TokenFamily | None) -> StoredToken:
-    return StoredToken(value, known, previous="before", uid="secret-1", version="7")
+def stored(value: str, token_family: TokenFamily | None) -> StoredToken:
+    return StoredToken(value, token_family, previous="before", uid="secret-1", version="7")
 
 
-def refusal(handed_in: str, stored: StoredToken) -> RefusedError:
-    with pytest.raises(RefusedError) as refused:
-        live_token(handed_in, stored, mark, OF, NAME)
-    return refused.value
+def find(source_token: str, stored_token: StoredToken | None, source_id: str = SOURCE) -> StoredToken:
+    return live_token(source_token, stored_token, readable_fingerprint, source_id, SECRET)
 
 
 @pytest.mark.parametrize(
-    ("token", "known"),
-    [
-        pytest.param("live", True, id="the live one"),
-        pytest.param("seed", True, id="the seed"),
-        pytest.param("older seed", True, id="an earlier seed"),
-        pytest.param("consumed", True, id="a spent one"),
-        pytest.param("new", False, id="a new one"),
-    ],
+    ("token", "expected"),
+    [("live", True), ("first", True), ("older first", True), ("consumed", True), ("new", False)],
 )
-def test_what_a_lineage_knows(token: str, *, known: bool) -> None:
-    assert family("consumed", initial_tokens=("older seed", "seed")).knows(mark(token)) is known
+def test_family_has_seen_all_its_tokens(token: str, *, expected: bool) -> None:
+    known = family("consumed", initial_tokens=("older first", "first"))
+
+    assert known.has_seen(readable_fingerprint(token)) is expected
 
 
 @pytest.mark.parametrize(
     ("token", "consumed"),
     [
-        pytest.param("next", ["consumed", "live"], id="another token: the live one is spent"),
-        pytest.param("live", ["consumed"], id="the same token: nothing is spent"),
+        pytest.param("next", ["consumed", "live"], id="a new token"),
+        pytest.param("live", ["consumed"], id="the same token"),
     ],
 )
-def test_a_lineage_after_an_answer(token: str, consumed: list[str]) -> None:
-    after = family("consumed").intended(INTENT).rotated(mark(token))
+def test_rotation_consumes_the_live_token_unless_it_is_returned(token: str, consumed: list[str]) -> None:
+    rotated = family("consumed").with_intent(INTENT).rotated(readable_fingerprint(token))
 
-    assert after == family(*consumed, live=token)
-    assert after.intent is None
-
-
-def test_a_new_seed_ends_the_use_of_what_was_live() -> None:
-    after = family("consumed").intended(INTENT).with_initial_token(mark("new"))
-
-    assert after == family("consumed", "live", initial_tokens=("seed", "new"), live="new")
+    assert rotated == family(*consumed, live=token)
+    assert rotated.intent is None
 
 
-def test_a_seed_that_is_live_already_is_not_spent() -> None:
-    assert family("consumed").with_initial_token(mark("live")).consumed == (mark("consumed"),)
+def test_new_initial_token_consumes_the_live_token() -> None:
+    after = family("consumed").with_intent(INTENT).with_initial_token(readable_fingerprint("new"))
+
+    assert after == family("consumed", "live", initial_tokens=("first", "new"), live="new")
 
 
-def test_the_last_hundred_spent_tokens_and_seeds_are_remembered() -> None:
-    known = family()
+def test_initial_token_that_is_live_is_not_consumed() -> None:
+    after = family("consumed").with_initial_token(readable_fingerprint("live"))
+
+    assert after.consumed == (readable_fingerprint("consumed"),)
+
+
+def test_family_keeps_the_last_hundred_fingerprints_in_8_kib() -> None:
+    rotated = family()
     for number in range(150):
-        known = known.rotated(f"r{number}")
-    rotated = known
+        rotated = rotated.rotated(f"r{number:015}")
+    signed_in = rotated
     for number in range(150):
-        known = known.with_initial_token(f"s{number}")
+        signed_in = signed_in.with_initial_token(f"s{number:015}")
 
-    assert (rotated.consumed, rotated.initial_tokens) == (tuple(f"r{n}" for n in range(49, 149)), (mark("seed"),))
-    assert (known.initial_tokens, len(known.consumed)) == (tuple(f"s{n}" for n in range(50, 150)), 100)
-
-
-def test_a_lineage_of_two_hundred_fits_an_annotation() -> None:
-    known = family()
-    for number in range(200):
-        known = known.with_initial_token(f"{number:016}")
-
-    assert len(known.intended(INTENT).encoded()) < 8192
+    assert rotated.consumed == tuple(f"r{number:015}" for number in range(49, 149))
+    assert rotated.initial_tokens == (readable_fingerprint("first"),)
+    assert signed_in.initial_tokens == tuple(f"s{number:015}" for number in range(50, 150))
+    assert len(signed_in.consumed) == 100
+    assert len(signed_in.with_intent(INTENT).encoded()) < 8192
 
 
-@pytest.mark.parametrize("written", [family("a", "b"), family(), family().intended(INTENT)])
-def test_a_lineage_comes_back_as_it_was_written(written: TokenFamily) -> None:
+@pytest.mark.parametrize("written", [family("a", "b"), family(), family().with_intent(INTENT)])
+def test_family_is_read_back_as_written(written: TokenFamily) -> None:
     assert read_family(written.encoded()) == written
 
 
-@pytest.mark.parametrize("annotation", ["", "{", "[]", "{}", '{"sourceId":"a","initialTokens":"x","live":"y"}'])
-def test_what_is_no_lineage(annotation: str) -> None:
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "", "{", "[]", "{}", '{"sourceId":"a","initialTokens":"x","live":"y"}',
+        *(family().with_intent(INTENT).encoded().replace("2026-01-02T03:04:05Z", time)
+          for time in ("2026-01-02T03:04:05", "soon")),
+    ],
+)  # fmt: skip
+def test_invalid_annotation_is_read_as_none(annotation: str) -> None:
     assert read_family(annotation) is None
 
 
-def test_a_lineage_of_a_newer_release_can_be_read() -> None:
+def test_family_of_a_newer_release_is_read() -> None:
     assert read_family(family().encoded()[:-1] + ',"new":1}') == family()
 
 
-def test_a_fingerprint_is_short_and_of_one_token_secret() -> None:
-    mine = token_fingerprint("planted", "billing", NAME)
+def test_fingerprint_depends_on_token_and_token_secret() -> None:
+    arguments: list[Any] = [("planted", "billing", SECRET), ("other", "billing", SECRET)]
+    arguments += [("planted", "other", SECRET), ("planted", "billing", "other")]
+    fingerprints = [token_fingerprint(*each) for each in arguments]
 
-    assert len(mine) == 16
-    assert len({mine, *(token_fingerprint(*other) for other in OTHERS)}) == 1 + len(OTHERS)
-    assert mine == token_fingerprint("planted", "billing", NAME)
+    assert len({*fingerprints}) == 4
+    assert len(fingerprints[0]) == 16
+    assert fingerprints[0] == token_fingerprint("planted", "billing", SECRET)
 
 
-OTHERS = [("other", "billing", NAME), ("planted", "other", NAME), ("planted", "billing", "other")]
+def test_first_token_of_a_source_starts_a_family() -> None:
+    assert find("first", None) == StoredToken("first", family(live="first"))
 
 
-def test_without_a_kept_token_the_source_is_the_seed() -> None:
-    assert live_token("seed", None, mark, OF, NAME) == StoredToken("seed", family(live="seed"))
+@pytest.mark.parametrize("source_token", ["first", "consumed", "live"])
+def test_source_token_that_was_seen_is_ignored(source_token: str) -> None:
+    kept = stored("live", family("first", "consumed"))
+
+    assert find(source_token, kept) == kept
+
+
+@pytest.mark.parametrize("value", ["live", "consumed"])
+def test_new_source_token_replaces_any_stored_token(value: str) -> None:
+    expected = family("consumed", "live", initial_tokens=("first", "new"), live="new")
+
+    assert find("new", stored(value, family("consumed"))) == StoredToken("new", expected, uid="secret-1", version="7")
+
+
+@pytest.mark.parametrize("value", ["consumed", ""])
+def test_stored_token_that_cannot_be_live_is_refused(value: str) -> None:
+    with pytest.raises(RefusedError, match=f"^Secret {SECRET} contains no token or one that was already") as error:
+        find("first", stored(value, family("first", "consumed")))
+
+    assert error.value.reason == "StaleTokenRestored"
 
 
 @pytest.mark.parametrize(
-    "handed_in",
+    ("token_family", "source_id", "message"),
     [
-        pytest.param("seed", id="the seed, as GitOps puts it back"),
-        pytest.param("consumed", id="a spent token"),
-        pytest.param("live", id="the live token itself"),
+        pytest.param(None, SOURCE, "was not created by Keyturn for a token: choose another", id="a foreign Secret"),
+        pytest.param(
+            msgspec.structs.replace(family(), source_id="license/other_token"), SOURCE,
+            "contains the token of source license/other_token", id="another source",
+        ),
+        pytest.param(
+            family("first"), f"{SOURCE} party",
+            "contains a token of another issuer or application", id="another issuer",
+        ),
+    ],
+)  # fmt: skip
+def test_token_secret_of_something_else_is_refused(
+    token_family: TokenFamily | None, source_id: str, message: str
+) -> None:
+    with pytest.raises(RefusedError, match=message) as error:
+        find("first", stored("live", token_family), source_id)
+
+    assert error.value.reason == "TargetConflict"
+
+
+def test_unknown_stored_token_is_a_late_save_of_the_next_one() -> None:
+    found = find("first", stored("younger", family("first").with_intent(INTENT)))
+
+    assert (found.value, found.family) == ("younger", family("first", "live", live="younger"))
+
+
+@pytest.mark.parametrize(
+    ("source_token", "kept", "value"),
+    [
+        pytest.param("first", stored("first", family(live="first")), "first", id="no issuer returned a token yet"),
+        pytest.param("new", stored("live", family("first")), "new", id="the source has a new token"),
     ],
 )
-def test_a_source_of_the_lineage_is_no_news(handed_in: str) -> None:
-    stored = kept("live", family("seed", "consumed"))
+def test_source_token_may_go_to_another_issuer(source_token: str, kept: StoredToken, value: str) -> None:
+    found = find(source_token, kept, f"{SOURCE} party")
 
-    assert live_token(handed_in, stored, mark, OF, NAME) == stored
-
-
-def test_a_source_that_is_new_is_a_new_seed_in_the_same_secret() -> None:
-    found = live_token("new", kept("live", family("seed")), mark, OF, NAME)
-    known = family("seed", "live", initial_tokens=("seed", "new"), live="new")
-
-    assert found == StoredToken("new", known, uid="secret-1", version="7")
+    assert (found.value, found.family and found.family.source_id) == (value, f"{SOURCE} party")
 
 
-def test_a_new_source_is_used_even_where_the_kept_token_was_put_back() -> None:
-    assert live_token("new", kept("consumed", family("consumed")), mark, OF, NAME).value == "new"
-
-
-@pytest.mark.parametrize("shown", [pytest.param("consumed", id="consumed"), pytest.param("", id="none")])
-def test_a_kept_token_that_cannot_be_live_is_refused(shown: str) -> None:
-    error = refusal("seed", kept(shown, family("seed", "consumed")))
-
-    assert error.reason == "StaleTokenRestored"
-    assert error.message.startswith(f"Secret {NAME} shows ")
-
-
-def test_a_kept_token_without_a_lineage_is_somebody_elses() -> None:
-    error = refusal("seed", kept("theirs", None))
-
-    assert error.reason == "TargetConflict"
-    assert "choose another source.token.saveTo" in error.message
-
-
-def test_a_kept_token_of_another_source_is_refused() -> None:
-    other = msgspec.structs.replace(family(), source_id="license/other_token")
-    error = refusal("seed", kept("theirs", other))
-
-    assert error.reason == "TargetConflict"
-    assert "keeps the token of license/other_token" in error.message
-
-
-@pytest.mark.parametrize("start", ["2026-01-02T03:04:05", "soon"])
-def test_a_time_of_no_zone_is_no_lineage(start: str) -> None:
-    text = family().intended(INTENT).encoded().replace("2026-01-02T03:04:05Z", start)
-
-    assert read_family(text) is None
-
-
-def test_a_kept_token_that_nobody_knows_is_a_late_save() -> None:
-    found = live_token("seed", kept("younger", family("seed").intended(INTENT)), mark, OF, NAME)
-
-    assert (found.value, found.family) == ("younger", family("seed", "live", live="younger"))
-
-
-def test_nothing_secret_is_in_a_repr() -> None:
+def test_repr_contains_no_secret() -> None:
     assert "planted" not in repr(StoredToken("planted", family(), "planted"))
-
-
-@pytest.mark.parametrize(
-    ("handed_in", "stored", "value"),
-    [
-        pytest.param("seed", kept("seed", family(live="seed")), "seed", id="nothing was answered yet"),
-        pytest.param("new", kept("live", family("seed")), "new", id="a new one is handed in"),
-    ],
-)
-def test_another_party_is_shown_only_what_was_handed_in(handed_in: str, stored: StoredToken, value: str) -> None:
-    found = live_token(handed_in, stored, mark, f"{OF} party", NAME)
-
-    assert (found.value, found.family and found.family.source_id) == (value, f"{OF} party")
-
-
-def test_another_party_is_not_shown_what_one_answered() -> None:
-    with pytest.raises(RefusedError, match="what another issuer or application answered") as refused:
-        live_token("seed", kept("live", family("seed")), mark, f"{OF} party", NAME)
-
-    assert refused.value.reason == "TargetConflict"

@@ -21,7 +21,7 @@ REQUEST = rotating()
 KNOWN = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))
 INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
 KEPT = StoredToken("live", KNOWN, previous="before")
-INTENDED = replace(KEPT, family=KNOWN.intended(INTENT))
+INTENDED = replace(KEPT, family=KNOWN.with_intent(INTENT))
 NEXT = replace(KEPT, value="after", previous="live", family=KNOWN.rotated("3"))
 
 

@@ -40,7 +40,7 @@ async def test_keys_and_what_works_once(tmp_path: Path) -> None:
     put(tmp_path, "sign-in", code="the-code")
     source = await Sources(tmp_path).read_source(once())
 
-    assert (source.credentials, source.proof) == (Credentials("AKIA", "key", "session"), "the-code")
+    assert (source.credentials, source.single_use_credential) == (Credentials("AKIA", "key", "session"), "the-code")
 
 
 async def test_a_session_token_may_be_missing(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_a_projected_volume_of_the_kubelet_is_followed(tmp_path: Path) -> 
         pytest.param(b"", "SourceNotFound", "license/license_token is empty", id="empty"),
         pytest.param(b"\xff\xfe", "SourceInvalid", "license/license_token is not text", id="no text"),
         pytest.param(b"x" * (1024 * 1024 + 1), "SourceInvalid", "it has more than 1048576 bytes", id="too long"),
-        pytest.param(b"a b", "SourceInvalid", "holds characters that no token has", id="no token"),
+        pytest.param(b"a b", "SourceInvalid", "contains characters that are not valid in a token", id="no token"),
         pytest.param("folder", "SourceInvalid", "cannot be read: Is a directory", id="a folder"),
         pytest.param("pipe", "SourceInvalid", "cannot be read: it is not a regular file", id="a pipe"),
         pytest.param("loop", "SourceNotFound", "cannot be read: Too many levels", id="a link to itself"),

@@ -64,7 +64,7 @@ async def token(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> Pip
     is used once, what it gave goes on: `held.refresh_token` is sent in its place; of other grants none is kept.
     The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a JWT.
     """
-    consumes = wanted.consumes or held.proof is not None or held.refresh_token is not None
+    consumes = wanted.consumes or held.single_use_credential is not None or held.refresh_token is not None
     fields = await _fields(call, wanted, held)
     headers = await authenticate(call, wanted, fields, call.context.issuer_client.now())
     form = Form(wanted.token_url, fields, headers, await trusted(call, wanted), consumes)
@@ -98,7 +98,7 @@ async def _grant(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> di
         return {"grant_type": REFRESH_TOKEN, "refresh_token": held.refresh_token}
     sent: dict[str, str | None] = {"grant_type": wanted.grant_type}
     if "token" in wanted.needs:
-        sent[_TOKEN_OF[wanted.grant_type]] = held.proof or held.token_to_read(wanted.from_).value
+        sent[_TOKEN_OF[wanted.grant_type]] = held.single_use_credential or held.input_token(wanted.from_).value
     if wanted.grant_type != TOKEN_EXCHANGE:
         return sent
     actor = await call.secret(wanted.actor_token_from.secret_key_ref) if wanted.actor_token_from else None

@@ -1,4 +1,4 @@
-"""Where a figure is measured: a control plane, an emulator and an operator of its own, and the fixed work."""
+"""The environment of a measurement: a control plane, an AWS emulator, an operator and the TokenRequests."""
 
 import asyncio
 import json
@@ -17,8 +17,8 @@ from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.running import Aws, running_emulator
 from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
-from tools.bench import usage
-from tools.bench.client import API, Client, all_of
+from tools.bench import usage as process_usage
+from tools.bench.client import API, Client, run_all
 from tools.bench.usage import Usage
 
 OPERATION = "GetSessionToken"
@@ -34,8 +34,8 @@ _SPEC = {
 
 
 @dataclass(slots=True)
-class Ground:
-    """What a figure works with. The operator runs with default flags, as the chart's service account."""
+class Environment:
+    """A fresh cluster and AWS. The operator runs with default flags and the chart's service account."""
 
     plane: ControlPlane
     aws: Aws
@@ -47,11 +47,11 @@ class Ground:
     @property
     def operator(self) -> Operator:
         if self._operator is None:
-            raise RuntimeError("no operator was started")
+            raise RuntimeError("the operator was not started")
         return self._operator
 
     def start_operator(self) -> None:
-        """Start it for the first time; `operator.start` does it again."""
+        """Start the operator for the first time; use `operator.start` to restart it."""
         self._operator = self.stack.enter_context(
             running_operator(
                 self.plane,
@@ -63,58 +63,58 @@ class Ground:
         )
 
     async def create(self, numbers: Iterable[int]) -> None:
-        """Create the TokenRequests of these numbers, 16 at a time."""
-        await all_of(self.create_one(number) for number in numbers)
+        """Create the TokenRequests with these numbers, 16 at a time."""
+        await run_all(self.create_one(number) for number in numbers)
 
     async def create_one(self, number: int) -> None:
-        """Create a TokenRequest; numbers go round the namespaces."""
-        await self.client.ask("POST", collection(number), token_request(number))
+        """Create a TokenRequest; the numbers are spread over the namespaces."""
+        await self.client.request("POST", collection(number), token_request(number))
 
-    async def called(self, times: int, seconds: float) -> None:
-        """Wait until AWS has been asked so often."""
+    async def wait_for_calls(self, count: int, seconds: float) -> None:
+        """Wait until AWS has received this many calls."""
 
-        async def enough() -> bool:
-            return self.aws.calls(OPERATION) >= times
+        async def has_calls() -> bool:
+            return self.aws.calls(OPERATION) >= count
 
-        await until(enough, seconds)
+        await until(has_calls, seconds)
 
-    async def all_ready(self, seconds: float) -> list[dict[str, Any]]:
+    async def wait_until_ready(self, seconds: float) -> list[dict[str, Any]]:
         """Wait until every TokenRequest is Ready, and list them."""
 
         async def ready() -> list[dict[str, Any]]:
-            found = await self.client.requests()
-            return found if all(is_ready(one) for one in found) else []
+            requests = await self.client.requests()
+            return requests if all(is_ready(request) for request in requests) else []
 
         return await until(ready, seconds)
 
     def pids(self) -> dict[str, int]:
-        """The processes whose CPU counts."""
+        """Return the processes whose CPU time is reported."""
         servers = {"API server": "kube-apiserver", "etcd": "etcd"}
         pids = {name: self.plane._servers[server]._running().pid for name, server in servers.items()}
         running = self._operator and self._operator.process.poll() is None
         operator = {"operator": self.operator.process.pid} if running else {}
         return pids | operator | {"emulator": self.aws.pid}
 
-    def used(self) -> Usage:
-        """All that was used so far, our own requests left out."""
-        cpu = {name: usage.cpu_seconds(pid) for name, pid in self.pids().items()}
-        others = usage.machine_cpu_seconds() - usage.cpu_seconds(os.getpid()) - sum(cpu.values())
-        requests = usage.api_requests(self.plane.metrics())
+    def usage(self) -> Usage:
+        """Return the resources used so far, without the requests of this benchmark."""
+        cpu = {name: process_usage.cpu_seconds(pid) for name, pid in self.pids().items()}
+        others = process_usage.machine_cpu_seconds() - process_usage.cpu_seconds(os.getpid()) - sum(cpu.values())
+        requests = process_usage.api_requests(self.plane.metrics())
         requests.subtract(self.client.sent)
         return Usage(time.monotonic(), cpu, others, requests, self.aws.calls(OPERATION))
 
     def memory(self, *, peak: bool = False) -> float:
-        """The operator's memory in MiB."""
-        return usage.memory_mib(self.operator.process.pid, peak=peak)
+        """Return the operator's memory in MiB."""
+        return process_usage.memory_mib(self.operator.process.pid, peak=peak)
 
     def connections(self) -> int:
-        """Open connections to the emulator."""
-        return usage.connections(int(self.aws.url.rpartition(":")[2]))
+        """Count the open connections to the emulator."""
+        return process_usage.connections(int(self.aws.url.rpartition(":")[2]))
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
-    """Make a fresh one and take it down at the end."""
+async def running_environment() -> AsyncIterator[Environment]:
+    """Start a fresh environment, and stop it at the end."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
         (directory / "plane").mkdir()
@@ -124,14 +124,14 @@ async def ground() -> AsyncIterator[Ground]:
         plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
         plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
         plane.kubectl("create", "-f", "-", stdin=json.dumps(namespaces("bench")))
-        # Until then it asks for the owner of each new Secret, which would be counted as ours.
-        await until(lambda: _collector_knows(plane), 60)
-        client = await stack.enter_async_context(Client.of(plane.kubeconfig))
-        yield Ground(plane, aws, client, directory, stack)
+        # Before that it reads the owner of each new Secret, which would be counted as the operator's request.
+        await until(lambda: _collector_watches(plane), 60)
+        client = await stack.enter_async_context(Client.connect(plane.kubeconfig))
+        yield Environment(plane, aws, client, directory, stack)
 
 
 def namespaces(prefix: str) -> dict[str, Any]:
-    """The namespaces with the keys of AWS in each."""
+    """Return namespaces that contain a Secret with AWS keys."""
     names = [f"{prefix}-{number}" for number in range(_NAMESPACES)]
     about = {"apiVersion": "v1"}
     items = [about | {"kind": "Namespace", "metadata": {"name": name}} for name in names]
@@ -141,13 +141,13 @@ def namespaces(prefix: str) -> dict[str, Any]:
 
 
 def token_request(number: int) -> dict[str, Any]:
-    """The fixed work: static keys, one getSessionToken, format env."""
+    """Return the measured TokenRequest: static keys, one getSessionToken, format env."""
     about = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest"}
     return about | {"metadata": {"name": f"request-{number:05}"}, "spec": _SPEC}
 
 
 def collection(number: int, prefix: str = "bench") -> str:
-    """The path where a TokenRequest is created."""
+    """Return the path at which a TokenRequest is created."""
     return f"{API}/namespaces/{prefix}-{number % _NAMESPACES}/tokenrequests"
 
 
@@ -157,17 +157,17 @@ def is_ready(request: dict[str, Any]) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-async def _collector_knows(plane: ControlPlane) -> bool:
-    """Whether the garbage collector watches TokenRequests: it looks for new kinds each 30 s."""
+async def _collector_watches(plane: ControlPlane) -> bool:
+    """Whether the garbage collector watches TokenRequests: it discovers new kinds every 30 s."""
     watches = re.findall(
         r'^apiserver_longrunning_requests\{.*resource="tokenrequests".* (\d+)$', plane.metrics(), re.MULTILINE
     )
     return sum(map(int, watches)) > 0
 
 
-async def until(what: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Wait until something is true, and return it."""
+async def until(condition: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Wait until the condition is true, and return its value."""
     async with asyncio.timeout(seconds):
-        while not (found := await what()):  # noqa: ASYNC110 - other processes have no event to wait for
+        while not (value := await condition()):  # noqa: ASYNC110 - other processes have no event to wait for
             await asyncio.sleep(0.1)
-        return found
+        return value

@@ -1,4 +1,4 @@
-"""Something between an operator and the API server that fails when told to; the API server itself stays well."""
+"""A proxy in front of the API server that injects faults; the API server itself stays healthy."""
 
 import asyncio
 import json
@@ -17,23 +17,23 @@ from yarl import URL
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.cluster import write_secretly
 
-_OF_THE_CONNECTION = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
+_HOP_BY_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What requests get instead of an answer, where `what` is found in "METHOD /path?query"."""
+    """The response to requests whose "METHOD /path?query" contains a match of `pattern`."""
 
-    what: str
+    pattern: str
     status: int
     body: str
     headers: Mapping[str, str]
 
 
-class Interposer:
-    """Passes requests on. Takes the place of the control plane where an operator is started.
+class ApiProxy:
+    """Forwards requests. Use it instead of the control plane to start an operator.
 
-    `seen` are the requests that came, those that a fault answered too, as "METHOD /path?query".
+    `requests` are all received requests as "METHOD /path?query", including those that a fault answered.
     """
 
     def __init__(self, plane: ControlPlane) -> None:
@@ -42,61 +42,64 @@ class Interposer:
         self._watches: dict[asyncio.Transport, bool] = {}
         self._loop = asyncio.new_event_loop()
         self._started, self._stop = threading.Event(), asyncio.Event()
-        self.seen: list[str] = []
+        self.requests: list[str] = []
         self.url = ""
 
     @classmethod
     @contextmanager
-    def before(cls, plane: ControlPlane) -> Iterator["Interposer"]:
-        """Run one in a thread of its own."""
-        interposer = cls(plane)
-        loop = interposer._loop
+    def running(cls, plane: ControlPlane) -> Iterator["ApiProxy"]:
+        """Run a proxy in its own thread."""
+        proxy = cls(plane)
+        loop = proxy._loop
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        serving = asyncio.run_coroutine_threadsafe(interposer._serve(), loop)
+        serving = asyncio.run_coroutine_threadsafe(proxy._serve(), loop)
         try:
-            interposer._started.wait(10)
-            yield interposer
+            proxy._started.wait(10)
+            yield proxy
         finally:
-            loop.call_soon_threadsafe(interposer._stop.set)
+            loop.call_soon_threadsafe(proxy._stop.set)
             serving.result(30)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """Write a kubeconfig of an existing service account that leads here."""
+        """Write a kubeconfig of an existing service account that uses this proxy."""
         path = self._plane.service_account_kubeconfig(namespace, name)
         config = json.loads(path.read_text())
         config["clusters"][0]["cluster"] = {"server": self.url}
-        here = path.with_name(f"{self.url.rpartition(':')[2]}-{path.name}")
-        write_secretly(here, json.dumps(config))
-        return here
+        proxied = path.with_name(f"{self.url.rpartition(':')[2]}-{path.name}")
+        write_secretly(proxied, json.dumps(config))
+        return proxied
 
-    def fault(self, what: str, status: int, body: str = "", **headers: str) -> None:
-        """Answer requests by an error from now on, until cleared; `retry_after` is the header Retry-After."""
+    def add_fault(self, pattern: str, status: int, body: str = "", **headers: str) -> None:
+        """Answer matching requests with this response until the faults are cleared.
+
+        `retry_after` is the header Retry-After.
+        """
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._faults.append(Fault(what, status, body, named))
+        self._faults.append(Fault(pattern, status, body, named))
 
-    def clear(self) -> None:
-        """Let all pass again."""
+    def clear_faults(self) -> None:
+        """Forward all requests again."""
         self._faults.clear()
 
-    def cut(self) -> int:
-        """Close the connection of every watch in the middle; returns how many there were."""
+    def drop_watches(self) -> int:
+        """Abort the connection of every open watch; returns how many there were."""
         watches = list(self._watches)
         for transport in watches:
             self._loop.call_soon_threadsafe(transport.abort)
         return len(watches)
 
-    def hush(self) -> int:
-        """Let the watches that are open say nothing any more, their connections open; returns how many."""
+    def mute_watches(self) -> int:
+        """Stop forwarding events of the open watches but keep their connections; returns how many there are."""
         self._watches.update(dict.fromkeys(list(self._watches), False))
         return len(self._watches)
 
-    def count(self, what: str) -> int:
-        """Count the requests that came."""
-        return sum(bool(re.search(what, one)) for one in self.seen)
+    def count(self, pattern: str) -> int:
+        """Count the received requests that match."""
+        return sum(bool(re.search(pattern, request)) for request in self.requests)
 
     async def _serve(self) -> None:
         app = web.Application(client_max_size=16 * 2**20)
@@ -106,8 +109,10 @@ class Interposer:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=self._plane.ca_file), limit=0)
-        patience = aiohttp.ClientTimeout()
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=patience) as self._client:
+        no_timeout = aiohttp.ClientTimeout()
+        async with aiohttp.ClientSession(
+            connector=connector, auto_decompress=False, timeout=no_timeout
+        ) as self._client:
             self._started.set()
             await self._stop.wait()
             await runner.cleanup()
@@ -118,31 +123,31 @@ class Interposer:
         await asyncio.sleep(0.3)  # aiohttp closes its TLS connections later
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        what, body = f"{request.method} {request.raw_path}", await request.read()
-        self.seen.append(what)
-        fault = next((one for one in self._faults if re.search(one.what, what)), None)
+        target, body = f"{request.method} {request.raw_path}", await request.read()
+        self.requests.append(target)
+        fault = next((fault for fault in self._faults if re.search(fault.pattern, target)), None)
         if fault:
             return web.Response(status=fault.status, text=fault.body or "{}", headers=fault.headers)
         url = URL(f"{self._plane.url}{request.raw_path}", encoded=True)
-        headers = {name: value for name, value in request.headers.items() if _is_passed_on(name)}
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         try:
-            async with self._client.request(request.method, url, data=body or None, headers=headers) as answer:
-                return await self._passed_on(request, answer)
+            async with self._client.request(request.method, url, data=body or None, headers=headers) as upstream:
+                return await self._forward(request, upstream)
         except (aiohttp.ClientError, ConnectionResetError):
-            # Either side has gone: the other one sees its connection break.
+            # One side closed its connection: close the other one too.
             if request.transport:
                 request.transport.abort()
             return web.Response(status=502)
 
-    async def _passed_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-        headers = {name: value for name, value in answer.headers.items() if _is_passed_on(name)}
-        response = web.StreamResponse(status=answer.status, headers=headers)
+    async def _forward(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        headers = {name: value for name, value in upstream.headers.items() if name.lower() not in _HOP_BY_HOP}
+        response = web.StreamResponse(status=upstream.status, headers=headers)
         await response.prepare(request)
         transport = request.transport
         if transport and "watch=true" in request.query_string:
             self._watches[transport] = True
         try:
-            async for chunk in answer.content.iter_any():
+            async for chunk in upstream.content.iter_any():
                 if transport is None or self._watches.get(transport, True):
                     await response.write(chunk)
         finally:
@@ -150,7 +155,3 @@ class Interposer:
                 self._watches.pop(transport, None)
         await response.write_eof()
         return response
-
-
-def _is_passed_on(header: str) -> bool:
-    return header.lower() not in _OF_THE_CONNECTION
