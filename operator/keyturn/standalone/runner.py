@@ -1,7 +1,6 @@
 """One request, renewed in this very process: the spine, with files for Secrets and no Kubernetes."""
 
 import contextlib
-import functools
 import itertools
 import os
 import secrets
@@ -9,19 +8,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
-from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext
-from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
 from keyturn.sidecar.credential_cache import Held
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.atomic_files import UnusableError, locked
@@ -64,25 +59,27 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
     """
     manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources_dir), Metrics()
     request, giving = _first(manifest, files, serves=serves), Giving(held, serves)
-    with _locked(files), _systems(files, around, sources, metrics) as context:
+    with _locked(files):
         tokens, folder = _tidied(files)
         # Not the process id: in a container each process is the first.
         holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         store = FileStore(sources, folder, giving.give)
-        deps = Dependencies(
-            store=store,
-            tokens=tokens,
-            exchange=functools.partial(exchange, context),
-            now=around.now,
-            rand=around.rand,
+        projected = ProjectedToken(files.service_account_token_file, sources, around.now)
+        stores = Stores(store, tokens, sources.read_value, projected.make_token)
+        with build_dependencies(
+            around.settings,
+            around.now,
+            around.rand,
+            stores,
+            metrics,
+            ServiceHealth(),
+            threads=_THREADS,
             token_locks=token_locks(holder),
-            metrics=metrics,
             holder=holder,
-            least_interval=timedelta(seconds=around.settings.renewal.min_interval_seconds),
-        )
-        renewing = Renewing(deps, store, manifest, request, giving)
-        metrics.export(renewing.series, dict)
-        yield renewing
+        ) as deps:
+            renewing = Renewing(deps, store, manifest, request, giving)
+            metrics.export(renewing.series, dict)
+            yield renewing
 
 
 def token_locks(holder: str) -> TokenLocks:
@@ -138,19 +135,3 @@ def _tidied(files: Files) -> tuple[FileTokens, Folder | None]:
     except RefusedError as error:
         raise UnusableError(error.message) from None
     return tokens, folder
-
-
-@contextlib.contextmanager
-def _systems(files: Files, around: Around, sources: Sources, metrics: Metrics) -> Iterator[ExchangeContext]:
-    settings, service_health = around.settings, ServiceHealth()
-    allow_ambient = bool(settings.sources.ambient)
-    with contextlib.closing(
-        Aws(settings.aws, metrics, around.now, service_health, _THREADS, allow_ambient=allow_ambient)
-    ) as aws:
-        yield ExchangeContext(
-            aws=aws,
-            issuer_client=IssuerClient(settings.issuers, metrics, around.now, service_health),
-            read_value=sources.read_value,
-            make_token=ProjectedToken(files.service_account_token_file, sources, around.now).make_token,
-            sources=settings.sources,
-        )
