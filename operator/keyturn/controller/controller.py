@@ -193,8 +193,7 @@ def _has_changed(request: Request | InvalidRequest, metadata: Mapping[str, Any])
     """Whether a new version of a TokenRequest differs in more than labels and status."""
     if request.generation != metadata.get("generation", 0):
         return True
-    is_valid = isinstance(request, Request)
-    return is_valid and request.renew_requested != renewal_asked(metadata.get("annotations", {}))
+    return isinstance(request, Request) and request.renew_requested != renewal_asked(metadata.get("annotations", {}))
 
 
 def _writes(request: Request | InvalidRequest, meta: Meta) -> bool:
