@@ -215,7 +215,7 @@ def test_code_without_refresh_token_is_used_once(flows: Namespace, aws: Aws) -> 
 
 
 def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: Aws) -> None:
-    create = {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN, "revokeSuperseded": {"after": "1s"}}}
+    create = {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN, "revokeSuperseded": {"gracePeriod": "1s"}}}
     flows.apply(token_request("license", source=KEYS_SOURCE, exchanges=[create]))
     flows.wait_until_ready("license")
     first = flows.secret_data("license")["token"]

@@ -103,10 +103,10 @@ def test_expiring_source_is_replaced(own_operator: Operator, namespace: Namespac
     namespace.apply(token_request())
     namespace.wait_for_condition("acme", "Ready", "SourceExpiring", seconds=30)
     expiration = namespace.status("acme")["sourceExpirationTime"]
-    assert f"  Source ends {expiration} (" in plugin.good("status", "acme")
+    assert f"  Source expires  {expiration} (" in plugin.succeed("status", "acme")
 
     namespace.put_token(aws.refresh_token())
-    plugin.good("renew", "acme", "--wait")
+    plugin.succeed("renew", "acme", "--wait")
 
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Renewed")
     assert namespace.status("acme")["sourceExpirationTime"] > expiration
@@ -122,12 +122,12 @@ def test_leaked_token_is_replaced(own_operator: Operator, namespace: Namespace, 
     namespace.put_token(aws.refresh_token())
     new_token = aws.oauth_refresh_token()
     namespace.put_token(new_token, name="source", key="refresh_token")
-    plugin.good("renew", "--all", "--wait")
+    plugin.succeed("renew", "--all", "--wait")
 
     after = [namespace.secret_data(name) for name in ("acme", "rotating")]
     assert [old for old, new in zip(before, after, strict=True) if old == new] == []
     assert (aws.family(leaked).spends, len(aws.family(new_token).spends)) == ([0], 1)
-    plugin.good("renew", "--all", "--wait")
+    plugin.succeed("renew", "--all", "--wait")
     assert (aws.family(leaked).spends, aws.family(new_token).reuses) == ([0], 0)
 
 

@@ -210,11 +210,11 @@ def test_no_call_fails_or_uses_an_old_key(
 ) -> None:
     if reason := missing(sdk):
         pytest.skip(reason)
-    made = calls[sdk, way]
+    made_calls = calls[sdk, way]
 
-    assert [call.error for call in made if call.error] == []
-    assert len({call.key for call in made}) >= RENEWALS
-    assert [call for call in made if call.at > pod.replaced_at(call.key) + max_age_seconds(sdk, way)] == []
+    assert [call.error for call in made_calls if call.error] == []
+    assert len({call.key for call in made_calls}) >= RENEWALS
+    assert [call for call in made_calls if call.at > pod.replaced_at(call.key) + max_age_seconds(sdk, way)] == []
 
 
 def test_wrong_authorization_token_is_refused(pod: Pod) -> None:

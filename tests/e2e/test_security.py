@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.crd import schema
 from keyturn.api.token_request import parse
-from keyturn.core.errors import RefusedError
 from tests.support.cluster.namespace import ROLE, Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.sources import USER_KEYS
@@ -120,7 +120,7 @@ def test_use_of_each_field_is_known() -> None:
 def test_hostile_values_are_refused(use: str) -> None:
     for path, (body, place) in places(use).items():
         for text in HOSTILE[use]:
-            with pytest.raises(RefusedError, match=f"at spec.*{re.escape(str(place[-1]))}"):
+            with pytest.raises(InvalidSpecError, match=f"at spec.*{re.escape(str(place[-1]))}"):
                 pytest.fail(f"{path} accepted {text!r}: {parse(replaced(body, place, text))}")
 
 

@@ -1,4 +1,4 @@
-"""The type of a Secret, which the real API server lets nobody change."""
+"""The type of a Secret, which cannot be changed on the real API server."""
 
 import json
 from collections.abc import AsyncIterator
@@ -22,14 +22,14 @@ from tests.support.processes import until
 from tests.unit.controller.test_secret_store import issuance
 
 DOCKER = "kubernetes.io/dockerconfigjson"
-RETAIN = {"deletionPolicy": "Retain"}  # an owner that is not there would have it collected
+RETAIN = {"deletionPolicy": "Retain"}  # the garbage collector deletes a Secret whose owner does not exist
 FILES, IMAGES = writing({"token": {}}, **RETAIN), writing({"dockerConfigJson": {}}, **RETAIN)
 TOKEN, LOGINS = {"token": "x", "expiration": "y"}, {".dockerconfigjson": '{"auths": {}}', "expiration": "z"}
 
 
 @asynccontextmanager
 async def store_in(namespace: Namespace) -> AsyncIterator[SecretStore]:
-    """The store of the operator, with the rights of its service account."""
+    """Return the operator's store, with the permissions of its ServiceAccount."""
     configuration = Configuration()
     kubeconfig = str(namespace.plane.service_account_kubeconfig("keyturn", "keyturn"))
     await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -37,47 +37,47 @@ async def store_in(namespace: Namespace) -> AsyncIterator[SecretStore]:
         yield SecretStore(ApiClient(client, ServiceHealth()))
 
 
-def seen(namespace: Namespace) -> tuple[str, dict[str, str]]:
+def type_and_data(namespace: Namespace) -> tuple[str, dict[str, str]]:
     return namespace.get("secret", "acme")["type"], namespace.secret_data("acme")
 
 
-async def test_a_secret_of_another_type_is_made_anew_and_back(installed: object, namespace: Namespace) -> None:
-    files, images = (replace(it, namespace=namespace.name) for it in (FILES, IMAGES))
+async def test_secret_is_replaced_to_change_its_type(installed: object, namespace: Namespace) -> None:
+    files, images = (replace(request, namespace=namespace.name) for request in (FILES, IMAGES))
     async with store_in(namespace) as store:
         await store.dry_run(images)
         await store.write(images, issuance(images), LOGINS)
-        first, uid = seen(namespace), namespace.get("secret", "acme")["metadata"]["uid"]
+        first, uid = type_and_data(namespace), namespace.get("secret", "acme")["metadata"]["uid"]
         await store.write(images, issuance(images), LOGINS)
         again = namespace.get("secret", "acme")["metadata"]["uid"]
         await store.write(files, issuance(files), TOKEN)
-        second = seen(namespace)
+        second = type_and_data(namespace)
         await store.write(images, issuance(images), LOGINS)
 
-    assert (first, second, seen(namespace)) == ((DOCKER, LOGINS), ("Opaque", TOKEN), (DOCKER, LOGINS))
+    assert (first, second, type_and_data(namespace)) == ((DOCKER, LOGINS), ("Opaque", TOKEN), (DOCKER, LOGINS))
     assert again == uid
 
 
-async def test_a_refusal_of_the_new_one_leaves_the_old_one(installed: object, namespace: Namespace) -> None:
-    files, images = (replace(it, namespace=namespace.name) for it in (FILES, IMAGES))
+async def test_rejected_replacement_leaves_the_old_secret(installed: object, namespace: Namespace) -> None:
+    files, images = (replace(request, namespace=namespace.name) for request in (FILES, IMAGES))
     async with store_in(namespace) as store:
         await store.write(files, issuance(files), TOKEN)
-        with pytest.raises(RefusedError, match="dockerconfigjson") as refused:
+        with pytest.raises(RefusedError, match="dockerconfigjson") as error:
             await store.write(images, issuance(images), {".dockerconfigjson": "no JSON"})
 
-    assert refused.value.reason == "WriteDenied"
-    assert seen(namespace) == ("Opaque", TOKEN)
+    assert error.value.reason == "WriteDenied"
+    assert type_and_data(namespace) == ("Opaque", TOKEN)
 
 
-def test_the_operator_sees_to_the_type_of_its_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_operator_repairs_the_type_of_its_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issue(aws)
-    ours, before = namespace.get("secret", "acme"), namespace.secret_data("acme")
-    about = {key: ours["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
-    theirs = {"apiVersion": "v1", "kind": "Secret", "type": DOCKER, "metadata": about}
-    data = ours["data"] | {".dockerconfigjson": "e30="}
+    secret, before = namespace.get("secret", "acme"), namespace.secret_data("acme")
+    metadata = {key: secret["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
+    replacement = {"apiVersion": "v1", "kind": "Secret", "type": DOCKER, "metadata": metadata}
+    data = secret["data"] | {".dockerconfigjson": "e30="}
 
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
     namespace.wait_for_condition("acme", "Ready", "Suspended")
-    namespace.kubectl("replace", "--force", "-f", "-", stdin=json.dumps(theirs | {"data": data}))
+    namespace.kubectl("replace", "--force", "-f", "-", stdin=json.dumps(replacement | {"data": data}))
     namespace.patch("treq", "acme", {"spec": {"suspend": False}})
     namespace.request_renewal("acme", "1")
 

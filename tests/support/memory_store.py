@@ -113,7 +113,7 @@ class Secrets:
         keys = self._secrets.get((request.namespace, of_keys.name)) if of_keys else None
         if of_keys and keys is None:
             raise RefusedError("SourceNotFound", f"Secret {of_keys.name} does not exist")
-        proof = self._value(request, request.spec.proof) if request.spec.proof else None
+        proof = self._value(request, request.spec.single_use_ref) if request.spec.single_use_ref else None
         return parse_source(token, keys.data if keys else None, proof)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:

@@ -22,6 +22,12 @@ from tests.support.sidecar_process import Sidecar
 
 _ROOT = Path(__file__).parents[2]
 REFRESH_TOKEN = "refresh_token"
+_FLAGS = {
+    "sources": "--sources-dir",
+    "write": "--output-dir",
+    "state": "--state-dir",
+    "service-account-token": "--service-account-token-file",
+}
 
 
 @dataclass(slots=True)
@@ -69,7 +75,7 @@ class Place:
     def flags(self, *places: str) -> list[str]:
         """What every command is told, and folders by their names."""
         given = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
-        given += [f"--{name}={self.path / name}" for name in ("sources", *places)]
+        given += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
         return [*given, "--log-level=debug", "--log-format=json"]
 
     @contextmanager

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from keyturn.api.base import GROUP, without_nulls
+from keyturn.api.base import GROUP, InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.object_meta import metadata_error
-from keyturn.core.errors import RefusedError
 from keyturn.core.pods.lint import lint_pod
 from keyturn.core.pods.manifest import ManifestError
 
@@ -67,7 +66,7 @@ def check_files(files: Iterable[str]) -> list[Diagnostic]:
         if manifest.is_token_request:
             try:
                 requests.append(_parse_request(without_nulls(manifest.body)))
-            except RefusedError as error:
+            except InvalidSpecError as error:
                 diagnostics.append(Diagnostic(f"{manifest.location}: error: {error.message}"))
     return [*diagnostics, *(it for manifest in manifests for it in _lint(manifest, requests))]
 
@@ -108,7 +107,7 @@ def _parse_request(body: dict[str, Any]) -> Request:
     """Parse a manifest as the API server does, which generates a name from metadata.generateName."""
     missing = [name for name in ("apiVersion", "kind") if name not in body]
     if message := f"{missing[0]} is missing" if missing else metadata_error(body.get("metadata")):
-        raise RefusedError("InvalidSpec", message)
+        raise InvalidSpecError(message)
     meta = body["metadata"]
     if not meta.get("name") and meta.get("generateName"):
         body = body | {"metadata": meta | {"name": f"{meta['generateName'][:248]}xxxxx"}}

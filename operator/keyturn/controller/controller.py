@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status, read_status
-from keyturn.api.token_request import Request, parse, renewal_asked
+from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.controller.request_index import Entry, RequestIndex, restored_failure
 from keyturn.controller.secret_cache import target_place
 from keyturn.controller.secret_store import SecretStore
@@ -184,16 +185,16 @@ class Controller:
 def _parse(body: Mapping[str, Any]) -> Request | InvalidRequest:
     try:
         return parse(body)
-    except RefusedError as error:
-        meta = body["metadata"]
-        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), error)
+    except InvalidSpecError as error:
+        meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), refused)
 
 
 def _has_changed(request: Request | InvalidRequest, metadata: Mapping[str, Any]) -> bool:
     """Whether a new version of a TokenRequest differs in more than labels and status."""
     if request.generation != metadata.get("generation", 0):
         return True
-    return isinstance(request, Request) and request.renew_requested != renewal_asked(metadata.get("annotations", {}))
+    return isinstance(request, Request) and request.renew_requested != renew_requested(metadata.get("annotations", {}))
 
 
 def _writes(request: Request | InvalidRequest, meta: Meta) -> bool:

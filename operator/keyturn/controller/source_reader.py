@@ -18,7 +18,7 @@ async def read_source(api: ApiClient, request: Request, *, require_label: bool =
 
     With `require_label`, a Secret without the label is refused like one that does not exist.
     """
-    wanted, proof = request.spec.source, request.spec.proof
+    wanted, proof = request.spec.source, request.spec.single_use_ref
     names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
     data = {name: await _read(api, request.namespace, name, require_label=require_label) for name in names}
     return parse_source(

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from keyturn.api.exchanges.grant_types import AN_ACCESS_TOKEN, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
+from keyturn.api.exchanges.base import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, UnavailableError
@@ -105,7 +105,7 @@ async def create_token(call: Call, wanted: IdentityCenterCreateTokenSpec, held: 
 
 async def _grant(call: Call, wanted: IdentityCenterCreateTokenSpec, held: PipelineValues) -> dict[str, Any]:
     """What the grant sends, and its name."""
-    if wanted.consumes or held.refresh_token:
+    if wanted.consumes_refresh_token or held.refresh_token:
         token = held.refresh_token or held.current_token.value
         return {"grantType": REFRESH_TOKEN, "refreshToken": token}
     if wanted.grant_type == AUTHORIZATION_CODE:
@@ -119,7 +119,7 @@ async def _grant(call: Call, wanted: IdentityCenterCreateTokenSpec, held: Pipeli
     return {
         "grantType": wanted.grant_type,
         "subjectToken": held.single_use_credential or held.input_token(wanted.from_).value,
-        "subjectTokenType": wanted.subject_token_type or AN_ACCESS_TOKEN,
+        "subjectTokenType": wanted.subject_token_type or ACCESS_TOKEN_TYPE,
     } | requested
 
 

@@ -143,4 +143,4 @@ async def _revoked(
 
 
 def _is_over(wanted: LicenseManagerCreateTokenSpec, one: Superseded, now: datetime) -> bool:
-    return wanted.revoke_superseded is not None and one.at + wanted.revoke_superseded.time <= now
+    return wanted.revoke_superseded is not None and one.at + wanted.revoke_superseded.grace_time <= now

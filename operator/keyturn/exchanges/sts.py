@@ -14,7 +14,7 @@ from keyturn.api.exchanges.sts import (
     GetFederationTokenSpec,
     GetSessionTokenSpec,
 )
-from keyturn.api.rules import AMBIENT_TAGS
+from keyturn.api.rules.ambient import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
@@ -171,7 +171,7 @@ def _provided_contexts(wanted: AssumeRoleSpec, held: PipelineValues) -> dict[str
 
 def _once(operation: AwsOperation, wanted: MfaExchangeSpec) -> AwsOperation:
     # A device's code is used up by a call whose answer was lost, too.
-    return replace(operation, attempts=1) if wanted.once else operation
+    return replace(operation, attempts=1) if wanted.single_use_credential else operation
 
 
 async def get_federation_token(call: Call, wanted: GetFederationTokenSpec, held: PipelineValues) -> PipelineValues:

@@ -43,7 +43,7 @@ def initial_values(
     request: Request, source: SourceValues, stored: StoredToken | None, context: IssueContext
 ) -> PipelineValues:
     """Return what the pipeline starts with. Raises RefusedError (SourceExpired) for a JWT whose `exp` is past."""
-    is_single_use = request.spec.consumption is not None and request.spec.consumption.once
+    is_single_use = request.spec.consumption is not None and request.spec.consumption.is_single_use
     value = stored.value if stored and not is_single_use else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
     # A refresh token that was issued for a single-use credential may live longer than it.

@@ -169,7 +169,9 @@ async def _dry_run(
     """Refuse a consumed single-use credential, and try the write if its refusal would cost an exchange."""
     check_not_consumed(stored, state.failure)
     consumption = request.spec.consumption
-    is_single_use = consumption is not None and consumption.once and stored is not None and stored.issued_token is None
+    is_single_use = (
+        consumption is not None and consumption.is_single_use and stored is not None and stored.issued_token is None
+    )
     if target is None or state.unwritten or is_single_use:
         await deps.store.dry_run(request)
 

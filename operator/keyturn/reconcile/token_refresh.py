@@ -35,7 +35,7 @@ async def consume(
     consumed: then it is sent once more, after the intent was seen unchanged for its full duration, and never again.
     """
     consumption = request.spec.consumption
-    is_single_use = consumption is not None and consumption.once
+    is_single_use = consumption is not None and consumption.is_single_use
     values = replace(
         values,
         single_use_credential=stored.value if is_single_use and stored.issued_token is None else None,

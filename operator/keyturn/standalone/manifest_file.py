@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from keyturn.api.base import without_nulls
+from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
 from keyturn.standalone.source_files import Facts, facts, read_text
@@ -72,5 +72,7 @@ def _request(body: dict[str, Any]) -> Request:
         body = body | {"metadata": about | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, named))}}
     try:
         return parse(body)
+    except InvalidSpecError as error:
+        raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
         raise RefusedError("InvalidSpec", "it is nested too deep") from None

@@ -53,7 +53,7 @@ class Sources:
         return before != self._seen
 
     def _read_source(self, request: Request) -> SourceValues:
-        wanted, proof = request.spec.source, request.spec.proof
+        wanted, proof = request.spec.source, request.spec.single_use_ref
         if request.exchange_hash != self._of:
             self._seen, self._of = {}, request.exchange_hash
         ref = wanted.token_ref

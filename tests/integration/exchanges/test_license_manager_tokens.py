@@ -19,7 +19,7 @@ from tests.support.exchange_steps import context, get_access_token
 from tests.support.manifests.tokens import create
 
 USER = PipelineValues(credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY), revision=1)
-WEEK = {"revokeSuperseded": {"after": "168h"}}
+WEEK = {"revokeSuperseded": {"gracePeriod": "168h"}}
 
 
 async def mint(

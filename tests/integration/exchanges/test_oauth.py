@@ -60,7 +60,7 @@ def asking(client: Aws, emulator: running.Aws, all_closed: None) -> Asking:
     return Asking(client, emulator)
 
 
-@pytest.mark.parametrize("how", [None, "basic", "post"])
+@pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
 async def test_a_refresh_token_becomes_an_access_token(how: str | None, asking: Asking, emulator: running.Aws) -> None:
     before = emulator.oauth_refresh_token()
     held = await asking.call(before, clientAuthentication=how)
@@ -95,7 +95,7 @@ async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: A
     assert (await asking.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
 
 
-@pytest.mark.parametrize("how", ["basic", "post"])
+@pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize(
     ("client_id", "secret"),
     [

@@ -89,7 +89,7 @@ def claims(held: PipelineValues) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize("how", ["basic", "post"])
+@pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
 async def test_a_client_gets_a_token_of_its_own(how: str, issuer: Issuer) -> None:
     held = await issuer.call(
         PipelineValues(), grantType="client_credentials", clientAuthentication=how, scope=["a", "b"]

@@ -53,7 +53,7 @@ async def taken(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] 
     wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
     held = PipelineValues(credentials=USER)
     for one in wanted.spec.exchanges:
-        shown = one.exchange.proof
+        shown = one.exchange.single_use_credential
         held = replace(held, single_use_credential=secrets[shown.secret_key_ref.name] if shown else None)
         held = await exchange(context(client, values=secrets), wanted, one, held)
     return held

@@ -206,5 +206,5 @@ def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Plac
         told = job.communicate()[1]
     after = place.once("state")
 
-    assert (job.returncode, told.count("\n"), "stopped before it was done" in told) == (1, 1, True), told
+    assert (job.returncode, told.count("\n"), "stopped before the renewal was finished" in told) == (1, 1, True), told
     assert (after.returncode, aws.family(seed).spends, aws.family(seed).reuses) == (0, [0, 1], 0)

@@ -15,20 +15,20 @@ KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
 
 
 def crds() -> list[Path]:
-    """The files of the CRDs that the chart's objects need."""
+    """The paths of the CRDs that the chart's objects need."""
     folder = made_once(cache() / f"prometheus-operator-{VERSION}", _fetch)
     return [folder / f"{kind}.yaml" for kind in KINDS]
 
 
 def _fetch(folder: Path) -> None:
-    """Download the module, which is not built, and keep these files of it."""
-    with tempfile.TemporaryDirectory() as nowhere:  # in a module's folder the module would be looked for there
+    """Download the module and keep only the CRDs."""
+    with tempfile.TemporaryDirectory() as outside:  # inside a module, Go would look for this one in its requirements
         command = [go(HERE), "mod", "download", "-json", f"{MODULE}@{VERSION}"]
-        done = subprocess.run(command, cwd=nowhere, capture_output=True, text=True, timeout=300, check=True)
-    told = json.loads(done.stdout)
-    if told["Sum"] != SUM:
-        raise RuntimeError(f"{MODULE}@{VERSION} is {told['Sum']}, not {SUM}")
+        done = subprocess.run(command, cwd=outside, capture_output=True, text=True, timeout=300, check=True)
+    module = json.loads(done.stdout)
+    if module["Sum"] != SUM:
+        raise RuntimeError(f"{MODULE}@{VERSION} is {module['Sum']}, not {SUM}")
     folder.mkdir()
     for kind in KINDS:
-        found = Path(told["Dir"], "example", "prometheus-operator-crd", f"monitoring.coreos.com_{kind}.yaml")
-        (folder / f"{kind}.yaml").write_text(found.read_text())
+        crd = Path(module["Dir"], "example", "prometheus-operator-crd", f"monitoring.coreos.com_{kind}.yaml")
+        (folder / f"{kind}.yaml").write_text(crd.read_text())

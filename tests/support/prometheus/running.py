@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback with the chart's rules, which scrapes as the chart's ServiceMonitor asks."""
+"""A real Prometheus on loopback with the rules and the scrape configuration of the chart."""
 
 import json
 import re
@@ -19,48 +19,47 @@ from tests.support.processes import until
 from tests.support.prometheus.binaries import binary
 
 MONITORED = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
-# What makes the chart's rules quick enough for a test, and all that is changed in them: how long something must be
-# so, the one range, and the one threshold that is a time.
+# Shortens the rules for tests: the `for` durations, the only range, and the only threshold that is a time.
 SHORTER = ((r"for: \d+m", "for: 1s"), (r"\[10m\]", "[6s]"), (r"> 120\b", "> 2"))
 
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A running Prometheus."""
+    """A client of a running Prometheus."""
 
     url: str
 
     def get(self, path: str, **parameters: str | float) -> Any:
-        """Ask its API and return the data of the answer."""
+        """Call the HTTP API and return the data of the response."""
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - a URL of our own
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - a loopback URL
+            return json.load(response)["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Evaluate an expression now: the vector's labels and values."""
-        found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
-        return found
+        """Evaluate an expression now and return the vector."""
+        vector: list[dict[str, Any]] = self.get("query", query=expression)["result"]
+        return vector
 
     def history(self, expression: str, seconds: float) -> list[float]:
-        """Evaluate an expression for every second of the last so many: the numbers of all series."""
+        """Evaluate an expression for each of the last seconds and return the values of all series."""
         now = float(self.query("vector(time())")[0]["value"][1])
-        found = self.get("query_range", query=expression, start=now - seconds, end=now, step=1)["result"]
-        return [float(value) for series in found for _, value in series["values"]]
+        matrix = self.get("query_range", query=expression, start=now - seconds, end=now, step=1)["result"]
+        return [float(value) for series in matrix for _, value in series["values"]]
 
     def firing(self) -> set[str]:
-        """Name the alerts that fire now."""
+        """The names of the alerts that are firing."""
         return {it["metric"]["alertname"] for it in self.query('ALERTS{alertstate="firing"}')}
 
     def fired(self) -> set[str]:
-        """Name the alerts that have fired since the start."""
+        """The names of the alerts that have fired within the last hour."""
         return {it["metric"]["alertname"] for it in self.query('max_over_time(ALERTS{alertstate="firing"}[1h])')}
 
 
 @contextmanager
 def running_prometheus(directory: Path, targets: Mapping[str, str], rules: str = "") -> Iterator[Prometheus]:
-    """Start one that scrapes `targets`, addresses by the name of their pods, each second.
+    """Run a Prometheus that scrapes `targets`, addresses by pod name, each second.
 
-    Its rules are the chart's, SHORTER unless others are given.
+    The default rules are those of the chart with SHORTER.
     """
     port, _, _ = free_ports()
     (directory / "rules.yaml").write_text(rules or shortened_rules())
@@ -75,26 +74,26 @@ def running_prometheus(directory: Path, targets: Mapping[str, str], rules: str =
     )
     server.start()
     try:
-        until(lambda: _answers(server, prometheus))
+        until(lambda: _is_up(server, prometheus))
         yield prometheus
     finally:
         server.stop()
 
 
 def shortened_rules() -> str:
-    """The rules that the chart ships, SHORTER."""
-    [rules] = [it for it in _shipped() if it["kind"] == "PrometheusRule"]
+    """The rules of the chart with SHORTER."""
+    [rules] = [it for it in _chart_objects() if it["kind"] == "PrometheusRule"]
     text = yaml.safe_dump(rules["spec"], width=1000)
     for pattern, shorter in SHORTER:
-        text, times = re.subn(pattern, shorter, text)
-        assert times, f"{pattern} is in no rule"
+        text, replacements = re.subn(pattern, shorter, text)
+        assert replacements, f"no rule contains {pattern}"
     return text
 
 
 def _configuration(targets: Mapping[str, str]) -> dict[str, Any]:
-    """What prometheus-operator makes of our ServiceMonitor: its choices, and labels of the target's place."""
-    [service] = [it for it in _shipped() if it["kind"] == "Service"]
-    [monitor] = [it for it in _shipped() if it["kind"] == "ServiceMonitor"]
+    """The configuration that prometheus-operator generates from the ServiceMonitor, with the labels of the target."""
+    [service] = [it for it in _chart_objects() if it["kind"] == "Service"]
+    [monitor] = [it for it in _chart_objects() if it["kind"] == "ServiceMonitor"]
     place = {"namespace": service["metadata"]["namespace"], "service": service["metadata"]["name"]}
     scraped = {
         "job_name": service["metadata"]["name"],
@@ -108,11 +107,11 @@ def _configuration(targets: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _shipped() -> list[dict[str, Any]]:
+def _chart_objects() -> list[dict[str, Any]]:
     return [it for it in yaml.safe_load_all(chart_objects(MONITORED)) if it]
 
 
-def _answers(server: Server, prometheus: Prometheus) -> bool:
+def _is_up(server: Server, prometheus: Prometheus) -> bool:
     server.check()
     try:
         return bool(prometheus.query("vector(1)"))

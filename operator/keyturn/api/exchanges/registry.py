@@ -1,8 +1,8 @@
-"""The operations that turn what is held into something shorter-lived, one type each."""
+"""The registry of exchanges: one field of StepSpec for each."""
 
 import msgspec
 
-from keyturn.api.base import ApiStruct, exactly_one_of
+from keyturn.api.base import ApiStruct, exactly_one_of, member_name
 from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
 from keyturn.api.exchanges.cognito import CognitoGetCredentialsSpec, CognitoGetOpenIdTokenSpec
@@ -20,25 +20,9 @@ from keyturn.api.exchanges.sts import (
     GetSessionTokenSpec,
 )
 
-AnyOperation = (
-    LicenseManagerGetAccessTokenSpec
-    | LicenseManagerCreateTokenSpec
-    | OauthTokenSpec
-    | IdentityCenterCreateTokenSpec
-    | IdentityCenterGetRoleCredentialsSpec
-    | AssumeRoleWithWebIdentitySpec
-    | AssumeRoleSpec
-    | GetSessionTokenSpec
-    | GetFederationTokenSpec
-    | CognitoGetCredentialsSpec
-    | CognitoGetOpenIdTokenSpec
-    | CodeArtifactGetAuthorizationTokenSpec
-    | EcrGetAuthorizationTokenSpec
-)
-
 
 class StepSpec(ApiStruct, frozen=True):
-    """One step of the pipeline: exactly one operation."""
+    """One step of the pipeline. Set exactly one exchange."""
 
     license_manager_get_access_token: LicenseManagerGetAccessTokenSpec | None = None
     license_manager_create_token: LicenseManagerCreateTokenSpec | None = None
@@ -55,21 +39,19 @@ class StepSpec(ApiStruct, frozen=True):
     ecr_get_authorization_token: EcrGetAuthorizationTokenSpec | None = None
 
     @property
-    def exchange(self) -> AnyOperation:
-        """The one member that is set."""
-        members: tuple[AnyOperation | None, ...] = msgspec.structs.astuple(self)
+    def exchange(self) -> ExchangeSpec:
+        """The one exchange that is set."""
+        members: tuple[ExchangeSpec | None, ...] = msgspec.structs.astuple(self)
         return next(member for member in members if member is not None)
 
+    @property
+    def name(self) -> str:
+        """The name of the exchange, as in a manifest."""
+        return member_name(self)
 
-# By name in a manifest.
+
+# Exchange types by their names in a manifest.
 EXCHANGES: dict[str, type[ExchangeSpec]] = {
     field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(StepSpec)
 }
-# Where the steps name secrets of their own: operation and field.
-REFERENCES = [
-    (name, field.encode_name)
-    for name, exchange in EXCHANGES.items()
-    for field in msgspec.structs.fields(exchange)
-    if field.name.endswith("_from")
-]
 StepSpec.RULES = (exactly_one_of(*EXCHANGES),)

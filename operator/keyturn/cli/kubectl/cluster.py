@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -68,18 +69,19 @@ class Cluster:
         """Yield the current objects, then each changed object, until kubectl ends. Raises ClusterError."""
         command = self._command("get", kind, "--output=json", "--watch", *arguments)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        with subprocess.Popen(  # noqa: S603 - kubectl, with arguments of the user who runs this
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
-        ) as kubectl:
+        # Not a pipe for stderr: kubectl would block when its warnings fill the pipe, which is read only at the end.
+        with tempfile.TemporaryFile("w+") as stderr, subprocess.Popen(  # noqa: S603 - arguments of the user who runs this
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()
+        ) as kubectl:  # fmt: skip
             try:
                 yield from objects_in_stream(kubectl.stdout or ())
-                stderr = kubectl.stderr.read() if kubectl.stderr else ""
             except BaseException:
                 # A signal, or a closed pipe: kubectl itself would go on waiting for changes.
                 kubectl.terminate()
                 raise
-        if kubectl.returncode:
-            raise cluster_error(stderr)
+            if kubectl.wait():
+                stderr.seek(0)
+                raise cluster_error(stderr.read())
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl and return its stdout. Raises ClusterError."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.base import member_name
+from keyturn.api.base import InvalidSpecError, member_name
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status, read_status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, TokenRequestSpec, parse, renewal_asked
+from keyturn.api.token_request import Request, TokenRequestSpec, parse, renew_requested
 from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration
-from keyturn.core.errors import REASONS, RefusedError
+from keyturn.core.errors import REASONS
 
 # The fields that identify an exchange best; the first one that it has is shown.
 _IDENTIFYING_FIELDS = (
@@ -44,7 +44,7 @@ def view_request(body: Mapping[str, Any], now: datetime) -> RequestView:
     renewed = status.condition("Renewed")
     try:
         request, parse_error = parse(body), ""
-    except RefusedError as error:
+    except InvalidSpecError as error:
         request, parse_error = None, f"this version of kubectl keyturn cannot read the spec: {error.message}"
     return RequestView(
         namespace=meta.get("namespace", ""),
@@ -145,7 +145,7 @@ def _step(exchange: StepSpec, region: str | None) -> str:
 
 
 def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:
-    generation, requested = meta.get("generation", 0), renewal_asked(meta.get("annotations") or {})
+    generation, requested = meta.get("generation", 0), renew_requested(meta.get("annotations") or {})
     if "deletionTimestamp" in meta:
         yield "the TokenRequest is being deleted"
     elif not status.conditions:

@@ -42,7 +42,7 @@ def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime 
 def _expiration_times(format_spec: FormatSpec, values: PipelineValues) -> Iterable[datetime | None]:
     if format_spec.template:
         return [value.expires_at for value in template_values(format_spec.template, values)]
-    return [time for kind in format_spec.options.holds for time in _EXPIRATION_TIMES[kind](values)]
+    return [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
 
 
 def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:

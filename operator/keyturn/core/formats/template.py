@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
-from keyturn.api.formats.template import PLACE, TemplateFormat
+from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
 from keyturn.core.formats.context import FormatContext, check_endpoint, registry_logins
@@ -39,7 +39,7 @@ def template(context: FormatContext[TemplateFormat]) -> str:
         else:
             text = _require(name, _optional_token(settings[name])).value
         texts[name] = text
-    return PLACE.sub(lambda match: texts[match[1]], context.options.text)
+    return PLACEHOLDER.sub(lambda match: texts[match[1]], context.options.text)
 
 
 def _require(name: str, value: Token | None) -> Token:

@@ -29,12 +29,12 @@ async def authenticate(call: Call, wanted: OauthTokenSpec, fields: Fields, now: 
     RFC 6749 section 2.3.1 for basic and post, RFC 7523 section 2.2 for private_key_jwt.
     """
     how, client_id = wanted.authentication, wanted.client_id or ""
-    if how == "basic":
+    if how == "client_secret_basic":
         pair = f"{quote_plus(client_id)}:{quote_plus(await _secret(call, wanted.client_secret_from))}"
         return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
     if client_id:
         fields.append(("client_id", client_id))
-    if how == "post":
+    if how == "client_secret_post":
         fields.append(("client_secret", await _secret(call, wanted.client_secret_from)))
     if how == "private_key_jwt":
         key = await _secret(call, wanted.client_key_from)

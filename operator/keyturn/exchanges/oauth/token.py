@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from keyturn.api.exchanges.grant_types import (
-    A_REFRESH_TOKEN,
-    AN_ID_TOKEN,
+from keyturn.api.exchanges.base import (
+    ID_TOKEN_TYPE,
     JWT_BEARER,
     REFRESH_TOKEN,
+    REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
 )
 from keyturn.api.exchanges.oauth import OauthTokenSpec
@@ -64,7 +64,7 @@ async def token(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> Pip
     is used once, what it gave goes on: `held.refresh_token` is sent in its place; of other grants none is kept.
     The expiry is `expires_in` from the moment of the request (RFC 6749 section 5.1), else the `exp` of a JWT.
     """
-    consumes = wanted.consumes or held.single_use_credential is not None or held.refresh_token is not None
+    consumes = wanted.consumes_refresh_token or held.single_use_credential is not None or held.refresh_token is not None
     fields = await _fields(call, wanted, held)
     headers = await authenticate(call, wanted, fields, call.context.issuer_client.now())
     form = Form(wanted.token_url, fields, headers, await trusted(call, wanted), consumes)
@@ -97,7 +97,7 @@ async def _grant(call: Call, wanted: OauthTokenSpec, held: PipelineValues) -> di
     if held.refresh_token:
         return {"grant_type": REFRESH_TOKEN, "refresh_token": held.refresh_token}
     sent: dict[str, str | None] = {"grant_type": wanted.grant_type}
-    if "token" in wanted.needs:
+    if "token" in wanted.required_kinds:
         sent[_TOKEN_OF[wanted.grant_type]] = held.single_use_credential or held.input_token(wanted.from_).value
     if wanted.grant_type != TOKEN_EXCHANGE:
         return sent
@@ -149,10 +149,10 @@ def _given(held: PipelineValues, response: IssuerResponse, members: dict[str, An
     access_token, id_token, refresh_token = (
         _text(members, name) for name in ("access_token", "id_token", "refresh_token")
     )
-    if refresh_token is None and members.get("issued_token_type") == A_REFRESH_TOKEN:
+    if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
         # RFC 8693 section 2.2.1: what was asked for is called access_token, whatever it is.
         access_token, refresh_token = None, access_token
-    if id_token is None and members.get("issued_token_type") == AN_ID_TOKEN:
+    if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
         id_token = access_token
     return replace(
         held,

@@ -1,5 +1,9 @@
 import io
 import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +18,13 @@ FORBIDDEN = (
     'Error from server (Forbidden): tokenrequests.keyturn.dev is forbidden: User "eve" cannot list resource'
     ' "tokenrequests" in API group "keyturn.dev" in the namespace "billing"\n'
 )
+# Writes more warnings than a pipe takes, one object, and an error.
+FAILING_KUBECTL = """#!/bin/sh
+seq 20000 | sed 's/^/Warning: /' >&2
+printf '{\\n"kind": "A"\\n}\\n'
+echo 'error: closed' >&2
+exit 1
+"""
 TIMEOUT = "error: timed out waiting for the condition on tokenrequests/acme\n"
 
 
@@ -53,3 +64,23 @@ def test_stream_is_split_into_objects() -> None:
     stream = io.StringIO("".join(f"{json.dumps(body, indent=4)}\n" for body in objects))
 
     assert list(objects_in_stream(stream)) == objects
+
+
+@pytest.fixture
+def _sigterm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_sigterm")
+def test_watch_survives_many_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(FAILING_KUBECTL)
+    kubectl.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    objects = Cluster().watch("secret")
+
+    assert next(objects) == {"kind": "A"}
+    with pytest.raises(ClusterError, match=r"^closed$"):
+        next(objects)
