@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from keyturn.api.exchanges.base import AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
+from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, UnavailableError
