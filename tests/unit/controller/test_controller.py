@@ -88,7 +88,7 @@ async def test_a_new_request_is_looked_at_at_once_and_told() -> None:
     assert operator.server.count("POST") == 1
 
 
-async def test_a_routine_renewal_is_one_write_of_the_secret_and_one_of_the_status() -> None:
+async def test_routine_renewal_writes_secret_and_status_once() -> None:
     operator = await issued()
     await operator.work(NOW + 40 * MINUTE)
 

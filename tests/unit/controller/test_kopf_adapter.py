@@ -32,7 +32,7 @@ def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
     )
 
 
-def test_nobody_can_have_kopf_write_to_an_object_or_read_what_it_never_wrote() -> None:
+def test_kopf_neither_writes_to_an_object_nor_reads_its_own_record() -> None:
     persistence = _settings().persistence
     theirs: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
 
