@@ -11,7 +11,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.manifest_text import writing
-from tests.unit.controller.test_secret_store import (
+from tests.support.secret_store import (
     DATA,
     REQUEST,
     SECRETS,

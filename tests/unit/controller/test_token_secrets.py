@@ -9,7 +9,7 @@ from keyturn.core.issuance import MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW, rotating
-from tests.unit.controller.test_secret_store import SECRETS
+from tests.support.secret_store import SECRETS
 
 TOKEN = f"{SECRETS}/license-keyturn"
 REQUEST = rotating()

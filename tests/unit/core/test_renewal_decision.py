@@ -12,7 +12,7 @@ from keyturn.core.issuance import TargetSecret
 from keyturn.core.renewal import ApplyMetadata, Decision, Idle, Refuse, Renew, Wait, decide
 from keyturn.core.state import Failure, ReconcileState
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
-from tests.unit.core.test_issuance import MADE, OURS, REQUEST, changed
+from tests.support.issuance import MADE, OURS, REQUEST, changed
 
 ISSUED = replace_struct(MADE, renew=NOW + 40 * MINUTE)
 CURRENT = changed(issuance=ISSUED)

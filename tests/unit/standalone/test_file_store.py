@@ -15,7 +15,7 @@ from keyturn.standalone.source_files import Sources
 from tests.support.dependencies import HOUR, NOW, SECOND, request
 from tests.support.disk import no_longer_files
 from tests.support.mounts import names, put, shown
-from tests.unit.controller.test_secret_store import DATA, issuance
+from tests.support.secret_store import DATA, issuance
 from tests.unit.reconcile.test_store_contract import (
     AGAIN,
     LABELLED,
