@@ -27,7 +27,7 @@ def operator(api_proxy: ApiProxy, aws: Aws, namespace: Namespace, tmp_path: Path
     with running_operator(api_proxy, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator
         assert operator.process.poll() is None
-        assert "a bug" not in operator.log()
+        assert "internal error" not in operator.log()
 
 
 def calls(aws: Aws) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ def ambient_operator(
             patch.setenv(name, value)
         with running_operator(installed, own_aws, directory, settings=settings) as operator:
             yield operator
-            assert "a bug" not in operator.log()
+            assert "internal error" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", "token-creator")
 
 

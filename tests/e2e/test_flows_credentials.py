@@ -163,7 +163,7 @@ def service_account_operator(
     settings = {"sources": {"audiences": ["sts.amazonaws.com", audience]} | AMBIENT["sources"]}
     with running_operator(installed, emulator, tmp_path_factory.mktemp("operator"), settings=settings) as operator:
         yield operator
-        assert "a bug" not in operator.log()
+        assert "internal error" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", name)
 
 

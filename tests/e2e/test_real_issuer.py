@@ -29,7 +29,7 @@ def operator(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: 
     """An operator that may call issuers on loopback; the test may stop it."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as running:
         yield running
-        assert "a bug" not in running.log()
+        assert "internal error" not in running.log()
 
 
 def sign_in(namespace: Namespace, issuer: Issuer, *, jwt: bool = False) -> None:

@@ -61,7 +61,7 @@ def test_rights_granted_are_rights_used(
     with running_operator(plane, aws, tmp_path, settings=LOOPBACK, flags=(*flags, *namespaces)) as operator:
         for flow in FLOWS:
             flow(namespace, aws)
-        assert "a bug" not in operator.log()
+        assert "internal error" not in operator.log()
     plane.kubectl("delete", "-f", "-", stdin=roles)
     plane.kubectl("delete", "lease", "keyturn", "--namespace=keyturn")
 

@@ -183,7 +183,7 @@ def powerful_operator(
         directory = tmp_path_factory.mktemp("powerful")
         with running_operator(installed, emulator, directory, settings=audiences) as operator:
             yield operator
-            assert "a bug" not in operator.log()
+            assert "internal error" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", "powerful")
 
 
@@ -256,7 +256,7 @@ def test_foreign_secrets_are_not_written(tenant: Tenant, aws: Aws, name: str, sp
 @pytest.mark.parametrize(
     ("audience", "message"),
     [
-        ("", "the API server itself takes tokens"),
+        ("", "the API server itself accepts tokens"),
         ("https://kubernetes.default.svc", "sources.audiences"),
         ("kubernetes", "sources.audiences"),
         ("vault", "sources.audiences"),

@@ -19,7 +19,7 @@ from tests.support.cluster.operator import Operator
 from tests.support.emulator.running import Aws
 from tests.support.manifest_text import writing
 from tests.support.processes import until
-from tests.unit.controller.test_secret_store import issuance
+from tests.support.secret_store import issuance
 
 DOCKER = "kubernetes.io/dockerconfigjson"
 RETAIN = {"deletionPolicy": "Retain"}  # the garbage collector deletes a Secret whose owner does not exist

@@ -11,7 +11,7 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
-from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED
+from tests.support.status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED
 
 REFUSED = RefusedError("AccessDenied", "STS AssumeRole: AccessDenied")
 

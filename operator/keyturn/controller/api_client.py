@@ -1,4 +1,4 @@
-"""The API server, spoken to without the client's models: they cost more than all the rest of a renewal."""
+"""Requests to the API server without the client's models: they cost more than the rest of a renewal."""
 
 import asyncio
 import base64
@@ -29,12 +29,12 @@ _TIMEOUT = 10.0
 WATCH_SECONDS = 290
 _SILENCE_SECONDS = 90
 _OK = range(200, 300)
-_PASSING = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+_TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """What the API server said: the HTTP status and the decoded body, an object or a Status."""
+    """A response: the HTTP status and the decoded body, an object or a Status."""
 
     status: int
     body: dict[str, Any] = field(repr=False)
@@ -61,7 +61,7 @@ def secrets_path(namespace: str, name: str = "") -> str:
 
 
 class ApiClient:
-    """A connection to one API server. While `may_write` says no, an answered token is all that is written."""
+    """A connection to one API server. While `may_write` returns False, only tokens that were received are written."""
 
     def __init__(
         self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[], bool] = lambda: True
@@ -82,18 +82,18 @@ class ApiClient:
     ) -> ApiResponse:
         """Make a request that may be repeated.
 
-        Answers of 429 and 5xx and none at all are tried three times; then it is UnavailableError. What else is
-        refused comes back as an answer: only the caller knows what it means.
+        A 429, a 5xx and a missing response are retried twice; then UnavailableError is raised. Any other error is
+        returned as a response: only the caller knows what it means.
         """
         return await self._retry(_HttpRequest(method, path, body, kind, query or {}, accept))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
-        """POST, or PATCH as a merge, even when the Lease is lost: an answered token exists nowhere else."""
+        """POST or merge-PATCH, even if the Lease is lost: a token that was received exists nowhere else."""
         kind = MERGE if method == "PATCH" else JSON
-        return await self._retry(_HttpRequest(method, path, body, kind, query, even_so=True))
+        return await self._retry(_HttpRequest(method, path, body, kind, query, ignores_lease=True))
 
     async def user_of(self, token: str) -> str:
-        """The user that the API server takes the bearer of a token for, empty where it does not take it."""
+        """Return the user name that the API server derives from a token, empty if it does not accept it."""
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
@@ -104,13 +104,13 @@ class ApiClient:
         if status == HTTPStatus.UNAUTHORIZED:
             return ""
         if status not in _OK:
-            raise UnavailableError("Unavailable", f"the API server does not tell whose token it is: HTTP {status}")
+            raise UnavailableError("Unavailable", f"the API server did not review the token: HTTP {status}")
         return str(_decoded(status, content)["status"]["userInfo"]["username"])
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
-        # Longer than the server keeps it open, or is silent: it sends a bookmark each minute. A connection that is
-        # dead and says nothing ends here.
+        # Longer than the server keeps the watch open, and than its bookmarks of each minute take: a dead connection
+        # ends here.
         response = await self._send(
             _HttpRequest("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
         )
@@ -120,21 +120,21 @@ class ApiClient:
             async for line in response.content:
                 yield line
 
-    async def _retry(self, question: "_HttpRequest") -> ApiResponse:
+    async def _retry(self, http_request: "_HttpRequest") -> ApiResponse:
         for pause in (*_PAUSES, None):
-            self._check_leading(question)
+            self._check_leading(http_request)
             try:
-                response = await self._send(question, _TIMEOUT)
+                response = await self._send(http_request, _TIMEOUT)
                 async with response:
                     content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 failed = _unreachable(error, service=SYSTEM)
             else:
-                if not _is_passing(response.status):
+                if not _is_temporary(response.status):
                     self._service_health.worked(SYSTEM, time.monotonic())
                     return ApiResponse(response.status, _decoded(response.status, content))
                 failed = UnavailableError(
-                    "Unavailable", f"the API server answered HTTP {response.status}", service=SYSTEM
+                    "Unavailable", f"the API server returned HTTP {response.status}", service=SYSTEM
                 )
             if pause is None:
                 self._service_health.failed(SYSTEM)
@@ -142,29 +142,29 @@ class ApiClient:
             await asyncio.sleep(pause)
         raise AssertionError
 
-    def _check_leading(self, question: "_HttpRequest") -> None:
-        if question.method != "GET" and not (question.even_so or self.may_write()):
+    def _check_leading(self, http_request: "_HttpRequest") -> None:
+        if http_request.method != "GET" and not (http_request.ignores_lease or self.may_write()):
             raise LeaseLostError("the Lease is lost: another operator may write now")
 
     async def _send(
-        self, question: "_HttpRequest", seconds: float, *, silence: float | None = None, token: str | None = None
+        self, http_request: "_HttpRequest", seconds: float, *, silence: float | None = None, token: str | None = None
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
-        # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
+        headers = {"Accept": http_request.accept, "Content-Type": http_request.kind, "User-Agent": "keyturn"}
+        # This also re-reads the token of the service account, which the kubelet replaces each hour.
         await self._client.update_params_for_auth(
-            headers, [], ["BearerToken"], question.path, question.method, question.body
+            headers, [], ["BearerToken"], http_request.path, http_request.method, http_request.body
         )
         if token is not None:
             headers = {name: headers[name] for name in headers if name.lower() != "authorization"}
             headers["Authorization"] = f"Bearer {token}"
         rest = self._client.rest_client
         if rest.pool_manager is None:
-            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client makes it on its first call
-        query = f"?{urlencode(question.query)}" if question.query else ""
+            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client creates it in its first call
+        query = f"?{urlencode(http_request.query)}" if http_request.query else ""
         response: aiohttp.ClientResponse = await rest.pool_manager.request(
-            question.method,
-            f"{self._client.configuration.host}{question.path}{query}",
-            data=msgspec.json.encode(question.body) if question.body is not None else None,
+            http_request.method,
+            f"{self._client.configuration.host}{http_request.path}{query}",
+            data=msgspec.json.encode(http_request.body) if http_request.body is not None else None,
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_TIMEOUT, sock_read=silence),
             proxy=rest.proxy,
@@ -180,21 +180,21 @@ class _HttpRequest:
     kind: str = JSON
     query: Mapping[str, str] = field(default_factory=dict)
     accept: str = JSON
-    even_so: bool = False
+    ignores_lease: bool = False
 
 
 def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
-    """Turn an answer that refuses a write into an error; raises nothing.
+    """Return the error for a write that was refused; raises nothing.
 
-    The API server's own words are kept, because a quota or policy explains itself there, but none of `secrets`.
+    It contains the API server's message, in which a quota or policy explains itself, but none of `secrets`.
     """
     causes = (response.body.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return BeingDeletedError("the namespace is terminating")
     message = response.message
     for value in secrets.values():
-        # As it is and as it was sent, which is what a policy sees and may repeat, and piece by piece: a file may
-        # be quoted with its line ends escaped.
+        # Plain and as it was sent, because a policy may repeat what it saw, and in pieces: a file may be quoted with
+        # escaped line ends.
         for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
             message = message.replace(piece, "...") if piece else message
     return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")
@@ -207,15 +207,15 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     return UnavailableError("Unreachable", f"the API server did not answer ({why})", service=service)
 
 
-def _is_passing(status: int) -> bool:
-    return status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+def _is_temporary(status: int) -> bool:
+    return status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
     except RecursionError:
-        raise UnavailableError("Unavailable", "the API server answered an object nested too deeply") from None
+        raise UnavailableError("Unavailable", "the API server returned an object that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        sentence = f"HTTP {status} with an answer that is not JSON; is something between us and the API server?"
+        sentence = f"HTTP {status} with a response that is not JSON; check proxies between Keyturn and the API server"
         return {"message": sentence, "metadata": {}}

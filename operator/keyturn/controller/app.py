@@ -1,4 +1,4 @@
-"""The Kubernetes shell put together: watches in, the agenda in the middle, writes out."""
+"""The operator: builds the watches, the work queue, the controller and the writers, and runs them."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -39,24 +39,20 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
-from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext
-from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
 
 
 class NoClusterError(Exception):
-    """There is no cluster to work in: neither a service account nor a usable kubeconfig."""
+    """There is neither a service account nor a usable kubeconfig."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says of the operator. No namespaces mean all of them."""
+    """The operator's options of the command line. Without namespaces, it works in all of them."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
@@ -69,7 +65,7 @@ class Options:
 
 
 class Operator:
-    """The operator in one cluster."""
+    """The composition root: the operator in one cluster."""
 
     def __init__(
         self, options: Options, settings: Settings, now: Callable[[], datetime], rand: Callable[[], float]
@@ -102,63 +98,48 @@ class Operator:
             ready = lease.seen.is_set if options.leader_elect else (lambda: True)
             if options.leader_elect:
                 self._held_until = lambda: lease.held_until
-            # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
+            # By the clock, not by an event: a process that was frozen would write before it handles the event.
             api = ApiClient(client, self._service_health, lambda: time.monotonic() < self._held_until())
             serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, api, configuration)
             try:
-                await _until_told(lead(lease, work) if options.leader_elect else work())
+                await _until_signalled(lead(lease, work) if options.leader_elect else work())
             finally:
                 await serving.cleanup()
 
     async def _work(self, api: ApiClient, configuration: Configuration) -> None:
-        """Renew: the work of the one operator that holds the Lease."""
-        options, metrics = self._options, self._metrics
+        """Reconcile: the work of the one operator that holds the Lease."""
+        options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
-        allow_ambient = bool(self._settings.sources.ambient)
-        aws = Aws(
-            self._settings.aws,
-            metrics,
-            self._now,
-            self._service_health,
-            options.concurrent,
-            allow_ambient=allow_ambient,
-        )
-        require_label = self._settings.sources.require_label
+        require_label = settings.sources.require_label
         store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
-        work_queue = WorkQueue(options.concurrent)
-        context = ExchangeContext(
-            aws=aws,
-            issuer_client=IssuerClient(self._settings.issuers, metrics, self._now, self._service_health),
-            read_value=functools.partial(read_value, api, require_label=require_label),
-            make_token=ServiceAccounts(api).make_token,
-            sources=self._settings.sources,
-        )
-        deps = Dependencies(
-            store=store,
-            tokens=TokenSecrets(api),
-            exchange=functools.partial(exchange, context),
-            now=self._now,
-            rand=self._rand,
+        read = functools.partial(read_value, api, require_label=require_label)
+        stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
+        with build_dependencies(
+            settings,
+            self._now,
+            self._rand,
+            stores,
+            metrics,
+            self._service_health,
+            threads=options.concurrent,
             token_locks=TokenLocks(time.monotonic),
-            metrics=metrics,
             check_lease=self._check_lease,
             holder=self._instance,
-            least_interval=timedelta(seconds=self._settings.renewal.min_interval_seconds),
-        )
-        controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
-        self._service_health.on_recovery(controller.on_service_recovered)
-        metrics.export(controller.index.series, work_queue.counts)
-        _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-        with contextlib.closing(aws):
-            await self._renew(api, configuration, controller, work_queue)
+        ) as deps:
+            work_queue = WorkQueue(options.concurrent)
+            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
+            self._service_health.on_recovery(controller.on_service_recovered)
+            metrics.export(controller.index.series, work_queue.counts)
+            _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
+            await self._run(api, configuration, controller, work_queue)
 
     def _check_lease(self, seconds: float) -> None:
-        """Raise UnavailableError unless the Lease is ours for so long, whatever happens to it from now on."""
+        """Raise UnavailableError unless this process holds the Lease for that long, even if it is not renewed."""
         if self._held_until() - time.monotonic() < seconds:
-            raise UnavailableError("Unavailable", "the Lease does not last long enough to spend a token")
+            raise UnavailableError("Unavailable", "the Lease does not last long enough to consume a token")
 
-    async def _renew(
+    async def _run(
         self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
     ) -> None:
         namespaces = self._options.namespaces
@@ -171,15 +152,15 @@ class Operator:
                 ):
                     listed.append(asyncio.Event())
                     tasks.create_task(watch(api, path, selector, see, listed[-1]))
-            # The Secrets first: what a request needs is decided by what its Secret says.
+            # Secrets first: the issuance record on a Secret decides whether its request is due.
             await asyncio.gather(*(event.wait() for event in listed))
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
             await watch_requests(api, configuration, namespaces, controller.on_request, controller.on_request_list)
-            # kopf ends with SIGTERM or SIGINT, which it handles itself: so does all the rest.
+            # kopf handles SIGTERM and SIGINT itself and returns; everything else ends with it.
             raise asyncio.CancelledError
 
 
-async def _until_told(work: Coroutine[None, None, None]) -> None:
+async def _until_signalled(work: Coroutine[None, None, None]) -> None:
     """Run `work` until it ends, or until SIGTERM or SIGINT cancels it."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
@@ -191,9 +172,9 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
 
 async def _configuration(kubeconfig: str | None) -> Configuration:
     configuration = Configuration()
-    # Else aiohttp looks for a netrc file and for proxies, in threads, before every request: 12 % of all CPU.
+    # Otherwise aiohttp looks for a netrc file and proxies in threads before every request: 12 % of all CPU.
     configuration.client_session_kwargs = {"trust_env": False}
-    # Python 3.13 wants extensions in certificates that clusters, of Amazon EKS too, were made without.
+    # Python 3.13 requires extensions that the certificates of many clusters lack, of Amazon EKS too.
     configuration.disable_strict_ssl_verification = True
     try:
         if kubeconfig or os.environ.get("KUBECONFIG"):
@@ -201,18 +182,18 @@ async def _configuration(kubeconfig: str | None) -> Configuration:
         else:
             kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, YAMLError) as error:
-        where = kubeconfig or os.environ.get("KUBECONFIG") or "this is no pod, and there is no --kubeconfig"
+        where = kubeconfig or os.environ.get("KUBECONFIG") or "not running in a pod, and --kubeconfig is not set"
         raise NoClusterError(f"no cluster: {where}: {error}") from error
     except TypeError as error:
-        # The client's way to say that a kubeconfig is an empty file, or not a mapping.
-        raise NoClusterError("no cluster: the kubeconfig is empty, or is none") from error
+        # The client raises this if the kubeconfig is empty or not a mapping.
+        raise NoClusterError("no cluster: the kubeconfig is empty or invalid") from error
     if configuration.proxy is None:
         configuration.proxy = _proxy(configuration.host)
     return configuration
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for the API server, read once."""
+    """Return the proxy for the API server from the environment."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 

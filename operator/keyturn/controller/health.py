@@ -14,12 +14,12 @@ _log = logging.getLogger(__name__)
 async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> web.AppRunner:
     """Serve on HOST:PORT until the runner that is returned is cleaned up.
 
-    No host means every address, of IPv4 and of IPv6: in a cluster of IPv6 alone the probes come by no other.
-    Healthy is a process whose event loop answers; ready is one that has spoken to the API server.
+    Without a host it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. /healthz
+    tests that the event loop responds, /readyz that the API server has responded.
     """
 
     async def metrics(_: web.Request) -> web.Response:
-        # In a thread: with 10,000 requests it takes as long as all looks of a second.
+        # In a thread: with 10,000 requests it takes as long as all reconciliations of a second.
         body = await asyncio.to_thread(generate_latest, registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -1,4 +1,4 @@
-"""kopf watches the TokenRequests: no handler that patches, no finalizer, no annotation of its own."""
+"""kopf lists and watches TokenRequests and does nothing else here: no patch, no finalizer, no annotation."""
 
 import asyncio
 import itertools
@@ -25,43 +25,46 @@ _UNTIL_SERVED_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
-class Seen(Protocol):
-    """Who is told of each TokenRequest."""
+class OnRequest(Protocol):
+    """Receives each TokenRequest."""
 
     def __call__(self, body: dict[str, Any], *, alive: bool) -> Awaitable[None]:
-        """Take in a TokenRequest that is there, has changed or has gone."""
+        """Handle a TokenRequest that exists, has changed or was deleted."""
 
 
-class Listed(Protocol):
-    """Who is told which TokenRequests a whole list shows, of one namespace or, without its name, of all."""
+class OnRequestList(Protocol):
+    """Receives the uids of a full list, of one namespace or, if it is empty, of all."""
 
     def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Take in that there are these and no others."""
+        """Handle that these exist and no others."""
 
 
 async def watch_requests(
-    api: ApiClient, configuration: Configuration, namespaces: Sequence[str], seen: Seen, listed: Listed
+    api: ApiClient,
+    configuration: Configuration,
+    namespaces: Sequence[str],
+    on_request: OnRequest,
+    on_list: OnRequestList,
 ) -> None:
-    """Tell `seen` of every TokenRequest there is and of every change, until SIGTERM or SIGINT (kopf's own).
+    """Pass every TokenRequest and every change to `on_request`, until SIGTERM or SIGINT (kopf handles both).
 
-    It waits for the CRD, and lives through its end: what went unseen meanwhile is what `listed` is not told of.
+    Waits for the CRD, and survives its deletion: deletions that were missed are those that `on_list` does not contain.
     """
-    await _served(api)
+    await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()
 
-    # Measured: an event handler costs one status write of ours; create and update handlers add a write of
-    # theirs, daemons and timers a finalizer each.
+    # Measured: create and update handlers add a write of kopf's own to ours, daemons and timers a finalizer.
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def _(event: Any, **_: Any) -> None:
-        await seen(event["object"], alive=event["type"] != "DELETED")
+        await on_request(event["object"], alive=event["type"] != "DELETED")
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:
-        return _session(await _connection(configuration), configuration.proxy, listed)
+        return _session(await _connection(configuration), configuration.proxy, on_list)
 
     started = await kopf.spawn_tasks(
         registry=registry,
-        # kopf would ask for the name of our user, and in the image 65532 has none.
+        # Otherwise kopf looks up our user name, and in the image user 65532 has none.
         identity=cast("Any", "keyturn"),
         settings=_settings(),
         clusterwide=not namespaces,
@@ -71,10 +74,9 @@ async def watch_requests(
 
 
 class _Everything(Collection[Any]):
-    """The tasks that kopf must leave alone when it ends.
+    """The tasks that kopf must not cancel when it ends.
 
-    Else it takes every task that is younger than itself for its own and cancels it within five seconds: the save
-    of a rotated token too.
+    It would cancel every task that started after it within five seconds, the save of a rotated token too.
     """
 
     def __contains__(self, _: object) -> bool:
@@ -88,7 +90,7 @@ class _Everything(Collection[Any]):
 
 
 class _NothingHandled(kopf.DiffBaseStorage):
-    """No record of what was handled: kopf's own is an annotation, which anybody may write."""
+    """Stores nothing: kopf's own record of handled objects is an annotation, which anybody may write."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return {}
@@ -97,45 +99,45 @@ class _NothingHandled(kopf.DiffBaseStorage):
         return None
 
     def store(self, **_: Any) -> None:
-        """Keep nothing."""
+        """Store nothing."""
 
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = _NothingHandled()
-    # A name that nobody can put on an object: kopf would try to take its own finalizer away, for ever.
+    # A name that nobody can put on an object: kopf would try to remove its own finalizer again and again.
     settings.persistence.finalizer = f"{GROUP}/{uuid4()}"
     settings.posting.enabled = False
     settings.peering.standalone = True
-    # Else kopf watches CRDs and namespaces, which no namespaced install may.
+    # Otherwise kopf watches CRDs and namespaces, which a namespaced install must not.
     settings.scanning.disabled = True
     settings.watching.chunk_size = _PAGE
     settings.watching.server_timeout = 290
     settings.process.ultimate_exiting_timeout = None
-    # A worker lives on for so long after its event, 5 s by default: at start, one for each object there is.
+    # How long a worker exists after its event, 5 s by default: at start there is one for each object.
     settings.queueing.idle_timeout = 0.05
-    # By default it gives up after a minute, and with it ends all of us.
-    settings.networking.error_backoffs = _Patience()
+    # By default kopf gives up after a minute, and the operator would end.
+    settings.networking.error_backoffs = _EndlessBackoff()
     return settings
 
 
-class _Patience:
-    """Pauses between tries, in seconds, for ever. kopf counts what has a length."""
+class _EndlessBackoff:
+    """Pauses between attempts in seconds, without end. It has no length: kopf would count the attempts."""
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
 
 
-async def _served(api: ApiClient) -> None:
-    """Wait until the API server serves TokenRequests: what kopf does not find at its start it never watches."""
-    for tried in itertools.count():
+async def _wait_for_crd(api: ApiClient) -> None:
+    """Wait until the API server serves TokenRequests: kopf never watches what it does not find at its start."""
+    for attempt in itertools.count():
         try:
             if await _is_served(api):
                 return
         except UnavailableError as error:
             _log.warning("waiting for the API server: %s", error)
         else:
-            _log.log(logging.DEBUG if tried else logging.WARNING, "waiting for the CRD %s.%s", PLURAL, GROUP)
+            _log.log(logging.DEBUG if attempt else logging.WARNING, "waiting for the CRD %s.%s", PLURAL, GROUP)
         await asyncio.sleep(_UNTIL_SERVED_SECONDS)
 
 
@@ -146,7 +148,7 @@ async def _is_served(api: ApiClient) -> bool:
 
 
 async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
-    """What kopf needs to speak to the same API server; asked anew when a token is refused."""
+    """Return the connection data for the same API server; called again when a token is refused."""
     auth = (await configuration.auth_settings()).get("BearerToken", {})
     scheme, _, token = (auth.get("value") or "").partition(" ")
     return kopf.ConnectionInfo(
@@ -160,14 +162,14 @@ async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
     )
 
 
-def _session(info: kopf.ConnectionInfo, proxy: str | None, listed: Listed) -> kopf.AiohttpSession:
-    """Make kopf's connection as it would itself, but by our proxy, and heard."""
-    trusted = info.as_ssl_context()
-    trusted.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as of the other connection to the API server
+def _session(info: kopf.ConnectionInfo, proxy: str | None, on_list: OnRequestList) -> kopf.AiohttpSession:
+    """Create kopf's session as kopf does, but with our proxy and middleware."""
+    context = info.as_ssl_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in app._configuration
     http = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=trusted),
+        connector=aiohttp.TCPConnector(limit=0, ssl=context),
         headers=info.as_http_headers(),
-        middlewares=(_Responses(listed),),
+        middlewares=(_Responses(on_list),),
         proxy=proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)
@@ -188,15 +190,15 @@ class _List(msgspec.Struct, frozen=True):
 
 
 class _Responses:
-    """What the API server answers kopf about TokenRequests.
+    """Middleware for the API server's responses about TokenRequests.
 
-    To kopf a 404, while the CRD is away, is fatal: as a lost connection it is tried again. So is a 410, for a list
-    whose pages took too long: as a broken answer it has the list begin anew. And a list that follows a cut watch
-    says nothing of those that are not in it.
+    A 404, while the CRD does not exist, is fatal to kopf: as a lost connection it is retried. So is a 410, for a list
+    whose pages took too long: as a broken response it restarts the list. And kopf does not report which objects are
+    missing from a list that follows a broken watch.
     """
 
-    def __init__(self, listed: Listed) -> None:
-        self._listed = listed
+    def __init__(self, on_list: OnRequestList) -> None:
+        self._on_list = on_list
         self._uids: dict[str, set[str]] = {}
 
     async def __call__(
@@ -224,4 +226,4 @@ class _Responses:
             self._uids[path] = uids
         else:
             _, _, place = path.partition("/namespaces/")
-            self._listed(uids, place.partition("/")[0])
+            self._on_list(uids, place.partition("/")[0])

@@ -1,7 +1,7 @@
-"""Leadership: one operator writes, by a Lease; the others stand by.
+"""Leader election by a Lease: one operator writes, the others stand by.
 
-Times are compared by our own monotonic clock only: neither another's clock nor one that is set can make two
-operators believe that they hold the same Lease. What is written as renewTime is for people.
+Times are compared by our own monotonic clock only: neither another machine's clock nor one that is set can make two
+operators believe that they hold the same Lease. The renewTime in the Lease is informational.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from keyturn.controller.api_client import MERGE, ApiClient
 from keyturn.core.errors import KeyturnError, LeaseLostError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
-# A standby asks more often: while an upgrade hands over, what is due waits.
+# A standby tries more often: what is due waits while an upgrade hands over.
 STANDBY_SECONDS = 1
 _log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class Lease:
     """A Lease of coordination.k8s.io/v1, as `identity` sees it.
 
-    `held_until` is when our hold ends at the latest, counted from before the request that renewed it. `seen` is
-    set with the first answer.
+    `held_until` is when it expires for us, counted from before the request that renewed it. `seen` is set with the
+    first response.
     """
 
     def __init__(self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
@@ -38,13 +38,13 @@ class Lease:
         self.seen = asyncio.Event()
 
     async def hold(self) -> bool:
-        """Take or renew the Lease if nobody else holds it; a break or a slow answer is only a failed try."""
+        """Acquire or renew the Lease if nobody else holds it. A lost or slow response is a failed attempt."""
         before = time.monotonic()
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 held = await self._try()
         except (KeyturnError, TimeoutError) as error:
-            _log.warning("the Lease was not reached: %s", error)
+            _log.warning("the Lease could not be reached: %s", error)
             return False
         self.seen.set()
         if held:
@@ -52,24 +52,24 @@ class Lease:
         return held
 
     async def release(self) -> None:
-        """Give the Lease back, so that a standby need not wait for its end."""
+        """Release the Lease, so that a standby need not wait until it expires."""
         if time.monotonic() >= self.held_until:
             return
         self.held_until = 0.0
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                while not await self._given_back():  # noqa: ASYNC110 - a conflict is asked again
+                while not await self._is_released():  # noqa: ASYNC110 - a conflict is retried
                     await asyncio.sleep(0.1)
         except (KeyturnError, TimeoutError):
-            _log.info("the Lease was not given back; it ends by itself")
+            _log.info("the Lease was not released; it expires by itself")
 
-    async def _given_back(self) -> bool:
-        # Read first: a renewal that was cut off by our end is perhaps made all the same, a moment later.
+    async def _is_released(self) -> bool:
+        # Read first: a renewal that was cancelled may still have been processed.
         found = await self._api.request("GET", f"{self._path}/{self._name}")
         if found.refused or (found.body.get("spec") or {}).get("holderIdentity") != self._identity:
             return True
         version = {"resourceVersion": found.body["metadata"]["resourceVersion"]}
-        body = {"metadata": version, "spec": _SPEC_OF_NOBODY}
+        body = {"metadata": version, "spec": _RELEASED_SPEC}
         return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     async def _try(self) -> bool:
@@ -78,18 +78,18 @@ class Lease:
             body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
             return not (await self._api.request("POST", self._path, body)).refused
         if found.refused:
-            _log.warning("the Lease may not be read: %s", found.message)
+            _log.warning("reading the Lease is forbidden: %s", found.message)
             return False
         spec, version = found.body.get("spec") or {}, found.body["metadata"]["resourceVersion"]
         ours = spec.get("holderIdentity") == self._identity
         if not ours and spec.get("holderIdentity") and not self._is_stale(spec):
             return False
-        # The version makes it ours or somebody else's, never both: a conflict is an answer like any other.
+        # With the resourceVersion only one candidate can win; a conflict means that it was another.
         body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
         return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     def _is_stale(self, spec: dict[str, Any]) -> bool:
-        """Whether another's hold has not been renewed for its whole length, while we watched."""
+        """Whether the holder has not renewed the Lease for its full duration, as seen by us."""
         if spec != self._observed[0]:
             self._observed = (spec, time.monotonic())
         return bool(time.monotonic() - self._observed[1] > spec.get("leaseDurationSeconds", LEASE_SECONDS))
@@ -100,16 +100,16 @@ class Lease:
         return spec | ({"acquireTime": moment} if acquired else {})
 
 
-_SPEC_OF_NOBODY = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
+_RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
 
 
 async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
-    """Wait for the Lease and run `work` while it is held; give it back when the work ends.
+    """Wait for the Lease and run `work` while it is held; release it when the work ends.
 
-    When the Lease could not be renewed in time, our hold is over before the work is cancelled, so that it cannot
-    write on its way out; then LeaseLostError is raised.
+    If the Lease could not be renewed in time, writes are blocked before the work is cancelled. Then LeaseLostError is
+    raised.
     """
-    while not await lease.hold():  # noqa: ASYNC110 - there is nothing to be told by: the Lease is asked
+    while not await lease.hold():  # noqa: ASYNC110 - the Lease is polled
         await asyncio.sleep(STANDBY_SECONDS)
     _log.info("this process holds the Lease")
     working = asyncio.ensure_future(work())
@@ -128,9 +128,9 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _keep(lease: Lease) -> None:
-    """Renew the Lease until that fails for too long: the time between deadline and end is for the last write."""
+    """Renew the Lease until that fails for too long. The last write has the time between deadline and expiry."""
     while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
         await asyncio.sleep(RETRY_SECONDS)
         if time.monotonic() >= lease.held_until:
-            return  # We were frozen: another may have led meanwhile, and given the Lease back since.
+            return  # The process was frozen: another operator may have led meanwhile, and released the Lease since.
         await lease.hold()

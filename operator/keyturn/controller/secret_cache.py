@@ -1,4 +1,4 @@
-"""What is known of our Secrets: what the watch showed, or what we wrote since."""
+"""The cache of the Secrets that Keyturn manages: what the watch showed, or what was written since."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,37 +14,37 @@ _REMEMBERED = 10_000
 
 
 def target_place(request: Request) -> Place:
-    """Namespace and name of the Secret that a request writes."""
+    """Return namespace and name of the Secret that a request writes."""
     return request.namespace, request.secret_name
 
 
 class SecretCache:
-    """Our Secrets by namespace and name, and which of them must be read before they are believed.
+    """The managed Secrets by namespace and name, and which entries are stale and must be read first.
 
-    What we wrote is what we know until the watch shows a newer version: a look that starts from a watch which
-    has not yet seen our own write would renew twice.
+    A Secret that was written stays in the cache until the watch shows a newer version: a reconciliation that started
+    from a watch which has not yet shown our own write would renew twice.
     """
 
     def __init__(self) -> None:
         self._found: dict[Place, TargetSecret] = {}
         self._stale: set[Place] = set()
-        # In the order of their end, for the oldest go.
+        # In the order of deletion; the oldest are dropped first.
         self._deleted: dict[Place, None] = {}
         self._written_by: defaultdict[str, set[Place]] = defaultdict(set)
         self._writing: dict[Place, list[tuple[Meta, bool]]] = {}
 
     def observe(self, meta: Meta, alive: bool) -> bool:  # noqa: FBT001 - the watch's own shape
-        """Take in what the watch shows; returns whether that is news that a look must see to."""
+        """Handle an event of the watch; returns whether the Secret changed, so that its requests must be reconciled."""
         place = (meta.namespace, meta.name)
         if place in self._writing:
             self._writing[place].append((meta, alive))
             return False
         known = self._found.get(place)
         if not alive and known and known.uid != meta.uid:
-            # The end of one whose place was taken, by us where the type had to change.
+            # An earlier Secret of this name, for example one that was replaced to change its type.
             return False
         if not alive:
-            # The label may have gone and not the Secret: it is read before that is believed.
+            # Perhaps only the label was removed: the Secret is read before it counts as deleted.
             self._lose(place)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
@@ -65,19 +65,18 @@ class SecretCache:
             self._stale.discard(oldest)
 
     def written_by(self, request: Request) -> TargetSecret | None:
-        """Find a Secret that a request wrote, under whatever name."""
+        """Return a Secret that a request wrote, under any name."""
         return next((self._found[place] for place in sorted(self.former_targets(request))), None)
 
     def is_stale(self, request: Request) -> bool:
-        """Whether the target must be read again before it is believed."""
+        """Whether the entry of the target is stale."""
         return target_place(request) in self._stale
 
     def get(self, place: Place) -> TargetSecret | None:
-        """Find a Secret."""
         return self._found.get(place)
 
     def former_targets(self, request: Request) -> set[Place]:
-        """Where else the request wrote. A copy that somebody made has our marks, but not our field manager."""
+        """Return where the request wrote. A copy by a user has our issuance record, but not our field manager."""
         ours = field_manager(request.uid)
         return {
             place
@@ -86,20 +85,20 @@ class SecretCache:
         }
 
     def invalidate(self, request: Request) -> None:
-        """Have the target read before it is believed."""
+        """Mark the entry of the target as stale."""
         self._stale.add(target_place(request))
 
     def was_deleted(self, request: Request) -> bool:
-        """Whether the end of the target was seen, and nothing after it."""
+        """Whether the target was deleted, and has not been seen since."""
         return target_place(request) in self._deleted
 
     def release(self, request: Request) -> None:
-        """Drop the doubt about a target that is gone with its request. A look in hand still learns of its end."""
+        """Forget that the target of a deleted request is stale, unless the target exists."""
         if target_place(request) not in self._found:
             self._stale.discard(target_place(request))
 
     def was_read(self, place: Place, found: TargetSecret | None) -> None:
-        """Take in what a read showed. No watch shows a Secret without our label: that one is doubted each time."""
+        """Store what a read returned. The watch does not show a Secret without our label, so that entry stays stale."""
         if found is None:
             if place in self._found:
                 self._lose(place)
@@ -110,18 +109,18 @@ class SecretCache:
             self._stale.add(place)
 
     def was_written(self, place: Place, found: TargetSecret) -> None:
-        """Take in what the API server answered: there is no doubt about it."""
+        """Store what the API server returned for a write."""
         self._take(place, found)
         self._stale.discard(place)
 
     @contextmanager
     def writing(self, place: Place) -> Iterator[None]:
-        """Let what the watch shows of a Secret wait while we write it."""
+        """Hold events of the watch for a Secret back while it is written."""
         self._writing.setdefault(place, [])
         try:
             yield
         finally:
-            # Another request that wants the same Secret may have ended this already.
+            # Another request with the same target may have ended this already.
             for meta, alive in self._writing.pop(place, ()):
                 self.observe(meta, alive)
 
@@ -133,7 +132,7 @@ class SecretCache:
             self._written_by[found.issuance.uid].add(place)
 
     def forget(self, place: Place) -> None:
-        """Take in that there is no such Secret."""
+        """Remove a Secret that does not exist."""
         found = self._found.pop(place, None)
         if found and found.issuance:
             places = self._written_by[found.issuance.uid]

@@ -1,4 +1,4 @@
-"""Secrets as manifests: what we apply, and what we make of what is there."""
+"""Manifests of targets: what is applied, and how an existing Secret is read."""
 
 import base64
 from collections.abc import Mapping
@@ -25,21 +25,21 @@ from keyturn.core.issuance import (
     read_issuance,
 )
 
-# The API server checks the data of this type; what is rehearsed has none yet.
-_REHEARSED = {DOCKER: {".dockerconfigjson": "{}"}}
+# The API server checks the data of this type; a dry run has none yet.
+_DRY_RUN_DATA = {DOCKER: {".dockerconfigjson": "{}"}}
 _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/last-applied-configuration"})
 
 
 def secret_manifest(
     request: Request, issuance: Issuance | None, data: Mapping[str, str], *, owned: bool
 ) -> dict[str, Any]:
-    """Make the whole Secret as it is applied; without marks it is a rehearsal.
+    """Return the Secret to apply; without an issuance record it is for a dry run.
 
-    `owned` gives it an owner reference, with which it goes when the TokenRequest goes.
+    `owned` adds an owner reference, so that the Secret is deleted with the TokenRequest.
     """
     owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": request.name, "uid": request.uid}
     kind = request.spec.secret_type
-    shown = data if issuance else _REHEARSED.get(kind, data)
+    shown = data if issuance else _DRY_RUN_DATA.get(kind, data)
     marked = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)} if issuance else {}
     about = {
         "name": request.secret_name,
@@ -56,13 +56,13 @@ def secret_manifest(
 
 
 def empty_manifest(name: str, uid: str) -> dict[str, Any]:
-    """An apply of nothing: it takes back all that this manager had applied and nobody else holds."""
-    # With the uid: an apply on an absent object would make an empty one.
+    """Return an apply without fields: it removes all fields that only this manager owns."""
+    # With the uid: otherwise an apply would create an empty Secret if there is none.
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "uid": uid}}
 
 
 def released(found: TargetSecret) -> dict[str, Any]:
-    """A merge patch that makes a Secret nobody's: the data stay."""
+    """Return a merge patch that releases a Secret and keeps its data."""
     return {
         "metadata": {
             "uid": found.uid,
@@ -74,7 +74,7 @@ def released(found: TargetSecret) -> dict[str, Any]:
 
 
 def target_secret(meta: Meta) -> TargetSecret:
-    """What the metadata of a Secret tells."""
+    """Return a Secret as far as its metadata describes it."""
     issuance = read_issuance(meta.annotations)
     return TargetSecret(
         uid=meta.uid,
@@ -84,12 +84,12 @@ def target_secret(meta: Meta) -> TargetSecret:
         annotations={key: value for key, value in meta.annotations.items() if key not in _NOT_KEPT},
         owners=frozenset(owner.uid for owner in meta.owner_references),
         managers=frozenset(f.manager for f in meta.managed_fields if f.manager.startswith("keyturn-")),
-        modified_by_others=issuance is None or _touched(meta, issuance),
+        modified_by_others=issuance is None or _is_modified_by_others(meta, issuance),
     )
 
 
 def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret, dict[str, str]]:
-    """What a full read tells, and the data under our keys."""
+    """Return a Secret that was read completely, and the data of the keys that were issued."""
     found = target_secret(msgspec.convert(body["metadata"], Meta))
     keys = found.issuance.keys if found.issuance else ()
     given = body.get("data") or {}
@@ -98,8 +98,8 @@ def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret
     return replace(found, data_hash=data_hash(data, request), **known), data
 
 
-def _touched(meta: Meta, issuance: Issuance) -> bool:
-    """Whether another manager holds one of our keys, or we hold one no more."""
+def _is_modified_by_others(meta: Meta, issuance: Issuance) -> bool:
+    """Whether another field manager owns one of our keys, or we no longer own one."""
     keys, manager = set(issuance.keys), field_manager(issuance.uid)
     ours = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager == manager))
     theirs = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager != manager))
@@ -107,5 +107,5 @@ def _touched(meta: Meta, issuance: Issuance) -> bool:
 
 
 def _decoded(value: str) -> str:
-    # What was edited by hand need not be text: it only has to differ.
+    # A value that was edited by hand need not be text: it only has to differ.
     return base64.b64decode(value).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Secrets: sources are read, targets are written by server-side apply, each with its marks."""
+"""The Store of the cluster: reads sources, and writes targets by server-side apply with their issuance record."""
 
 import logging
 import time
@@ -19,7 +19,6 @@ from keyturn.controller.secret_manifest import (
     secret_manifest,
     target_secret,
 )
-from keyturn.controller.secret_replacement import retire, try_anew
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.source_reader import read_source
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
@@ -27,18 +26,18 @@ from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adop
 from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
-_REHEARSED_SECONDS = 10.0
-# An apply with a version creates what is absent and refuses what is there: no Secret is written unseen.
+_DRY_RUN_SECONDS = 10.0
+# An apply with a resourceVersion fails if the object exists: no Secret is overwritten without having been read.
 _ABSENT = "1"
 
 _log = logging.getLogger(__name__)
 
 
 class SecretStore:
-    """The Store of the cluster. `seen` is what is known of our Secrets without reading them.
+    """Reads sources and writes targets in the cluster. `cache` holds what is known of targets without reading them.
 
-    Where they are not `watched`, a target is read before each look. Where sources must be `labelled`, others are
-    not read.
+    If Secrets are not `watched`, a target is read in each reconciliation. With `require_label`, sources without the
+    label are refused.
     """
 
     def __init__(
@@ -57,21 +56,21 @@ class SecretStore:
         self.cache = SecretCache()
 
     async def read_source(self, request: Request) -> SourceValues:
-        """Read the source, fresh."""
+        """Read the source, uncached."""
         return await read_source(self._api, request, require_label=self._labelled)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Find the target as the watch saw it; read it where the watch left a doubt, or there is none."""
+        """Return the target from the cache, or read it if its entry is stale or Secrets are not watched."""
         if not self.watched or self.cache.is_stale(request):
             await self._read(request)
         return self.cache.get(target_place(request))
 
     async def dry_run(self, request: Request) -> None:
-        """Apply without writing. A Secret that is there must turn out to be ours.
+        """Apply with dryRun. A Secret that exists must turn out to be writable for the request.
 
-        Where the request has gone, it raises LeavingError: the end of its Secret may be seen before its own.
-        What a namespace took within ten seconds is not tried again, unless a token would be spent for it: the
-        write itself refuses a Secret that is there, at the price of one exchange.
+        Raises BeingDeletedError if the request is deleted: the deletion of its Secret may be seen first. Nothing is
+        sent if a dry run succeeded in the namespace within the last ten seconds, unless a token would be consumed: then
+        a conflict surfaces at the write, after one wasted exchange.
         """
         if self.cache.was_deleted(request):
             await self._check_alive(request)
@@ -91,11 +90,11 @@ class SecretStore:
     async def _dry_run_on(self, request: Request, found: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
         check_ours(request, found)
         if found.type != manifest["type"]:
-            return await try_anew(self._api, request, manifest)
+            return await self._dry_run_creation(request, manifest)
         return await self._send(request, manifest, dryRun="All", force="true")
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        """Apply data and marks in one request; then go the Secrets of a former spec.target.secretName."""
+        """Apply data and issuance record in one request, then release the targets of a former secretName."""
         try:
             with self.cache.writing(target_place(request)):
                 await self._apply(request, issuance, data)
@@ -104,10 +103,10 @@ class SecretStore:
             raise
         for former in self.cache.former_targets(request) - {target_place(request)}:
             try:
-                await self._let_go(request, former)
+                await self._release(request, former)
             except UnavailableError as error:
-                # What was renewed is written: that is no failure of it. The next renewal lets go of the former.
-                _log.warning("Secret %s/%s could not be let go: %s", *former, error)
+                # The renewal itself succeeded. The next one tries again to release the former target.
+                _log.warning("Secret %s/%s could not be released: %s", *former, error)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret again with the data it has: an apply without data would remove them."""
@@ -115,12 +114,12 @@ class SecretStore:
         if found and found.issuance and found.data_hash == found.issuance.data_hash:
             await self.write(request, issuance, data)
         else:
-            # It was edited meanwhile: the next look finds that out by itself.
+            # It was edited meanwhile: the next reconciliation detects that.
             self.cache.invalidate(request)
 
     def _is_dry_run_fresh(self, request: Request) -> bool:
         apply_metadata, at = self._dry_run_passed.get(request.namespace, ("", 0.0))
-        return apply_metadata == request.metadata_hash and self._monotonic() - at < _REHEARSED_SECONDS
+        return apply_metadata == request.metadata_hash and self._monotonic() - at < _DRY_RUN_SECONDS
 
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
@@ -133,7 +132,8 @@ class SecretStore:
         known = self.cache.get(target_place(request))
         response = await self._send(request, _manifest(request, issuance, data, known))
         if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
-            # Somebody holds a field of ours, or it is immutable. Force is for what a read has shown to be ours.
+            # Another manager owns one of our fields, or one is immutable. Force only after a read has shown that the
+            # Secret is writable for the request.
             known, _ = await self._read(request)
             if known:
                 check_ours(request, known)
@@ -142,7 +142,7 @@ class SecretStore:
         if response.refused:
             raise refusal(response, f"Secret {request.secret_name}", data)
         if known and known.issuance and known.issuance.uid != request.uid:
-            # Fields that only the manager of a former request holds, such as its owner reference, go with it.
+            # Removes fields that only the manager of the former request owns, such as its owner reference.
             former = field_manager(known.issuance.uid)
             nothing = empty_manifest(request.secret_name, known.uid)
             retired = await self._send(request, nothing, fieldManager=former, force="true")
@@ -152,15 +152,28 @@ class SecretStore:
     async def _of_its_type(
         self, request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret
     ) -> TargetSecret | None:
-        """Delete a Secret that has not the type for its formats: no type can be changed."""
+        """Delete a Secret whose type does not match the formats: the type of a Secret cannot be changed."""
         manifest = _manifest(request, issuance, data, found)
         if manifest.get("type", found.type) == found.type:
             return found
-        await retire(self._api, request, manifest, data, found.uid)
+        # The new Secret is tried first: a policy that refuses it must not cost the one that exists.
+        response = await self._dry_run_creation(request, manifest)
+        if not response.refused:
+            precondition = {"preconditions": {"uid": found.uid}}
+            path = secrets_path(*target_place(request))
+            response = await self._api.request("DELETE", path, precondition, kind=JSON)
+        if response.refused and response.found:
+            raise refusal(response, f"Secret {request.secret_name}", data)
         self.cache.forget(target_place(request))
         return None
 
-    async def _let_go(self, request: Request, place: Place) -> None:
+    async def _dry_run_creation(self, request: Request, manifest: dict[str, Any]) -> ApiResponse:
+        """Create a Secret with dryRun, under another name, because the name of the target is taken."""
+        metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")}
+        trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
+        return await self._api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
+
+    async def _release(self, request: Request, place: Place) -> None:
         found, path = self.cache.get(place), secrets_path(*place)
         if found is None:
             return
@@ -174,7 +187,7 @@ class SecretStore:
         else:
             response = await self._api.request("DELETE", path, {"preconditions": {"uid": found.uid}}, kind=JSON)
         if response.refused and response.found:
-            _log.warning("Secret %s/%s could not be let go: %s", *place, response.message)
+            _log.warning("Secret %s/%s could not be released: %s", *place, response.message)
         else:
             self.cache.forget(place)
 
@@ -193,7 +206,7 @@ class SecretStore:
         overtaken = self.cache.get(place) is not before
         self.cache.was_read(place, found)
         if overtaken:
-            # The watch showed something while the answer was on its way: nobody knows which of them is older.
+            # The watch delivered an event during the read: it is not known which of the two is newer.
             self.cache.invalidate(request)
         return found, data
 
@@ -203,7 +216,7 @@ def _manifest(request: Request, issuance: Issuance, data: dict[str, str], found:
     issuance = msgspec.structs.replace(issuance, adopted=adopted)
     manifest = secret_manifest(request, issuance, data, owned=not request.retains and not adopted)
     if adopted and manifest["type"] == OPAQUE:
-        # Its maker chose the type, and ours needs none of its own.
+        # The user who created it chose the type, and our formats need none.
         del manifest["type"]
     if found is None:
         manifest["metadata"]["resourceVersion"] = _ABSENT

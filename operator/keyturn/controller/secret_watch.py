@@ -1,4 +1,4 @@
-"""A watch of metadata only: the values of Secrets never sit in this process's memory because of it."""
+"""The watch of Secrets: metadata only, so that it never brings their values into this process."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from keyturn.core.errors import UnavailableError
 
 _PAGE = "500"
 _PAUSE_SECONDS = 1.0
-_SAY_AGAIN_SECONDS = 60
+_LOG_INTERVAL_SECONDS = 60
 
 _log = logging.getLogger(__name__)
 
@@ -29,18 +29,18 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Fields(msgspec.Struct, frozen=True, rename="camel"):
-    """Who manages which fields of an object."""
+    """An entry of managedFields."""
 
     manager: str = ""
     fields_v1: dict[str, Any] = msgspec.field(default_factory=dict, name="fieldsV1")
 
     def data_keys(self) -> frozenset[str]:
-        """The keys of a Secret's data that this manager owns."""
+        """Return the keys of a Secret's data that this manager owns."""
         return frozenset(key[2:] for key in self.fields_v1.get("f:data", {}) if key.startswith("f:"))
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
-    """The metadata of a Secret, as far as it is read."""
+    """The part of a Secret's metadata that is read."""
 
     name: str
     namespace: str
@@ -72,18 +72,18 @@ class _Any(msgspec.Struct, frozen=True):
 
 
 async def watch(api: ApiClient, path: str, selector: str, see: See, listed: asyncio.Event) -> None:
-    """Tell `see(metadata, alive)` of every object there is and of every change, for ever.
+    """Call `see(metadata, alive)` for every object and every change, permanently.
 
-    `listed` is set once the first list has been told. What vanished while the watch was cut is told as not
-    alive after the next list. Breaks are mended from where the watch was; a version that is gone is listed anew.
+    `listed` is set after the first list. Deletions that were missed while disconnected are reported after the next
+    list. A broken watch resumes at its resourceVersion; if that has expired, the objects are listed again.
     """
-    told, version, complaint = _Told(see), "", ("", 0.0)
+    reported, version, complaint = _Reported(see), "", ("", 0.0)
     while True:
         try:
             if not version:
-                version = await _list(api, path, selector, told)
+                version = await _list(api, path, selector, reported)
                 listed.set()
-            version = await _follow(api, path, selector, version, told)
+            version = await _follow(api, path, selector, version, reported)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
             status = getattr(error, "status", 0)
             version = "" if status == HTTPStatus.GONE else version
@@ -94,22 +94,22 @@ async def watch(api: ApiClient, path: str, selector: str, see: See, listed: asyn
 
 
 def _complain(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
-    """Log why a watch broke, the same once a minute: without a right it breaks each second."""
+    """Log why a watch broke, at most once a minute for the same cause: without permission it breaks each second."""
     now = asyncio.get_running_loop().time()
-    if why == last[0] and now - last[1] < _SAY_AGAIN_SECONDS:
+    if why == last[0] and now - last[1] < _LOG_INTERVAL_SECONDS:
         return last
-    _log.warning("the watch of %s broke (%s); it goes on", path, why)
+    _log.warning("the watch of %s broke (%s); retrying", path, why)
     return why, now
 
 
-class _Told:
-    """Who has been told of, so that a list can say who is gone."""
+class _Reported:
+    """The objects that were reported, so that a list shows which were deleted."""
 
     def __init__(self, see: See) -> None:
         self._see = see
         self._names: dict[str, tuple[str, str]] = {}
 
-    def one(self, meta: Meta, *, alive: bool) -> None:
+    def report(self, meta: Meta, *, alive: bool) -> None:
         if alive:
             self._names[meta.uid] = (meta.namespace, meta.name)
         else:
@@ -117,38 +117,38 @@ class _Told:
         try:
             self._see(meta, alive)
         except Exception as error:  # noqa: BLE001 - anybody may make such an object: it must not stop all others
-            _log.error("Secret %s/%s: a bug: %s", meta.namespace, meta.name, type(error).__name__)
+            _log.error("Secret %s/%s: internal error: %s", meta.namespace, meta.name, type(error).__name__)
 
-    def no_others(self, uids: AbstractSet[str]) -> None:
+    def report_deleted(self, uids: AbstractSet[str]) -> None:
         for uid in self._names.keys() - uids:
             namespace, name = self._names[uid]
-            self.one(Meta(name, namespace, uid, "0"), alive=False)
+            self.report(Meta(name, namespace, uid, "0"), alive=False)
 
 
-async def _list(api: ApiClient, path: str, selector: str, told: _Told) -> str:
-    """Tell a page at a time: all of them at once would be most of the memory that a start takes."""
+async def _list(api: ApiClient, path: str, selector: str, reported: _Reported) -> str:
+    """List page by page: one list of all objects would need most of the memory at start."""
     uids = set[str]()
     remaining = ""
     while True:
         query = {"labelSelector": selector, "limit": _PAGE} | ({"continue": remaining} if remaining else {})
         response = await api.request("GET", path, query=query, accept=LIST)
         if response.status == HTTPStatus.GONE:
-            return await _list(api, path, selector, told)
+            return await _list(api, path, selector, reported)
         if response.refused:
             raise UnavailableError("Unavailable", f"listing {path}: {response.message}")
         # An empty list of a typed API comes as null.
         for item in msgspec.convert(response.body.get("items") or [], list[_Item]):
             uids.add(item.metadata.uid)
-            told.one(item.metadata, alive=True)
+            reported.report(item.metadata, alive=True)
         metadata = msgspec.convert(response.body["metadata"], _Metadata)
         remaining = metadata.remaining
         if not remaining:
-            told.no_others(uids)
+            reported.report_deleted(uids)
             return metadata.resource_version
 
 
-async def _follow(api: ApiClient, path: str, selector: str, version: str, told: _Told) -> str:
-    """Follow a watch until the server ends it; returns the version to go on from, empty to list anew."""
+async def _follow(api: ApiClient, path: str, selector: str, version: str, reported: _Reported) -> str:
+    """Follow a watch until the server ends it; returns the resourceVersion to resume at, empty to list again."""
     query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true",
              "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
     async for raw in api.watch(path, query):
@@ -156,7 +156,7 @@ async def _follow(api: ApiClient, path: str, selector: str, version: str, told: 
             line = msgspec.json.decode(raw, type=_Line)
             seen = msgspec.json.decode(line.object, type=_Any)
         except RecursionError:
-            _log.warning("an object under %s is nested too deeply to be read; it is passed over", path)
+            _log.warning("an object under %s is nested too deeply and is ignored", path)
             continue
         if line.type == "ERROR":
             if seen.code == HTTPStatus.GONE:
@@ -164,5 +164,5 @@ async def _follow(api: ApiClient, path: str, selector: str, version: str, told: 
             raise UnavailableError("Unavailable", f"the watch ended with code {seen.code}")
         version = seen.metadata.resource_version
         if line.type != "BOOKMARK":
-            told.one(msgspec.json.decode(line.object, type=_Item).metadata, alive=line.type != "DELETED")
+            reported.report(msgspec.json.decode(line.object, type=_Item).metadata, alive=line.type != "DELETED")
     return version

@@ -1,25 +1,25 @@
-"""Service accounts: tokens that are made for somebody else than the API server."""
+"""Tokens of service accounts for audiences other than the API server."""
 
 from http import HTTPStatus
 
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.errors import RefusedError
 
-_RIGHT = "; the chart gives this right by rbac.serviceAccountTokens and serviceAccountTokenNames"
+_RIGHT = "; allow it with the chart's rbac.serviceAccountTokens and serviceAccountTokenNames"
 
 
 class ServiceAccounts:
-    """Makes tokens of service accounts. Which audiences are not the API server's own is asked once."""
+    """Requests tokens of service accounts, and checks each audience once."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
-        self._elsewhere: set[tuple[str, ...]] = set()
+        self._checked: set[tuple[str, ...]] = set()
 
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
-        """Ask for a token (the token subresource of a ServiceAccount).
+        """Request a token (the token subresource of a ServiceAccount).
 
-        Raises RefusedError: SourceNotFound where there is no such ServiceAccount or it may not be used, and
-        IdentityNotAllowed where the API server takes such a token for its own: it would open the cluster.
+        Raises RefusedError: SourceNotFound if the ServiceAccount does not exist or may not be used, and
+        IdentityNotAllowed if the API server accepts the token itself: it would give access to the cluster.
         """
         spec = {"audiences": list(audiences), "expirationSeconds": seconds}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
@@ -29,14 +29,14 @@ class ServiceAccounts:
             raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
         if response.refused:
             hint = _RIGHT if response.status == HTTPStatus.FORBIDDEN else ""
-            raise RefusedError("SourceNotFound", f"ServiceAccount {name} gives no token: {response.message}{hint}")
+            raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}{hint}")
         token = str(response.body["status"]["token"])
-        await self._check_is_for_others(f"system:serviceaccount:{namespace}:{name}", audiences, token)
+        await self._check_audience(f"system:serviceaccount:{namespace}:{name}", audiences, token)
         return token
 
-    async def _check_is_for_others(self, user: str, audiences: tuple[str, ...], token: str) -> None:
-        if audiences in self._elsewhere:
+    async def _check_audience(self, user: str, audiences: tuple[str, ...], token: str) -> None:
+        if audiences in self._checked:
             return
         if await self._api.user_of(token) == user:
-            raise RefusedError("IdentityNotAllowed", f"the API server itself takes tokens for {', '.join(audiences)}")
-        self._elsewhere.add(audiences)
+            raise RefusedError("IdentityNotAllowed", f"the API server itself accepts tokens for {', '.join(audiences)}")
+        self._checked.add(audiences)

@@ -1,4 +1,4 @@
-"""Sources: the Secrets that a renewal starts from, read fresh and never written."""
+"""Reads the Secrets that a renewal starts from: uncached, and never written."""
 
 import base64
 import binascii
@@ -14,9 +14,9 @@ SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 
 async def read_source(api: ApiClient, request: Request, *, require_label: bool = False) -> SourceValues:
-    """Read all that the source of a request names, each Secret once, and what works only once in a step.
+    """Read the source of a request and its single-use credential, each Secret once.
 
-    Where they must have the label (`require_label`), those that are not are refused like those that are not there.
+    With `require_label`, a Secret without the label is refused like one that does not exist.
     """
     wanted, proof = request.spec.source, request.spec.single_use_ref
     names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
@@ -31,13 +31,13 @@ async def read_source(api: ApiClient, request: Request, *, require_label: bool =
 async def read_value(
     api: ApiClient, namespace: str, ref: SecretKeyRef | ConfigMapKeyRef, *, require_label: bool = False
 ) -> str:
-    """Read one value of a step's own, such as a client's secret."""
+    """Read a value that an exchange refers to, such as a client secret."""
     if isinstance(ref, ConfigMapKeyRef):
-        return await _of_config_map(api, namespace, ref)
+        return await _config_map_value(api, namespace, ref)
     return _value(ref, {ref.name: await _read(api, namespace, ref.name, require_label=require_label)}).strip()
 
 
-async def _of_config_map(api: ApiClient, namespace: str, ref: ConfigMapKeyRef) -> str:
+async def _config_map_value(api: ApiClient, namespace: str, ref: ConfigMapKeyRef) -> str:
     response = await api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
     if not response.found:
         raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} does not exist")
@@ -57,8 +57,8 @@ async def _read(api: ApiClient, namespace: str, name: str, *, require_label: boo
         raise RefusedError("SourceNotFound", f"Secret {name} may not be read: {response.message}")
     label, value = SOURCE_LABEL
     if require_label and (response.body["metadata"].get("labels") or {}).get(label) != value:
-        says = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) ask for'
-        raise RefusedError("SourceNotFound", f"Secret {name} {says}")
+        problem = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) require'
+        raise RefusedError("SourceNotFound", f"Secret {name} {problem}")
     return response.body.get("data") or {}
 
 

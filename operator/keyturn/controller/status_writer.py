@@ -1,4 +1,4 @@
-"""What is told in the cluster: the status of a TokenRequest, and Events about it."""
+"""Writes the status of a TokenRequest, and Events about it."""
 
 import logging
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer o
 
 
 class StatusWriter:
-    """Writes status and Events, one request each."""
+    """Writes status and Events, each in one request."""
 
     def __init__(self, api: ApiClient, now: Callable[[], datetime], instance: str) -> None:
         self._api = api
@@ -29,22 +29,22 @@ class StatusWriter:
         self._instance = instance
 
     async def status(self, namespace: str, name: str, uid: str, status: Status) -> None:
-        """Patch the status; raises LeavingError where the TokenRequest is gone."""
-        told = {field: getattr(status, attribute) for field, attribute in _FIELDS}
-        # A field that is not told any more must be null: a merge patch leaves out nothing by itself.
-        body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(told)}
+        """Patch the status. Raises BeingDeletedError if the TokenRequest does not exist."""
+        fields = {field: getattr(status, attribute) for field, attribute in _FIELDS}
+        # A field without a value must be null: a merge patch removes nothing else.
+        body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(fields)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         response = await self._api.request("PATCH", path, body, kind=MERGE)
         if not response.found:
             raise BeingDeletedError(f"TokenRequest {namespace}/{name} is gone")
         if response.status == HTTPStatus.CONFLICT:
-            # Another uid has this name now, which the watch will show; or only too many write at once.
+            # The name belongs to another uid now, which the watch will show; or there are too many writes at once.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {response.message}")
         if response.refused:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
     async def event(self, request: Request | InvalidRequest, event: Event) -> None:
-        """Post an Event; that it cannot be posted must not stop anything."""
+        """Post an Event; a failure is only logged."""
         now = rfc3339(self._now())
         about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
                  "name": request.name, "uid": request.uid}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The token Secret: the live token of a source that its issuer rotates, with its lineage."""
+"""The token Secret: the live token of a source that its issuer rotates, with its token family."""
 
 import base64
 import logging
@@ -17,12 +17,12 @@ from keyturn.reconcile.dependencies import token_place
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
-# Of another length and value than any token: a policy or an immutable Secret must show itself in the rehearsal.
-_REHEARSAL = "rehearsal"
+# A value unlike any token: a policy or an immutable Secret must be detected by the dry run.
+_DRY_RUN_VALUE = "dry-run"
 
 
 class TokenSecrets:
-    """The TokenStore of the cluster. Without owner reference: the token outlives every TokenRequest."""
+    """The TokenStore of the cluster. Token Secrets have no owner reference: the token outlives its TokenRequests."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -37,7 +37,7 @@ class TokenSecrets:
         return _kept(request, response)
 
     async def create(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Make the token Secret."""
+        """Create the token Secret."""
         namespace, name = token_place(request)
         body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
@@ -48,15 +48,15 @@ class TokenSecrets:
         return self._done(request, kept, response)
 
     async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
-        """Patch data and lineage in one request."""
-        body = _body(request, kept, _REHEARSAL if dry_run else kept.value)
+        """Patch data and token family in one request."""
+        body = _body(request, kept, _DRY_RUN_VALUE if dry_run else kept.value)
         query = _MANAGER | ({"dryRun": "All"} if dry_run else {})
         return self._done(
             request, kept, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         )
 
     async def save(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Patch data and lineage; what somebody deleted or changed during the exchange is looked at first."""
+        """Patch data and token family; if the Secret was deleted or changed during the exchange, it is read first."""
         response = await self._patch(request, kept)
         if response.found and response.status != HTTPStatus.CONFLICT:
             return self._done(request, kept, response)
@@ -64,9 +64,9 @@ class TokenSecrets:
         if now is None:
             return await self.create(request, replace(kept, uid="", version=""))
         if now.family is None:
-            raise UnavailableError("Unavailable", f"{_name(request)} is not ours any more; delete it")
+            raise UnavailableError("Unavailable", f"{_name(request)} is no longer a token Secret of Keyturn; delete it")
         if kept.family and is_superseded(kept.family, now.family):
-            _log.warning("%s holds a newer token than the one that was answered late", _name(request))
+            _log.warning("%s contains a newer token than the one that was received late", _name(request))
             return now
         again = await self._patch(request, replace(kept, uid=now.uid, version=now.version))
         return self._done(request, kept, again)
@@ -76,7 +76,7 @@ class TokenSecrets:
 
     def _done(self, request: Request, kept: StoredToken, response: ApiResponse) -> StoredToken:
         if response.status == HTTPStatus.CONFLICT or not response.found:
-            raise UnavailableError("Unavailable", f"{_name(request)} was changed by somebody else meanwhile")
+            raise UnavailableError("Unavailable", f"{_name(request)} was changed meanwhile")
         if response.refused:
             raise refusal(response, _name(request), {"new": kept.value, "previous": kept.previous})
         return _kept(request, response)

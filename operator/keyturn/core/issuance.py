@@ -1,4 +1,4 @@
-"""The marks: what decides about a Secret, written with its data in one annotation."""
+"""The issuance record: an annotation that is written together with the data of a Secret, and decides about it."""
 
 import hashlib
 import hmac
@@ -26,13 +26,13 @@ _END_OF_TIME = 9000  # sums with later years overflow
 
 
 class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
+    """What was issued, for which request, from which source. `jitter` in [0, 1) is drawn once per issue.
 
-    `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
-    of the data. `adopted` stays true when the consent is taken back. `once`: nothing is left to renew with.
-    `token_id` and `superseded` are License Manager's names of the token that is held and of those before it.
-    `identity_id` is Cognito's, asked for once. A digest over all of them, and so over the data by their hash, goes
-    with them: marks that were edited by hand do not count.
+    `source` is the fingerprint of the source, `source_warns` the time from which its expiry is reported. `keys` are the
+    keys of the data. `adopted` is sticky: removing the consent annotation later does not change ownership. `once`: the
+    source is single-use, and nothing is left to renew with. `token_id` and `superseded` are License Manager's IDs of
+    the current token and of those before it. `identity_id` is Cognito's, requested once. A digest over all fields, and
+    over the data by its hash, is stored with them: a record that was edited by hand is ignored.
     """
 
     request: Annotated[str, Meta(max_length=253)]
@@ -59,18 +59,18 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     identity_id: str = ""
 
     def encoded(self) -> str:
-        """The annotation's value."""
+        """Return the value of the annotation."""
         text = msgspec.json.encode(self).decode()
         return f'{text[:-1]},"digest":"{_digest(text)}"}}'
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSecret:
-    """A Secret at the target's name, as far as it was read.
+    """The Secret with the target's name, as far as it was read.
 
-    `marks` is None where there are none or their digest is wrong. `owners` are the uids of owner references,
-    `managers` the field managers of ours. `touched` is whether the metadata shows that anybody else has had a
-    hand in our keys. `data_hash` (of our keys), `immutable` and `type` are known after a full read only.
+    `issuance` is None if there is no record or its digest is wrong. `owners` are the uids of owner references,
+    `managers` Keyturn's field managers. `modified_by_others`: somebody else changed issued keys.
+    `data_hash` (of the issued keys), `immutable` and `type` are known after a full read only.
     """
 
     uid: str
@@ -87,35 +87,34 @@ class TargetSecret:
 
 
 def field_manager(uid: str) -> str:
-    """The name under which a request applies its Secret: nobody else's fields are ours by accident."""
+    """Return the field manager of a request. Each has its own, so that no request owns the fields of another."""
     return f"keyturn-{uid[:8]}"
 
 
 def labels(request: Request) -> dict[str, str]:
-    """The labels of the target: ours, by which it is found, and those of the spec."""
+    """Return the labels of the target: Keyturn's own, and those of the spec."""
     return {MANAGED_BY: "keyturn", OWNER_UID: request.uid, **_metadata(request, "labels")}
 
 
 def annotations(request: Request) -> dict[str, str]:
-    """The annotations that the spec asks for."""
+    """Return the annotations of the spec."""
     return _metadata(request, "annotations")
 
 
-def consents(request: Request, found: TargetSecret | None) -> bool:
-    """Whether a Secret of somebody else says that this request may take it."""
-    return found is not None and found.annotations.get(ADOPTABLE_BY) == request.name
+def consents(request: Request, target: TargetSecret | None) -> bool:
+    """Whether the annotation on a Secret that Keyturn did not create allows this request to adopt it."""
+    return target is not None and target.annotations.get(ADOPTABLE_BY) == request.name
 
 
-def is_adopted(request: Request, found: TargetSecret | None) -> bool:
-    """Whether somebody else made this Secret and gave it to the request: it must not go when the request goes."""
-    return consents(request, found) or bool(found and found.issuance and found.issuance.adopted)
+def is_adopted(request: Request, target: TargetSecret | None) -> bool:
+    """Whether a user created this Secret and let the request adopt it: it is not deleted with the request."""
+    return consents(request, target) or bool(target and target.issuance and target.issuance.adopted)
 
 
 def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
-    """Read the marks from a Secret's annotations; None where there are none that count.
+    """Read the issuance record from a Secret's annotations; None if there is no valid one.
 
-    The digest is over the text and not over what is known of it: marks of a newer release, with a field more,
-    still count.
+    The digest covers the text, not the parsed fields: a record of a newer release, with an additional field, is valid.
     """
     text, _, digest = annotations.get(ISSUANCE_ANNOTATION, "").rpartition(',"digest":"')
     if digest != _digest(text + "}") + '"}':
@@ -124,18 +123,18 @@ def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
         issuance = msgspec.json.decode(text + "}", type=Issuance)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
-    # The digest has no key: whoever may write the Secret can forge marks, and must not get further than that.
-    sane = issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
-    return issuance if sane and issuance.expires.year < _END_OF_TIME else None
+    # The digest has no key: anybody who may write the Secret can forge a record, which must not cause more harm.
+    is_plausible = issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
+    return issuance if is_plausible and issuance.expires.year < _END_OF_TIME else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:
-    """Hash a Secret's data, keyed with the request's name: equal data of two requests do not look equal."""
+    """Hash a Secret's data, keyed with the request's name, so that equal data of two requests has different hashes."""
     return canonical_hash({key: fingerprint(value, request) for key, value in data.items()})
 
 
 def fingerprint(value: str, request: Request) -> str:
-    """64 bits that tell a change of `value` and too little to find it: keyed, and cut short.
+    """Return 64 bits of a keyed hash: enough to detect a change of `value`, and too few to recover it.
 
     The key is the request's name and not its uid, so that it is the same after a restore or a re-creation.
     """
@@ -144,7 +143,7 @@ def fingerprint(value: str, request: Request) -> str:
 
 
 def source_fingerprint(source: SourceValues, request: Request) -> str:
-    """The fingerprint of all that the source gave."""
+    """Return the fingerprint of all values of the source."""
     keys = source.credentials
     values = [
         source.token or "",
@@ -154,42 +153,42 @@ def source_fingerprint(source: SourceValues, request: Request) -> str:
 
 
 def unchanged(ours: str, theirs: str) -> bool:
-    """Compare two hashes; one of an unknown version counts as unchanged, so that a downgrade renews nothing."""
+    """Compare two hashes. A hash of an unknown version counts as unchanged, so that a downgrade renews nothing."""
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
 
 
 def kept_identity(last: Issuance | None, request: Request) -> str:
-    """Cognito's identity of the last issue: without it each renewal would ask for it again."""
+    """Return Cognito's identity ID of the last issue, so that a renewal need not request it again."""
     return last.identity_id if last and unchanged(last.exchange_hash, request.exchange_hash) else ""
 
 
-def is_ours(request: Request, found: TargetSecret) -> bool:
+def is_ours(request: Request, target: TargetSecret) -> bool:
     """Whether the request may write this Secret.
 
-    Marks with our name and another uid are those of a request that is gone: no two living ones have the same
-    name. So delete and create, a restore or a move to another cluster take their Secret over.
+    An issuance record with the request's name and another uid belongs to a deleted request: no two requests have the
+    same name. So a request that was re-created, restored or moved to another cluster takes over its Secret.
     """
-    if found.issuance:
-        return found.issuance.request == request.name
+    if target.issuance:
+        return target.issuance.request == request.name
     uid = request.uid
-    traces = found.labels.get(OWNER_UID) == uid or uid in found.owners or field_manager(uid) in found.managers
-    return traces or consents(request, found)
+    traces = target.labels.get(OWNER_UID) == uid or uid in target.owners or field_manager(uid) in target.managers
+    return traces or consents(request, target)
 
 
-def has_current_metadata(request: Request, found: TargetSecret) -> bool:
-    """Whether labels, annotations and owner are as the spec wants them."""
-    owned = not request.retains and not is_adopted(request, found)
+def has_current_metadata(request: Request, target: TargetSecret) -> bool:
+    """Whether labels, annotations and owner are those of the spec."""
+    owned = not request.retains and not is_adopted(request, target)
     return (
-        labels(request).items() <= found.labels.items()
-        and annotations(request).items() <= found.annotations.items()
-        and (request.uid in found.owners) == owned
+        labels(request).items() <= target.labels.items()
+        and annotations(request).items() <= target.annotations.items()
+        and (request.uid in target.owners) == owned
     )
 
 
 def _metadata(request: Request, kind: str) -> dict[str, str]:
     target = request.spec.target
-    given: Mapping[str, str] | None = getattr(target.metadata, kind) if target and target.metadata else None
-    return dict(given or {})
+    metadata: Mapping[str, str] | None = getattr(target.metadata, kind) if target and target.metadata else None
+    return dict(metadata or {})
 
 
 def _digest(text: str) -> str:

@@ -1,20 +1,30 @@
 """What a reconciliation depends on: stores, exchanges, clocks and randomness."""
 
 import asyncio
+import functools
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
+from keyturn.core.service_health import ServiceHealth
+from keyturn.core.settings import Settings
 from keyturn.core.token_family import Intent, StoredToken
+from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.context import ExchangeContext, MakeToken
+from keyturn.exchanges.issuer_http import IssuerClient
+from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
+
+ReadValue = Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
 
 
 class Store(Protocol):
@@ -118,3 +128,55 @@ class Dependencies:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     least_interval: timedelta = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where sources, targets and tokens are. `read_value` and `make_token` are those of ExchangeContext."""
+
+    targets: Store
+    tokens: TokenStore
+    read_value: ReadValue
+    make_token: MakeToken
+
+
+@contextmanager
+def build_dependencies(  # noqa: PLR0913 - the composition root: each is a dependency
+    settings: Settings,
+    clock: Callable[[], datetime],
+    rand: Callable[[], float],
+    stores: Stores,
+    metrics: Metrics,
+    service_health: ServiceHealth,
+    *,
+    threads: int,
+    token_locks: TokenLocks,
+    holder: str,
+    check_lease: Callable[[float], None] = lambda _: None,
+) -> Iterator[Dependencies]:
+    """Yield the dependencies of the reconciler, with clients for AWS and issuers that are closed at the end.
+
+    `threads` is the number of AWS calls at a time.
+    """
+    allow_ambient = bool(settings.sources.ambient)
+    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient)
+    context = ExchangeContext(
+        aws=aws,
+        issuer_client=IssuerClient(settings.issuers, metrics, clock, service_health),
+        read_value=stores.read_value,
+        make_token=stores.make_token,
+        sources=settings.sources,
+    )
+    with closing(aws):
+        yield Dependencies(
+            store=stores.targets,
+            tokens=stores.tokens,
+            exchange=functools.partial(exchange, context),
+            now=clock,
+            rand=rand,
+            metrics=metrics,
+            least_interval=timedelta(seconds=settings.renewal.min_interval_seconds),
+            token_locks=token_locks,
+            holder=holder,
+            check_lease=check_lease,
+        )

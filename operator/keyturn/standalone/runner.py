@@ -1,7 +1,6 @@
 """Assembles what renews the one request of a process in standalone mode."""
 
 import contextlib
-import functools
 import itertools
 import os
 import secrets
@@ -9,19 +8,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
-from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext
-from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.atomic_files import StartupError, locked_directory
@@ -67,7 +62,7 @@ def open_renewal_loop(
     manifest = ManifestFile(files.manifest, environment.now())
     sources, metrics = SourceFiles(files.sources_dir), Metrics()
     request, publisher = _read_request(manifest, files, serves=serves), CredentialPublisher(cache, serves)
-    with _locked_directories(files), _exchange_context(files, environment, sources, metrics) as context:
+    with _locked_directories(files):
         tokens, output = TokenFiles(files.state_dir), AtomicDir(files.output_dir) if files.output_dir else None
         try:
             tokens.clean_up()
@@ -78,20 +73,21 @@ def open_renewal_loop(
         # Not the process ID: in a container every process has the same one.
         holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         store = FileStore(sources, output, publisher.publish)
-        deps = Dependencies(
-            store=store,
-            tokens=tokens,
-            exchange=functools.partial(exchange, context),
-            now=environment.now,
-            rand=environment.rand,
+        projected = ProjectedToken(files.service_account_token_file, sources, environment.now)
+        with build_dependencies(
+            environment.settings,
+            environment.now,
+            environment.rand,
+            Stores(store, tokens, sources.read_value, projected.make_token),
+            metrics,
+            ServiceHealth(),
+            threads=_THREADS,
             token_locks=exclusive_token_locks(holder),
-            metrics=metrics,
             holder=holder,
-            least_interval=timedelta(seconds=environment.settings.renewal.min_interval_seconds),
-        )
-        loop = RenewalLoop(deps, store, manifest, request, publisher)
-        metrics.export(loop.series, dict)
-        yield loop
+        ) as deps:
+            loop = RenewalLoop(deps, store, manifest, request, publisher)
+            metrics.export(loop.series, dict)
+            yield loop
 
 
 def exclusive_token_locks(holder: str) -> TokenLocks:
@@ -131,21 +127,3 @@ def _check_directories(files: StandaloneFiles) -> None:
         is_nested = one in other.parents or other in one.parents
         if one == other or (is_nested and (first, second) == ("--output-dir", "--state-dir")):
             raise StartupError(f"{first} and {second} must be separate directories")
-
-
-@contextlib.contextmanager
-def _exchange_context(
-    files: StandaloneFiles, environment: StandaloneEnvironment, sources: SourceFiles, metrics: Metrics
-) -> Iterator[ExchangeContext]:
-    settings, service_health = environment.settings, ServiceHealth()
-    allow_ambient = bool(settings.sources.ambient)
-    with contextlib.closing(
-        Aws(settings.aws, metrics, environment.now, service_health, _THREADS, allow_ambient=allow_ambient)
-    ) as aws:
-        yield ExchangeContext(
-            aws=aws,
-            issuer_client=IssuerClient(settings.issuers, metrics, environment.now, service_health),
-            read_value=sources.read_value,
-            make_token=ProjectedToken(files.service_account_token_file, sources, environment.now).make_token,
-            sources=settings.sources,
-        )

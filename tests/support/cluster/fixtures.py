@@ -43,7 +43,7 @@ def shared_operator(
     """
     with running_operator(installed, emulator, tmp_path_factory.mktemp("operator")) as operator:
         yield operator
-        assert "a bug" not in operator.log()
+        assert "internal error" not in operator.log()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def loopback_operator(
     directory = tmp_path_factory.mktemp("operator")
     with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
         yield operator
-        assert "a bug" not in operator.log()
+        assert "internal error" not in operator.log()
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ async def test_an_error_page_that_is_not_json() -> None:
     async with served(Answers(403, text="<html>").response) as api:
         response = await api.request("GET", "/a")
 
-    assert "is something between us and the API server?" in response.message
+    assert "check proxies between Keyturn and the API server" in response.message
 
 
 async def test_without_the_lease_nothing_is_written() -> None:

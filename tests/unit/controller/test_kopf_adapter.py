@@ -13,7 +13,7 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from yarl import URL
 
-from keyturn.controller.kopf_adapter import _connection, _Everything, _is_served, _Patience, _session, _settings
+from keyturn.controller.kopf_adapter import _connection, _EndlessBackoff, _Everything, _is_served, _session, _settings
 from tests.unit.controller.test_api_client import served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
@@ -32,7 +32,7 @@ def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
     )
 
 
-def test_nobody_can_have_kopf_write_to_an_object_or_read_what_it_never_wrote() -> None:
+def test_kopf_neither_writes_to_an_object_nor_reads_its_own_record() -> None:
     persistence = _settings().persistence
     theirs: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
 
@@ -173,5 +173,5 @@ async def test_when_the_kind_is_served(groups: object, kinds: object, *, is_serv
 
 
 def test_kopf_never_gives_up() -> None:
-    assert isinstance(_settings().networking.error_backoffs, _Patience)
-    assert list(itertools.islice(_Patience(), 1000))[-1] == 5
+    assert isinstance(_settings().networking.error_backoffs, _EndlessBackoff)
+    assert list(itertools.islice(_EndlessBackoff(), 1000))[-1] == 5

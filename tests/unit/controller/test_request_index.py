@@ -9,8 +9,8 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, NOW, request
-from tests.unit.core.test_issuance import MADE
-from tests.unit.core.test_status import FIRST, REQUEST, failed
+from tests.support.issuance import MADE
+from tests.support.status import FIRST, REQUEST, failed
 
 
 def known(*names: str) -> RequestIndex:

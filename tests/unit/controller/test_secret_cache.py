@@ -7,7 +7,7 @@ from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, data_hash
 from tests.support.api_server import ApiServer
-from tests.unit.controller.test_secret_store import DATA, REQUEST, TARGET, cluster, issuance, issued
+from tests.support.secret_store import DATA, REQUEST, TARGET, cluster, issuance, issued
 
 
 async def test_an_echo_that_comes_before_the_answer_is_no_news() -> None:

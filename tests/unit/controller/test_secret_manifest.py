@@ -14,8 +14,8 @@ from keyturn.controller.secret_manifest import (
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
+from tests.support.issuance import DATA, MADE, REQUEST
 from tests.support.manifest_text import writing
-from tests.unit.core.test_issuance import DATA, MADE, REQUEST
 
 OURS, THEIRS = "keyturn-acme-000", "kubectl-edit"
 ENCODED = {key: base64.b64encode(value.encode()).decode() for key, value in DATA.items()}

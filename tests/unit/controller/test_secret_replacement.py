@@ -11,7 +11,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.manifest_text import writing
-from tests.unit.controller.test_secret_store import (
+from tests.support.secret_store import (
     DATA,
     REQUEST,
     SECRETS,
@@ -138,7 +138,7 @@ async def test_deleted_meanwhile_it_is_made() -> None:
     assert (server.objects[TARGET]["type"], server.count("DELETE")) == (DOCKER, 0)
 
 
-async def test_an_adopted_secret_of_another_type_is_refused_before_anything_is_exchanged() -> None:
+async def test_adopted_secret_of_another_type_is_refused_before_the_exchange() -> None:
     server, store = cluster()
     server.put(TARGET, type=OPAQUE, data={"theirs": "eA=="}, metadata=CONSENT)
 

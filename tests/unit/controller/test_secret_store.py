@@ -1,43 +1,9 @@
-import time
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
-from keyturn.api.token_request import Request
-from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import ADOPTABLE_BY, Issuance, data_hash
+from keyturn.core.issuance import ADOPTABLE_BY
 from keyturn.core.pipeline_values import SourceValues
-from tests.support.api_server import ApiServer
-from tests.support.dependencies import request
-from tests.unit.core.test_issuance import MADE
-
-SECRETS = "/api/v1/namespaces/billing/secrets"
-TARGET, SOURCE = f"{SECRETS}/acme", f"{SECRETS}/license"
-TOKEN_REQUEST = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"
-REQUEST = request()
-DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
-
-
-def issuance(wanted: Request = REQUEST, **changes: Any) -> Issuance:
-    made = {name: getattr(MADE, name) for name in MADE.__struct_fields__}
-    hashes = {name: getattr(wanted, name) for name in ("request_hash", "exchange_hash", "metadata_hash")}
-    return Issuance(**made | hashes | {"uid": wanted.uid, "data_hash": data_hash(DATA, wanted)} | changes)
-
-
-def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer, SecretStore]:
-    server = ApiServer()
-    server.put("/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme")
-    server.objects["/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"]["metadata"]["uid"] = REQUEST.uid
-    return server, SecretStore(server, monotonic)
-
-
-async def issued(wanted: Request = REQUEST) -> tuple[ApiServer, SecretStore]:
-    server, store = cluster()
-    await store.write(wanted, issuance(wanted), DATA)
-    server.asked.clear()
-    return server, store
+from tests.support.secret_store import DATA, REQUEST, SOURCE, TARGET, cluster, issued
 
 
 async def test_what_is_written_is_found_again() -> None:

@@ -144,18 +144,18 @@ async def test_a_break_is_told_by_its_status_and_once(caplog: pytest.LogCaptureF
     await told(Watched([listed("a")], [[refused], [refused], [cut]]))
 
     assert caplog.messages == [
-        f"the watch of {PATH} broke ({why}); it goes on" for why in ("HTTP 403", "ServerDisconnectedError")
+        f"the watch of {PATH} broke ({why}); retrying" for why in ("HTTP 403", "ServerDisconnectedError")
     ]
 
 
 async def test_a_break_that_stays_is_told_again_after_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keyturn.controller.secret_watch._SAY_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("keyturn.controller.secret_watch._LOG_INTERVAL_SECONDS", 0)
     refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
     await told(Watched([listed("a")], [[refused], [refused]]))
 
-    assert caplog.messages == [f"the watch of {PATH} broke (HTTP 403); it goes on"] * 2
+    assert caplog.messages == [f"the watch of {PATH} broke (HTTP 403); retrying"] * 2
 
 
 async def test_a_list_that_fails_is_tried_again() -> None:

@@ -8,7 +8,7 @@ from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
 from tests.support.dependencies import request
-from tests.unit.controller.test_secret_store import (
+from tests.support.secret_store import (
     DATA,
     REQUEST,
     SECRETS,

@@ -40,7 +40,7 @@ async def test_whether_the_api_server_takes_it_is_asked_once() -> None:
 async def test_a_token_that_the_api_server_takes_is_not_handed_on() -> None:
     accounts = ServiceAccounts(Server(USER))
     for _ in range(2):
-        with pytest.raises(RefusedError, match="the API server itself takes tokens for sts") as refused:
+        with pytest.raises(RefusedError, match="the API server itself accepts tokens for sts") as refused:
             await accounts.make_token(*ASKED)
 
         assert refused.value.reason == "IdentityNotAllowed"
@@ -57,11 +57,13 @@ async def test_a_client_certificate_proves_nothing_about_the_token() -> None:
         pytest.param(ApiResponse(404, {}), "ServiceAccount app does not exist", id="no such account"),
         pytest.param(
             ApiResponse(403, {"message": "forbidden"}),
-            r"gives no token: forbidden; the chart gives this right by rbac\.serviceAccountTokens and"
+            r"no token for ServiceAccount app: forbidden; allow it with the chart's rbac\.serviceAccountTokens and"
             r" serviceAccountTokenNames$",
             id="no right",
         ),
-        pytest.param(ApiResponse(422, {"message": "too short"}), "gives no token: too short$", id="refused"),
+        pytest.param(
+            ApiResponse(422, {"message": "too short"}), "no token for ServiceAccount app: too short$", id="refused"
+        ),
     ],
 )
 async def test_what_is_refused(response: ApiResponse, says: str) -> None:

@@ -11,7 +11,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
-from tests.unit.controller.test_secret_store import SECRETS
+from tests.support.secret_store import SECRETS
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "planted/key+"}
 TOKEN_WAY = {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}}

@@ -7,8 +7,8 @@ from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, U
 from keyturn.core.status import Event
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
-from tests.unit.controller.test_secret_store import TOKEN_REQUEST
-from tests.unit.core.test_status import FIRST, REQUEST
+from tests.support.secret_store import TOKEN_REQUEST
+from tests.support.status import FIRST, REQUEST
 
 EVENTS = "/api/v1/namespaces/billing/events"
 WHO = (REQUEST.namespace, REQUEST.name, REQUEST.uid)

@@ -1,4 +1,4 @@
-"""One namespace has 5,000 short-lived requests, ten others a few each: an hour of the agenda, in virtual time."""
+"""One namespace has 1,300 short-lived requests, ten others a few each: an hour of the queue, in virtual time."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import NOW
 from tests.support.virtual_time import VirtualTime
 
-TENANT, OTHERS, WORKERS = 5000, 100, 16
+TENANT, OTHERS, WORKERS = 1300, 100, 4
 SHORT, LONG = timedelta(minutes=15), timedelta(hours=1)
 HOUR_SECONDS = 3600
 

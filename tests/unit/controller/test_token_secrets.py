@@ -9,7 +9,7 @@ from keyturn.core.issuance import MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW, rotating
-from tests.unit.controller.test_secret_store import SECRETS
+from tests.support.secret_store import SECRETS
 
 TOKEN = f"{SECRETS}/license-keyturn"
 REQUEST = rotating()
@@ -66,7 +66,7 @@ async def test_a_secret_of_somebody_else_has_no_lineage() -> None:
 async def test_what_was_made_meanwhile_is_not_made_again() -> None:
     _, tokens, _ = await kept()
 
-    with pytest.raises(UnavailableError, match="changed by somebody else meanwhile"):
+    with pytest.raises(UnavailableError, match="was changed meanwhile"):
         await tokens.create(REQUEST, KEPT)
 
 
@@ -94,7 +94,7 @@ async def test_a_guarded_write_does_not_write_over_another(*, dry_run: bool) -> 
     server, tokens, made = await kept()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
 
-    with pytest.raises(UnavailableError, match="changed by somebody else meanwhile"):
+    with pytest.raises(UnavailableError, match="was changed meanwhile"):
         await tokens.keep(REQUEST, made, dry_run=dry_run)
     assert server.data(TOKEN)["license_token"] == "planted-token"
 
@@ -189,7 +189,7 @@ async def test_a_save_does_not_write_over_a_secret_of_somebody_else() -> None:
     del server.objects[TOKEN]
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
-    with pytest.raises(UnavailableError, match="is not ours any more; delete it"):
+    with pytest.raises(UnavailableError, match="is no longer a token Secret of Keyturn; delete it"):
         await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
     assert server.data(TOKEN) == {"license_token": "theirs"}
 

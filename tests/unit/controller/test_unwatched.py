@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import UnavailableError
+from tests.support.controller import issued
 from tests.support.dependencies import MINUTE, NOW, SECOND
-from tests.unit.controller.test_controller import issued
-from tests.unit.controller.test_secret_store import SOURCE, TARGET, TOKEN_REQUEST
+from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
 
 DUE = NOW + 40 * MINUTE
 READ = [f"GET {TARGET}", f"GET {SOURCE}"]

@@ -11,7 +11,7 @@ import pytest
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, read_issuance
 from keyturn.core.token_family import read_family
 from tests.support.dependencies import HOUR, NOW
-from tests.unit.core.test_issuance import MADE
+from tests.support.issuance import MADE
 
 DEEP = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
 

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,15 @@ from keyturn.core.issuance import (
     has_current_metadata,
     is_ours,
     kept_identity,
-    labels,
     read_issuance,
     source_fingerprint,
     unchanged,
 )
 from keyturn.core.pipeline_values import Credentials, SourceValues
-from tests.support.dependencies import HOUR, NOW, manifest, request
+from tests.support.dependencies import manifest, request
+from tests.support.issuance import DATA, MADE, OURS, REQUEST, changed
 
 GOLDEN = Path(__file__).with_name("golden_hashes.json")
-REQUEST = request()
-DATA = {"token": "planted", "expiration": "2026-01-02T04:04:05Z"}
-MADE = Issuance(
-    request="acme",
-    uid="acme-0001",
-    issued=NOW,
-    expires=NOW + HOUR,
-    renew=NOW,
-    jitter=0.25,
-    request_hash=REQUEST.request_hash,
-    exchange_hash=REQUEST.exchange_hash,
-    metadata_hash=REQUEST.metadata_hash,
-    data_hash=data_hash(DATA, REQUEST),
-    source=source_fingerprint(SourceValues("refresh-token"), REQUEST),
-    revision=1,
-    keys=tuple(DATA),
-)
-OURS = TargetSecret("secret-1", "1", MADE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
-
-
-def changed(**fields: Any) -> TargetSecret:
-    """OURS with other fields."""
-    return replace(OURS, **fields)
 
 
 def test_marks_come_back_as_they_were_written() -> None:

@@ -23,7 +23,7 @@ from keyturn.core.renewal import (
     when_to_renew,
 )
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
-from tests.unit.core.test_issuance import MADE, OURS, REQUEST, changed
+from tests.support.issuance import MADE, OURS, REQUEST, changed
 
 NEVER = NOW - DAY
 AWAY = UnavailableError("Unreachable", "no answer")

@@ -9,7 +9,7 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import next_reconcile
 from keyturn.core.state import Failure
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
-from tests.unit.core.test_issuance import MADE, REQUEST
+from tests.support.issuance import MADE, REQUEST
 
 HELD = replaced(MADE, renew=NOW + 40 * MINUTE)
 SETBACK = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, inputs="state")

@@ -9,7 +9,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.state import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
-from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
+from tests.support.status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
 
 
 def test_a_failure_names_the_next_try_and_the_request_id() -> None:

@@ -7,48 +7,14 @@ from dataclasses import dataclass
 import pytest
 
 from keyturn.api.token_request import Request
+from tests.support.crash import SENT, crash, die
 from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, deps, once, rotating, with_code
-from tests.support.rotation import nothing
 
 DUE = 45 * MINUTE
 
 
-class Death(BaseException):
-    """The process is gone: nothing of it runs any more."""
-
-
-Crash = Callable[[asyncio.Task[object]], None]
-
-
-def die(_: asyncio.Task[object]) -> None:
-    raise Death
-
-
 def be_cancelled(task: asyncio.Task[object]) -> None:
     task.cancel()
-
-
-async def crash(outside: Outside, wanted: Request, number: int, how: Crash) -> str:
-    """Look at a request, and crash at the given await; returns where that was, or nothing if it is not reached."""
-    reached: list[str] = []
-    crashed: list[str] = []
-    task: asyncio.Task[object]
-
-    async def checkpoint(where: str) -> None:
-        await asyncio.sleep(0)
-        if crashed and how is die:
-            raise Death
-        reached.append(where)
-        if len(reached) == number:
-            crashed.append(where)
-            how(task)
-
-    outside.watch(checkpoint)
-    task = asyncio.create_task(outside.reconcile(wanted))
-    await asyncio.wait({task})
-    task.cancelled() or task.exception()
-    outside.watch(nothing)
-    return crashed[0] if crashed else ""
 
 
 async def run_on(outside: Outside, wanted: Request) -> list[str]:
@@ -88,7 +54,6 @@ AWAITS = [
     for first in (True, False)
     for number in range(1, 22)
 ]
-SENT = ("after OauthToken", "after IdentityCenterCreateToken", "before save")
 
 
 @pytest.mark.parametrize(("story", "first", "number"), AWAITS)

@@ -13,6 +13,7 @@ from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import ISSUANCE_ANNOTATION
+from tests.support.crash import SENT, crash, die
 from tests.support.dependencies import (
     ASSUME_ROLE,
     CODE,
@@ -26,7 +27,6 @@ from tests.support.dependencies import (
     with_code,
 )
 from tests.support.rotation import nothing
-from tests.unit.reconcile.test_crash import SENT, crash, die
 
 TARGETS = ("acme", "elsewhere")
 FORMATS: tuple[list[dict[str, Any]], ...] = (

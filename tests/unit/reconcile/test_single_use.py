@@ -90,7 +90,7 @@ async def test_an_issuer_that_does_not_rotate_what_it_answered_for_the_code() ->
     assert (kept(outside).value, outside.issuance().revision) == ("refresh-1", 4)
 
 
-async def test_without_a_refresh_token_it_is_issued_once_and_stalls_before_it_expires() -> None:
+async def test_code_without_refresh_token_stalls_before_the_expiry() -> None:
     outside = await never_again()
     first = await outside.reconcile(once(), MINUTE)
     told = first.status
@@ -217,7 +217,7 @@ async def test_nothing_is_sent_where_the_secret_could_not_be_written() -> None:
     assert outside.aws.issuer.consumed == []
 
 
-async def test_a_new_code_is_not_sent_where_the_secret_could_not_be_written_any_more() -> None:
+async def test_new_code_is_not_sent_if_the_secret_is_not_writable() -> None:
     outside = await never_again()
     outside.secrets.put("sign-in", data={"code": outside.aws.issuer.sign_in()})
     outside.secrets.failures["rehearse"] = RefusedError("WriteDenied", "a quota")

@@ -11,7 +11,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, read_issuance
 from tests.support.dependencies import request
 from tests.support.memory_store import Secrets
-from tests.unit.controller.test_secret_store import DATA, SECRETS, TOKEN_REQUEST, cluster, issuance
+from tests.support.secret_store import DATA, SECRETS, TOKEN_REQUEST, cluster, issuance
 
 REQUEST = request()
 MOVED = request(target={"secretName": "new"})

@@ -15,7 +15,7 @@ from keyturn.standalone.token_files import TokenFiles
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW, rotating
 from tests.support.rotation import KeptTokens
-from tests.unit.controller.test_secret_store import SECRETS
+from tests.support.secret_store import SECRETS
 
 REQUEST = rotating()
 KNOWN = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))

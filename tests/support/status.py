@@ -1,0 +1,45 @@
+"""Statuses of a request and the outcomes that lead to them."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from keyturn.api.status import Status
+from keyturn.core.errors import KeyturnError, UnavailableError
+from keyturn.core.issuance import Issuance
+from keyturn.core.state import Failure
+from keyturn.core.status import Outcome, report
+from tests.support.dependencies import DAY, MINUTE, NOW, ROLE, request
+from tests.support.issuance import MADE
+
+REQUEST = request()
+
+
+ISSUED = replace(MADE, renew=NOW + 40 * MINUTE, principal=ROLE)
+
+
+SECOND_ISSUE = replace(ISSUED, revision=2)
+
+
+WARNED = replace(ISSUED, source_expires=NOW + DAY, source_warns=NOW)
+
+
+AWAY = UnavailableError("Unreachable", "STS did not answer")
+
+
+LATER = NOW + MINUTE
+
+
+def failed(error: KeyturnError, issuance: Issuance | None = None, at: datetime = LATER) -> Outcome:
+    return Outcome(at, issuance, failure=Failure(error, 2, at + MINUTE, 1), tried=True)
+
+
+def conditions(status: Status) -> dict[str, str]:
+    return {one.type: f"{one.status} {one.reason}" for one in status.conditions}
+
+
+def row(ready: str, renewed: str, stalled: str = "") -> dict[str, str]:
+    return {"Ready": ready, "Renewed": renewed} | ({"Stalled": stalled} if stalled else {})
+
+
+FIRST = report(REQUEST, Status(), Outcome(NOW, ISSUED, "SecretMissing", "id-1", tried=True))
