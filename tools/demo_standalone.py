@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 import yaml
 
-from tests.support.emulator.running import Aws, endpoints, running_emulator
+from tests.support.emulator.client import Emulator, endpoints, running_emulator
 from tests.support.processes import ROOT, Running
 
 _EXAMPLE = ROOT / "examples" / "license-manager.yaml"
@@ -43,7 +43,7 @@ def say(sentence: str) -> None:
     print(f"\n=== {sentence}", flush=True)
 
 
-def prepare(folder: Path, aws: Aws) -> None:
+def prepare(folder: Path, aws: Emulator) -> None:
     """Put the source where the request names it, and say where AWS is."""
     source = folder / "sources" / "acme-license"
     source.mkdir(parents=True)
@@ -98,7 +98,7 @@ def told_address(log: Path) -> str:
     return told.partition("giving credentials on ")[2].split()[0]
 
 
-def show(aws: Aws, session: boto3.Session) -> None:
+def show(aws: Emulator, session: boto3.Session) -> None:
     """Call AWS again and again, until the credentials were renewed twice."""
     client = session.client("sts", region_name="us-east-1", endpoint_url=aws.url)
     seen: list[str] = []

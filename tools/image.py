@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support.controlplane.cache import cache, locked
+from tests.support.controlplane.cache import cache_dir, file_lock
 
 ROOT = Path(__file__).parents[1]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -22,7 +22,7 @@ BASE = f"localhost/keyturn-base:{SUITE}"
 IMAGE = "localhost/keyturn:dev"
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
 INSTALL = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends")
-STORED = cache() / "image"
+STORED = cache_dir() / "image"
 STORE = ("--root", str(STORED / "store"), "--runroot", str(STORED / "run"), "--storage-driver", "overlay")
 
 
@@ -57,7 +57,7 @@ def build() -> str:
     """Build the image from this checkout and return its id; its base is built only once."""
     require_root_on_debian()
     require_tools()
-    with locked(STORED / "lock"):
+    with file_lock(STORED / "lock"):
         return _build()
 
 

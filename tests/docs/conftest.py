@@ -3,16 +3,16 @@
 from tests.support.cluster.fixtures import (
     aws,
     between,
-    emulator,
     installed,
     loopback_operator,
     namespace,
     operator,
     own_operator,
+    shared_emulator,
     shared_operator,
 )
 
 __all__ = [
-    "aws", "between", "emulator", "installed", "loopback_operator", "namespace", "operator", "own_operator",
-    "shared_operator",
+    "aws", "between", "installed", "loopback_operator", "namespace", "operator", "own_operator",
+    "shared_emulator", "shared_operator",
 ]  # fmt: skip

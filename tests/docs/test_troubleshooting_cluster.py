@@ -10,7 +10,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.page import ROOT, blocks, run
 from tests.support.cluster.plugin import Plugin
 from tests.support.controlplane import binary
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 
 # What asks for the operator's pods, or for prometheus-operator.
 ELSEWHERE = ("kubectl -n keyturn top", "kubectl -n keyturn logs", "kubectl -n keyturn get servicemonitors")
@@ -18,7 +18,7 @@ MAKES_THE_SOURCE = "kubectl create secret generic acme-license --from-literal=li
 
 
 @pytest.fixture
-def variables(namespace: Namespace, aws: Aws, tmp_path: Path) -> dict[str, str]:
+def variables(namespace: Namespace, aws: Emulator, tmp_path: Path) -> dict[str, str]:
     """The shell of somebody who works in the namespace."""
     kubeconfig = Path(shutil.copy(namespace.plane.kubeconfig, tmp_path / "kubeconfig"))
     Plugin(namespace, tmp_path, kubeconfig)  # which puts kubectl-keyturn there

@@ -15,23 +15,25 @@ from tests.support.cluster.alerts_story import Story, told
 from tests.support.cluster.namespace import Namespace
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.configuration import free_ports
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.prometheus.binaries import binary
 from tests.support.prometheus.dashboard import queries
-from tests.support.prometheus.running import running_prometheus
+from tests.support.prometheus.server import running_prometheus
 
 VARIABLES = {"namespace": "test-.*", "name": ".+", "__rate_interval": "10s"}
 
 
 @pytest.fixture(scope="module")
-def story(installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
     """The story, at its end."""
     directory, (first, second, _) = tmp_path_factory.mktemp("alerts"), free_ports()
     targets = {"a": f"127.0.0.1:{first}", "b": f"127.0.0.1:{second}"}
-    emulator.reset()
+    shared_emulator.reset()
     namespace = Namespace.created(installed)
     with running_prometheus(directory, targets) as prometheus:
-        yield from told(Story(prometheus, installed, namespace, emulator, directory), *targets.values())
+        yield from told(Story(prometheus, installed, namespace, shared_emulator, directory), *targets.values())
     namespace.kubectl("delete", "tokenrequests", "--all")
 
 

@@ -12,7 +12,7 @@ from tests.e2e.test_rotation import rotating_request, sign_in
 from tests.support.cluster.interposer import Interposer
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 STATUSES = (409, 429, 500, 503)
@@ -22,7 +22,7 @@ EXCHANGES = ("GetAccessToken", "AssumeRoleWithWebIdentity")
 
 
 @pytest.fixture
-def operator(between: Interposer, aws: Aws, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
+def operator(between: Interposer, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
     """An operator that sees the API server through what is between; it must live to the end."""
     with running_operator(between, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator
@@ -30,7 +30,7 @@ def operator(between: Interposer, aws: Aws, namespace: Namespace, tmp_path: Path
         assert "a bug" not in operator.log()
 
 
-def calls(aws: Aws) -> tuple[int, ...]:
+def calls(aws: Emulator) -> tuple[int, ...]:
     """How often each exchange of the flagship was asked for."""
     return tuple(aws.calls(one) for one in EXCHANGES)
 
@@ -46,7 +46,9 @@ def seconds_to(moment: str) -> float:
 
 
 @pytest.mark.parametrize("server", ["kube-apiserver", pytest.param("etcd", marks=pytest.mark.long)])
-def test_frozen_while_a_renewal_is_due(operator: Operator, aws: Aws, namespace: Namespace, server: str) -> None:
+def test_frozen_while_a_renewal_is_due(
+    operator: Operator, aws: Emulator, namespace: Namespace, server: str
+) -> None:
     aws.settings(session_seconds=44)
     namespace.issued(aws, renewal={"renewBeforePercentage": 50})
     before, status = namespace.read("secret", "acme"), namespace.status("acme")
@@ -68,7 +70,7 @@ def test_frozen_while_a_renewal_is_due(operator: Operator, aws: Aws, namespace: 
 
 
 @pytest.mark.long
-def test_etcd_gone_for_longer_than_a_minute(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_etcd_gone_for_longer_than_a_minute(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=240)
     namespace.issued(aws, renewal={"renewBeforePercentage": 50})
     expires = namespace.status("acme")["expirationTime"]
@@ -88,7 +90,7 @@ def test_etcd_gone_for_longer_than_a_minute(operator: Operator, aws: Aws, namesp
 
 
 def test_refused_secret_write_costs_one_exchange(
-    operator: Operator, aws: Aws, namespace: Namespace, between: Interposer
+    operator: Operator, aws: Emulator, namespace: Namespace, between: Interposer
 ) -> None:
     namespace.issued(aws, "of-409")
     namespace.apply(*(token_request(f"of-{status}") for status in STATUSES))
@@ -114,7 +116,7 @@ def test_refused_secret_write_costs_one_exchange(
 
 
 def test_refused_status_write_costs_nothing(
-    operator: Operator, aws: Aws, namespace: Namespace, between: Interposer
+    operator: Operator, aws: Emulator, namespace: Namespace, between: Interposer
 ) -> None:
     names = [f"of-{status}" for status in STATUSES]
     for status in STATUSES:
@@ -136,7 +138,7 @@ def test_refused_status_write_costs_nothing(
     "status", [409, 503, *(pytest.param(status, marks=pytest.mark.long) for status in (429, 500))]
 )
 def test_rotated_token_is_saved_in_the_end(
-    operator: Operator, aws: Aws, namespace: Namespace, between: Interposer, status: int
+    operator: Operator, aws: Emulator, namespace: Namespace, between: Interposer, status: int
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -154,11 +156,11 @@ def test_rotated_token_is_saved_in_the_end(
     until(lambda: revision(namespace) == 3)
 
     family = aws.family(seed)
-    assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 def test_refused_target_costs_one_rotation(
-    operator: Operator, aws: Aws, namespace: Namespace, between: Interposer
+    operator: Operator, aws: Emulator, namespace: Namespace, between: Interposer
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -171,7 +173,7 @@ def test_refused_target_costs_one_rotation(
     until(lambda: revision(namespace) == 2, seconds=40)
 
     family = aws.family(seed)
-    assert (family.spends, family.reuses) == ([0, 1, 2], 0)
+    assert (family.consumed, family.reuses) == ([0, 1, 2], 0)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_refused_target_costs_one_rotation(
     ],
 )
 def test_changes_while_the_watch_is_cut_are_seen_after_it(
-    operator: Operator, aws: Aws, namespace: Namespace, between: Interposer, status: int, body: str
+    operator: Operator, aws: Emulator, namespace: Namespace, between: Interposer, status: int, body: str
 ) -> None:
     namespace.issued(aws, "edited")
     namespace.issued(aws, "healed")
@@ -205,7 +207,7 @@ def test_changes_while_the_watch_is_cut_are_seen_after_it(
 
 @pytest.mark.long
 def test_changes_are_seen_though_the_watch_went_dumb(
-    operator: Operator, aws: Aws, namespace: Namespace, between: Interposer
+    operator: Operator, aws: Emulator, namespace: Namespace, between: Interposer
 ) -> None:
     namespace.issued(aws, "edited")
     namespace.issued(aws, "healed")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
@@ -51,7 +51,7 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
     ],
 )
 def test_valid_secret_stays_while_aws_fails(
-    operator: Operator, aws: Aws, namespace: Namespace, fault: dict[str, Any], reason: str, says: str
+    operator: Operator, aws: Emulator, namespace: Namespace, fault: dict[str, Any], reason: str, says: str
 ) -> None:
     namespace.issued(aws)
     before = namespace.read("secret", "acme")
@@ -81,7 +81,7 @@ def test_valid_secret_stays_while_aws_fails(
 
 
 def test_ready_ends_with_the_expiry_and_comes_back_by_itself(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     aws.settings(session_seconds=6)
     namespace.issued(aws)
@@ -106,7 +106,7 @@ def test_ready_ends_with_the_expiry_and_comes_back_by_itself(
     assert sorted(namespace.events("acme")) == ["Expired", "Issued", "RenewalFailed"]
 
 
-def test_never_issued_it_goes_on_by_itself(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_never_issued_it_goes_on_by_itself(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.fault(LICENSE_MANAGER, times=None, drop="before")
     namespace.token(aws.refresh_token())
     namespace.apply(token_request())
@@ -119,7 +119,7 @@ def test_never_issued_it_goes_on_by_itself(operator: Operator, aws: Aws, namespa
     assert namespace.events("acme") == ["RenewalFailed", "Issued"]
 
 
-def test_other_spec_is_tried_at_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_other_spec_is_tried_at_once(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     role = {
         "assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown", "durationSeconds": 900}
     }
@@ -132,7 +132,7 @@ def test_other_spec_is_tried_at_once(operator: Operator, aws: Aws, namespace: Na
     namespace.is_ready("acme", timeout=5)
 
 
-def test_changed_spec_that_fails_is_not_ready(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_changed_spec_that_fails_is_not_ready(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     before = namespace.read("secret", "acme")
 
@@ -145,7 +145,7 @@ def test_changed_spec_that_fails_is_not_ready(operator: Operator, aws: Aws, name
     assert namespace.read("secret", "acme") == before
 
 
-def test_clock_of_aws_far_from_ours_is_told(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_clock_of_aws_far_from_ours_is_told(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     aws.settings(clock_offset_seconds=-7200)
 
@@ -157,7 +157,7 @@ def test_clock_of_aws_far_from_ours_is_told(operator: Operator, aws: Aws, namesp
 
 
 def test_write_that_the_api_server_refuses_costs_no_aws_call(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.token(aws.refresh_token())
     about = {"labels": {f"{'a' * 254}/name": "x"}}  # a prefix has at most 253 characters

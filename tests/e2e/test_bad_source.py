@@ -9,7 +9,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.controlplane import KubectlError
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 EVERY_MINUTE = 75
@@ -51,7 +51,7 @@ def test_refused_manifest_shows_our_sentence(namespace: Namespace, wrong: dict[s
     ],
 )
 def test_missing_source_is_named(
-    operator: Operator, aws: Aws, namespace: Namespace, of: dict[str, Any], says: str
+    operator: Operator, aws: Emulator, namespace: Namespace, of: dict[str, Any], says: str
 ) -> None:
     namespace.token(aws.refresh_token())
     namespace.patch("secret", "license", {"data": {"empty": ""}})
@@ -67,7 +67,7 @@ def test_missing_source_is_named(
     assert aws.calls("GetAccessToken") == 0
 
 
-def test_labelled_source_is_seen_at_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_labelled_source_is_seen_at_once(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.apply(token_request())
     namespace.turns("acme", "Renewed", "SourceMissing")
 
@@ -80,7 +80,7 @@ def test_labelled_source_is_seen_at_once(operator: Operator, aws: Aws, namespace
 
 
 def test_labelled_source_that_says_the_same_causes_nothing(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.token(aws.refresh_token(), labels=LABELLED)
     namespace.apply(token_request())
@@ -94,7 +94,7 @@ def test_labelled_source_that_says_the_same_causes_nothing(
 
 
 def test_nothing_is_hammered_and_all_go_on_within_a_minute(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.token(aws.refresh_token())
     namespace.token(WRONG, name="wrong")
@@ -126,7 +126,7 @@ def test_nothing_is_hammered_and_all_go_on_within_a_minute(
 
 
 @pytest.mark.parametrize("wrap", ["{}\n", '"{}"', "'{}'\n", "  {}\r\n", '"{}"\n'], ids=repr)
-def test_token_as_people_store_it(operator: Operator, aws: Aws, namespace: Namespace, wrap: str) -> None:
+def test_token_as_people_store_it(operator: Operator, aws: Emulator, namespace: Namespace, wrap: str) -> None:
     namespace.token(wrap.format(aws.refresh_token()))
 
     namespace.apply(token_request())
@@ -148,7 +148,7 @@ def test_token_as_people_store_it(operator: Operator, aws: Aws, namespace: Names
     ],
 )
 def test_wrong_token_is_refused_without_harm(
-    operator: Operator, aws: Aws, namespace: Namespace, token: str
+    operator: Operator, aws: Emulator, namespace: Namespace, token: str
 ) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "license"}}
     namespace.kubectl("create", "-f", "-", stdin=json.dumps(secret | {"stringData": {"license_token": token}}))
@@ -159,7 +159,7 @@ def test_wrong_token_is_refused_without_harm(
     assert namespace.events("acme") == ["Stalled"]
 
 
-def test_refused_token_leaves_the_secret_valid(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_refused_token_leaves_the_secret_valid(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token(), labels=LABELLED)
     namespace.apply(token_request())
     namespace.is_ready("acme")
@@ -178,7 +178,7 @@ def test_refused_token_leaves_the_secret_valid(operator: Operator, aws: Aws, nam
     assert namespace.status("acme")["failedAttempts"] == 0
 
 
-def test_expired_token_is_not_even_sent(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_expired_token_is_not_even_sent(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token(expires_in=-60))
 
     namespace.apply(token_request())
@@ -187,7 +187,7 @@ def test_expired_token_is_not_even_sent(operator: Operator, aws: Aws, namespace:
     assert aws.calls("GetAccessToken") == 0
 
 
-def test_end_of_the_source_is_told_ahead_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_end_of_the_source_is_told_ahead_once(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token(expires_in=10))
 
     namespace.apply(token_request())

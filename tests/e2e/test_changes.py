@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 Patch = dict[str, Any]
@@ -18,7 +18,7 @@ def metadata(namespace: Namespace) -> dict[str, Any]:
 
 
 def test_metadata_of_the_spec_is_applied_and_taken_back(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     data = namespace.data("acme")
@@ -39,7 +39,7 @@ def test_metadata_of_the_spec_is_applied_and_taken_back(
     assert exchanges(aws) == 2
 
 
-def test_deletion_policy_is_applied_both_ways(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_deletion_policy_is_applied_both_ways(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
 
     namespace.patch("treq", "acme", {"spec": {"target": {"deletionPolicy": "Retain"}}})
@@ -59,7 +59,7 @@ def test_deletion_policy_is_applied_both_ways(operator: Operator, aws: Aws, name
     ],
 )
 def test_renewal_moves_the_next_time(
-    operator: Operator, aws: Aws, namespace: Namespace, renewal: Patch, before_the_end: tuple[int, int]
+    operator: Operator, aws: Emulator, namespace: Namespace, renewal: Patch, before_the_end: tuple[int, int]
 ) -> None:
     namespace.issued(aws)
 
@@ -79,7 +79,9 @@ def test_renewal_moves_the_next_time(
     assert exchanges(aws) == 2
 
 
-def test_other_metadata_of_the_request_mean_nothing(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_other_metadata_of_the_request_mean_nothing(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
     secret, status = namespace.read("secret", "acme"), namespace.status("acme")
 
@@ -92,7 +94,9 @@ def test_other_metadata_of_the_request_mean_nothing(operator: Operator, aws: Aws
     assert exchanges(aws) == 4
 
 
-def test_other_formats_are_written_and_old_keys_go(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_other_formats_are_written_and_old_keys_go(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
     namespace.patch("secret", "acme", {"stringData": {"mine": "stays"}})
 
@@ -103,7 +107,9 @@ def test_other_formats_are_written_and_old_keys_go(operator: Operator, aws: Aws,
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
 
 
-def test_renewal_on_demand_works_once_and_is_echoed(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_renewal_on_demand_works_once_and_is_echoed(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
 
     namespace.ask("acme", "first")
@@ -119,7 +125,7 @@ def test_renewal_on_demand_works_once_and_is_echoed(operator: Operator, aws: Aws
     assert exchanges(aws) == 8
 
 
-def test_suspended_it_neither_renews_nor_heals(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_suspended_it_neither_renews_nor_heals(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
     namespace.turns("acme", "Ready", "Suspended")
@@ -137,7 +143,7 @@ def test_suspended_it_neither_renews_nor_heals(operator: Operator, aws: Aws, nam
     until(lambda: namespace.condition("acme", "Ready")[0] == "True")
 
 
-def test_suspended_from_the_start_it_waits(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_suspended_from_the_start_it_waits(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token())
     namespace.apply(token_request(suspend=True))
     namespace.turns("acme", "Ready", "Suspended")

@@ -10,7 +10,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 HOUR = 3600
@@ -32,7 +32,7 @@ def set_clock(tmp_path: Path) -> SetClock:
 
 @pytest.fixture
 def operator(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path, set_clock: SetClock
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, set_clock: SetClock
 ) -> Iterator[Operator]:
     """An operator with a clock that can be set."""
     program = ("-m", "tests.support.cluster.clocked", str(tmp_path / "ahead"))
@@ -46,7 +46,7 @@ def revision(namespace: Namespace, name: str = "acme") -> int:
     return found
 
 
-def test_forward_and_back(operator: Operator, aws: Aws, namespace: Namespace, set_clock: SetClock) -> None:
+def test_forward_and_back(operator: Operator, aws: Emulator, namespace: Namespace, set_clock: SetClock) -> None:
     namespace.issued(aws)
     before = namespace.read("secret", "acme")
 
@@ -65,7 +65,7 @@ def test_forward_and_back(operator: Operator, aws: Aws, namespace: Namespace, se
     assert timedelta(minutes=30) < renews - datetime.now(UTC) < timedelta(hours=1)  # noqa: TID251 - the real clock
 
 
-def test_back(operator: Operator, aws: Aws, namespace: Namespace, set_clock: SetClock) -> None:
+def test_back(operator: Operator, aws: Emulator, namespace: Namespace, set_clock: SetClock) -> None:
     namespace.issued(aws)
     before = namespace.read("secret", "acme")
 

@@ -9,7 +9,7 @@ from tests.support.cluster.chart import chart_objects
 from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tools.bench.usage import cpu_seconds
 
@@ -49,7 +49,7 @@ def collector(namespace: Namespace) -> None:
 
 
 @pytest.mark.usefixtures("crd_returns", "collector")
-def test_crd_goes_and_comes_back(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_crd_goes_and_comes_back(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     namespace.issued(aws, "kept", target=RETAIN)
     before = namespace.data("kept")
@@ -74,7 +74,7 @@ def test_crd_goes_and_comes_back(own_operator: Operator, aws: Aws, namespace: Na
 
 @pytest.mark.usefixtures("crd_returns")
 def test_operator_that_starts_before_the_crd_waits_for_it(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     own_operator.kill()
     namespace.plane.kubectl("delete", CRD, "--timeout=60s")

@@ -12,8 +12,8 @@ from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.plugin import Plugin
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws, endpoints, running_emulator
-from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator, endpoints, running_emulator
+from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tests.support.processes import until
 
 __all__ = ["rotating_operator"]
@@ -35,7 +35,7 @@ def backup(namespace: Namespace) -> list[dict[str, Any]]:
     return sorted(found, key=lambda it: str(it["kind"]))
 
 
-def test_restore_into_a_new_cluster(rotating_operator: Operator, namespace: Namespace, aws: Aws) -> None:
+def test_restore_into_a_new_cluster(rotating_operator: Operator, namespace: Namespace, aws: Emulator) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotates"))
     namespace.issued(aws)
@@ -52,10 +52,10 @@ def test_restore_into_a_new_cluster(rotating_operator: Operator, namespace: Name
     owners = namespace.read("secret", "acme")["metadata"]["ownerReferences"]
     assert former != uid(namespace) == owners[0]["uid"]
     assert [namespace.data(name) for name in ("acme", "rotates", "source-keyturn")] == before
-    assert (exchanges(aws), aws.family(seed).spends) == (2, [0])
+    assert (exchanges(aws), aws.family(seed).consumed) == (2, [0])
     namespace.ask("rotates", "now")
     until(lambda: namespace.status("rotates")["revision"] == 2)
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0, 1], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 
 def uid(namespace: Namespace) -> str:
@@ -70,7 +70,7 @@ def moved(namespace: Namespace, objects: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Aws]:
+def elsewhere() -> Iterator[Emulator]:
     """AWS in another region."""
     with running_emulator() as aws:
         aws.settings(region="eu-west-1")
@@ -78,7 +78,7 @@ def elsewhere() -> Iterator[Aws]:
 
 
 def test_a_pull_secret_of_several_regions(
-    installed: ControlPlane, aws: Aws, elsewhere: Aws, namespace: Namespace, tmp_path: Path
+    installed: ControlPlane, aws: Emulator, elsewhere: Emulator, namespace: Namespace, tmp_path: Path
 ) -> None:
     keys = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
     namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "base-aws"}, "stringData": keys})
@@ -102,7 +102,7 @@ def test_a_pull_secret_of_several_regions(
 
 
 def test_a_source_that_ends_is_replaced(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws, plugin: Plugin
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator, plugin: Plugin
 ) -> None:
     namespace.token(aws.refresh_token(expires_in=10))
     namespace.apply(token_request())
@@ -118,7 +118,7 @@ def test_a_source_that_ends_is_replaced(
 
 
 def test_a_leaked_token_is_replaced(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws, plugin: Plugin
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator, plugin: Plugin
 ) -> None:
     leaked = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotates"))
@@ -134,13 +134,13 @@ def test_a_leaked_token_is_replaced(
     assert [
         now for name, now in zip(before, map(namespace.data, ("acme", "rotates")), strict=True) if now == name
     ] == []
-    assert (aws.family(leaked).spends, len(aws.family(fresh).spends)) == ([0], 1)
+    assert (aws.family(leaked).consumed, len(aws.family(fresh).consumed)) == ([0], 1)
     plugin.good("renew", "--all", "--wait")
-    assert (aws.family(leaked).spends, aws.family(fresh).reuses) == ([0], 0)
+    assert (aws.family(leaked).consumed, aws.family(fresh).reuses) == ([0], 0)
 
 
 def test_kubectl_wait_is_not_deceived_by_what_was_ready_before(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     own_operator.kill()
@@ -154,7 +154,7 @@ def test_kubectl_wait_is_not_deceived_by_what_was_ready_before(
 
 
 def test_what_an_operator_leaves_goes_on_being_good(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     before = namespace.data("acme")

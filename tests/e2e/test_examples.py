@@ -15,11 +15,18 @@ from tests.integration.exchanges.test_oauth_grants import EC
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.directory import APPLICATION_ARN, DEFAULT_SCOPES, OTHER_APPLICATION_ARN
-from tests.support.emulator.oauth.asking import ask
-from tests.support.emulator.oauth.clients import CLIENT_ID
-from tests.support.emulator.running import Aws, running_emulator
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_TRUST_POLICY, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_TRUST_POLICY,
+    APPLICATION_ARN,
+    CLIENT_ID,
+    DEFAULT_SCOPES,
+    OTHER_APPLICATION_ARN,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+)
+from tests.support.emulator.oauth.client import send
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 KEYS = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
@@ -37,7 +44,7 @@ def test_the_api_server_takes_the_example(namespace: Namespace, example: Path) -
 
 
 @pytest.fixture(scope="module")
-def own_aws() -> Iterator[Aws]:
+def own_aws() -> Iterator[Emulator]:
     """An AWS whose issuer, applications and own identity are those of the examples."""
     with running_emulator() as aws:
         yield aws
@@ -45,7 +52,7 @@ def own_aws() -> Iterator[Aws]:
 
 @pytest.fixture(scope="module")
 def lending_operator(
-    installed: ControlPlane, own_aws: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, own_aws: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator with an identity of its own, which trusts the issuer's CA and may make tokens."""
     directory = tmp_path_factory.mktemp("examples")
@@ -69,15 +76,15 @@ class Ground:
     """Where an example is tried: what it calls example.com and billing is here something else."""
 
     namespace: Namespace
-    aws: Aws
+    aws: Emulator
     issuer: str
 
     def here(self, text: str) -> str:
         """The example, as if it had been written for this place."""
-        text = text.replace("https://issuer.example.com/oauth2/token", f"{self.aws.issuer}/token")
+        text = text.replace("https://issuer.example.com/oauth2/token", f"{self.aws.issuer_url}/token")
         for name in ("issuer.example.com", "login.example.com"):
             text = text.replace(name, self.issuer.removeprefix("https://"))
-        text = text.replace("https://sts.partner.example/token", f"{self.aws.issuer}/token")
+        text = text.replace("https://sts.partner.example/token", f"{self.aws.issuer_url}/token")
         text = text.replace("the one in the Secret", EXTERNAL_ID).replace("role/Keyturn", "user/keyturn")
         text = text.replace('kubernetes-namespace": "billing', f'kubernetes-namespace": "{self.namespace.name}')
         return text.replace(":serviceaccount:billing:", f":serviceaccount:{self.namespace.name}:")
@@ -95,8 +102,8 @@ class Ground:
 
     def trust_issuer(self, audience: str) -> None:
         """Have AWS trust the issuer for an audience."""
-        at_aws = self.issuer == self.aws.issuer
-        keys = ask(f"{self.issuer}/jwks", self.aws.ca).text if at_aws else self._of_cluster("/openid/v1/jwks")
+        at_aws = self.issuer == self.aws.issuer_url
+        keys = send(f"{self.issuer}/jwks", self.aws.ca).text if at_aws else self._of_cluster("/openid/v1/jwks")
         self.aws.trust_issuer(self.issuer, json.loads(keys), audience)
 
     def _of_cluster(self, path: str) -> str:
@@ -163,11 +170,11 @@ def _orders(ground: Ground) -> Values:
 def _portal(ground: Ground) -> Values:
     scopes = sorted(DEFAULT_SCOPES | {OTHER_APPLICATION_ARN})
     ground.aws.control("POST", "identity-center-applications", arn=PORTAL_ARN, scopes=scopes)
-    return {"portal-token": {"token": ground.aws.center_token(PORTAL_ARN)}, "base-aws": KEYS}
+    return {"portal-token": {"token": ground.aws.identity_center_token(PORTAL_ARN)}, "base-aws": KEYS}
 
 
 def _sign_in(ground: Ground) -> Values:
-    return {"sign-in": {"code": ground.aws.code(VERIFIER), "verifier": VERIFIER}, "base-aws": KEYS}
+    return {"sign-in": {"code": ground.aws.authorization_code(VERIFIER), "verifier": VERIFIER}, "base-aws": KEYS}
 
 
 def _account(ground: Ground) -> Values:
@@ -201,9 +208,9 @@ FLOWS = [example for example in EXAMPLES if _requests(example.read_text())]
 
 @pytest.mark.usefixtures("lending_operator")
 @pytest.mark.parametrize("example", FLOWS, ids=lambda path: path.stem)
-def test_an_example_becomes_ready(example: Path, own_aws: Aws, namespace: Namespace) -> None:
+def test_an_example_becomes_ready(example: Path, own_aws: Emulator, namespace: Namespace) -> None:
     cluster = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    ground = Ground(namespace, own_aws, cluster if example.stem == "service-account" else own_aws.issuer)
+    ground = Ground(namespace, own_aws, cluster if example.stem == "service-account" else own_aws.issuer_url)
     text = ground.here(example.read_text())
     values = BEFORE.get(example.stem, _keys)(ground)
     ground.trust(text)

@@ -15,7 +15,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import writes
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
@@ -31,7 +31,7 @@ CONFIG = "[default]\nregion = us-east-1\ncredential_process = cat {}\n"
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 
-def test_status_tells_what_was_issued(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_status_tells_what_was_issued(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws, secret="acme-aws")
 
     status = namespace.status("acme")
@@ -48,7 +48,7 @@ def test_status_tells_what_was_issued(operator: Operator, aws: Aws, namespace: N
 
 
 def test_secret_has_the_default_formats_and_says_whose_it_is(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
 
@@ -84,7 +84,7 @@ def file(data: dict[str, str], directory: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("way", [env, process, file])
 def test_aws_knows_the_caller_by_nothing_but_the_secret(
-    operator: Operator, aws: Aws, namespace: Namespace, tmp_path: Path, way: Any
+    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, way: Any
 ) -> None:
     namespace.issued(aws, target={"formats": OWN_KEYS})
 
@@ -95,7 +95,7 @@ def test_aws_knows_the_caller_by_nothing_but_the_secret(
     assert done.stdout.strip() == namespace.status("acme")["principal"]
 
 
-def test_every_format_holds_the_same_credentials(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_every_format_holds_the_same_credentials(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws, target={"formats": OWN_KEYS})
 
     data = namespace.data("acme")
@@ -115,7 +115,7 @@ def test_every_format_holds_the_same_credentials(operator: Operator, aws: Aws, n
     assert jwt.decode(data["access_token"], options={"verify_signature": False})["sub"] == "111122223333"
 
 
-def test_token_alone_ends_when_its_jwt_says(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_token_alone_ends_when_its_jwt_says(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(access_token_seconds=600)
     namespace.issued(aws, exchanges=[LICENSE_MANAGER])
 
@@ -126,7 +126,7 @@ def test_token_alone_ends_when_its_jwt_says(operator: Operator, aws: Aws, namesp
     assert aws.calls("AssumeRoleWithWebIdentity") == 0
 
 
-def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
 
     header, row = namespace.kubectl("get", "treq").splitlines()
@@ -138,7 +138,7 @@ def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Aws, name
 
 
 def test_metrics_have_a_series_as_long_as_the_request_lives(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     place = f'name="acme",namespace="{namespace.name}"'
@@ -152,7 +152,7 @@ def test_metrics_have_a_series_as_long_as_the_request_lives(
     until(lambda: place not in operator.get("/metrics"))
 
 
-def test_renewals_are_quiet(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_renewals_are_quiet(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=6)
     namespace.issued(aws)
     done = 'keyturn_renewals_total{reason="Due",result="success"}'

@@ -12,18 +12,18 @@ from tests.integration.exchanges.test_codeartifact import basic, opens
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import (
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     DOMAIN,
+    POOL_ID,
     POOL_ROLE_ARN,
     REPOSITORY,
     USER_KEY_ID,
     USER_SECRET_KEY,
-    trusting,
-)  # fmt: skip
+    trust_policy,
+)
 from tests.support.processes import until
 
 PARTNER = f"arn:aws:iam::{ACCOUNT}:role/Partner"
@@ -33,7 +33,7 @@ SESSION_SECONDS = 8
 Data = Mapping[str, str]
 
 
-def who(data: Data, aws: Aws) -> str:
+def who(data: Data, aws: Emulator) -> str:
     """Whose credentials they are, as AWS says."""
     client = boto3.client(
         "sts",
@@ -47,13 +47,13 @@ def who(data: Data, aws: Aws) -> str:
     return arn
 
 
-def is_package_token(data: Data, aws: Aws) -> str:
+def is_package_token(data: Data, aws: Emulator) -> str:
     """Say so if the token opens the index of packages."""
     url = f"{aws.url}/pypi/{REPOSITORY}/simple/"
     return "opens" if opens(url, basic("aws", data["token"])) else "does not open"
 
 
-def opens_registries(data: Data, aws: Aws) -> str:
+def opens_registries(data: Data, aws: Emulator) -> str:
     """The hosts that the logins are for, if each of them opens a registry."""
     auths = json.loads(data[".dockerconfigjson"])["auths"]
     opened = [opens(f"{aws.url}/v2/", f"Basic {login['auth']}") for login in auths.values()]
@@ -75,14 +75,14 @@ PACKAGES = {
 TOKEN: dict[str, Any] = {"target": {"formats": [{"token": {}}]}}
 
 
-def pool(aws: Aws, operation: str) -> dict[str, Any]:
-    logins = {aws.issuer.removeprefix("https://"): "accessToken"}
+def pool(aws: Emulator, operation: str) -> dict[str, Any]:
+    logins = {aws.issuer_url.removeprefix("https://"): "accessToken"}
     return {operation: {"identityPoolId": POOL_ID, "logins": logins}}
 
 
-Flow = Callable[[Aws], dict[str, Any]]
+Flow = Callable[[Emulator], dict[str, Any]]
 # By flow: the spec, the proof and what it proves, and how often each operation is called in three issues.
-FLOWS: dict[str, tuple[Flow, Callable[[Data, Aws], str], str, dict[str, int]]] = {
+FLOWS: dict[str, tuple[Flow, Callable[[Data, Emulator], str], str, dict[str, int]]] = {
     "a chain of roles with an external id": (
         lambda _: {
             "source": KEYS,
@@ -155,7 +155,7 @@ FLOWS: dict[str, tuple[Flow, Callable[[Data, Aws], str], str, dict[str, int]]] =
 
 @pytest.fixture(scope="module")
 def lending_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator that may make tokens of service accounts."""
     rights = ("create", "clusterrole", "lender", "--verb=create", "--resource=serviceaccounts/token")
@@ -164,14 +164,16 @@ def lending_operator(
     installed.kubectl(*bound)
     own = json.loads(installed.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     settings = {"sources": {"audiences": ["sts.amazonaws.com", own]} | AMBIENT["sources"]}
-    with running_operator(installed, emulator, tmp_path_factory.mktemp("lender"), settings=settings) as operator:
+    with running_operator(
+        installed, shared_emulator, tmp_path_factory.mktemp("lender"), settings=settings
+    ) as operator:
         yield operator
         assert "a bug" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", "lender")
 
 
 @pytest.fixture
-def ground(lending_operator: Operator, aws: Aws, namespace: Namespace) -> Namespace:
+def ground(lending_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
     """A namespace with every source, and an AWS that trusts them."""
     data = {
         "keys": {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY},
@@ -183,20 +185,20 @@ def ground(lending_operator: Operator, aws: Aws, namespace: Namespace) -> Namesp
     namespace.kubectl("create", "serviceaccount", "app")
     actions = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
     root = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
-    partner = trusting(root, actions, {"StringEquals": {"sts:ExternalId": "blue/1"}})
+    partner = trust_policy(root, actions, {"StringEquals": {"sts:ExternalId": "blue/1"}})
     aws.control("POST", "roles", arn=PARTNER, trust_policy=partner)
     trust_the_cluster(aws, namespace)
     aws.control("DELETE", "identities")
     return namespace
 
 
-def trust_the_cluster(aws: Aws, namespace: Namespace) -> None:
+def trust_the_cluster(aws: Emulator, namespace: Namespace) -> None:
     issuer = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     jwks = json.loads(namespace.plane.kubectl("get", "--raw", "/openid/v1/jwks"))
     aws.trust_issuer(issuer, jwks, "sts.amazonaws.com")
     host, subject = issuer.removeprefix("https://"), f"system:serviceaccount:{namespace.name}:app"
     condition = {"StringEquals": {f"{host}:aud": "sts.amazonaws.com", f"{host}:sub": subject}}
-    policy = trusting(
+    policy = trust_policy(
         {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"}, "sts:AssumeRoleWithWebIdentity", condition
     )
     aws.control("POST", "roles", arn=APP, trust_policy=policy)
@@ -206,7 +208,12 @@ def trust_the_cluster(aws: Aws, namespace: Namespace) -> None:
     ("flow", "proof", "proves", "calls"), [pytest.param(*row, id=name) for name, row in FLOWS.items()]
 )
 def test_a_flow_is_issued_and_renewed_twice(
-    flow: Flow, proof: Callable[[Data, Aws], str], proves: str, calls: dict[str, int], aws: Aws, ground: Namespace
+    flow: Flow,
+    proof: Callable[[Data, Emulator], str],
+    proves: str,
+    calls: dict[str, int],
+    aws: Emulator,
+    ground: Namespace,
 ) -> None:
     aws.settings(
         session_seconds=SESSION_SECONDS, package_token_seconds=SESSION_SECONDS, registry_seconds=SESSION_SECONDS
@@ -224,7 +231,7 @@ def test_a_flow_is_issued_and_renewed_twice(
     ("operation", "wanted"), [("GetSessionToken", {}), ("AssumeRole", {"roleArn": ACCOUNT_ROLE_ARN})]
 )
 def test_an_mfa_code_is_used_once_and_then_a_persons_business(
-    operation: str, wanted: dict[str, Any], aws: Aws, ground: Namespace
+    operation: str, wanted: dict[str, Any], aws: Emulator, ground: Namespace
 ) -> None:
     serial, code = aws.mfa_code()
     ground.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mfa"}, "stringData": {"code": code}})
@@ -249,14 +256,14 @@ def _third(ground: Namespace, secrets: dict[int, Data]) -> bool:
     return len(secrets) >= 3
 
 
-def test_a_service_account_s_token_is_not_told_as_a_source_that_ends(aws: Aws, ground: Namespace) -> None:
+def test_a_service_account_s_token_is_not_told_as_a_source_that_ends(aws: Emulator, ground: Namespace) -> None:
     ground.apply(token_request(**FLOWS["a service account"][0](aws)))
     ground.is_ready("acme")
 
     assert "sourceExpirationTime" not in ground.status("acme")
 
 
-def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Aws, ground: Namespace) -> None:
+def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Emulator, ground: Namespace) -> None:
     own = json.loads(ground.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     source = {"token": {"serviceAccount": {"name": "app", "audiences": [own]}}}
     role = {"assumeRoleWithWebIdentity": {"roleArn": APP}}
@@ -281,15 +288,15 @@ def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Aws, ground: 
     ],
 )
 def test_what_no_setting_allows(
-    source: dict[str, Any], exchange: dict[str, Any], says: str, aws: Aws, ground: Namespace
+    source: dict[str, Any], exchange: dict[str, Any], says: str, aws: Emulator, ground: Namespace
 ) -> None:
     ground.apply(token_request(source=source, exchanges=[exchange]))
 
     assert says in ground.turns("acme", "Stalled", "IdentityForbidden")
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
-def test_a_service_account_that_comes_later(aws: Aws, ground: Namespace) -> None:
+def test_a_service_account_that_comes_later(aws: Emulator, ground: Namespace) -> None:
     ground.kubectl("delete", "serviceaccount", "app")
     ground.apply(token_request(**FLOWS["a service account"][0](aws)))
 
@@ -297,7 +304,7 @@ def test_a_service_account_that_comes_later(aws: Aws, ground: Namespace) -> None
 
 
 def test_the_operators_own_identity(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER_KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", USER_SECRET_KEY)

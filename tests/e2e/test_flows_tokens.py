@@ -8,14 +8,18 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import (
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
+    APPLICATION_ARN,
+    CLIENT_ID,
+    CLIENT_SECRET,
     LICENSE_ARN,
     OIDC_ROLE_ARN,
+    OTHER_APPLICATION_ARN,
+    PERMISSION_SET,
+    REDIRECT_URI,
     USER_KEY_ID,
     USER_SECRET_KEY,
 )
@@ -36,7 +40,7 @@ SECONDS = 6
 
 
 @pytest.fixture
-def flows(loopback_operator: Operator, aws: Aws, namespace: Namespace) -> Namespace:
+def flows(loopback_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
     """A namespace with the secrets of the clients in it, whose sessions are short."""
     namespace.apply(*(_secret(name, values) for name, values in {"keys": USER, "client": _client()}.items()))
     ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": aws.ca}}
@@ -56,11 +60,11 @@ def of(name: str, key: str) -> dict[str, Any]:
     return {"secretKeyRef": {"name": name, "key": key}}
 
 
-def oauth(aws: Aws, grant: str, **more: Any) -> dict[str, Any]:
+def oauth(aws: Emulator, grant: str, **more: Any) -> dict[str, Any]:
     """Ask the emulator's issuer, whose CA stands in a ConfigMap."""
     return {
         "oauthToken": {
-            "tokenUrl": f"{aws.issuer}/token",
+            "tokenUrl": f"{aws.issuer_url}/token",
             "grantType": grant,
             "clientId": CLIENT_ID,
             "clientSecretFrom": of("client", "secret"),
@@ -79,9 +83,9 @@ def code(application: str = APPLICATION_ARN) -> dict[str, Any]:
                   codeVerifierFrom=of("client", "verifier"))  # fmt: skip
 
 
-def sign_in(namespace: Namespace, aws: Aws, application: str = APPLICATION_ARN) -> str:
+def sign_in(namespace: Namespace, aws: Emulator, application: str = APPLICATION_ARN) -> str:
     """Sign in, and put the code where the operator reads it."""
-    given = aws.code(VERIFIER, application)
+    given = aws.authorization_code(VERIFIER, application)
     namespace.token(given, name="sign-in", key="code")
     return given
 
@@ -90,11 +94,11 @@ def source(namespace: Namespace, token: str) -> None:
     namespace.token(token, name="source", key="token")
 
 
-def short(aws: Aws) -> None:
+def short(aws: Emulator) -> None:
     aws.settings(oauth_access_seconds=SECONDS, identity_center_seconds=SECONDS, session_seconds=SECONDS)
 
 
-def proven(namespace: Namespace, aws: Aws) -> None:
+def proven(namespace: Namespace, aws: Emulator) -> None:
     """The Secret holds what AWS or the issuer gave: credentials that work, or a token that it knows."""
     data = namespace.data("acme")
     if "token" in data:
@@ -113,11 +117,11 @@ def proven(namespace: Namespace, aws: Aws) -> None:
 
 
 KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-Begin = Callable[[Namespace, Aws], Any]
-Steps = Callable[[Aws], list[dict[str, Any]]]
+Begin = Callable[[Namespace, Emulator], Any]
+Steps = Callable[[Emulator], list[dict[str, Any]]]
 
 
-def nothing(_namespace: Namespace, _aws: Aws) -> None:
+def nothing(_namespace: Namespace, _aws: Emulator) -> None:
     """There is nothing to start from but keys, or nothing at all."""
 
 
@@ -138,7 +142,7 @@ FLOWS: dict[str, tuple[dict[str, Any], Begin, Steps]] = {
     "an assertion of a client": (
         KEYS,
         nothing,
-        lambda aws: [oauth(aws, "client_credentials", audience=[aws.issuer]), oauth(aws, BEARER)],
+        lambda aws: [oauth(aws, "client_credentials", audience=[aws.issuer_url]), oauth(aws, BEARER)],
     ),
     "an ID token for a role": (
         SOURCE,
@@ -153,7 +157,7 @@ FLOWS: dict[str, tuple[dict[str, Any], Begin, Steps]] = {
     "a code, with the credentials of a role": (KEYS, sign_in, lambda _: [ROLE, code(), ROLE]),
     "a refresh token of Identity Center": (
         SOURCE | KEYS,
-        lambda namespace, aws: source(namespace, aws.center_token(refresh=True)),
+        lambda namespace, aws: source(namespace, aws.identity_center_token(refresh=True)),
         lambda _: [center("refresh_token"), PORTAL],
     ),
     "an assertion of a trusted issuer, made anew each time": (
@@ -173,12 +177,12 @@ FLOWS: dict[str, tuple[dict[str, Any], Begin, Steps]] = {
     ),
     "a token of another application": (
         SOURCE | KEYS,
-        lambda namespace, aws: source(namespace, aws.center_token(OTHER_APPLICATION_ARN)),
+        lambda namespace, aws: source(namespace, aws.identity_center_token(OTHER_APPLICATION_ARN)),
         lambda _: [center(EXCHANGE), ROLE],
     ),
     "a token of another application, once, for a refresh token": (
         SOURCE | KEYS,
-        lambda namespace, aws: source(namespace, aws.center_token(OTHER_APPLICATION_ARN)),
+        lambda namespace, aws: source(namespace, aws.identity_center_token(OTHER_APPLICATION_ARN)),
         lambda _: [center(EXCHANGE, requestedTokenType=REFRESH), ROLE],
     ),
     "a token of any issuer, once, for a refresh token": (
@@ -191,7 +195,7 @@ FLOWS: dict[str, tuple[dict[str, Any], Begin, Steps]] = {
 
 @pytest.mark.parametrize(("start", "begin", "steps"), FLOWS.values(), ids=FLOWS)
 def test_a_flow_goes_on_through_two_renewals(
-    start: dict[str, Any], begin: Begin, steps: Steps, flows: Namespace, aws: Aws
+    start: dict[str, Any], begin: Begin, steps: Steps, flows: Namespace, aws: Emulator
 ) -> None:
     begin(flows, aws)
     short(aws)
@@ -206,23 +210,23 @@ def test_a_flow_goes_on_through_two_renewals(
     assert flows.events("acme") == ["Issued"]
 
 
-def test_a_code_is_spent_once_and_its_refresh_tokens_in_order(flows: Namespace, aws: Aws) -> None:
+def test_a_code_is_spent_once_and_its_refresh_tokens_in_order(flows: Namespace, aws: Emulator) -> None:
     given = sign_in(flows, aws)
     short(aws)
     flows.apply(token_request(source=KEYS, exchanges=[code(), ROLE]))
     until(lambda: flows.status("acme").get("revision", 0) >= 3, seconds=60)
     flows.kubectl("patch", "treq/acme", "--type=merge", '--patch={"spec":{"suspend":true}}')
     until(lambda: flows.condition("acme", "Ready")[1] == "Suspended")
-    family = aws.center_family(given)
+    family = aws.identity_center_family(given)
 
-    assert family.spends == list(range(len(family.spends)))
-    assert len(family.spends) >= 2
+    assert family.consumed == list(range(len(family.consumed)))
+    assert len(family.consumed) >= 2
     assert (family.reuses, family.revoked) == (0, False)
     assert aws.calls("AssumeRole:with context") >= 3
 
 
 def test_a_code_that_gives_no_refresh_token_is_used_once_and_then_a_persons_business(
-    flows: Namespace, aws: Aws
+    flows: Namespace, aws: Emulator
 ) -> None:
     aws.control("POST", "identity-center-applications", arn=NO_REFRESH, grants=["authorization_code"])
     sign_in(flows, aws, NO_REFRESH)
@@ -243,7 +247,7 @@ def test_a_code_that_gives_no_refresh_token_is_used_once_and_then_a_persons_busi
     assert aws.calls("CreateTokenWithIAM") == 2
 
 
-def test_a_token_of_a_license_feeds_another_request(flows: Namespace, aws: Aws) -> None:
+def test_a_token_of_a_license_feeds_another_request(flows: Namespace, aws: Emulator) -> None:
     mint = {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN, "revokeSuperseded": {"after": "1s"}}}
     flows.apply(token_request("license", source=KEYS, exchanges=[mint]))
     flows.is_ready("license")
@@ -263,7 +267,7 @@ def test_a_token_of_a_license_feeds_another_request(flows: Namespace, aws: Aws) 
     assert flows.status("license")["expirationTime"] > "2027"
 
 
-def test_an_issuer_that_answers_a_page_is_told_without_it(flows: Namespace, aws: Aws) -> None:
+def test_an_issuer_that_answers_a_page_is_told_without_it(flows: Namespace, aws: Emulator) -> None:
     aws.fault("oauth:token", times=None, body="html")
     flows.apply(token_request(source=KEYS, exchanges=[oauth(aws, "client_credentials")]))
     said = flows.turns("acme", "Renewed", "Unavailable")

@@ -5,11 +5,11 @@ import json
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 
 
 def test_marks_nested_too_deeply_do_not_stop_the_operator(
-    operator: Operator, namespace: Namespace, aws: Aws
+    operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     text = '{"x":' + "[" * 50_000 + "]" * 50_000 + "}"
     marks = f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cluster.namespace import ROLE, Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
@@ -73,7 +73,7 @@ def at(folder: Path, what: Any) -> Any:
 
 @pytest.mark.parametrize("way", [pytest.param(way, id=name) for name, way in WAYS.items()])
 def test_a_client_works_by_nothing_but_the_secret(
-    operator: Operator, aws: Aws, namespace: Namespace, tmp_path: Path, way: Way
+    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, way: Way
 ) -> None:
     formats = [at(tmp_path, wanted) for wanted in way.formats]
     namespace.issued(aws, target={"formats": formats}, **way.spec)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, exchanges
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 MARKS = "keyturn.dev/marks"
@@ -32,7 +32,9 @@ def metadata(namespace: Namespace) -> dict[str, Any]:
         pytest.param({"data": {"expiration": ""}}, id="an empty value"),
     ],
 )
-def test_edited_data_is_healed_and_told(operator: Operator, aws: Aws, namespace: Namespace, patch: Patch) -> None:
+def test_edited_data_is_healed_and_told(
+    operator: Operator, aws: Emulator, namespace: Namespace, patch: Patch
+) -> None:
     namespace.issued(aws)
     before = namespace.data("acme")
 
@@ -47,7 +49,7 @@ def test_edited_data_is_healed_and_told(operator: Operator, aws: Aws, namespace:
     assert exchanges(aws) == 4
 
 
-def test_deleted_secret_comes_back(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_deleted_secret_comes_back(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     before = namespace.data("acme")
 
@@ -60,7 +62,7 @@ def test_deleted_secret_comes_back(operator: Operator, aws: Aws, namespace: Name
 
 
 def test_whoever_keeps_breaking_it_does_not_keep_us_exchanging(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     namespace.kubectl("delete", "secret", "acme")
@@ -73,7 +75,7 @@ def test_whoever_keeps_breaking_it_does_not_keep_us_exchanging(
 
 
 @pytest.mark.parametrize("value", [None, "", "{}", "gibberish"], ids=["removed", "empty", "no marks", "gibberish"])
-def test_lost_marks_heal(operator: Operator, aws: Aws, namespace: Namespace, value: str | None) -> None:
+def test_lost_marks_heal(operator: Operator, aws: Emulator, namespace: Namespace, value: str | None) -> None:
     namespace.issued(aws)
 
     namespace.patch("secret", "acme", annotated(marks=value))
@@ -83,7 +85,7 @@ def test_lost_marks_heal(operator: Operator, aws: Aws, namespace: Namespace, val
     assert exchanges(aws) == 4
 
 
-def test_edited_marks_do_not_count(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_edited_marks_do_not_count(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     marks = metadata(namespace)["annotations"][MARKS]
 
@@ -106,7 +108,7 @@ def test_edited_marks_do_not_count(operator: Operator, aws: Aws, namespace: Name
     ],
 )
 def test_undressed_secret_is_dressed_without_an_exchange(
-    operator: Operator, aws: Aws, namespace: Namespace, patch: Patch
+    operator: Operator, aws: Emulator, namespace: Namespace, patch: Patch
 ) -> None:
     namespace.issued(aws, target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "n"}}})
     before, data = metadata(namespace), namespace.data("acme")
@@ -120,7 +122,7 @@ def test_undressed_secret_is_dressed_without_an_exchange(
     assert namespace.events("acme") == ["Issued"]
 
 
-def test_huge_annotations_break_nothing(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_huge_annotations_break_nothing(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
 
     namespace.patch("secret", "acme", {"metadata": {"annotations": {"huge": "x" * 250_000}}})

@@ -12,7 +12,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.writes import writes
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 DONE = 'keyturn_renewals_total{reason="RenewalAsked",result="success"}'
@@ -20,7 +20,7 @@ Start = Callable[[], Operator]
 
 
 @pytest.fixture
-def start(installed: ControlPlane, aws: Aws, tmp_path: Path) -> Iterator[Start]:
+def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
     """Start operators with the chart's one Lease."""
     with ExitStack() as stack:
 
@@ -50,7 +50,7 @@ def is_ready(operator: Operator) -> bool:
 
 
 def test_second_stands_by_and_takes_over_when_the_first_is_told_to_end(
-    start: Start, aws: Aws, namespace: Namespace
+    start: Start, aws: Emulator, namespace: Namespace
 ) -> None:
     first = start()
     until(lambda: leads(first))
@@ -85,7 +85,7 @@ def test_standby_ends_with_code_0_and_leaves_the_lease(start: Start, installed: 
 
 
 def test_failover_does_nothing_that_is_not_due(
-    start: Start, installed: ControlPlane, aws: Aws, namespace: Namespace
+    start: Start, installed: ControlPlane, aws: Emulator, namespace: Namespace
 ) -> None:
     first = start()
     until(lambda: leads(first))
@@ -106,7 +106,7 @@ def test_failover_does_nothing_that_is_not_due(
 
 
 @pytest.mark.long
-def test_second_takes_over_after_the_death_of_the_first(start: Start, aws: Aws, namespace: Namespace) -> None:
+def test_second_takes_over_after_the_death_of_the_first(start: Start, aws: Emulator, namespace: Namespace) -> None:
     first = start()
     until(lambda: leads(first))
     namespace.issued(aws)

@@ -10,10 +10,16 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.directory import APPLICATION_ARN, REDIRECT_URI
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import DOMAIN, LICENSE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
+    APPLICATION_ARN,
+    DOMAIN,
+    LICENSE_ARN,
+    POOL_ID,
+    REDIRECT_URI,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+)
 from tests.support.processes import until
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
@@ -98,7 +104,7 @@ def talkative_policy(namespace: Namespace) -> Iterator[None]:
     namespace.plane.kubectl("delete", kinds, TALKATIVE)
 
 
-def issue_and_renew(aws: Aws, namespace: Namespace) -> None:
+def issue_and_renew(aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=6)
     namespace.issued(aws, target={"formats": FORMATS})
     until(lambda: namespace.status("acme")["revision"] == 3)
@@ -106,9 +112,9 @@ def issue_and_renew(aws: Aws, namespace: Namespace) -> None:
     until(lambda: namespace.status("acme")["revision"] == 4)
 
 
-def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
+def issue_by_other_flows(aws: Emulator, namespace: Namespace) -> None:
     """Hold what a code, a license, a domain, a registry and a pool give, and renew it."""
-    data = {"keys": USER, "sign-in": {"code": aws.code()}, "login": {"token": aws.id_token()}}
+    data = {"keys": USER, "sign-in": {"code": aws.authorization_code()}, "login": {"token": aws.id_token()}}
     for name, values in data.items():
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
         # On the server, else kubectl itself keeps the values in an annotation.
@@ -121,7 +127,7 @@ def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
         "images": (KEYS, {"ecrGetAuthorizationToken": {}}),
         "pool": (
             {"token": at("login", "token")},
-            {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {aws.issuer[8:]: "accessToken"}}},
+            {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {aws.issuer_url[8:]: "accessToken"}}},
         ),
     }
     for name, (source, exchange) in flows.items():
@@ -137,7 +143,7 @@ def heal(namespace: Namespace) -> None:
     namespace.turns("acme", "Renewed", "Drifted")
 
 
-def fail_at_aws(aws: Aws, namespace: Namespace) -> None:
+def fail_at_aws(aws: Emulator, namespace: Namespace) -> None:
     token = namespace.data("license")["license_token"]
     secret = namespace.data("acme")["AWS_SECRET_ACCESS_KEY"]
     failures: list[tuple[str, dict[str, Any], str]] = [
@@ -174,7 +180,9 @@ def fail_by_source(namespace: Namespace) -> None:
 
 
 @pytest.mark.usefixtures("talkative_policy")
-def test_no_secret_value_is_anywhere_but_in_secrets(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_no_secret_value_is_anywhere_but_in_secrets(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     issue_and_renew(aws, namespace)
     issue_by_other_flows(aws, namespace)
     heal(namespace)

@@ -15,7 +15,7 @@ from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -45,7 +45,7 @@ def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
     return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "somebody"))
 
 
-def test_status_of_a_good_one(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_of_a_good_one(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
     told = plugin.good("status", "acme")
 
@@ -55,7 +55,9 @@ def test_status_of_a_good_one(operator: Operator, aws: Aws, namespace: Namespace
     assert re.search(rf"  Renews      {TIME} \(in 3[3-9] min\)\n", told)
 
 
-def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_of_many_is_a_table(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issued(aws)
     namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
     namespace.turns("waits", "Renewed", "SourceMissing")
@@ -95,7 +97,12 @@ def test_status_of_many_is_a_table(operator: Operator, aws: Aws, namespace: Name
 )
 @pytest.mark.usefixtures("operator")
 def test_status_of_what_is_not_good(
-    aws: Aws, namespace: Namespace, plugin: Plugin, spec: dict[str, Any], condition: tuple[str, str], says: str
+    aws: Emulator,
+    namespace: Namespace,
+    plugin: Plugin,
+    spec: dict[str, Any],
+    condition: tuple[str, str],
+    says: str,
 ) -> None:
     namespace.token(aws.refresh_token())
     namespace.apply(token_request(**spec))
@@ -106,7 +113,7 @@ def test_status_of_what_is_not_good(
     assert f"see docs/operations/troubleshooting.md#{condition[1].lower()}" in told
 
 
-def test_status_for_programs(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_for_programs(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
     one = json.loads(plugin.good("status", "acme", "-o", "json"))
 
@@ -115,7 +122,7 @@ def test_status_for_programs(operator: Operator, aws: Aws, namespace: Namespace,
     assert json.loads(plugin.good("status", "-o", "json")) == [one]
 
 
-def test_watch_shows_each_change(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_watch_shows_each_change(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
 
     with plugin.watching("status", "--watch") as rows:
@@ -126,7 +133,7 @@ def test_watch_shows_each_change(operator: Operator, aws: Aws, namespace: Namesp
         assert json.loads(next(objects))["status"]["revision"] == 2
 
 
-def test_one_that_is_not_there(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_one_that_is_not_there(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws, "acme-billing")
     other = Namespace.created(namespace.plane)
     other.apply(token_request("only-there", suspend=True))
@@ -137,7 +144,9 @@ def test_one_that_is_not_there(operator: Operator, aws: Aws, namespace: Namespac
     other.kubectl("delete", "treq", "--all")
 
 
-def test_renew_waits_until_it_is_done(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_waits_until_it_is_done(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issued(aws)
     namespace.apply(token_request("second"), token_request("asleep", suspend=True))
     namespace.is_ready("second")
@@ -148,7 +157,9 @@ def test_renew_waits_until_it_is_done(operator: Operator, aws: Aws, namespace: N
     assert "spec.suspend is set" in plugin.bad("renew", "asleep")
 
 
-def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_tells_why_it_failed(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issued(aws)
     namespace.kubectl("delete", "secret", "license")
 
@@ -158,7 +169,9 @@ def test_renew_tells_why_it_failed(operator: Operator, aws: Aws, namespace: Name
     assert "docs/operations/troubleshooting.md#sourcemissing" in said
 
 
-def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_does_not_wait_for_ever(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issued(aws)
     operator.freeze()
     try:
@@ -170,7 +183,7 @@ def test_renew_does_not_wait_for_ever(operator: Operator, aws: Aws, namespace: N
 
 
 def test_inspect_tells_whose_a_secret_is(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
 ) -> None:
     namespace.issued(aws)
     told = plugin.good("inspect", "acme")
@@ -182,7 +195,7 @@ def test_inspect_tells_whose_a_secret_is(
     assert "did you mean" in plugin.bad("inspect", "acm")
 
 
-def test_inspect_sees_an_edit(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_inspect_sees_an_edit(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws)
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
     namespace.turns("acme", "Ready", "Suspended")
@@ -192,7 +205,7 @@ def test_inspect_sees_an_edit(operator: Operator, aws: Aws, namespace: Namespace
 
 
 def test_forget_shows_what_it_means_and_asks(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
 ) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -205,7 +218,7 @@ def test_forget_shows_what_it_means_and_asks(
     assert "is no token Secret" in plugin.bad("forget", "source", "--yes")
 
 
-def test_forget_and_sign_in_again(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_forget_and_sign_in_again(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.is_ready("acme")
@@ -220,11 +233,11 @@ def test_forget_and_sign_in_again(operator: Operator, aws: Aws, namespace: Names
     namespace.patch("treq", "acme", {"spec": {"suspend": False}})
 
     plugin.good("renew", "acme", "--wait")
-    assert len(aws.family(fresh).spends) >= 1
+    assert len(aws.family(fresh).consumed) >= 1
     assert aws.family(fresh).reuses == 0
 
 
-def test_no_value_is_ever_shown(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_no_value_is_ever_shown(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotates"))
     namespace.is_ready("rotates")
@@ -268,7 +281,7 @@ def test_a_cluster_that_is_not_there(plugin: Plugin, tmp_path: Path) -> None:
     assert "kubectl config get-contexts" in plugin.bad("status", "--context=nowhere")
 
 
-def test_kubectl_completes_names(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_kubectl_completes_names(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issued(aws, "acme-billing")
 
     def completed(*words: str) -> list[str]:
@@ -279,7 +292,9 @@ def test_kubectl_completes_names(operator: Operator, aws: Aws, namespace: Namesp
     assert completed("inspect", "--namespace", namespace.name, "lic") == ["license"]
 
 
-def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_takes_half_a_second(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issued(aws)
 
     # Of CPU, for others may be busy too: 0.3 on two cores, and as much by the clock where nobody else is.
@@ -287,7 +302,7 @@ def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Nam
 
 
 def test_the_page_shows_commands_that_work(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
 ) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "portal"))

@@ -14,7 +14,7 @@ from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import writes
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 RETAIN = {"deletionPolicy": "Retain"}
@@ -75,7 +75,7 @@ def kept(namespace: Namespace) -> list[Any]:
 )
 @pytest.mark.usefixtures("own_operator", "crd_as_it_was")
 def test_quiet_when(
-    aws: Aws, namespace: Namespace, happens: Callable[[Namespace], None], wrote: dict[str, int]
+    aws: Emulator, namespace: Namespace, happens: Callable[[Namespace], None], wrote: dict[str, int]
 ) -> None:
     namespace.issued(aws)
     namespace.apply(token_request("retained", target=RETAIN))
@@ -101,7 +101,7 @@ def test_quiet_when(
 
 
 def test_request_that_went_unseen_leaves_the_agenda(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws, "gone", target=RETAIN)
     own_operator.process.send_signal(signal.SIGSTOP)

@@ -9,7 +9,7 @@ from tests.e2e.test_rotation import rotating_request, sign_in
 from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import WORDS, allow_secrets, refusing
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 QUOTA = "exceeded quota: few, requested: count/secrets=1"
@@ -35,7 +35,9 @@ def has_tried_again(namespace: Namespace) -> None:
     until(lambda: namespace.status("acme").get("failedAttempts", 0) >= 2, seconds=60)
 
 
-def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_at_the_first_issue_costs_no_aws_call(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.token(aws.refresh_token())
     with refusing(namespace, "acme"):
         namespace.apply(token_request())
@@ -52,7 +54,7 @@ def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Aw
 
 
 def test_policy_after_the_first_issue_leaves_the_valid_secret(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     before = namespace.read("secret", "acme")
@@ -74,7 +76,7 @@ def test_policy_after_the_first_issue_leaves_the_valid_secret(
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
 
 
-def test_policy_on_the_status_stops_no_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_on_the_status_stops_no_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token())
     aws.settings(session_seconds=8)
     with refusing(namespace, "acme", kinds=("tokenrequests/status",)):
@@ -92,7 +94,7 @@ def test_policy_on_the_status_stops_no_renewal(operator: Operator, aws: Aws, nam
 
 
 def test_policy_on_the_token_secret_spends_no_token_at_the_first_issue(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     seed = sign_in(namespace, aws)
     with refusing(namespace, TOKEN_SECRET):
@@ -103,11 +105,11 @@ def test_policy_on_the_token_secret_spends_no_token_at_the_first_issue(
         assert (aws.calls("oauth:token"), namespace.read("secret", TOKEN_SECRET)) == (0, {})
 
     namespace.is_ready("acme")
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0], 0)
 
 
 def test_policy_on_the_token_secret_spends_no_token_at_a_renewal(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -123,11 +125,11 @@ def test_policy_on_the_token_secret_spends_no_token_at_a_renewal(
         assert aws.calls("oauth:token") == 1
 
     until(lambda: namespace.status("acme")["revision"] == 2, seconds=70)
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0, 1], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 
 def test_policy_on_the_target_loses_no_token_at_a_renewal(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -139,10 +141,10 @@ def test_policy_on_the_target_loses_no_token_at_a_renewal(
 
     until(lambda: namespace.status("acme")["revision"] == 2, seconds=70)
     family = aws.family(seed)
-    assert (family.spends, family.reuses) == ([*range(len(family.spends))], 0)
+    assert (family.consumed, family.reuses) == ([*range(len(family.consumed))], 0)
 
 
-def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_full_quota_costs_no_aws_call(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token())
     allow_secrets(namespace, 0)
 
@@ -165,7 +167,7 @@ def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: N
     ],
 )
 def test_full_quota_spends_and_loses_no_token(
-    operator: Operator, aws: Aws, namespace: Namespace, *, more: int, adopted: bool, spends: list[int]
+    operator: Operator, aws: Emulator, namespace: Namespace, *, more: int, adopted: bool, spends: list[int]
 ) -> None:
     seed = sign_in(namespace, aws)
     if adopted:
@@ -177,7 +179,7 @@ def test_full_quota_spends_and_loses_no_token(
     refused(namespace, QUOTA)
     has_tried_again(namespace)
 
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == (spends, 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == (spends, 0)
     allow_secrets(namespace, 2)
     namespace.is_ready("acme")
     assert aws.family(seed).reuses == 0

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.processes import until
 
 DOCKER = "kubernetes.io/dockerconfigjson"
@@ -76,7 +76,7 @@ def javascript(data: dict[str, str]) -> bool:
 )
 def test_what_is_in_the_secret_opens_the_registry(
     operator: Operator,
-    aws: Aws,
+    aws: Emulator,
     namespace: Namespace,
     exchanges: list[dict[str, Any]],
     formats: list[dict[str, Any]] | None,
@@ -96,7 +96,7 @@ def test_what_is_in_the_secret_opens_the_registry(
 
 
 def test_a_secret_of_credentials_becomes_one_for_images_and_back(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     signed_in(namespace, ROLE)
     seen = []

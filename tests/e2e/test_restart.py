@@ -8,7 +8,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import writes
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 LATER = "acme-later"
@@ -21,7 +21,7 @@ def has_caught_up(namespace: Namespace) -> None:
 
 
 def test_kill_and_restart_do_nothing_that_is_not_due(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     namespace.issued(aws, "retained", target={"deletionPolicy": "Retain"})
@@ -42,7 +42,7 @@ def test_kill_and_restart_do_nothing_that_is_not_due(
 
 
 def test_kill_amid_an_exchange_costs_one_more_and_nothing_else(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     aws.fault("AssumeRoleWithWebIdentity", delay_seconds=5)
     namespace.token(aws.refresh_token())
@@ -59,7 +59,7 @@ def test_kill_amid_an_exchange_costs_one_more_and_nothing_else(
 
 
 def test_what_was_due_meanwhile_is_done_at_the_start(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     namespace.issued(aws, "gone")
@@ -75,7 +75,7 @@ def test_what_was_due_meanwhile_is_done_at_the_start(
     assert exchanges(aws) == 10
 
 
-def test_next_try_survives_a_restart(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_next_try_survives_a_restart(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token("not.a.token")
     namespace.apply(token_request())
     namespace.turns("acme", "Stalled", "SourceInvalid")
@@ -98,7 +98,7 @@ def test_next_try_survives_a_restart(own_operator: Operator, aws: Aws, namespace
 
 
 def test_sigterm_ends_it_within_seconds_with_code_0(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     started = time.monotonic()
@@ -110,7 +110,7 @@ def test_sigterm_ends_it_within_seconds_with_code_0(
 
 
 def test_sigterm_does_not_wait_for_a_call_that_hangs(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     aws.fault("GetAccessToken", times=None, delay_seconds=20)
     namespace.token(aws.refresh_token())
@@ -124,7 +124,9 @@ def test_sigterm_does_not_wait_for_a_call_that_hangs(
     aws.clear_faults()
 
 
-def test_namespace_goes_while_the_operator_is_down(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_namespace_goes_while_the_operator_is_down(
+    own_operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
     own_operator.kill()
 
@@ -133,7 +135,9 @@ def test_namespace_goes_while_the_operator_is_down(own_operator: Operator, aws: 
     assert namespace.plane.kubectl("get", "namespace", namespace.name, "--ignore-not-found") == ""
 
 
-def test_namespace_goes_under_a_running_operator(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_namespace_goes_under_a_running_operator(
+    own_operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
 
     namespace.plane.kubectl("delete", "namespace", namespace.name, "--timeout=60s")
@@ -144,7 +148,7 @@ def test_namespace_goes_under_a_running_operator(own_operator: Operator, aws: Aw
 
 
 @pytest.fixture
-def held(own_operator: Operator, aws: Aws, namespace: Namespace) -> Iterator[None]:
+def held(own_operator: Operator, aws: Emulator, namespace: Namespace) -> Iterator[None]:
     """A TokenRequest that is being deleted, held by somebody's finalizer."""
     namespace.issued(aws)
     namespace.patch("treq", "acme", {"metadata": {"finalizers": ["example.com/held"]}})
@@ -155,7 +159,7 @@ def held(own_operator: Operator, aws: Aws, namespace: Namespace) -> Iterator[Non
 
 @pytest.mark.usefixtures("held")
 def test_deleted_while_a_finalizer_holds_it_leaves_silently(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: place not in own_operator.get("/metrics"))
@@ -172,7 +176,7 @@ def test_deleted_while_a_finalizer_holds_it_leaves_silently(
 
 
 def test_restart_of_the_api_server_is_lived_through(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     status = namespace.status("acme")

@@ -13,12 +13,12 @@ from tests.support.cluster.chart import Values, chart_objects
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 pytestmark = pytest.mark.cluster
 TOKENS: dict[str, Any] = {"rbac": {"serviceAccountTokens": True}}
-Flow = Callable[[Namespace, Aws], None]
+Flow = Callable[[Namespace, Emulator], None]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlP
 )
 def test_rights_granted_are_rights_used(
     audited: tuple[ControlPlane, Audit],
-    aws: Aws,
+    aws: Emulator,
     values: Values,
     *,
     scoped: bool,
@@ -77,13 +77,13 @@ def _where(right: Right, *, scoped: bool) -> Right:
     return right if scoped or right.namespace == "keyturn" else right._replace(namespace="")
 
 
-def issue_and_renew(namespace: Namespace, aws: Aws) -> None:
+def issue_and_renew(namespace: Namespace, aws: Emulator) -> None:
     namespace.issued(aws)
     namespace.ask("acme", "1")
     until(lambda: namespace.status("acme")["revision"] == 2)
 
 
-def heal(namespace: Namespace, aws: Aws) -> None:
+def heal(namespace: Namespace, aws: Emulator) -> None:
     """Edited and deleted by hand; asked for as well, because nobody may be watching."""
     namespace.kubectl("delete", "secret", "acme")
     namespace.issued(aws, "edited")
@@ -93,14 +93,14 @@ def heal(namespace: Namespace, aws: Aws) -> None:
         until(lambda of=name, wanted=revision: namespace.status(of)["revision"] >= wanted)  # type: ignore[misc]
 
 
-def move(namespace: Namespace, aws: Aws) -> None:
+def move(namespace: Namespace, aws: Emulator) -> None:
     """Another name for the Secret: the former one goes."""
     namespace.issued(aws, "moving")
     namespace.patch("treq", "moving", {"spec": {"target": {"secretName": "moved"}}})
     until(lambda: namespace.read("secret", "moving") == {} and namespace.read("secret", "moved"))
 
 
-def rotate(namespace: Namespace, aws: Aws) -> None:
+def rotate(namespace: Namespace, aws: Emulator) -> None:
     """A token that its issuer replaces; the issuer's CA is in a ConfigMap."""
     sign_in(namespace, aws)
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca": aws.ca}})
@@ -109,7 +109,7 @@ def rotate(namespace: Namespace, aws: Aws) -> None:
     namespace.is_ready("rotating")
 
 
-def of_service_account(namespace: Namespace, aws: Aws) -> None:
+def of_service_account(namespace: Namespace, aws: Emulator) -> None:
     namespace.kubectl("create", "serviceaccount", "app")
     trust_the_cluster(aws, namespace)
     source = {"token": {"serviceAccount": {"name": "app", "expirationSeconds": 600}}}
@@ -118,7 +118,7 @@ def of_service_account(namespace: Namespace, aws: Aws) -> None:
     namespace.is_ready("app")
 
 
-def delete(namespace: Namespace, _: Aws) -> None:
+def delete(namespace: Namespace, _: Emulator) -> None:
     namespace.kubectl("delete", "treq", "--all")
     assert namespace.read("secret", "source-keyturn")
 

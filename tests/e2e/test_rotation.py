@@ -12,26 +12,25 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import OIDC_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, OIDC_ROLE_ARN
 from tests.support.processes import until
 
 
 @pytest.fixture
 def rotating_operator(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path
 ) -> Iterator[Operator]:
     """An operator that may speak to issuers on loopback."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator
 
 
-def refresh(aws: Aws, **more: Any) -> dict[str, Any]:
+def refresh(aws: Emulator, **more: Any) -> dict[str, Any]:
     """The oauthToken step for the emulator's issuer."""
     return {
         "oauthToken": {
-            "tokenUrl": f"{aws.issuer}/token",
+            "tokenUrl": f"{aws.issuer_url}/token",
             "grantType": "refresh_token",
             "clientId": CLIENT_ID,
             "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}},
@@ -41,7 +40,7 @@ def refresh(aws: Aws, **more: Any) -> dict[str, Any]:
     }
 
 
-def rotating_request(aws: Aws, name: str = "acme", **spec: Any) -> dict[str, Any]:
+def rotating_request(aws: Emulator, name: str = "acme", **spec: Any) -> dict[str, Any]:
     """A request whose token is for nobody else: its format is the token itself."""
     source = {"token": {"secretKeyRef": {"name": "source", "key": "refresh_token"}}}
     given = {
@@ -52,7 +51,7 @@ def rotating_request(aws: Aws, name: str = "acme", **spec: Any) -> dict[str, Any
     return token_request(name, **(given | spec))
 
 
-def sign_in(namespace: Namespace, aws: Aws) -> str:
+def sign_in(namespace: Namespace, aws: Emulator) -> str:
     """Put a first refresh token and the client's secret in their Secrets."""
     token = aws.oauth_refresh_token()
     namespace.token(token, name="source", key="refresh_token")
@@ -73,7 +72,7 @@ def reached(namespace: Namespace, revision: int) -> bool:
 
 
 def test_three_requests_spend_sixty_tokens_in_order(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     aws.settings(oauth_access_seconds=3)
     seed = sign_in(namespace, aws)
@@ -90,13 +89,13 @@ def test_three_requests_spend_sixty_tokens_in_order(
     family = aws.family(seed)
 
     assert family.reuses == 0
-    assert family.spends == list(range(sum(revisions())))
-    assert len(family.spends) >= 60
+    assert family.consumed == list(range(sum(revisions())))
+    assert len(family.consumed) >= 60
     assert not family.revoked
 
 
 def test_the_source_is_never_written_and_gitops_may_put_it_back(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)
     before = namespace.read("secret", "source")["metadata"]["resourceVersion"]
@@ -111,25 +110,25 @@ def test_the_source_is_never_written_and_gitops_may_put_it_back(
     namespace.token(seed, name="source", key="refresh_token")
     time.sleep(2)
 
-    assert aws.family(seed).spends == list(range(5))
+    assert aws.family(seed).consumed == list(range(5))
     assert namespace.status("acme")["revision"] == 5
 
 
 def test_delete_and_create_goes_on_with_the_live_token(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)
     for revision in (1, 2):
         namespace.apply(rotating_request(aws))
         namespace.is_ready("acme")
         namespace.kubectl("delete", "treq/acme", "secret/acme", "--ignore-not-found")
-        assert len(aws.family(seed).spends) == revision
+        assert len(aws.family(seed).consumed) == revision
 
     assert aws.family(seed).reuses == 0
 
 
 def test_a_rotated_token_becomes_the_credentials_of_a_role(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     sign_in(namespace, aws)
     role = {"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}
@@ -140,7 +139,7 @@ def test_a_rotated_token_becomes_the_credentials_of_a_role(
 
 
 def test_a_lost_answer_is_a_doubt_and_then_a_persons_business(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -158,11 +157,11 @@ def test_a_lost_answer_is_a_doubt_and_then_a_persons_business(
     namespace.kubectl("label", "secret/source", "keyturn.dev/source=true")
     namespace.token(fresh, name="source", key="refresh_token")
     until(lambda: namespace.condition("acme", "Renewed")[0] == "True", seconds=70)
-    assert aws.family(fresh).spends == [0]
+    assert aws.family(fresh).consumed == [0]
 
 
 def test_kill_during_the_exchange_leaves_a_doubt_that_one_careful_try_ends(
-    rotating_operator: Operator, namespace: Namespace, aws: Aws
+    rotating_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))

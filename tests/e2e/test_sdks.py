@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from tests.support import npm
-from tests.support.controlplane import dies_with_us
-from tests.support.emulator.running import Aws, endpoints, running_emulator
-from tests.support.emulator.world import ROLE_ARN
+from tests.support.controlplane import die_with_parent
+from tests.support.emulator.client import Emulator, endpoints, running_emulator
+from tests.support.emulator.constants import ROLE_ARN
 from tests.support.processes import Running, http_get, until
 from tests.support.sdk import golang
 
@@ -98,7 +98,7 @@ MISSING: Mapping[str, Callable[[], str]] = {"JavaScript": npm.missing, "Go": gol
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
+def aws() -> Iterator[Emulator]:
     with running_emulator(session_seconds=SESSION_SECONDS) as emulator:
         yield emulator
 
@@ -133,7 +133,7 @@ def started(stack: ExitStack, pod: Pod, of: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+def pod(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     """A folder that is renewed as the kubelet renews a mounted Secret, and both modes of the sidecar."""
     pod = Pod(tmp_path_factory.mktemp("pod"))
     source = pod.folder / "sources" / "acme-license"
@@ -160,7 +160,7 @@ class Call:
 
 
 @pytest.fixture(scope="module")
-def calls(aws: Aws, pod: Pod) -> dict[tuple[str, str], list[Call]]:
+def calls(aws: Emulator, pod: Pod) -> dict[tuple[str, str], list[Call]]:
     """What each SDK told of its calls, on each way, all at the same time."""
     # Made before one is started: nobody would see meanwhile when its calls were.
     programs = {sdk: make() for sdk, make in SDKS.items() if not missing(sdk)}
@@ -184,7 +184,7 @@ def old_seconds(sdk: str, way: str) -> int:
     return OLD_SECONDS if "endpoint" in way else OLD_SECONDS_OF_A_PROCESS.get(sdk, OLD_SECONDS)
 
 
-def start(stack: ExitStack, aws: Aws, pod: Pod, of: tuple[str, str], program: Program) -> Iterator[str]:
+def start(stack: ExitStack, aws: Emulator, pod: Pod, of: tuple[str, str], program: Program) -> Iterator[str]:
     """Start an SDK on a way; gives the lines that it has written since the last time."""
     command, stdin, directory = program
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -192,7 +192,7 @@ def start(stack: ExitStack, aws: Aws, pod: Pod, of: tuple[str, str], program: Pr
     env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[of[1]](pod)
     output = pod.folder / f"{' '.join(of)}.log"
     with output.open("wb") as out, (stdin or Path(os.devnull)).open() as text:
-        process = subprocess.Popen(dies_with_us(command), cwd=directory, env=env, stdin=text, stdout=out)
+        process = subprocess.Popen(die_with_parent(command), cwd=directory, env=env, stdin=text, stdout=out)
     stack.callback(process.wait)
     stack.callback(process.terminate)
     return stack.enter_context(output.open())

@@ -20,8 +20,8 @@ from tests.support.cluster.chart import chart_objects
 from tests.support.cluster.namespace import ROLE, Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.manifests import MANIFESTS
 from tests.support.manifests.fields import Place, replaced, texts_of, texts_of_schema
 from tests.support.processes import until
@@ -163,7 +163,7 @@ class Tenant:
 
 
 @pytest.fixture
-def tenant(powerful_operator: Operator, namespace: Namespace, aws: Aws) -> Tenant:
+def tenant(powerful_operator: Operator, namespace: Namespace, aws: Emulator) -> Tenant:
     namespace.token(aws.refresh_token())
     namespace.kubectl("create", "serviceaccount", "tenant")
     namespace.kubectl("create", "role", "tenant", "--verb=create", "--resource=tokenrequests.keyturn.dev")
@@ -175,7 +175,7 @@ def tenant(powerful_operator: Operator, namespace: Namespace, aws: Aws) -> Tenan
 
 @pytest.fixture(scope="module")
 def powerful_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator with an AWS identity of its own and the right to make tokens of service accounts."""
     installed.kubectl("create", "clusterrole", "powerful", "--verb=create", "--resource=serviceaccounts/token")
@@ -186,7 +186,7 @@ def powerful_operator(
         environment.setenv("AWS_SECRET_ACCESS_KEY", USER_SECRET_KEY)
         audiences = {"sources": {"audiences": ["sts.amazonaws.com", own_audience(installed)]}}
         directory = tmp_path_factory.mktemp("powerful")
-        with running_operator(installed, emulator, directory, settings=audiences) as operator:
+        with running_operator(installed, shared_emulator, directory, settings=audiences) as operator:
             yield operator
             assert "a bug" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", "powerful")
@@ -209,22 +209,22 @@ def refreshing(url: str, **source: Any) -> dict[str, Any]:
     return {"source": given, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
 
 
-def test_another_namespace(tenant: Tenant, aws: Aws) -> None:
+def test_another_namespace(tenant: Tenant, aws: Emulator) -> None:
     other = Namespace.created(tenant.namespace.plane)
     other.token(aws.refresh_token(), name="treasure")
 
     assert "forbidden" in tenant.create(token_request(), where=other.name)
     tenant.create(token_request(source=reading("treasure")))
     assert "Secret treasure does not exist" in tenant.is_refused("SourceMissing")
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
-def test_the_identity_of_the_operator(tenant: Tenant, aws: Aws) -> None:
+def test_the_identity_of_the_operator(tenant: Tenant, aws: Emulator) -> None:
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     tenant.create(token_request(source={"credentials": {"ambient": {}}}, exchanges=[role]))
 
     assert "sources.ambient" in tenant.is_refused("IdentityForbidden")
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_the_identity_of_the_operator(tenant: Tenant, aws: Aws) -> None:
         pytest.param("license", {"target": {"secretName": "license-2"}}, id="as the source"),
     ],
 )
-def test_a_secret_that_did_not_consent(tenant: Tenant, aws: Aws, name: str, spec: dict[str, Any]) -> None:
+def test_a_secret_that_did_not_consent(tenant: Tenant, aws: Emulator, name: str, spec: dict[str, Any]) -> None:
     if name != "license":
         tenant.namespace.token("theirs", name=name, key="password")
     before = tenant.namespace.read("secret", name)
@@ -265,7 +265,7 @@ def test_a_secret_that_did_not_consent(tenant: Tenant, aws: Aws, name: str, spec
         ("vault", "sources.audiences"),
     ],
 )
-def test_a_token_for_the_api_server(tenant: Tenant, aws: Aws, audience: str, says: str) -> None:
+def test_a_token_for_the_api_server(tenant: Tenant, aws: Emulator, audience: str, says: str) -> None:
     wanted = {
         "name": "tenant",
         "audiences": ["sts.amazonaws.com", audience or own_audience(tenant.namespace.plane)],
@@ -276,7 +276,7 @@ def test_a_token_for_the_api_server(tenant: Tenant, aws: Aws, audience: str, say
 
     assert says in tenant.is_refused("IdentityForbidden")
     assert tenant.namespace.read("secret", "acme") == {}
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
 def test_an_internal_address(tenant: Tenant) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 
 ROLE = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
 
@@ -22,7 +22,7 @@ ROLE = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     ],
 )
 def test_access_keys_become_short_lived_credentials(
-    operator: Operator, namespace: Namespace, aws: Aws, exchanges: list[dict[str, Any]], whose: str
+    operator: Operator, namespace: Namespace, aws: Emulator, exchanges: list[dict[str, Any]], whose: str
 ) -> None:
     keys = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
     namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys})
@@ -43,7 +43,7 @@ def test_access_keys_become_short_lived_credentials(
 
 
 def test_a_missing_key_never_falls_back_to_the_operators_own_identity(
-    operator: Operator, namespace: Namespace, aws: Aws
+    operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     keys = {"AWS_ACCESS_KEY_ID": USER_KEY_ID}
     namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys})

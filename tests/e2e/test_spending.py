@@ -13,7 +13,7 @@ from tests.support.cluster.interposer import Interposer
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Cluster, Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
@@ -22,7 +22,7 @@ Start = Callable[[Cluster], Operator]
 
 
 @pytest.fixture
-def start(installed: ControlPlane, aws: Aws, tmp_path: Path) -> Iterator[Start]:
+def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
     """Start operators with the chart's one Lease, that may speak to issuers on loopback."""
     with ExitStack() as stack:
 
@@ -47,7 +47,7 @@ def pair(start: Start, between: Interposer, installed: ControlPlane) -> tuple[Op
     return first, second
 
 
-def spend(namespace: Namespace, aws: Aws, between: Interposer, *, saves: bool, **fault: str) -> str:
+def spend(namespace: Namespace, aws: Emulator, between: Interposer, *, saves: bool, **fault: str) -> str:
     """Start to spend the second token of a new family; without `saves` its save fails until that is cleared."""
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -63,7 +63,7 @@ def spend(namespace: Namespace, aws: Aws, between: Interposer, *, saves: bool, *
 
 @pytest.mark.parametrize("saves", [True, False], ids=["while the issuer thinks", "while the save fails"])
 def test_told_to_end_it_saves_first(
-    start: Start, between: Interposer, aws: Aws, namespace: Namespace, *, saves: bool
+    start: Start, between: Interposer, aws: Emulator, namespace: Namespace, *, saves: bool
 ) -> None:
     operator = start(between)
     seed = spend(namespace, aws, between, saves=saves)
@@ -77,12 +77,12 @@ def test_told_to_end_it_saves_first(
     operator.start()
     until(lambda: namespace.status("acme")["revision"] == 2)
     family = aws.family(seed)
-    assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 @pytest.mark.long
 def test_who_wakes_with_an_answer_saves_it_and_ends(
-    pair: tuple[Operator, Operator], between: Interposer, aws: Aws, namespace: Namespace
+    pair: tuple[Operator, Operator], between: Interposer, aws: Emulator, namespace: Namespace
 ) -> None:
     first, second = pair
     seed = spend(namespace, aws, between, saves=False)
@@ -101,13 +101,13 @@ def test_who_wakes_with_an_answer_saves_it_and_ends(
     }
     until(lambda: namespace.status("acme")["revision"] == 2, seconds=50)
     family = aws.family(seed)
-    assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("drop", ["before", "after"])
 def test_who_freezes_before_the_answer_leaves_a_doubt(
-    pair: tuple[Operator, Operator], between: Interposer, aws: Aws, namespace: Namespace, drop: str
+    pair: tuple[Operator, Operator], between: Interposer, aws: Emulator, namespace: Namespace, drop: str
 ) -> None:
     first, second = pair
     seed = spend(namespace, aws, between, saves=True, drop=drop)
@@ -126,4 +126,4 @@ def test_who_freezes_before_the_answer_leaves_a_doubt(
     # What the issuer never saw is as good as before; what it saw and was sent again ends the family.
     ends = (0, [0, 1], "") if drop == "before" else (1, [0, 1], "RefreshInDoubt")
     family = aws.family(seed)
-    assert (family.reuses, family.spends, namespace.condition("acme", "Stalled")[1]) == ends
+    assert (family.reuses, family.consumed, namespace.condition("acme", "Stalled")[1]) == ends

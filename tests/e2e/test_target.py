@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 AS_IT_WAS = {"theirs": "precious", "AWS_REGION": "mars"}
@@ -53,7 +53,7 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
     ],
 )
 def test_foreign_secret_is_refused(
-    operator: Operator, aws: Aws, namespace: Namespace, secret: Object, says: str
+    operator: Operator, aws: Emulator, namespace: Namespace, secret: Object, says: str
 ) -> None:
     namespace.token(aws.refresh_token())
     namespace.apply(secret)
@@ -69,7 +69,7 @@ def test_foreign_secret_is_refused(
 
 
 def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws)
     namespace.apply(foreign("theirs", stringData={"no": "key of ours"}))
@@ -84,7 +84,7 @@ def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
     assert exchanges(aws) == 2 * spent  # the one of its first issue
 
 
-def test_secret_of_another_request_is_refused(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_of_another_request_is_refused(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     before, spent = namespace.read("secret", "acme"), exchanges(aws)
 
@@ -95,7 +95,7 @@ def test_secret_of_another_request_is_refused(operator: Operator, aws: Aws, name
     assert exchanges(aws) == spent
 
 
-def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.token(aws.refresh_token())
     namespace.apply(token_request("first", secret="one"), token_request("second", secret="one"))
 
@@ -104,7 +104,7 @@ def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Aws, 
     )
 
 
-def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.apply(foreign(annotations={"keyturn.dev/adopt-by": "acme"}))
 
     namespace.issued(aws)
@@ -116,7 +116,7 @@ def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Aws, na
 
 
 def test_adopted_secret_outlives_the_request_though_consent_went(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.apply(foreign(annotations={"keyturn.dev/adopt-by": "acme"}))
     namespace.issued(aws)
@@ -129,7 +129,9 @@ def test_adopted_secret_outlives_the_request_though_consent_went(
 
 
 @pytest.mark.parametrize("then", ["consents", "goes"])
-def test_refused_goes_on_when_the_secret(operator: Operator, aws: Aws, namespace: Namespace, then: str) -> None:
+def test_refused_goes_on_when_the_secret(
+    operator: Operator, aws: Emulator, namespace: Namespace, then: str
+) -> None:
     namespace.token(aws.refresh_token())
     namespace.apply(foreign(), token_request())
     namespace.turns("acme", "Stalled", "TargetConflict")
@@ -144,7 +146,7 @@ def test_refused_goes_on_when_the_secret(operator: Operator, aws: Aws, namespace
     assert namespace.condition("acme", "Stalled")[0] == ""
 
 
-def test_made_immutable_it_stays_ready_and_stalls(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_made_immutable_it_stays_ready_and_stalls(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     spent = exchanges(aws)
 
@@ -157,7 +159,7 @@ def test_made_immutable_it_stays_ready_and_stalls(operator: Operator, aws: Aws, 
     until(lambda: namespace.status("acme")["revision"] == 2)
 
 
-def test_deletion_collects_the_secret_for_good(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_deletion_collects_the_secret_for_good(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws)
     namespace.kubectl("delete", "treq", "acme")
     until(lambda: not namespace.read("secret", "acme"), seconds=COLLECTED)
@@ -174,7 +176,7 @@ def test_deletion_collects_the_secret_for_good(operator: Operator, aws: Aws, nam
     assert not any(namespace.read("secret", name) for name in names)
 
 
-def test_retained_secret_stays_and_is_taken_over(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_retained_secret_stays_and_is_taken_over(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issued(aws, target=RETAIN)
     before, first = namespace.data("acme"), uid(namespace, "secret")
     assert owners(namespace) == []
@@ -190,7 +192,9 @@ def test_retained_secret_stays_and_is_taken_over(operator: Operator, aws: Aws, n
     assert namespace.status("acme")["revision"] == 1
 
 
-def test_quick_recreation_takes_over_before_collection(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_quick_recreation_takes_over_before_collection(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
     before, first = namespace.data("acme"), uid(namespace, "secret")
 
@@ -215,7 +219,7 @@ def test_quick_recreation_takes_over_before_collection(operator: Operator, aws: 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
 def test_former_secret_when_the_name_changes(
-    operator: Operator, aws: Aws, namespace: Namespace, policy: str
+    operator: Operator, aws: Emulator, namespace: Namespace, policy: str
 ) -> None:
     namespace.issued(aws, target={"secretName": "old", "deletionPolicy": policy})
     before = namespace.data("old")
@@ -234,7 +238,7 @@ def test_former_secret_when_the_name_changes(
 
 
 def test_released_secret_is_anybodys_but_refused_without_consent(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issued(aws, target={"secretName": "old", **RETAIN})
     namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "new"}}})

@@ -15,7 +15,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import Outages
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.manifest_text import writing
 from tests.support.processes import until
 from tests.unit.controller.test_secret_store import marks
@@ -67,7 +67,9 @@ async def test_a_refusal_of_the_new_one_leaves_the_old_one(installed: object, na
     assert seen(namespace) == ("Opaque", TOKEN)
 
 
-def test_the_operator_sees_to_the_type_of_its_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_the_operator_sees_to_the_type_of_its_secret(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issued(aws)
     ours, before = namespace.read("secret", "acme"), namespace.data("acme")
     about = {key: ours["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}

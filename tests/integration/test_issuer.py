@@ -4,8 +4,8 @@ import jwt
 import pytest
 
 from tests.support import npm
-from tests.support.emulator.oauth.asking import Answer, ask, basic
-from tests.support.issuer.running import AUDIENCE, Issuer, running_issuer
+from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
+from tests.support.issuer.server import AUDIENCE, Issuer, running_issuer
 
 pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 
@@ -16,10 +16,10 @@ def issuer() -> Iterator[Issuer]:
         yield running
 
 
-def refresh(issuer: Issuer, token: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
+def refresh(issuer: Issuer, token: str, headers: dict[str, str] | None = None, **form: str) -> HttpResponse:
     asked = {"grant_type": "refresh_token", "refresh_token": token, **form}
-    by_basic = basic(issuer.client_id, issuer.client_secret)
-    return ask(issuer.token_url, issuer.ca, asked, by_basic if headers is None else headers)
+    by_basic = basic_authorization(issuer.client_id, issuer.client_secret)
+    return send(issuer.token_url, issuer.ca, asked, by_basic if headers is None else headers)
 
 
 def test_two_refreshes_rotate(issuer: Issuer) -> None:
@@ -60,7 +60,7 @@ def test_what_is_refused_spends_nothing(
     secret: str, form: dict[str, str], error: str, status: int, issuer: Issuer
 ) -> None:
     token = issuer.refresh_token()
-    refused = refresh(issuer, token, basic(issuer.client_id, secret or issuer.client_secret), **form)
+    refused = refresh(issuer, token, basic_authorization(issuer.client_id, secret or issuer.client_secret), **form)
 
     assert (refused.status, refused["error"]) == (status, error)
     assert refresh(issuer, token).status == 200
@@ -68,8 +68,8 @@ def test_what_is_refused_spends_nothing(
 
 def test_an_id_token_comes_of_its_keys(issuer: Issuer) -> None:
     id_token = refresh(issuer, issuer.refresh_token())["id_token"]
-    found = ask(f"{issuer.url}/.well-known/openid-configuration", issuer.ca)
-    keys = ask(found["jwks_uri"], issuer.ca)["keys"]
+    found = send(f"{issuer.url}/.well-known/openid-configuration", issuer.ca)
+    keys = send(found["jwks_uri"], issuer.ca)["keys"]
 
     assert found["token_endpoint"] == issuer.token_url
     assert jwt.decode(id_token, jwt.PyJWK(keys[0]), ["RS256"], audience=issuer.client_id, issuer=issuer.url)

@@ -18,7 +18,7 @@ from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
 from tests.support.dependencies import request
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 
 LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
 
@@ -76,7 +76,7 @@ async def step(client: Aws, held: Holding, wanted: Request, number: int = 0) -> 
     return await exchange(systems(client), wanted, wanted.spec.exchanges[number], held)
 
 
-async def failing(client: Aws, emulator: running.Aws, operation: str, **fault: Any) -> KeyturnError:
+async def failing(client: Aws, emulator: Emulator, operation: str, **fault: Any) -> KeyturnError:
     """What is raised where an operation goes wrong, however often it is tried."""
     emulator.fault(operation, times=None, **fault)
     failed = get_access_token if operation == "GetAccessToken" else assume_role

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from tests.support.cluster.chart import RIGHTS, chart_objects
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws, running_emulator
-from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tools.bench import usage
 from tools.bench.client import API, Client, all_of
 from tools.bench.usage import Usage
@@ -38,7 +38,7 @@ class Ground:
     """What a figure works with. The operator runs with default flags, as the chart's service account."""
 
     plane: ControlPlane
-    aws: Aws
+    aws: Emulator
     client: Client
     directory: Path
     stack: AsyncExitStack

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.cluster.namespace import NamespaceOf
-from tests.support.emulator.fixtures import emulator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.fixtures import shared_emulator
 from tests.support.node import Node, UnfitError, require_fitness
 from tests.support.node.release import Release
 
-__all__ = ["emulator"]
+__all__ = ["shared_emulator"]
 
 
 @pytest.fixture(scope="session")
@@ -29,17 +29,17 @@ def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def aws(emulator: Aws) -> Aws:
+def aws(shared_emulator: Emulator) -> Emulator:
     """The AWS, with sessions of 20 s."""
-    emulator.reset()
-    emulator.settings(session_seconds=20)
-    return emulator
+    shared_emulator.reset()
+    shared_emulator.settings(session_seconds=20)
+    return shared_emulator
 
 
 @pytest.fixture(scope="session")
-def endpoint(node: Node, emulator: Aws) -> str:
+def endpoint(node: Node, shared_emulator: Emulator) -> str:
     """The URL of the AWS for pods."""
-    return node.forwarded(emulator.url)
+    return node.forwarded(shared_emulator.url)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.controlplane import ExistingCluster, dies_with_us
+from tests.support.controlplane import ExistingCluster, die_with_parent
 from tests.support.node import cgroups
 from tests.support.node.machine import require_fitness
 from tests.support.processes import until
@@ -24,7 +24,7 @@ def test_nothing_outlives_a_node(end: signal.Signals, tmp_path: Path) -> None:
         require_fitness()
     except UnfitError as error:
         pytest.skip(f"no node can be started here: {error}")
-    command = dies_with_us([sys.executable, "-m", "tests.support.node", "run"])
+    command = die_with_parent([sys.executable, "-m", "tests.support.node", "run"])
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     cgroups.remove()
     before = state()

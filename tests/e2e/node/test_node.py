@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.node import Node
 from tests.support.node.programs import (
     CALLS,
@@ -25,7 +25,7 @@ FORMATS = {"secretName": "acme", "formats": [{"credentialProcess": {}}, {"awsCon
 ASKING = {"keyturn.dev/inject": "acme"}
 
 
-def test_a_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoint: str) -> None:
+def test_a_pod_waits_until_its_secret_exists(namespace: Space, aws: Emulator, endpoint: str) -> None:
     namespace.apply(mounting(endpoint))
     events = ("get", "events", "--output=jsonpath={.items[*].message}")
     until(lambda: 'secret "acme" not found' in namespace.kubectl(*events))
@@ -39,7 +39,7 @@ def test_a_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoin
 
 
 def test_a_program_goes_on_across_renewals_an_upgrade_and_a_rollback(
-    namespace: Space, release: Release, aws: Aws, endpoint: str
+    namespace: Space, release: Release, aws: Emulator, endpoint: str
 ) -> None:
     namespace.issued(aws, target=FORMATS)
     namespace.apply(mounting(endpoint))
@@ -59,7 +59,7 @@ def test_a_program_goes_on_across_renewals_an_upgrade_and_a_rollback(
 
 
 def test_the_operator_has_no_power_and_needs_no_more_memory_than_it_asks_for(
-    namespace: Space, node: Node, release: Release, aws: Aws
+    namespace: Space, node: Node, release: Release, aws: Emulator
 ) -> None:
     namespace.issued(aws)
 
@@ -80,7 +80,7 @@ def ends(ended_pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_job_is_served_from_its_first_container_to_its_last(
-    namespace: Space, node: Node, aws: Aws, endpoint: str
+    namespace: Space, node: Node, aws: Emulator, endpoint: str
 ) -> None:
     namespace.issued(aws, target=FORMATS)
     work = pod([container("one", endpoint, 2), container("two", endpoint, 2)], ASKING)
@@ -101,7 +101,7 @@ def test_a_job_is_served_from_its_first_container_to_its_last(
     assert memory < 28  # MiB, the goal of docs/design/performance.md
 
 
-def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:
+def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Emulator, endpoint: str) -> None:
     # Python's SDK asks again before each call in the last 15 minutes, and must have an answer in the last 10.
     aws.settings(session_seconds=800)
     namespace.issued(aws, target=FORMATS)
@@ -121,7 +121,7 @@ def test_a_killed_sidecar_loses_nothing(namespace: Space, node: Node, aws: Aws, 
 
 
 def test_an_uninstall_leaves_requests_and_secrets_to_the_next_install(
-    namespace: Space, release: Release, aws: Aws
+    namespace: Space, release: Release, aws: Emulator
 ) -> None:
     namespace.issued(aws)
 

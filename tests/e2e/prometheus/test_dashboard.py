@@ -11,7 +11,15 @@ import yaml
 from keyturn.metrics import Metrics, Series
 from tests.support.cluster.chart import chart_objects
 from tests.support.dependencies import NOW
-from tests.support.prometheus.dashboard import DASHBOARD, RULES, dashboard, panels, queries, recorded, series_in
+from tests.support.prometheus.dashboard import (
+    DASHBOARD,
+    RULES,
+    dashboard,
+    panels,
+    queries,
+    recorded_series,
+    series_in,
+)
 
 VARIABLES = {"namespace": ".*", "name": ".*", "__rate_interval": "5m"}
 # What was asked for, by the panels that show it.
@@ -95,8 +103,8 @@ def test_queries_and_rules_read_what_there_is() -> None:
     rules = [rule["expr"] for group in groups for rule in group["rules"]]
     read = set(itertools.chain(*(series_in(text) for text in [*rules, *(expr for _, expr in queries(VARIABLES))])))
 
-    assert read - exported() - recorded() == set()
-    assert recorded() - read == set()
+    assert read - exported() - recorded_series() == set()
+    assert recorded_series() - read == set()
 
 
 @pytest.mark.parametrize(("asked", "title"), ASKED.items(), ids=ASKED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.controlplane.build import HELM, KUBERNETES, Program, binary, build
-from tests.support.controlplane.cache import MakeError, made_once
+from tests.support.controlplane.cache import BuildError, build_once
 
 ENVTEST = "etcd", "kube-apiserver", "kubectl"
 OURS = pytest.mark.skipif("KUBEBUILDER_ASSETS" in os.environ, reason="KUBEBUILDER_ASSETS: they are not ours")
@@ -51,7 +51,7 @@ def test_a_program_is_built_and_stamped(hello: Program, tmp_path: Path) -> None:
 def test_a_build_that_fails_shows_what_the_compiler_says(hello: Program, tmp_path: Path) -> None:
     (hello.source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
 
-    with pytest.raises(MakeError, match="undefined: undefined"):
+    with pytest.raises(BuildError, match="undefined: undefined"):
         build(hello, tmp_path / "hello")
 
 
@@ -99,7 +99,7 @@ def test_two_that_need_the_same_make_it_once(tmp_path: Path) -> None:
 
     def ask() -> Path:
         both_asked.wait()
-        return made_once(tmp_path / "thing", make)
+        return build_once(tmp_path / "thing", make)
 
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(ask) for _ in range(2)]
@@ -114,6 +114,6 @@ def test_what_was_interrupted_is_made_anew(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made_once(tmp_path / "thing", interrupted)
+        build_once(tmp_path / "thing", interrupted)
 
-    assert made_once(tmp_path / "thing", lambda path: path.touch()).read_text() == ""
+    assert build_once(tmp_path / "thing", lambda path: path.touch()).read_text() == ""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.controlplane import ControlPlane, ExistingCluster, KubectlError, dies_with_us
-from tests.support.controlplane.process import DiedError
+from tests.support.controlplane import ControlPlane, ExistingCluster, KubectlError, die_with_parent
+from tests.support.controlplane.server import ServerExitedError
 
 NUMBERS = count()
 
@@ -132,7 +132,9 @@ def test_a_cluster_known_by_its_kubeconfig_gives_service_accounts_too(plane: Con
 @pytest.mark.cluster
 def test_a_server_that_dies_is_named_and_its_log_shown(tmp_path: Path) -> None:
     with (
-        pytest.raises(DiedError, match=r"(?s)kube-apiserver ended with status 1.*unknown flag: --no-such-flag"),
+        pytest.raises(
+            ServerExitedError, match=r"(?s)kube-apiserver ended with status 1.*unknown flag: --no-such-flag"
+        ),
         ControlPlane.started(tmp_path, {"kube-apiserver": ["--no-such-flag"]}),
     ):
         pass
@@ -142,7 +144,7 @@ def test_a_server_that_dies_is_named_and_its_log_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_run_leaves_no_server_behind(end: signal.Signals, tmp_path: Path) -> None:
-    command = dies_with_us([sys.executable, "-m", "tests.support.controlplane", "run"])
+    command = die_with_parent([sys.executable, "-m", "tests.support.controlplane", "run"])
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
         try:

@@ -7,20 +7,19 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.support.emulator.fixtures import aws, emulator
-from tests.support.emulator.oauth.asking import Answer, ask, basic
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.fixtures import aws, shared_emulator
+from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
 
-__all__ = ["aws", "emulator"]
+__all__ = ["aws", "shared_emulator"]
 
 Client = Callable[..., Any]
 USER = {"aws_access_key_id": USER_KEY_ID, "aws_secret_access_key": USER_SECRET_KEY}
 
 
 @pytest.fixture(scope="session")
-def client(emulator: Aws) -> Iterator[Client]:
+def client(shared_emulator: Emulator) -> Iterator[Client]:
     session, made = boto3.Session(), []
 
     def make(
@@ -30,7 +29,8 @@ def client(emulator: Aws) -> Iterator[Client]:
         config = Config(read_timeout=read_timeout, retries=retries)
         if not keys:
             config = config.merge(Config(signature_version=UNSIGNED))
-        made.append(session.client(service, region, endpoint_url=url or emulator.url, config=config, **keys))  # type: ignore[call-overload]
+        endpoint = url or shared_emulator.url
+        made.append(session.client(service, region, endpoint_url=endpoint, config=config, **keys))  # type: ignore[call-overload]
         return made[-1]
 
     yield make
@@ -39,7 +39,7 @@ def client(emulator: Aws) -> Iterator[Client]:
 
 
 @pytest.fixture
-def assume(aws: Aws, client: Client) -> Callable[..., Any]:
+def assume(aws: Emulator, client: Client) -> Callable[..., Any]:
     def assume(refresh_token: str = "", **changes: Any) -> Any:
         token = refresh_token or aws.refresh_token()
         access_token = client("license-manager").get_access_token(Token=token)["AccessToken"]
@@ -65,9 +65,12 @@ def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, int]:
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def refresh(aws: Aws, token: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
-    """Ask the issuer for a refresh; without headers the seeded client shows its secret by basic."""
+def refresh(aws: Emulator, token: str, headers: dict[str, str] | None = None, **form: str) -> HttpResponse:
+    """Ask the issuer for a refresh; without headers the seeded client shows its secret by basic_authorization."""
     asked = {"grant_type": "refresh_token", "refresh_token": token, **form}
-    return ask(
-        f"{aws.issuer}/token", aws.ca, asked, basic(CLIENT_ID, CLIENT_SECRET) if headers is None else headers
+    return send(
+        f"{aws.issuer_url}/token",
+        aws.ca,
+        asked,
+        basic_authorization(CLIENT_ID, CLIENT_SECRET) if headers is None else headers,
     )

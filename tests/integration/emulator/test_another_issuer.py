@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tests.integration.emulator.conftest import refusal
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.emulator.tokens import SigningKey
 
 Assume = Callable[..., Any]
@@ -13,7 +13,7 @@ KEY, OTHER = SigningKey(), SigningKey()
 
 
 @pytest.fixture
-def role(aws: Aws) -> str:
+def role(aws: Emulator) -> str:
     return aws.trust_issuer(URL, {"keys": [OTHER.jwk(), KEY.jwk()]}, AUDIENCE)
 
 

@@ -7,8 +7,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.integration.emulator.conftest import USER, Client, as_keys, refusal
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, trusting
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, trust_policy
 
 ASKED = {"RoleArn": ACCOUNT_ROLE_ARN, "RoleSessionName": "demo"}
 EVERYTHING = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
@@ -18,7 +18,7 @@ NewRole = Callable[..., str]
 
 
 @pytest.fixture
-def assume(aws: Aws, client: Client) -> Callable[..., Any]:
+def assume(aws: Emulator, client: Client) -> Callable[..., Any]:
     """Assume a role with these keys, of the user if there are none."""
 
     def assume(keys: dict[str, str] = USER, **changes: Any) -> Any:
@@ -28,10 +28,10 @@ def assume(aws: Aws, client: Client) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def new_role(aws: Aws) -> NewRole:
+def new_role(aws: Emulator) -> NewRole:
     def new_role(name: str, principal: str, actions: list[str] = EVERYTHING, **condition: Any) -> str:
         arn = f"arn:aws:iam::{ACCOUNT}:role/{name}"
-        policy = trusting({"AWS": principal}, actions, condition)
+        policy = trust_policy({"AWS": principal}, actions, condition)
         aws.control("POST", "roles", arn=arn, trust_policy=policy, max_session_seconds=43200)
         return arn
 
@@ -197,13 +197,13 @@ def test_the_unsigned_are_refused(client: Client) -> None:
     assert refusal(client("sts").assume_role, **ASKED) == ("MissingAuthenticationToken", 403)
 
 
-def test_an_expired_session_is_refused(aws: Aws, assume: Callable[..., Any]) -> None:
+def test_an_expired_session_is_refused(aws: Emulator, assume: Callable[..., Any]) -> None:
     aws.fault("AssumeRole", expired=True)
 
     assert refusal(assume, keys=as_keys(assume()["Credentials"])) == ("ExpiredToken", 403)
 
 
-def test_a_role_may_want_mfa(aws: Aws, client: Client, new_role: NewRole, assume: Callable[..., Any]) -> None:
+def test_a_role_may_want_mfa(aws: Emulator, client: Client, new_role: NewRole, assume: Callable[..., Any]) -> None:
     arn = new_role("Mfa", ACCOUNT, Bool={"aws:MultiFactorAuthPresent": "true"})
     serial, code = aws.mfa_code()
     shown = {"SerialNumber": serial, "TokenCode": code}
@@ -215,7 +215,7 @@ def test_a_role_may_want_mfa(aws: Aws, client: Client, new_role: NewRole, assume
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_session_of_a_user_remembers_mfa(
-    aws: Aws, client: Client, new_role: NewRole, assume: Callable[..., Any], *, shown: bool
+    aws: Emulator, client: Client, new_role: NewRole, assume: Callable[..., Any], *, shown: bool
 ) -> None:
     arn = new_role("Mfa", ACCOUNT, Bool={"aws:MultiFactorAuthPresent": str(shown).lower()})
     serial, code = aws.mfa_code()

@@ -10,11 +10,20 @@ from botocore.model import ListShape, Shape, StructureShape
 from tests.integration.emulator.conftest import USER, Client
 from tests.support.emulator import license_manager, sts
 from tests.support.emulator.app import SERVICES
-from tests.support.emulator.directory import APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_ROLE_ARN,
+    APPLICATION_ARN,
+    DOMAIN,
+    LICENSE_ARN,
+    PERMISSION_SET,
+    POOL_ID,
+    REDIRECT_URI,
+    REPOSITORY,
+    ROLE_ARN,
+)
 from tests.support.emulator.service import Service
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, LICENSE_ARN, REPOSITORY, ROLE_ARN
 
 # What AWS may leave out too.
 NOT_SET = {"SessionTokenUtilization", "SessionTokenSize"}
@@ -30,7 +39,7 @@ ERRORS = [
 ]
 
 
-def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
+def _good(aws: Emulator, client: Client) -> dict[str, dict[str, Any]]:
     """Give parameters for each operation that it answers in full."""
     token = aws.control("POST", "refresh-tokens", properties=[], expires_in=60)
     role_arns = {"RoleArns": [ROLE_ARN], "TokenProperties": ["on-prem"]}
@@ -51,13 +60,13 @@ def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
         "CreateTokenWithIAM": {
             "clientId": APPLICATION_ARN,
             "grantType": "authorization_code",
-            "code": aws.code(),
+            "code": aws.authorization_code(),
             "redirectUri": REDIRECT_URI,
         },
         "GetRoleCredentials": {
             "roleName": PERMISSION_SET,
             "accountId": ACCOUNT,
-            "accessToken": aws.center_token(),
+            "accessToken": aws.identity_center_token(),
         },
         "codeartifact:GetAuthorizationToken": {"domain": DOMAIN},
         "codeartifact:GetRepositoryEndpoint": {"domain": DOMAIN, "repository": REPOSITORY, "format": "pypi"},
@@ -67,9 +76,9 @@ def _good(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
     }
 
 
-def _of_the_pool(aws: Aws, client: Client) -> dict[str, dict[str, Any]]:
+def _of_the_pool(aws: Emulator, client: Client) -> dict[str, dict[str, Any]]:
     """Give parameters for who signed in at the issuer."""
-    logins = {"Logins": {aws.issuer.removeprefix("https://"): aws.id_token()}}
+    logins = {"Logins": {aws.issuer_url.removeprefix("https://"): aws.id_token()}}
     in_pool = {"IdentityPoolId": POOL_ID, **logins}
     identity = {"IdentityId": client("cognito-identity").get_id(**in_pool)["IdentityId"], **logins}
     return {"GetId": in_pool, "GetOpenIdToken": identity, "GetCredentialsForIdentity": identity}
@@ -88,7 +97,7 @@ def _given(answer: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("service", "operation"), OPERATIONS)
-def test_every_output_member_arrives(service: Service, operation: str, aws: Aws, client: Client) -> None:
+def test_every_output_member_arrives(service: Service, operation: str, aws: Emulator, client: Client) -> None:
     params = _good(aws, client)[service.label(operation)]
     answer = getattr(client(service.name, **USER), xform_name(operation))(**params)
     answer.pop("ResponseMetadata")
@@ -100,7 +109,7 @@ def test_every_output_member_arrives(service: Service, operation: str, aws: Aws,
 
 @pytest.mark.parametrize(("service", "operation", "shape"), ERRORS)
 def test_every_modelled_error_arrives(
-    service: Service, operation: str, shape: StructureShape, aws: Aws, client: Client
+    service: Service, operation: str, shape: StructureShape, aws: Emulator, client: Client
 ) -> None:
     # The models of JSON 1.1 have no codes; their pages have: 500 for the server's fault, else 400.
     fault = shape.metadata.get("fault") or "Server" in shape.name

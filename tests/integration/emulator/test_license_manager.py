@@ -8,29 +8,30 @@ import pytest
 
 from tests.integration.emulator.conftest import USER, Client, refusal
 from tests.support.emulator import license_manager
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import LICENSE_ARN, LICENSE_ISSUER, USER_KEY_ID
 from tests.support.emulator.service import Call
+from tests.support.emulator.state import Settings, State
 from tests.support.emulator.tokens import SigningKey
-from tests.support.emulator.world import ISSUER, LICENSE_ARN, USER_KEY_ID, Settings, World
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NEW = {"LicenseArn": LICENSE_ARN, "ClientToken": "one", "TokenProperties": ["on-prem"]}
 ISSUED_BY = "aws:license-manager:token-issuer-account-id:111122223333"
 
 
-def test_an_access_token_can_be_checked_with_the_published_keys(aws: Aws, client: Client) -> None:
+def test_an_access_token_can_be_checked_with_the_published_keys(aws: Emulator, client: Client) -> None:
     refresh = client("license-manager", **USER).create_token(**NEW)
     access = client("license-manager").get_access_token(Token=refresh["Token"], TokenProperties=["on-prem"])
     with urllib.request.urlopen(f"{aws.url}/.well-known/jwks.json") as answer:  # noqa: S310 - our own server
         keys = jwt.PyJWKSet.from_dict(json.load(answer))
     key = keys[jwt.get_unverified_header(access["AccessToken"])["kid"]]
-    claims = jwt.decode(access["AccessToken"], key, ["RS256"], audience=LICENSE_ARN, issuer=ISSUER)
+    claims = jwt.decode(access["AccessToken"], key, ["RS256"], audience=LICENSE_ARN, issuer=LICENSE_ISSUER)
 
     assert (claims["exp"] - claims["iat"], claims["amr"]) == (3600, ["on-prem", ISSUED_BY])
     assert refresh["TokenType"] == "REFRESH_TOKEN"
 
 
-def test_an_access_token_is_capped_to_seconds(aws: Aws, client: Client) -> None:
+def test_an_access_token_is_capped_to_seconds(aws: Emulator, client: Client) -> None:
     aws.settings(access_token_seconds=7)
     access = client("license-manager").get_access_token(Token=aws.refresh_token())["AccessToken"]
     claims = jwt.decode(access, options={"verify_signature": False})
@@ -38,10 +39,10 @@ def test_an_access_token_is_capped_to_seconds(aws: Aws, client: Client) -> None:
     assert claims["exp"] - claims["iat"] == 7
 
 
-def test_get_access_token_may_be_signed(aws: Aws, client: Client) -> None:
+def test_get_access_token_may_be_signed(aws: Emulator, client: Client) -> None:
     client("license-manager", **USER).get_access_token(Token=aws.refresh_token())
 
-    assert aws.recent()[-1]["principal"] == "arn:aws:iam::111122223333:user/keyturn"
+    assert aws.recent_calls()[-1]["principal"] == "arn:aws:iam::111122223333:user/keyturn"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_get_access_token_may_be_signed(aws: Aws, client: Client) -> None:
     ],
 )
 def test_client_token_window(later: int, *, same: bool) -> None:
-    world = World(Settings(), lambda: NOW)
+    world = State(Settings(), lambda: NOW)
     user = world.access_keys[USER_KEY_ID]
     first = license_manager.create_token(Call(world, NEW, user, NOW, "us-east-1"))
     second = license_manager.create_token(Call(world, NEW, user, NOW + timedelta(seconds=later), "us-east-1"))
@@ -81,7 +82,7 @@ def test_client_token_window(later: int, *, same: bool) -> None:
         ),
     ],
 )
-def test_create_token_refuses(change: dict[str, Any], code: str, aws: Aws, client: Client) -> None:
+def test_create_token_refuses(change: dict[str, Any], code: str, aws: Emulator, client: Client) -> None:
     create = client("license-manager", **USER).create_token
     create(**{**NEW, "ClientToken": "used"})
 
@@ -89,7 +90,7 @@ def test_create_token_refuses(change: dict[str, Any], code: str, aws: Aws, clien
 
 
 def _foreign() -> str:
-    return SigningKey().sign({"iss": ISSUER, "exp": 4102444800, "token_id": "x"})
+    return SigningKey().sign({"iss": LICENSE_ISSUER, "exp": 4102444800, "token_id": "x"})
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,14 @@ def _foreign() -> str:
         pytest.param("x" * 4097, [], id="too long"),
     ],
 )
-def test_get_access_token_refuses(token: str, properties: list[str], aws: Aws, client: Client) -> None:
+def test_get_access_token_refuses(token: str, properties: list[str], aws: Emulator, client: Client) -> None:
     real = {"token": aws.refresh_token(["on-prem"]), "expired": aws.refresh_token(expires_in=-1)}
     call = client("license-manager").get_access_token
 
     assert refusal(call, Token=token.format(**real), TokenProperties=properties) == ("ValidationException", 400)
 
 
-def test_a_deleted_token_gives_nothing_more(aws: Aws, client: Client) -> None:
+def test_a_deleted_token_gives_nothing_more(aws: Emulator, client: Client) -> None:
     made = client("license-manager", **USER).create_token(**{**NEW, "ClientToken": "deleted"})
     client("license-manager", **USER).delete_token(TokenId=made["TokenId"])
 
@@ -123,7 +124,7 @@ def test_a_deleted_token_gives_nothing_more(aws: Aws, client: Client) -> None:
     assert [one["Status"] for one in listed] == ["DELETED"]
 
 
-def test_list_tokens_goes_page_by_page(aws: Aws, client: Client) -> None:
+def test_list_tokens_goes_page_by_page(aws: Emulator, client: Client) -> None:
     arn = f"{LICENSE_ARN}/pages"
     aws.control("POST", "licenses", arn=arn)
     ids = [
@@ -152,7 +153,9 @@ def test_list_tokens_goes_page_by_page(aws: Aws, client: Client) -> None:
         pytest.param("delete_token", {"TokenId": "none"}, "ResourceNotFoundException", id="no such token"),
     ],
 )
-def test_the_others_refuse(operation: str, params: dict[str, Any], code: str, aws: Aws, client: Client) -> None:
+def test_the_others_refuse(
+    operation: str, params: dict[str, Any], code: str, aws: Emulator, client: Client
+) -> None:
     assert refusal(getattr(client("license-manager", **USER), operation), **params) == (code, 400)
 
 
@@ -164,5 +167,5 @@ def test_the_others_refuse(operation: str, params: dict[str, Any], code: str, aw
         pytest.param({**USER, "aws_access_key_id": "AKIAX"}, "UnrecognizedClientException", id="an unknown key"),
     ],
 )
-def test_signed_operations_refuse(keys: dict[str, str], code: str, aws: Aws, client: Client) -> None:
+def test_signed_operations_refuse(keys: dict[str, str], code: str, aws: Emulator, client: Client) -> None:
     assert refusal(client("license-manager", **keys).list_tokens) == (code, 400)

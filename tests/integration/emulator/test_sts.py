@@ -12,10 +12,10 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from tests.integration.emulator.conftest import USER, Client, as_keys, refusal
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, LICENSE_ARN, LICENSE_ISSUER, ROLE_ARN, TRUST_POLICY
 from tests.support.emulator.tokens import SigningKey
-from tests.support.emulator.trust import TrustPolicy
-from tests.support.emulator.world import ACCOUNT, ISSUER, LICENSE_ARN, ROLE_ARN, TRUST_POLICY
+from tests.support.emulator.trust_policy import TrustPolicy
 
 SESSION_ARN = f"arn:aws:sts::{ACCOUNT}:assumed-role/LicenseConsumer/demo"
 GET_CALLER_IDENTITY = b"Action=GetCallerIdentity&Version=2011-06-15"
@@ -28,7 +28,7 @@ def _statement(**changes: Any) -> dict[str, Any]:
     return {**statements[0], **changes}
 
 
-def test_a_session_proves_who_it_is(aws: Aws, client: Client, assume: Assume) -> None:
+def test_a_session_proves_who_it_is(aws: Emulator, client: Client, assume: Assume) -> None:
     answer = assume()
     identity = client("sts", **as_keys(answer["Credentials"])).get_caller_identity()
 
@@ -36,7 +36,7 @@ def test_a_session_proves_who_it_is(aws: Aws, client: Client, assume: Assume) ->
     assert (identity["Account"], identity["Arn"]) == (ACCOUNT, SESSION_ARN)
 
 
-def test_lifetimes_are_capped_to_seconds(aws: Aws, assume: Assume) -> None:
+def test_lifetimes_are_capped_to_seconds(aws: Emulator, assume: Assume) -> None:
     aws.settings(session_seconds=30)
 
     left = assume(DurationSeconds=900)["Credentials"]["Expiration"] - datetime.now(UTC)  # noqa: TID251 - a real server
@@ -44,7 +44,7 @@ def test_lifetimes_are_capped_to_seconds(aws: Aws, assume: Assume) -> None:
     assert timedelta(seconds=20) < left <= timedelta(seconds=30)
 
 
-def test_a_role_of_its_own(aws: Aws, assume: Assume) -> None:
+def test_a_role_of_its_own(aws: Emulator, assume: Assume) -> None:
     arn = f"arn:aws:iam::{ACCOUNT}:role/path/Own"
     condition = {"ForAnyValue:StringLike": {AMR: "cloud-*"}}
     policy = {**TRUST_POLICY, "Statement": [_statement(Condition=condition)]}
@@ -55,7 +55,7 @@ def test_a_role_of_its_own(aws: Aws, assume: Assume) -> None:
     assert refusal(assume, RoleArn=arn) == ("AccessDenied", 403)
 
 
-def test_a_trust_policy_that_is_not_understood_is_refused(aws: Aws) -> None:
+def test_a_trust_policy_that_is_not_understood_is_refused(aws: Emulator) -> None:
     policy = {**TRUST_POLICY, "Statement": [_statement(Condition={"NumericLessThan": {AMR: "1"}})]}
 
     with pytest.raises(ValueError, match="roles: Invalid enum value 'NumericLessThan'"):
@@ -64,7 +64,7 @@ def test_a_trust_policy_that_is_not_understood_is_refused(aws: Aws) -> None:
 
 def _jwt(**changes: Any) -> str:
     return SigningKey().sign(
-        {"iss": ISSUER, "aud": LICENSE_ARN, "sub": ACCOUNT, "iat": 1, "exp": 9**10, **changes}
+        {"iss": LICENSE_ISSUER, "aud": LICENSE_ARN, "sub": ACCOUNT, "iat": 1, "exp": 9**10, **changes}
     )
 
 
@@ -99,7 +99,7 @@ def test_assume_role_refuses(changes: dict[str, Any], code: str, status: int, as
     ],
 )
 def test_assume_role_refuses_a_token(
-    minted: dict[str, str], code: str, status: int, aws: Aws, assume: Assume
+    minted: dict[str, str], code: str, status: int, aws: Emulator, assume: Assume
 ) -> None:
     assert refusal(assume, refresh_token=aws.refresh_token(**minted)) == (code, status)  # type: ignore[arg-type]
 
@@ -109,11 +109,11 @@ def test_assume_role_names_an_issuer_that_it_does_not_know(assume: Assume) -> No
         assume(WebIdentityToken=_jwt(iss="https://a.example"))
 
 
-def test_assume_role_refuses_a_refresh_token(aws: Aws, assume: Assume) -> None:
+def test_assume_role_refuses_a_refresh_token(aws: Emulator, assume: Assume) -> None:
     assert refusal(assume, WebIdentityToken=aws.refresh_token()) == ("InvalidIdentityToken", 400)
 
 
-def test_assume_role_refuses_an_expired_token(aws: Aws, assume: Assume) -> None:
+def test_assume_role_refuses_an_expired_token(aws: Emulator, assume: Assume) -> None:
     aws.fault("GetAccessToken", expired=True)
 
     assert refusal(assume) == ("ExpiredTokenException", 400)
@@ -135,7 +135,7 @@ def test_get_caller_identity_refuses(keys: dict[str, str], code: str, client: Cl
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1"])
-def test_every_region_is_here(region: str, aws: Aws, client: Client) -> None:
+def test_every_region_is_here(region: str, aws: Emulator, client: Client) -> None:
     assert client("sts", region=region, **USER).get_caller_identity()["Account"] == ACCOUNT
 
 
@@ -146,7 +146,9 @@ def test_every_region_is_here(region: str, aws: Aws, client: Client) -> None:
         pytest.param("sts.us-east-1.amazonaws.com", "SignatureDoesNotMatch", id="another region than the host's"),
     ],
 )
-def test_a_host_that_tells_its_region_is_signed_for_it(host: str, code: str, aws: Aws, client: Client) -> None:
+def test_a_host_that_tells_its_region_is_signed_for_it(
+    host: str, code: str, aws: Emulator, client: Client
+) -> None:
     asking = client("sts", region="eu-west-1", **USER)
     asking.meta.events.register("before-sign", lambda request, **_: request.headers.add_header("Host", host))
     found = refusal(asking.get_caller_identity)[0] if code else asking.get_caller_identity()["Account"]
@@ -154,31 +156,31 @@ def test_a_host_that_tells_its_region_is_signed_for_it(host: str, code: str, aws
     assert found == (code or ACCOUNT)
 
 
-def test_get_caller_identity_refuses_an_expired_session(aws: Aws, client: Client, assume: Assume) -> None:
+def test_get_caller_identity_refuses_an_expired_session(aws: Emulator, client: Client, assume: Assume) -> None:
     aws.fault("AssumeRoleWithWebIdentity", expired=True)
 
     assert refusal(client("sts", **as_keys(assume()["Credentials"])).get_caller_identity) == ("ExpiredToken", 403)
 
 
-def test_get_caller_identity_refuses_the_unsigned(aws: Aws, client: Client) -> None:
+def test_get_caller_identity_refuses_the_unsigned(aws: Emulator, client: Client) -> None:
     assert refusal(client("sts").get_caller_identity) == ("MissingAuthenticationToken", 403)
 
 
 @pytest.mark.parametrize("seconds", [-310, 310])
-def test_a_clock_over_five_minutes_off_is_refused(seconds: int, aws: Aws, client: Client) -> None:
+def test_a_clock_over_five_minutes_off_is_refused(seconds: int, aws: Emulator, client: Client) -> None:
     aws.settings(clock_offset_seconds=seconds)
 
     assert refusal(client("sts", **USER).get_caller_identity) == ("SignatureDoesNotMatch", 403)
 
 
 @pytest.mark.parametrize("seconds", [-290, 290])
-def test_a_clock_within_five_minutes_is_accepted(seconds: int, aws: Aws, client: Client) -> None:
+def test_a_clock_within_five_minutes_is_accepted(seconds: int, aws: Emulator, client: Client) -> None:
     aws.settings(clock_offset_seconds=seconds)
 
     assert client("sts", **USER).get_caller_identity()["Account"] == ACCOUNT
 
 
-def _post(aws: Aws, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+def _post(aws: Emulator, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=10)
     connection.request("POST", "/", body, {"Content-Type": "application/x-www-form-urlencoded", **headers})
     answer = connection.getresponse()
@@ -187,14 +189,14 @@ def _post(aws: Aws, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     return status, text
 
 
-def _signed(aws: Aws, service: str, headers: dict[str, str]) -> dict[str, str]:
+def _signed(aws: Emulator, service: str, headers: dict[str, str]) -> dict[str, str]:
     request = AWSRequest("POST", aws.url + "/", headers, GET_CALLER_IDENTITY)
     keys = Credentials(USER["aws_access_key_id"], USER["aws_secret_access_key"])
     SigV4Auth(keys, service, "us-east-1").add_auth(request)
     return dict(request.headers.items())
 
 
-def test_a_signed_checksum_must_be_that_of_the_body(aws: Aws) -> None:
+def test_a_signed_checksum_must_be_that_of_the_body(aws: Emulator) -> None:
     signed = _signed(aws, "sts", {"X-Amz-Content-SHA256": hashlib.sha256(GET_CALLER_IDENTITY).hexdigest()})
 
     assert _post(aws, GET_CALLER_IDENTITY, signed)[0] == 200
@@ -213,7 +215,9 @@ def test_a_signed_checksum_must_be_that_of_the_body(aws: Aws) -> None:
         ),
     ],
 )
-def test_signatures(service: str, body: bytes, headers: dict[str, str], status: int, code: str, aws: Aws) -> None:
+def test_signatures(
+    service: str, body: bytes, headers: dict[str, str], status: int, code: str, aws: Emulator
+) -> None:
     signed = _signed(aws, service, {})
     answered, text = _post(aws, GET_CALLER_IDENTITY + body, {**signed, **headers})
 
@@ -230,7 +234,7 @@ def test_signatures(service: str, body: bytes, headers: dict[str, str], status: 
         pytest.param(b"Version=2000-01-01", "InvalidAction", id="a version that is not there"),
     ],
 )
-def test_what_botocore_would_not_send_is_refused(body: bytes, code: str, aws: Aws) -> None:
+def test_what_botocore_would_not_send_is_refused(body: bytes, code: str, aws: Emulator) -> None:
     version = b"" if body.startswith(b"Version") else b"&Version=2011-06-15"
     status, text = _post(aws, b"Action=AssumeRoleWithWebIdentity&" + body + version, {})
 

@@ -8,26 +8,22 @@ import pytest
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import Paces
-from tests.support.emulator import running
-from tests.support.emulator.running import running_emulator
+from tests.support.emulator.client import Emulator, endpoints
+from tests.support.emulator.fixtures import shared_emulator
 from tests.support.exchange_steps import aws
 
-
-def settings(emulator: running.Aws) -> AwsSettings:
-    return AwsSettings(endpoints=running.endpoints(emulator.url))
+__all__ = ["shared_emulator"]
 
 
-@pytest.fixture(scope="session")
-def running_aws() -> Iterator[running.Aws]:
-    with running_emulator() as emulator:
-        yield emulator
+def settings(emulator: Emulator) -> AwsSettings:
+    return AwsSettings(endpoints=endpoints(emulator.url))
 
 
 @pytest.fixture
-def emulator(running_aws: running.Aws) -> running.Aws:
+def emulator(shared_emulator: Emulator) -> Emulator:
     """AWS, with no faults and all counts at zero."""
-    running_aws.reset()
-    return running_aws
+    shared_emulator.reset()
+    return shared_emulator
 
 
 @pytest.fixture
@@ -42,9 +38,9 @@ async def all_closed() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
+def shared_client(shared_emulator: Emulator) -> Iterator[Aws]:
     """To make one costs a quarter of a second."""
-    with closing(aws(settings(running_aws))) as made:
+    with closing(aws(settings(shared_emulator))) as made:
         yield made
 
 

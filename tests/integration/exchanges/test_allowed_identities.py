@@ -9,9 +9,8 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import Systems
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import MINUTE, NOW, request, signed
-from tests.support.emulator import running
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID
 from tests.support.exchange_steps import systems
 
 FOR_BILLING = SourceSettings(ambient=(AmbientRule(namespaces=("billing",), roles=(ACCOUNT_ROLE_ARN,)),))
@@ -61,7 +60,7 @@ def account(**more: Any) -> dict[str, Any]:
     ],
 )
 async def test_a_token_is_made_once_in_each_renewal(
-    more: dict[str, Any], asked: tuple[Any, ...], client: Aws, emulator: running.Aws
+    more: dict[str, Any], asked: tuple[Any, ...], client: Aws, emulator: Emulator
 ) -> None:
     accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
     outside = systems(client, sources=settings, make_token=accounts.make_token)
@@ -71,10 +70,10 @@ async def test_a_token_is_made_once_in_each_renewal(
         await refused(outside, source=account(**more), exchanges=[pool, pool])
 
     assert accounts.asked == [asked] * 2
-    assert [call["operation"] for call in emulator.recent()] == ["GetId"] * 2
+    assert [call["operation"] for call in emulator.recent_calls()] == ["GetId"] * 2
 
 
-async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: running.Aws) -> None:
+async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: Emulator) -> None:
     accounts = Accounts()
     outside = systems(client, make_token=accounts.make_token)
     wanted = request(source=account())
@@ -84,12 +83,12 @@ async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: ru
     assert accounts.asked == []
 
 
-async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> None:
+async def test_an_audience_of_no_setting(client: Aws, emulator: Emulator) -> None:
     accounts = Accounts()
     outside = systems(client, make_token=accounts.make_token)
     error = await refused(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
-    assert (error.reason, accounts.asked, emulator.recent()) == ("IdentityForbidden", [], [])
+    assert (error.reason, accounts.asked, emulator.recent_calls()) == ("IdentityForbidden", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
 
 
@@ -113,12 +112,12 @@ async def test_an_audience_of_no_setting(client: Aws, emulator: running.Aws) -> 
     ],
 )
 async def test_our_own_identity_is_not_for_everybody(
-    sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: running.Aws
+    sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: Emulator
 ) -> None:
     spec = {"source": AMBIENT, "exchanges": [{"assumeRole": {"roleArn": role}}]}
     error = await refused(systems(client, sources=sources), namespace, **spec)
 
-    assert (error.reason, emulator.recent()) == ("IdentityForbidden", [])
+    assert (error.reason, emulator.recent_calls()) == ("IdentityForbidden", [])
 
 
 @pytest.mark.parametrize(

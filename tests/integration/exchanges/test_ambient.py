@@ -15,8 +15,8 @@ from tests.integration.exchanges.conftest import settings
 from tests.integration.exchanges.test_allowed_identities import AMBIENT, ASSUME, FOR_BILLING, refused, run
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, SECOND
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import aws, systems
 
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
@@ -39,23 +39,23 @@ def become(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> No
 
 
 @contextmanager
-def lender(emulator: running.Aws) -> Iterator[Aws]:
+def lender(emulator: Emulator) -> Iterator[Aws]:
     with closing(aws(settings(emulator), lends=True)) as made:
         yield made
 
 
-async def test_our_own_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: running.Aws) -> None:
+async def test_our_own_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     become(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with lender(emulator) as client:
         held = await run(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[tagged, ASSUME])
 
     assert held.principal == f"{SESSION}/billing.acme"
-    assert [call["principal"] for call in emulator.recent()] == [USER_ARN, f"{SESSION}/billing.acme"]
+    assert [call["principal"] for call in emulator.recent_calls()] == [USER_ARN, f"{SESSION}/billing.acme"]
 
 
 async def test_the_session_is_tagged_with_whom_it_is_for(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     become(monkeypatch)
     asked: list[dict[str, Any]] = []
@@ -72,9 +72,7 @@ async def test_the_session_is_tagged_with_whom_it_is_for(
     assert asked[0]["RoleSessionName"] == "billing.acme"
 
 
-async def test_an_identity_that_comes_later_is_found(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
-) -> None:
+async def test_an_identity_that_comes_later_is_found(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     with lender(emulator) as client:
         outside = systems(client, sources=FOR_BILLING)
         error = await refused(outside, source=AMBIENT, exchanges=[ASSUME])
@@ -86,18 +84,18 @@ async def test_an_identity_that_comes_later_is_found(
 
 
 async def test_an_operator_that_lends_nothing_looks_for_nothing(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     become(monkeypatch)
     with closing(aws(settings(emulator))) as client:
         error = await refused(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
         made = client._own._session
 
-    assert (error.reason, made, emulator.recent()) == ("Unavailable", None, [])
+    assert (error.reason, made, emulator.recent_calls()) == ("Unavailable", None, [])
 
 
 async def test_credentials_that_end_are_refreshed_by_their_provider(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Emulator
 ) -> None:
     """As in a pod: the first credentials end soon, and whoever gave them has new ones."""
     count, script = tmp_path / "count", tmp_path / "process.py"
@@ -121,7 +119,7 @@ async def test_credentials_that_end_are_refreshed_by_their_provider(
 
 
 async def test_an_identity_that_is_still_expired_is_no_bug(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Emulator
 ) -> None:
     given = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
     (tmp_path / "old").write_text(json.dumps(given | {"Expiration": (real_now() - HOUR).isoformat()}))
@@ -129,11 +127,11 @@ async def test_an_identity_that_is_still_expired_is_no_bug(
     with lender(emulator) as client:
         error = await refused(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
 
-    assert (error.reason, emulator.recent()) == ("Unavailable", [])
+    assert (error.reason, emulator.recent_calls()) == ("Unavailable", [])
 
 
 async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     become(monkeypatch)
     with lender(emulator) as client:
@@ -141,7 +139,7 @@ async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
         with pytest.raises(KeyturnError, match="needs credentials"):
             await run(systems(client, sources=FOR_BILLING), source=source, exchanges=[ASSUME])
 
-    assert emulator.recent() == []
+    assert emulator.recent_calls() == []
 
 
 def test_a_client_for_each_of_many_regions_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

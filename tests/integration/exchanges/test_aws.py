@@ -13,7 +13,7 @@ from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
 from tests.integration.exchanges.conftest import settings
 from tests.support.dependencies import HOUR, MINUTE, request
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, aws, failing, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
@@ -21,7 +21,7 @@ OPERATIONS = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 
 @contextmanager
-def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
+def of_its_own(emulator: Emulator) -> Iterator[tuple[Aws, Metrics]]:
     """A client that nobody has used before, as after a start."""
     metrics = Metrics()
     with closing(aws(settings(emulator), metrics)) as made:
@@ -45,14 +45,14 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
     ],
 )
 async def test_what_goes_wrong_between(
-    operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     assert (await failing(client, emulator, operation, **fault)).reason == reason
 
 
 @OPERATIONS
 async def test_what_passes_is_tried_three_times_and_no_more(
-    operation: str, client: Aws, emulator: running.Aws
+    operation: str, client: Aws, emulator: Emulator
 ) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
@@ -60,13 +60,13 @@ async def test_what_passes_is_tried_three_times_and_no_more(
 
 
 @OPERATIONS
-async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: Emulator) -> None:
     await failing(client, emulator, operation, code="NewlyInvented", status=400)
 
     assert emulator.calls(operation) == 1
 
 
-async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: running.Aws) -> None:
+async def test_a_break_that_heals_is_not_noticed(client: Aws, emulator: Emulator) -> None:
     emulator.fault(LICENSE_MANAGER, drop="before", times=2)
 
     assert (await get_access_token(client, emulator.refresh_token())).access_token
@@ -84,7 +84,7 @@ async def test_nobody_listens() -> None:
     )
 
 
-async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulator: running.Aws) -> None:
+async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulator: Emulator) -> None:
     error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
 
     assert error.__cause__ is None
@@ -92,14 +92,14 @@ async def test_an_error_has_no_cause_that_would_show_a_token(client: Aws, emulat
 
 
 @pytest.mark.usefixtures("ambient")
-async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
+async def test_ambient_credentials_are_never_used(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, _):
         held = await get_access_token(client, emulator.refresh_token())
         await assume_role(client, held.newest_token.value)
 
     # A signature of keys that this AWS does not know would have been refused.
-    assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]
-    assert emulator.recent()[0]["principal"] == "anonymous"
+    assert [call["outcome"] for call in emulator.recent_calls()] == ["200", "200"]
+    assert emulator.recent_calls()[0]["principal"] == "anonymous"
 
 
 @pytest.mark.usefixtures("ambient")
@@ -141,7 +141,7 @@ async def test_the_hosts_of_a_region(region: str, domain: str) -> None:
     }
 
 
-async def test_one_client_for_each_service_region_and_kind_of_call(emulator: running.Aws) -> None:
+async def test_one_client_for_each_service_region_and_kind_of_call(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, _):
         first = client._client("sts", "us-east-1", signed=False)
 
@@ -150,7 +150,7 @@ async def test_one_client_for_each_service_region_and_kind_of_call(emulator: run
         assert client._client("sts", "us-east-1", signed=True) is not first
 
 
-async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> None:
+async def test_exchanges_and_throttles_are_counted(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, metrics):
         await get_access_token(client, emulator.refresh_token())
         throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
@@ -167,7 +167,7 @@ async def test_exchanges_and_throttles_are_counted(emulator: running.Aws) -> Non
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emulator: running.Aws) -> None:
+async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emulator: Emulator) -> None:
     seconds = offset.total_seconds()
     with of_its_own(emulator) as (client, metrics):
         error = await failing(
@@ -179,7 +179,7 @@ async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emul
     assert "; the clock of AWS differs from ours by " in error.message
 
 
-async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: running.Aws) -> None:
+async def test_a_clock_that_differs_by_seconds_is_not_told(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, _):
         error = await failing(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10

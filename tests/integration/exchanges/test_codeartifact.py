@@ -12,8 +12,8 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, request
-from tests.support.emulator import running
-from tests.support.emulator.world import (
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     DOMAIN,
@@ -67,7 +67,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-async def test_the_token_opens_the_repository(client: Aws, emulator: running.Aws) -> None:
+async def test_the_token_opens_the_repository(client: Aws, emulator: Emulator) -> None:
     emulator.settings(registry_url=emulator.url)
     held = await taken(client, artifact(domainOwner=ACCOUNT, **PYPI_NPM))
     pypi, npm = held.package_endpoints
@@ -78,7 +78,7 @@ async def test_the_token_opens_the_repository(client: Aws, emulator: running.Aws
     assert not opens(f"{pypi.url}simple/", basic("aws", token[:-1]))
 
 
-async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: running.Aws) -> None:
+async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: Emulator) -> None:
     emulator.settings(registry_url=emulator.url)
     emulator.fault(TOKEN, expired=True)
     held = await taken(client, artifact(**PYPI_NPM))
@@ -95,28 +95,26 @@ async def test_a_token_that_is_over_opens_nothing(client: Aws, emulator: running
         pytest.param([ROLE, artifact(durationSeconds=0)], 15 * MINUTE, id="as long as the session"),
     ],
 )
-async def test_the_lifetime(
-    steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: running.Aws
-) -> None:
+async def test_the_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: Emulator) -> None:
     held = await taken(client, *steps)
 
     assert held.newest_token.expires_at
     assert abs(held.newest_token.expires_at - real_now() - lifetime) < MINUTE
 
 
-async def test_the_session_of_a_user_without_end(client: Aws, emulator: running.Aws) -> None:
+async def test_the_session_of_a_user_without_end(client: Aws, emulator: Emulator) -> None:
     error = await refused(client, artifact(durationSeconds=0))
 
     assert (error.reason, "only for credentials of a role" in error.message) == ("SpecInvalid", True)
 
 
-async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: running.Aws) -> None:
+async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: Emulator) -> None:
     twice = {"repositories": [{"repository": REPOSITORY, "formats": ["npm", "npm"]}]}
 
     assert [one.format for one in (await taken(client, artifact(**twice))).package_endpoints] == ["npm"]
 
 
-async def test_endpoints(client: Aws, emulator: running.Aws) -> None:
+async def test_endpoints(client: Aws, emulator: Emulator) -> None:
     dual = {"repositories": [{"repository": "other", "formats": ["maven"], "endpointType": "dualstack"}]}
 
     assert (await taken(client, artifact(**PYPI_NPM))).package_endpoints == (
@@ -136,7 +134,7 @@ async def test_endpoints(client: Aws, emulator: running.Aws) -> None:
     ],
 )
 async def test_endpoints_are_remembered(
-    owner: dict[str, Any], asked: int, client: Aws, emulator: running.Aws
+    owner: dict[str, Any], asked: int, client: Aws, emulator: Emulator
 ) -> None:
     held = await taken(client, artifact(**owner, **PYPI_NPM), times=3)
 
@@ -152,13 +150,13 @@ async def test_endpoints_are_remembered(
         pytest.param({"repositories": [{"repository": "not-there", "formats": ["npm"]}]}, id="a repository"),
     ],
 )
-async def test_what_is_not_there(more: Mapping[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_what_is_not_there(more: Mapping[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await refused(client, artifact(**more))
 
     assert (error.reason, "such a domain" in error.message) == ("SpecInvalid", True)
 
 
-async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
+async def test_wrong_keys(client: Aws, emulator: Emulator) -> None:
     unknown = await refused(client, artifact(), keys=Credentials("AKIANOTTHERE", "key"))
     wrong = await refused(client, artifact(), keys=Credentials(USER_KEY_ID, "wrong"))
 
@@ -177,7 +175,7 @@ async def test_wrong_keys(client: Aws, emulator: running.Aws) -> None:
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     error = await refused(client, artifact(**PYPI_NPM))
@@ -188,20 +186,20 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_the_permission_that_is_forgotten_is_named(client: Aws, emulator: running.Aws) -> None:
+async def test_the_permission_that_is_forgotten_is_named(client: Aws, emulator: Emulator) -> None:
     emulator.fault(TOKEN, code="AccessDeniedException", status=403)
 
     assert "sts:GetServiceBearerToken" in (await refused(client, artifact())).message
 
 
 @pytest.mark.parametrize(("operation", "says"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
-async def test_what_is_invalid_is_named(operation: str, says: str, client: Aws, emulator: running.Aws) -> None:
+async def test_what_is_invalid_is_named(operation: str, says: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault(operation, code="ValidationException")
 
     assert says in (await refused(client, artifact(**PYPI_NPM))).message
 
 
-async def test_a_throttle_says_how_long(client: Aws, emulator: running.Aws) -> None:
+async def test_a_throttle_says_how_long(client: Aws, emulator: Emulator) -> None:
     emulator.fault(TOKEN, code="ThrottlingException", status=429, times=None, headers={"Retry-After": "7"})
     error = await refused(client, artifact())
 

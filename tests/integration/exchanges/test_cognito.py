@@ -8,19 +8,18 @@ from keyturn.core.pipeline_values import Holding, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, REFRESH, request
-from tests.support.emulator import running
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT, OTHER_POOL_ROLE_ARN, POOL_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, OTHER_POOL_ROLE_ARN, POOL_ID, POOL_ROLE_ARN
 from tests.support.exchange_steps import step
 
 CREDENTIALS, TOKEN = "GetCredentialsForIdentity", "GetOpenIdToken"
 
 
-def provider(emulator: running.Aws) -> str:
-    return emulator.issuer.removeprefix("https://")
+def provider(emulator: Emulator) -> str:
+    return emulator.issuer_url.removeprefix("https://")
 
 
-def of_pool(emulator: running.Aws, operation: str = "cognitoGetCredentials", **more: Any) -> dict[str, Any]:
+def of_pool(emulator: Emulator, operation: str = "cognitoGetCredentials", **more: Any) -> dict[str, Any]:
     return {operation: {"identityPoolId": POOL_ID, "logins": {provider(emulator): "accessToken"}} | more}
 
 
@@ -38,13 +37,13 @@ async def refused(client: Aws, held: Holding, wanted: dict[str, Any]) -> Keyturn
 
 
 @pytest.fixture
-def held(emulator: running.Aws) -> Holding:
+def held(emulator: Emulator) -> Holding:
     """Who has signed in."""
     emulator.control("DELETE", "identities")
     return Holding(Token(emulator.id_token()))
 
 
-async def test_a_login_becomes_credentials(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_a_login_becomes_credentials(held: Holding, client: Aws, emulator: Emulator) -> None:
     given = await taken(client, held, of_pool(emulator))
 
     assert given.credentials
@@ -54,7 +53,7 @@ async def test_a_login_becomes_credentials(held: Holding, client: Aws, emulator:
     assert (given.identity_id.partition(":")[0], given.principal) == ("us-east-1", given.identity_id)
 
 
-async def test_the_identity_is_asked_for_once(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_the_identity_is_asked_for_once(held: Holding, client: Aws, emulator: Emulator) -> None:
     first = await taken(client, held, of_pool(emulator))
     again = await taken(client, first, of_pool(emulator))
 
@@ -62,9 +61,7 @@ async def test_the_identity_is_asked_for_once(held: Holding, client: Aws, emulat
     assert again.identity_id == first.identity_id
 
 
-async def test_an_identity_that_is_gone_is_asked_for_anew(
-    held: Holding, client: Aws, emulator: running.Aws
-) -> None:
+async def test_an_identity_that_is_gone_is_asked_for_anew(held: Holding, client: Aws, emulator: Emulator) -> None:
     first = await taken(client, held, of_pool(emulator))
     emulator.control("DELETE", "identities")
     again = await taken(client, first, of_pool(emulator))
@@ -73,7 +70,7 @@ async def test_an_identity_that_is_gone_is_asked_for_anew(
     assert again.identity_id != first.identity_id
 
 
-async def test_another_user_gets_his_own_identity(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_another_user_gets_his_own_identity(held: Holding, client: Aws, emulator: Emulator) -> None:
     first = await taken(client, held, of_pool(emulator))
     other = replace(first, source_token=Token(emulator.id_token("another-user")))
 
@@ -81,7 +78,7 @@ async def test_another_user_gets_his_own_identity(held: Holding, client: Aws, em
 
 
 async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
-    held: Holding, client: Aws, emulator: running.Aws
+    held: Holding, client: Aws, emulator: Emulator
 ) -> None:
     first = await taken(client, held, of_pool(emulator))
     emulator.fault(CREDENTIALS, code="NotAuthorizedException")
@@ -90,7 +87,7 @@ async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (2, 2)
 
 
-async def test_the_role_that_is_asked_for(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_the_role_that_is_asked_for(held: Holding, client: Aws, emulator: Emulator) -> None:
     await taken(client, held, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
     error = await refused(client, held, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
 
@@ -99,7 +96,7 @@ async def test_the_role_that_is_asked_for(held: Holding, client: Aws, emulator: 
 
 @pytest.mark.parametrize(("account", "reason"), [(ACCOUNT, ""), ("444455556666", "SourceInvalid")])
 async def test_the_account_is_sent(
-    account: str, reason: str, held: Holding, client: Aws, emulator: running.Aws
+    account: str, reason: str, held: Holding, client: Aws, emulator: Emulator
 ) -> None:
     wanted = of_pool(emulator, accountId=account)
 
@@ -107,7 +104,7 @@ async def test_the_account_is_sent(
     assert reason or (await taken(client, held, wanted)).credentials
 
 
-async def test_the_basic_flow_is_two_steps(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_the_basic_flow_is_two_steps(held: Holding, client: Aws, emulator: Emulator) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "durationSeconds": 43200}}
     token = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"))
     given = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"), role)
@@ -118,7 +115,7 @@ async def test_the_basic_flow_is_two_steps(held: Holding, client: Aws, emulator:
     assert given.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
 
 
-async def test_an_id_token_of_a_step_before(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_an_id_token_of_a_step_before(held: Holding, client: Aws, emulator: Emulator) -> None:
     wanted = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
     signed_in = Holding(Token("refresh"), access_token=Token("opaque"), id_token=held.source_token)
 
@@ -134,7 +131,7 @@ async def test_an_id_token_of_a_step_before(held: Holding, client: Aws, emulator
         pytest.param({"audience": "somebody-else"}, id="for somebody else"),
     ],
 )
-async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await refused(client, Holding(Token(emulator.id_token(**token))), of_pool(emulator))
 
     assert (error.reason, "still valid" in error.message) == ("SourceInvalid", True)
@@ -156,7 +153,7 @@ async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: running
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, held: Holding, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, held: Holding, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     wanted = of_pool(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
@@ -167,7 +164,7 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_a_pool_whose_role_trusts_nobody_may_soon(held: Holding, client: Aws, emulator: running.Aws) -> None:
+async def test_a_pool_whose_role_trusts_nobody_may_soon(held: Holding, client: Aws, emulator: Emulator) -> None:
     emulator.fault(CREDENTIALS, code="InvalidIdentityPoolConfigurationException")
     error = await refused(client, held, of_pool(emulator))
 

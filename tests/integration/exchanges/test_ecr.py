@@ -10,8 +10,8 @@ from keyturn.exchanges.ecr import get_authorization_token
 from tests.integration.exchanges.test_codeartifact import USER, basic, opens, refused, taken
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, NOW
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT, USER_KEY_ID
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, USER_KEY_ID
 from tests.support.exchange_steps import call
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize(("wanted", "service"), [(PRIVATE, "ecr"), (PUBLIC
 
 @BOTH
 async def test_the_password_opens_the_registry(
-    wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], service: str, client: Aws, emulator: Emulator
 ) -> None:
     (login,) = (await taken(client, wanted)).registry_logins
 
@@ -49,15 +49,13 @@ async def test_the_password_opens_the_registry(
         ),
     ],
 )
-async def test_the_hosts(
-    steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws
-) -> None:
+async def test_the_hosts(steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: Emulator) -> None:
     held = await taken(client, *steps)
 
     assert [login.host for login in held.registry_logins] == hosts
 
 
-async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emulator: running.Aws) -> None:
+async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emulator: Emulator) -> None:
     elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
     # The emulator takes signatures for us-east-1 only.
@@ -77,7 +75,7 @@ async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emul
     ],
 )
 async def test_each_error(
-    wanted: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(f"{service}:GetAuthorizationToken", times=None, message="planted", **fault)
     error = await refused(client, wanted)
@@ -87,7 +85,7 @@ async def test_each_error(
 
 
 @BOTH
-async def test_wrong_keys(wanted: dict[str, Any], service: str, client: Aws, emulator: running.Aws) -> None:
+async def test_wrong_keys(wanted: dict[str, Any], service: str, client: Aws, emulator: Emulator) -> None:
     unknown = await refused(client, wanted, keys=Credentials("AKIANOTTHERE", "key"))
     wrong = await refused(client, wanted, keys=Credentials(USER_KEY_ID, "wrong"))
 

@@ -11,9 +11,17 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, REFRESH, SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_ROLE_ARN,
+    APPLICATION_ARN,
+    OTHER_APPLICATION_ARN,
+    PERMISSION_SET,
+    REDIRECT_URI,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+)
 from tests.support.exchange_steps import aws, systems
 from tests.support.manifests.tokens import BEARER, BOTH, EXCHANGE, TYPE, center
 
@@ -47,15 +55,15 @@ async def failing(client: Aws, held: Holding, grant: str, **more: Any) -> Keytur
     return raised.value
 
 
-def with_code(emulator: running.Aws, **more: Any) -> Holding:
-    return Holding(credentials=USER, proof=emulator.code(**more))
+def with_code(emulator: Emulator, **more: Any) -> Holding:
+    return Holding(credentials=USER, proof=emulator.authorization_code(**more))
 
 
-def with_refresh_token(emulator: running.Aws) -> Holding:
-    return Holding(Token(emulator.center_token(refresh=True)), credentials=USER)
+def with_refresh_token(emulator: Emulator) -> Holding:
+    return Holding(Token(emulator.identity_center_token(refresh=True)), credentials=USER)
 
 
-async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: running.Aws) -> None:
+async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: Emulator) -> None:
     before = real_now()
     held = await ask(client, with_code(emulator), CODE)
 
@@ -68,7 +76,7 @@ async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: runnin
     assert held.identity_context == claims["sts:identity_context"]
 
 
-async def test_a_code_with_its_verifier(client: Aws, emulator: running.Aws) -> None:
+async def test_a_code_with_its_verifier(client: Aws, emulator: Emulator) -> None:
     verifier = {"codeVerifierFrom": {"secretKeyRef": {"name": "verifier", "key": "v"}}}
     held = await ask(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
     error = await failing(client, with_code(emulator, verifier=VERIFIER), CODE)
@@ -78,19 +86,19 @@ async def test_a_code_with_its_verifier(client: Aws, emulator: running.Aws) -> N
 
 
 @pytest.mark.parametrize("grant", [CODE, BEARER, EXCHANGE])
-async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aws, emulator: running.Aws) -> None:
-    proofs = {CODE: emulator.code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
-    proof = proofs.get(grant, lambda: emulator.center_token(OTHER_APPLICATION_ARN))()
+async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aws, emulator: Emulator) -> None:
+    proofs = {CODE: emulator.authorization_code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
+    proof = proofs.get(grant, lambda: emulator.identity_center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
     first = await ask(client, Holding(credentials=USER, proof=proof), grant, **more)
     second = await ask(client, Holding(credentials=USER, refresh_token=first.refresh_token), grant, **more)
     third = await ask(client, Holding(credentials=USER, refresh_token=second.refresh_token), grant, **more)
 
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
-    assert emulator.center_family(first.refresh_token or "").spends == [0, 1]
+    assert emulator.identity_center_family(first.refresh_token or "").consumed == [0, 1]
 
 
-async def test_a_refresh_token_is_replaced(client: Aws, emulator: running.Aws) -> None:
+async def test_a_refresh_token_is_replaced(client: Aws, emulator: Emulator) -> None:
     before = with_refresh_token(emulator)
     held = await ask(client, before, "refresh_token", scope=["openid"])
 
@@ -100,7 +108,7 @@ async def test_a_refresh_token_is_replaced(client: Aws, emulator: running.Aws) -
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])
 async def test_an_assertion_is_the_newest_token_or_the_id_token(
-    which: str, client: Aws, emulator: running.Aws
+    which: str, client: Aws, emulator: Emulator
 ) -> None:
     good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
     given = Holding(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
@@ -110,7 +118,7 @@ async def test_an_assertion_is_the_newest_token_or_the_id_token(
     assert held.identity_context
 
 
-async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: running.Aws) -> None:
+async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: Emulator) -> None:
     held = Holding(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
     await ask(client, held, BEARER)
 
@@ -119,18 +127,18 @@ async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: running.Aw
 
 @pytest.mark.parametrize("requested", [None, f"{TYPE}access_token", f"{TYPE}refresh_token"])
 async def test_a_token_of_another_application_is_exchanged(
-    requested: str | None, client: Aws, emulator: running.Aws
+    requested: str | None, client: Aws, emulator: Emulator
 ) -> None:
-    subject = Holding(Token(emulator.center_token(OTHER_APPLICATION_ARN)), credentials=USER)
+    subject = Holding(Token(emulator.identity_center_token(OTHER_APPLICATION_ARN)), credentials=USER)
     held = await ask(client, subject, EXCHANGE, requestedTokenType=requested)
-    own = await failing(client, Holding(Token(emulator.center_token()), credentials=USER), EXCHANGE)
+    own = await failing(client, Holding(Token(emulator.identity_center_token()), credentials=USER), EXCHANGE)
 
     assert held.access_token
     assert held.refresh_token is None
     assert own.reason == "SourceInvalid"
 
 
-async def test_the_context_goes_with_the_next_role(client: Aws, emulator: running.Aws) -> None:
+async def test_the_context_goes_with_the_next_role(client: Aws, emulator: Emulator) -> None:
     held = await ask(client, with_code(emulator), CODE)
     wanted = request(source=BOTH["source"], exchanges=[ASSUME])
     given = await exchange(systems(client), wanted, wanted.spec.exchanges[0], held)
@@ -145,7 +153,7 @@ async def test_the_context_goes_with_the_next_role(client: Aws, emulator: runnin
     assert "ValidationError" in refused.value.message
 
 
-async def test_a_context_that_only_the_id_token_has(client: Aws, emulator: running.Aws) -> None:
+async def test_a_context_that_only_the_id_token_has(client: Aws, emulator: Emulator) -> None:
     token = jwt.encode({"sts:identity_context": "the-context"}, "k" * 32, "HS256")
     held = await ask(Answering(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
     none = await ask(Answering(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
@@ -204,7 +212,7 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> Non
     ],
 )
 async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
-    fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws, *, in_doubt: bool
+    fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator, *, in_doubt: bool
 ) -> None:
     emulator.fault(CREATE, times=None, **fault)
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
@@ -214,7 +222,7 @@ async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
     assert emulator.calls(CREATE) == 1
 
 
-async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_port: int) -> None:
+async def test_a_closed_port_leaves_no_doubt(emulator: Emulator, unused_tcp_port: int) -> None:
     client = aws(AwsSettings(endpoints={"sso-oidc": f"http://127.0.0.1:{unused_tcp_port}"}))
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
     client.close()
@@ -243,7 +251,7 @@ async def test_a_closed_port_leaves_no_doubt(emulator: running.Aws, unused_tcp_p
     ],
 )
 async def test_each_error_of_create_token(
-    code: str, status: int, reason: str, hint: str, client: Aws, emulator: running.Aws
+    code: str, status: int, reason: str, hint: str, client: Aws, emulator: Emulator
 ) -> None:
     members = {"region": "eu-west-1", "endpoint": "https://evil.example"} if "Region" in code else {}
     emulator.fault(CREATE, code=code, status=status, message="planted", members=members)
@@ -256,7 +264,7 @@ async def test_each_error_of_create_token(
     assert "evil" not in error.message
 
 
-async def test_a_user_without_an_assignment(client: Aws, emulator: running.Aws) -> None:
+async def test_a_user_without_an_assignment(client: Aws, emulator: Emulator) -> None:
     held = Holding(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
     error = await failing(client, held, BEARER)
 
@@ -268,8 +276,8 @@ async def portal(client: Aws, token: str, **changes: str) -> Holding:
     return await exchange(systems(client), wanted, wanted.spec.exchanges[0], Holding(Token(token)))
 
 
-async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, emulator: running.Aws) -> None:
-    held = await portal(client, emulator.center_token())
+async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, emulator: Emulator) -> None:
+    held = await portal(client, emulator.identity_center_token())
 
     assert held.credentials
     assert held.credentials.expires_at
@@ -288,28 +296,26 @@ async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, 
     ],
 )
 async def test_each_error_of_the_portal(
-    code: str, status: int, reason: str, hint: str, client: Aws, emulator: running.Aws
+    code: str, status: int, reason: str, hint: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(PORTAL, times=None, code=code, status=status, message="planted")
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, emulator.center_token())
+        await portal(client, emulator.identity_center_token())
 
     assert (raised.value.reason, hint in raised.value.message) == (reason, True)
     assert "planted" not in raised.value.message
 
 
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])
-async def test_what_the_user_is_not_assigned_to(
-    changes: dict[str, str], client: Aws, emulator: running.Aws
-) -> None:
+async def test_what_the_user_is_not_assigned_to(changes: dict[str, str], client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, emulator.center_token(), **changes)
+        await portal(client, emulator.identity_center_token(), **changes)
 
     assert raised.value.reason == "AccessDenied"
 
 
-async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> None:
-    token = emulator.center_token()
+async def test_a_session_that_was_ended(client: Aws, emulator: Emulator) -> None:
+    token = emulator.identity_center_token()
     emulator.control("DELETE", "identity-center-sessions")
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
@@ -318,7 +324,7 @@ async def test_a_session_that_was_ended(client: Aws, emulator: running.Aws) -> N
 
 
 @pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
-async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_what_is_no_token_is_not_put_into_a_header(token: str, client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
 

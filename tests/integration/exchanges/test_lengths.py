@@ -8,9 +8,8 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, Holding, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
-from tests.support.emulator import running
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import step
 
 KEYS = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -52,12 +51,12 @@ async def refused(client: Aws, wanted: dict[str, Any], held: Holding) -> Refused
     ],
 )
 async def test_what_aws_does_not_take_is_not_sent(
-    wanted: dict[str, Any], held: Holding, says: str, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], held: Holding, says: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await refused(client, wanted, held)
 
     assert (error.reason, says in error.message) == ("SourceInvalid", True)
-    assert emulator.recent() == []
+    assert emulator.recent_calls() == []
 
 
 @pytest.mark.parametrize(
@@ -70,8 +69,8 @@ async def test_what_aws_does_not_take_is_not_sent(
     ],
 )
 async def test_the_longest_that_aws_takes_is_sent(
-    wanted: dict[str, Any], held: Holding, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], held: Holding, client: Aws, emulator: Emulator
 ) -> None:
     await refused(client, wanted, held)
 
-    assert len(emulator.recent()) == 1
+    assert len(emulator.recent_calls()) == 1

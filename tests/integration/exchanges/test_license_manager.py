@@ -10,13 +10,13 @@ from keyturn.exchanges.aws import Answer, Aws
 from keyturn.exchanges.license_manager import get_access_token as ask
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, NOW, request
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import call, failing, get_access_token
 
 OPERATION = "GetAccessToken"
 
 
-async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: running.Aws) -> None:
+async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: Emulator) -> None:
     refresh = emulator.refresh_token()
     held = await get_access_token(client, refresh)
 
@@ -26,7 +26,7 @@ async def test_a_refresh_token_becomes_an_access_token(client: Aws, emulator: ru
     assert (held.newest_token, len(held.request_id)) == (held.access_token, 36)
 
 
-async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: running.Aws) -> None:
+async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: Emulator) -> None:
     emulator.settings(access_token_seconds=7)
     held = await get_access_token(client, emulator.refresh_token())
 
@@ -35,7 +35,7 @@ async def test_the_expiry_is_that_of_the_token(client: Aws, emulator: running.Aw
     assert 0 < (held.access_token.expires_at - real_now()).total_seconds() <= 7
 
 
-async def test_token_properties_are_asked_for(client: Aws, emulator: running.Aws) -> None:
+async def test_token_properties_are_asked_for(client: Aws, emulator: Emulator) -> None:
     wanted = request(exchanges=[{"licenseManagerGetAccessToken": {"tokenProperties": ["on-prem"]}}])
     held = await get_access_token(client, emulator.refresh_token(["on-prem"]), wanted)
 
@@ -79,9 +79,7 @@ async def _asked(aws: Aws) -> Holding:
         pytest.param({"code": "ServerInternalException", "status": 500}, "Unavailable", "", id="broken"),
     ],
 )
-async def test_each_error(
-    fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: running.Aws
-) -> None:
+async def test_each_error(fault: dict[str, Any], reason: str, says: str, client: Aws, emulator: Emulator) -> None:
     error = await failing(client, emulator, OPERATION, message="planted", **fault)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
@@ -91,7 +89,7 @@ async def test_each_error(
 
 
 @pytest.mark.parametrize("token", [pytest.param("garbage", id="no JWT"), pytest.param("{}", id="expired")])
-async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, emulator: Emulator) -> None:
     token = token.format(emulator.refresh_token(expires_in=-1))
     with pytest.raises(RefusedError) as refused:
         await get_access_token(client, token)
@@ -100,7 +98,7 @@ async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, 
     assert token not in f"{refused.value!r} {refused.value.__cause__!r}"
 
 
-async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: running.Aws) -> None:
+async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError) as refused:
         await client.ask(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 

@@ -13,8 +13,8 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import DAY, HOUR, SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.world import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import get_access_token, systems
 from tests.support.manifests.tokens import create
 
@@ -42,7 +42,7 @@ def claims(held: Holding) -> dict[str, Any]:
     return told
 
 
-async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulator: running.Aws) -> None:
+async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulator: Emulator) -> None:
     held = await mint(client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"])
 
     assert held.access_token
@@ -54,7 +54,7 @@ async def test_credentials_become_a_refresh_token_that_works(client: Aws, emulat
     assert await get_access_token(client, held.access_token.value)
 
 
-async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emulator: running.Aws) -> None:
+async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emulator: Emulator) -> None:
     first = await mint(client, name="again")
     again = await mint(client, replace(USER, request_id="of another process"), name="again")
     next_issue = await mint(client, replace(USER, revision=2), name="again")
@@ -64,7 +64,7 @@ async def test_a_try_that_is_made_again_mints_no_second_token(client: Aws, emula
     assert len({first.token_id, next_issue.token_id, other.token_id}) == 3
 
 
-async def test_what_was_lost_on_the_way_is_asked_for_again(client: Aws, emulator: running.Aws) -> None:
+async def test_what_was_lost_on_the_way_is_asked_for_again(client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", drop="after")
     held = await mint(client, name="lost")
     again = await mint(client, name="lost")
@@ -72,7 +72,7 @@ async def test_what_was_lost_on_the_way_is_asked_for_again(client: Aws, emulator
     assert (held.token_id, emulator.calls("CreateToken")) == (again.token_id, 3)
 
 
-async def test_the_license_is_asked_for_at_home(client: Aws, emulator: running.Aws) -> None:
+async def test_the_license_is_asked_for_at_home(client: Aws, emulator: Emulator) -> None:
     held = await mint(client, name="abroad", spec={"region": "eu-west-1"})
 
     assert held.token_id
@@ -83,7 +83,7 @@ async def test_the_license_is_asked_for_at_home(client: Aws, emulator: running.A
     "location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"]
 )
 async def test_nothing_but_a_region_is_taken_from_a_redirect(
-    location: str, client: Aws, emulator: running.Aws
+    location: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
@@ -106,7 +106,7 @@ def superseded(client_held: Holding, *ages: timedelta) -> tuple[Superseded, ...]
     ],
 )
 async def test_what_was_superseded_is_deleted_when_its_time_is_over(
-    changes: dict[str, Any], age: timedelta, client: Aws, emulator: running.Aws, *, deleted: bool
+    changes: dict[str, Any], age: timedelta, client: Aws, emulator: Emulator, *, deleted: bool
 ) -> None:
     old = await mint(client, name=f"old {age}")
     held = await mint(client, replace(USER, revision=2, superseded=superseded(old, age)), name=f"{age}", **changes)
@@ -128,7 +128,7 @@ async def test_what_was_superseded_is_deleted_when_its_time_is_over(
     ],
 )
 async def test_a_token_that_is_not_deleted_breaks_no_renewal(
-    code: str, left: int, client: Aws, emulator: running.Aws
+    code: str, left: int, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault("DeleteToken", times=None, code=code)
     old = Superseded("some-id", real_now() - 9 * DAY)
@@ -153,7 +153,7 @@ async def test_a_token_that_is_not_deleted_breaks_no_renewal(
         ("ExpiredTokenException", 400, "SourceExpired"),
     ],
 )
-async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: running.Aws) -> None:
+async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", times=None, code=code, status=status, message="planted")
     error = await failing(client, name="failing")
 
@@ -162,7 +162,7 @@ async def test_each_error(code: str, status: int, reason: str, client: Aws, emul
     assert "planted" not in error.message
 
 
-async def test_the_expiry_of_a_token_that_tells_none(client: Aws, emulator: running.Aws) -> None:
+async def test_the_expiry_of_a_token_that_tells_none(client: Aws, emulator: Emulator) -> None:
     held = await mint(client, name="default")
 
     assert held.access_token

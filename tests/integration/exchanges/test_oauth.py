@@ -11,11 +11,11 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import Web
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
+from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.oauth.authority import certify_loopback
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET, LASTING_CLIENT_ID
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
 from tests.support.exchange_steps import systems, web
 from tests.support.tls import served
 
@@ -24,10 +24,10 @@ SECRET_FROM = {"secretKeyRef": {"name": "client", "key": "client_secret"}}
 CA_FROM = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
 
 
-def refresh(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
+def refresh(emulator: Emulator, *before: dict[str, Any], **changes: Any) -> Request:
     """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
     step = {
-        "tokenUrl": f"{emulator.issuer}/token",
+        "tokenUrl": f"{emulator.issuer_url}/token",
         "grantType": "refresh_token",
         "clientId": CLIENT_ID,
         "clientSecretFrom": SECRET_FROM,
@@ -40,7 +40,7 @@ def refresh(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> R
 class Asking:
     """Asks the emulator's issuer, as the spine does."""
 
-    def __init__(self, client: Aws, emulator: running.Aws) -> None:
+    def __init__(self, client: Aws, emulator: Emulator) -> None:
         self._client, self._emulator, self._web = client, emulator, web()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
@@ -56,13 +56,13 @@ class Asking:
 
 
 @pytest.fixture
-def asking(client: Aws, emulator: running.Aws, all_closed: None) -> Asking:
+def asking(client: Aws, emulator: Emulator, all_closed: None) -> Asking:
     return Asking(client, emulator)
 
 
 @pytest.mark.parametrize("how", [None, "basic", "post"])
 async def test_a_refresh_token_becomes_an_access_token(
-    how: str | None, asking: Asking, emulator: running.Aws
+    how: str | None, asking: Asking, emulator: Emulator
 ) -> None:
     before = emulator.oauth_refresh_token()
     held = await asking.ask(before, clientAuthentication=how)
@@ -71,10 +71,10 @@ async def test_a_refresh_token_becomes_an_access_token(
     assert held.id_token
     assert held.refresh_token not in (None, before)
     assert {held.access_token.value, held.id_token.value, held.refresh_token} <= {*emulator.secrets()}
-    assert emulator.family(before).spends == [0]
+    assert emulator.family(before).consumed == [0]
 
 
-async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: running.Aws) -> None:
+async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: Emulator) -> None:
     wanted, keys = refresh(emulator), Credentials("AKIA", "key")
     before = Holding(Token(emulator.oauth_refresh_token()), credentials=keys)
     held = await exchange(systems(client, web(), asking.values), wanted, wanted.spec.exchanges[0], before)
@@ -82,21 +82,19 @@ async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: runnin
     assert (held.source_token, held.credentials) == (before.source_token, keys)
 
 
-async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulator: running.Aws) -> None:
+async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulator: Emulator) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
         token = (await asking.ask(token)).refresh_token or ""
 
-    assert emulator.family(first).spends == [0, 1, 2, 3, 4]
+    assert emulator.family(first).consumed == [0, 1, 2, 3, 4]
     assert emulator.family(first).reuses == 0
 
 
-async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(
-    asking: Asking, emulator: running.Aws
-) -> None:
-    token = emulator.oauth_refresh_token(LASTING_CLIENT_ID)
+async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: Asking, emulator: Emulator) -> None:
+    token = emulator.oauth_refresh_token(NON_ROTATING_CLIENT_ID)
 
-    assert (await asking.ask(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
+    assert (await asking.ask(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
 
 
 @pytest.mark.parametrize("how", ["basic", "post"])
@@ -109,7 +107,7 @@ async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(
     ],
 )
 async def test_odd_characters_of_a_client_arrive(
-    how: str, client_id: str, secret: str, asking: Asking, emulator: running.Aws
+    how: str, client_id: str, secret: str, asking: Asking, emulator: Emulator
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
     asking.values["client"] = secret
@@ -117,7 +115,7 @@ async def test_odd_characters_of_a_client_arrive(
     assert await asking.ask(emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how)
 
 
-async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: running.Aws) -> None:
+async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: Emulator) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OPERATION, delay_seconds=0.5)
     before = real_now()
@@ -128,7 +126,7 @@ async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: runn
     assert 0 * SECOND <= held.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
 
 
-async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulator: running.Aws) -> None:
+async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, without="expires_in")
     held = await asking.ask(emulator.oauth_refresh_token())
 
@@ -137,7 +135,7 @@ async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulat
     assert abs(held.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
 
 
-async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) -> None:
+async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, token_characters=20_000)
     held = await asking.ask(emulator.oauth_refresh_token())
 
@@ -145,7 +143,7 @@ async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: running.Aws) 
     assert len(held.access_token.value) > 20_000
 
 
-async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulator: running.Aws) -> None:
+async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, expired=True)
     held = await asking.ask(emulator.oauth_refresh_token())
 
@@ -155,7 +153,7 @@ async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulato
     assert held.refresh_token
 
 
-async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> None:
+async def test_a_scope_is_asked_for(asking: Asking, emulator: Emulator) -> None:
     narrow = await asking.ask(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
     error = await asking.failing(scope=["more", "than granted"[:4]])
 
@@ -165,7 +163,7 @@ async def test_a_scope_is_asked_for(asking: Asking, emulator: running.Aws) -> No
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
 async def test_an_answer_with_only_one_of_the_tokens_is_taken(
-    missing: str, asking: Asking, emulator: running.Aws
+    missing: str, asking: Asking, emulator: Emulator
 ) -> None:
     emulator.fault(OPERATION, without=missing)
     held = await asking.ask(emulator.oauth_refresh_token())
@@ -192,7 +190,7 @@ async def test_an_answer_with_only_one_of_the_tokens_is_taken(
     ],
 )
 async def test_each_error(
-    code: str, reason: str, status: int, asking: Asking, emulator: running.Aws, *, in_doubt: bool
+    code: str, reason: str, status: int, asking: Asking, emulator: Emulator, *, in_doubt: bool
 ) -> None:
     emulator.fault(OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
     error = await asking.failing()
@@ -214,7 +212,7 @@ async def test_each_error(
     ],
 )
 async def test_an_error_of_no_table(
-    status: int, reason: str, says: str, asking: Asking, emulator: running.Aws, *, in_doubt: bool
+    status: int, reason: str, says: str, asking: Asking, emulator: Emulator, *, in_doubt: bool
 ) -> None:
     emulator.fault(OPERATION, code="planted", status=status)
     error = await asking.failing()
@@ -224,7 +222,7 @@ async def test_an_error_of_no_table(
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
-async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: running.Aws) -> None:
+async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, status=status, headers={"Location": "/"})
     error = await asking.failing()
 
@@ -249,7 +247,7 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
     ],
 )
 async def test_an_answer_that_is_none(
-    fault: dict[str, Any], reason: str, asking: Asking, emulator: running.Aws, *, in_doubt: bool
+    fault: dict[str, Any], reason: str, asking: Asking, emulator: Emulator, *, in_doubt: bool
 ) -> None:
     emulator.fault(OPERATION, **fault)
     error = await asking.failing()
@@ -259,7 +257,7 @@ async def test_an_answer_that_is_none(
     assert emulator.calls(OPERATION) == 1
 
 
-async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: running.Aws) -> None:
+async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
     error = await asking.failing(issuers=web(metrics=metrics))
@@ -278,7 +276,7 @@ async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_p
 async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, certified = ssl.create_default_context, certify_loopback(real_now(), plain=True)
+    made, certified = ssl.create_default_context, issue_loopback_certificate(real_now(), plain=True)
 
     def as_python_3_13_does(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
         context = made(*purpose, cadata=cadata)
@@ -296,14 +294,14 @@ async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
     assert held.access_token
 
 
-async def test_without_the_ca_the_issuer_is_not_reached(asking: Asking, emulator: running.Aws) -> None:
+async def test_without_the_ca_the_issuer_is_not_reached(asking: Asking, emulator: Emulator) -> None:
     error = await asking.failing(caBundleFrom=None)
 
     assert (error.reason, doubtful(error), emulator.calls(OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: running.Aws) -> None:
+async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: Emulator) -> None:
     asking.values["ca"] = bundle
     error = await asking.failing()
 
@@ -316,7 +314,7 @@ async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: r
     [
         pytest.param({"clientSecretFrom": None}, "invalid_client", id="no secret"),
         pytest.param({"clientId": "other"}, "invalid_client", id="another client"),
-        pytest.param({"clientId": LASTING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
+        pytest.param({"clientId": NON_ROTATING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
     ],
 )
 async def test_a_client_that_is_refused(changes: dict[str, Any], code: str, asking: Asking) -> None:

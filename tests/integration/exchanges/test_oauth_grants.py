@@ -16,8 +16,8 @@ from keyturn.exchanges.oauth.client_authentication import _readable
 from keyturn.exchanges.registry import exchange
 from tests.integration.exchanges.test_oauth import CA_FROM, OPERATION, SECRET_FROM, refresh
 from tests.support.dependencies import REFRESH
-from tests.support.emulator import running
-from tests.support.emulator.oauth.clients import CLIENT_SECRET
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.exchange_steps import systems, web
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -58,7 +58,7 @@ def _der(tag: int, content: bytes) -> bytes:
 class Issuer:
     """The emulator's issuer, asked as the spine does."""
 
-    def __init__(self, client: Aws, emulator: running.Aws) -> None:
+    def __init__(self, client: Aws, emulator: Emulator) -> None:
         self.client, self.emulator, self.web = client, emulator, web()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
@@ -75,11 +75,11 @@ class Issuer:
 
     def assertion(self, **claims: Any) -> Token:
         """A JWT that the issuer takes as an assertion."""
-        return Token(self.emulator.jwt(self.emulator.issuer, **claims))
+        return Token(self.emulator.jwt(self.emulator.issuer_url, **claims))
 
 
 @pytest.fixture
-def issuer(client: Aws, emulator: running.Aws, all_closed: None) -> Issuer:
+def issuer(client: Aws, emulator: Emulator, all_closed: None) -> Issuer:
     return Issuer(client, emulator)
 
 
@@ -138,7 +138,7 @@ async def test_what_a_subject_token_gave_goes_on_in_its_place(issuer: Issuer) ->
 
     assert claims(third)["sub"] == claims(first)["sub"]
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
-    assert issuer.emulator.family(first.refresh_token or "").spends == [0, 1]
+    assert issuer.emulator.family(first.refresh_token or "").consumed == [0, 1]
 
 
 async def test_a_refresh_token_that_is_called_access_token_is_one(issuer: Issuer) -> None:

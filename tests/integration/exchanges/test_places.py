@@ -15,9 +15,7 @@ from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import ROLE, request
-from tests.support.emulator.directory import APPLICATION_ARN
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT, LICENSE_ARN
+from tests.support.emulator.constants import ACCOUNT, APPLICATION_ARN, LICENSE_ARN, POOL_ID
 from tests.support.exchange_steps import aws, systems
 from tests.support.manifests.tokens import EXCHANGE
 

@@ -14,7 +14,7 @@ import pytest
 
 from keyturn.core.errors import UnavailableError
 from keyturn.core.settings import AwsSettings
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, aws, get_access_token
 from tests.support.tls import CERTIFIED, TLS
 
@@ -26,7 +26,7 @@ HOSTS = dict.fromkeys(("sts", "license-manager"), "https://localhost:9")
 class Proxy:
     """An http proxy: it answers CONNECT, ends TLS itself, and sends all to the emulator."""
 
-    emulator: running.Aws
+    emulator: Emulator
     url: str = ""
     connects: list[str] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
@@ -63,7 +63,7 @@ def _pipe(one: ssl.SSLSocket, other: socket.socket, done: threading.Event) -> No
 
 
 @contextmanager
-def proxied(emulator: running.Aws) -> Iterator[Proxy]:
+def proxied(emulator: Emulator) -> Iterator[Proxy]:
     proxy = Proxy(emulator)
 
     class Handler(BaseRequestHandler):
@@ -86,7 +86,7 @@ def bundle(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: str) -> None:
+async def test_by_a_proxy_with_a_ca_of_its_own(emulator: Emulator, bundle: str) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url, ca_bundle=bundle)
         with closing(aws(settings)) as client:
@@ -98,7 +98,7 @@ async def test_by_a_proxy_with_a_ca_of_its_own(emulator: running.Aws, bundle: st
 
 
 async def test_by_the_proxy_of_the_environment(
-    emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with proxied(emulator) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -110,7 +110,7 @@ async def test_by_the_proxy_of_the_environment(
     assert proxy.connects
 
 
-async def test_without_its_ca_nothing_is_sent(emulator: running.Aws) -> None:
+async def test_without_its_ca_nothing_is_sent(emulator: Emulator) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url)
         with closing(aws(settings)) as client, pytest.raises(UnavailableError) as failed:

@@ -9,8 +9,8 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import Pace, Paces, is_too_long
 from tests.integration.exchanges.conftest import settings
 from tests.support.dependencies import SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
 from tests.support.exchange_steps import aws, get_access_token, step
 
 NO_TIME = timedelta()
@@ -123,7 +123,7 @@ def test_the_least_recently_used_is_forgotten() -> None:
     assert paces.of("second") is not second
 
 
-async def test_while_a_service_throttles_it_is_not_called(emulator: running.Aws) -> None:
+async def test_while_a_service_throttles_it_is_not_called(emulator: Emulator) -> None:
     with closing(aws(settings(emulator))) as client:
         emulator.fault(OPERATION, **WAITS)
         for _ in range(5):
@@ -135,7 +135,7 @@ async def test_while_a_service_throttles_it_is_not_called(emulator: running.Aws)
     assert 25 * SECOND < raised.value.retry_after <= 30 * SECOND
 
 
-async def test_a_short_pace_is_waited_for(emulator: running.Aws) -> None:
+async def test_a_short_pace_is_waited_for(emulator: Emulator) -> None:
     with closing(aws(settings(emulator))) as client:
         emulator.fault(OPERATION, code="RateLimitExceededException")
         with pytest.raises(ThrottledError):
@@ -145,7 +145,7 @@ async def test_a_short_pace_is_waited_for(emulator: running.Aws) -> None:
     assert emulator.calls(OPERATION) == 2
 
 
-async def test_the_pace_of_one_identity_in_one_region_is_nobody_elses(emulator: running.Aws) -> None:
+async def test_the_pace_of_one_identity_in_one_region_is_nobody_elses(emulator: Emulator) -> None:
     first, second = (Credentials(**emulator.control("POST", "users", name=name)) for name in ("one", "two"))
     emulator.fault("AssumeRole", code="NewlyInvented", status=429, headers={"Retry-After": "30"}, times=3)
     with closing(aws(settings(emulator))) as client:

@@ -11,14 +11,14 @@ from keyturn.core.pipeline_values import Credentials, Holding
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import ACCESS_TOKEN, request
-from tests.support.emulator import running
-from tests.support.emulator.world import (
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     ROLE_ARN,
     USER_KEY_ID,
     USER_SECRET_KEY,
-    trusting,
+    trust_policy,
 )
 from tests.support.exchange_steps import assume_role as assume_role_with_web_identity
 from tests.support.exchange_steps import get_access_token, systems
@@ -33,11 +33,11 @@ SECRETS = {"partner": "blue/1:x", "mfa": "123456", "odd": "no spaces", "long": "
 
 
 @pytest.fixture(autouse=True)
-def roles(emulator: running.Aws) -> None:
+def roles(emulator: Emulator) -> None:
     """A role that demands an external id, and one that demands nothing."""
-    external = trusting(TRUSTED, ACTIONS, {"StringEquals": {"sts:ExternalId": "blue/1:x"}})
+    external = trust_policy(TRUSTED, ACTIONS, {"StringEquals": {"sts:ExternalId": "blue/1:x"}})
     emulator.control("POST", "roles", arn=PARTNER, trust_policy=external)
-    emulator.control("POST", "roles", arn=SECOND, trust_policy=trusting(TRUSTED, ACTIONS, {}))
+    emulator.control("POST", "roles", arn=SECOND, trust_policy=trust_policy(TRUSTED, ACTIONS, {}))
 
 
 def ref(name: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ async def refused(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str
         pytest.param({"externalIdFrom": ref("partner")}, id="in a Secret"),
     ],
 )
-async def test_an_external_id_opens_the_role(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_an_external_id_opens_the_role(more: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     held = await taken(client, assume(roleArn=PARTNER, **more))
 
     assert held.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/Partner/billing.acme"
@@ -80,7 +80,7 @@ async def test_an_external_id_opens_the_role(more: dict[str, Any], client: Aws, 
 
 @pytest.mark.parametrize("more", [{}, {"externalId": "red"}])
 async def test_without_the_external_id_it_stays_closed(
-    more: dict[str, Any], client: Aws, emulator: running.Aws
+    more: dict[str, Any], client: Aws, emulator: Emulator
 ) -> None:
     error = await refused(client, assume(roleArn=PARTNER, **more))
 
@@ -98,11 +98,11 @@ async def test_without_the_external_id_it_stays_closed(
     ],
 )
 async def test_a_secret_that_sts_cannot_take_is_not_sent(
-    step: dict[str, Any], client: Aws, emulator: running.Aws
+    step: dict[str, Any], client: Aws, emulator: Emulator
 ) -> None:
     error = await refused(client, step)
 
-    assert (error.reason, emulator.recent()) == ("SourceInvalid", [])
+    assert (error.reason, emulator.recent_calls()) == ("SourceInvalid", [])
     assert not any(value in error.message for value in SECRETS.values())
 
 
@@ -114,7 +114,7 @@ async def test_a_secret_that_sts_cannot_take_is_not_sent(
         pytest.param("mine", "mine", id="a name"),
     ],
 )
-async def test_session_names(template: str | None, name: str, client: Aws, emulator: running.Aws) -> None:
+async def test_session_names(template: str | None, name: str, client: Aws, emulator: Emulator) -> None:
     given = {"roleSessionName": template} if template else {}
     guest = {"name": template} if template else {}
 
@@ -122,7 +122,7 @@ async def test_session_names(template: str | None, name: str, client: Aws, emula
     assert (await taken(client, {"getFederationToken": guest})).principal.endswith(f":federated-user/{name}")
 
 
-async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emulator: running.Aws) -> None:
+async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emulator: Emulator) -> None:
     tags = {"tags": [tag("team", "blue"), tag("stage", "test")], "transitiveTagKeys": ["team"]}
     first = assume(sourceIdentity="alice", **tags)
     await taken(client, first, assume(roleArn=SECOND))
@@ -134,11 +134,11 @@ async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emula
     assert another.reason == "AccessDenied"
 
 
-async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> None:
+async def test_three_roles_in_a_chain(client: Aws, emulator: Emulator) -> None:
     held = await taken(client, assume(), assume(roleArn=SECOND), assume())
 
     assert held.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer/billing.acme"
-    assert [one["principal"].rpartition(":")[2].split("/")[1] for one in emulator.recent()] == [
+    assert [one["principal"].rpartition(":")[2].split("/")[1] for one in emulator.recent_calls()] == [
         "keyturn", "AccountConsumer", "Second",
     ]  # fmt: skip
 
@@ -153,7 +153,7 @@ async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> Non
 )  # fmt: skip
 @pytest.mark.parametrize("operation", ["assumeRole", "getFederationToken", "assumeRoleWithWebIdentity"])
 async def test_policies_arrive(
-    operation: str, more: dict[str, Any], says: str, client: Aws, emulator: running.Aws
+    operation: str, more: dict[str, Any], says: str, client: Aws, emulator: Emulator
 ) -> None:
     if operation == "assumeRoleWithWebIdentity":
         role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN} | more}
@@ -168,7 +168,7 @@ async def test_policies_arrive(
     assert (error.reason, says in error.message) == ("SpecInvalid", True)
 
 
-async def test_policies_that_are_good_are_taken(client: Aws, emulator: running.Aws) -> None:
+async def test_policies_that_are_good_are_taken(client: Aws, emulator: Emulator) -> None:
     policies = {"policy": "{}", "policyArns": [MANAGED], "minimumSessionTokenSize": 4000}
     held = await taken(client, assume(**policies))
     guest = await taken(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
@@ -187,9 +187,9 @@ async def test_an_empty_list_is_as_good_as_none(client: Aws) -> None:
 @pytest.mark.parametrize(
     "operation", [pytest.param("getSessionToken", id="a session"), pytest.param("assumeRole", id="a role")]
 )
-async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: Emulator) -> None:
     condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
-    emulator.control("POST", "roles", arn=SECOND, trust_policy=trusting(TRUSTED, ACTIONS, condition))
+    emulator.control("POST", "roles", arn=SECOND, trust_policy=trust_policy(TRUSTED, ACTIONS, condition))
     serial, code = emulator.mfa_code()
     mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
     role = {"assumeRole": {"roleArn": SECOND}}
@@ -204,7 +204,7 @@ async def test_an_mfa_code_is_shown_once(operation: str, client: Aws, emulator: 
 
 @pytest.mark.parametrize("operation", ["GetSessionToken", "AssumeRole"])
 async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
-    operation: str, client: Aws, emulator: running.Aws
+    operation: str, client: Aws, emulator: Emulator
 ) -> None:
     serial, code = emulator.mfa_code()
     mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
@@ -216,13 +216,13 @@ async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
     assert (error.in_doubt, emulator.calls(operation)) == (True, 1)
 
 
-async def test_a_device_that_is_not_the_users(client: Aws, emulator: running.Aws) -> None:
+async def test_a_device_that_is_not_the_users(client: Aws, emulator: Emulator) -> None:
     mfa = {"serialNumber": "GAHT12345678", "tokenCodeFrom": ref("mfa")}
 
     assert (await refused(client, {"getSessionToken": mfa})).reason == "AccessDenied"
 
 
-async def test_a_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_a_provider_id_is_sent(client: Aws, emulator: Emulator) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN, "providerId": "www.amazon.com"}}
     wanted = request(exchanges=[ACCESS_TOKEN, role])
     held = await get_access_token(client, emulator.refresh_token(), wanted)

@@ -12,8 +12,8 @@ from keyturn.exchanges.aws import Aws
 from tests.integration.exchanges.conftest import settings
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, request
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import aws, step
 
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -59,17 +59,17 @@ def given(held: Holding) -> Credentials:
 
 @OPERATIONS
 async def test_keys_become_credentials(
-    wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], operation: str, client: Aws, emulator: Emulator
 ) -> None:
     held = await taken(client, wanted)
 
     assert given(held).access_key_id.startswith("ASIA")
     assert {given(held).secret_access_key, given(held).session_token} <= {*emulator.secrets()}
     assert len(held.request_id) == 36
-    assert emulator.recent()[-1]["principal"] == USER_ARN
+    assert emulator.recent_calls()[-1]["principal"] == USER_ARN
 
 
-async def test_the_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_the_session_is_named_after_the_request(client: Aws, emulator: Emulator) -> None:
     mine = _role(roleSessionName="mine")
 
     assert (await taken(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
@@ -90,7 +90,7 @@ async def test_the_session_is_named_after_the_request(client: Aws, emulator: run
     ],
 )
 async def test_the_duration_is_asked_for(
-    wanted: dict[str, Any], lifetime: timedelta, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], lifetime: timedelta, client: Aws, emulator: Emulator
 ) -> None:
     ends = given(await taken(client, wanted)).expires_at
 
@@ -98,24 +98,24 @@ async def test_the_duration_is_asked_for(
     assert abs(ends - real_now() - lifetime) < MINUTE
 
 
-async def test_a_role_is_chained_from_what_the_step_before_gave(client: Aws, emulator: running.Aws) -> None:
+async def test_a_role_is_chained_from_what_the_step_before_gave(client: Aws, emulator: Emulator) -> None:
     wanted = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
     held = Holding(credentials=USER)
     for number in range(3):
         held = await step(client, held, wanted, number)
 
-    assert [one["principal"] for one in emulator.recent()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
+    assert [one["principal"] for one in emulator.recent_calls()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
 
 
-async def test_a_user_operation_leaves_the_principal(client: Aws, emulator: running.Aws) -> None:
+async def test_a_user_operation_leaves_the_principal(client: Aws, emulator: Emulator) -> None:
     assert (await taken(client, SESSION_STEP)).principal == ""
 
 
-async def test_without_credentials_nothing_is_asked(client: Aws, emulator: running.Aws) -> None:
+async def test_without_credentials_nothing_is_asked(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
         await step(client, Holding(), signed_by_keys(ROLE_STEP))
 
-    assert emulator.recent() == []
+    assert emulator.recent_calls() == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_without_credentials_nothing_is_asked(client: Aws, emulator: runni
 )
 @OPERATIONS
 async def test_wrong_keys(
-    wanted: dict[str, Any], operation: str, keys: Credentials, says: str, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], operation: str, keys: Credentials, says: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await refused(client, wanted, keys)
 
@@ -139,9 +139,7 @@ async def test_wrong_keys(
 
 
 @OPERATIONS
-async def test_an_expired_session(
-    wanted: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
-) -> None:
+async def test_an_expired_session(wanted: dict[str, Any], operation: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("AssumeRole", expired=True)
     over = given(await taken(client, ROLE_STEP))
     error = await refused(client, wanted, over)
@@ -149,7 +147,7 @@ async def test_an_expired_session(
     assert (error.reason, "have expired" in error.message) == ("SourceExpired", True)
 
 
-async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: running.Aws) -> None:
+async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: Emulator) -> None:
     error = await refused(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
 
     assert isinstance(error, RefusedError)
@@ -157,7 +155,7 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: runnin
 
 
 @pytest.mark.parametrize("wanted", [SESSION_STEP, GUEST_STEP])
-async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await refused(client, wanted, given(await taken(client, ROLE_STEP)))
 
     assert isinstance(error, RefusedError)
@@ -181,7 +179,7 @@ async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: A
     ],
 )
 async def test_each_error(
-    wanted: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    wanted: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     error = await refused(client, wanted)
@@ -191,7 +189,7 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
+async def test_one_client_signs_for_many_at_once(emulator: Emulator) -> None:
     users = {name: emulator.control("POST", "users", name=name) for name in ("one", "two", "three", "four")}
     emulator.settings(latency_seconds=0.02)
     with closing(aws(settings(emulator))) as client:
@@ -205,27 +203,27 @@ async def test_one_client_signs_for_many_at_once(emulator: running.Aws) -> None:
         made = len(client._clients)
 
     assert sessions == [f"{SESSION}/{name}" for name in names]
-    signers = sorted(call["principal"] for call in emulator.recent())
+    signers = sorted(call["principal"] for call in emulator.recent_calls())
     assert signers == sorted(f"arn:aws:iam::{ACCOUNT}:user/{name}" for name in names)
     assert made == 1
 
 
 @pytest.mark.usefixtures("ambient")
-async def test_ambient_keys_sign_nothing(emulator: running.Aws) -> None:
+async def test_ambient_keys_sign_nothing(emulator: Emulator) -> None:
     with closing(aws(settings(emulator))) as client:
         await taken(client, ROLE_STEP)
         error = await refused(client, ROLE_STEP, Credentials("", ""))
 
-    assert emulator.recent()[0]["principal"] == USER_ARN
+    assert emulator.recent_calls()[0]["principal"] == USER_ARN
     assert error.reason != "AccessDenied"
-    assert all("AKIAENV" not in call["principal"] for call in emulator.recent())
+    assert all("AKIAENV" not in call["principal"] for call in emulator.recent_calls())
 
 
-async def test_the_signer_of_one_call_is_not_that_of_the_next(emulator: running.Aws) -> None:
+async def test_the_signer_of_one_call_is_not_that_of_the_next(emulator: Emulator) -> None:
     with closing(aws(settings(emulator), threads=1)) as client:
         await taken(client, ROLE_STEP)
         await step(client, Holding(Token(emulator.refresh_token())), request())
         error = await refused(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
 
-    assert [call["principal"] for call in emulator.recent()][:2] == [USER_ARN, "anonymous"]
+    assert [call["principal"] for call in emulator.recent_calls()][:2] == [USER_ARN, "anonymous"]
     assert "SignatureDoesNotMatch" in error.message

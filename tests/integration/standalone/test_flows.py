@@ -9,9 +9,8 @@ import pytest
 
 from tests.e2e.test_no_secret_leaks import leaked
 from tests.support.cluster.namespace import exchanges, token_request
-from tests.support.emulator.oauth.clients import CLIENT_ID
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import OIDC_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, OIDC_ROLE_ARN
 from tests.support.processes import until
 from tests.support.standalone_process import Place, ready, renewals, who_am_i
 
@@ -29,7 +28,7 @@ def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
+def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Emulator, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     place.flagship()
     with place.running() as sidecar:
@@ -47,7 +46,9 @@ def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Aws, sdk: pytest.
         assert sidecar.stop() == 0
 
 
-def test_files_change_at_once_and_an_sdk_follows_them(place: Place, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
+def test_files_change_at_once_and_an_sdk_follows_them(
+    place: Place, aws: Emulator, sdk: pytest.MonkeyPatch
+) -> None:
     aws.settings(session_seconds=6)
     config = {"awsConfig": {"mountPath": str(place.path / "write")}}
     place.flagship(target={"formats": [{"env": {}}, {"credentialProcess": {}}, config]})
@@ -65,7 +66,7 @@ def test_files_change_at_once_and_an_sdk_follows_them(place: Place, aws: Aws, sd
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_restart_exchanges_nothing(place: Place, aws: Aws, end: str) -> None:
+def test_a_restart_exchanges_nothing(place: Place, aws: Emulator, end: str) -> None:
     place.flagship()
     with place.running("write") as sidecar:
         until(lambda: ready(sidecar))
@@ -78,7 +79,7 @@ def test_a_restart_exchanges_nothing(place: Place, aws: Aws, end: str) -> None:
         assert exchanges(aws) == 2
 
 
-def test_while_aws_is_away_what_is_held_is_served(place: Place, aws: Aws) -> None:
+def test_while_aws_is_away_what_is_held_is_served(place: Place, aws: Emulator) -> None:
     aws.settings(session_seconds=9)
     place.flagship()
     with place.running() as sidecar:
@@ -96,7 +97,7 @@ def test_while_aws_is_away_what_is_held_is_served(place: Place, aws: Aws) -> Non
     assert "the credentials expired at" in json.loads(text)["message"]
 
 
-def test_another_manifest_is_followed(place: Place, aws: Aws) -> None:
+def test_another_manifest_is_followed(place: Place, aws: Emulator) -> None:
     place.flagship()
     with place.running() as sidecar:
         until(lambda: ready(sidecar))
@@ -109,7 +110,7 @@ def test_another_manifest_is_followed(place: Place, aws: Aws) -> None:
         assert sidecar.log().count("what it said before goes on") == 1
 
 
-def test_the_projected_token_of_a_service_account(place: Place, aws: Aws) -> None:
+def test_the_projected_token_of_a_service_account(place: Place, aws: Emulator) -> None:
     wanted = {"token": {"serviceAccount": {"name": "app", "audiences": [CLIENT_ID]}}}
     steps = [{"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}]
     place.say(token_request(source=wanted, exchanges=steps))
@@ -122,7 +123,7 @@ def test_the_projected_token_of_a_service_account(place: Place, aws: Aws) -> Non
         until(lambda: ready(sidecar), seconds=40)
 
 
-def test_no_secret_is_told(place: Place, aws: Aws) -> None:
+def test_no_secret_is_told(place: Place, aws: Emulator) -> None:
     place.rotating()
     with place.running("write", "state") as sidecar:
         until(lambda: ready(sidecar))

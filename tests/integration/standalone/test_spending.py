@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cluster.namespace import token_request
 from tests.support.disk import full, read_only, small_disk
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tests.support.sidecar_process import Sidecar
 from tests.support.standalone_process import Place, asking_for, ready, renewals, rotating
@@ -38,7 +38,7 @@ def kept(place: Place) -> str:
 
 
 @pytest.mark.long
-def test_twenty_renewals_spend_twenty_tokens_in_order(place: Place, aws: Aws) -> None:
+def test_twenty_renewals_spend_twenty_tokens_in_order(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     with place.running("write", "state") as sidecar:
         until(lambda: ready(sidecar))
@@ -46,10 +46,10 @@ def test_twenty_renewals_spend_twenty_tokens_in_order(place: Place, aws: Aws) ->
             renew(place, sidecar, number)
     family = aws.family(seed)
 
-    assert (family.spends, family.reuses, family.revoked) == (list(range(20)), 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == (list(range(20)), 0, False)
 
 
-def test_a_process_that_is_killed_goes_on_with_the_live_token(place: Place, aws: Aws) -> None:
+def test_a_process_that_is_killed_goes_on_with_the_live_token(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     with place.running("write", "state") as sidecar:
         until(lambda: ready(sidecar))
@@ -60,11 +60,13 @@ def test_a_process_that_is_killed_goes_on_with_the_live_token(place: Place, aws:
             until(lambda: ready(sidecar))
     family = aws.family(seed)
 
-    assert (family.spends, family.reuses) == (list(range(4)), 0)
+    assert (family.consumed, family.reuses) == (list(range(4)), 0)
 
 
 @pytest.mark.parametrize("arrived", [True, False], ids=["the issuer had it", "the issuer did not"])
-def test_a_process_that_is_killed_in_an_exchange_tries_once_more(place: Place, aws: Aws, *, arrived: bool) -> None:
+def test_a_process_that_is_killed_in_an_exchange_tries_once_more(
+    place: Place, aws: Emulator, *, arrived: bool
+) -> None:
     seed = place.rotating()
     with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
@@ -82,7 +84,7 @@ def test_a_process_that_is_killed_in_an_exchange_tries_once_more(place: Place, a
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_an_end_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws, number: signal.Signals) -> None:
+def test_an_end_in_an_exchange_saves_what_is_answered(place: Place, aws: Emulator, number: signal.Signals) -> None:
     seed = place.rotating()
     with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
@@ -98,10 +100,10 @@ def test_an_end_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws, nu
     family = aws.family(seed)
 
     assert before != after
-    assert (family.spends, family.reuses) == ([0, 1, 2], 0)
+    assert (family.consumed, family.reuses) == ([0, 1, 2], 0)
 
 
-def test_a_second_process_ends_in_one_line_and_disturbs_nobody(place: Place, aws: Aws) -> None:
+def test_a_second_process_ends_in_one_line_and_disturbs_nobody(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
@@ -111,35 +113,35 @@ def test_a_second_process_ends_in_one_line_and_disturbs_nobody(place: Place, aws
         assert f"another process works in {place.path / 'state'}" in second.stderr
         renew(place, sidecar, 1)
 
-    assert aws.family(seed).spends == [0, 1]
+    assert aws.family(seed).consumed == [0, 1]
 
 
 @pytest.mark.parametrize("folder", ["state", "write"])
-def test_a_full_disk_spends_nothing(place: Place, aws: Aws, folder: str) -> None:
+def test_a_full_disk_spends_nothing(place: Place, aws: Emulator, folder: str) -> None:
     seed = place.rotating()
     with small_disk(place.path / folder, 512) as disk, ExitStack() as filled:
         filled.enter_context(full(disk))
         with place.running("state", "write") as sidecar:
             until(lambda: "cannot be written: No space left on device" in place.ask(sidecar)[1])
-            spent = aws.family(seed).spends
+            spent = aws.family(seed).consumed
             filled.close()
             until(lambda: ready(sidecar), seconds=40)
 
-    assert (spent, aws.family(seed).spends) == ([], [0])
+    assert (spent, aws.family(seed).consumed) == ([], [0])
 
 
 @pytest.mark.parametrize("folder", ["state", "write"])
-def test_a_read_only_disk_is_one_line_at_the_start(place: Place, aws: Aws, folder: str) -> None:
+def test_a_read_only_disk_is_one_line_at_the_start(place: Place, aws: Emulator, folder: str) -> None:
     seed = place.rotating()
     with small_disk(place.path / folder) as disk, read_only(disk):
         failed = place.once("state")
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert f"{disk} cannot be used: Read-only file system" in failed.stderr
-    assert aws.family(seed).spends == []
+    assert aws.family(seed).consumed == []
 
 
-def test_a_state_folder_that_is_taken_away_stops_renewals_and_nothing_else(place: Place, aws: Aws) -> None:
+def test_a_state_folder_that_is_taken_away_stops_renewals_and_nothing_else(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     state, away = place.path / "state", place.path / "away"
     with place.running("state") as sidecar:
@@ -152,12 +154,12 @@ def test_a_state_folder_that_is_taken_away_stops_renewals_and_nothing_else(place
         assert place.ask(sidecar) == before
         state.rmdir()
         away.rename(state)
-        until(lambda: aws.family(seed).spends == [0, 1], seconds=40)
+        until(lambda: aws.family(seed).consumed == [0, 1], seconds=40)
 
     assert aws.family(seed).reuses == 0
 
 
-def test_a_disk_that_fills_up_in_an_exchange_loses_nothing(place: Place, aws: Aws) -> None:
+def test_a_disk_that_fills_up_in_an_exchange_loses_nothing(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     with small_disk(place.path / "state", 512) as disk, place.running("state") as sidecar:
         until(lambda: ready(sidecar))
@@ -171,10 +173,10 @@ def test_a_disk_that_fills_up_in_an_exchange_loses_nothing(place: Place, aws: Aw
         sidecar.start()
         until(lambda: ready(sidecar))
 
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0, 1, 2], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1, 2], 0)
 
 
-def test_a_job_renews_what_is_due_and_nothing_else(place: Place, aws: Aws) -> None:
+def test_a_job_renews_what_is_due_and_nothing_else(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     first, second = place.once("state"), place.once("state")
     aws.fault("oauth:token", times=None, status=503)
@@ -184,10 +186,10 @@ def test_a_job_renews_what_is_due_and_nothing_else(place: Place, aws: Aws) -> No
     assert (first.returncode, second.returncode, failed.returncode) == (0, 0, 0), first.stderr
     assert "WARNING keyturn: " in failed.stderr
     assert place.written("token")
-    assert aws.family(seed).spends == [0]
+    assert aws.family(seed).consumed == [0]
 
 
-def test_a_job_that_gets_nothing_fails_in_one_line(place: Place, aws: Aws) -> None:
+def test_a_job_that_gets_nothing_fails_in_one_line(place: Place, aws: Emulator) -> None:
     place.rotating()
     aws.fault("oauth:token", times=None, code="invalid_grant")
     failed = place.once("state")
@@ -196,7 +198,7 @@ def test_a_job_that_gets_nothing_fails_in_one_line(place: Place, aws: Aws) -> No
     assert "invalid_grant" in failed.stderr
 
 
-def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Place, aws: Aws) -> None:
+def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Place, aws: Emulator) -> None:
     seed = place.rotating()
     aws.fault("oauth:token", delay_seconds=2)
     state = place.path / "state" / STATE
@@ -207,4 +209,4 @@ def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Plac
     after = place.once("state")
 
     assert (job.returncode, told.count("\n"), "stopped before it was done" in told) == (1, 1, True), told
-    assert (after.returncode, aws.family(seed).spends, aws.family(seed).reuses) == (0, [0, 1], 0)
+    assert (after.returncode, aws.family(seed).consumed, aws.family(seed).reuses) == (0, [0, 1], 0)

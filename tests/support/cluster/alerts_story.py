@@ -12,10 +12,10 @@ from tests.e2e.test_rotation import rotating_request, sign_in
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tests.support.processes import until
-from tests.support.prometheus.running import Prometheus
+from tests.support.prometheus.server import Prometheus
 
 ABSENT, NO_LEADER, LATE = "KeyturnOperatorAbsent", "KeyturnNoLeader", "KeyturnRenewalsLate"
 OF_REQUESTS = ALERTS.keys() - {ABSENT, NO_LEADER, LATE}
@@ -30,7 +30,7 @@ class Story:
     prometheus: Prometheus
     plane: ControlPlane
     namespace: Namespace
-    aws: Aws
+    aws: Emulator
     directory: Path
     numbers: Iterator[int] = field(default_factory=itertools.count)
     wrong: dict[str, set[str]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 _numbers = itertools.count(1)
@@ -88,7 +88,7 @@ class NamespaceOf(Generic[C]):
         found: dict[str, Any] = self.read("tokenrequest", name).get("status", {})
         return found
 
-    def issued(self, aws: Aws, name: str = "acme", **spec: Any) -> None:
+    def issued(self, aws: Emulator, name: str = "acme", **spec: Any) -> None:
         """Make a source and the flagship TokenRequest, and wait until it is Ready."""
         self.token(aws.refresh_token())
         self.apply(token_request(name, **spec))
@@ -117,7 +117,7 @@ class Namespace(NamespaceOf[ControlPlane]):
     """A namespace of our control plane."""
 
 
-def exchanges(aws: Aws) -> int:
+def exchanges(aws: Emulator) -> int:
     """Count the calls that the flagship TokenRequest makes: two for each issue."""
     return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 

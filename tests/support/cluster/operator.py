@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from tests.support.emulator.running import Aws, endpoints
+from tests.support.emulator.client import Emulator, endpoints
 from tests.support.processes import Running, sample
 
 # It may speak to issuers on loopback.
@@ -59,7 +59,7 @@ class Operator(Running):
 @contextmanager
 def running_operator(  # noqa: PLR0913 - each is a choice of its own
     plane: Cluster,
-    aws: Aws,
+    aws: Emulator,
     directory: Path,
     *,
     namespace: str = "",

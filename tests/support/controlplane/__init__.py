@@ -10,7 +10,7 @@
 
 from tests.support.controlplane.build import binary
 from tests.support.controlplane.cluster import ExistingCluster, KubectlError
+from tests.support.controlplane.parent_death import die_with_parent
 from tests.support.controlplane.plane import ControlPlane
-from tests.support.controlplane.with_parent import dies_with_us
 
-__all__ = ["ControlPlane", "ExistingCluster", "KubectlError", "binary", "dies_with_us"]
+__all__ = ["ControlPlane", "ExistingCluster", "KubectlError", "binary", "die_with_parent"]

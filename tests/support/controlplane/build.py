@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.controlplane.cache import cache, made_once, run_visibly
-from tests.support.controlplane.golang import go
+from tests.support.controlplane.cache import build_once, cache_dir, run_with_progress
+from tests.support.controlplane.go_toolchain import go
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Program:
 
     package: str
     source: Path
-    release: str  # names its folder in the cache: a new release is built anew (etcd with Kubernetes)
+    release: str  # names its folder in the cache_dir: a new release is built anew (etcd with Kubernetes)
     stamp: dict[str, str]
     usual_seconds: int
 
@@ -63,14 +63,14 @@ NODE_PROGRAMS = {
 
 
 def binary(name: str) -> Path:
-    """Find kubectl or a program of ours: in KUBEBUILDER_ASSETS, else in the cache, else build it."""
+    """Find kubectl or a program of ours: in KUBEBUILDER_ASSETS, else in the cache_dir, else build it."""
     given = os.environ.get("KUBEBUILDER_ASSETS")
     if given and (path := Path(given) / name).is_file():
         return path
     if name == "kubectl":
         return Path(sys.executable).with_name(name)
     program = (PROGRAMS | NODE_PROGRAMS)[name]
-    return made_once(cache() / program.release / name, lambda path: build(program, path))
+    return build_once(cache_dir() / program.release / name, lambda path: build(program, path))
 
 
 def build(program: Program, path: Path) -> None:
@@ -78,4 +78,4 @@ def build(program: Program, path: Path) -> None:
     stamp = " ".join(f"-X {variable}={value}" for variable, value in program.stamp.items())
     flags = ["-trimpath", "-ldflags", f"-s -w {stamp}", "-o", str(path)]
     command = [go(program.source), "build", *flags, program.package]
-    run_visibly(path.name, command, program.usual_seconds, program.source, {"CGO_ENABLED": "0"})
+    run_with_progress(path.name, command, program.usual_seconds, program.source, {"CGO_ENABLED": "0"})

@@ -12,28 +12,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 
-from tests.support.controlplane.with_parent import dies_with_us
+from tests.support.controlplane.parent_death import die_with_parent
 
 STILL_AT_IT_SECONDS = 10
 
 
-class MakeError(RuntimeError):
+class BuildError(RuntimeError):
     """A command that makes something failed; the message ends with its last words."""
 
 
-def cache() -> Path:
+def cache_dir() -> Path:
     """Name the folder that keeps what was made, whatever becomes of this checkout."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keyturn"
 
 
-def made_once(path: Path, make: Callable[[Path], None]) -> Path:
+def build_once(path: Path, make: Callable[[Path], None]) -> Path:
     """Have `make(path)` called unless `path` is there, by one process at a time.
 
     It makes a file or a folder elsewhere, which is then renamed: an interrupted one is never seen.
     """
     if path.exists():
         return path
-    with locked(path.with_name(f".{path.name}.lock"), path.name):
+    with file_lock(path.with_name(f".{path.name}.lock"), path.name):
         if not path.exists():
             unfinished = path.with_name(f".{path.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -44,15 +44,15 @@ def made_once(path: Path, make: Callable[[Path], None]) -> Path:
     return path
 
 
-def run_visibly(
+def run_with_progress(
     name: str, command: list[str], usual_seconds: int, folder: Path, environment: dict[str, str]
 ) -> None:
     """Run a command of minutes in `folder`, telling on stderr every ten seconds that it still runs."""
-    say(f"{name}: being made, once; this usually takes {usual_seconds} s")
+    log(f"{name}: being made, once; this usually takes {usual_seconds} s")
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         with subprocess.Popen(
-            dies_with_us(command),  # a build that outlived us would write where the next one does
+            die_with_parent(command),  # a build that outlived us would write where the next one does
             cwd=folder,
             env=os.environ | environment,
             stdin=DEVNULL,
@@ -60,11 +60,11 @@ def run_visibly(
             stderr=STDOUT,
         ) as process:
             while _still_runs(process):
-                say(f"{name}: {time.monotonic() - began:.0f} s so far, of about {usual_seconds} s")
+                log(f"{name}: {time.monotonic() - began:.0f} s so far, of about {usual_seconds} s")
         output.seek(0)
         if process.returncode:
-            raise MakeError(f"{name}: {' '.join(command)} failed:\n{output.read()[-2000:]}")
-    say(f"{name}: made in {time.monotonic() - began:.0f} s")
+            raise BuildError(f"{name}: {' '.join(command)} failed:\n{output.read()[-2000:]}")
+    log(f"{name}: made in {time.monotonic() - began:.0f} s")
 
 
 def _still_runs(process: subprocess.Popen[bytes]) -> bool:
@@ -76,7 +76,7 @@ def _still_runs(process: subprocess.Popen[bytes]) -> bool:
 
 
 @contextmanager
-def locked(path: Path, name: str = "") -> Iterator[None]:
+def file_lock(path: Path, name: str = "") -> Iterator[None]:
     """Be the only process in here that holds the lock file `path`; `name` says what another one makes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
@@ -88,9 +88,9 @@ def _wait_for(lock: int, name: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say(f"{name}: waiting for another process that makes it")
+        log(f"{name}: waiting for another process that makes it")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def say(sentence: str) -> None:
+def log(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)

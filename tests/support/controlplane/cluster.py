@@ -57,11 +57,11 @@ class ExistingCluster:
         config["users"] = [{"name": user, "user": {"token": token}}]
         config["contexts"][0]["context"]["namespace"] = namespace
         path = self.directory / f"{namespace}-{name}.kubeconfig"
-        write_secretly(path, json.dumps(config))
+        write_private_file(path, json.dumps(config))
         return path
 
 
-def write_secretly(path: Path, text: str) -> None:
+def write_private_file(path: Path, text: str) -> None:
     """Write a file that only we may read."""
     path.touch(mode=0o600)
     path.write_text(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane.cluster import write_private_file
 
 LOOPBACK = "127.0.0.1"
 CONTROLLERS = (
@@ -52,11 +52,11 @@ class Configuration:
 
     def write(self) -> None:
         """Write the files that the servers and the administrator read."""
-        write_secretly(self._users, f"{self.token},admin,admin,system:masters\n")
+        write_private_file(self._users, f"{self.token},admin,admin,system:masters\n")
         # RSA, as clusters have it: an identity provider may take nothing but RS256.
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_secretly(self._signing_key, pem.decode())
+        write_private_file(self._signing_key, pem.decode())
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -67,7 +67,7 @@ class Configuration:
             "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
             "current-context": "x",
         }
-        write_secretly(self.kubeconfig, json.dumps(config))
+        write_private_file(self.kubeconfig, json.dumps(config))
 
     def flags(self) -> dict[str, list[str]]:
         """List the flags of each server, in the order in which they need each other."""

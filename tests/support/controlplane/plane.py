@@ -12,7 +12,7 @@ from typing import Self
 from tests.support.controlplane.build import binary
 from tests.support.controlplane.cluster import ExistingCluster
 from tests.support.controlplane.configuration import LOOPBACK, Configuration
-from tests.support.controlplane.process import Server
+from tests.support.controlplane.server import Server
 
 READY_SECONDS = 60
 SIGNS = {  # etcd is ready when the API server is; the account is what one of the controllers makes

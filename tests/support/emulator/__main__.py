@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
+from tests.support.certificates import issue_loopback_certificate
 from tests.support.emulator.app import make_app
 from tests.support.emulator.oauth.app import make_issuer_app
-from tests.support.emulator.oauth.authority import certify_loopback
 from tests.support.emulator.oauth.issuer import Issuer
-from tests.support.emulator.world import Settings, World
+from tests.support.emulator.state import Settings, State
 
 
 def main() -> int:
@@ -26,9 +26,9 @@ def main() -> int:
         parser.add_argument(f"--{setting.name.replace('_', '-')}", type=setting.type, default=setting.default)
     given = vars(parser.parse_args())
     with _listening(given.pop("port")) as aws, _listening() as issuer:
-        certified = certify_loopback(_now())
+        certified = issue_loopback_certificate(_now())
         host, port = issuer.getsockname()
-        world = World(Settings(**given), _now, Issuer(f"https://{host}:{port}", certified.ca))
+        world = State(Settings(**given), _now, Issuer(f"https://{host}:{port}", certified.ca))
         asyncio.run(_serve(world, aws, issuer, certified.server_context()))
     return 1 if world.bugs else 0
 
@@ -41,7 +41,7 @@ def _listening(port: int = 0) -> socket.socket:
     return socket.create_server(("127.0.0.1", port))
 
 
-async def _serve(world: World, aws: socket.socket, issuer: socket.socket, tls: ssl.SSLContext) -> None:
+async def _serve(world: State, aws: socket.socket, issuer: socket.socket, tls: ssl.SSLContext) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)

@@ -16,12 +16,12 @@ from tests.support.emulator import (
     registries,
     sts,
 )
-from tests.support.emulator.happening import WORLD, Happening, happen
+from tests.support.emulator.call_handler import WORLD, Happening, happen
 from tests.support.emulator.oauth.app import OPERATION as OAUTH_OPERATION
+from tests.support.emulator.protocols import AwsError, Signed
 from tests.support.emulator.service import Call, Service
 from tests.support.emulator.sigv4 import find_caller, signed_region
-from tests.support.emulator.wire import AwsError, Signed
-from tests.support.emulator.world import AccessKey, World
+from tests.support.emulator.state import AccessKey, State
 
 SERVICES = (
     license_manager.SERVICE,
@@ -44,7 +44,7 @@ _BY_PATH = {
 }
 
 
-def make_app(world: World) -> web.Application:
+def make_app(world: State) -> web.Application:
     """Make the application: AWS at POST /, its public keys, and the control endpoint."""
     app = web.Application()
     app[WORLD] = world

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import secret_text
+from tests.support.emulator.state import secret_text
 
 _DEFAULT_SECONDS = 43200
 _LEAST_SECONDS = 900

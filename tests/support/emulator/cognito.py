@@ -5,11 +5,12 @@ from typing import Any
 
 import jwt
 
-from tests.support.emulator.pools import COGNITO, Identity, Pool
+from tests.support.emulator.constants import COGNITO_PROVIDER, WEB_IDENTITY_ACTION
+from tests.support.emulator.pools import Identity, Pool
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
+from tests.support.emulator.state import Principal
 from tests.support.emulator.sts.session import start
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import ASSUME_ACTION, Principal
 
 _OPEN_ID_SECONDS = 600
 _CREDENTIALS_SECONDS = 3600
@@ -34,7 +35,7 @@ def get_open_id_token(call: Call) -> dict[str, Any]:
     """Answer GetOpenIdToken: a token of ten minutes, for AssumeRoleWithWebIdentity."""
     identity = _identity(call)
     claims = {
-        "iss": f"https://{COGNITO}",
+        "iss": f"https://{COGNITO_PROVIDER}",
         "sub": identity.identity_id,
         "aud": identity.pool_id,
         "amr": ["authenticated", identity.provider, f"{identity.provider}:{identity.subject}"],
@@ -53,8 +54,11 @@ def get_credentials_for_identity(call: Call) -> dict[str, Any]:
     arn = call.params.get("CustomRoleArn", pool.roles[0])
     if arn not in pool.roles:
         raise AwsError("NotAuthorizedException", "CustomRoleArn is not among the roles of the token")
-    role, who = call.world.roles.get(arn), {f"{COGNITO}:aud": [pool.pool_id], f"{COGNITO}:amr": ["authenticated"]}
-    if role is None or not role.trust_policy.allows(ASSUME_ACTION, {"Federated": {COGNITO}}, who):
+    role, who = (
+        call.world.roles.get(arn),
+        {f"{COGNITO_PROVIDER}:aud": [pool.pool_id], f"{COGNITO_PROVIDER}:amr": ["authenticated"]},
+    )
+    if role is None or not role.trust_policy.allows(WEB_IDENTITY_ACTION, {"Federated": {COGNITO_PROVIDER}}, who):
         message = "Invalid identity pool configuration. Check assigned IAM roles for this pool."
         raise AwsError("InvalidIdentityPoolConfigurationException", message)
     account, path = arn.split(":", 5)[4:]

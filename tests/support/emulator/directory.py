@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from tests.support.emulator.constants import (
+    APPLICATION_ARN,
+    DEFAULT_SCOPES,
+    OTHER_APPLICATION_ARN,
+    PERMISSION_SET,
+    REDIRECT_URI,
+)
 from tests.support.emulator.oauth.assertions import Shown
-from tests.support.emulator.oauth.families import Families
+from tests.support.emulator.oauth.token_families import Families
 from tests.support.emulator.tokens import SigningKey
 
-INSTANCE = "ssoins-0123456789abcdef"
-APPLICATION_ARN = f"arn:aws:sso::111122223333:application/{INSTANCE}/apl-0123456789abcdef"
-OTHER_APPLICATION_ARN = f"arn:aws:sso::111122223333:application/{INSTANCE}/apl-fedcba9876543210"
-REDIRECT_URI = "http://127.0.0.1:8400/callback"
-CONTEXT_PROVIDER = "arn:aws:iam::aws:contextProvider/IdentityCenter"
-PERMISSION_SET = "Reader"
-DEFAULT_SCOPES = frozenset({"openid", "aws", "sts:identity_context", "sso:account:access"})
 GRANTS = frozenset(
     {
         "authorization_code",

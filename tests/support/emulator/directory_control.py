@@ -6,23 +6,24 @@ from typing import Any
 
 import msgspec
 
-from tests.support.emulator.directory import REDIRECT_URI, Application, Code, Session
+from tests.support.emulator.constants import REDIRECT_URI
+from tests.support.emulator.directory import Application, Code, Session
+from tests.support.emulator.state import State
 from tests.support.emulator.tokens import in_seconds
-from tests.support.emulator.world import World
 
 
-def _add_application(world: World, **application: Any) -> None:
+def _add_application(world: State, **application: Any) -> None:
     new = msgspec.convert(application, Application)
     world.directory.applications[new.arn] = new
 
 
-def _add_code(world: World, application: str, challenge: str, user: str = "demo-user") -> dict[str, str]:
+def _add_code(world: State, application: str, challenge: str, user: str = "demo-user") -> dict[str, str]:
     code = world.directory.new_code(Code(application, user, REDIRECT_URI, challenge, world.now()))
     world.remember(code)
     return {"code": code}
 
 
-def _add_center_token(world: World, application: str, user: str = "demo-user") -> dict[str, str]:
+def _add_center_token(world: State, application: str, user: str = "demo-user") -> dict[str, str]:
     scopes = world.directory.applications[application].scopes
     ends = in_seconds(world.now(), world.settings.identity_center_seconds)
     token = world.directory.new_session(Session(user, application, scopes, ends))
@@ -30,19 +31,19 @@ def _add_center_token(world: World, application: str, user: str = "demo-user") -
     return {"token": token}
 
 
-def _add_center_refresh_token(world: World, application: str, user: str = "demo-user") -> dict[str, str]:
+def _add_center_refresh_token(world: State, application: str, user: str = "demo-user") -> dict[str, str]:
     scopes = world.directory.applications[application].scopes
     family = world.directory.families.start(application, user, scopes)
     world.remember(family.newest)
     return {"token": family.newest}
 
 
-def _center_family(world: World, token: str) -> dict[str, Any]:
+def _center_family(world: State, token: str) -> dict[str, Any]:
     directory = world.directory
     return asdict(directory.families.find(directory.of_code.get(token, token))[0].history)
 
 
-def _sign(world: World, audience: str, subject: str = "demo-user", expires_in: float = 300) -> dict[str, str]:
+def _sign(world: State, audience: str, subject: str = "demo-user", expires_in: float = 300) -> dict[str, str]:
     now = world.now()
     times = {"iat": int(now.timestamp()), "exp": int(in_seconds(now, expires_in).timestamp())}
     claims = {"iss": world.issuer.url, "sub": subject, "aud": audience, "email": f"{subject}@example.com"}

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.emulator.running import Aws, running_emulator
+from tests.support.emulator.client import Emulator, running_emulator
 
 
 @pytest.fixture(scope="session")
-def emulator() -> Iterator[Aws]:
+def shared_emulator() -> Iterator[Emulator]:
     """One AWS for the whole session."""
     with running_emulator() as aws:
         yield aws
 
 
 @pytest.fixture
-def aws(emulator: Aws) -> Aws:
+def aws(shared_emulator: Emulator) -> Emulator:
     """The AWS, with no faults and all counts at zero."""
-    emulator.reset()
-    return emulator
+    shared_emulator.reset()
+    return shared_emulator

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from tests.support.emulator.constants import ACCOUNT
 from tests.support.emulator.directory import CODE_LIVES, Application, Session
 from tests.support.emulator.oauth.assertions import signed_by
 from tests.support.emulator.oauth.refusal import OAuthError
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
+from tests.support.emulator.state import Principal
 from tests.support.emulator.sts.session import start
 from tests.support.emulator.tokens import in_seconds
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import ACCOUNT, Principal
 
 _TYPE = "urn:ietf:params:oauth:token-type:"
 _WORD = "urn:ietf:params:oauth:grant-type:"
@@ -75,7 +76,7 @@ def _refresh(call: Call, application: Application) -> dict[str, Any]:
     except OAuthError:
         raise _invalid() from None
     scopes = _scopes(call, family.scopes)
-    if families.spend(token, call.now, rotates=True):
+    if families.consume(token, call.now, rotates=True):
         world.counts["identity-center:refresh_token"] += 1
         world.remember(family.newest)
     answer = _tokens(call, application, family.subject, scopes, refreshes=False)

@@ -6,9 +6,10 @@ from typing import Any
 
 import jwt
 
+from tests.support.emulator.constants import ISSUER_ACCOUNT_PROPERTY, LICENSE_ISSUER
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import ISSUER, ISSUER_ACCOUNT_PROPERTY, RefreshToken, World
+from tests.support.emulator.state import RefreshToken, State
 
 CLIENT_TOKEN_WINDOW = timedelta(minutes=10)
 _TOKEN_MAX = 4096
@@ -21,7 +22,7 @@ def _invalid(message: str) -> AwsError:
     return AwsError("ValidationException", message)
 
 
-def mint(world: World, token: RefreshToken) -> RefreshToken:
+def mint(world: State, token: RefreshToken) -> RefreshToken:
     """Sign the JWT of a refresh token and remember it."""
     claims = _claims(token, token.issued_at, token.expires_at)
     token.token = world.refresh_token_key.sign({**claims, "token_id": token.token_id})
@@ -88,7 +89,7 @@ def _known(call: Call) -> RefreshToken:
 
 def _claims(refresh: RefreshToken, issued_at: datetime, expires_at: datetime) -> dict[str, Any]:
     return {
-        "iss": ISSUER,
+        "iss": LICENSE_ISSUER,
         "sub": refresh.account,
         "aud": refresh.license_arn,
         "amr": [*refresh.properties, ISSUER_ACCOUNT_PROPERTY + refresh.account],

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-COGNITO = "cognito-identity.amazonaws.com"
-POOL_ID = "us-east-1:0f1e2d3c-1111-2222-3333-444455556666"
-
 
 @dataclass(frozen=True, slots=True)
 class Pool:

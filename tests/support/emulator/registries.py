@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from tests.support.emulator.happening import WORLD
+from tests.support.emulator.call_handler import WORLD
 
 _PAGE = '<!DOCTYPE html><html><body><a href="/pypi/{0}/simple/demo/">demo</a></body></html>'
 

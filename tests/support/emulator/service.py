@@ -9,17 +9,17 @@ from typing import Any
 import botocore.loaders
 from botocore.model import OperationModel, ServiceModel, StructureShape
 
-from tests.support.emulator import shapes
+from tests.support.emulator import model_validation as shapes
+from tests.support.emulator.protocols import WIRES, Signed, Wire
+from tests.support.emulator.state import AccessKey, State
 from tests.support.emulator.tokens import in_seconds
-from tests.support.emulator.wire import WIRES, Signed, Wire
-from tests.support.emulator.world import AccessKey, World
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call at one moment, in one region; `caller` is None where nobody signed, and the region then our own."""
 
-    world: World
+    world: State
     params: dict[str, Any] = field(repr=False)
     caller: AccessKey | None
     now: datetime

@@ -15,9 +15,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tests.support.emulator.protocols import Signed
 from tests.support.emulator.service import Service
-from tests.support.emulator.wire import Signed
-from tests.support.emulator.world import AccessKey, World
+from tests.support.emulator.state import AccessKey, State
 
 CLOCK_WINDOW = timedelta(minutes=5)
 _AUTHORIZATION = re.compile(
@@ -39,7 +39,7 @@ def signed_region(signed: Signed) -> str:
     return parts["region"] if parts else ""
 
 
-def find_caller(world: World, service: Service, signed: Signed, now: datetime) -> AccessKey:
+def find_caller(world: State, service: Service, signed: Signed, now: datetime) -> AccessKey:
     """Find who signed the request; raises the service's refusal if it was nobody, or badly done."""
     refusal = service.wire.refusal
     if "authorization" not in signed.headers:

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.controlplane.build import Program, build
-from tests.support.controlplane.cache import cache, locked, made_once, say
-from tests.support.controlplane.process import Server
+from tests.support.controlplane.cache import build_once, cache_dir, file_lock, log
+from tests.support.controlplane.server import Server
 from tests.support.node import configuration
 from tests.support.node.machine import packages
 from tools import image
@@ -26,12 +26,12 @@ KEPT = 3
 @contextmanager
 def imported() -> Iterator[Path]:
     """Give containerd's root folder with the image of this checkout in it, which nobody changes or removes."""
-    folder = cache() / "node"
+    folder = cache_dir() / "node"
     ours = image.build()
     key = hashlib.sha256(ours.encode() + (SOURCE / "main.go").read_bytes()).hexdigest()[:16]
     with ExitStack() as stack:
-        with locked(folder / ".lock"):
-            path = made_once(folder / f"images-{key}", lambda path: _import(path, ours))
+        with file_lock(folder / ".lock"):
+            path = build_once(folder / f"images-{key}", lambda path: _import(path, ours))
             path.touch()
             stack.enter_context(_in_use(path))
             _remove_unused(folder)
@@ -39,7 +39,7 @@ def imported() -> Iterator[Path]:
 
 
 def _import(path: Path, ours: str) -> None:
-    say("images: being imported into containerd, once for each content; this usually takes 20 s")
+    log("images: being imported into containerd, once for each content; this usually takes 20 s")
     path.mkdir()
     with TemporaryDirectory() as written:
         work = Path(written)

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from keyturn.cli.clock import now
+from tests.support.certificates import issue_certificate
 from tests.support.controlplane import ControlPlane
-from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane.cluster import write_private_file
 from tests.support.controlplane.configuration import Configuration
-from tests.support.controlplane.process import Server
-from tests.support.emulator.oauth.authority import certify
+from tests.support.controlplane.server import Server
 from tests.support.node import cgroups, configuration
 from tests.support.node.configuration import (
     ADDRESS,
@@ -100,11 +100,11 @@ def lend(images: Path) -> None:
 
 def write_files(ca_file: Path) -> None:
     # As in many clusters of Amazon EKS: Python 3.13, which is in the image, would refuse it.
-    certified = certify(now(), [ADDRESS, API_SERVER], ["kubernetes.default.svc"], plain=True)
+    certified = issue_certificate(now(), [ADDRESS, API_SERVER], ["kubernetes.default.svc"], plain=True)
     ca_file.parent.mkdir()
     ca_file.write_text(certified.ca)
     (STATE / "serving.crt").write_text(certified.certificate)
-    write_secretly(STATE / "serving.key", certified.key)
+    write_private_file(STATE / "serving.key", certified.key)
     (STATE / "cni").mkdir()
     (STATE / "cni" / "pods.conflist").write_text(configuration.network())
     (STATE / "containerd.toml").write_text(configuration.containerd(IMAGES, SOCKET))

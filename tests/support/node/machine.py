@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 from tempfile import gettempdir
 
-from tests.support.controlplane.cache import cache, made_once
-from tests.support.controlplane.golang import REPOSITORY
+from tests.support.controlplane.cache import build_once, cache_dir
+from tests.support.controlplane.go_toolchain import ROOT
 from tools import image
 from tools.image import UnfitError
 
@@ -35,7 +35,7 @@ def require_fitness() -> None:
     image.require_root_on_debian()
     image.install_tools()
     image.install_tools(("iptables",))
-    for needed, hidden in product((REPOSITORY, cache(), Path(gettempdir())), HIDDEN):
+    for needed, hidden in product((ROOT, cache_dir(), Path(gettempdir())), HIDDEN):
         if needed.resolve().is_relative_to(hidden):
             raise UnfitError(f"a node has a {hidden} of its own, and so does not see {needed}")
     tried = subprocess.run((*UNSHARE, "sh", "-c", TRIAL), capture_output=True, text=True, check=False)
@@ -45,7 +45,7 @@ def require_fitness() -> None:
 
 def packages() -> Path:
     """Unpack Debian's containerd and network plugins; returns the folder that stands for their /."""
-    return made_once(cache() / "node" / "packages", _unpack)
+    return build_once(cache_dir() / "node" / "packages", _unpack)
 
 
 def _unpack(folder: Path) -> None:

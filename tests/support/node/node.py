@@ -11,8 +11,8 @@ from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Self
 from urllib.parse import urlsplit
 
-from tests.support.controlplane import ExistingCluster, dies_with_us
-from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane import ExistingCluster, die_with_parent
+from tests.support.controlplane.cluster import write_private_file
 from tests.support.controlplane.configuration import LOOPBACK
 from tests.support.node import cgroups
 from tests.support.node.configuration import ADDRESS
@@ -69,12 +69,12 @@ class Node:
         port = self._relay(OUR_NETWORK, LOOPBACK, self._network, cluster["server"])
         # Its certificate is for the address that it has inside.
         cluster |= {"server": f"https://{LOOPBACK}:{port}", "tls-server-name": "kubernetes.default.svc"}
-        write_secretly(self.kubeconfig, json.dumps(config))
+        write_private_file(self.kubeconfig, json.dumps(config))
 
     def _relay(self, listen_in: Path, host: str, connect_in: Path, url: str) -> int:
         target = urlsplit(url)
         ends = (str(listen_in), host, "0", str(connect_in), str(target.hostname), str(target.port))
-        command = dies_with_us([sys.executable, str(RELAY), *ends])
+        command = die_with_parent([sys.executable, str(RELAY), *ends])
         relay = self._stack.enter_context(Popen(command, stdout=PIPE, text=True, start_new_session=True))
         self._stack.callback(relay.kill)
         return int(relay.stdout.readline()) if relay.stdout else 0
@@ -85,7 +85,7 @@ def _inside(directory: Path, images: Path) -> Iterator[Path]:
     """Run the node's first process; gives the file that stands for its network."""
     log = directory / "inside.log"
     arguments = (str(directory), str(images), cgroups.own_name())
-    command = dies_with_us([*UNSHARE, sys.executable, "-m", "tests.support.node.inside", *arguments])
+    command = die_with_parent([*UNSHARE, sys.executable, "-m", "tests.support.node.inside", *arguments])
     with (
         log.open("w") as stderr,
         # A session of its own, so that Ctrl-C reaches us alone.

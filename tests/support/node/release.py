@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.cluster.chart import CHART, HelmError, helm
-from tests.support.emulator.running import endpoints
+from tests.support.emulator.client import endpoints
 from tests.support.node.images import IMAGE
 from tests.support.node.node import Node
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.controlplane.cache import cache, made_once, say
+from tests.support.controlplane.cache import build_once, cache_dir, log
 
 
 def binary(name: str) -> Path:
@@ -16,12 +16,12 @@ def binary(name: str) -> Path:
         return Path(found)
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         pytest.skip(f"{name} is neither on PATH nor to be had from Debian's package prometheus")
-    return made_once(cache() / "prometheus-debian", _unpack) / "usr" / "bin" / name
+    return build_once(cache_dir() / "prometheus-debian", _unpack) / "usr" / "bin" / name
 
 
 def _unpack(folder: Path) -> None:
     """Download Debian's package and unpack it; nothing is installed."""
-    say("prometheus: downloading Debian's package, once")
+    log("prometheus: downloading Debian's package, once")
     with tempfile.TemporaryDirectory() as here:
         command = ["apt-get", "download", "prometheus"]
         done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300, check=False)

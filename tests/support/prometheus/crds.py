@@ -6,17 +6,17 @@ import tempfile
 from pathlib import Path
 
 from tests.support.controlplane.build import HERE
-from tests.support.controlplane.cache import cache, made_once
-from tests.support.controlplane.golang import go
+from tests.support.controlplane.cache import build_once, cache_dir
+from tests.support.controlplane.go_toolchain import go
 
 MODULE, VERSION = "github.com/prometheus-operator/prometheus-operator", "v0.85.0"
 SUM = "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="
 KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
 
 
-def crds() -> list[Path]:
+def crd_files() -> list[Path]:
     """The files of the CRDs that the chart's objects need."""
-    folder = made_once(cache() / f"prometheus-operator-{VERSION}", _fetch)
+    folder = build_once(cache_dir() / f"prometheus-operator-{VERSION}", _fetch)
     return [folder / f"{kind}.yaml" for kind in KINDS]
 
 

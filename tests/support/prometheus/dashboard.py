@@ -29,10 +29,10 @@ def queries(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Tell each panel's title and each of its queries, with variables as Grafana would replace them."""
     for panel in panels():
         for target in panel["targets"]:
-            yield panel["title"], replaced(target["expr"], variables)
+            yield panel["title"], replace_variables(target["expr"], variables)
 
 
-def replaced(text: str, variables: Mapping[str, str]) -> str:
+def replace_variables(text: str, variables: Mapping[str, str]) -> str:
     return re.sub(r"\$(\w+)", lambda match: variables[match[1]], text)
 
 
@@ -41,7 +41,7 @@ def series_in(expression: str) -> set[str]:
     return set(_SERIES.findall(expression))
 
 
-def recorded() -> set[str]:
+def recorded_series() -> set[str]:
     """Name the series that the recording rules make."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}

@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.controlplane.build import Program, build
-from tests.support.controlplane.cache import MakeError, made_once, run_visibly
-from tests.support.controlplane.cache import cache as folder
-from tests.support.controlplane.golang import go
+from tests.support.controlplane.cache import BuildError, build_once, run_with_progress
+from tests.support.controlplane.cache import cache_dir as folder
+from tests.support.controlplane.go_toolchain import go
 
 SOURCE = Path(__file__).parent / "go"
 _FILES = ["caller.go", "go.mod", "go.sum"]
@@ -25,12 +25,12 @@ def missing() -> str:
     if _path().exists():
         return ""
     try:
-        run_visibly("the AWS SDK for Go", [go(SOURCE), "mod", "download"], 5, SOURCE, {})
-    except MakeError as error:
+        run_with_progress("the AWS SDK for Go", [go(SOURCE), "mod", "download"], 5, SOURCE, {})
+    except BuildError as error:
         return str(error).splitlines()[-1]
     return ""
 
 
 def caller() -> Path:
     """Find the program, or build it."""
-    return made_once(_path(), lambda path: build(_PROGRAM, path))
+    return build_once(_path(), lambda path: build(_PROGRAM, path))

@@ -7,11 +7,11 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from tests.support.emulator.happening import WORLD, Happening, happen
-from tests.support.emulator.oauth.clients import Desk, authenticated
+from tests.support.emulator.call_handler import WORLD, Happening, happen
+from tests.support.emulator.oauth.client_authentication import Desk, authenticated
 from tests.support.emulator.oauth.grants import GRANTS, Asked
 from tests.support.emulator.oauth.refusal import OAuthError
-from tests.support.emulator.world import World
+from tests.support.emulator.state import State
 
 OPERATION = "oauth:token"
 _FORM = "application/x-www-form-urlencoded"
@@ -19,7 +19,7 @@ _MANY = ("audience", "resource")
 _NOT_KEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
-def make_issuer_app(world: World) -> web.Application:
+def make_issuer_app(world: State) -> web.Application:
     """Make the issuer: its metadata, its public keys and its token endpoint."""
     app = web.Application()
     app[WORLD] = world

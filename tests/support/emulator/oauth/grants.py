@@ -6,11 +6,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from tests.support.emulator.happening import Happening
+from tests.support.emulator.call_handler import Happening
 from tests.support.emulator.oauth.assertions import signed_by
-from tests.support.emulator.oauth.clients import Client
-from tests.support.emulator.oauth.families import Family
+from tests.support.emulator.oauth.client_authentication import Client
 from tests.support.emulator.oauth.refusal import OAuthError
+from tests.support.emulator.oauth.token_families import Family
 from tests.support.emulator.tokens import PublicKeys, SigningKey, in_seconds
 
 _TYPE = "urn:ietf:params:oauth:token-type:"
@@ -38,7 +38,7 @@ def refresh_token(asked: Asked) -> dict[str, Any]:
     families, grace = world.issuer.families, timedelta(seconds=world.settings.oauth_grace_seconds)
     family = families.check(token, asked.client.client_id, now, grace)
     scopes = _scopes(asked, family)
-    if families.spend(token, now, rotates=asked.client.rotates):
+    if families.consume(token, now, rotates=asked.client.rotates):
         world.counts["oauth:refresh_token"] += 1
         world.remember(family.newest)
     answer = _tokens(asked, family.subject, scopes)

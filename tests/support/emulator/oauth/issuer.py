@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from tests.support.emulator.constants import AUDIENCE, CLIENT_ID
 from tests.support.emulator.oauth.assertions import Shown
-from tests.support.emulator.oauth.clients import AUDIENCE, CLIENT_ID, SEEDED, Client
-from tests.support.emulator.oauth.families import Families
+from tests.support.emulator.oauth.client_authentication import SEEDED, Client
+from tests.support.emulator.oauth.token_families import Families
 from tests.support.emulator.tokens import SigningKey
 
 

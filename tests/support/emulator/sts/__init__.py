@@ -10,8 +10,8 @@ mfa            the codes of a user's device
 from typing import Any
 
 from tests.support.emulator.service import Call, Service
-from tests.support.emulator.sts.roles import assume_role
-from tests.support.emulator.sts.users import get_federation_token, get_session_token
+from tests.support.emulator.sts.assume_role import assume_role
+from tests.support.emulator.sts.user_sessions import get_federation_token, get_session_token
 from tests.support.emulator.sts.web_identity import assume_role_with_web_identity
 
 

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call
-from tests.support.emulator.wire import AwsError
 
 CODE_LIVES = timedelta(seconds=90)
 

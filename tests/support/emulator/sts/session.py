@@ -4,9 +4,9 @@ import json
 import zlib
 from typing import Any
 
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import AccessKey, Principal, Role, identifier, secret_text
+from tests.support.emulator.state import AccessKey, Principal, Role, identifier, secret_text
 
 CHAINED_SECONDS_MAX = 3600
 PLAIN_POLICIES_MAX = 2048

@@ -4,10 +4,11 @@ from typing import Any
 
 import jwt
 
+from tests.support.emulator.constants import WEB_IDENTITY_ACTION
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call
+from tests.support.emulator.state import OidcProvider, Role
 from tests.support.emulator.sts.session import role_session
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import ASSUME_ACTION, OidcProvider, Role
 
 
 def _bad_token(message: str) -> AwsError:
@@ -61,6 +62,8 @@ def _trusting_role(call: Call, provider: OidcProvider, claims: dict[str, Any]) -
         f"{provider.prefix}:amr": claims.get("amr", []),
     }
     # AWS tells a role that is not there and one that does not trust the token apart by nothing.
-    if role is None or not role.trust_policy.allows(ASSUME_ACTION, {"Federated": {provider.principal}}, context):
-        raise AwsError("AccessDenied", f"Not authorized to perform {ASSUME_ACTION}", 403)
+    if role is None or not role.trust_policy.allows(
+        WEB_IDENTITY_ACTION, {"Federated": {provider.principal}}, context
+    ):
+        raise AwsError("AccessDenied", f"Not authorized to perform {WEB_IDENTITY_ACTION}", 403)
     return role

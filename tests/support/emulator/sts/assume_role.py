@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from tests.support.emulator.directory import CONTEXT_PROVIDER
+from tests.support.emulator.constants import CONTEXT_PROVIDER
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call
+from tests.support.emulator.state import AccessKey, Role
 from tests.support.emulator.sts.mfa import passed_mfa
 from tests.support.emulator.sts.session import checked_tags, role_session
-from tests.support.emulator.trust import Context, Principals
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import AccessKey, Role
+from tests.support.emulator.trust_policy import Context, Principals
 
 
 def assume_role(call: Call) -> dict[str, Any]:

@@ -4,12 +4,12 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.support.controlplane.with_parent import dies_with_us
+from tests.support.controlplane.parent_death import die_with_parent
 
 PATIENCE_SECONDS = 2  # an API server would wait a minute for its open watches, etcd for its clients
 
 
-class DiedError(RuntimeError):
+class ServerExitedError(RuntimeError):
     """A server ended that should run; the message ends with its log."""
 
 
@@ -26,7 +26,7 @@ class Server:
         """Start it in a session of its own, so that Ctrl-C reaches us alone and we stop all in order."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                dies_with_us(self._command),
+                die_with_parent(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -34,10 +34,12 @@ class Server:
             )
 
     def check(self) -> None:
-        """Raise DiedError if it has ended, though nobody stopped it."""
+        """Raise ServerExitedError if it has ended, though nobody stopped it."""
         if self._process and self._process.poll() is not None:
             tail = self._log.read_text(errors="replace")[-3000:]
-            raise DiedError(f"{self.name} ended with status {self._process.returncode}. {self._log} ends:\n{tail}")
+            raise ServerExitedError(
+                f"{self.name} ended with status {self._process.returncode}. {self._log} ends:\n{tail}"
+            )
 
     def stop(self) -> None:
         """Ask it to end, then make it end; nothing happens where it does not run."""
@@ -62,5 +64,5 @@ class Server:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise DiedError(f"{self.name} does not run")
+            raise ServerExitedError(f"{self.name} does not run")
         return self._process

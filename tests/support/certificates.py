@@ -18,7 +18,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Certified:
+class ServerCertificate:
     """PEM texts: the CA, and the server's certificate and private key."""
 
     ca: str
@@ -35,12 +35,14 @@ class Certified:
         return context
 
 
-def certify_loopback(now: datetime, *, plain: bool = False) -> Certified:
+def issue_loopback_certificate(now: datetime, *, plain: bool = False) -> ServerCertificate:
     """Make a CA, and a certificate of it for 127.0.0.1 and localhost, both for a day."""
-    return certify(now, ["127.0.0.1"], ["localhost"], plain=plain)
+    return issue_certificate(now, ["127.0.0.1"], ["localhost"], plain=plain)
 
 
-def certify(now: datetime, addresses: Iterable[str], names: Iterable[str], *, plain: bool = False) -> Certified:
+def issue_certificate(
+    now: datetime, addresses: Iterable[str], names: Iterable[str], *, plain: bool = False
+) -> ServerCertificate:
     """Make a CA, and a certificate of it for these addresses and names, both for a day.
 
     `plain` leaves out what RFC 5280 wants of a CA and few look at: key usages and key identifiers. Clusters
@@ -62,7 +64,7 @@ def certify(now: datetime, addresses: Iterable[str], names: Iterable[str], *, pl
         issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
         server = server.add_extension(issued_by, critical=False).add_extension(_id(key), critical=False)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return Certified(_signed(ca, ca_key), _signed(server, ca_key), private)
+    return ServerCertificate(_signed(ca, ca_key), _signed(server, ca_key), private)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -14,7 +14,7 @@ import yaml
 
 from tests.support.cluster.chart import chart_objects
 from tests.support.controlplane.configuration import free_ports
-from tests.support.controlplane.process import Server
+from tests.support.controlplane.server import Server
 from tests.support.processes import until
 from tests.support.prometheus.binaries import binary
 

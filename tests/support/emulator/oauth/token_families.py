@@ -9,10 +9,10 @@ from tests.support.emulator.oauth.refusal import OAuthError
 
 @dataclass(slots=True)
 class History:
-    """What became of a family: `spends` are the generations used, in order; `reuses` counts spent ones shown."""
+    """What became of a family: `consumed` are the generations used, in order; `reuses` counts spent ones shown."""
 
     generation: int = 0
-    spends: list[int] = field(default_factory=list)
+    consumed: list[int] = field(default_factory=list)
     reuses: int = 0
     revoked: bool = False
 
@@ -71,12 +71,12 @@ class Families:
             raise _invalid()
         return known
 
-    def spend(self, token: str, now: datetime, *, rotates: bool) -> bool:
+    def consume(self, token: str, now: datetime, *, rotates: bool) -> bool:
         """Use a token that was checked, and rotate it; False for one within its grace, which is spent already."""
         family, generation = self._tokens[token]
         if generation < family.history.generation:
             return False
-        family.history.spends.append(generation)
+        family.history.consumed.append(generation)
         if rotates:
             family.history.generation += 1
             family.newest_since = now

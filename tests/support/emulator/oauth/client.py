@@ -13,7 +13,7 @@ Form = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What came back; header names are lower case."""
 
     status: int
@@ -28,13 +28,13 @@ class Answer:
         return set(json.loads(self.text))
 
 
-def basic(client_id: str, secret: str) -> dict[str, str]:
+def basic_authorization(client_id: str, secret: str) -> dict[str, str]:
     """Write client_secret_basic, form-encoded before base64 (RFC 6749 section 2.3.1)."""
     pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
     return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
 
 
-def ask(url: str, ca: str, form: Form | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+def send(url: str, ca: str, form: Form | None = None, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """Get what is at the URL, or post a form there; no redirect is followed."""
     host, _, path = url.removeprefix("https://").partition("/")
     body, form_type = urlencode(form or {}), {"Content-Type": "application/x-www-form-urlencoded"}
@@ -43,6 +43,6 @@ def ask(url: str, ca: str, form: Form | None = None, headers: Mapping[str, str] 
         connection.request("GET" if form is None else "POST", f"/{path}", body, {**form_type, **(headers or {})})
         answer = connection.getresponse()
         names = {name.lower(): value for name, value in answer.headers.items()}
-        return Answer(answer.status, names, answer.read().decode())
+        return HttpResponse(answer.status, names, answer.read().decode())
     finally:
         connection.close()

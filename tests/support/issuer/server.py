@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.support.emulator.oauth.asking import ask
-from tests.support.emulator.oauth.authority import certify_loopback
+from tests.support.certificates import issue_loopback_certificate
+from tests.support.emulator.oauth.client import send
 from tests.support.npm import installed
 
 CLIENT_ID = "keyturn"
@@ -35,23 +35,23 @@ class Issuer:
 
     def refresh_token(self, *, jwt: bool = False) -> str:
         """Mint the first refresh token of a family; with `jwt` its access tokens are JWTs for AUDIENCE."""
-        return ask(f"{self.url}/mint{'/jwt' * jwt}", self.ca, form={}).text
+        return send(f"{self.url}/mint{'/jwt' * jwt}", self.ca, form={}).text
 
     def counts(self) -> dict[str, int]:
         """Tell how many refresh tokens were consumed, requests refused and families revoked."""
-        found: dict[str, int] = json.loads(ask(f"{self.url}/counts", self.ca).text)
+        found: dict[str, int] = json.loads(send(f"{self.url}/counts", self.ca).text)
         return found
 
     def jwks(self) -> dict[str, Any]:
         """Give its public keys (RFC 7517)."""
-        found: dict[str, Any] = json.loads(ask(f"{self.url}/jwks", self.ca).text)
+        found: dict[str, Any] = json.loads(send(f"{self.url}/jwks", self.ca).text)
         return found
 
 
 @contextmanager
 def running_issuer() -> Iterator[Issuer]:
     """Start an issuer on a free loopback port, and stop it at the end; its client may use basic or post."""
-    certified = certify_loopback(datetime.now(UTC))  # noqa: TID251 - a real server
+    certified = issue_loopback_certificate(datetime.now(UTC))  # noqa: TID251 - a real server
     # What comes first is not the same once it is form-encoded, which basic wants.
     secret = "+/%25" + secrets.token_urlsafe(32)
     settings = {

@@ -13,48 +13,33 @@ from typing import Any
 
 import msgspec
 
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_ROLE_ARN,
+    ACCOUNT_TRUST_POLICY,
+    COGNITO_PROVIDER,
+    DOMAIN,
+    LICENSE_ARN,
+    LICENSE_ISSUER,
+    LICENSE_PROVIDER,
+    OIDC_ROLE_ARN,
+    OTHER_POOL_ROLE_ARN,
+    POOL_ID,
+    POOL_ROLE_ARN,
+    REPOSITORY,
+    ROLE_ARN,
+    TRUST_POLICY,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+    WEB_IDENTITY_ACTION,
+    trust_policy,
+)
 from tests.support.emulator.directory import Directory
 from tests.support.emulator.faults import Faults
 from tests.support.emulator.oauth.issuer import Issuer
-from tests.support.emulator.pools import COGNITO, POOL_ID, Identity, Pool
+from tests.support.emulator.pools import Identity, Pool
 from tests.support.emulator.tokens import PublicKeys, SigningKey
-from tests.support.emulator.trust import TrustPolicy
-
-ACCOUNT = "111122223333"
-LICENSE_ARN = f"arn:aws:license-manager::{ACCOUNT}:license:l-0a1b2c3d4e5f60718293a4b5c6d7e8f9"
-ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/LicenseConsumer"
-OIDC_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OidcConsumer"
-ACCOUNT_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/AccountConsumer"
-POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/PoolConsumer"
-OTHER_POOL_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/OtherPoolConsumer"
-DOMAIN, REPOSITORY = "acme", "packages"
-# The example keys of AWS's own documentation: no scanner takes them for real ones.
-USER_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
-USER_SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-
-ISSUER = "https://openid-license-manager.amazonaws.com"
-PROVIDER = ISSUER.removeprefix("https://")
-ISSUER_ACCOUNT_PROPERTY = "aws:license-manager:token-issuer-account-id:"
-ASSUME_ACTION = "sts:AssumeRoleWithWebIdentity"
-
-
-def trusting(principal: dict[str, str], actions: str | list[str], condition: dict[str, Any]) -> dict[str, Any]:
-    """Write a trust policy of one statement."""
-    statement = {"Effect": "Allow", "Principal": principal, "Action": actions, "Condition": condition}
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-TRUST_POLICY = trusting(
-    {"Federated": PROVIDER},
-    ASSUME_ACTION,
-    {"ForAnyValue:StringLike": {f"{PROVIDER}:amr": ISSUER_ACCOUNT_PROPERTY + ACCOUNT}},
-)
-# Who may use the account may become this role, from a user as from another role.
-ACCOUNT_TRUST_POLICY = trusting(
-    {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
-    ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity", "sts:SetContext"],
-    {},
-)
+from tests.support.emulator.trust_policy import TrustPolicy
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,7 +133,7 @@ class Record:
     outcome: str = ""
 
 
-class World:
+class State:
     """All state of the emulator; `clock` is the only time it knows."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], issuer: Issuer | None = None) -> None:
@@ -157,8 +142,8 @@ class World:
         self.access_keys: dict[str, AccessKey] = {}
         self.roles: dict[str, Role] = {}
         self.licenses = {LICENSE_ARN}
-        license_manager = OidcProvider(PROVIDER, PROVIDER, self.licenses, self.access_token_key)
-        self.oidc_providers = {ISSUER: license_manager}
+        license_manager = OidcProvider(LICENSE_PROVIDER, LICENSE_PROVIDER, self.licenses, self.access_token_key)
+        self.oidc_providers = {LICENSE_ISSUER: license_manager}
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.mfa_codes: dict[tuple[str, str], datetime] = {}
         self.domains = {DOMAIN: frozenset({REPOSITORY, "other"})}
@@ -188,18 +173,22 @@ class World:
         provider = OidcProvider(f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}", host, audiences, key)
         self.oidc_providers[url] = provider
         condition = {"StringEquals": {f"{host}:aud": sorted(audiences)}}
-        self.add_role(role_arn, trusting({"Federated": provider.principal}, ASSUME_ACTION, condition))
+        self.add_role(role_arn, trust_policy({"Federated": provider.principal}, WEB_IDENTITY_ACTION, condition))
 
     def _open_the_pool(self) -> None:
         roles = POOL_ROLE_ARN, OTHER_POOL_ROLE_ARN
         self.pools[POOL_ID] = Pool(POOL_ID, ACCOUNT, frozenset({self.issuer.url}), roles)
-        self.oidc_providers[f"https://{COGNITO}"] = OidcProvider(COGNITO, COGNITO, {POOL_ID}, self.cognito_key)
+        self.oidc_providers[f"https://{COGNITO_PROVIDER}"] = OidcProvider(
+            COGNITO_PROVIDER, COGNITO_PROVIDER, {POOL_ID}, self.cognito_key
+        )
         condition = {
-            "StringEquals": {f"{COGNITO}:aud": POOL_ID},
-            "ForAnyValue:StringLike": {f"{COGNITO}:amr": "authenticated"},
+            "StringEquals": {f"{COGNITO_PROVIDER}:aud": POOL_ID},
+            "ForAnyValue:StringLike": {f"{COGNITO_PROVIDER}:amr": "authenticated"},
         }
         for arn in roles:
-            self.add_role(arn, trusting({"Federated": COGNITO}, ASSUME_ACTION, condition), 43200)
+            self.add_role(
+                arn, trust_policy({"Federated": COGNITO_PROVIDER}, WEB_IDENTITY_ACTION, condition), 43200
+            )
 
     def add_role(self, arn: str, trust_policy: dict[str, Any], max_session_seconds: int = 3600) -> None:
         """Make a role; a policy with a part of the language that is not here raises ValueError."""

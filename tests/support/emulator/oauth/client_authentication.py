@@ -10,15 +10,11 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from tests.support.emulator.constants import AUDIENCE, CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
 from tests.support.emulator.oauth.assertions import Shown, of_client
 from tests.support.emulator.oauth.refusal import OAuthError
 
-AUDIENCE = "sts.amazonaws.com"
-CLIENT_ID = "keyturn"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-LASTING_CLIENT_ID = "keyturn-lasting"
-# As awkward as one may be: client_secret_basic has it form-encoded first, client_secret_post once more.
-CLIENT_SECRET = "pass/with+every%25kind:of=sign&more"
 
 
 class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +30,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_key: str = ""
 
 
-SEEDED = (Client(CLIENT_ID, CLIENT_SECRET), Client(LASTING_CLIENT_ID, CLIENT_SECRET, rotates=False))
+SEEDED = (Client(CLIENT_ID, CLIENT_SECRET), Client(NON_ROTATING_CLIENT_ID, CLIENT_SECRET, rotates=False))
 
 
 @dataclass(frozen=True, slots=True)

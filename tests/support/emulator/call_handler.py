@@ -9,9 +9,9 @@ from email.utils import format_datetime
 from aiohttp import web
 
 from tests.support.emulator.faults import Fault
-from tests.support.emulator.world import Record, World
+from tests.support.emulator.state import Record, State
 
-WORLD = web.AppKey("world", World)
+WORLD = web.AppKey("world", State)
 _PAGE = "<!DOCTYPE html><html><head><title>Not AWS</title></head><body><h1>Not AWS</h1></body></html>"
 
 
@@ -19,7 +19,7 @@ _PAGE = "<!DOCTYPE html><html><head><title>Not AWS</title></head><body><h1>Not A
 class Happening:
     """One call at one moment: what is to go wrong with it, and what is noted of it."""
 
-    world: World
+    world: State
     fault: Fault
     record: Record
     now: datetime
@@ -43,7 +43,7 @@ async def happen(
     return response
 
 
-def _noted(world: World, operation: str, fault: Fault) -> Happening:
+def _noted(world: State, operation: str, fault: Fault) -> Happening:
     now = world.now() + timedelta(seconds=fault.clock_offset_seconds)
     record = Record(operation, now.isoformat(timespec="seconds"))
     world.recent.append(record)

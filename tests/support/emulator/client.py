@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.emulator.directory import APPLICATION_ARN
-from tests.support.emulator.oauth.clients import CLIENT_ID
-from tests.support.emulator.oauth.families import History
+from tests.support.emulator.constants import APPLICATION_ARN, CLIENT_ID
+from tests.support.emulator.oauth.token_families import History
 
 _ROOT = Path(__file__).parents[3]
 _SERVICES = (
@@ -29,7 +28,7 @@ def endpoints(url: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Aws:
+class Emulator:
     """A running emulator: `url` is the endpoint for every service, `pid` its process."""
 
     url: str
@@ -43,7 +42,7 @@ class Aws:
         counts: dict[str, int] = self.control("GET", "calls")["counts"]
         return counts.get(operation, 0)
 
-    def recent(self) -> list[dict[str, str]]:
+    def recent_calls(self) -> list[dict[str, str]]:
         """Tell the last thousand calls: operation, at, principal, outcome."""
         recent: list[dict[str, str]] = self.control("GET", "calls")["recent"]
         return recent
@@ -80,7 +79,7 @@ class Aws:
         return arn
 
     @property
-    def issuer(self) -> str:
+    def issuer_url(self) -> str:
         """The URL of the OAuth issuer."""
         url: str = self.control("GET", "issuer")["url"]
         return url
@@ -108,20 +107,20 @@ class Aws:
         token: str = self.control("POST", "jwts", audience=audience, **claims)["token"]
         return token
 
-    def code(self, verifier: str = "", application: str = APPLICATION_ARN) -> str:
+    def authorization_code(self, verifier: str = "", application: str = APPLICATION_ARN) -> str:
         """Sign a user in at Identity Center: an authorization code, for the code verifier if there is one."""
         digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         asked = {"application": application, "challenge": digest if verifier else ""}
         code: str = self.control("POST", "identity-center-codes", **asked)["code"]
         return code
 
-    def center_token(self, application: str = APPLICATION_ARN, *, refresh: bool = False) -> str:
+    def identity_center_token(self, application: str = APPLICATION_ARN, *, refresh: bool = False) -> str:
         """Mint an access token of Identity Center, or the first refresh token of a family."""
         path = "identity-center-refresh-tokens" if refresh else "identity-center-tokens"
         token: str = self.control("POST", path, application=application)["token"]
         return token
 
-    def center_family(self, token: str) -> History:
+    def identity_center_family(self, token: str) -> History:
         """Tell what became of the family of a refresh token of Identity Center, or of the code that it came of."""
         return History(**self.control("POST", "identity-center-family", token=token))
 
@@ -153,7 +152,7 @@ class Aws:
 
 
 @contextmanager
-def running_emulator(**options: float | str) -> Iterator[Aws]:
+def running_emulator(**options: float | str) -> Iterator[Emulator]:
     """Start an emulator on a free loopback port, stop it at the end; `options` as `python -m ...emulator` has.
 
     At the end it raises if the emulator gave an answer that AWS could not give.
@@ -165,7 +164,7 @@ def running_emulator(**options: float | str) -> Iterator[Aws]:
             first_line = process.stdout.readline() if process.stdout else ""
             if not first_line:
                 raise RuntimeError("the emulator did not start: its reason is on stderr")
-            yield Aws(first_line.split()[-1], process.pid)
+            yield Emulator(first_line.split()[-1], process.pid)
         finally:
             process.terminate()
     if process.returncode != 0:
