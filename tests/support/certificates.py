@@ -1,4 +1,4 @@
-"""A certificate authority, and a server on loopback that it vouches for."""
+"""A certificate authority and a server certificate, for TLS servers of tests."""
 
 import ssl
 import tempfile
@@ -19,52 +19,52 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """PEM texts: the CA, and the server's certificate and private key."""
+    """The CA, and the server's certificate and private key, in PEM."""
 
     ca: str
     certificate: str
     key: str = field(repr=False)
 
     def server_context(self) -> ssl.SSLContext:
-        """Make what a TLS server needs; Python reads a private key from a file only."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        # The ssl module reads private keys from files only.
         with tempfile.TemporaryDirectory() as folder:
-            both = Path(folder, "server.pem")
-            both.write_text(self.certificate + self.key)
-            context.load_cert_chain(both)
+            path = Path(folder, "server.pem")
+            path.write_text(self.certificate + self.key)
+            context.load_cert_chain(path)
         return context
 
 
 def issue_loopback_certificate(now: datetime, *, plain: bool = False) -> ServerCertificate:
-    """Make a CA, and a certificate of it for 127.0.0.1 and localhost, both for a day."""
+    """Create a CA and a certificate for 127.0.0.1 and localhost, valid for a day."""
     return issue_certificate(now, ["127.0.0.1"], ["localhost"], plain=plain)
 
 
 def issue_certificate(
     now: datetime, addresses: Iterable[str], names: Iterable[str], *, plain: bool = False
 ) -> ServerCertificate:
-    """Make a CA, and a certificate of it for these addresses and names, both for a day.
+    """Create a CA and a certificate for these addresses and names, valid for a day.
 
-    `plain` leaves out what RFC 5280 wants of a CA and few look at: key usages and key identifiers. Clusters
-    of Amazon EKS have such.
+    `plain` omits the key usages and key identifiers that RFC 5280 requires and few clients check. Amazon EKS
+    clusters have such certificates.
     """
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Test CA")
     ca = _certificate(ca_name, ca_name, ca_key, now)
     ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=None if plain else 0), critical=True)
     server = _certificate(_name("Test server"), ca_name, key, now)
-    meant = [*(x509.IPAddress(ip_address(it)) for it in addresses), *(x509.DNSName(it) for it in names)]
-    server = server.add_extension(x509.SubjectAlternativeName(meant), critical=False)
+    subjects = [*(x509.IPAddress(ip_address(it)) for it in addresses), *(x509.DNSName(it) for it in names)]
+    server = server.add_extension(x509.SubjectAlternativeName(subjects), critical=False)
     if not plain:
-        ca = ca.add_extension(_usage(signs_certificates=True), critical=True)
-        ca = ca.add_extension(_id(ca_key), critical=False)
+        ca = ca.add_extension(_key_usage(is_ca=True), critical=True)
+        ca = ca.add_extension(_key_id(ca_key), critical=False)
         server = server.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        server = server.add_extension(_usage(signs_certificates=False), critical=True)
+        server = server.add_extension(_key_usage(is_ca=False), critical=True)
         server = server.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-        server = server.add_extension(issued_by, critical=False).add_extension(_id(key), critical=False)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return ServerCertificate(_signed(ca, ca_key), _signed(server, ca_key), private)
+        authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+        server = server.add_extension(authority_id, critical=False).add_extension(_key_id(key), critical=False)
+    private_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return ServerCertificate(_sign(ca, ca_key), _sign(server, ca_key), private_key)
 
 
 def _name(common_name: str) -> x509.Name:
@@ -78,23 +78,20 @@ def _certificate(
     return builder.not_valid_before(now - _DAY).not_valid_after(now + _DAY)
 
 
-def _id(key: ec.EllipticCurvePrivateKey) -> x509.SubjectKeyIdentifier:
+def _key_id(key: ec.EllipticCurvePrivateKey) -> x509.SubjectKeyIdentifier:
     return x509.SubjectKeyIdentifier.from_public_key(key.public_key())
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
+    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only")
     return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
+        digital_signature=not is_ca,
+        key_cert_sign=is_ca,
+        crl_sign=is_ca,
         decipher_only=False,
+        **dict.fromkeys(others, False),
     )
 
 
-def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> str:
+def _sign(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

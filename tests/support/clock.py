@@ -1,8 +1,7 @@
-"""The clock that the emulator lives by."""
+"""The real clock, for servers that tests start."""
 
 from datetime import UTC, datetime
 
 
 def real_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)  # noqa: TID251 - the emulator lives by the real clock
+    return datetime.now(UTC)  # noqa: TID251 - servers of tests use the real time

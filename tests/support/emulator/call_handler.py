@@ -1,4 +1,4 @@
-"""One call on its way: counted, noted, delayed, cut off or answered by somebody else, as a fault wants it."""
+"""Handles a call: counts and records it, then delays, drops or replaces the response if a fault requires it."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,59 +8,48 @@ from email.utils import format_datetime
 
 from aiohttp import web
 
-from tests.support.emulator.faults import Fault
-from tests.support.emulator.state import Record, State
+from tests.support.emulator.faults import Fault, next_fault
+from tests.support.emulator.state import CallRecord, State
 
-WORLD = web.AppKey("world", State)
+STATE = web.AppKey("state", State)
 _PAGE = "<!DOCTYPE html><html><head><title>Not AWS</title></head><body><h1>Not AWS</h1></body></html>"
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One call at one moment: what is to go wrong with it, and what is noted of it."""
+class CallContext:
+    """One call: the emulator's state, the fault of this call, its record and its time."""
 
-    world: State
+    state: State
     fault: Fault
-    record: Record
+    record: CallRecord
     now: datetime
 
 
-async def happen(
-    request: web.Request, operation: str, perform: Callable[[Happening], web.Response]
+async def handle_call(
+    request: web.Request, operation: str, respond: Callable[[CallContext], web.Response]
 ) -> web.Response:
-    """Let `perform` answer the request, or what the fault wants instead."""
-    world = request.app[WORLD]
-    world.counts[operation] += 1
-    fault = world.faults.take(operation)
-    await asyncio.sleep(world.settings.latency_seconds + fault.delay_seconds)
+    """Return the response of `respond`, or the one that the operation's next fault requires."""
+    state = request.app[STATE]
+    state.counts[operation] += 1
+    fault = next_fault(state.faults, operation)
+    await asyncio.sleep(state.settings.latency_seconds + fault.delay_seconds)
+    now = state.now() + timedelta(seconds=fault.clock_offset_seconds)
+    record = CallRecord(operation, now.isoformat(timespec="seconds"))
+    state.recent_calls.append(record)
     try:
-        response = _response(_noted(world, operation, fault), perform)
+        response = _proxy_response(fault) or respond(CallContext(state, fault, record, now))
     except Exception:
-        world.bugs += 1
+        state.bugs += 1
         raise
+    record.outcome = f"dropped {fault.drop}" if fault.drop else record.outcome or str(response.status)
+    response.headers["Date"] = format_datetime(now.replace(microsecond=0), usegmt=True)
+    response.headers.update(fault.headers)
     if fault.drop and request.transport is not None:
         request.transport.abort()
     return response
 
 
-def _noted(world: State, operation: str, fault: Fault) -> Happening:
-    now = world.now() + timedelta(seconds=fault.clock_offset_seconds)
-    record = Record(operation, now.isoformat(timespec="seconds"))
-    world.recent.append(record)
-    return Happening(world, fault, record, now)
-
-
-def _response(happening: Happening, perform: Callable[[Happening], web.Response]) -> web.Response:
-    fault, record = happening.fault, happening.record
-    response = _instead(fault) or perform(happening)
-    dropped = f"dropped {fault.drop}" if fault.drop else ""
-    record.outcome = dropped or record.outcome or str(response.status)
-    response.headers["Date"] = format_datetime(happening.now.replace(microsecond=0), usegmt=True)
-    response.headers.update(fault.headers)
-    return response
-
-
-def _instead(fault: Fault) -> web.Response | None:
+def _proxy_response(fault: Fault) -> web.Response | None:
     if fault.drop == "before":
         return web.Response()
     if fault.code or not (fault.status or fault.body):

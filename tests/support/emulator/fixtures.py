@@ -1,4 +1,4 @@
-"""The AWS of a folder's tests: what its conftest imports from here is its own."""
+"""The emulator's fixtures; a conftest.py imports those that its tests use."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from tests.support.emulator.client import Emulator, running_emulator
 
 @pytest.fixture(scope="session")
 def shared_emulator() -> Iterator[Emulator]:
-    """One AWS for the whole session."""
-    with running_emulator() as aws:
-        yield aws
+    """One emulator for the whole session."""
+    with running_emulator() as emulator:
+        yield emulator
 
 
 @pytest.fixture
 def aws(shared_emulator: Emulator) -> Emulator:
-    """The AWS, with no faults and all counts at zero."""
+    """The emulator without faults, with all counts at zero."""
     shared_emulator.reset()
     return shared_emulator

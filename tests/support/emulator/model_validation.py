@@ -1,4 +1,4 @@
-"""botocore's model as a law: botocore itself checks no maximum, no pattern and no enum."""
+"""Validation against botocore's models; botocore itself ignores maximums, patterns and enums."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,31 +7,35 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-# How a pattern of AWS says letters, separators and digits, and how Python's does (`_` is in all those patterns).
+# AWS's character classes for letters, separators and digits, and Python's, which include `_` as the patterns do.
 _UNICODE_CLASSES = r"\p{L}\p{Z}\p{N}", r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-Limits = Mapping[str, dict[str, Any]]
+Constraints = Mapping[str, dict[str, Any]]
 _TYPES: dict[str, Any] = {
     "structure": dict, "list": list, "map": dict, "string": str, "integer": int, "long": int, "boolean": bool,
     "timestamp": datetime,
 }  # fmt: skip
 
 
-def problems(shape: Shape, value: Any, path: str, stricter: Limits) -> Iterator[str]:
-    """Tell each place where the value breaks the shape; `stricter` has more limits, by the shape's name."""
-    # Exactly this type: a bool is no integer.
+def violations(shape: Shape, value: Any, path: str, more: Constraints) -> Iterator[str]:
+    """Describe each violation of the shape; `more` has further constraints by the shape's name."""
+    # isinstance would accept a bool as an integer.
     if type(value) is not _TYPES[shape.type_name]:
-        yield _problem(shape, value, path, f"Member must be a {shape.type_name}")
+        yield _violation(shape, value, path, f"Member must be a {shape.type_name}")
         return
-    limits = {**shape.metadata, **stricter.get(shape.name, {})}
-    yield from (_problem(shape, value, path, rule) for rule in _broken(limits, value))
+    constraints = {**shape.metadata, **more.get(shape.name, {})}
+    yield from (_violation(shape, value, path, rule) for rule in _broken_rules(constraints, value))
     if isinstance(shape, StructureShape):
-        yield from _members(shape, value, path, stricter)
-    for inner, item, at in _inside(shape, value):
-        yield from problems(inner, item, f"{path}.{at}", stricter)
+        for name in {*shape.required_members} - value.keys():
+            yield _violation(shape, None, f"{path}.{name}", "Member must not be null")
+        for name in value.keys() - shape.members.keys():
+            yield _violation(shape, None, f"{path}.{name}", "Member is unknown")
+    for inner, item, key in _items(shape, value):
+        yield from violations(inner, item, f"{path}.{key}", more)
 
 
-def _inside(shape: Shape, value: Any) -> Iterator[tuple[Shape, Any, str]]:
-    """Tell what a list or a map holds."""
+def _items(shape: Shape, value: Any) -> Iterator[tuple[Shape, Any, str]]:
+    if isinstance(shape, StructureShape):
+        yield from ((shape.members[name], item, name) for name, item in value.items() if name in shape.members)
     if isinstance(shape, ListShape):
         yield from ((shape.member, item, f"{index}.member") for index, item in enumerate(value, 1))
     if isinstance(shape, MapShape):
@@ -39,30 +43,19 @@ def _inside(shape: Shape, value: Any) -> Iterator[tuple[Shape, Any, str]]:
         yield from ((shape.value, item, name) for name, item in value.items())
 
 
-def _members(shape: StructureShape, value: dict[str, Any], path: str, stricter: Limits) -> Iterator[str]:
-    for name in shape.required_members:
-        if name not in value:
-            yield _problem(shape, None, f"{path}.{name}", "Member must not be null")
-    for name, item in value.items():
-        if name in shape.members:
-            yield from problems(shape.members[name], item, f"{path}.{name}", stricter)
-        else:
-            yield _problem(shape, None, f"{path}.{name}", "Member is unknown")
-
-
-def _broken(limits: dict[str, Any], value: Any) -> Iterator[str]:
+def _broken_rules(constraints: dict[str, Any], value: Any) -> Iterator[str]:
     size = value if isinstance(value, int) else len(value) if isinstance(value, str | list | dict) else 0
-    if "min" in limits and size < limits["min"]:
-        yield f"Member must have value or length greater than or equal to {limits['min']}"
-    if "max" in limits and size > limits["max"]:
-        yield f"Member must have value or length less than or equal to {limits['max']}"
-    if "pattern" in limits and not re.fullmatch(limits["pattern"].replace(*_UNICODE_CLASSES), value):
-        yield f"Member must satisfy regular expression pattern: {limits['pattern']}"
-    if "enum" in limits and value not in limits["enum"]:
-        yield f"Member must satisfy enum value set: {limits['enum']}"
+    if "min" in constraints and size < constraints["min"]:
+        yield f"Member must have value or length greater than or equal to {constraints['min']}"
+    if "max" in constraints and size > constraints["max"]:
+        yield f"Member must have value or length less than or equal to {constraints['max']}"
+    if "pattern" in constraints and not re.fullmatch(constraints["pattern"].replace(*_UNICODE_CLASSES), value):
+        yield f"Member must satisfy regular expression pattern: {constraints['pattern']}"
+    if "enum" in constraints and value not in constraints["enum"]:
+        yield f"Member must satisfy enum value set: {constraints['enum']}"
 
 
-def _problem(shape: Shape, value: Any, path: str, rule: str) -> str:
-    # AWS repeats the value, so that a client which copies messages into its logs is found out here.
+def _violation(shape: Shape, value: Any, path: str, rule: str) -> str:
+    # AWS repeats the value, which exposes a client that copies AWS's messages into its logs.
     shown = "***" if shape.metadata.get("sensitive") else value
     return f"Value '{shown}' at '{path.lstrip('.')}' failed to satisfy constraint: {rule}"

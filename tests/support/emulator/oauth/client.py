@@ -1,4 +1,4 @@
-"""Ask an issuer as a client does: over https, with nothing trusted but its CA."""
+"""An HTTPS client for issuers: it trusts their CA only and follows no redirects."""
 
 import base64
 import http.client
@@ -14,7 +14,7 @@ Form = Mapping[str, str] | Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back; header names are lower case."""
+    """A response; header names are lower case. An index reads a member of its JSON object."""
 
     status: int
     headers: dict[str, str]
@@ -29,20 +29,21 @@ class HttpResponse:
 
 
 def basic_authorization(client_id: str, secret: str) -> dict[str, str]:
-    """Write client_secret_basic, form-encoded before base64 (RFC 6749 section 2.3.1)."""
+    """Return the header of client_secret_basic: form-encoded, then base64 (RFC 6749 section 2.3.1)."""
     pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
     return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
 
 
 def send(url: str, ca: str, form: Form | None = None, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """Get what is at the URL, or post a form there; no redirect is followed."""
+    """GET the URL, or POST a form to it."""
     host, _, path = url.removeprefix("https://").partition("/")
-    body, form_type = urlencode(form or {}), {"Content-Type": "application/x-www-form-urlencoded"}
+    body, content_type = urlencode(form or {}), {"Content-Type": "application/x-www-form-urlencoded"}
     connection = http.client.HTTPSConnection(host, timeout=10, context=ssl.create_default_context(cadata=ca))
     try:
-        connection.request("GET" if form is None else "POST", f"/{path}", body, {**form_type, **(headers or {})})
-        answer = connection.getresponse()
-        names = {name.lower(): value for name, value in answer.headers.items()}
-        return HttpResponse(answer.status, names, answer.read().decode())
+        method = "GET" if form is None else "POST"
+        connection.request(method, f"/{path}", body, {**content_type, **(headers or {})})
+        response = connection.getresponse()
+        response_headers = {name.lower(): value for name, value in response.headers.items()}
+        return HttpResponse(response.status, response_headers, response.read().decode())
     finally:
         connection.close()

@@ -1,25 +1,45 @@
-"""What this issuer knows: its name, its key, its clients and every refresh token."""
+"""The issuer's state: its clients, its signing key and every refresh token."""
 
 from dataclasses import dataclass, field
 
-from tests.support.emulator.constants import AUDIENCE, CLIENT_ID
-from tests.support.emulator.oauth.assertions import Shown
-from tests.support.emulator.oauth.client_authentication import SEEDED, Client
-from tests.support.emulator.oauth.token_families import Families
+import msgspec
+
+from tests.support.emulator.constants import AUDIENCE, CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
+from tests.support.emulator.oauth.assertions import ReplayCache
+from tests.support.emulator.oauth.token_families import TokenFamilies
 from tests.support.emulator.tokens import SigningKey
 
 
+class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A client with a secret, with a public key (PEM) for assertions, or public with neither.
+
+    Without `rotates`, its refresh tokens stay valid when they are used.
+    """
+
+    client_id: str
+    client_secret: str
+    rotates: bool = True
+    audience: str = AUDIENCE
+    public_key: str = ""
+
+
 @dataclass(frozen=True, slots=True)
-class Issuer:
-    """An issuer at `url`, whose server shows a certificate of the CA `ca` (PEM)."""
+class IssuerState:
+    """An issuer at `url` whose server certificate is signed by `ca` (PEM)."""
 
     url: str
     ca: str = ""
     key: SigningKey = field(default_factory=SigningKey)
-    clients: dict[str, Client] = field(default_factory=lambda: {client.client_id: client for client in SEEDED})
-    families: Families = field(default_factory=Families)
-    shown: Shown = field(default_factory=Shown)
+    clients: dict[str, Client] = field(
+        default_factory=lambda: {
+            CLIENT_ID: Client(CLIENT_ID, CLIENT_SECRET),
+            NON_ROTATING_CLIENT_ID: Client(NON_ROTATING_CLIENT_ID, CLIENT_SECRET, rotates=False),
+        }
+    )
+    families: TokenFamilies = field(default_factory=TokenFamilies)
+    replay_cache: ReplayCache = field(default_factory=ReplayCache)
 
-    def audiences(self) -> frozenset[str]:
-        """Tell whom AWS takes tokens of this issuer for: of access tokens and of ID tokens."""
-        return frozenset({AUDIENCE, CLIENT_ID})
+    @property
+    def audiences(self) -> set[str]:
+        """The audiences of assertions for this issuer."""
+        return {self.url, f"{self.url}/token"}

@@ -1,15 +1,15 @@
-"""Refresh tokens, each good for once: who presents a spent one ends the whole family (RFC 9700 section 4.14.2)."""
+"""Rotating refresh tokens: the reuse of a consumed one revokes its family (RFC 9700 section 4.14.2)."""
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from tests.support.emulator.oauth.refusal import OAuthError
+from tests.support.emulator.oauth import invalid_grant
 
 
 @dataclass(slots=True)
 class History:
-    """What became of a family: `consumed` are the generations used, in order; `reuses` counts spent ones shown."""
+    """The current generation of a family, the generations that were consumed, and how often one was reused."""
 
     generation: int = 0
     consumed: list[int] = field(default_factory=list)
@@ -18,76 +18,57 @@ class History:
 
 
 @dataclass(slots=True)
-class Family:
-    """The refresh tokens that come of one first token; `newest` is the one that is not spent."""
+class TokenFamily:
+    """The refresh tokens that descend from one first token; only `newest` is valid."""
 
     client_id: str
     subject: str
     scopes: frozenset[str]
     expires_at: datetime | None
     newest: str = field(default="", repr=False)
-    newest_since: datetime | None = None
     history: History = field(default_factory=History)
 
 
-class Families:
-    """Every refresh token that was ever issued, with its family and generation."""
+class TokenFamilies:
+    """Every refresh token that was issued, with its family and generation."""
 
     def __init__(self) -> None:
-        self._tokens: dict[str, tuple[Family, int]] = {}
+        self._tokens: dict[str, tuple[TokenFamily, int]] = {}
 
     def start(
         self, client_id: str, subject: str, scopes: frozenset[str], expires_at: datetime | None = None
-    ) -> Family:
+    ) -> TokenFamily:
         """Issue the first token of a family."""
-        family = Family(client_id, subject, scopes, expires_at)
+        family = TokenFamily(client_id, subject, scopes, expires_at)
         self._issue(family)
         return family
 
-    def find(self, token: str) -> tuple[Family, int]:
-        """Find the family and the generation of a token; one that was never issued raises ValueError."""
+    def find(self, token: str) -> tuple[TokenFamily, int]:
+        """Return the family and the generation of a token; raises ValueError if it was never issued."""
         if token not in self._tokens:
             raise ValueError("this refresh token was never issued")
         return self._tokens[token]
 
-    def check(self, token: str, client_id: str, now: datetime, grace: timedelta) -> Family:
-        """Find the family of a token that may be used now, by this client; others raise OAuthError.
-
-        The last spent one may be used within the grace, as long as its answer could have been lost.
-        """
-        family, generation = self._of_client(token, client_id)
-        history = family.history
-        if generation < history.generation:
-            history.reuses += 1
-            late = family.newest_since is None or now - family.newest_since >= grace
-            history.revoked |= late or generation < history.generation - 1
-        if history.revoked or (family.expires_at and family.expires_at <= now):
-            raise _invalid()
+    def check(self, token: str, client_id: str, now: datetime) -> TokenFamily:
+        """Return the family of a valid token of this client; raises OAuthError otherwise."""
+        family, generation = self._tokens.get(token, (None, 0))
+        if family is None or family.client_id != client_id:
+            raise invalid_grant()
+        if generation < family.history.generation:
+            family.history.reuses += 1
+            family.history.revoked = True
+        if family.history.revoked or (family.expires_at and family.expires_at <= now):
+            raise invalid_grant()
         return family
 
-    def _of_client(self, token: str, client_id: str) -> tuple[Family, int]:
-        known = self._tokens.get(token)
-        if known is None or known[0].client_id != client_id:
-            raise _invalid()
-        return known
-
-    def consume(self, token: str, now: datetime, *, rotates: bool) -> bool:
-        """Use a token that was checked, and rotate it; False for one within its grace, which is spent already."""
+    def consume(self, token: str, *, rotate: bool) -> None:
+        """Record the use of a checked token, and issue the next one if the client rotates."""
         family, generation = self._tokens[token]
-        if generation < family.history.generation:
-            return False
         family.history.consumed.append(generation)
-        if rotates:
+        if rotate:
             family.history.generation += 1
-            family.newest_since = now
             self._issue(family)
-        return True
 
-    def _issue(self, family: Family) -> None:
+    def _issue(self, family: TokenFamily) -> None:
         family.newest = secrets.token_urlsafe(32)
         self._tokens[family.newest] = family, family.history.generation
-
-
-def _invalid() -> OAuthError:
-    # Issuers do not say which it was.
-    return OAuthError("invalid_grant", "grant request is invalid")

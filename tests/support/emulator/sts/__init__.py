@@ -1,11 +1,4 @@
-"""AWS STS: who becomes whom, for how long, and with what handed on.
-
-web_identity   AssumeRoleWithWebIdentity: a token for a role
-roles          AssumeRole: one role after another, or a user
-users          GetSessionToken and GetFederationToken: only for a user's own keys
-session        what all sessions share: credentials, lifetimes, policies, tags
-mfa            the codes of a user's device
-"""
+"""AWS STS."""
 
 from typing import Any
 
@@ -16,7 +9,6 @@ from tests.support.emulator.sts.web_identity import assume_role_with_web_identit
 
 
 def get_caller_identity(call: Call) -> dict[str, Any]:
-    """Answer GetCallerIdentity: the proof that credentials are what they say."""
     principal = call.signer.principal
     return {"UserId": principal.unique_id, "Account": principal.account, "Arn": principal.arn}
 
@@ -30,5 +22,5 @@ SERVICE = Service(
         "GetFederationToken": get_federation_token,
         "GetSessionToken": get_session_token,
     },
-    stricter={"policyDescriptorListType": {"max": 10}},
+    constraints={"policyDescriptorListType": {"max": 10}},
 )
