@@ -1,15 +1,9 @@
 from typing import Any
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.boto import USER, Boto, error_of
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import (
-    ACCOUNT,
-    APPLICATION_ARN,
-    OTHER_APPLICATION_ARN,
-    PERMISSION_SET,
-    REDIRECT_URI,
-)
+from tests.support.emulator.constants import APPLICATION_ARN, OTHER_APPLICATION_ARN, REDIRECT_URI
 
 CODE = "authorization_code"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -104,20 +98,3 @@ def test_token_exchange_needs_the_application_in_the_scopes(aws: Emulator, boto:
     assert create(boto, EXCHANGE, **other)["issuedTokenType"] == ACCESS
     assert error_of(create, boto, EXCHANGE, **own) == INVALID_GRANT
     assert error_of(create, boto, EXCHANGE, **own, clientId=OTHER_APPLICATION_ARN) == INVALID_GRANT
-
-
-def test_role_credentials_belong_to_the_user(aws: Emulator, boto: Boto) -> None:
-    get, params = boto("sso").get_role_credentials, {"roleName": PERMISSION_SET, "accountId": ACCOUNT}
-    credentials = get(**params, accessToken=aws.identity_center_token())["roleCredentials"]
-    keys = as_keys({name[0].upper() + name[1:]: value for name, value in credentials.items()})
-    arn = boto("sts", **keys).get_caller_identity()["Arn"]
-
-    assert arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/AWSReservedSSO_Reader_0123456789abcdef/demo-user"
-    assert error_of(get, **params, accessToken="x") == ("UnauthorizedException", 401)
-
-
-def test_create_token_must_be_signed(aws: Emulator, boto: Boto) -> None:
-    create_token = boto("sso-oidc").create_token_with_iam
-    error = error_of(create_token, clientId=APPLICATION_ARN, grantType=CODE)
-
-    assert error == ("MissingAuthenticationTokenException", 403)

@@ -1,12 +1,10 @@
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.cases import cases
-from tests.support.clock import real_now
 from tests.support.emulator.boto import USER, Boto, as_keys, error_of
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN
@@ -20,28 +18,6 @@ def operation(boto: Boto, name: str, keys: dict[str, Any] = USER) -> Operation:
     if name == "GetSessionToken":
         return sts.get_session_token  # type: ignore[no-any-return]
     return lambda **params: sts.get_federation_token(**{"Name": "guest", **params})
-
-
-def test_session_token_has_the_identity_of_the_user(aws: Emulator, boto: Boto) -> None:
-    keys = as_keys(operation(boto, "GetSessionToken")()["Credentials"])
-
-    assert boto("sts", **keys).get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/keyturn"
-
-
-def test_federated_user_has_its_own_identity(aws: Emulator, boto: Boto) -> None:
-    response = operation(boto, "GetFederationToken")(Policy="{}", Tags=[{"Key": "Team", "Value": "blue"}])
-    identity = boto("sts", **as_keys(response["Credentials"])).get_caller_identity()
-
-    assert identity["Arn"] == f"arn:aws:sts::{ACCOUNT}:federated-user/guest"
-    assert response["FederatedUser"] == {"FederatedUserId": f"{ACCOUNT}:guest", "Arn": identity["Arn"]}
-
-
-@EITHER
-@cases("params, hours", {"12 hours by default": ({}, 12), "36 hours at most": ({"DurationSeconds": 129600}, 36)})
-def test_lifetime(name: str, params: dict[str, int], hours: int, aws: Emulator, boto: Boto) -> None:
-    lifetime = operation(boto, name)(**params)["Credentials"]["Expiration"] - real_now()
-
-    assert timedelta(hours=hours, minutes=-1) < lifetime <= timedelta(hours=hours)
 
 
 @EITHER
@@ -77,14 +53,6 @@ def test_federated_user_cannot_assume_a_role(aws: Emulator, boto: Boto) -> None:
 )
 def test_get_federation_token_refuses(params: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
     assert error_of(operation(boto, "GetFederationToken"), **params) == (code, 400)
-
-
-def test_mfa_code_is_accepted_once(aws: Emulator, boto: Boto) -> None:
-    get_session_token = operation(boto, "GetSessionToken")
-    serial, code = aws.mfa_code()
-
-    assert get_session_token(SerialNumber=serial, TokenCode=code)["Credentials"]
-    assert error_of(get_session_token, SerialNumber=serial, TokenCode=code) == ("AccessDenied", 403)
 
 
 def test_mfa_code_expires(aws: Emulator, boto: Boto) -> None:

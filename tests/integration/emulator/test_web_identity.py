@@ -1,12 +1,10 @@
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.cases import cases
-from tests.support.clock import real_now
-from tests.support.emulator.boto import Boto, as_keys, error_of
+from tests.support.emulator.boto import error_of
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import (
     ACCOUNT,
@@ -19,7 +17,6 @@ from tests.support.emulator.constants import (
 )
 from tests.support.emulator.tokens import SigningKey
 
-SESSION_ARN = f"arn:aws:sts::{ACCOUNT}:assumed-role/LicenseConsumer/demo"
 AMR = f"{LICENSE_PROVIDER}:amr"
 URL, AUDIENCE = "https://issuer.example", "sts.amazonaws.com"
 KEY, OTHER_KEY, UNKNOWN_KEY = SigningKey(), SigningKey(), SigningKey()
@@ -38,22 +35,6 @@ def issuer_jwt(key: SigningKey = KEY, **changes: Any) -> str:
 def issuer_role(aws: Emulator) -> str:
     """A role that trusts an issuer with two keys."""
     return aws.trust_issuer(URL, {"keys": [OTHER_KEY.jwk(), KEY.jwk()]}, AUDIENCE)
-
-
-def test_session_has_its_identity(boto: Boto, assume_with_token: Assume) -> None:
-    response = assume_with_token()
-    identity = boto("sts", **as_keys(response["Credentials"])).get_caller_identity()
-
-    assert response["AssumedRoleUser"] == {"AssumedRoleId": identity["UserId"], "Arn": SESSION_ARN}
-    assert (identity["Account"], identity["Arn"]) == (ACCOUNT, SESSION_ARN)
-
-
-def test_lifetime_is_limited_by_the_settings(aws: Emulator, assume_with_token: Assume) -> None:
-    aws.settings(session_seconds=30)
-
-    lifetime = assume_with_token(DurationSeconds=900)["Credentials"]["Expiration"] - real_now()
-
-    assert timedelta(seconds=20) < lifetime <= timedelta(seconds=30)
 
 
 def test_role_of_a_test_has_its_own_trust_policy(aws: Emulator, assume_with_token: Assume) -> None:

@@ -27,12 +27,7 @@ class ExistingCluster:
     ) -> str:
         """Run kubectl and return what it printed. With `check=False` a refusal is returned, not raised."""
         # The usual cache is keyed by address: on a reused port it would tell of another cluster's kinds.
-        where = [
-            "--kubeconfig",
-            str(kubeconfig or self.kubeconfig),
-            "--cache-dir",
-            str(self.directory / "cache"),
-        ]
+        where = ["--kubeconfig", str(kubeconfig or self.kubeconfig), "--cache-dir", str(self.directory / "cache")]
         done = subprocess.run(
             [str(binary("kubectl")), *where, *args],
             input=stdin,

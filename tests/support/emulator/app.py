@@ -45,20 +45,15 @@ _BY_PATH = {
 
 
 def make_app(state: State) -> web.Application:
-    """Create the application: the AWS operations, the public keys of License Manager, and the control endpoint."""
+    """Create the application: the AWS operations, the registries and the control endpoint."""
     app = web.Application()
     app[STATE] = state
     app.router.add_post("/", _handle)
     for method, path in _BY_PATH:
         app.router.add_route(method, path, _handle)
     registries.add_routes(app)
-    app.router.add_get("/.well-known/jwks.json", _public_keys)
     control.add_routes(app, _OPERATIONS | {OAUTH_OPERATION})
     return app
-
-
-async def _public_keys(request: web.Request) -> web.Response:
-    return web.json_response({"keys": [request.app[STATE].license_key.jwk()]})
 
 
 async def _handle(http_request: web.Request) -> web.Response:

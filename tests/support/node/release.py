@@ -61,9 +61,6 @@ class Release:
             raise HelmError(f"{error}\n{pods}\n{log}") from error
 
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        config = {
-            "aws": {"endpoints": endpoints(self.endpoint)},
-            "renewal": {"leastIntervalSeconds": 1},
-        }
+        config = {"aws": {"endpoints": endpoints(self.endpoint)}, "renewal": {"leastIntervalSeconds": 1}}
         given = {"image": {"repository": REPOSITORY, "tag": TAG}, "injection": {"enabled": True}, "config": config}
         return {**given, **more}

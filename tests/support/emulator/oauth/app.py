@@ -1,4 +1,4 @@
-"""The issuer's application: metadata, public keys and the token endpoint."""
+"""The issuer's application: public keys and the token endpoint."""
 
 from collections import Counter
 from functools import partial
@@ -22,26 +22,9 @@ _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 def make_issuer_app(state: State) -> web.Application:
     app = web.Application()
     app[STATE] = state
-    app.router.add_get("/.well-known/openid-configuration", _metadata)
     app.router.add_get("/jwks", _public_keys)
     app.router.add_post("/token", _token)
     return app
-
-
-async def _metadata(request: web.Request) -> web.Response:
-    """Return the metadata of OpenID Connect Discovery 1.0 section 3; there is no authorization endpoint."""
-    url = request.app[STATE].issuer.url
-    return web.json_response(
-        {
-            "issuer": url,
-            "token_endpoint": f"{url}/token",
-            "jwks_uri": f"{url}/jwks",
-            "grant_types_supported": list(GRANTS),
-            "response_types_supported": ["code"],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-        }
-    )
 
 
 async def _public_keys(request: web.Request) -> web.Response:
