@@ -22,7 +22,7 @@ from tests.support.controlplane import ControlPlane, binary
 from tests.support.controlplane.cluster import write_private_file
 from tests.support.controlplane.configuration import free_ports
 from tests.support.emulator.client import Emulator, running_emulator
-from tests.support.prometheus.binaries import binary as monitoring
+from tests.support.prometheus.binaries import prometheus_binary as monitoring
 from tests.support.prometheus.dashboard import RULES
 from tests.support.prometheus.server import running_prometheus
 from tools.demo import say

@@ -16,7 +16,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.configuration import free_ports
 from tests.support.emulator.client import Emulator
-from tests.support.prometheus.binaries import binary
+from tests.support.prometheus.binaries import prometheus_binary
 from tests.support.prometheus.dashboard import queries
 from tests.support.prometheus.server import running_prometheus
 
@@ -60,7 +60,7 @@ def test_panel_has_data(story: Story, expression: str) -> None:
 
 
 def test_promtool_finds_the_metrics_well_formed(story: Story) -> None:
-    command = [str(binary("promtool")), "check", "metrics"]
+    command = [str(prometheus_binary("promtool")), "check", "metrics"]
     done = subprocess.run(command, input=story.metrics, capture_output=True, text=True, timeout=30, check=False)
 
     assert "keyturn_request_condition" in story.metrics

@@ -1,4 +1,4 @@
-"""Packages of npm for tests: installed once for each lock, outside the repository."""
+"""npm packages for tests, installed once per lock file outside the repository."""
 
 import hashlib
 import shutil
@@ -7,18 +7,17 @@ from pathlib import Path
 
 from tests.support.controlplane.cache import build_once, cache_dir, run_with_progress
 
-# Only what the pinned versions need: no scripts, no hints, no report to anybody.
 _NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
 _PINS = ("package.json", "package-lock.json")
 
 
 def missing() -> str:
-    """Tell what is not on this machine and must be; empty if nothing is."""
+    """Say which of the required programs this machine lacks; empty if it has them."""
     return " and ".join(f"there is no {name}" for name in ("node", "npm") if shutil.which(name) is None)
 
 
 def installed(name: str, pins: Path) -> Path:
-    """Install what the lock in a folder pins, and tell where: node finds the packages from there."""
+    """Install what the lock file in `pins` pins, and return the folder from which node finds the packages."""
     digest = hashlib.sha256(b"".join((pins / file).read_bytes() for file in _PINS)).hexdigest()[:16]
     return build_once(cache_dir() / f"{name}-{digest}", partial(_install, name, pins))
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.support.cluster.chart import CHART
-from tests.support.prometheus.binaries import binary
+from tests.support.prometheus.binaries import prometheus_binary
 
 RULES = CHART / "files" / "rules.yaml"
 CASES = Path(__file__).with_name("rules_test.yaml")
@@ -30,7 +30,7 @@ ASKED = {
 def promtool(*arguments: str | Path) -> str:
     """Run promtool; what it finds wrong is the message of the failure."""
     done = subprocess.run(
-        [binary("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False
+        [prometheus_binary("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     said = done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""The issuer as a process of its own, and a handle on it for tests."""
+"""The OpenID provider as a process."""
 
 import json
 import os
@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.support.certificates import issue_loopback_certificate
+from tests.support.clock import real_now
 from tests.support.emulator.oauth.client import send
 from tests.support.npm import installed
 
@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """A running issuer with one client; `ca` (PEM) vouches for its server."""
+    """A running provider with one client, which may use basic or post; `ca` (PEM) signed its certificate."""
 
     url: str
     ca: str
@@ -34,34 +34,28 @@ class Issuer:
         return f"{self.url}/token"
 
     def refresh_token(self, *, jwt: bool = False) -> str:
-        """Mint the first refresh token of a family; with `jwt` its access tokens are JWTs for AUDIENCE."""
-        return send(f"{self.url}/mint{'/jwt' * jwt}", self.ca, form={}).text
+        """Issue the first refresh token of a family; with `jwt` its access tokens are JWTs for AUDIENCE."""
+        return send(f"{self.url}/issue{'/jwt' * jwt}", self.ca, form={}).text
 
     def counts(self) -> dict[str, int]:
-        """Tell how many refresh tokens were consumed, requests refused and families revoked."""
-        found: dict[str, int] = json.loads(send(f"{self.url}/counts", self.ca).text)
-        return found
+        """Return the numbers of consumed refresh tokens, refused requests and revoked families."""
+        return dict(json.loads(send(f"{self.url}/counts", self.ca).text))
 
     def jwks(self) -> dict[str, Any]:
-        """Give its public keys (RFC 7517)."""
-        found: dict[str, Any] = json.loads(send(f"{self.url}/jwks", self.ca).text)
-        return found
+        """Return its public keys (RFC 7517)."""
+        return dict(json.loads(send(f"{self.url}/jwks", self.ca).text))
 
 
 @contextmanager
 def running_issuer() -> Iterator[Issuer]:
-    """Start an issuer on a free loopback port, and stop it at the end; its client may use basic or post."""
-    certified = issue_loopback_certificate(datetime.now(UTC))  # noqa: TID251 - a real server
-    # What comes first is not the same once it is form-encoded, which basic wants.
+    """Run a provider on a free loopback port."""
+    server = issue_loopback_certificate(real_now())
+    # The prefix changes when it is form-encoded, which basic requires.
     secret = "+/%25" + secrets.token_urlsafe(32)
-    settings = {
-        "certificate": certified.certificate,
-        "key": certified.key,
-        "client_id": CLIENT_ID,
-        "client_secret": secret,
-    }
+    client = {"client_id": CLIENT_ID, "client_secret": secret}
+    settings = {"certificate": server.certificate, "key": server.key, **client}
     with (
-        # From stdin node finds the packages of its working directory, which a file here would not.
+        # Node resolves packages from the working directory only for a program on stdin.
         (_HERE / "server.mjs").open() as program,
         subprocess.Popen(
             ["node", "--input-type=module"],
@@ -75,7 +69,7 @@ def running_issuer() -> Iterator[Issuer]:
         try:
             url = process.stdout.readline().strip() if process.stdout else ""
             if not url:
-                raise RuntimeError("the issuer did not start: its reason is on stderr")
-            yield Issuer(url, certified.ca, CLIENT_ID, secret)
+                raise RuntimeError("the provider did not start; see its stderr")
+            yield Issuer(url, server.ca, CLIENT_ID, secret)
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""promtool and prometheus: on PATH, else Debian's package, unpacked and kept."""
+"""promtool and prometheus, from PATH or from Debian's package, which is unpacked into the cache."""
 
 import shutil
 import subprocess
@@ -10,22 +10,21 @@ import pytest
 from tests.support.controlplane.cache import build_once, cache_dir, log
 
 
-def binary(name: str) -> Path:
-    """Find `promtool` or `prometheus`; a test that needs it is skipped where there is none to be had."""
-    if found := shutil.which(name):
-        return Path(found)
+def prometheus_binary(name: str) -> Path:
+    """Return the path of `promtool` or `prometheus`; skips the test if there is none."""
+    if path := shutil.which(name):
+        return Path(path)
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip(f"{name} is neither on PATH nor to be had from Debian's package prometheus")
-    return build_once(cache_dir() / "prometheus-debian", _unpack) / "usr" / "bin" / name
+        pytest.skip(f"{name} is not on PATH, and there is no apt-get to download Debian's package")
+    return build_once(cache_dir() / "prometheus-debian", _download) / "usr" / "bin" / name
 
 
-def _unpack(folder: Path) -> None:
-    """Download Debian's package and unpack it; nothing is installed."""
+def _download(folder: Path) -> None:
     log("prometheus: downloading Debian's package, once")
-    with tempfile.TemporaryDirectory() as here:
+    with tempfile.TemporaryDirectory() as downloads:
         command = ["apt-get", "download", "prometheus"]
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300, check=False)
-        packages = list(Path(here).glob("*.deb"))
+        result = subprocess.run(command, cwd=downloads, capture_output=True, text=True, timeout=300, check=False)
+        packages = list(Path(downloads).glob("*.deb"))
         if not packages:
-            pytest.skip(f"apt-get download prometheus: {(done.stderr or done.stdout).strip()[-300:]}")
+            pytest.skip(f"apt-get download prometheus: {(result.stderr or result.stdout).strip()[-300:]}")
         subprocess.run(["dpkg", "-x", packages[0], folder], check=True, timeout=120)

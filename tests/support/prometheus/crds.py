@@ -15,20 +15,18 @@ KINDS = ("podmonitors", "prometheusrules", "servicemonitors")
 
 
 def crd_files() -> list[Path]:
-    """The files of the CRDs that the chart's objects need."""
-    folder = build_once(cache_dir() / f"prometheus-operator-{VERSION}", _fetch)
+    """Return the CRDs of the kinds that the chart creates."""
+    folder = build_once(cache_dir() / f"prometheus-operator-{VERSION}", _download)
     return [folder / f"{kind}.yaml" for kind in KINDS]
 
 
-def _fetch(folder: Path) -> None:
-    """Download the module, which is not built, and keep these files of it."""
-    with tempfile.TemporaryDirectory() as nowhere:  # in a module's folder the module would be looked for there
+def _download(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as outside_of_any_module:
         command = [go(HERE), "mod", "download", "-json", f"{MODULE}@{VERSION}"]
-        done = subprocess.run(command, cwd=nowhere, capture_output=True, text=True, timeout=300, check=True)
-    told = json.loads(done.stdout)
-    if told["Sum"] != SUM:
-        raise RuntimeError(f"{MODULE}@{VERSION} is {told['Sum']}, not {SUM}")
+        module = json.loads(subprocess.check_output(command, cwd=outside_of_any_module, timeout=300))
+    if module["Sum"] != SUM:
+        raise RuntimeError(f"{MODULE}@{VERSION} has the sum {module['Sum']}, not {SUM}")
     folder.mkdir()
     for kind in KINDS:
-        found = Path(told["Dir"], "example", "prometheus-operator-crd", f"monitoring.coreos.com_{kind}.yaml")
-        (folder / f"{kind}.yaml").write_text(found.read_text())
+        crd = Path(module["Dir"], "example", "prometheus-operator-crd", f"monitoring.coreos.com_{kind}.yaml")
+        (folder / f"{kind}.yaml").write_text(crd.read_text())

@@ -1,4 +1,4 @@
-"""The dashboard's panels and queries, and the names of all series that there are."""
+"""The dashboard's panels and queries, and the series that they read."""
 
 import json
 import re
@@ -15,18 +15,16 @@ _SERIES = re.compile(r"\b(?:(?:keyturn|process)_\w+|[a-z_]+:[a-z_]+:[a-z]+)\b")
 
 
 def dashboard() -> dict[str, Any]:
-    """Read the dashboard."""
-    found: dict[str, Any] = json.loads(DASHBOARD.read_text())
-    return found
+    return dict(json.loads(DASHBOARD.read_text()))
 
 
 def panels() -> list[dict[str, Any]]:
-    """Read the panels that show something."""
+    """Return the panels without the rows that group them."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def queries(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Tell each panel's title and each of its queries, with variables as Grafana would replace them."""
+    """Yield the title of each panel with each of its queries, and replace the variables as Grafana does."""
     for panel in panels():
         for target in panel["targets"]:
             yield panel["title"], replace_variables(target["expr"], variables)
@@ -37,11 +35,11 @@ def replace_variables(text: str, variables: Mapping[str, str]) -> str:
 
 
 def series_in(expression: str) -> set[str]:
-    """Find the names of our series in a query or a rule."""
+    """Return the names of Keyturn's series in a query or a rule."""
     return set(_SERIES.findall(expression))
 
 
 def recorded_series() -> set[str]:
-    """Name the series that the recording rules make."""
+    """Return the names of the series that the recording rules create."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}

@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback with the chart's rules, which scrapes as the chart's ServiceMonitor asks."""
+"""A Prometheus on loopback with the chart's rules, which scrapes as the chart's ServiceMonitor specifies."""
 
 import json
 import re
@@ -16,12 +16,11 @@ from tests.support.cluster.chart import chart_objects
 from tests.support.controlplane.configuration import free_ports
 from tests.support.controlplane.server import Server
 from tests.support.processes import until
-from tests.support.prometheus.binaries import binary
+from tests.support.prometheus.binaries import prometheus_binary
 
-MONITORED = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
-# What makes the chart's rules quick enough for a test, and all that is changed in them: how long something must be
-# so, the one range, and the one threshold that is a time.
-SHORTER = ((r"for: \d+m", "for: 1s"), (r"\[10m\]", "[6s]"), (r"> 120\b", "> 2"))
+_MONITORED = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
+# The only changes to the chart's rules: durations, the one range, and the one threshold that is a time.
+_SHORTER = ((r"for: \d+m", "for: 1s"), (r"\[10m\]", "[6s]"), (r"> 120\b", "> 2"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,88 +30,79 @@ class Prometheus:
     url: str
 
     def get(self, path: str, **parameters: str | float) -> Any:
-        """Ask its API and return the data of the answer."""
+        """Call its API and return the data of the response."""
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - a URL of our own
-            return json.load(answer)["data"]
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - a URL of the test
+            return json.load(response)["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Evaluate an expression now: the vector's labels and values."""
-        found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
-        return found
+        """Evaluate an expression now and return its vector."""
+        return list(self.get("query", query=expression)["result"])
 
     def history(self, expression: str, seconds: float) -> list[float]:
-        """Evaluate an expression for every second of the last so many: the numbers of all series."""
+        """Evaluate an expression for each of the last seconds and return the values of all series."""
         now = float(self.query("vector(time())")[0]["value"][1])
-        found = self.get("query_range", query=expression, start=now - seconds, end=now, step=1)["result"]
-        return [float(value) for series in found for _, value in series["values"]]
+        matrix = self.get("query_range", query=expression, start=now - seconds, end=now, step=1)["result"]
+        return [float(value) for series in matrix for _, value in series["values"]]
 
     def firing(self) -> set[str]:
-        """Name the alerts that fire now."""
+        """Return the names of the alerts that fire now."""
         return {it["metric"]["alertname"] for it in self.query('ALERTS{alertstate="firing"}')}
 
     def fired(self) -> set[str]:
-        """Name the alerts that have fired since the start."""
+        """Return the names of the alerts that have fired since the start."""
         return {it["metric"]["alertname"] for it in self.query('max_over_time(ALERTS{alertstate="firing"}[1h])')}
 
 
 @contextmanager
 def running_prometheus(directory: Path, targets: Mapping[str, str], rules: str = "") -> Iterator[Prometheus]:
-    """Start one that scrapes `targets`, addresses by the name of their pods, each second.
+    """Run a Prometheus that scrapes `targets`, addresses by pod name, every second.
 
-    Its rules are the chart's, SHORTER unless others are given.
+    Its rules are the chart's with shorter durations, unless `rules` is set.
     """
     port, _, _ = free_ports()
-    (directory / "rules.yaml").write_text(rules or shortened_rules())
-    (directory / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(targets)))
+    objects = {it["kind"]: it for it in yaml.safe_load_all(chart_objects(_MONITORED)) if it}
+    (directory / "rules.yaml").write_text(rules or _shorten(objects["PrometheusRule"]))
+    (directory / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(objects, targets)))
     command = [
-        str(binary("prometheus")), f"--config.file={directory}/prometheus.yaml", "--log.level=warn",
+        str(prometheus_binary("prometheus")), f"--config.file={directory}/prometheus.yaml", "--log.level=warn",
         f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={directory}/data",
     ]  # fmt: skip
-    server, prometheus = (
-        Server("prometheus", command, directory / "prometheus.log"),
-        Prometheus(f"http://127.0.0.1:{port}"),
-    )
+    server = Server("prometheus", command, directory / "prometheus.log")
+    prometheus = Prometheus(f"http://127.0.0.1:{port}")
     server.start()
     try:
-        until(lambda: _answers(server, prometheus))
+        until(lambda: _responds(server, prometheus))
         yield prometheus
     finally:
         server.stop()
 
 
-def shortened_rules() -> str:
-    """The rules that the chart ships, SHORTER."""
-    [rules] = [it for it in _shipped() if it["kind"] == "PrometheusRule"]
+def _shorten(rules: dict[str, Any]) -> str:
     text = yaml.safe_dump(rules["spec"], width=1000)
-    for pattern, shorter in SHORTER:
-        text, times = re.subn(pattern, shorter, text)
-        assert times, f"{pattern} is in no rule"
+    for pattern, shorter in _SHORTER:
+        text, count = re.subn(pattern, shorter, text)
+        assert count, f"no rule contains {pattern}"
     return text
 
 
-def _configuration(targets: Mapping[str, str]) -> dict[str, Any]:
-    """What prometheus-operator makes of our ServiceMonitor: its choices, and labels of the target's place."""
-    [service] = [it for it in _shipped() if it["kind"] == "Service"]
-    [monitor] = [it for it in _shipped() if it["kind"] == "ServiceMonitor"]
-    place = {"namespace": service["metadata"]["namespace"], "service": service["metadata"]["name"]}
-    scraped = {
-        "job_name": service["metadata"]["name"],
-        "honor_labels": monitor["spec"]["endpoints"][0]["honorLabels"],
-        "static_configs": [{"targets": [at], "labels": place | {"pod": pod}} for pod, at in targets.items()],
+def _configuration(objects: dict[str, Any], targets: Mapping[str, str]) -> dict[str, Any]:
+    """Configure the scrape as prometheus-operator does for the ServiceMonitor, with the target's labels."""
+    service = objects["Service"]["metadata"]
+    labels = {"namespace": service["namespace"], "service": service["name"]}
+    scrape = {
+        "job_name": service["name"],
+        "honor_labels": objects["ServiceMonitor"]["spec"]["endpoints"][0]["honorLabels"],
+        "static_configs": [{"targets": [it], "labels": labels | {"pod": pod}} for pod, it in targets.items()],
     }
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yaml"],
-        "scrape_configs": [scraped],
+        "scrape_configs": [scrape],
     }
 
 
-def _shipped() -> list[dict[str, Any]]:
-    return [it for it in yaml.safe_load_all(chart_objects(MONITORED)) if it]
-
-
-def _answers(server: Server, prometheus: Prometheus) -> bool:
+def _responds(server: Server, prometheus: Prometheus) -> bool:
     server.check()
     try:
         return bool(prometheus.query("vector(1)"))
