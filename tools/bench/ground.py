@@ -90,7 +90,7 @@ class Ground:
     def pids(self) -> dict[str, int]:
         """The processes whose CPU counts."""
         servers = {"API server": "kube-apiserver", "etcd": "etcd"}
-        pids = {name: self.plane._servers[server]._running().pid for name, server in servers.items()}
+        pids = {name: self.plane.pid(server) for name, server in servers.items()}
         running = self._operator and self._operator.process.poll() is None
         operator = {"operator": self.operator.process.pid} if running else {}
         return pids | operator | {"emulator": self.aws.pid}

@@ -1,11 +1,6 @@
-"""A real Kubernetes control plane for tests and for the demo, on loopback, in about four seconds.
+"""A real Kubernetes control plane on loopback, ready in about four seconds.
 
-- `build`: the programs, built from Go modules (`golang`) once and kept (`cache`)
-- `plane`: ControlPlane, one that we start and stop; `configuration`: what its servers are told
-- `process`: one server; `with_parent`: how it dies with us
-- `cluster`: ExistingCluster, one by its kubeconfig
-
-`python -m tests.support.controlplane build` builds all, `python -m tests.support.controlplane run` starts one.
+`python -m tests.support.controlplane build` builds its programs, `... run` starts one.
 """
 
 from tests.support.controlplane.build import binary

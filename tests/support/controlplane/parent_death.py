@@ -1,7 +1,7 @@
-"""Run a program that dies with the process that started it.
+"""Runs a program that is killed when its parent process ends.
 
-`python with_parent.py PARENT PROGRAM ARGUMENT...` becomes that program, under the same process id. A test run
-that is ended by `kill -9` cannot stop its servers; Linux then does it. Elsewhere they stay.
+`python parent_death.py PARENT PROGRAM ARGUMENT...` becomes that program under the same process ID. A test run that
+is ended by `kill -9` cannot stop its servers; on Linux the kernel then does.
 """
 
 import ctypes
@@ -10,21 +10,21 @@ import signal
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(command: list[str]) -> list[str]:
-    """Change a command so that its process is killed when the thread that started it ends."""
+    """Return a command whose process is killed when the thread that started it ends; unchanged except on Linux."""
     if sys.platform != "linux":
         return command
     return [sys.executable, "-IS", str(Path(__file__)), str(os.getpid()), *command]
 
 
 def main(parent: str, *command: str) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A parent that ended before the line above will never be noticed by it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The kernel sends no signal if the parent ended before the call above.
     if os.getppid() == int(parent):
-        os.execvp(command[0], command)  # noqa: S606 - becoming the program is the point
+        os.execvp(command[0], command)  # noqa: S606 - it replaces this process
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from tests.support.controlplane.go_toolchain import go
 
 SOURCE = Path(__file__).parent / "go"
 _FILES = ["caller.go", "go.mod", "go.sum"]
-_PROGRAM = Program(".", SOURCE, release="", stamp={}, usual_seconds=15)
+_PROGRAM = Program(".", SOURCE, release="", variables={}, usual_seconds=15)
 
 
 def _path() -> Path:
