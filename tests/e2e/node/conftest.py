@@ -1,4 +1,4 @@
-"""What tests on a node share: the node, an AWS that its pods reach, and a Keyturn that Helm installed."""
+"""Fixtures of the tests on a node: the node, the emulator for its pods, and Keyturn installed by Helm."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -8,38 +8,45 @@ import pytest
 from tests.support.cluster.namespace import NamespaceOf
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.fixtures import shared_emulator
-from tests.support.node import Node, UnfitError, require_fitness
+from tests.support.node import Node, UnfitError, require_node_support
 from tests.support.node.release import Release
 
 __all__ = ["shared_emulator"]
 
 
 @pytest.fixture(scope="session")
-def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One node for the whole session: tests keep apart by namespaces."""
+def node_support() -> None:
+    """Skip tests on machines that cannot run a node."""
+    try:
+        require_node_support()
+    except UnfitError as error:
+        pytest.skip(f"no node can be started here: {error}")
+
+
+@pytest.fixture(scope="session")
+def node(
+    node_support: None, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    """One node for the whole session; tests use their own namespaces."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with ExitStack() as stack:
-        with capture.global_and_fixture_disabled():  # what is made for the first time takes minutes and tells so
-            try:
-                require_fitness()
-            except UnfitError as error:
-                pytest.skip(f"no node can be started here: {error}")
-            started = stack.enter_context(Node.started(tmp_path_factory.mktemp("node")))
-        yield started
+        with capture.global_and_fixture_disabled():  # the first build takes minutes and logs its progress
+            node = stack.enter_context(Node.started(tmp_path_factory.mktemp("node")))
+        yield node
 
 
 @pytest.fixture
 def aws(shared_emulator: Emulator) -> Emulator:
-    """The AWS, with sessions of 20 s."""
+    """The emulator, with sessions of 14 s."""
     shared_emulator.reset()
-    shared_emulator.settings(session_seconds=20)
+    shared_emulator.settings(session_seconds=14)
     return shared_emulator
 
 
 @pytest.fixture(scope="session")
 def endpoint(node: Node, shared_emulator: Emulator) -> str:
-    """The URL of the AWS for pods."""
-    return node.forwarded(shared_emulator.url)
+    """The emulator's URL for pods."""
+    return node.forward(shared_emulator.url)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +59,7 @@ def release(node: Node, endpoint: str) -> Release:
 
 @pytest.fixture
 def namespace(node: Node, release: Release) -> Iterator[NamespaceOf[Node]]:
-    """A fresh namespace; its pods and TokenRequests go with the test."""
+    """A new namespace, without pods and TokenRequests after the test."""
     namespace = NamespaceOf.created(node)
     yield namespace
     namespace.kubectl("delete", "pods", "--all", "--now", "--wait=false")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.node import relay
 
-OURS = "/proc/self/ns/net"
+NAMESPACE = "/proc/self/ns/net"
 
 
 @pytest.fixture
@@ -23,33 +23,33 @@ def server() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def port(server: socket.socket) -> Iterator[int]:
-    """The port of a relay to that server."""
+    """The port of a relay to the server."""
     try:
-        with Path(OURS).open() as ours:
-            relay.enter(ours.fileno())
+        with Path(NAMESPACE).open() as namespace:
+            relay.enter_namespace(namespace.fileno())
     except OSError as error:
         pytest.skip(f"no relay can be started here: {error}")
-    ends = (OURS, "127.0.0.1", "0", OURS, "127.0.0.1", str(server.getsockname()[1]))
-    with Popen([sys.executable, str(Path(relay.__file__)), *ends], stdout=PIPE, text=True) as running:
-        assert running.stdout
-        yield int(running.stdout.readline())
-        running.kill()
+    ends = (NAMESPACE, "127.0.0.1", "0", NAMESPACE, "127.0.0.1", str(server.getsockname()[1]))
+    with Popen([sys.executable, str(Path(relay.__file__)), *ends], stdout=PIPE, text=True) as process:
+        assert process.stdout
+        yield int(process.stdout.readline())
+        process.kill()
 
 
-def test_all_passes_both_ways_and_each_end_by_itself(server: socket.socket, port: int) -> None:
+def test_data_passes_both_ways_and_each_end_closes_separately(server: socket.socket, port: int) -> None:
     with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as client:
         accepted, _ = server.accept()
         with accepted:
-            client.sendall(b"question" * 100_000)
+            client.sendall(b"request" * 100_000)
             client.shutdown(socket.SHUT_WR)
-            asked = b"".join(iter(lambda: accepted.recv(65536), b""))
-            accepted.sendall(b"answer")
-        answered = b"".join(iter(lambda: client.recv(65536), b""))
+            request = b"".join(iter(lambda: accepted.recv(65536), b""))
+            accepted.sendall(b"response")
+        response = b"".join(iter(lambda: client.recv(65536), b""))
 
-    assert (asked, answered) == (b"question" * 100_000, b"answer")
+    assert (request, response) == (b"request" * 100_000, b"response")
 
 
-def test_where_nobody_listens_the_connection_ends(server: socket.socket, port: int) -> None:
+def test_connection_is_closed_if_nothing_listens(server: socket.socket, port: int) -> None:
     server.close()
     with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as client:
         assert client.recv(1) == b""
