@@ -27,9 +27,6 @@ def tags(count: int = 1, **tag: str) -> list[dict[str, str]]:
     "changes, code",
     {
         "role does not exist": ({"RoleArn": ACCOUNT_ROLE_ARN + "2"}, "AccessDenied"),
-        "session name with a space": ({"RoleSessionName": "a b"}, "ValidationError"),
-        "duration over 12 hours": ({"DurationSeconds": 43201}, "ValidationError"),
-        "external ID with a space": ({"ExternalId": "a b"}, "ValidationError"),
         "reserved source identity": ({"SourceIdentity": "aws:x"}, "ValidationError"),
         "policy is not JSON": ({"Policy": "{"}, "MalformedPolicyDocument"),
         "policy too large": ({"Policy": json.dumps({"Sid": "x" * 2040})}, "PackedPolicyTooLarge"),
@@ -39,8 +36,6 @@ def tags(count: int = 1, **tag: str) -> list[dict[str, str]]:
         ),
         "11 policy ARNs": ({"PolicyArns": [{"arn": POLICY_ARN + "p"}] * 11}, "ValidationError"),
         "51 tags": ({"Tags": tags(51)}, "ValidationError"),
-        "tag key of 129 characters": ({"Tags": tags(Key="x" * 129)}, "ValidationError"),
-        "tag value of 257 characters": ({"Tags": tags(Value="x" * 257)}, "ValidationError"),
         "tag key with a tab": ({"Tags": tags(Key="a\tb")}, "ValidationError"),
         "reserved tag key": ({"Tags": tags(Key="Aws:x")}, "InvalidParameterValue"),
         "tag keys that differ in case": ({"Tags": tags(Key="a") + tags(Key="A")}, "InvalidParameterValue"),

@@ -9,7 +9,7 @@ from tests.support.emulator.constants import COGNITO_PROVIDER, WEB_IDENTITY_ACTI
 from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
 from tests.support.emulator.state import Identity, IdentityPool, Principal
-from tests.support.emulator.sts.session import start_session
+from tests.support.emulator.sts import start_session
 from tests.support.emulator.tokens import validity
 
 _OPEN_ID_SECONDS = 600

@@ -11,7 +11,7 @@ from tests.support.emulator.oauth.assertions import verify_assertion
 from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
 from tests.support.emulator.state import Principal
-from tests.support.emulator.sts.session import start_session
+from tests.support.emulator.sts import start_session
 from tests.support.emulator.tokens import in_seconds, validity
 
 _CODE_LIFETIME = timedelta(minutes=10)

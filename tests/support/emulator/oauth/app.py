@@ -9,7 +9,6 @@ from aiohttp import web
 
 from tests.support.emulator.call_handler import STATE, CallContext, handle_call
 from tests.support.emulator.oauth import OAuthError
-from tests.support.emulator.oauth.client_authentication import authenticate
 from tests.support.emulator.oauth.grants import GRANTS, Grant
 from tests.support.emulator.state import State
 
@@ -52,7 +51,7 @@ def _run_grant(request: web.Request, body: str, context: CallContext) -> dict[st
         raise OAuthError(fault.code, fault.message, fault.status or 400, **fault.members)
     form = _parse_form(request.content_type, body)
     authorization = request.headers.get("Authorization", "")
-    client = authenticate(context.state.issuer, context.now, authorization, form)
+    client = context.state.issuer.authenticate(context.now, authorization, form)
     context.record.principal = client.client_id
     grant = Grant(context, client, form)
     run = GRANTS.get(grant.required("grant_type"))
