@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.support import npm
+from tests.support.cluster.namespace import token_request
 from tests.support.controlplane import die_with_parent
 from tests.support.emulator.client import Emulator, endpoints, running_emulator
-from tests.support.emulator.constants import ROLE_ARN
 from tests.support.processes import ROOT, Running, http_get, until
 from tests.support.sdk import go_caller
 
@@ -119,31 +118,15 @@ def aws() -> Iterator[Emulator]:
         yield emulator
 
 
-def manifest(pod: Pod) -> dict[str, Any]:
-    return {
-        "apiVersion": "keyturn.dev/v1alpha1",
-        "kind": "TokenRequest",
-        "metadata": {"name": "acme"},
-        "spec": {
-            "source": {"token": {"secretKeyRef": {"name": "acme-license", "key": "license_token"}}},
-            "region": "us-east-1",
-            "exchanges": [
-                {"licenseManagerGetAccessToken": {}},
-                {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN}},
-            ],
-            "target": {"formats": [{"credentialProcess": {}}, {"awsConfig": {"mountPath": str(pod.secret)}}]},
-        },
-    }
-
-
 @pytest.fixture(scope="module")
 def pod(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     """A folder that `keyturn run` renews as the kubelet updates a mounted Secret, and a sidecar that serves it."""
     pod = Pod(tmp_path_factory.mktemp("pod"))
-    source = pod.folder / "sources" / "acme-license"
+    source = pod.folder / "sources" / "license"
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
-    (pod.folder / "request.yaml").write_text(yaml.safe_dump(manifest(pod)))
+    target = {"formats": [{"credentialProcess": {}}, {"awsConfig": {"mountPath": str(pod.secret)}}]}
+    (pod.folder / "request.yaml").write_text(yaml.safe_dump(token_request(target=target)))
     settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     paths = {"filename": "request.yaml", "sources": "sources", "config": "settings.yaml", "write": "secret"}

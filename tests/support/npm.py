@@ -12,7 +12,7 @@ _PINS = ("package.json", "package-lock.json")
 
 
 def missing() -> str:
-    """Say which of the required programs this machine lacks; empty if it has them."""
+    """Return which of the required programs this machine lacks; empty if it has them."""
     return " and ".join(f"there is no {name}" for name in ("node", "npm") if shutil.which(name) is None)
 
 

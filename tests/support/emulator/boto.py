@@ -36,7 +36,7 @@ class Boto:
 
 
 def as_keys(credentials: dict[str, str]) -> dict[str, Any]:
-    """Turn credentials of STS into the arguments of a client."""
+    """Convert credentials of STS into the arguments of a client."""
     return {
         "aws_access_key_id": credentials["AccessKeyId"],
         "aws_secret_access_key": credentials["SecretAccessKey"],

@@ -19,7 +19,7 @@ def _path() -> Path:
 
 @cache
 def missing() -> str:
-    """Say why its modules cannot be downloaded; empty if they can be. A compiler error is no reason to skip."""
+    """Return why its modules cannot be downloaded; empty if they can be. A compiler error is no reason to skip."""
     if _path().exists():
         return ""
     try:
