@@ -1,13 +1,13 @@
-# Any image with Python 3.11 or newer, its venv module and CA certificates will do.
+# Any image with Python 3.11 or newer, the venv module and CA certificates works.
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
-# One environment installs into the other, so that the one that ships has no pip.
+# The first environment installs into the second, which is shipped and therefore has no pip.
 RUN python3 -m venv /installer && python3 -m venv --without-pip /opt/keyturn
 COPY requirements/run.txt /
 RUN /installer/bin/pip --python /opt/keyturn install --no-cache-dir --require-hashes --no-deps --only-binary :all: -r /run.txt
 COPY operator/keyturn /keyturn
-# The package needs no build: this is what an installer would do with it.
+# The package is pure Python: copying it is what an installer would do.
 RUN cp -R /keyturn /opt/keyturn/lib/python3.*/site-packages/ \
  && printf '#!/opt/keyturn/bin/python3\nfrom keyturn.cli import main\nmain()\n' >/opt/keyturn/bin/keyturn \
  && chmod 755 /opt/keyturn/bin/keyturn \

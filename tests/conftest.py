@@ -1,4 +1,4 @@
-"""What every test may ask for: a real Kubernetes."""
+"""The control plane, for all tests."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from tests.support.controlplane import ControlPlane
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `cluster` what uses the control plane, as `node` what uses a node, before `-m` chooses."""
+    """Mark tests that use the control plane or a node, before `-m` selects."""
     for item in items:
         for fixture, mark in (("plane", pytest.mark.cluster), ("node", pytest.mark.node)):
             if fixture in getattr(item, "fixturenames", ()):
@@ -19,9 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def plane(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One control plane for the whole session: tests keep apart by namespaces."""
+    """One control plane for the whole session; each test has its own namespace."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with ExitStack() as stack:
-        with capture.global_and_fixture_disabled():  # a first build takes minutes and tells so on stderr
+        with capture.global_and_fixture_disabled():  # the first build takes minutes and reports its progress on stderr
             started = stack.enter_context(ControlPlane.started(tmp_path_factory.mktemp("plane")))
         yield started

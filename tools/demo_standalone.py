@@ -1,6 +1,6 @@
-"""Without Kubernetes: a token in a file becomes AWS credentials that an SDK asks for, renewed before they expire.
+"""A demo without Kubernetes: a token in a file becomes AWS credentials for an SDK, renewed before they expire.
 
-`make demo-standalone` needs nothing but the virtual environment, and ends by itself.
+`make demo-standalone` needs only the virtual environment and exits by itself.
 """
 
 import logging
@@ -18,24 +18,24 @@ import boto3
 import yaml
 
 from tests.support.emulator.client import Emulator, endpoints, running_emulator
-from tests.support.processes import ROOT, Running
+from tests.support.processes import ROOT, RestartableProcess
 
 _EXAMPLE = ROOT / "examples" / "license-manager.yaml"
 _SESSION_SECONDS = 6
-_LONGEST_WAIT = 20
+_TIMEOUT_SECONDS = 20
 
 
 def main() -> None:
-    """Show it, with two renewals."""
+    """Run the demo with two renewals."""
     started = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-demo-")))
-        say(f"an AWS emulator, whose sessions last {_SESSION_SECONDS} s")
+        say(f"Starting an AWS emulator with sessions of {_SESSION_SECONDS} s")
         aws = stack.enter_context(running_emulator(session_seconds=_SESSION_SECONDS))
         prepare(folder, aws)
         stack.enter_context(keyturn(folder))
         show(aws, sdk(folder))
-    say(f"done after {time.monotonic() - started:.0f} s")
+    say(f"Done after {time.monotonic() - started:.0f} s")
 
 
 def say(sentence: str) -> None:
@@ -44,74 +44,74 @@ def say(sentence: str) -> None:
 
 
 def prepare(folder: Path, aws: Emulator) -> None:
-    """Put the source where the request names it, and say where AWS is."""
+    """Write the source that the TokenRequest names, and the settings."""
     source = folder / "sources" / "acme-license"
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
-    settings: dict[str, Any] = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
+    settings: dict[str, Any] = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
 
 
 @contextmanager
 def keyturn(folder: Path) -> Iterator[None]:
-    """Run keyturn as anybody would, until the end."""
+    """Run keyturn while the context is entered."""
     flags = [
-        f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources={folder}/sources",
+        f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources-dir={folder}/sources",
         f"--config={folder}/settings.yaml", "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
     ]  # fmt: skip
     say("keyturn run " + " ".join(flags))
-    running = Running([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")
-    running.spawn()
+    process = RestartableProcess([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")
+    process.spawn()
     try:
         yield
     finally:
-        code = running.stop()
-        say("what keyturn has logged")
-        print(running.log(), end="")
+        code = process.stop()
+        say("The log of keyturn")
+        print(process.log(), end="")
     if code != 0:
-        sys.exit("keyturn did not end well")
+        sys.exit("keyturn failed")
 
 
 def sdk(folder: Path) -> boto3.Session:
-    """boto3 with two variables, as every AWS SDK takes them, and nothing else."""
-    address = told_address(folder / "log")
-    given = {
+    """Return a boto3 session that is configured only with the two variables that every AWS SDK supports."""
+    address = wait_for_address(folder / "log")
+    variables = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{address}/",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(folder / "token"),
     }
-    say("an AWS SDK with " + " and ".join(f"{name}={value}" for name, value in given.items()))
+    say("An AWS SDK with " + " and ".join(f"{name}={value}" for name, value in variables.items()))
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ |= given | {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}
-    # boto3 tells each time that what it holds will soon expire: here that is so from the first moment on.
+    os.environ |= variables | {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}
+    # boto3 warns each time that the credentials expire soon, which is always true here.
     logging.getLogger("botocore").setLevel(logging.ERROR)
     return boto3.Session()
 
 
-def told_address(log: Path) -> str:
-    """Wait until keyturn has said where it listens, and has something to give."""
-    deadline = time.monotonic() + _LONGEST_WAIT
-    while "Ready=True" not in (told := log.read_text()):
+def wait_for_address(log: Path) -> str:
+    """Wait until keyturn has credentials; returns the address of its endpoint."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while "Ready=True" not in (text := log.read_text()):
         if time.monotonic() > deadline:
-            sys.exit(f"keyturn gives nothing:\n{told}")
+            sys.exit(f"keyturn has no credentials:\n{text}")
         time.sleep(0.05)
-    return told.partition("giving credentials on ")[2].split()[0]
+    return text.partition(" credentials on ")[2].split()[0]
 
 
 def show(aws: Emulator, session: boto3.Session) -> None:
-    """Call AWS again and again, until the credentials were renewed twice."""
+    """Call AWS repeatedly until the credentials were renewed twice."""
     client = session.client("sts", region_name="us-east-1", endpoint_url=aws.url)
-    seen: list[str] = []
-    deadline = time.monotonic() + _LONGEST_WAIT
-    while len(seen) < 3 and time.monotonic() < deadline:
-        arn, held = client.get_caller_identity()["Arn"], session.get_credentials()
-        key = str(held.get_frozen_credentials().access_key) if held else ""
-        if key not in seen:
-            seen.append(key)
-            at = datetime.now(UTC).strftime("%H:%M:%S")  # noqa: TID251 - a demo has the real clock
+    keys: list[str] = []
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while len(keys) < 3 and time.monotonic() < deadline:
+        arn, credentials = client.get_caller_identity()["Arn"], session.get_credentials()
+        key = str(credentials.get_frozen_credentials().access_key) if credentials else ""
+        if key not in keys:
+            keys.append(key)
+            at = datetime.now(UTC).strftime("%H:%M:%S")  # noqa: TID251 - the demo prints the real time
             print(f"{at} sts:GetCallerIdentity with {key}: {arn}", flush=True)
         time.sleep(0.1)
-    if len(seen) < 3:
+    if len(keys) < 3:
         sys.exit("the credentials were not renewed")
 
 

@@ -1,7 +1,7 @@
-"""The container image, built and run without a daemon: `python -m tools.image`.
+"""Builds and runs the container image without a daemon: `python -m tools.image`.
 
-buildah builds and podman runs; debootstrap makes the base image from the Debian mirror that this machine
-already uses, so that no image registry is needed. All of it is kept in the user's cache.
+buildah builds and podman runs the image. debootstrap creates the base image from the Debian mirror that apt is
+configured with, so that no image registry is needed. Everything is stored in the user's cache.
 """
 
 import argparse
@@ -27,26 +27,26 @@ STORE = ("--root", str(STORED / "store"), "--runroot", str(STORED / "run"), "--s
 
 
 class UnfitError(Exception):
-    """This machine cannot build the image; the message says why, and what helps."""
+    """This machine cannot build the image; the message contains the reason and the remedy."""
 
 
 def require_root_on_debian() -> None:
-    """Refuse a machine on which the tools would be of no use."""
+    """Raise UnfitError unless the process is root on Debian."""
     if os.geteuid() != 0:
-        raise UnfitError("the image is built by root only")
+        raise UnfitError("only root can build the image")
     if not SOURCES.exists():
-        raise UnfitError(f"the base image needs a Debian mirror, and there is no {SOURCES}")
+        raise UnfitError(f"the base image needs a Debian mirror, but {SOURCES} does not exist")
 
 
 def require_tools() -> None:
-    """Refuse a machine where a tool is missing, and name the command that installs it."""
+    """Raise UnfitError with the command to install missing tools."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         raise UnfitError(f"missing: {', '.join(missing)}; to install: {' '.join((*INSTALL, *TOOLS))}")
 
 
 def install_tools(tools: tuple[str, ...] = TOOLS) -> None:
-    """Let apt-get install tools whose packages have their names, unless they are all here."""
+    """Install missing tools with apt-get; each package has the name of its tool."""
     if not all(shutil.which(tool) for tool in tools):
         subprocess.run(["apt-get", "update", "--quiet"], check=True, stdout=sys.stderr)
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
@@ -81,22 +81,22 @@ def _build() -> str:
     with tempfile.NamedTemporaryFile("r") as written:
         options = ("--layers", "--isolation", "chroot", "--iidfile", written.name, *volume)
         subprocess.run(("buildah", *STORE, "build", *options, *arguments), check=True, stdout=sys.stderr)
-        # Not by its name: the next moment another checkout may have given that to its own.
+        # Return the id, because another checkout may give the name to its own image.
         return written.read()
 
 
 def run(*arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run the image as strictly as a cluster would: read-only, no network, no capability."""
+    """Run the image as restricted as in a cluster: read-only, no network, no capabilities."""
     engine = ("podman", *STORE, "--runtime", "runc", "--cgroup-manager", "cgroupfs")
     strict = ("--read-only", "--network", "none", "--cap-drop", "all", "--security-opt", "no-new-privileges")
-    # podman raises these limits unless told, and a root without CAP_SYS_RESOURCE may not.
+    # podman raises these limits by default, which root without CAP_SYS_RESOURCE may not do.
     limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
     command = (*engine, "run", "--rm", *strict, *limits, *options, IMAGE, *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def _build_base() -> None:
-    """Commit a minimal Debian with Python as the image that stands in for the public one."""
+    """Commit a minimal Debian with Python, which replaces the public base image."""
     container = _buildah("from", "scratch")
     try:
         root = _buildah("mount", container)
@@ -112,7 +112,7 @@ def _build_base() -> None:
 
 
 def _mirror() -> str:
-    """Read the mirror's address where apt reads it: it is the machine's, and never written down."""
+    """Return the address of the Debian mirror from apt's configuration."""
     lines = SOURCES.read_text(encoding="utf-8").splitlines()
     return next(line.split()[1] for line in lines if line.startswith("URIs:"))
 
@@ -124,7 +124,7 @@ def _buildah(*arguments: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.image", description="Build the container image.")
-    parser.add_argument("--install", action="store_true", help="let apt-get install missing tools")
+    parser.add_argument("--install", action="store_true", help="install missing tools with apt-get")
     try:
         require_root_on_debian()
         if parser.parse_args().install:

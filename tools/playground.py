@@ -1,8 +1,8 @@
-"""A place to try Keyturn in, until Ctrl-C: `make playground`, and then docs/getting-started.md in another shell.
+"""An environment to try Keyturn: run `make playground`, then follow docs/getting-started.md in another shell.
 
-A Kubernetes without nodes, an AWS emulator and, where one is to be had, a Prometheus with the chart's rules as
-they are. What a node would do is done here: once Helm has made the Deployment, the operator runs as
-its service account.
+It consists of a Kubernetes control plane without nodes, an AWS emulator and, if Prometheus is installed, a Prometheus
+with the chart's rules. As there is no node, the operator runs as a process with the chart's service account once Helm
+has created the Deployment.
 """
 
 import os
@@ -23,7 +23,7 @@ from tests.support.controlplane.cluster import write_private_file
 from tests.support.controlplane.configuration import free_ports
 from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.prometheus.binaries import prometheus_binary as monitoring
-from tests.support.prometheus.dashboard import RULES
+from tests.support.prometheus.rules import RULES
 from tests.support.prometheus.server import running_prometheus
 from tools.demo import say
 
@@ -32,7 +32,7 @@ _NAMESPACE, _ACCOUNT = "keyturn", "keyturn"
 
 
 def main(environment: Path) -> None:
-    """Start all, and tell how to get there."""
+    """Start everything, print how to use it, and wait for Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-playground-")))
@@ -42,19 +42,19 @@ def main(environment: Path) -> None:
         stack.callback(environment.unlink, missing_ok=True)
         environment.parent.mkdir(exist_ok=True)
         write_private_file(environment, _exports(variables))
-        say("ready until Ctrl-C. In another shell:")
+        say("Ready until Ctrl-C. In another shell:")
         print(f". {environment}", flush=True)
         _wait_for_release(plane)
-        flags = (f"--probes-listen={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
+        flags = (f"--http-bind-address={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
         stack.enter_context(running_operator(plane, aws, directory, account=(_NAMESPACE, _ACCOUNT), flags=flags))
-        say("Keyturn is installed: the operator runs. Its log:")
+        say("Keyturn is installed and the operator is running. Its log:")
         print(directory / "operator.log", flush=True)
         signal.pause()
 
 
 @contextmanager
 def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
-    say("a Kubernetes control plane (the first start builds it: about 7 minutes)")
+    say("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
     (directory / "plane").mkdir()
     with ControlPlane.started(directory / "plane") as plane:
         yield plane
@@ -63,28 +63,28 @@ def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
 @contextmanager
 def _aws() -> Iterator[Emulator]:
     sessions = int(os.environ.get("SESSION_SECONDS", "60"))
-    say(f"an AWS emulator, whose sessions last {sessions} s")
+    say(f"Starting an AWS emulator with sessions of {sessions} s")
     with running_emulator(session_seconds=sessions) as aws:
         yield aws
 
 
 @contextmanager
 def monitored(directory: Path, address: str) -> Iterator[dict[str, str]]:
-    """What scrapes the operator, as the variable that leads there; nothing where there is no Prometheus."""
+    """Run a Prometheus that scrapes the operator; yields its variable, or nothing if it is not installed."""
     try:
         monitoring("prometheus")
-    except pytest.skip.Exception as why:
-        say(f"no alerts, because there is no Prometheus: {why}")
+    except pytest.skip.Exception as reason:
+        say(f"No alerts, because Prometheus is not installed: {reason}")
         yield {}
         return
-    say("a Prometheus with the chart's alerts")
+    say("Starting a Prometheus with the chart's alerts")
     (directory / "prometheus").mkdir()
     with running_prometheus(directory / "prometheus", {"keyturn-0": address}, RULES.read_text()) as started:
         yield {"PROMETHEUS": started.url}
 
 
 def _variables(plane: ControlPlane, aws: Emulator) -> dict[str, str]:
-    # kubectl's usual cache is keyed by address: on a reused port it would tell of another cluster's kinds.
+    # kubectl caches discovery by address: on a reused port it would return another cluster's resources.
     return {
         "KUBECONFIG": str(plane.kubeconfig),
         "KUBECACHEDIR": str(plane.kubeconfig.parent / "cache"),
@@ -101,10 +101,10 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 
 def _namespaces(plane: ControlPlane) -> list[str]:
-    """What the chart's Deployment says of the namespaces: the rights end there."""
+    """Return the namespace flags of the chart's Deployment, whose rights are limited to them."""
     which = "-o=jsonpath={.spec.template.spec.containers[0].args[*]}"
     args = plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, which)
-    return [word for word in args.split() if word.startswith("--namespace=")]
+    return [word for word in args.split() if word.startswith("--watch-namespace=")]
 
 
 def _wait_for_release(plane: ControlPlane) -> None:

@@ -1,7 +1,7 @@
-"""Every metric name, in one place.
+"""All metrics of the operator and of standalone mode.
 
-But for two that sidecar/endpoint.py tells itself, since prometheus_client weighs as much as all of it:
-keyturn_sidecar_requests_total{code}, keyturn_sidecar_credentials_expiration_timestamp_seconds.
+The sidecar's endpoint writes its own two metrics, keyturn_sidecar_requests_total and
+keyturn_sidecar_credentials_expiration_timestamp_seconds: prometheus_client takes as much memory as the whole sidecar.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,14 +23,32 @@ from prometheus_client.registry import Collector
 
 from keyturn import __version__
 
-_OBJECT = ("namespace", "name")
-_FAST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_LATE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
+_REQUEST_LABELS = ("namespace", "name")
+_DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LATENESS_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
+
+# By the field of Series.
+_TIMES: Mapping[str, tuple[str, str]] = {
+    "issued": (
+        "keyturn_credentials_issued_timestamp_seconds", "Unix time at which the current credentials were issued.",
+    ),
+    "renews": ("keyturn_credentials_renewal_timestamp_seconds", "Unix time of the next scheduled renewal."),
+    "expires": (
+        "keyturn_credentials_expiration_timestamp_seconds", "Unix time at which the current credentials expire.",
+    ),
+    "source_expires": (
+        "keyturn_source_expiration_timestamp_seconds", "Unix time at which the source credential expires, if known.",
+    ),
+    "source_warns": (
+        "keyturn_source_expiration_warning_timestamp_seconds",
+        "Unix time from which a new source credential is needed.",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What is exported of one TokenRequest."""
+    """The exported state of one TokenRequest. `source_warns` is the time from which KeyturnSourceExpiring fires."""
 
     namespace: str
     name: str
@@ -45,46 +63,58 @@ class Series:
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own."""
+    """The metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         counter = self._counter
-        self.renewals = counter("keyturn_renewals", "Looks that ended in an exchange.", ("result", "reason"))
-        self.exchanges = counter("keyturn_exchanges", "Exchanges by AWS's code.", ("exchange", "code"))
-        self.throttled = counter(
-            "keyturn_throttled", "Calls that a service throttled; oauth is any issuer.", ("service",)
+        self.renewals = counter(
+            "keyturn_renewals", "Reconciliations that attempted a renewal, by result and reason.", ("result", "reason")
         )
-        self.rotations = counter("keyturn_token_rotations", "Uses of tokens that may be replaced.", ("result",))
+        self.exchanges = counter(
+            "keyturn_exchanges", "Exchanges, by the error code of AWS or of the issuer.", ("exchange", "code")
+        )
+        self.throttled = counter(
+            "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
+        )
+        self.rotations = counter("keyturn_token_rotations", "Refresh-token uses by result.", ("result",))
         self.lateness = self._histogram(
-            "keyturn_renewal_lateness_seconds", "How late a due renewal began.", (), _LATE
+            "keyturn_renewal_lateness_seconds",
+            "Time between the renewal time and the start of the renewal.",
+            (),
+            _LATENESS_BUCKETS,
         )
         self.duration = self._histogram(
-            "keyturn_renewal_duration_seconds", "From the decision to the written Secret.", (), _FAST
+            "keyturn_renewal_duration_seconds",
+            "Duration of a renewal, from the decision to the written Secret.",
+            (),
+            _DURATION_BUCKETS,
         )
         self.exchange_duration = self._histogram(
-            "keyturn_exchange_duration_seconds", "Length of an exchange.", ("exchange",), _FAST
+            "keyturn_exchange_duration_seconds", "Duration of an exchange.", ("exchange",), _DURATION_BUCKETS
         )
         self.clock_offset = self._gauge(
-            "keyturn_clock_offset_seconds", "The service's clock minus ours, by its Date header.", ("service",)
+            "keyturn_clock_skew_seconds",
+            "Clock of the service minus clock of the operator, from the Date header.",
+            ("service",),
         )
-        # Memory, CPU and open files, under the names that every Prometheus client gives them.
+        # Memory, CPU and open files, under the standard process_ names.
         ProcessCollector(registry=self.registry)
         Info("keyturn_build", "The running version.", registry=self.registry).info({"version": __version__})
 
     @cached_property
     def leader(self) -> Gauge:
-        """Whether this process is the one that renews.
+        """Whether this process is the leader.
 
-        Its series begins with its first use: a process that stands for no election must not look like a cluster
-        without a leader.
+        The series starts with the first use: a process without leader election must not look like a cluster without a
+        leader.
         """
-        return self._gauge("keyturn_leader", "1 where this process is the one that renews.", ())
+        return self._gauge("keyturn_leader", "1 if this process is the leader.", ())
 
-    def export(self, series: Callable[[], Iterable[Series]], agenda: Callable[[], Mapping[str, int]]) -> None:
-        """Export what `series` and `agenda` give at the time of a scrape, and nothing else of them."""
-        self.registry.register(_Objects(series, agenda))
+    def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
+        """Export what `series` and `work_queue` return at each scrape; a removed object has no series from then on."""
+        self.registry.register(_Objects(series, work_queue))
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -97,41 +127,39 @@ class Metrics:
 
 
 class _Objects(Collector):
-    """The series per TokenRequest, read from what is alive now: a deleted object leaves no series behind."""
+    """The series of each TokenRequest, collected at each scrape so that a deleted object leaves no series behind."""
 
-    def __init__(self, series: Callable[[], Iterable[Series]], agenda: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
         self._series = series
-        self._agenda = agenda
+        self._work_queue = work_queue
 
     def collect(self) -> Iterator[Metric]:
-        times = {
-            "issued": _family("keyturn_credentials_issued_timestamp_seconds", "When they were issued."),
-            "renews": _family("keyturn_credentials_renewal_timestamp_seconds", "When they are renewed."),
-            "expires": _family("keyturn_credentials_expiration_timestamp_seconds", "When they expire."),
-            "source_expires": _family("keyturn_source_expiration_timestamp_seconds", "When the source ends."),
-            "source_warns": _family("keyturn_source_warning_timestamp_seconds", "When a new source is due."),
-        }
-        condition = _family("keyturn_request_condition", "1 for the present status.", "condition", "status")
-        failed = _family("keyturn_request_failed_attempts", "Failures in a row.")
-        suspended = _family("keyturn_request_suspended", "1 where spec.suspend is set.")
-        for one in self._series():
-            place = (one.namespace, one.name)
-            for name, family in times.items():
-                moment: datetime | None = getattr(one, name)
-                if moment:
-                    family.add_metric(place, moment.timestamp())
-            for kind, status in one.conditions:
-                condition.add_metric((*place, kind, status), 1)
-            failed.add_metric(place, one.failed_attempts)
-            suspended.add_metric(place, one.suspended)
+        times = {field: _family(name, text) for field, (name, text) in _TIMES.items()}
+        condition = _family(
+            "keyturn_request_condition", "1 for the current status of the condition.", "condition", "status"
+        )
+        failed = _family("keyturn_request_failed_attempts", "Number of consecutive failed attempts.")
+        suspended = _family("keyturn_request_suspended", "1 if spec.suspend is true.")
+        for request in self._series():
+            labels = (request.namespace, request.name)
+            for field, family in times.items():
+                time: datetime | None = getattr(request, field)
+                if time:
+                    family.add_metric(labels, time.timestamp())
+            for kind, status in request.conditions:
+                condition.add_metric((*labels, kind, status), 1)
+            failed.add_metric(labels, request.failed_attempts)
+            suspended.add_metric(labels, request.suspended)
         yield from (*times.values(), condition, failed, suspended, self._states())
 
     def _states(self) -> Metric:
-        states = GaugeMetricFamily("keyturn_agenda_requests", "Requests on the agenda.", labels=("state",))
-        for state, number in self._agenda().items():
+        states = GaugeMetricFamily(
+            "keyturn_workqueue_requests", "TokenRequests in the work queue, by state.", labels=("state",)
+        )
+        for state, number in self._work_queue().items():
             states.add_metric((state,), number)
         return states
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, labels=(*_OBJECT, *labels))
+    return GaugeMetricFamily(name, text, labels=(*_REQUEST_LABELS, *labels))

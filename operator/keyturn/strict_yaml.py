@@ -1,41 +1,111 @@
-"""YAML as Kubernetes reads it: without times, without base 60, and with these as booleans and numbers."""
+"""YAML read as kubectl and the API server read it: no timestamps, no sexagesimal numbers, no duplicate keys."""
 
 import re
+from collections import Counter
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
 
-from keyturn.typed_yaml import TypedLoader
-
-PLAIN = {
-    "tag:yaml.org,2002:bool": re.compile(
+_TAG_PREFIX = "tag:yaml.org,2002:"
+_MERGE_TAG = f"{_TAG_PREFIX}merge"
+# What a plain scalar is; what matches none of these is a string. PyYAML's own table also has timestamps and 12:30.
+PLAIN_SCALARS = {
+    f"{_TAG_PREFIX}bool": re.compile(
         r"^(?:y|Y|n|N|[yY]es|YES|[nN]o|NO|[tT]rue|TRUE|[fF]alse|FALSE|[oO]n|ON|[oO]ff|OFF)$"
     ),
-    "tag:yaml.org,2002:int": re.compile(r"^[-+]?(?:0b[01_]+|0o[0-7_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)$"),
-    "tag:yaml.org,2002:float": re.compile(
+    f"{_TAG_PREFIX}int": re.compile(r"^[-+]?(?:0b[01_]+|0o[0-7_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)$"),
+    f"{_TAG_PREFIX}float": re.compile(
         r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
     ),
-    "tag:yaml.org,2002:null": re.compile(r"^(?:~|null|Null|NULL|)$"),
-    "tag:yaml.org,2002:merge": re.compile(r"^<<$"),
+    f"{_TAG_PREFIX}null": re.compile(r"^(?:~|null|Null|NULL|)$"),
+    _MERGE_TAG: re.compile(r"^<<$"),
 }
+_MAX_KEY_CHARACTERS = 63
+# JSON writes larger numbers with an exponent, which is not an integer.
+_MAX_JSON_INTEGER = 1e21
 
 
-class KubernetesLoader(TypedLoader):
-    """Reads plain scalars as kubectl and the API server do."""
+class YamlError(ValueError):
+    """The text is not YAML of this kind. The message is one line, with the position but without the text itself."""
+
+
+def load(text: str) -> Any:
+    """Parse one document. Raises YamlError."""
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader  # nosec B506
+    except (yaml.YAMLError, RecursionError) as error:
+        raise YamlError(_describe(error)) from None
+
+
+def load_all_without_aliases(text: str) -> Iterator[Any]:
+    """Parse all documents. Raises YamlError, also for an alias: a few lines of them can expand to gigabytes."""
+    try:
+        yield from yaml.load_all(text, _NoAliasLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise YamlError(_describe(error)) from None
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    # Not the mark's own text: it quotes the line, which may contain a secret.
+    position = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(f"not valid YAML: {problem}{position}".split())
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Raises only YAMLError. PyYAML raises other errors for `!!int ''`, `!!bool x` and half a surrogate pair."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
     bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self.check_alias(self.peek_event())  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
+    def check_alias(self, event: Any) -> None:
+        """Refuse an alias of a collection that contains it: code that walks the value would never return."""
+        anchored = self.anchors.get(event.anchor)
+        if isinstance(anchored, yaml.CollectionNode) and anchored.end_mark is None:
+            raise yaml.composer.ComposerError(
+                None, None, "an alias refers to a collection that contains it", event.start_mark
+            )
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - yaml's
+        try:
+            if isinstance(node, yaml.ScalarNode):
+                node.value.encode()
+            return super().construct_object(node, deep)
+        except (AttributeError, LookupError, ValueError):
+            kind = node.tag.removeprefix(_TAG_PREFIX)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the value is not a valid !!{kind} or is too long", node.start_mark
+            ) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
+        """Refuse duplicate keys, as Kubernetes does. PyYAML takes the last of the values."""
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE_TAG]
+        # Counted in one pass: searching the list for each key takes hours for a MiB of keys.
+        if duplicates := [key for key, count in Counter(it.value for it in keys).items() if count > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"duplicate key {duplicates[0][:_MAX_KEY_CHARACTERS]!a}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        """PyYAML: make a number. Kubernetes knows JSON's numbers, of which 3600.0 and 3.6e3 are integers."""
+        """Return an int for 3600.0 and 3.6e3: Kubernetes converts YAML to JSON, where these are integers."""
         value: float = super().construct_yaml_float(node)
-        return int(value) if value.is_integer() and abs(value) < _JSON_INTEGERS else value
+        return int(value) if value.is_integer() and abs(value) < _MAX_JSON_INTEGER else value
 
 
-# From there on JSON has an exponent, which no integer has.
-_JSON_INTEGERS = 1e21
-KubernetesLoader.add_constructor("tag:yaml.org,2002:float", KubernetesLoader.construct_yaml_float)
+_StrictLoader.add_constructor(f"{_TAG_PREFIX}float", _StrictLoader.construct_yaml_float)
+for _tag, _pattern in PLAIN_SCALARS.items():
+    _StrictLoader.add_implicit_resolver(_tag, _pattern, None)
 
 
-for _tag, _pattern in PLAIN.items():
-    KubernetesLoader.add_implicit_resolver(_tag, _pattern, None)
+class _NoAliasLoader(_StrictLoader):
+    def check_alias(self, event: Any) -> None:
+        raise yaml.composer.ComposerError(None, None, "aliases (*) are not allowed here", event.start_mark)

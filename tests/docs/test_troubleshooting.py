@@ -1,116 +1,77 @@
-"""The troubleshooting page explains every reason there is, and every message that needs it links there."""
+"""Each reason and alert has an entry in the troubleshooting page, and conditions link to it."""
 
 import ast
 import re
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from keyturn.api.token_request import Condition, Request, Status
-from keyturn.core import status as told
-from keyturn.core.errors import REACTIONS, RefusedError
-from keyturn.core.issuance import Marks
-from keyturn.core.renewal import Setback
+from keyturn.api.status import Condition, Status
+from keyturn.core import status as core_status
+from keyturn.core.errors import REASONS, RefusedError
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, events, invalid, page, report
-from tests.support.dependencies import HOUR, NOW, request
-from tests.unit.core.test_status import FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, WARNED
+from tests.support.dependencies import NOW, request
+from tests.support.prometheus.rules import ALERTS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "operations" / "troubleshooting.md").read_text()
-RULES = ROOT / "charts" / "keyturn" / "files" / "rules.yaml"
-ENTRIES = dict(re.findall(r"^## (\w+)\n(.*?)(?=^##? |\Z)", TEXT, re.MULTILINE | re.DOTALL))
-PARTS = ["What it means.", "What Keyturn does.", "What you do."]
-# CamelCase in core/status.py that is no reason: kinds and values of conditions, events, words, a cause.
-NO_REASONS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due"}
-SAYS = {None: "backoff", timedelta(minutes=1): "in 1 min", timedelta(minutes=5): "in 5 min"}
+ENTRIES = set(re.findall(r"^## (\w+)$", TEXT, re.MULTILINE))
+# CamelCase words in core/status.py that are not reasons: condition types, values, Event types and renewal reasons.
+OTHER_WORDS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due", "DriftDetected"}
 
 
 def reasons() -> set[str]:
-    """Every reason of a condition or an event: those of failures, and those that core/status.py gives itself."""
+    """Return the reasons of all conditions and Events: those of failures, and those that core/status.py sets itself."""
     words = {
-        node.value for node in ast.walk(ast.parse(Path(told.__file__).read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        node.value
+        for node in ast.walk(ast.parse(Path(core_status.__file__).read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
         and re.fullmatch(r"([A-Z][a-z]+)+", node.value)
-    }  # fmt: skip
-    return (words - NO_REASONS) | {*REACTIONS, *(it.event for it in REACTIONS.values())}
+    }
+    return (words - OTHER_WORDS) | {*REASONS, *(policy.event for policy in REASONS.values())}
 
 
-def failed(reason: str, marks: Marks | None = None, message: str = "no") -> Outcome:
-    return Outcome(LATER, marks, setback=Setback(RefusedError(reason, message), 1, LATER, 1), tried=True)
+def has_link(condition: Condition) -> bool:
+    return condition.message.endswith(f"; see docs/operations/troubleshooting.md#{condition.reason.lower()}")
 
 
-def test_every_reason_has_its_entry_and_no_other() -> None:
-    entries = {heading for heading in ENTRIES if not heading.startswith("Keyturn")}
-
-    assert entries == reasons()
+def failure(reason: str, message: str = "no") -> Outcome:
+    return Outcome(NOW, None, failure=Failure(RefusedError(reason, message), 1, NOW, 1), tried=True)
 
 
-@pytest.mark.skipif(not RULES.exists(), reason="this chart has no alerts")
-def test_every_alert_has_its_entry_and_no_other() -> None:
-    entries = {heading for heading in ENTRIES if heading.startswith("Keyturn")}
-
-    assert entries == set(re.findall(r"- alert: (\w+)", RULES.read_text()))
+def test_each_reason_has_an_entry() -> None:
+    assert {entry for entry in ENTRIES if not entry.startswith("Keyturn")} == reasons()
 
 
-@pytest.mark.parametrize("reason", [name for name in ENTRIES if not name.startswith("Keyturn")])
-def test_an_entry_says_what_it_means_what_is_done_and_what_to_do(reason: str) -> None:
-    assert re.findall(r"^\*\*(.*?)\*\*", ENTRIES[reason], re.MULTILINE) == PARTS
-
-
-@pytest.mark.parametrize("reason", REACTIONS)
-def test_an_entry_says_when_the_next_try_is(reason: str) -> None:
-    wait = REACTIONS[reason].wait
-
-    assert SAYS.get(wait, "in 30 min") in ENTRIES[reason].split("What Keyturn does.")[1].split("**What you do")[0]
-
-
-@pytest.mark.parametrize("reason", REACTIONS)
-def test_the_lists_at_the_top_say_who_must_act(reason: str) -> None:
-    waiting, acting = TEXT.split("How it is:")[0].split("A person must act:")
-
-    assert (f"(#{reason.lower()})" in acting) is REACTIONS[reason].stalled
-    assert (f"(#{reason.lower()})" in waiting) is not REACTIONS[reason].stalled
+def test_each_alert_has_an_entry() -> None:
+    assert {entry for entry in ENTRIES if entry.startswith("Keyturn")} == set(ALERTS)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "outcome"),
-    [
-        *(pytest.param(REQUEST, failed(it), id=it) for it in REACTIONS),
-        *(pytest.param(REQUEST, failed(it, ISSUED), id=f"{it} with a valid Secret") for it in REACTIONS),
-        pytest.param(REQUEST, Outcome(NOW), id="Pending"),
-        pytest.param(REQUEST, Outcome(NOW, ISSUED, "SecretMissing"), id="Issued"),
-        pytest.param(REQUEST, Outcome(LATER, SECOND_ISSUE, "Drifted"), id="Drifted"),
-        pytest.param(REQUEST, Outcome(NOW + HOUR, ISSUED), id="Expired"),
-        pytest.param(REQUEST, Outcome(LATER, WARNED), id="SourceExpiring"),
-        pytest.param(request(suspend=True), Outcome(LATER, ISSUED), id="Suspended"),
-    ],
+    "outcome",
+    [*(pytest.param(failure(reason), id=reason) for reason in REASONS), pytest.param(Outcome(NOW), id="Pending")],
 )
-def test_a_condition_that_is_not_as_it_should_be_links_to_its_reason(wanted: Request, outcome: Outcome) -> None:
-    for condition in report(wanted, Status(), outcome).conditions:
-        assert links(condition) == (condition.reason not in {"Issued", "Renewed"}), condition
+def test_failed_conditions_link_to_their_reason(outcome: Outcome) -> None:
+    assert all(has_link(condition) for condition in report(request(), Status(), outcome).conditions)
 
 
-def test_a_spec_that_cannot_be_read_links_to_its_reason() -> None:
-    assert all(links(condition) for condition in invalid(Status(), 1, "no such field", NOW).conditions)
+def test_invalid_spec_links_to_its_reason() -> None:
+    assert all(has_link(condition) for condition in invalid(Status(), 1, "no such field", NOW).conditions)
 
 
-def test_a_link_is_one_that_exists() -> None:
+def test_link_leads_to_the_page() -> None:
     path, _, anchor = page("AccessDenied").partition("#")
 
     assert (ROOT / path).read_text() == TEXT
-    assert anchor in {heading.lower() for heading in ENTRIES}
+    assert anchor in {entry.lower() for entry in ENTRIES}
 
 
-def test_an_event_has_the_link_of_its_condition_however_long_it_is() -> None:
-    status = report(REQUEST, FIRST, failed("WriteRefused", None, "denied by policy " * 500))
-    (event,) = events(FIRST, status)
+def test_event_keeps_the_link_of_a_long_message() -> None:
+    status = report(request(), Status(), failure("WriteDenied", "denied by policy " * 500))
+    (event,) = events(Status(), status)
 
-    assert [one.type for one in status.conditions if not links(one)] == []
-    assert event.message.endswith("; see docs/operations/troubleshooting.md#writerefused")
+    assert event.message.endswith("; see docs/operations/troubleshooting.md#writedenied")
     assert "; next try at " in event.message
-    assert len(event.message) <= 1024  # what the API server takes
-
-
-def links(condition: Condition) -> bool:
-    return condition.message.endswith(f"; see docs/operations/troubleshooting.md#{condition.reason.lower()}")
+    assert len(event.message) <= 1024  # the API server's limit

@@ -1,8 +1,8 @@
-"""The cluster fixtures, shared by the tests that need a cluster."""
+"""The cluster fixtures."""
 
 from tests.support.cluster.fixtures import (
+    api_proxy,
     aws,
-    between,
     installed,
     loopback_operator,
     namespace,
@@ -13,6 +13,13 @@ from tests.support.cluster.fixtures import (
 )
 
 __all__ = [
-    "aws", "between", "installed", "loopback_operator", "namespace", "operator", "own_operator",
-    "shared_emulator", "shared_operator",
+    "api_proxy",
+    "aws",
+    "installed",
+    "loopback_operator",
+    "namespace",
+    "operator",
+    "own_operator",
+    "shared_emulator",
+    "shared_operator",
 ]  # fmt: skip

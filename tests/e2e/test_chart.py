@@ -1,4 +1,4 @@
-"""The chart on a real API server: installed, upgraded, removed, and the rights that it gives."""
+"""The chart on a real API server: install, upgrade, uninstall, and the permissions that it grants."""
 
 import json
 import re
@@ -17,14 +17,14 @@ from tests.support.processes import until
 
 pytestmark = pytest.mark.cluster
 CRD = "crd/tokenrequests.keyturn.dev"
-SCOPED: Values = {"scopedNamespaces": ["billing"]}
-MUCH: Values = {
+SCOPED: Values = {"watchNamespaces": ["billing"]}
+EVERYTHING: Values = {
     "replicaCount": 2,
     "commonLabels": {"team": "blue"},
     "global": {"imagePullSecrets": [{"name": "green"}], "priorityClassName": "green"},
-    "leaderElectionID": "blue",
+    "leaseName": "blue",
     "podDisruptionBudget": {"enabled": True, "minAvailable": "50%"},
-    "config": {"aws": {"endpoints": {"sts": "https://sts.example"}}, "issuers": {"hosts": ["id.example"]}},
+    "config": {"aws": {"endpoints": {"sts": "https://sts.example"}}, "issuers": {"allowedHosts": ["id.example"]}},
     "extraArgs": ["--blue"],
     "extraEnv": [{"name": "BLUE", "value": "1"}],
     "extraInitContainers": [{"name": "blue", "image": "blue"}],
@@ -61,7 +61,7 @@ MUCH: Values = {
 
 @pytest.fixture(scope="module")
 def own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A cluster of their own for these tests, which remove the CRD that all others need."""
+    """A separate cluster, because these tests delete the CRD that all other tests need."""
     with ControlPlane.started(tmp_path_factory.mktemp("chart")) as plane:
         for namespace in ("keyturn", "billing", "other"):
             plane.kubectl("create", "namespace", namespace)
@@ -70,11 +70,11 @@ def own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane
 
 @pytest.fixture
 def empty(own_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """This cluster, from which release and CRD are removed in the end."""
+    """The separate cluster; release and CRD are removed at the end."""
     yield own_plane
     uninstall(own_plane, "--ignore-not-found")
     own_plane.kubectl("delete", CRD, "--ignore-not-found", "--wait=false")
-    # The API server looks for its objects first, and takes minutes if it does not serve it yet: there are none.
+    # The API server first lists the objects, which takes minutes if it does not serve the CRD yet. There are none.
     own_plane.kubectl("patch", CRD, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)
 
 
@@ -87,14 +87,14 @@ def uninstall(plane: ControlPlane, *options: str) -> None:
     helm("uninstall", "keyturn", "--namespace", "keyturn", *options, kubeconfig=plane.kubeconfig)
 
 
-@pytest.mark.parametrize("values", [{}, SCOPED, MUCH], ids=["default", "scoped", "much"])
-def test_the_api_server_accepts_every_field(own_plane: ControlPlane, values: Values) -> None:
+@pytest.mark.parametrize("values", [{}, SCOPED, EVERYTHING], ids=["default", "scoped", "everything"])
+def test_api_server_accepts_every_field(own_plane: ControlPlane, values: Values) -> None:
     strict = ("apply", "--dry-run=server", "--validate=strict", "--filename=-")
 
     assert "deployment.apps/keyturn" in own_plane.kubectl(*strict, stdin=chart_objects(values))
 
 
-def test_the_pod_passes_the_restricted_standard(own_plane: ControlPlane) -> None:
+def test_pod_complies_with_the_restricted_standard(own_plane: ControlPlane) -> None:
     [deployment] = yaml.safe_load_all(chart_objects(only=["deployment"]))
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": "restricted"}}
     pod["spec"] = deployment["spec"]["template"]["spec"]
@@ -105,7 +105,7 @@ def test_the_pod_passes_the_restricted_standard(own_plane: ControlPlane) -> None
 
 
 @pytest.mark.parametrize("values", [{}, SCOPED], ids=["cluster-wide", "scoped"])
-def test_install_creates_everything(empty: ControlPlane, values: Values) -> None:
+def test_install_creates_all_objects(empty: ControlPlane, values: Values) -> None:
     install(empty, values)
 
     assert "deployment.apps/keyturn" in empty.kubectl(
@@ -114,27 +114,27 @@ def test_install_creates_everything(empty: ControlPlane, values: Values) -> None
     assert empty.kubectl("get", CRD, "--output=name")
 
 
-def test_the_commands_of_its_readme(empty: ControlPlane) -> None:
+def test_readme_commands_install_upgrade_and_uninstall(empty: ControlPlane) -> None:
     [commands] = re.findall(r"```sh\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
     *installed, removed = (shlex.split(line)[1:] for line in commands.splitlines())
     for command in installed:
         helm(*(str(CHART) if it == "charts/keyturn" else it for it in command), kubeconfig=empty.kubeconfig)
 
-    assert what_is_installed(empty) == ("keyturn-0.1.0", "Principal")
+    assert installed_version(empty) == ("keyturn-0.1.0", "Principal")
     helm(*removed, kubeconfig=empty.kubeconfig)
     assert "NotFound" in empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", check=False)
 
 
-def test_upgrade(empty: ControlPlane) -> None:
+def test_upgrade_changes_flags_and_rights(empty: ControlPlane) -> None:
     install(empty)
     install(empty, {**SCOPED, "concurrent": 7})
 
     deployment = empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", "--output=yaml")
-    assert "--workers=7" in deployment
+    assert "--concurrent=7" in deployment
     assert "NotFound" in empty.kubectl("get", "clusterrole/keyturn", check=False)
 
 
-def test_the_command_of_the_page_on_upgrades_keeps_the_values(empty: ControlPlane) -> None:
+def test_documented_upgrade_command_keeps_the_values(empty: ControlPlane) -> None:
     page = (CHART.parents[1] / "docs" / "operations" / "support-policy.md").read_text()
     [command] = re.findall(r"^helm (upgrade keyturn .*)$", page, re.MULTILINE)
     words = [str(CHART) if it == "charts/keyturn" else it for it in shlex.split(command)]
@@ -142,47 +142,46 @@ def test_the_command_of_the_page_on_upgrades_keeps_the_values(empty: ControlPlan
     helm(*words, "--set=log.level=debug", kubeconfig=empty.kubeconfig)
 
     deployment = empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", "--output=yaml")
-    assert "--workers=7" in deployment
+    assert "--concurrent=7" in deployment
     assert "--log-level=debug" in deployment
 
 
-def test_upgrade_from_the_chart_before_and_back(empty: ControlPlane, tmp_path: Path) -> None:
-    before = chart_before(tmp_path)
-    install(empty, chart=before)
-    made = make(empty)
-    assert what_is_installed(empty) == ("keyturn-0.0.9", "no Principal")
+def test_upgrade_and_rollback_keep_the_objects(empty: ControlPlane, tmp_path: Path) -> None:
+    install(empty, chart=previous_chart(tmp_path))
+    uids = create_request_and_secret(empty)
+    assert installed_version(empty) == ("keyturn-0.0.9", "no Principal")
 
     install(empty)
-    assert what_is_installed(empty) == ("keyturn-0.1.0", "Principal")
+    assert installed_version(empty) == ("keyturn-0.1.0", "Principal")
     helm("rollback", "keyturn", "1", "--namespace=keyturn", kubeconfig=empty.kubeconfig)
-    assert what_is_installed(empty) == ("keyturn-0.0.9", "no Principal")
+    assert installed_version(empty) == ("keyturn-0.0.9", "no Principal")
     install(empty)
 
-    assert uids(empty) == made
-    empty.kubectl("delete", *MADE)
+    assert read_uids(empty) == uids
+    empty.kubectl("delete", *OBJECTS)
 
 
-def test_uninstall_keeps_the_crd_and_a_new_release_takes_it_over(empty: ControlPlane) -> None:
+def test_new_release_adopts_the_crd_of_an_uninstalled_one(empty: ControlPlane) -> None:
     install(empty)
-    made = make(empty)
+    uids = create_request_and_secret(empty)
     uninstall(empty)
     deployment = empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", check=False)
-    after = uids(empty)
+    after = read_uids(empty)
     install(empty)
 
     assert "NotFound" in deployment
-    assert after == uids(empty) == made
-    empty.kubectl("delete", *MADE)
+    assert after == read_uids(empty) == uids
+    empty.kubectl("delete", *OBJECTS)
 
 
-def test_a_release_that_no_longer_brings_the_crd_leaves_it(empty: ControlPlane) -> None:
+def test_disabling_the_crd_does_not_delete_it(empty: ControlPlane) -> None:
     install(empty)
     install(empty, {"crds": {"enabled": False}})
 
     assert empty.kubectl("get", CRD, "--output=jsonpath={.metadata.deletionTimestamp}") == ""
 
 
-def test_uninstall_removes_the_crd_if_asked(empty: ControlPlane) -> None:
+def test_uninstall_deletes_the_crd_without_keep(empty: ControlPlane) -> None:
     install(empty, {"crds": {"keep": False}})
     uninstall(empty)
 
@@ -190,43 +189,43 @@ def test_uninstall_removes_the_crd_if_asked(empty: ControlPlane) -> None:
     assert deleted.startswith("20") or "NotFound" in deleted
 
 
-MADE = ("secret/acme", "tokenrequest/acme", "--namespace=billing")
+OBJECTS = ("secret/acme", "tokenrequest/acme", "--namespace=billing")
 
 
-def make(plane: ControlPlane) -> str:
-    """Make a TokenRequest and its Secret, as an operator would; returns their uids."""
+def create_request_and_secret(plane: ControlPlane) -> str:
+    """Create a TokenRequest and its Secret, as an operator would, and return their UIDs."""
     plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
-    until(lambda: "created" in plane.kubectl("create", *IN_IT, stdin=json.dumps(token_request()), check=False))
+    until(lambda: "created" in plane.kubectl("create", *CREATE_OPTIONS, stdin=json.dumps(token_request()), check=False))
     owner = json.loads(plane.kubectl("get", "tokenrequest/acme", "--namespace=billing", "--output=json"))
-    about = {key: owner[key] for key in ("apiVersion", "kind")} | {
+    reference = {key: owner[key] for key in ("apiVersion", "kind")} | {
         key: owner["metadata"][key] for key in ("name", "uid")
     }
-    secret = {"metadata": {"name": "acme", "ownerReferences": [about]}}
-    plane.kubectl("create", *IN_IT, stdin=json.dumps({"apiVersion": "v1", "kind": "Secret"} | secret))
-    return uids(plane)
+    secret = {"metadata": {"name": "acme", "ownerReferences": [reference]}}
+    plane.kubectl("create", *CREATE_OPTIONS, stdin=json.dumps({"apiVersion": "v1", "kind": "Secret"} | secret))
+    return read_uids(plane)
 
 
-IN_IT = ("--namespace=billing", "--filename=-")
+CREATE_OPTIONS = ("--namespace=billing", "--filename=-")
 
 
-def uids(plane: ControlPlane) -> str:
-    return plane.kubectl("get", *MADE, "--output=jsonpath={.items[*].metadata.uid}")
+def read_uids(plane: ControlPlane) -> str:
+    return plane.kubectl("get", *OBJECTS, "--output=jsonpath={.items[*].metadata.uid}")
 
 
-def what_is_installed(plane: ControlPlane) -> tuple[str, str]:
-    """The chart that the Deployment is of, and whether the CRD has the newest column."""
+def installed_version(plane: ControlPlane) -> tuple[str, str]:
+    """The chart version of the Deployment, and whether the CRD has the newest column."""
     label = "{.metadata.labels.helm\\.sh/chart}"
     chart = plane.kubectl("get", "deployment/keyturn", "--namespace=keyturn", f"--output=jsonpath={label}")
     columns = plane.kubectl("get", CRD, "--output=jsonpath={..additionalPrinterColumns[*].name}")
     return chart, "Principal" if "Principal" in columns else "no Principal"
 
 
-def chart_before(directory: Path) -> Path:
-    """Package the chart as an older release: another version, and a CRD that has a column less."""
+def previous_chart(directory: Path) -> Path:
+    """Package the chart as an older release: another version, and a CRD with one column less."""
     copy = directory / "keyturn"
     shutil.copytree(CHART, copy)
-    about = yaml.safe_load((copy / "Chart.yaml").read_text())
-    (copy / "Chart.yaml").write_text(yaml.safe_dump(about | {"version": "0.0.9", "appVersion": "0.0.9"}))
+    metadata = yaml.safe_load((copy / "Chart.yaml").read_text())
+    (copy / "Chart.yaml").write_text(yaml.safe_dump(metadata | {"version": "0.0.9", "appVersion": "0.0.9"}))
     crd = yaml.safe_load((copy / "files" / "tokenrequests.yaml").read_text())
     [version] = crd["spec"]["versions"]
     columns = version["additionalPrinterColumns"]
@@ -237,28 +236,28 @@ def chart_before(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("role", "may", "may_not"),
+    ("role", "allowed", "denied"),
     [
         ("view", "list", "create"),
         ("edit", "deletecollection", "patch --subresource=status"),
         ("admin", "create", "patch --subresource=status"),
     ],
 )
-def test_what_people_may_do(empty: ControlPlane, role: str, may: str, may_not: str) -> None:
+def test_built_in_roles_are_extended(empty: ControlPlane, role: str, allowed: str, denied: str) -> None:
     install(empty)
     empty.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}", "--namespace=billing")
 
-    def can(question: str) -> str:
-        verb, *more = question.split()
-        asked = (verb, "tokenrequests.keyturn.dev", *more, "--namespace=billing", f"--as={role}")
-        return empty.kubectl("auth", "can-i", *asked, check=False).split()[0]
+    def can(action: str) -> str:
+        verb, *options = action.split()
+        arguments = (verb, "tokenrequests.keyturn.dev", *options, "--namespace=billing", f"--as={role}")
+        return empty.kubectl("auth", "can-i", *arguments, check=False).split()[0]
 
-    until(lambda: can(may) == "yes")
-    assert can(may_not) == "no"
+    until(lambda: can(allowed) == "yes")
+    assert can(denied) == "no"
     empty.kubectl("delete", "rolebinding", role, "--namespace=billing")
 
 
-CLUSTER_WIDE = [
+CLUSTER_WIDE_RIGHTS = [
     ("yes", "watch tokenrequests.keyturn.dev --all-namespaces"),
     ("no", "patch tokenrequests.keyturn.dev --namespace=billing"),
     ("yes", "patch tokenrequests.keyturn.dev --subresource=status --namespace=billing"),
@@ -274,7 +273,7 @@ CLUSTER_WIDE = [
     ("no", "patch leases/another --namespace=keyturn"),
     ("no", "create leases --namespace=billing"),
 ]
-IN_BILLING = [
+SCOPED_RIGHTS = [
     ("yes", "watch secrets --namespace=billing"),
     ("yes", "patch tokenrequests.keyturn.dev --subresource=status --namespace=billing"),
     ("no", "get secrets --namespace=other"),
@@ -282,33 +281,32 @@ IN_BILLING = [
     ("no", "list tokenrequests.keyturn.dev --all-namespaces"),
     ("yes", "patch leases/keyturn --namespace=keyturn"),
 ]
-UNWATCHED = [
+UNWATCHED_RIGHTS = [
     ("yes", "get secrets --namespace=other"),
     ("no", "list secrets --namespace=other"),
     ("no", "watch secrets --all-namespaces"),
 ]
-OF_ONE = [
+ONE_ACCOUNT_RIGHTS = [
     ("yes", "create serviceaccounts/app --subresource=token --namespace=billing"),
     ("no", "create serviceaccounts/other --subresource=token --namespace=billing"),
 ]
-ONE: Values = {"rbac": {"serviceAccountTokens": True, "serviceAccountTokenNames": ["app"]}}
+ONE_ACCOUNT: Values = {"rbac": {"serviceAccountTokens": True, "serviceAccountTokenNames": ["app"]}}
 
 
 @pytest.mark.parametrize(
-    ("values", "answers"),
+    ("values", "rights"),
     [
-        pytest.param({}, CLUSTER_WIDE, id="cluster-wide"),
-        pytest.param(SCOPED, IN_BILLING, id="scoped"),
-        pytest.param({"secrets": {"watch": False}}, UNWATCHED, id="without a watch of Secrets"),
-        pytest.param(ONE, OF_ONE, id="tokens of one ServiceAccount"),
+        pytest.param({}, CLUSTER_WIDE_RIGHTS, id="cluster-wide"),
+        pytest.param(SCOPED, SCOPED_RIGHTS, id="scoped"),
+        pytest.param({"secrets": {"watch": False}}, UNWATCHED_RIGHTS, id="without a watch of Secrets"),
+        pytest.param(ONE_ACCOUNT, ONE_ACCOUNT_RIGHTS, id="tokens of one ServiceAccount"),
     ],
 )
-def test_rights(empty: ControlPlane, values: Values, answers: list[tuple[str, str]]) -> None:
+def test_operator_has_exactly_these_rights(empty: ControlPlane, values: Values, rights: list[tuple[str, str]]) -> None:
     install(empty, values)
     operator = empty.service_account_kubeconfig("keyturn", "keyturn")
 
-    def may(question: str) -> str:
-        answer = empty.kubectl("auth", "can-i", *question.split(), kubeconfig=operator, check=False)
-        return answer.split()[0]
+    def can(action: str) -> str:
+        return empty.kubectl("auth", "can-i", *action.split(), kubeconfig=operator, check=False).split()[0]
 
-    assert [(may(question), question) for _, question in answers] == answers
+    assert [(can(action), action) for _, action in rights] == rights

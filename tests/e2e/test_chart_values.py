@@ -1,4 +1,4 @@
-"""What each value of the chart does, without a cluster."""
+"""The effect of each value of the chart, without a cluster, in a few renderings that contain all values."""
 
 import json
 import re
@@ -10,123 +10,187 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.test_chart_monitoring import MONITORING
-from tests.support.cluster.chart import CHART, NEWEST, RIGHTS, HelmError, Values, chart_objects, helm
-from tools.chart_docs.__main__ import main as written
-from tools.chart_docs.__main__ import values as table_rows
+from tests.support.cluster.chart import CHART, NEWEST, RIGHTS, Values, chart_objects
+from tools.chart_docs.__main__ import values as documented_values
 
 CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
-SPREAD = {"maxSkew": 7, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
-CONFIG = {"renewal": {"leastIntervalSeconds": 3600}}
-RULE = {"ports": [{"port": 7, "protocol": "TCP"}]}
-BUDGET = {"enabled": True}
-NAMES = {"serviceAccountTokens": True, "serviceAccountTokenNames": ["blue"]}
-CONTAINER = {"name": "blue", "image": "blue"}
 DIGEST = "sha256:" + "0" * 64
-ADDED: list[tuple[Values, str]] = [
-    ({"nameOverride": "blue"}, "app.kubernetes.io/name: blue"),
-    ({"fullnameOverride": "blue"}, "--lease-name=blue"),
-    ({"namespaceOverride": "blue"}, "namespace: blue"),
-    ({"commonLabels": {"team": "blue"}}, "team: blue"),
-    ({"global": {"imagePullSecrets": [{"name": "blue"}]}}, "imagePullSecrets:\n      - name: blue"),
-    ({"global": {"priorityClassName": "blue"}}, "priorityClassName: blue"),
-    ({"global": {"of_another_chart": 1}, "podLabels": {"team": "blue"}}, "team: blue"),
-    ({"crds": {"annotations": {"team": "blue"}}}, "team: blue"),
-    ({"image": {"repository": "blue"}}, 'image: "blue:0.1.0"'),
-    ({"image": {"tag": "blue"}}, 'image: "keyturn:blue"'),
-    ({"image": {"digest": DIGEST}}, f'image: "keyturn@{DIGEST}"'),
-    ({"image": {"pullPolicy": "Always"}}, "imagePullPolicy: Always"),
-    ({"imagePullSecrets": [{"name": "blue"}]}, "imagePullSecrets:\n      - name: blue"),
-    ({"replicaCount": 2}, "replicas: 2"),
-    ({"leaderElect": False}, "--no-leader-elect"),
-    ({"leaderElect": False}, "type: Recreate"),
-    ({"strategy": {"type": "Recreate"}}, "type: Recreate"),
-    ({"leaderElectionID": "blue"}, "--lease-name=blue"),
-    ({"leaderElectionID": "blue"}, "resourceNames: [blue]"),
-    ({"podDisruptionBudget": BUDGET}, "  maxUnavailable: 1\n"),
-    ({"podDisruptionBudget": BUDGET | {"minAvailable": 1}}, "  minAvailable: 1\n"),
-    ({"podDisruptionBudget": BUDGET | {"maxUnavailable": "50%"}}, "  maxUnavailable: 50%\n"),
-    ({"revisionHistoryLimit": 7}, "revisionHistoryLimit: 7"),
-    ({"terminationGracePeriodSeconds": 7}, "terminationGracePeriodSeconds: 7"),
-    ({"scopedNamespaces": ["billing", "other"]}, "--namespace=billing\n            - --namespace=other"),
-    ({"concurrent": 7}, "--workers=7"),
-    ({"log": {"level": "debug"}}, "--log-level=debug"),
-    ({"log": {"format": "text"}}, "--log-format=text"),
-    ({"config": CONFIG}, "config.yaml: |\n    renewal:\n      leastIntervalSeconds: 3600"),
-    ({"config": CONFIG}, "--config=/etc/keyturn/config.yaml"),
-    ({"config": CONFIG}, "checksum/config: "),
-    ({"extraArgs": ["--blue"]}, "- --blue"),
-    ({"extraEnv": [{"name": "BLUE", "value": "1"}]}, "env:\n            - name: BLUE"),
-    ({"metrics": {"listen": {"port": 7070}}}, "--probes-listen=:7070"),
-    ({"metrics": {"listen": {"port": 7070}}}, "containerPort: 7070"),
-    ({"serviceAccount": {"name": "blue"}}, "serviceAccountName: blue"),
-    ({"serviceAccount": {"create": False}}, "serviceAccountName: default"),
-    ({"serviceAccount": {"annotations": {"team": "blue"}}}, "team: blue"),
-    ({"serviceAccount": {"automount": False}}, "automountServiceAccountToken: false"),
-    ({"serviceAccount": {"extraLabels": {"team": "blue"}}}, "team: blue"),
-    ({"deploymentAnnotations": {"team": "blue"}}, "annotations:\n    team: blue"),
-    ({"podAnnotations": {"team": "blue"}}, "team: blue"),
-    ({"podLabels": {"team": "blue"}}, "team: blue"),
-    ({"podSecurityContext": {"fsGroup": 7}}, "fsGroup: 7"),
-    ({"securityContext": {"runAsUser": 7}}, "runAsUser: 7"),
-    ({"resources": {"limits": {"memory": "7Gi"}}}, "memory: 7Gi"),
-    ({"livenessProbe": {"periodSeconds": 7}}, "periodSeconds: 7"),
-    ({"readinessProbe": {"periodSeconds": 7}}, "periodSeconds: 7"),
-    ({"startupProbe": {"periodSeconds": 7}}, "startupProbe:\n            httpGet: {path: /readyz, port: http}"),
-    ({"hostNetwork": True}, "hostNetwork: true"),
-    ({"hostNetwork": True}, "dnsPolicy: ClusterFirstWithHostNet"),
-    ({"hostNetwork": True, "dnsPolicy": "Default"}, "dnsPolicy: Default"),
-    ({"dnsConfig": {"searches": ["blue"]}}, "dnsConfig:\n        searches:\n        - blue"),
-    ({"hostAliases": [{"ip": "10.0.0.7"}]}, "hostAliases:\n      - ip: 10.0.0.7"),
-    ({"networkPolicy": {"enabled": True}}, "- port: http\n        protocol: TCP\n  egress:"),
-    ({"networkPolicy": {"enabled": True}}, "port: 6443"),
-    ({"networkPolicy": {"enabled": True, "ingress": [RULE]}}, "- port: 7\n        protocol: TCP\n  egress:"),
-    ({"networkPolicy": {"enabled": True, "egress": [RULE]}}, "egress:\n    - ports:\n      - port: 7"),
-    ({"nodeSelector": {"team": "blue"}}, "nodeSelector:\n        team: blue"),
-    ({"tolerations": [{"key": "blue"}]}, "tolerations:\n      - key: blue"),
-    ({"affinity": {"podAffinity": {}}}, "affinity:\n        podAffinity"),
-    ({"topologySpreadConstraints": [SPREAD]}, "maxSkew: 7\n        topologyKey: zone"),
-    ({"rbac": {"serviceAccountTokens": True}}, "resources: [serviceaccounts/token]"),
-    ({"rbac": NAMES}, 'resources: [serviceaccounts/token]\n    resourceNames: ["blue"]'),
-    ({"secrets": {"watch": False}}, "--no-watch-secrets"),
-    ({"secrets": {"watch": False}}, "verbs: [get, create, patch, delete]"),
-    ({"extraInitContainers": [CONTAINER]}, "initContainers:\n        - image: blue"),
-    ({"extraContainers": [CONTAINER]}, "- image: blue\n          name: blue\n      volumes"),
-    ({"extraObjects": ["kind: A\ndata: {{ .Release.Name | upper }}"]}, "kind: A\ndata: KEYTURN"),
-    ({"extraObjects": [{"kind": "A", "data": "{{ .Release.Name | upper }}"}]}, "data: 'KEYTURN'\nkind: A"),
-    ({"priorityClassName": "blue"}, "priorityClassName: blue"),
-    ({"extraVolumes": [{"name": "blue", "emptyDir": {}}]}, "- emptyDir: {}\n          name: blue"),
-    ({"extraVolumeMounts": [{"name": "blue", "mountPath": "/blue"}]}, "- mountPath: /blue"),
-    ({"injection": {"enabled": True}}, "kind: MutatingAdmissionPolicy"),
-    ({"injection": {"enabled": True}}, '"image": dyn("keyturn:0.1.0")'),
-    ({"injection": {"enabled": True, "image": "blue:1"}}, '"image": dyn("blue:1")'),
-    ({"injection": {"enabled": True, "port": 7000}}, '"--listen=127.0.0.1:7000"'),
-    ({"injection": {"enabled": True, "port": 7000}}, '"port": dyn(7001)'),
-    ({"injection": {"enabled": True, "port": 7000}}, '"http://127.0.0.1:7000/"'),
-    ({"injection": {"enabled": True, "resources": {"requests": {"cpu": 0.5}}}}, '"cpu": dyn(0.5)'),
-    (
-        {"injection": {"enabled": True, "namespaceSelector": {"matchLabels": {"team": "blue"}}}},
-        "namespaceSelector:\n      matchLabels:\n        team: blue",
-    ),
-    (
-        {"injection": {"enabled": True}, "scopedNamespaces": ["billing"]},
+RELABELING = [{"action": "labeldrop", "regex": "dropped"}]
+
+
+def _rule(port: int) -> dict[str, Any]:
+    return {"ports": [{"port": port, "protocol": "TCP"}]}
+
+
+def _monitor(kind: str, seconds: int) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "namespace": f"{kind}-namespace",
+        "additionalLabels": {"label-of": kind},
+        "interval": f"{seconds}s",
+        "scrapeTimeout": f"{seconds - 1}s",
+        "relabelings": RELABELING,
+        "metricRelabelings": RELABELING,
+    }
+
+
+# Which value of which rendering adds which text.
+RENDERINGS: dict[str, Values] = {
+    "all": {
+        "nameOverride": "other-name",
+        "namespaceOverride": "other-namespace",
+        "commonLabels": {"label-of": "everything"},
+        "global": {"imagePullSecrets": [{"name": "global-pull"}], "of_another_chart": 1},
+        "crds": {"annotations": {"annotation-of": "crd"}},
+        "image": {"repository": "registry.test/keyturn", "digest": DIGEST, "pullPolicy": "Always"},
+        "imagePullSecrets": [{"name": "own-pull"}],
+        "replicaCount": 2,
+        "strategy": {"type": "Recreate"},
+        "leaseName": "own-lease",
+        "podDisruptionBudget": {"enabled": True},
+        "revisionHistoryLimit": 11,
+        "terminationGracePeriodSeconds": 12,
+        "concurrent": 13,
+        "log": {"level": "debug", "format": "text"},
+        "config": {"renewal": {"minIntervalSeconds": 3600}},
+        "extraArgs": ["--extra-argument"],
+        "extraEnv": [{"name": "EXTRA_VARIABLE", "value": "1"}],
+        "http": {"port": 7070},
+        "metrics": {"service": {"port": 7071, "annotations": {"annotation-of": "service"}}},
+        "serviceAccount": {
+            "name": "own-account", "annotations": {"annotation-of": "account"}, "extraLabels": {"label-of": "account"},
+            "automount": False,
+        },
+        "deploymentAnnotations": {"annotation-of": "deployment"},
+        "podAnnotations": {"annotation-of": "pod"},
+        "podLabels": {"label-of": "pod"},
+        "podSecurityContext": {"fsGroup": 14},
+        "securityContext": {"runAsUser": 15},
+        "resources": {"limits": {"memory": "16Gi"}},
+        "livenessProbe": {"periodSeconds": 17},
+        "readinessProbe": {"periodSeconds": 18},
+        "startupProbe": {"periodSeconds": 19},
+        "hostNetwork": True,
+        "dnsConfig": {"searches": ["search.test"]},
+        "hostAliases": [{"ip": "10.0.0.7"}],
+        "networkPolicy": {"enabled": True, "ingress": [_rule(20)], "egress": [_rule(21)]},
+        "nodeSelector": {"selector-of": "node"},
+        "tolerations": [{"key": "tolerated"}],
+        "affinity": {"podAffinity": {}},
+        "topologySpreadConstraints": [{"maxSkew": 22, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+        "priorityClassName": "own-priority",
+        "rbac": {"serviceAccountTokens": True, "serviceAccountTokenNames": ["named"]},
+        "secrets": {"watch": False},
+        "extraInitContainers": [{"name": "extra-init", "image": "extra"}],
+        "extraContainers": [{"name": "extra-container", "image": "extra"}],
+        "extraObjects": [
+            "kind: A\ndata: {{ .Release.Name | upper }}", {"kind": "B", "data": "{{ .Release.Name | upper }}"},
+        ],
+        "extraVolumes": [{"name": "extra-volume", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "extra-volume", "mountPath": "/extra-mount"}],
+        "injection": {
+            "enabled": True, "image": "sidecar.test/keyturn:1", "port": 7072,
+            "resources": {"requests": {"cpu": 0.5}}, "namespaceSelector": {"matchLabels": {"inject": "here"}},
+        },
+        "serviceMonitor": _monitor("service-monitor", 23),
+        "prometheusRule": {
+            "enabled": True, "namespace": "rule-namespace", "additionalLabels": {"label-of": "rule"},
+            "disabledAlerts": ["KeyturnExpired"], "runbookUrl": "https://docs.test/",
+        },
+        "grafanaDashboard": {
+            "enabled": True, "namespace": "dashboard-namespace", "sidecarLabel": "dashboard-label",
+            "sidecarLabelValue": "dashboard-value", "annotations": {"grafana_folder": "dashboard-folder"},
+            "extraLabels": {"label-of": "dashboard"},
+        },
+    },
+    "restricted": {
+        "fullnameOverride": "full-name",
+        "crds": {"enabled": False},
+        "image": {"tag": "own-tag"},
+        "leaderElect": False,
+        "watchNamespaces": ["billing", "other"],
+        "serviceAccount": {"create": False},
+        "livenessProbe": None,
+        "readinessProbe": None,
+        "topologySpreadConstraints": [],
+        "global": {"priorityClassName": "global-priority"},
+        "hostNetwork": True,
+        "dnsPolicy": "Default",
+        "networkPolicy": {"enabled": True},
+        "podDisruptionBudget": {"enabled": True, "minAvailable": 1},
+        "injection": {"enabled": True},
+        "metrics": {"service": {"enabled": True}},
+        "podMonitor": _monitor("pod-monitor", 31) | {"honorLabels": False},
+        "grafanaDashboard": {"enabled": True},
+    },
+    "no rights": {
+        "rbac": {"create": False},
+        "crds": {"keep": False},
+        "podDisruptionBudget": {"enabled": True, "maxUnavailable": "50%"},
+        "serviceMonitor": {"enabled": True, "honorLabels": False},
+    },
+    "no aggregation": {"rbac": {"aggregateToView": False, "aggregateToEdit": False, "aggregateToAdmin": False}},
+}  # fmt: skip
+ADDED: dict[str, list[str]] = {
+    "all": [
+        "app.kubernetes.io/name: other-name", "namespace: other-namespace", "label-of: everything",
+        "- name: own-pull\n      - name: global-pull", "annotation-of: crd", f'image: "registry.test/keyturn@{DIGEST}"',
+        "imagePullPolicy: Always", "replicas: 2", "type: Recreate", "--lease-name=own-lease",
+        "resourceNames: [own-lease]", "  maxUnavailable: 1\n", "revisionHistoryLimit: 11",
+        "terminationGracePeriodSeconds: 12", "--concurrent=13", "--log-level=debug", "--log-format=text",
+        "config.yaml: |\n    renewal:\n      minIntervalSeconds: 3600", "--config=/etc/keyturn/config.yaml",
+        "checksum/config: ", "- --extra-argument", "env:\n            - name: EXTRA_VARIABLE",
+        "--http-bind-address=:7070", "containerPort: 7070", "port: 7071\n      targetPort: http",
+        "annotation-of: service", "serviceAccountName: own-account", "annotation-of: account", "label-of: account",
+        "automountServiceAccountToken: false", "annotations:\n    annotation-of: deployment", "annotation-of: pod",
+        "label-of: pod", "fsGroup: 14", "runAsUser: 15", "memory: 16Gi", "periodSeconds: 17", "periodSeconds: 18",
+        "startupProbe:\n            httpGet: {path: /readyz, port: http}\n            periodSeconds: 19",
+        "hostNetwork: true", "dnsPolicy: ClusterFirstWithHostNet",
+        "dnsConfig:\n        searches:\n        - search.test",
+        "hostAliases:\n      - ip: 10.0.0.7",
+        "port: 20\n        protocol: TCP\n  egress:\n    - ports:\n      - port: 21",
+        "nodeSelector:\n        selector-of: node", "tolerations:\n      - key: tolerated",
+        "affinity:\n        podAffinity", "maxSkew: 22\n        topologyKey: zone", "priorityClassName: own-priority",
+        'resources: [serviceaccounts/token]\n    resourceNames: ["named"]', "--no-watch-secrets",
+        "verbs: [get, create, patch, delete]", "initContainers:\n        - image: extra",
+        "- image: extra\n          name: extra-container\n      volumes", "kind: A\ndata: KEYTURN",
+        "data: 'KEYTURN'\nkind: B", "- emptyDir: {}\n          name: extra-volume", "- mountPath: /extra-mount",
+        "kind: MutatingAdmissionPolicy", '"image": dyn("sidecar.test/keyturn:1")', '"--listen=127.0.0.1:7072"',
+        '"port": dyn(7073)', '"http://127.0.0.1:7072/"', '"cpu": dyn(0.5)',
+        "namespaceSelector:\n      matchLabels:\n        inject: here", "kind: ServiceMonitor",
+        "namespace: service-monitor-namespace", "label-of: service-monitor", "interval: 23s", "scrapeTimeout: 22s",
+        "honorLabels: true", "\n      relabelings:\n      - action: labeldrop\n        regex: dropped",
+        "metricRelabelings:\n      - action: labeldrop\n        regex: dropped", "kind: PrometheusRule",
+        "namespace: rule-namespace", "label-of: rule", "alert: KeyturnExpiring",
+        "https://docs.test/docs/operations/troubleshooting.md#keyturnexpiring", "namespace: dashboard-namespace",
+        "dashboard-label: dashboard-value", "grafana_folder: dashboard-folder", "label-of: dashboard",
+    ],
+    "restricted": [
+        "name: full-name\n", 'image: "keyturn:own-tag"', "--no-leader-elect", "type: Recreate",
+        "--watch-namespace=billing\n            - --watch-namespace=other", "serviceAccountName: default",
+        "priorityClassName: global-priority", "dnsPolicy: Default", "- port: http\n        protocol: TCP\n  egress:",
+        "port: 6443", "  minAvailable: 1\n", '"image": dyn("keyturn:own-tag")',
         "- key: kubernetes.io/metadata.name\n        operator: In\n        values:\n        - billing",
-    ),
-]
-REMOVED: list[tuple[Values, str]] = [
-    ({"crds": {"enabled": False}}, "kind: CustomResourceDefinition"),
-    ({"crds": {"keep": False}}, "helm.sh/resource-policy: keep"),
-    ({"leaderElect": False}, "resources: [leases]"),
-    ({"rbac": {"create": False}}, "rbac.authorization.k8s.io"),
-    ({"serviceAccount": {"create": False}}, "kind: ServiceAccount\nmetadata:"),
-    ({"rbac": {"aggregateToView": False}}, "rbac.authorization.k8s.io/aggregate-to-view"),
-    ({"rbac": {"aggregateToEdit": False}}, "rbac.authorization.k8s.io/aggregate-to-edit"),
-    ({"rbac": {"aggregateToAdmin": False}}, "rbac.authorization.k8s.io/aggregate-to-admin"),
-    ({"topologySpreadConstraints": []}, "topologySpreadConstraints"),
-    ({"livenessProbe": None}, "/healthz"),
-    ({"readinessProbe": None}, "/readyz"),
-    ({"scopedNamespaces": ["billing"]}, "kind: ClusterRole"),
-]
+        "name: full-name-metrics", "kind: PodMonitor", "namespace: pod-monitor-namespace", "label-of: pod-monitor",
+        "interval: 31s", "scrapeTimeout: 30s", "honorLabels: false",
+        "\n      relabelings:\n      - action: labeldrop\n        regex: dropped",
+        "metricRelabelings:\n      - action: labeldrop\n        regex: dropped", 'grafana_dashboard: "1"',
+    ],
+    "no rights": ["  maxUnavailable: 50%\n", "honorLabels: false"],
+}  # fmt: skip
+REMOVED: dict[str, list[str]] = {
+    "restricted": [
+        "kind: CustomResourceDefinition", "resources: [leases]", "kind: ServiceAccount\nmetadata:",
+        "topologySpreadConstraints", "{path: /healthz, port: http}", "{path: /readyz, port: http}", "kind: ClusterRole",
+    ],
+    "no rights": ["helm.sh/resource-policy: keep", "rbac.authorization.k8s.io"],
+    "no aggregation": [f"rbac.authorization.k8s.io/aggregate-to-{role}" for role in ("view", "edit", "admin")],
+}  # fmt: skip
+
+
+@cache
+def rendered(name: str) -> str:
+    return chart_objects(RENDERINGS[name])
 
 
 @cache
@@ -134,8 +198,24 @@ def default() -> str:
     return chart_objects()
 
 
+def _cases(table: dict[str, list[str]]) -> list[Any]:
+    return [pytest.param(name, text, id=f"{name}: {text!r}") for name, texts in table.items() for text in texts]
+
+
+@pytest.mark.parametrize(("rendering", "text"), _cases(ADDED))
+def test_value_adds(rendering: str, text: str) -> None:
+    assert text in rendered(rendering)
+    assert text not in default()
+
+
+@pytest.mark.parametrize(("rendering", "text"), _cases(REMOVED))
+def test_value_removes(rendering: str, text: str) -> None:
+    assert text not in rendered(rendering)
+    assert text in default()
+
+
 def leaves(properties: Any, prefix: str = "") -> Iterator[str]:
-    """Name the values of a schema; what Kubernetes' own types have inside is theirs."""
+    """The paths of the values in a schema, without the fields of Kubernetes' own types."""
     for name, schema in properties.items():
         if "properties" in schema:
             yield from leaves(schema["properties"], f"{prefix}{name}.")
@@ -143,203 +223,52 @@ def leaves(properties: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def given(values: Any, prefix: str = "") -> Iterator[str]:
-    """Name every path into a tree of values."""
+def paths(values: Any, prefix: str = "") -> Iterator[str]:
+    """Every path into a tree of values."""
     for name, value in values.items():
         yield prefix + name
         if isinstance(value, dict):
-            yield from given(value, f"{prefix}{name}.")
+            yield from paths(value, f"{prefix}{name}.")
 
 
-def test_lint() -> None:
-    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
-
-
-@pytest.mark.parametrize(("values", "text"), ADDED, ids=map(repr, ADDED))
-def test_value_adds(values: Values, text: str) -> None:
-    assert text in chart_objects(values)
-    assert text not in default()
-
-
-@pytest.mark.parametrize(("values", "text"), REMOVED, ids=map(repr, REMOVED))
-def test_value_removes(values: Values, text: str) -> None:
-    assert text not in chart_objects(values)
-    assert text in default()
-
-
-def test_every_value_is_told_and_tried() -> None:
+def test_every_value_is_documented_and_rendered() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    # Helm itself adds `global` to the values of a chart that another one includes.
+    # Helm adds `global` to the values of a subchart.
     known = set(leaves(schema["properties"])) - {"global"}
-    told = given(yaml.safe_load((CHART / "values.yaml").read_text()))
-    tried = (path for values, _ in ADDED + REMOVED + MONITORING for path in given(values))
 
-    assert known - set(told) == set()
-    assert known - set(tried) == set()
-
-
-def test_what_is_written_by_a_program_is_fresh() -> None:
-    assert written("--check") == 0
+    assert known - set(paths(yaml.safe_load((CHART / "values.yaml").read_text()))) == set()
+    assert known - {path for values in RENDERINGS.values() for path in paths(values)} == set()
+    assert [path for path, _, comment in documented_values() if not comment] == []
 
 
-def test_every_value_is_told_in_the_table() -> None:
-    assert [path for path, _, told in table_rows() if not told] == []
+def test_injection_needs_mutating_admission_policy() -> None:
+    assert "AdmissionPolicy" not in chart_objects({"injection": {"enabled": True}}, serves=())
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"replicas": 1},
-        {"image": {"name": "a"}},
-        {"crds": {"install": True}},
-        {"metrics": {"listen": {"host": "a"}}},
-        {"serviceAccount": {"labels": {}}},
-        {"log": {"level": "loud"}},
-        {"image": {"digest": "latest"}},
-        {"injection": {"webhook": True}},
-        {"injection": {"port": 80}},
-        {"config": {"large": 1000000}},
-        {"config": {"aws": {"endpoint": "http://a"}}},
-        {"config": {"sources": {"ambient": [{"namespaces": ["a"]}]}}},
-        {"config": {"aws": {"endpoints": {"sts": "ftp://a"}}}},
-        {"podDisruptionBudget": {"minAvailable": "many"}},
-        {"networkPolicy": {"rules": []}},
-        {"secrets": {"watch": "no"}},
-        {"dnsPolicy": "Mine"},
-        {"livenessProbe": {"httpGet": {"path": "/"}}},
-        {"startupProbe": {"exec": {}}},
-        {"injection": {"namespaceSelector": {"team": "blue"}}},
-        {"log": None},
-        {"log": {"level": None}},
-        {"image": {"repository": None}},
-        {"metrics": {"listen": {"port": None}}},
-        {"rbac": {"create": None}},
-    ],
-    ids=repr,
-)
-def test_unknown_value_is_refused(values: Values) -> None:
-    with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
-        chart_objects(values)
+def test_own_label_selector_of_a_constraint_is_kept() -> None:
+    constraint = {"maxSkew": 7, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    constraint |= {"labelSelector": {"matchLabels": {"team": "blue"}}}
+    [deployment] = yaml.safe_load_all(chart_objects({"topologySpreadConstraints": [constraint]}, only=["deployment"]))
+
+    assert deployment["spec"]["template"]["spec"]["topologySpreadConstraints"] == [constraint]
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_what_may_be_empty_may_be_null(*, enabled: bool) -> None:
-    names = ("serviceMonitor", "prometheusRule", "grafanaDashboard", "injection")
-    of_labels = ("additionalLabels", "extraLabels", "annotations", "namespaceSelector", "relabelings")
-    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
-    sections: Values = {
-        name: {"enabled": True} | {label: None for label in of_labels if label in schema[name]["properties"]}
-        for name in names
-    }
-    lists = ("imagePullSecrets", "config", "podAnnotations", "commonLabels", "extraArgs", "extraEnv", "resources",
-             "securityContext", "affinity", "networkPolicy", "podDisruptionBudget", "global")  # fmt: skip
-    nothing = dict.fromkeys((*names, *lists, "podMonitor"))
-    values = {**nothing, "crds": {"annotations": None}, **(sections if enabled else {})}
+def test_chart_contains_the_generated_crd() -> None:
+    [crd] = yaml.safe_load_all(chart_objects(only=["crds"]))
 
-    assert "<nil>" not in notes(values) + chart_objects(values)
-
-
-def test_two_replicas_need_an_election() -> None:
-    with pytest.raises(HelmError, match="replicaCount above 1 needs leaderElect"):
-        chart_objects({"replicaCount": 2, "leaderElect": False})
-
-
-def test_no_policy_where_none_is_served() -> None:
-    values = {"injection": {"enabled": True}}
-
-    assert "AdmissionPolicy" in chart_objects(values)
-    assert "AdmissionPolicy" not in chart_objects(values, serves=())
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_notes_tell_that_no_pod_is_changed(*, enabled: bool) -> None:
-    dry = ("install", "keyturn", str(CHART), "--dry-run=client")
-    notes = helm(*dry, values={"injection": {"enabled": enabled}})
-    says = "Injection is OFF: this cluster serves no MutatingAdmissionPolicy (Kubernetes 1.36 does)."
-
-    assert "rollout status" in notes
-    assert (says in notes) == enabled
-
-
-def test_a_budget_has_one_limit() -> None:
-    with pytest.raises(HelmError, match="minAvailable or maxUnavailable, not both"):
-        chart_objects({"podDisruptionBudget": BUDGET | {"minAvailable": 1, "maxUnavailable": 1}})
-
-
-def test_a_constraint_of_ones_own_keeps_its_selector() -> None:
-    own = SPREAD | {"labelSelector": {"matchLabels": {"team": "blue"}}}
-    [deployment] = yaml.safe_load_all(chart_objects({"topologySpreadConstraints": [own]}, only=["deployment"]))
-
-    assert deployment["spec"]["template"]["spec"]["topologySpreadConstraints"] == [own]
-
-
-def test_memory_is_what_was_measured() -> None:
-    told = (CHART.parents[1] / "docs" / "design" / "performance.md").read_text()
-    peaks = [int(peak) for peak in re.findall(r"\| restart with [^|]*\|[^|]*\b([0-9]+) MiB", told)]
-    of = yaml.safe_load((CHART / "values.yaml").read_text())["resources"]
-    asked, limit = (int(of[kind]["memory"].removesuffix("Mi")) for kind in ("requests", "limits"))
-
-    assert len(peaks) == 2
-    assert peaks[0] < asked
-    assert 2 * peaks[1] < limit
-
-
-NOTES = [
-    ({}, "serves the whole cluster"),
-    ({}, "rbac.serviceAccountTokens=true"),
-    ({}, "config.sources.ambient"),
-    ({}, "Uninstalling keeps the CRD"),
-    ({"scopedNamespaces": ["billing", "web"]}, "serves the namespaces billing, web"),
-    ({"namespaceOverride": "blue"}, "kubectl --namespace blue rollout status deployment/keyturn"),
-    (
-        {"scopedNamespaces": ["billing", "web"]},
-        "Another release, for other namespaces, is installed with crds.enabled=false",
-    ),
-    ({}, "serviceMonitor.enabled=true"),
-    ({}, "alerts: prometheusRule.enabled=true"),
-    ({"secrets": {"watch": False}}, "healed at its next renewal"),
-    ({"crds": {"enabled": False}}, "brings no CRD"),
-    ({"crds": {"keep": False}}, "removes the CRD, every TokenRequest of the cluster"),
-]
-
-
-@pytest.mark.parametrize(("values", "text"), NOTES, ids=map(repr, NOTES))
-def test_the_notes_tell(values: Values, text: str) -> None:
-    assert text in notes(values)
-
-
-def test_the_notes_do_not_offer_what_is_on() -> None:
-    ambient = [{"namespaces": ["a"], "roles": ["*"]}]
-    on = {"sources": {"ambient": ambient}, "issuers": {"privateNetworks": ["10.0.0.0/8"]}}
-    rights = {"rbac": {"serviceAccountTokens": True}, "config": on}
-    monitored: Values = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule")}
-    told = notes({"replicaCount": 2, **rights, **monitored})
-    offers = ("serviceAccountTokens", "sources.ambient", "privateNetworks", "standby", "metrics", "alerts")
-
-    assert [it for it in offers if it in told] == []
-
-
-def notes(values: Values) -> str:
-    rendered = helm("install", "keyturn", str(CHART), "--dry-run=client", values=values)
-    return rendered.partition("NOTES:")[2]
-
-
-def test_the_crd_is_the_generated_one() -> None:
-    [rendered] = yaml.safe_load_all(chart_objects(only=["crds"]))
-
-    assert rendered["spec"] == yaml.safe_load(CRD.read_text())["spec"]
+    assert crd["spec"] == yaml.safe_load(CRD.read_text())["spec"]
     assert (CHART / "files" / "tokenrequests.yaml").readlink() == Path("../../../crds") / CRD.name
 
 
-def test_rights_alone() -> None:
-    kinds = [document["kind"] for document in yaml.safe_load_all(chart_objects(only=RIGHTS))]
+def test_rights_can_be_rendered_alone() -> None:
+    kinds = {document["kind"] for document in yaml.safe_load_all(chart_objects(only=RIGHTS))}
 
     assert "Deployment" not in kinds
-    assert {"CustomResourceDefinition", "ServiceAccount", "ClusterRole", "Role"} <= set(kinds)
+    assert {"CustomResourceDefinition", "ServiceAccount", "ClusterRole", "Role"} <= kinds
 
 
-def test_scoped_roles_are_in_these_namespaces_only() -> None:
-    objects = yaml.safe_load_all(chart_objects({"scopedNamespaces": ["billing", "other"]}, only=["rbac"]))
+def test_roles_are_only_in_watched_namespaces() -> None:
+    objects = yaml.safe_load_all(chart_objects({"watchNamespaces": ["billing", "other"]}, only=["rbac"]))
 
     assert {(it["kind"], it["metadata"]["namespace"], it["metadata"]["name"]) for it in objects} == {
         (kind, namespace, name)
@@ -349,17 +278,15 @@ def test_scoped_roles_are_in_these_namespaces_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("context", "lines"),
     [
-        pytest.param({}, [], id="as by default: OpenShift chooses"),
-        pytest.param(
-            {"runAsUser": 7, "runAsGroup": 8}, ["runAsGroup: 8", "runAsUser: 7"], id="as somebody wants it"
-        ),
+        pytest.param({}, [], id="default: OpenShift assigns them"),
+        pytest.param({"runAsUser": 7, "runAsGroup": 8}, ["runAsGroup: 8", "runAsUser: 7"], id="explicit"),
     ],
 )
-def test_the_users_of_openshift(asked: Values, named: list[str]) -> None:
+def test_default_user_is_omitted_on_openshift(context: Values, lines: list[str]) -> None:
     serves = (*NEWEST, "security.openshift.io/v1/SecurityContextConstraints")
-    rendered = chart_objects({"podSecurityContext": asked}, only=("deployment",), serves=serves)
+    text = chart_objects({"podSecurityContext": context}, only=("deployment",), serves=serves)
 
-    assert re.findall(r"runAs(?:User|Group): \d+", rendered) == named
-    assert "runAsNonRoot: true" in rendered
+    assert re.findall(r"runAs(?:User|Group): \d+", text) == lines
+    assert "runAsNonRoot: true" in text

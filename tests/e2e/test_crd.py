@@ -1,86 +1,76 @@
-"""The CRD goes, comes back and is upgraded while the operator runs."""
+"""The CRD is deleted and created again while the operator runs."""
 
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster.chart import chart_objects
-from tests.support.cluster.namespace import Namespace, exchanges, token_request
+from tests.support.cluster.crd import CRD, install_crd
+from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tools.bench.usage import cpu_seconds
 
-CRD = "crd/tokenrequests.keyturn.dev"
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 RETAIN = {"deletionPolicy": "Retain"}
 
 
-def install(plane: ControlPlane) -> None:
-    plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=["crds"]))
-    plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
-
-
 @pytest.fixture
-def crd_returns(installed: ControlPlane) -> Iterator[None]:
-    """Whatever the test does, those after it have the CRD."""
+def restore_crd(installed: ControlPlane) -> Iterator[None]:
+    """Install the CRD again after the test."""
     yield
-    install(installed)
+    install_crd(installed)
 
 
-def waiting(operator: Operator) -> float | None:
-    return operator.metric('keyturn_agenda_requests{state="waiting"}')
+def delayed_requests(operator: Operator) -> float | None:
+    return operator.metric('keyturn_workqueue_requests{state="delayed"}')
 
 
 @pytest.fixture
-def collector(namespace: Namespace) -> None:
-    """The collector knows of TokenRequests: it looks for new kinds each 30 s, and forgets none that it watches."""
-    namespace.token("x")
+def garbage_collector(namespace: Namespace) -> None:
+    """Wait until the garbage collector watches TokenRequests. It discovers new kinds every 30 s."""
+    namespace.put_token("x")
     namespace.apply(token_request("first", suspend=True))
-    uid = namespace.read("tokenrequest", "first")["metadata"]["uid"]
+    uid = namespace.get("tokenrequest", "first")["metadata"]["uid"]
     owner = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest", "name": "first", "uid": uid}
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "its-own", "ownerReferences": [owner]}}
-    )
+    namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "its-own", "ownerReferences": [owner]}})
     namespace.kubectl("delete", "treq", "first")
-    until(lambda: not namespace.read("secret", "its-own"), seconds=SECONDS)
+    until(lambda: not namespace.get("secret", "its-own"), seconds=TIMEOUT_SECONDS)
 
 
-@pytest.mark.usefixtures("crd_returns", "collector")
-def test_crd_goes_and_comes_back(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws)
-    namespace.issued(aws, "kept", target=RETAIN)
-    before = namespace.data("kept")
+@pytest.mark.usefixtures("restore_crd", "garbage_collector")
+def test_crd_is_deleted_and_created_again(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
+    namespace.issue(aws, "kept", target=RETAIN)
+    before = namespace.secret_data("kept")
 
     namespace.plane.kubectl("delete", CRD, "--timeout=60s")
-    until(lambda: waiting(own_operator) == 0)
-    until(lambda: not namespace.read("secret", "acme"))
+    until(lambda: delayed_requests(own_operator) == 0)
+    until(lambda: not namespace.get("secret", "acme"))
     used = cpu_seconds(own_operator.process.pid)
-    time.sleep(5)  # nothing to wait for: that it does nothing is the point
+    time.sleep(5)  # the operator must stay idle for a while
     assert cpu_seconds(own_operator.process.pid) - used < 0.5
     assert own_operator.log().count("tokenrequests.keyturn.dev: HTTP 404") < 20
 
-    install(namespace.plane)
+    install_crd(namespace.plane)
     namespace.apply(token_request("kept", target=RETAIN), token_request())
-    namespace.is_ready("acme", timeout=SECONDS)
-    namespace.is_ready("kept", timeout=SECONDS)
-    assert namespace.data("kept") == before
+    namespace.wait_until_ready("acme", timeout=TIMEOUT_SECONDS)
+    namespace.wait_until_ready("kept", timeout=TIMEOUT_SECONDS)
+    assert namespace.secret_data("kept") == before
     assert namespace.status("kept")["revision"] == 1
-    assert exchanges(aws) == 6
+    assert count_exchanges(aws) == 6
     assert own_operator.process.poll() is None
 
 
-@pytest.mark.usefixtures("crd_returns")
-def test_operator_that_starts_before_the_crd_waits_for_it(
-    own_operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
+@pytest.mark.usefixtures("restore_crd")
+def test_operator_waits_for_the_crd_at_startup(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     own_operator.kill()
     namespace.plane.kubectl("delete", CRD, "--timeout=60s")
     own_operator.start()
     until(lambda: "waiting for the CRD tokenrequests.keyturn.dev" in own_operator.log())
 
-    install(namespace.plane)
+    install_crd(namespace.plane)
 
-    namespace.issued(aws)
+    namespace.issue(aws)

@@ -1,4 +1,4 @@
-"""The main job: a License Manager token becomes credentials in a Secret that is renewed before they expire."""
+"""The main use: a License Manager token becomes credentials in a Secret that is renewed before they expire."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.writes import writes
+from tests.support.cluster.writes import count_writes
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
@@ -31,12 +31,14 @@ CONFIG = "[default]\nregion = us-east-1\ncredential_process = cat {}\n"
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 
-def test_status_tells_what_was_issued(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws, secret="acme-aws")
+def test_status_describes_the_issue(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws, secret="acme-aws")
 
     status = namespace.status("acme")
-    issued, renews, expires = (datetime.fromisoformat(status[f"{it}At"]) for it in ("issued", "renew", "expires"))
-    assert 3595 <= (expires - issued).total_seconds() <= 3605  # AWS counts from when it answers
+    issued, renews, expires = (
+        datetime.fromisoformat(status[f"{name}Time"]) for name in ("issue", "renewal", "expiration")
+    )
+    assert 3595 <= (expires - issued).total_seconds() <= 3605  # AWS counts from its response
     assert 0.5 < (renews - issued) / (expires - issued) <= 2 / 3
     assert (status["secretName"], status["revision"], status["failedAttempts"]) == ("acme-aws", 1, 0)
     assert status["observedGeneration"] == 1
@@ -47,12 +49,10 @@ def test_status_tells_what_was_issued(operator: Operator, aws: Emulator, namespa
     ]
 
 
-def test_secret_has_the_default_formats_and_says_whose_it_is(
-    operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
-    namespace.issued(aws)
+def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
 
-    data, secret = namespace.data("acme"), namespace.read("secret", "acme")
+    data, secret = namespace.secret_data("acme"), namespace.get("secret", "acme")
     assert set(data) == {
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "credentials.json",
         "expiration",
@@ -61,7 +61,7 @@ def test_secret_has_the_default_formats_and_says_whose_it_is(
     assert secret["metadata"]["annotations"]["keyturn.dev/expires-at"] == data["expiration"]
     assert secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "keyturn"
     assert [it["name"] for it in secret["metadata"]["ownerReferences"]] == ["acme"]
-    assert "finalizers" not in namespace.read("tokenrequest", "acme")["metadata"]
+    assert "finalizers" not in namespace.get("tokenrequest", "acme")["metadata"]
 
 
 def env(data: dict[str, str], _: Path) -> dict[str, str]:
@@ -82,23 +82,23 @@ def file(data: dict[str, str], directory: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("way", [env, process, file])
-def test_aws_knows_the_caller_by_nothing_but_the_secret(
-    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, way: Any
+@pytest.mark.parametrize("configure", [env, process, file])
+def test_client_works_with_the_secret_alone(
+    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, configure: Any
 ) -> None:
-    namespace.issued(aws, target={"formats": OWN_KEYS})
+    namespace.issue(aws, target={"formats": OWN_KEYS})
 
     variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ENDPOINT_URL": aws.url}
-    variables |= way(namespace.data("acme"), tmp_path)
+    variables |= configure(namespace.secret_data("acme"), tmp_path)
     command = [sys.executable, "-c", WHO_AM_I]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == namespace.status("acme")["principal"]
 
 
-def test_every_format_holds_the_same_credentials(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws, target={"formats": OWN_KEYS})
+def test_all_formats_contain_the_same_credentials(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws, target={"formats": OWN_KEYS})
 
-    data = namespace.data("acme")
+    data = namespace.secret_data("acme")
     assert json.loads(data["process.json"]) == {
         "Version": 1,
         "AccessKeyId": data["AWS_ACCESS_KEY_ID"],
@@ -115,19 +115,19 @@ def test_every_format_holds_the_same_credentials(operator: Operator, aws: Emulat
     assert jwt.decode(data["access_token"], options={"verify_signature": False})["sub"] == "111122223333"
 
 
-def test_token_alone_ends_when_its_jwt_says(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_token_expires_when_its_jwt_expires(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(access_token_seconds=600)
-    namespace.issued(aws, exchanges=[LICENSE_MANAGER])
+    namespace.issue(aws, exchanges=[LICENSE_MANAGER])
 
-    data = namespace.data("acme")
-    ends = jwt.decode(data["token"], options={"verify_signature": False})["exp"]
+    data = namespace.secret_data("acme")
+    expires = jwt.decode(data["token"], options={"verify_signature": False})["exp"]
     assert set(data) == {"token", "expiration"}
-    assert data["expiration"] == datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert data["expiration"] == datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert aws.calls("AssumeRoleWithWebIdentity") == 0
 
 
-def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws)
+def test_kubectl_get_shows_the_next_times(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
 
     header, row = namespace.kubectl("get", "treq").splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "SECRET", "EXPIRES", "RENEWS", "AGE"]
@@ -137,34 +137,34 @@ def test_kubectl_shows_times_that_are_to_come(operator: Operator, aws: Emulator,
     assert re.search(rf"{namespace.name}\.acme +1 +0 +[0-9]+s$", row)
 
 
-def test_metrics_have_a_series_as_long_as_the_request_lives(
+def test_metrics_have_a_series_until_the_request_is_deleted(
     operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
-    place = f'name="acme",namespace="{namespace.name}"'
+    namespace.issue(aws)
+    labels = f'name="acme",namespace="{namespace.name}"'
 
     status = namespace.status("acme")
     for name, key in (("issued", "issueTime"), ("renewal", "renewalTime"), ("expiration", "expirationTime")):
-        told = operator.metric(f"keyturn_credentials_{name}_timestamp_seconds{{{place}}}")
-        assert told == datetime.fromisoformat(status[key]).timestamp()
+        value = operator.metric(f"keyturn_credentials_{name}_timestamp_seconds{{{labels}}}")
+        assert value == datetime.fromisoformat(status[key]).timestamp()
     assert operator.metric("keyturn_leader") == 1
     namespace.kubectl("delete", "treq", "acme")
-    until(lambda: place not in operator.get("/metrics"))
+    until(lambda: labels not in operator.get("/metrics"))
 
 
-def test_renewals_are_quiet(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_renewal_writes_once_and_records_no_event(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=6)
-    namespace.issued(aws)
-    done = 'keyturn_renewals_total{reason="Due",result="success"}'
-    before, due = writes(namespace.plane), operator.metric(done) or 0
-    first, since = namespace.data("acme"), namespace.status("acme")["conditions"][0]["lastTransitionTime"]
+    namespace.issue(aws)
+    renewals = 'keyturn_renewals_total{reason="Due",result="success"}'
+    before, due = count_writes(namespace.plane), operator.metric(renewals) or 0
+    first, since = namespace.secret_data("acme"), namespace.status("acme")["conditions"][0]["lastTransitionTime"]
 
-    until(lambda: operator.metric(done) == due + 2)
-    until(lambda: namespace.status("acme")["revision"] == 3)
+    until(lambda: operator.metric(renewals) == due + 2)
+    namespace.wait_for_revision(3)
 
-    assert writes(namespace.plane) - before == {"APPLY secrets": 2, "PATCH tokenrequests/status": 2}
+    assert count_writes(namespace.plane) - before == {"APPLY secrets": 2, "PATCH tokenrequests/status": 2}
     assert (aws.calls("GetAccessToken"), aws.calls("AssumeRoleWithWebIdentity")) == (3, 3)
     assert namespace.events("acme") == ["Issued"]
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
     assert namespace.status("acme")["conditions"][0]["lastTransitionTime"] == since
-    assert namespace.data("acme")["AWS_ACCESS_KEY_ID"] != first["AWS_ACCESS_KEY_ID"]
+    assert namespace.secret_data("acme")["AWS_ACCESS_KEY_ID"] != first["AWS_ACCESS_KEY_ID"]

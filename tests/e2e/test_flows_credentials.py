@@ -1,16 +1,22 @@
-"""Flows to credentials and package tokens, from kubectl apply to a proven Secret, renewed twice."""
+"""Flows to credentials and package tokens: kubectl apply, use of the Secret, and two renewals."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from tests.integration.exchanges.test_codeartifact import basic, opens
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
+from tests.support.cluster.sources import (
+    APP_ROLE_ARN,
+    KEYS_SOURCE,
+    USER_KEYS,
+    caller_arn,
+    service_account_issuer,
+    trust_service_account,
+)
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import (
@@ -21,46 +27,28 @@ from tests.support.emulator.constants import (
     POOL_ROLE_ARN,
     REPOSITORY,
     USER_KEY_ID,
-    USER_SECRET_KEY,
     trust_policy,
 )
 from tests.support.processes import until
+from tests.support.registry_client import basic, is_authorized
 
 PARTNER = f"arn:aws:iam::{ACCOUNT}:role/Partner"
-APP = f"arn:aws:iam::{ACCOUNT}:role/App"
 AMBIENT = {"sources": {"ambient": [{"namespaces": ["test-*"], "roles": [ACCOUNT_ROLE_ARN]}]}}
-SESSION_SECONDS = 8
 Data = Mapping[str, str]
 
 
-def who(data: Data, aws: Emulator) -> str:
-    """Whose credentials they are, as AWS says."""
-    client = boto3.client(
-        "sts",
-        region_name=data["AWS_REGION"],
-        endpoint_url=aws.url,
-        aws_access_key_id=data["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=data["AWS_SECRET_ACCESS_KEY"],
-        aws_session_token=data["AWS_SESSION_TOKEN"],
-    )
-    arn: str = client.get_caller_identity()["Arn"]
-    return arn
-
-
-def is_package_token(data: Data, aws: Emulator) -> str:
-    """Say so if the token opens the index of packages."""
+def package_index(data: Data, aws: Emulator) -> str:
+    """Return the package repository if it accepts the token."""
     url = f"{aws.url}/pypi/{REPOSITORY}/simple/"
-    return "opens" if opens(url, basic("aws", data["token"])) else "does not open"
+    return REPOSITORY if is_authorized(url, basic("aws", data["token"])) else ""
 
 
-def opens_registries(data: Data, aws: Emulator) -> str:
-    """The hosts that the logins are for, if each of them opens a registry."""
-    auths = json.loads(data[".dockerconfigjson"])["auths"]
-    opened = [opens(f"{aws.url}/v2/", f"Basic {login['auth']}") for login in auths.values()]
-    return " ".join(sorted(auths)) if all(opened) else "does not open"
+def registries(data: Data, aws: Emulator) -> str:
+    """Return the hosts whose registries accept their logins."""
+    logins = json.loads(data[".dockerconfigjson"])["auths"]
+    return " ".join(host for host in sorted(logins) if is_authorized(f"{aws.url}/v2/", f"Basic {logins[host]['auth']}"))
 
 
-KEYS = {"credentials": {"secretRef": {"name": "keys"}}}
 LOGIN = {"token": {"secretKeyRef": {"name": "login", "key": "id_token"}}}
 ROLE = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
 TAGS = {"tags": [{"key": "team", "value": "blue"}], "transitiveTagKeys": ["team"], "sourceIdentity": "alice"}
@@ -73,6 +61,10 @@ PACKAGES = {
     }
 }
 TOKEN: dict[str, Any] = {"target": {"formats": [{"token": {}}]}}
+SERVICE_ACCOUNT: dict[str, Any] = {
+    "source": {"token": {"serviceAccount": {"name": "app", "expirationSeconds": 600}}},
+    "exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": APP_ROLE_ARN, "roleSessionName": "app"}}],
+}
 
 
 def pool(aws: Emulator, operation: str) -> dict[str, Any]:
@@ -81,35 +73,44 @@ def pool(aws: Emulator, operation: str) -> dict[str, Any]:
 
 
 Flow = Callable[[Emulator], dict[str, Any]]
-# By flow: the spec, the proof and what it proves, and how often each operation is called in three issues.
+# For each flow: the spec, how to use the Secret and the result, and the number of calls in three issues.
 FLOWS: dict[str, tuple[Flow, Callable[[Data, Emulator], str], str, dict[str, int]]] = {
     "a chain of roles with an external id": (
         lambda _: {
-            "source": KEYS,
+            "source": KEYS_SOURCE,
             "exchanges": [
                 {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN} | TAGS},
                 {"assumeRole": {"roleArn": PARTNER, "roleSessionName": "{name}@k8s"} | EXTERNAL},
             ],
         },
-        who,
+        caller_arn,
         "assumed-role/Partner/acme@k8s",
         {"AssumeRole": 6},
     ),
-    "a guest": (
-        lambda _: {"source": KEYS, "exchanges": [{"getFederationToken": {"name": "guest", "policy": "{}"}}]},
-        who,
+    "a federated user": (
+        lambda _: {
+            "source": KEYS_SOURCE,
+            "exchanges": [{"getFederationToken": {"name": "guest", "policy": "{}"}}],
+        },
+        caller_arn,
         "federated-user/guest",
         {"GetFederationToken": 3},
     ),
     "a session of the user": (
-        lambda _: {"source": KEYS, "exchanges": [{"getSessionToken": {}}]},
-        who,
+        lambda _: {"source": KEYS_SOURCE, "exchanges": [{"getSessionToken": {}}]},
+        caller_arn,
         "user/keyturn",
         {"GetSessionToken": 3},
     ),
+    "a role, from a session of the user": (
+        lambda _: {"source": KEYS_SOURCE, "exchanges": [{"getSessionToken": {}}, ROLE]},
+        caller_arn,
+        "assumed-role/AccountConsumer/",
+        {"GetSessionToken": 3, "AssumeRole": 3},
+    ),
     "a Cognito identity": (
         lambda aws: {"source": LOGIN, "exchanges": [pool(aws, "cognitoGetCredentials")]},
-        who,
+        caller_arn,
         "assumed-role/PoolConsumer/CognitoIdentityCredentials",
         {"GetId": 1, "GetCredentialsForIdentity": 3},
     ),
@@ -121,32 +122,29 @@ FLOWS: dict[str, tuple[Flow, Callable[[Data, Emulator], str], str, dict[str, int
                 {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "roleSessionName": "basic"}},
             ],
         },
-        who,
+        caller_arn,
         "assumed-role/PoolConsumer/basic",
         {"GetId": 1, "GetOpenIdToken": 3, "AssumeRoleWithWebIdentity": 3},
     ),
     "packages of a role": (
-        lambda _: {"source": KEYS, "exchanges": [ROLE, PACKAGES]} | TOKEN,
-        is_package_token,
-        "opens",
+        lambda _: {"source": KEYS_SOURCE, "exchanges": [ROLE, PACKAGES]} | TOKEN,
+        package_index,
+        REPOSITORY,
         {"codeartifact:GetAuthorizationToken": 3, "codeartifact:GetRepositoryEndpoint": 1},
     ),
     "registries of a role, private and public": (
         lambda _: {
-            "source": KEYS,
+            "source": KEYS_SOURCE,
             "exchanges": [ROLE, {"ecrGetAuthorizationToken": {}}, {"ecrGetAuthorizationToken": {"public": True}}],
             "target": {"formats": [{"dockerConfigJson": {}}]},
         },
-        opens_registries,
+        registries,
         f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com public.ecr.aws",
         {"ecr:GetAuthorizationToken": 3, "ecr-public:GetAuthorizationToken": 3},
     ),
     "a service account": (
-        lambda _: {
-            "source": {"token": {"serviceAccount": {"name": "app", "expirationSeconds": 600}}},
-            "exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": APP, "roleSessionName": "app"}}],
-        },
-        who,
+        lambda _: SERVICE_ACCOUNT,
+        caller_arn,
         "assumed-role/App/app",
         {"AssumeRoleWithWebIdentity": 3},
     ),
@@ -154,131 +152,105 @@ FLOWS: dict[str, tuple[Flow, Callable[[Data, Emulator], str], str, dict[str, int
 
 
 @pytest.fixture(scope="module")
-def lending_operator(
+def service_account_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
-    """An operator that may make tokens of service accounts."""
-    rights = ("create", "clusterrole", "lender", "--verb=create", "--resource=serviceaccounts/token")
-    installed.kubectl(*rights)
-    bound = ("create", "clusterrolebinding", "lender", "--clusterrole=lender", "--serviceaccount=keyturn:keyturn")
-    installed.kubectl(*bound)
-    own = json.loads(installed.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    settings = {"sources": {"audiences": ["sts.amazonaws.com", own]} | AMBIENT["sources"]}
+    """An operator that may create tokens of service accounts."""
+    name, account = "service-account-tokens", "--serviceaccount=keyturn:keyturn"
+    installed.kubectl("create", "clusterrole", name, "--verb=create", "--resource=serviceaccounts/token")
+    installed.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
+    audience = json.loads(installed.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
+    settings = {"sources": {"audiences": ["sts.amazonaws.com", audience]} | AMBIENT["sources"]}
     with running_operator(
-        installed, shared_emulator, tmp_path_factory.mktemp("lender"), settings=settings
+        installed, shared_emulator, tmp_path_factory.mktemp("operator"), settings=settings
     ) as operator:
         yield operator
         assert "a bug" not in operator.log()
-    installed.kubectl("delete", "clusterrole,clusterrolebinding", "lender")
+    installed.kubectl("delete", "clusterrole,clusterrolebinding", name)
 
 
 @pytest.fixture
-def ground(lending_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
-    """A namespace with every source, and an AWS that trusts them."""
-    data = {
-        "keys": {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY},
-        "login": {"id_token": aws.id_token()},
-        "external": {"id": "blue/1"},
-    }
-    for name, values in data.items():
-        namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values})
+def flows(service_account_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
+    """A namespace with the source of every flow, and an AWS that trusts the sources."""
+    namespace.put_secret("keys", USER_KEYS)
+    namespace.put_secret("login", {"id_token": aws.id_token()})
+    namespace.put_secret("external", {"id": "blue/1"})
     namespace.kubectl("create", "serviceaccount", "app")
     actions = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
     root = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
     partner = trust_policy(root, actions, {"StringEquals": {"sts:ExternalId": "blue/1"}})
     aws.control("POST", "roles", arn=PARTNER, trust_policy=partner)
-    trust_the_cluster(aws, namespace)
+    trust_service_account(aws, namespace)
     aws.control("DELETE", "identities")
     return namespace
 
 
-def trust_the_cluster(aws: Emulator, namespace: Namespace) -> None:
-    issuer = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    jwks = json.loads(namespace.plane.kubectl("get", "--raw", "/openid/v1/jwks"))
-    aws.trust_issuer(issuer, jwks, "sts.amazonaws.com")
-    host, subject = issuer.removeprefix("https://"), f"system:serviceaccount:{namespace.name}:app"
-    condition = {"StringEquals": {f"{host}:aud": "sts.amazonaws.com", f"{host}:sub": subject}}
-    policy = trust_policy(
-        {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"}, "sts:AssumeRoleWithWebIdentity", condition
-    )
-    aws.control("POST", "roles", arn=APP, trust_policy=policy)
-
-
 @pytest.mark.parametrize(
-    ("flow", "proof", "proves", "calls"), [pytest.param(*row, id=name) for name, row in FLOWS.items()]
+    ("flow", "use", "result", "calls"), [pytest.param(*row, id=name) for name, row in FLOWS.items()]
 )
-def test_a_flow_is_issued_and_renewed_twice(
+def test_flow_is_issued_and_renewed_twice(
     flow: Flow,
-    proof: Callable[[Data, Emulator], str],
-    proves: str,
+    use: Callable[[Data, Emulator], str],
+    result: str,
     calls: dict[str, int],
     aws: Emulator,
-    ground: Namespace,
+    flows: Namespace,
 ) -> None:
-    aws.settings(
-        session_seconds=SESSION_SECONDS, package_token_seconds=SESSION_SECONDS, registry_seconds=SESSION_SECONDS
-    )
-    ground.apply(token_request(**flow(aws)))
-    secrets: dict[int, Data] = {}
-    until(lambda: _third(ground, secrets), seconds=60)
+    flows.apply(token_request(**flow(aws)))
+    secrets = set()
+    for revision in (1, 2, 3):
+        flows.wait_for_revision(revision)
+        data = flows.secret_data("acme")
+        secrets.add(json.dumps(data, sort_keys=True))
+        if revision < 3:
+            flows.request_renewal("acme", str(revision))
 
     assert {operation: aws.calls(operation) for operation in calls} == calls
-    assert proves in proof(secrets[3], aws)
-    assert len({json.dumps(data, sort_keys=True) for data in secrets.values()}) == 3
+    assert result in use(data, aws)
+    assert len(secrets) == 3
 
 
 @pytest.mark.parametrize(
-    ("operation", "wanted"), [("GetSessionToken", {}), ("AssumeRole", {"roleArn": ACCOUNT_ROLE_ARN})]
+    ("operation", "fields"), [("GetSessionToken", {}), ("AssumeRole", {"roleArn": ACCOUNT_ROLE_ARN})]
 )
-def test_an_mfa_code_is_used_once_and_then_a_persons_business(
-    operation: str, wanted: dict[str, Any], aws: Emulator, ground: Namespace
-) -> None:
+def test_mfa_code_is_used_once(operation: str, fields: dict[str, Any], aws: Emulator, flows: Namespace) -> None:
     serial, code = aws.mfa_code()
-    ground.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mfa"}, "stringData": {"code": code}})
-    aws.settings(session_seconds=20)
+    flows.put_secret("mfa", {"code": code})
+    aws.settings(session_seconds=8)
     mfa = {"serialNumber": serial, "tokenCodeFrom": {"secretKeyRef": {"name": "mfa", "key": "code"}}}
-    exchange = {operation[0].lower() + operation[1:]: wanted | mfa}
-    ground.apply(token_request(source=KEYS, exchanges=[exchange]))
-    ground.is_ready("acme")
-    assert ACCOUNT in who(ground.data("acme"), aws)
-    assert "renewalTime" not in ground.status("acme")
+    exchange = {operation[0].lower() + operation[1:]: fields | mfa}
+    flows.apply(token_request(source=KEYS_SOURCE, exchanges=[exchange]))
+    flows.wait_until_ready("acme")
+    assert ACCOUNT in caller_arn(flows.secret_data("acme"), aws)
+    assert "renewalTime" not in flows.status("acme")
 
-    ground.turns("acme", "Stalled", "SourceSpent", seconds=30)
-    until(lambda: ground.condition("acme", "Ready")[1] == "Expired", seconds=30)
+    flows.wait_for_condition("acme", "Stalled", "SourceConsumed", seconds=30)
+    flows.wait_for_condition("acme", "Ready", "Expired", seconds=30)
     assert aws.calls(operation) == 1
 
 
-def _third(ground: Namespace, secrets: dict[int, Data]) -> bool:
-    """Keep the Secret of each issue until there are three."""
-    revision = ground.status("acme").get("revision", 0)
-    if revision and revision not in secrets:
-        secrets[revision] = ground.data("acme")
-    return len(secrets) >= 3
+def test_service_account_has_no_source_expiration(aws: Emulator, flows: Namespace) -> None:
+    flows.apply(token_request(**SERVICE_ACCOUNT))
+    flows.wait_until_ready("acme")
+
+    assert "sourceExpirationTime" not in flows.status("acme")
 
 
-def test_a_service_account_s_token_is_not_told_as_a_source_that_ends(aws: Emulator, ground: Namespace) -> None:
-    ground.apply(token_request(**FLOWS["a service account"][0](aws)))
-    ground.is_ready("acme")
+def test_audience_of_the_api_server_is_refused(aws: Emulator, flows: Namespace) -> None:
+    audience = service_account_issuer(flows)
+    source = {"token": {"serviceAccount": {"name": "app", "audiences": [audience]}}}
+    flows.apply(token_request(**SERVICE_ACCOUNT | {"source": source}))
 
-    assert "sourceExpirationTime" not in ground.status("acme")
-
-
-def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Emulator, ground: Namespace) -> None:
-    own = json.loads(ground.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    source = {"token": {"serviceAccount": {"name": "app", "audiences": [own]}}}
-    role = {"assumeRoleWithWebIdentity": {"roleArn": APP}}
-    ground.apply(token_request(source=source, exchanges=[role]))
-
-    assert "the API server itself takes" in ground.turns("acme", "Stalled", "IdentityForbidden")
+    assert "the API server itself takes" in flows.wait_for_condition("acme", "Stalled", "IdentityNotAllowed")
     assert aws.calls("AssumeRoleWithWebIdentity") == 0
 
 
 @pytest.mark.parametrize(
-    ("source", "exchange", "says"),
+    ("source", "exchange", "setting"),
     [
         pytest.param(
             {"token": {"serviceAccount": {"name": "app", "audiences": ["vault"]}}},
-            {"assumeRoleWithWebIdentity": {"roleArn": APP}},
+            {"assumeRoleWithWebIdentity": {"roleArn": APP_ROLE_ARN}},
             "sources.audiences",
             id="an audience",
         ),
@@ -287,32 +259,40 @@ def test_a_token_for_the_api_server_itself_is_not_made_use_of(aws: Emulator, gro
         ),
     ],
 )
-def test_what_no_setting_allows(
-    source: dict[str, Any], exchange: dict[str, Any], says: str, aws: Emulator, ground: Namespace
+def test_identity_needs_to_be_allowed_in_the_settings(
+    source: dict[str, Any], exchange: dict[str, Any], setting: str, aws: Emulator, flows: Namespace
 ) -> None:
-    ground.apply(token_request(source=source, exchanges=[exchange]))
+    flows.apply(token_request(source=source, exchanges=[exchange]))
 
-    assert says in ground.turns("acme", "Stalled", "IdentityForbidden")
+    assert setting in flows.wait_for_condition("acme", "Stalled", "IdentityNotAllowed")
     assert aws.recent_calls() == []
 
 
-def test_a_service_account_that_comes_later(aws: Emulator, ground: Namespace) -> None:
-    ground.kubectl("delete", "serviceaccount", "app")
-    ground.apply(token_request(**FLOWS["a service account"][0](aws)))
+def test_missing_service_account_is_reported(aws: Emulator, flows: Namespace) -> None:
+    flows.kubectl("delete", "serviceaccount", "app")
+    flows.apply(token_request(**SERVICE_ACCOUNT))
 
-    assert "ServiceAccount app does not exist" in ground.turns("acme", "Renewed", "SourceMissing")
+    assert "ServiceAccount app does not exist" in flows.wait_for_condition("acme", "Renewed", "SourceNotFound")
 
 
-def test_the_operators_own_identity(
+def test_missing_key_does_not_fall_back_to_the_ambient_identity(aws: Emulator, flows: Namespace) -> None:
+    flows.put_secret("incomplete", {"AWS_ACCESS_KEY_ID": USER_KEY_ID})
+    flows.apply(token_request(source={"credentials": {"secretRef": {"name": "incomplete"}}}, exchanges=[ROLE]))
+    flows.wait_for_condition("acme", "Renewed", "SourceNotFound")
+
+    assert aws.calls("AssumeRole") == 0
+
+
+def test_ambient_identity_assumes_an_allowed_role(
     installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER_KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", USER_SECRET_KEY)
-    aws.settings(session_seconds=SESSION_SECONDS)
+    for name, value in USER_KEYS.items():
+        monkeypatch.setenv(name, value)
+    aws.settings(session_seconds=8)
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=AMBIENT):
         namespace.apply(token_request(source={"credentials": {"ambient": {}}}, exchanges=[ROLE]))
-        until(lambda: namespace.status("acme").get("revision", 0) >= 3, seconds=60)
-        data = namespace.data("acme")
+        until(lambda: namespace.revision() >= 3, seconds=60)
+        data = namespace.secret_data("acme")
 
-    assert who(data, aws).endswith(f"assumed-role/AccountConsumer/{namespace.name}.acme")
+    assert caller_arn(data, aws).endswith(f"assumed-role/AccountConsumer/{namespace.name}.acme")
     assert USER_KEY_ID not in json.dumps(data)

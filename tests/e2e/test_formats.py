@@ -1,4 +1,4 @@
-"""The files that tools read, from kubectl apply to a client that works with nothing else, through two renewals."""
+"""Formats for AWS SDKs: a client works with the Secret alone, also after two renewals."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ import pytest
 from tests.support.cluster.namespace import ROLE, Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
-from tests.support.processes import until
 
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
 SESSION = ROLE.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
@@ -24,21 +23,21 @@ export AWS_SESSION_TOKEN="{{ sessionToken }}" ENDS="{{ expiration }}"  # {{ prin
 
 
 @dataclass(frozen=True)
-class Way:
-    """Formats, and the variables by which an SDK finds them; {} is where the Secret is mounted."""
+class FormatCase:
+    """Formats and the variables that point an SDK to them; {} is replaced by the mount path."""
 
     formats: list[dict[str, Any]]
     variables: dict[str, str]
     spec: dict[str, Any] = field(default_factory=dict)
-    before: str = "true"
-    session: str = ""
+    prepare: str = "true"
+    principal: str = ""
 
 
-WAYS = {
-    "awsConfig": Way(
+CASES = {
+    "awsConfig": FormatCase(
         [{"credentialProcess": {}}, {"awsConfig": {"mountPath": "{}"}}], {"AWS_CONFIG_FILE": "{}/config"}
     ),
-    "webIdentityToken": Way(
+    "webIdentityToken": FormatCase(
         [{"webIdentityToken": {}}],
         {
             "AWS_WEB_IDENTITY_TOKEN_FILE": "{}/web_identity_token",
@@ -46,47 +45,47 @@ WAYS = {
             "AWS_ROLE_SESSION_NAME": "pod",
         },
         spec={"exchanges": [{"licenseManagerGetAccessToken": {}}]},
-        session=f"{SESSION}/pod",
+        principal=f"{SESSION}/pod",
     ),
-    "a template of a credentials file": Way(
+    "template of a credentials file": FormatCase(
         [{"template": {"key": "it", "text": FILE + "aws_session_token={{ sessionToken }}"}}],
         {"AWS_SHARED_CREDENTIALS_FILE": "{}/it"},
     ),
-    "a template of a script": Way(
-        [{"template": {"key": "it", "text": SCRIPT}}], {"FOLDER": "{}"}, before='. "$FOLDER/it"'
+    "template of a script": FormatCase(
+        [{"template": {"key": "it", "text": SCRIPT}}], {"FOLDER": "{}"}, prepare='. "$FOLDER/it"'
     ),
 }
 
 
-def mounted(namespace: Namespace, folder: Path) -> None:
-    """Write the Secret as the kubelet does."""
-    for key, value in namespace.data("acme").items():
+def mount(namespace: Namespace, folder: Path) -> None:
+    """Write the Secret to a folder, as the kubelet does."""
+    for key, value in namespace.secret_data("acme").items():
         (folder / key).write_text(value)
 
 
-def at(folder: Path, what: Any) -> Any:
-    """Put the folder into all texts."""
-    if isinstance(what, dict):
-        return {key: at(folder, value) for key, value in what.items()}
-    return what.replace("{}", str(folder)) if isinstance(what, str) else what
+def with_folder(folder: Path, value: Any) -> Any:
+    """Insert the mount path into all strings."""
+    if isinstance(value, dict):
+        return {key: with_folder(folder, child) for key, child in value.items()}
+    return value.replace("{}", str(folder)) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, id=name) for name, way in WAYS.items()])
-def test_a_client_works_by_nothing_but_the_secret(
-    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, way: Way
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_client_works_with_the_secret_alone(
+    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, case: FormatCase
 ) -> None:
-    formats = [at(tmp_path, wanted) for wanted in way.formats]
-    namespace.issued(aws, target={"formats": formats}, **way.spec)
+    formats = [with_folder(tmp_path, options) for options in case.formats]
+    namespace.issue(aws, target={"formats": formats}, **case.spec)
     variables = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "AWS_ENDPOINT_URL": aws.url}
-    held = set()
+    seen = set()
     for revision in (1, 2, 3):
-        until(lambda: namespace.status("acme")["revision"] == revision)  # noqa: B023 - it is awaited here
-        mounted(namespace, tmp_path)
-        command = ["sh", "-euc", f'{way.before}; exec "$0" -c "$1"', sys.executable, WHO_AM_I]
-        env = variables | at(tmp_path, way.variables)
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True)
-        assert done.stdout.strip() == (way.session or namespace.status("acme")["principal"])
-        held.add(tuple(namespace.data("acme").values()))
-        namespace.ask("acme", str(revision))
+        namespace.wait_for_revision(revision)
+        mount(namespace, tmp_path)
+        command = ["sh", "-euc", f'{case.prepare}; exec "$0" -c "$1"', sys.executable, WHO_AM_I]
+        env = variables | with_folder(tmp_path, case.variables)
+        run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True)
+        assert run.stdout.strip() == (case.principal or namespace.status("acme")["principal"])
+        seen.add(tuple(namespace.secret_data("acme").values()))
+        namespace.request_renewal("acme", str(revision))
 
-    assert len(held) == 3
+    assert len(seen) == 3

@@ -1,4 +1,4 @@
-"""The container image, as strictly run as a cluster would."""
+"""The container image, run as restricted as in a cluster."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def built() -> None:
     image.build()
 
 
-def test_dockerfile_is_clean() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     dockerfile = image.ROOT / "Dockerfile"
     linted = subprocess.run([hadolint, dockerfile], capture_output=True, text=True, check=False)
@@ -44,7 +44,7 @@ def test_dockerfile_is_clean() -> None:
 
 
 @pytest.mark.usefixtures("built")
-def test_version() -> None:
+def test_image_prints_its_version() -> None:
     ran = image.run("--version")
 
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -53,7 +53,7 @@ def test_version() -> None:
 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("options", [(), ("--user", "1000680000:0")], ids=["the image's user", "OpenShift's"])
-def test_without_a_cluster_it_fails_at_once_with_one_line(options: tuple[str, ...]) -> None:
+def test_operator_without_a_cluster_fails_with_one_line(options: tuple[str, ...]) -> None:
     began = time.monotonic()
     ran = image.run("operator", "--log-format=text", options=options)
     [line] = (ran.stdout + ran.stderr).splitlines()
@@ -64,7 +64,7 @@ def test_without_a_cluster_it_fails_at_once_with_one_line(options: tuple[str, ..
 
 
 @pytest.mark.usefixtures("built")
-def test_it_has_neither_power_nor_tools() -> None:
+def test_image_has_no_privileges_and_no_tools() -> None:
     ran = image.run("-c", PROBE, options=("--entrypoint", "python3"))
 
     assert json.loads(ran.stdout) == {

@@ -1,4 +1,4 @@
-"""The chart's policies do to a pod what Python does to a manifest, and tell users the same."""
+"""The chart's policies inject the same sidecar and give the same warnings as `keyturn` does for a manifest."""
 
 import json
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli.documents import read_documents
-from keyturn.core.pods import Sidecar, injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.cluster.chart import CHART, chart_objects, helm
 from tests.support.controlplane import ControlPlane
 from tests.support.pods import CASES, Body, Case, container, pod
 from tests.support.processes import until
 
 NAMESPACE = "injected"
-VALUES = {"injection": {"enabled": True}, "scopedNamespaces": [NAMESPACE]}
-SIDECAR = Sidecar("keyturn:0.1.0")
+VALUES = {"injection": {"enabled": True}, "watchNamespaces": [NAMESPACE]}
+SIDECAR = SidecarConfig("keyturn:0.1.0")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pod-injected.yaml"
 CREATE = ("create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-")
 RESTRICTED = {
@@ -26,26 +26,26 @@ RESTRICTED = {
 }
 
 
-def created(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> Body:
-    """Return a pod as the API server would keep it, without what is new each time."""
+def create_pod(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> Body:
+    """Return a pod as the API server would store it, without generated fields."""
     made = json.loads(plane.kubectl("--namespace", namespace, *CREATE, stdin=json.dumps(body)))
     return {"annotations": made["metadata"].get("annotations"), "spec": made["spec"]}
 
 
 def warnings(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> list[str]:
-    """Return the sentences that kubectl prints of the chart's policy."""
+    """Return the warnings of the chart's policy."""
     command = ("--namespace", namespace, *CREATE, "--warnings-as-errors")
     shown = plane.kubectl(*command, stdin=json.dumps(body), check=False)
     lines = [line for line in shown.splitlines() if line.startswith("Warning:") and "keyturn-injection" in line]
     return [
-        says for line in lines for says in line.partition("' with binding 'keyturn-injection': ")[2].split("; ")
+        warning for line in lines for warning in line.partition("' with binding 'keyturn-injection': ")[2].split("; ")
     ]
 
 
 def wait_for_policies(plane: ControlPlane) -> None:
-    """The API server looks at new policies within a second or so."""
-    partly = CASES["one of two has its own"].pod
-    until(lambda: warnings(plane, partly) and "initContainers" in created(plane, partly)["spec"], seconds=30)
+    """Wait until the API server applies the policies, which takes about a second."""
+    body = CASES["one of two containers has its own credentials"].pod
+    until(lambda: warnings(plane, body) and "initContainers" in create_pod(plane, body)["spec"], seconds=30)
 
 
 def install(plane: ControlPlane) -> None:
@@ -63,64 +63,64 @@ def injecting(plane: ControlPlane) -> Iterator[ControlPlane]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_the_api_server_makes_the_pod_that_python_makes(case: Case, injecting: ControlPlane) -> None:
-    # Where the policies do not look, only Python's change is there.
-    expected = created(injecting, dict(injected(case.pod, SIDECAR)), "default")
+def test_api_server_injects_the_same_sidecar(case: Case, injecting: ControlPlane) -> None:
+    # The policies do not apply to the namespace "default".
+    expected = create_pod(injecting, dict(inject_sidecar(case.pod, SIDECAR)), "default")
 
-    assert created(injecting, case.pod) == expected
+    assert create_pod(injecting, case.pod) == expected
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_users_are_told_what_python_tells(case: Case, injecting: ControlPlane) -> None:
-    assert sorted(warnings(injecting, case.pod)) == sorted(case.says)
+def test_api_server_gives_the_same_warnings(case: Case, injecting: ControlPlane) -> None:
+    assert sorted(warnings(injecting, case.pod)) == sorted(case.messages)
 
 
-def test_the_pod_of_a_job(injecting: ControlPlane) -> None:
-    meta = {"annotations": pod()["metadata"]["annotations"]}
-    template = {"metadata": meta, "spec": pod(restartPolicy="Never")["spec"]}
+def test_pod_of_a_job_is_injected(injecting: ControlPlane) -> None:
+    head = {"annotations": pod()["metadata"]["annotations"]}
+    template = {"metadata": head, "spec": pod(restartPolicy="Never")["spec"]}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {"template": template}}
 
-    def of(template: Body, namespace: str) -> Body:
-        about = {**template["metadata"], "generateName": "job-"}
-        return created(injecting, {"apiVersion": "v1", "kind": "Pod", **template, "metadata": about}, namespace)
+    def create(template: Body, namespace: str) -> Body:
+        metadata = {**template["metadata"], "generateName": "job-"}
+        return create_pod(injecting, {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}, namespace)
 
-    assert of(template, NAMESPACE) == of(injected(job, SIDECAR)["spec"]["template"], "default")
-    assert created_job(injecting, dict(injected(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
+    assert create(template, NAMESPACE) == create(inject_sidecar(job, SIDECAR)["spec"]["template"], "default")
+    assert create_job(injecting, dict(inject_sidecar(job, SIDECAR)))["initContainers"][0]["name"] == "keyturn"
 
 
-def created_job(plane: ControlPlane, job: Body) -> Body:
+def create_job(plane: ControlPlane, job: Body) -> Body:
     made = json.loads(plane.kubectl("--namespace", NAMESPACE, *CREATE, stdin=json.dumps(job)))
     spec: Body = made["spec"]["template"]["spec"]
     return spec
 
 
-def test_the_example(injecting: ControlPlane) -> None:
+def test_example_is_injected_without_warnings(injecting: ControlPlane) -> None:
     [document] = read_documents(str(EXAMPLE))
-    made = created(injecting, document.body)
+    made = create_pod(injecting, document.body)
 
-    assert made == created(injecting, dict(injected(document.body, SIDECAR)), "default")
+    assert made == create_pod(injecting, dict(inject_sidecar(document.body, SIDECAR)), "default")
     assert made["spec"]["volumes"][0]["secret"]["secretName"] == "acme-billing-aws"
     assert warnings(injecting, document.body) == []
 
 
-def test_a_pod_of_another_namespace_is_not_looked_at(injecting: ControlPlane) -> None:
-    body = CASES["one of two has its own"].pod
+def test_pod_in_another_namespace_is_not_changed(injecting: ControlPlane) -> None:
+    body = CASES["one of two containers has its own credentials"].pod
 
-    assert "initContainers" not in created(injecting, body, "default")["spec"]
+    assert "initContainers" not in create_pod(injecting, body, "default")["spec"]
     assert warnings(injecting, body, "default") == []
 
 
-def test_the_sidecar_passes_the_restricted_standard(injecting: ControlPlane) -> None:
+def test_sidecar_meets_the_restricted_pod_security_standard(injecting: ControlPlane) -> None:
     injecting.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    made = created(injecting, pod(container(securityContext=RESTRICTED)))
+    made = create_pod(injecting, pod(container(securityContext=RESTRICTED)))
     with pytest.raises(RuntimeError, match="violates PodSecurity"):
-        created(injecting, pod())
+        create_pod(injecting, pod())
     injecting.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce-")
 
     assert made["spec"]["initContainers"][0]["name"] == "keyturn"
 
 
-def test_helm_finds_out_by_itself_and_tells(injecting: ControlPlane) -> None:
+def test_helm_detects_mutating_policies_and_notes_them(injecting: ControlPlane) -> None:
     dry = ("install", "other", str(CHART), "--dry-run=server", "--namespace=default")
     shown = helm(*dry, values={**VALUES, "crds": {"enabled": False}}, kubeconfig=injecting.kubeconfig)
 
@@ -128,30 +128,30 @@ def test_helm_finds_out_by_itself_and_tells(injecting: ControlPlane) -> None:
     assert "get the sidecar" in shown.partition("NOTES:")[2]
 
 
-def test_the_api_server_knows_every_field(injecting: ControlPlane) -> None:
+def test_policies_are_valid_in_strict_mode(injecting: ControlPlane) -> None:
     strict = ("apply", "--dry-run=server", "--validate=strict", "--filename=-")
 
     assert "unchanged" in injecting.kubectl(*strict, stdin=chart_objects(VALUES, only=["injection"]))
 
 
-def test_a_very_large_pod_is_within_the_budget_of_an_expression(injecting: ControlPlane) -> None:
+def test_large_pod_stays_within_the_cel_budget(injecting: ControlPlane) -> None:
     names = [f"VARIABLE_{number}" for number in range(200)]
     body = pod(*(container(f"app-{number}", *names) for number in range(40)))
-    expected = created(injecting, dict(injected(body, SIDECAR)), "default")
+    expected = create_pod(injecting, dict(inject_sidecar(body, SIDECAR)), "default")
 
-    assert created(injecting, body) == expected
+    assert create_pod(injecting, body) == expected
     assert warnings(injecting, body) == []
 
 
-def test_the_sidecar_gets_no_token_of_the_service_account(tmp_path: Path) -> None:
+def test_sidecar_gets_no_service_account_token(tmp_path: Path) -> None:
     (tmp_path / "plane").mkdir()
     flags = {"kube-apiserver": ["--disable-admission-plugins=DefaultTolerationSeconds"]}  # not ServiceAccount
     with ControlPlane.started(tmp_path / "plane", flags) as plane:
         install(plane)
         plane.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", NAMESPACE, "--timeout=30s")
-        spec = created(plane, pod())["spec"]
-        told = created(plane, dict(injected(pod(), SIDECAR)))["spec"]
+        spec = create_pod(plane, pod())["spec"]
+        expected = create_pod(plane, dict(inject_sidecar(pod(), SIDECAR)))["spec"]
 
     assert "kube-api-access" in json.dumps(spec["containers"])
     assert "kube-api-access" not in json.dumps(spec["initContainers"])
-    assert "kube-api-access" not in json.dumps(told["initContainers"])
+    assert "kube-api-access" not in json.dumps(expected["initContainers"])

@@ -1,4 +1,4 @@
-"""The API server takes and refuses what Python takes and refuses, in the same words."""
+"""The API server accepts and rejects the same manifests as Python, with the same messages."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from tests.support.controlplane import ControlPlane
 from tests.support.manifests import MANIFESTS
 
 
-def _dry_run(plane: ControlPlane, body: dict[str, Any]) -> str:
-    """Apply without writing; returns what kubectl said when it was refused."""
-    plain = body | {"metadata": {"name": body["metadata"]["name"]}}
+def dry_run(plane: ControlPlane, body: dict[str, Any]) -> str:
+    """Apply with --dry-run=server; return kubectl's error message, empty if the manifest is accepted."""
+    manifest = body | {"metadata": {"name": body["metadata"]["name"]}}
     command = ("--namespace", "default", "apply", "--dry-run=server", "-f", "-")
     try:
-        plane.kubectl(*command, stdin=yaml.safe_dump(plain))
+        plane.kubectl(*command, stdin=yaml.safe_dump(manifest))
     except RuntimeError as error:
         return str(error)
     return ""
 
 
 @pytest.mark.parametrize(
-    ("body", "says"), [pytest.param(body, says, id=name) for name, (body, says) in MANIFESTS.items()]
+    ("body", "message"), [pytest.param(body, message, id=name) for name, (body, message) in MANIFESTS.items()]
 )
-def test_the_api_server_agrees(body: dict[str, Any], says: str | None, installed: ControlPlane) -> None:
-    answer = _dry_run(installed, body)
+def test_api_server_agrees_with_python(body: dict[str, Any], message: str | None, installed: ControlPlane) -> None:
+    output = dry_run(installed, body)
 
-    assert says in answer if says else not answer
-    # Where a rule itself fails, the API server prints all of it: pages of CEL.
-    assert "evaluating rule" not in answer
+    assert message in output if message else not output
+    # If the evaluation of a rule fails, the API server prints the whole rule.
+    assert "evaluating rule" not in output

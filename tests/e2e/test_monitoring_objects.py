@@ -1,4 +1,4 @@
-"""The API server, with the CRDs of prometheus-operator, accepts every field of what the chart gives to it."""
+"""The API server with the CRDs of prometheus-operator accepts every field of the chart's monitoring objects."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ STRICT = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--
 
 @pytest.fixture(scope="module")
 def monitored(installed: ControlPlane) -> Iterator[ControlPlane]:
-    """The control plane with these CRDs, which go again."""
+    """The control plane with these CRDs, which are deleted afterwards."""
     for path in crd_files():
         installed.kubectl("apply", "--server-side", "--filename", str(path))
     names = [f"crd/{kind}.monitoring.coreos.com" for kind in KINDS]
@@ -32,19 +32,17 @@ def monitored(installed: ControlPlane) -> Iterator[ControlPlane]:
 
 
 @pytest.mark.parametrize("monitor", ["serviceMonitor", "podMonitor"])
-def test_accepted(monitored: ControlPlane, monitor: str) -> None:
+def test_monitoring_objects_are_accepted(monitored: ControlPlane, monitor: str) -> None:
     values: Values = {**RULES, monitor: MONITOR}
-    answer = monitored.kubectl(
-        *STRICT, stdin=chart_objects(values, only=["metrics", "prometheusrule", "dashboard"])
-    )
+    output = monitored.kubectl(*STRICT, stdin=chart_objects(values, only=["metrics", "prometheusrule", "dashboard"]))
 
-    assert f"{monitor.lower()}.monitoring.coreos.com/keyturn" in answer
-    assert "prometheusrule.monitoring.coreos.com/keyturn" in answer
-    assert "configmap/keyturn-dashboard" in answer
+    assert f"{monitor.lower()}.monitoring.coreos.com/keyturn" in output
+    assert "prometheusrule.monitoring.coreos.com/keyturn" in output
+    assert "configmap/keyturn-dashboard" in output
 
 
-def test_a_field_that_is_none_is_refused(monitored: ControlPlane) -> None:
-    wrong = chart_objects({"podMonitor": MONITOR}, only=["metrics"]).replace("honorLabels:", "honourLabels:")
+def test_unknown_field_is_refused(monitored: ControlPlane) -> None:
+    misspelled = chart_objects({"podMonitor": MONITOR}, only=["metrics"]).replace("honorLabels:", "honourLabels:")
 
     with pytest.raises(RuntimeError, match="honourLabels: field not declared in schema"):
-        monitored.kubectl(*STRICT, stdin=wrong)
+        monitored.kubectl(*STRICT, stdin=misspelled)

@@ -1,7 +1,6 @@
-"""What happens to everybody in a cluster's life and is no reason to renew: no call to AWS, and not one write."""
+"""Ordinary changes in a cluster that are no reason to renew: they cause no AWS call and no write."""
 
 import json
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +9,9 @@ import pytest
 import yaml
 
 from tests.support.cluster.chart import chart_objects
-from tests.support.cluster.namespace import Namespace, exchanges, token_request
+from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.writes import writes
+from tests.support.cluster.writes import count_writes
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -48,73 +47,71 @@ def annotate_the_secrets(namespace: Namespace) -> None:
 
 
 @pytest.fixture
-def crd_as_it_was(installed: ControlPlane) -> Iterator[None]:
+def restored_crd(installed: ControlPlane) -> Iterator[None]:
     yield
     installed.kubectl("apply", "-f", "-", stdin=chart_objects(only=["crds"]))
 
 
-def kept(namespace: Namespace) -> list[Any]:
-    """What must stay: the Secrets' data and marks, the statuses, and who wrote what of them when."""
-    secrets = [namespace.read("secret", name) for name in NAMES]
-    ours = [
-        [it for it in secret["metadata"]["managedFields"] if it["manager"].startswith("keyturn")]
+def managed_state(namespace: Namespace) -> list[Any]:
+    """Return what must not change: data, managed fields and statuses."""
+    secrets = [namespace.get("secret", name) for name in NAMES]
+    fields = [
+        [field for field in secret["metadata"]["managedFields"] if field["manager"].startswith("keyturn")]
         for secret in secrets
     ]
-    return [ours, [secret["data"] for secret in secrets], [namespace.status(name) for name in NAMES]]
+    return [fields, [secret["data"] for secret in secrets], [namespace.status(name) for name in NAMES]]
 
 
 @pytest.mark.parametrize(
-    ("happens", "wrote"),
+    ("change", "writes"),
     [
         pytest.param(reapply_the_crd, {}, id="the same CRD is applied"),
         pytest.param(upgrade_the_crd, {}, id="the CRD of a later release is applied"),
-        pytest.param(restart_the_api_server, {}, id="the API server restarts: all is listed anew"),
+        pytest.param(restart_the_api_server, {}, id="the API server restarts"),
         pytest.param(label_the_requests, {"PATCH tokenrequests": 4}, id="TokenRequests are labelled"),
         pytest.param(annotate_the_secrets, {"PATCH secrets": 6}, id="the Secrets are labelled"),
     ],
 )
-@pytest.mark.usefixtures("own_operator", "crd_as_it_was")
-def test_quiet_when(
-    aws: Emulator, namespace: Namespace, happens: Callable[[Namespace], None], wrote: dict[str, int]
+@pytest.mark.usefixtures("own_operator", "restored_crd")
+def test_change_causes_no_renewal_and_no_write(
+    aws: Emulator, namespace: Namespace, change: Callable[[Namespace], None], writes: dict[str, int]
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     namespace.apply(token_request("retained", target=RETAIN))
-    namespace.is_ready("retained")
+    namespace.wait_until_ready("retained")
 
     def cost_of_one_more(name: str, before: Counter[str]) -> tuple[Counter[str], int]:
-        """Issue another, which the operator sees after all that came before."""
-        spent = exchanges(aws)
+        """Issue another one, which the operator processes after all earlier changes."""
+        calls = count_exchanges(aws)
         namespace.apply(token_request(name))
-        namespace.is_ready(name)
+        namespace.wait_until_ready(name)
         until(lambda: namespace.events(name))
-        return writes(namespace.plane) - before, exchanges(aws) - spent
+        return count_writes(namespace.plane) - before, count_exchanges(aws) - calls
 
-    usual = cost_of_one_more("usual", writes(namespace.plane))
-    stays, spent = kept(namespace), exchanges(aws)
-    before = Counter[str]() if happens is restart_the_api_server else writes(namespace.plane)
+    usual = cost_of_one_more("usual", count_writes(namespace.plane))
+    state, calls = managed_state(namespace), count_exchanges(aws)
+    before = Counter[str]() if change is restart_the_api_server else count_writes(namespace.plane)
 
-    happens(namespace)
+    change(namespace)
 
-    assert cost_of_one_more("later", before) == (usual[0] + Counter(wrote), usual[1])
-    assert exchanges(aws) == spent + usual[1]
-    assert kept(namespace) == stays
+    assert cost_of_one_more("later", before) == (usual[0] + Counter(writes), usual[1])
+    assert count_exchanges(aws) == calls + usual[1]
+    assert managed_state(namespace) == state
 
 
-def test_request_that_went_unseen_leaves_the_agenda(
-    own_operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
-    namespace.issued(aws, "gone", target=RETAIN)
-    own_operator.process.send_signal(signal.SIGSTOP)
+def test_deletion_missed_by_the_watch_is_noticed(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws, "gone", target=RETAIN)
+    own_operator.freeze()
     try:
-        # The first restart cuts the watch, and after the second no watch tells of what was before.
+        # The first restart ends the watch; after the second one no watch can resume before the deletion.
         namespace.plane.restart("kube-apiserver")
         namespace.kubectl("delete", "treq", "gone")
         namespace.plane.restart("kube-apiserver")
     finally:
-        own_operator.process.send_signal(signal.SIGCONT)
+        own_operator.thaw()
 
-    # Not what the agenda counts: who is looked at just now does not wait.
+    # Not the work queue's metric, which does not count the request in progress.
     place = f'name="gone",namespace="{namespace.name}"'
     until(lambda: place not in own_operator.get("/metrics"))
 
-    assert exchanges(aws) == 2
+    assert count_exchanges(aws) == 2

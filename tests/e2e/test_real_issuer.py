@@ -1,6 +1,5 @@
-"""The operator against a real OpenID issuer that rotates, and ends the family of a token that it sees twice."""
+"""The operator with a real OpenID issuer that rotates tokens and revokes the family of a reused token."""
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.issuer.server import AUDIENCE, Issuer, running_issuer
-from tests.support.processes import until
 
 pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 NAMES = ("first", "second")
@@ -28,21 +26,18 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def operator(installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
-    """An operator that may speak to issuers on loopback, and may be killed."""
+    """An operator that may call issuers on loopback; the test may stop it."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as running:
         yield running
         assert "a bug" not in running.log()
 
 
 def sign_in(namespace: Namespace, issuer: Issuer, *, jwt: bool = False) -> None:
-    namespace.token(issuer.refresh_token(jwt=jwt), name="source", key="refresh_token")
-    about = {"apiVersion": "v1", "metadata": {"name": "issuer"}}
-    namespace.apply(
-        {**about, "kind": "Secret", "stringData": {"secret": issuer.client_secret, "ca": issuer.ca}},
-    )
+    namespace.put_token(issuer.refresh_token(jwt=jwt), name="source", key="refresh_token")
+    namespace.put_secret("issuer", {"secret": issuer.client_secret, "ca": issuer.ca})
 
 
-def request(issuer: Issuer, name: str, *more: dict[str, Any], **spec: Any) -> dict[str, Any]:
+def request(issuer: Issuer, name: str, *exchanges: dict[str, Any], **spec: Any) -> dict[str, Any]:
     refresh = {
         "tokenUrl": issuer.token_url,
         "grantType": "refresh_token",
@@ -51,28 +46,24 @@ def request(issuer: Issuer, name: str, *more: dict[str, Any], **spec: Any) -> di
         "caBundleFrom": {"secretKeyRef": {"name": "issuer", "key": "ca"}},
     }
     source = {"token": {"secretKeyRef": {"name": "source", "key": "refresh_token"}}}
-    return token_request(name, source=source, exchanges=[{"oauthToken": refresh}, *more], **spec)
-
-
-def renewed(namespace: Namespace, name: str, revision: int) -> bool:
-    return bool(namespace.status(name).get("revision") == revision)
+    return token_request(name, source=source, exchanges=[{"oauthToken": refresh}, *exchanges], **spec)
 
 
 def renew(namespace: Namespace, revision: int) -> None:
-    """Have all renewed at once, up to this revision."""
+    """Renew all TokenRequests at once, and wait for this revision."""
     namespace.kubectl("annotate", "treq", "--all", "--overwrite", f"keyturn.dev/renew-requested-at=n{revision}")
     for name in NAMES:
-        until(functools.partial(renewed, namespace, name, revision), seconds=30)
+        namespace.wait_for_revision(revision, name, seconds=30)
 
 
-def test_two_requests_of_one_source_spend_each_token_once(
+def test_two_requests_consume_each_token_once(
     operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
 ) -> None:
     sign_in(namespace, issuer)
     namespace.apply(*(request(issuer, name, target=TOKEN) for name in NAMES))
     for name in NAMES:
-        namespace.is_ready(name)
-    seen = {namespace.data(name)["token"] for name in NAMES}
+        namespace.wait_until_ready(name)
+    seen = {namespace.secret_data(name)["token"] for name in NAMES}
 
     for revision in range(2, 8):
         if revision == 4:
@@ -82,13 +73,13 @@ def test_two_requests_of_one_source_spend_each_token_once(
             assert operator.stop() == 0
             operator.start()
         renew(namespace, revision)
-        seen |= {namespace.data(name)["token"] for name in NAMES}
+        seen |= {namespace.secret_data(name)["token"] for name in NAMES}
 
     assert issuer.counts() == {"consumed": 14, "refused": 0, "revoked": 0}
     assert len(seen) == 14
 
 
-def test_its_token_becomes_the_credentials_of_a_role(
+def test_token_becomes_the_credentials_of_a_role(
     operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
 ) -> None:
     role = aws.trust_issuer(issuer.url, issuer.jwks(), AUDIENCE)
@@ -96,9 +87,9 @@ def test_its_token_becomes_the_credentials_of_a_role(
     web_identity = {"assumeRoleWithWebIdentity": {"roleArn": role}}
     namespace.apply(*(request(issuer, name, web_identity) for name in NAMES))
     for name in NAMES:
-        namespace.is_ready(name)
+        namespace.wait_until_ready(name)
     renew(namespace, 2)
 
     assert role.partition("/")[2] in namespace.status("first")["principal"]
-    assert len({namespace.data(name)["AWS_ACCESS_KEY_ID"] for name in NAMES}) == 2
+    assert len({namespace.secret_data(name)["AWS_ACCESS_KEY_ID"] for name in NAMES}) == 2
     assert issuer.counts() == {"consumed": 4, "refused": 0, "revoked": 0}

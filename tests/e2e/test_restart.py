@@ -1,106 +1,102 @@
-"""The operator ends, by a kill or by a signal, and comes back: nothing that is not due is done."""
+"""The operator stops, by a kill or a signal, and restarts: only what is due is renewed."""
 
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster.namespace import Namespace, exchanges, token_request
+from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.writes import writes
+from tests.support.cluster.writes import count_writes
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 LATER = "acme-later"
 
 
-def has_caught_up(namespace: Namespace) -> None:
-    """Wait until the operator has seen all that was there before: what comes last is seen last."""
+def wait_until_caught_up(namespace: Namespace) -> None:
+    """Wait until the operator has processed all earlier changes: it processes a new request last."""
     namespace.apply(token_request(LATER))
-    namespace.is_ready(LATER)
+    namespace.wait_until_ready(LATER)
 
 
-def test_kill_and_restart_do_nothing_that_is_not_due(
-    own_operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
-    namespace.issued(aws)
-    namespace.issued(aws, "retained", target={"deletionPolicy": "Retain"})
+def test_restart_renews_and_writes_nothing(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
+    namespace.issue(aws, "retained", target={"deletionPolicy": "Retain"})
     names = ("acme", "retained")
-    before = [namespace.read(kind, name) for kind in ("secret", "tokenrequest") for name in names]
+    before = [namespace.get(kind, name) for kind in ("secret", "tokenrequest") for name in names]
 
     own_operator.kill()
-    wrote, spent = writes(namespace.plane), exchanges(aws)
+    writes, calls = count_writes(namespace.plane), count_exchanges(aws)
     own_operator.start()
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: own_operator.metric(f"keyturn_credentials_expiration_timestamp_seconds{{{place}}}"))
-    until(lambda: own_operator.metric('keyturn_agenda_requests{state="waiting"}') == 2)
+    until(lambda: own_operator.metric('keyturn_workqueue_requests{state="delayed"}') == 2)
 
-    assert (writes(namespace.plane) - wrote, exchanges(aws) - spent) == ({}, 0)
-    has_caught_up(namespace)
-    assert [namespace.read(kind, name) for kind in ("secret", "tokenrequest") for name in names] == before
-    assert exchanges(aws) - spent == 2
+    assert (count_writes(namespace.plane) - writes, count_exchanges(aws) - calls) == ({}, 0)
+    wait_until_caught_up(namespace)
+    assert [namespace.get(kind, name) for kind in ("secret", "tokenrequest") for name in names] == before
+    assert count_exchanges(aws) - calls == 2
 
 
-def test_kill_amid_an_exchange_costs_one_more_and_nothing_else(
+def test_kill_during_an_exchange_costs_one_more_exchange(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     aws.fault("AssumeRoleWithWebIdentity", delay_seconds=5)
-    namespace.token(aws.refresh_token())
+    namespace.put_token(aws.refresh_token())
     namespace.apply(token_request())
     until(lambda: aws.calls("AssumeRoleWithWebIdentity"))
 
     own_operator.kill()
     own_operator.start()
 
-    namespace.is_ready("acme")
+    namespace.wait_until_ready("acme")
     assert namespace.status("acme")["revision"] == 1
-    assert exchanges(aws) == 4
+    assert count_exchanges(aws) == 4
     assert namespace.events("acme") == ["Issued"]
 
 
-def test_what_was_due_meanwhile_is_done_at_the_start(
+def test_changes_while_stopped_are_processed_at_the_start(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
-    namespace.issued(aws, "gone")
+    namespace.issue(aws)
+    namespace.issue(aws, "gone")
     own_operator.kill()
-    namespace.ask("acme", "1")
+    namespace.request_renewal("acme", "1")
     namespace.kubectl("delete", "secret", "gone")
     namespace.apply(token_request("fresh"))
 
     own_operator.start()
 
     until(lambda: namespace.status("acme")["revision"] == namespace.status("gone")["revision"] == 2)
-    namespace.is_ready("fresh")
-    assert exchanges(aws) == 10
+    namespace.wait_until_ready("fresh")
+    assert count_exchanges(aws) == 10
 
 
-def test_next_try_survives_a_restart(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.token("not.a.token")
+def test_next_attempt_survives_a_restart(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.put_token("not.a.token")
     namespace.apply(token_request())
-    namespace.turns("acme", "Stalled", "SourceInvalid")
-    before = namespace.read("tokenrequest", "acme")
+    namespace.wait_for_condition("acme", "Stalled", "SourceInvalid")
+    before = namespace.get("tokenrequest", "acme")
 
     own_operator.kill()
     own_operator.start()
-    namespace.token(aws.refresh_token(), name="other")
+    namespace.put_token(aws.refresh_token(), name="other")
     source = {"token": {"secretKeyRef": {"name": "other", "key": "license_token"}}}
     namespace.apply(token_request(LATER, source=source))
-    namespace.is_ready(LATER)
+    namespace.wait_until_ready(LATER)
 
-    assert namespace.read("tokenrequest", "acme") == before
+    assert namespace.get("tokenrequest", "acme") == before
     assert aws.calls("GetAccessToken") == 2
     failed = f'keyturn_request_failed_attempts{{name="acme",namespace="{namespace.name}"}}'
     assert own_operator.metric(failed) == 1
     namespace.patch("treq", "acme", {"spec": {"source": source}})
-    namespace.is_ready("acme", timeout=5)
+    namespace.wait_until_ready("acme", timeout=5)
     assert namespace.status("acme")["failedAttempts"] == 0
 
 
-def test_sigterm_ends_it_within_seconds_with_code_0(
-    own_operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
-    namespace.issued(aws)
+def test_sigterm_exits_within_seconds_with_code_0(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
     started = time.monotonic()
 
     assert own_operator.stop() == 0
@@ -109,11 +105,9 @@ def test_sigterm_ends_it_within_seconds_with_code_0(
     assert "a bug" not in own_operator.log()
 
 
-def test_sigterm_does_not_wait_for_a_call_that_hangs(
-    own_operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
+def test_sigterm_does_not_wait_for_a_hanging_call(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.fault("GetAccessToken", times=None, delay_seconds=20)
-    namespace.token(aws.refresh_token())
+    namespace.put_token(aws.refresh_token())
     namespace.apply(token_request())
     until(lambda: aws.calls("GetAccessToken"))
     started = time.monotonic()
@@ -124,10 +118,10 @@ def test_sigterm_does_not_wait_for_a_call_that_hangs(
     aws.clear_faults()
 
 
-def test_namespace_goes_while_the_operator_is_down(
+def test_namespace_can_be_deleted_without_the_operator(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     own_operator.kill()
 
     namespace.plane.kubectl("delete", "namespace", namespace.name, "--timeout=60s")
@@ -135,57 +129,55 @@ def test_namespace_goes_while_the_operator_is_down(
     assert namespace.plane.kubectl("get", "namespace", namespace.name, "--ignore-not-found") == ""
 
 
-def test_namespace_goes_under_a_running_operator(
+def test_namespace_can_be_deleted_under_the_operator(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
 
     namespace.plane.kubectl("delete", "namespace", namespace.name, "--timeout=60s")
 
-    until(lambda: own_operator.metric('keyturn_agenda_requests{state="waiting"}') == 0)
-    assert exchanges(aws) == 2
+    until(lambda: own_operator.metric('keyturn_workqueue_requests{state="delayed"}') == 0)
+    assert count_exchanges(aws) == 2
     assert "a bug" not in own_operator.log()
 
 
 @pytest.fixture
-def held(own_operator: Operator, aws: Emulator, namespace: Namespace) -> Iterator[None]:
-    """A TokenRequest that is being deleted, held by somebody's finalizer."""
-    namespace.issued(aws)
-    namespace.patch("treq", "acme", {"metadata": {"finalizers": ["example.com/held"]}})
+def terminating(own_operator: Operator, aws: Emulator, namespace: Namespace) -> Iterator[None]:
+    """A TokenRequest that is being deleted and has a finalizer."""
+    namespace.issue(aws)
+    namespace.patch("treq", "acme", {"metadata": {"finalizers": ["example.com/test"]}})
     namespace.kubectl("delete", "treq", "acme", "--wait=false")
     yield
     namespace.patch("treq", "acme", {"metadata": {"finalizers": None}})
 
 
-@pytest.mark.usefixtures("held")
-def test_deleted_while_a_finalizer_holds_it_leaves_silently(
-    own_operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
+@pytest.mark.usefixtures("terminating")
+def test_request_being_deleted_is_ignored(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: place not in own_operator.get("/metrics"))
     status = namespace.status("acme")
 
     namespace.kubectl("delete", "secret", "acme")
-    namespace.ask("acme", "1")
-    has_caught_up(namespace)
+    namespace.request_renewal("acme", "1")
+    wait_until_caught_up(namespace)
 
     assert namespace.status("acme") == status
-    assert not namespace.read("secret", "acme")
+    assert not namespace.get("secret", "acme")
     assert namespace.events("acme") == ["Issued"]
-    assert exchanges(aws) == 4
+    assert count_exchanges(aws) == 4
 
 
-def test_restart_of_the_api_server_is_lived_through(
+def test_operator_survives_a_restart_of_the_api_server(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
     status = namespace.status("acme")
 
     namespace.plane.restart("kube-apiserver")
-    has_caught_up(namespace)
+    wait_until_caught_up(namespace)
 
     assert namespace.status("acme") == status
-    assert exchanges(aws) == 4
+    assert count_exchanges(aws) == 4
     namespace.kubectl("delete", "secret", "acme")
-    until(lambda: namespace.status("acme")["revision"] == 2, seconds=30)
+    namespace.wait_for_revision(2, seconds=30)
     assert own_operator.process.poll() is None

@@ -1,17 +1,18 @@
-"""The rights that the chart gives are those that the operator uses: none unused, none missing."""
+"""The chart's roles grant exactly the rights that the operator uses."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.test_flows_credentials import APP, trust_the_cluster
-from tests.e2e.test_rotation import refresh, rotating_request, sign_in
-from tests.support.cluster.audit import Audit, Right, audited_plane, granted, used
+from tests.support.cluster.audit import Audit, Right, audited_plane, granted_rights, used_rights
 from tests.support.cluster.chart import Values, chart_objects
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, running_operator
+from tests.support.cluster.rotating_source import refresh_step, rotating_request, sign_in
+from tests.support.cluster.sources import APP_ROLE_ARN, trust_service_account
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -23,13 +24,12 @@ Flow = Callable[[Namespace, Emulator], None]
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlPlane, Audit]]:
-    """A cluster of their own for these tests: it logs what the operator asks, and gives it no right yet."""
-    with audited_plane(tmp_path_factory.mktemp("audited"), "system:serviceaccount:keyturn:keyturn") as both:
-        plane, _ = both
+    """A cluster that logs the operator's requests and has not granted it any right yet."""
+    with audited_plane(tmp_path_factory.mktemp("audited"), "system:serviceaccount:keyturn:keyturn") as (plane, audit):
         plane.kubectl("create", "namespace", "keyturn")
         plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=["crds", "serviceaccount"]))
         plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
-        yield both
+        yield plane, audit
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlP
     [
         pytest.param({}, False, [], id="cluster-wide"),
         pytest.param({}, True, [], id="one namespace"),
+        pytest.param({"secrets": {"watch": False}}, False, ["--no-watch-secrets"], id="without a watch of Secrets"),
         pytest.param(
-            {"secrets": {"watch": False}}, False, ["--no-watch-secrets"], id="without a watch of Secrets"
+            {"secrets": {"watch": False}}, True, ["--no-watch-secrets"], id="one namespace, without a watch of Secrets"
         ),
-        pytest.param({"secrets": {"watch": False}}, True, ["--no-watch-secrets"], id="both"),
     ],
 )
 def test_rights_granted_are_rights_used(
@@ -53,74 +53,77 @@ def test_rights_granted_are_rights_used(
     tmp_path: Path,
 ) -> None:
     plane, audit = audited
-    namespace, since = Namespace.created(plane), audit.size
-    where = {"scopedNamespaces": [namespace.name]} if scoped else {}
-    roles = chart_objects({**TOKENS, **values, **where}, only=["rbac"])
+    namespace, offset = Namespace.create(plane), audit.size
+    scope = {"watchNamespaces": [namespace.name]} if scoped else {}
+    roles = chart_objects({**TOKENS, **values, **scope}, only=["rbac"])
     plane.kubectl("apply", "-f", "-", stdin=roles)
-    served = [f"--namespace={name}" for names in where.values() for name in names]
-    with running_operator(plane, aws, tmp_path, settings=LOOPBACK, flags=(*flags, *served)) as operator:
+    namespaces = [f"--watch-namespace={name}" for names in scope.values() for name in names]
+    with running_operator(plane, aws, tmp_path, settings=LOOPBACK, flags=(*flags, *namespaces)) as operator:
         for flow in FLOWS:
             flow(namespace, aws)
         assert "a bug" not in operator.log()
     plane.kubectl("delete", "-f", "-", stdin=roles)
     plane.kubectl("delete", "lease", "keyturn", "--namespace=keyturn")
 
-    events = list(audit.events(since))
+    events = list(audit.events(offset))
     assert [
-        it["requestURI"] for it in events if it["annotations"]["authorization.k8s.io/decision"] != "allow"
+        event["requestURI"] for event in events if event["annotations"]["authorization.k8s.io/decision"] != "allow"
     ] == []
-    assert {_where(right, scoped=scoped) for right in used(iter(events))} == granted(roles)
+    assert {_in_scope(right, scoped=scoped) for right in used_rights(events)} == granted_rights(roles)
 
 
-def _where(right: Right, *, scoped: bool) -> Right:
-    """A right of a ClusterRole has no namespace, whichever was asked."""
+def _in_scope(right: Right, *, scoped: bool) -> Right:
+    """Remove the namespace of a right that a ClusterRole grants."""
     return right if scoped or right.namespace == "keyturn" else right._replace(namespace="")
 
 
 def issue_and_renew(namespace: Namespace, aws: Emulator) -> None:
-    namespace.issued(aws)
-    namespace.ask("acme", "1")
-    until(lambda: namespace.status("acme")["revision"] == 2)
+    namespace.issue(aws)
+    namespace.request_renewal("acme", "1")
+    namespace.wait_for_revision(2)
 
 
-def heal(namespace: Namespace, aws: Emulator) -> None:
-    """Edited and deleted by hand; asked for as well, because nobody may be watching."""
+def repair(namespace: Namespace, aws: Emulator) -> None:
+    """Edit and delete Secrets, and request a renewal because Secrets may not be watched."""
     namespace.kubectl("delete", "secret", "acme")
-    namespace.issued(aws, "edited")
+    namespace.issue(aws, "edited")
     namespace.patch("secret", "edited", {"data": None})
     for name, revision in (("acme", 3), ("edited", 2)):
-        namespace.ask(name, "2")
-        until(lambda of=name, wanted=revision: namespace.status(of)["revision"] >= wanted)  # type: ignore[misc]
+        namespace.request_renewal(name, "2")
+        until(functools.partial(has_reached, namespace, name, revision))
 
 
-def move(namespace: Namespace, aws: Emulator) -> None:
-    """Another name for the Secret: the former one goes."""
-    namespace.issued(aws, "moving")
+def has_reached(namespace: Namespace, name: str, revision: int) -> bool:
+    return namespace.revision(name) >= revision
+
+
+def rename_secret(namespace: Namespace, aws: Emulator) -> None:
+    namespace.issue(aws, "moving")
     namespace.patch("treq", "moving", {"spec": {"target": {"secretName": "moved"}}})
-    until(lambda: namespace.read("secret", "moving") == {} and namespace.read("secret", "moved"))
+    until(lambda: namespace.get("secret", "moving") == {} and namespace.get("secret", "moved"))
 
 
 def rotate(namespace: Namespace, aws: Emulator) -> None:
-    """A token that its issuer replaces; the issuer's CA is in a ConfigMap."""
+    """Use a rotating source whose issuer's CA is in a ConfigMap."""
     sign_in(namespace, aws)
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca": aws.ca}})
     ca = {"caBundleFrom": {"configMapKeyRef": {"name": "ca", "key": "ca"}}}
-    namespace.apply(rotating_request(aws, "rotating", exchanges=[refresh(aws, **ca)]))
-    namespace.is_ready("rotating")
+    namespace.apply(rotating_request(aws, "rotating", exchanges=[refresh_step(aws, **ca)]))
+    namespace.wait_until_ready("rotating")
 
 
-def of_service_account(namespace: Namespace, aws: Emulator) -> None:
+def use_service_account(namespace: Namespace, aws: Emulator) -> None:
     namespace.kubectl("create", "serviceaccount", "app")
-    trust_the_cluster(aws, namespace)
+    trust_service_account(aws, namespace)
     source = {"token": {"serviceAccount": {"name": "app", "expirationSeconds": 600}}}
-    exchange = {"assumeRoleWithWebIdentity": {"roleArn": APP, "roleSessionName": "app"}}
+    exchange = {"assumeRoleWithWebIdentity": {"roleArn": APP_ROLE_ARN, "roleSessionName": "app"}}
     namespace.apply(token_request("app", source=source, exchanges=[exchange]))
-    namespace.is_ready("app")
+    namespace.wait_until_ready("app")
 
 
 def delete(namespace: Namespace, _: Emulator) -> None:
     namespace.kubectl("delete", "treq", "--all")
-    assert namespace.read("secret", "source-keyturn")
+    assert namespace.get("secret", "source-keyturn")
 
 
-FLOWS: tuple[Flow, ...] = (issue_and_renew, heal, move, rotate, of_service_account, delete)
+FLOWS: tuple[Flow, ...] = (issue_and_renew, repair, rename_secret, rotate, use_service_account, delete)

@@ -18,7 +18,7 @@ from tests.support import npm
 from tests.support.cluster.namespace import token_request
 from tests.support.controlplane import die_with_parent
 from tests.support.emulator.client import Emulator, endpoints, running_emulator
-from tests.support.processes import ROOT, Running, http_get, until
+from tests.support.processes import ROOT, RestartableProcess, http_get, until
 from tests.support.sdk import go_caller
 
 JAVASCRIPT = ROOT / "tests" / "support" / "sdk" / "javascript"
@@ -68,9 +68,9 @@ class Pod:
         return {"AWS_CONFIG_FILE": str(path)}
 
     def start_sidecar(self, name: str, stack: ExitStack, *arguments: str) -> None:
-        flags = ("--listen=127.0.0.1:0", "--probes-listen=127.0.0.1:0")
+        flags = ("--listen=127.0.0.1:0", "--http-bind-address=127.0.0.1:0")
         command = [sys.executable, "-m", "keyturn", *arguments, *flags]
-        sidecar = Running(
+        sidecar = RestartableProcess(
             [*command, f"--authorization-file={self.folder}/{name}-token"], self.folder / f"{name}.log"
         )
         self.urls[name] = f"http://{sidecar.launch(LISTENING)}/"
@@ -82,7 +82,7 @@ WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
     "credential_process = cat": lambda pod: pod.credential_process(f"cat {pod.secret}/credentials.json"),
     "the format awsConfig": lambda pod: {"AWS_CONFIG_FILE": f"{pod.secret}/config"},
     "keyturn credential-process": lambda pod: pod.credential_process(
-        f"{sys.executable} -m keyturn credential-process --secret={pod.secret}"
+        f"{sys.executable} -m keyturn credential-process --secret-dir={pod.secret}"
     ),
     "endpoint of the sidecar": lambda pod: pod.endpoint("sidecar"),
     "endpoint of keyturn run": lambda pod: pod.endpoint("run"),
@@ -127,13 +127,13 @@ def pod(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod
     (source / "license_token").write_text(aws.refresh_token())
     target = {"formats": [{"credentialProcess": {}}, {"awsConfig": {"mountPath": str(pod.secret)}}]}
     (pod.folder / "request.yaml").write_text(yaml.safe_dump(token_request(target=target)))
-    settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}}
+    settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-    paths = {"filename": "request.yaml", "sources": "sources", "config": "settings.yaml", "write": "secret"}
+    paths = {"filename": "request.yaml", "sources-dir": "sources", "config": "settings.yaml", "output-dir": "secret"}
     with ExitStack() as stack:
         pod.start_sidecar("run", stack, "run", *(f"--{name}={pod.folder / it}" for name, it in paths.items()))
         until((pod.secret / "credentials.json").exists)
-        pod.start_sidecar("sidecar", stack, "sidecar", f"--secret={pod.secret}")
+        pod.start_sidecar("sidecar", stack, "sidecar", f"--secret-dir={pod.secret}")
         yield pod
 
 

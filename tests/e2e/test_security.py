@@ -1,4 +1,4 @@
-"""What whoever may only create TokenRequests in a namespace cannot reach, through any field."""
+"""What a user who may only create TokenRequests cannot reach through any field."""
 
 import json
 import re
@@ -12,23 +12,20 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.crd import schema
 from keyturn.api.token_request import parse
-from keyturn.core.errors import RefusedError
-from tests.support.cluster.audit import Right, granted
-from tests.support.cluster.chart import chart_objects
 from tests.support.cluster.namespace import ROLE, Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
+from tests.support.cluster.sources import USER_KEYS
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
 from tests.support.manifests import MANIFESTS
 from tests.support.manifests.fields import Place, replaced, texts_of, texts_of_schema
 from tests.support.processes import until
 
-ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "operations" / "security.md").read_text()
-_READ_ELSEWHERE = (
+_PARAMETERS = (
     *("accountId", "actorTokenType", "arn", "audience[]", "clientId", "customRoleArn", "domain", "domainOwner"),
     *("externalId", "extraParameters.*", "getFederationToken.name", "identityPoolId", "keyId", "licenseArn"),
     *("policy", "providerId", "redirectUri", "registryIds[]", "repositories[].repository", "requestedTokenType"),
@@ -40,17 +37,17 @@ _WRITTEN = (
     *("formats[].*.key", "annotations.*", "labels.*", "mountPath", "profile", "formats[].*.repository", "scope"),
     *("serverId", "text"),
 )
-# What a text of a TokenRequest leads to. A new field fits none of these until somebody has thought of it.
-REACHES: dict[str, tuple[str, ...]] = {
+# How each string field of a TokenRequest is used. A new field fails the test until it is listed.
+USES: dict[str, tuple[str, ...]] = {
     "an object of the namespace": (
         *("secretKeyRef.name", "configMapKeyRef.name", "secretRef.name", "serviceAccount.name", "secretName"),
     ),
     "a key of such an object": ("secretKeyRef.key", "configMapKeyRef.key"),
     "a host of AWS": ("region",),
-    "a host of the user's": ("tokenUrl",),
-    "who takes a token of a ServiceAccount": ("serviceAccount.audiences[]",),
-    "AWS or the issuer, which reads it": _READ_ELSEWHERE,
-    "the Secret, where it is written": _WRITTEN,
+    "a host that the user chooses": ("tokenUrl",),
+    "an audience of a ServiceAccount token": ("serviceAccount.audiences[]",),
+    "a parameter of AWS or the issuer": _PARAMETERS,
+    "a part of the written Secret": _WRITTEN,
     "a time": ("renewBefore", "after"),
 }
 HOSTILE = {
@@ -70,7 +67,7 @@ HOSTILE = {
         ),
         *("us-east-1\n", "a%2Eb", "[::1]", "-", ""),
     ),
-    "a host of the user's": (
+    "a host that the user chooses": (
         *(
             "http://id.example",
             "file:///etc/passwd",
@@ -83,93 +80,91 @@ HOSTILE = {
 }
 
 
-def fields() -> dict[str, str]:
-    """What each text of a spec leads to."""
-    return {path: "; ".join(_led_to(path)) for path, _ in texts_of_schema(schema()["properties"]["spec"])}
+def field_uses() -> dict[str, str]:
+    """Return how each string field of the spec is used."""
+    return {path: "; ".join(_uses(path)) for path, _ in texts_of_schema(schema()["properties"]["spec"])}
 
 
-def _led_to(path: str) -> list[str]:
-    return [kind for kind, ends in REACHES.items() if any(_fits(path, end) for end in ends)]
+def _uses(path: str) -> list[str]:
+    return [use for use, endings in USES.items() if any(_ends_with(path, ending) for ending in endings)]
 
 
-def _fits(path: str, end: str) -> bool:
-    pattern = re.escape(end).replace(re.escape("[].*."), r"\[\]\.[a-zA-Z]+\.")
+def _ends_with(path: str, ending: str) -> bool:
+    pattern = re.escape(ending).replace(re.escape("[].*."), r"\[\]\.[a-zA-Z]+\.")
     return re.search(rf"(^|\.){pattern}$", path) is not None
 
 
-def places(kind: str) -> dict[str, tuple[dict[str, Any], Place]]:
-    """A good manifest for each field that leads to this, and the way to the field in it."""
-    wanted, found = {path for path, led in fields().items() if led == kind}, {}
-    for body, says in MANIFESTS.values():
+def places(use: str) -> dict[str, tuple[dict[str, Any], Place]]:
+    """Return a valid manifest for each field with this use, and the field's place in it."""
+    paths, manifests = {path for path, found in field_uses().items() if found == use}, {}
+    for body, error in MANIFESTS.values():
         for path, place in [*texts_of(body["spec"]), *_regions(body["spec"])]:
-            if says is None and path in wanted:
-                found[path] = (body, ("spec", *place))
-    assert wanted == found.keys()
-    return found
+            if error is None and path in paths:
+                manifests[path] = (body, ("spec", *place))
+    assert paths == manifests.keys()
+    return manifests
 
 
 def _regions(spec: dict[str, Any]) -> Iterator[tuple[str, Place]]:
-    """Any exchange with AWS may have a region."""
+    """Yield the place of the optional region in each exchange."""
     for index, exchange in enumerate(spec.get("exchanges", ())):
         for name in exchange:
             yield f"exchanges[].{name}.region", ("exchanges", index, name, "region")
 
 
-def test_each_field_is_known_to_lead_somewhere() -> None:
-    assert {path: led for path, led in fields().items() if led not in REACHES} == {}
+def test_use_of_each_field_is_known() -> None:
+    assert {path: use for path, use in field_uses().items() if use not in USES} == {}
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_name_is_no_path_and_a_region_no_host(kind: str) -> None:
-    for path, (body, place) in places(kind).items():
-        for text in HOSTILE[kind]:
-            with pytest.raises(RefusedError, match=f"at spec.*{re.escape(str(place[-1]))}"):
-                pytest.fail(f"{path} took {text!r}: {parse(replaced(body, place, text))}")
+@pytest.mark.parametrize("use", HOSTILE)
+def test_hostile_values_are_refused(use: str) -> None:
+    for path, (body, place) in places(use).items():
+        for text in HOSTILE[use]:
+            with pytest.raises(InvalidSpecError, match=f"at spec.*{re.escape(str(place[-1]))}"):
+                pytest.fail(f"{path} accepted {text!r}: {parse(replaced(body, place, text))}")
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_the_api_server_lets_none_of_them_in(installed: ControlPlane, kind: str) -> None:
-    found = list(places(kind).values())
-    bodies = [replaced(body, place, HOSTILE[kind][0]) for body, place in found]
-    bodies += [replaced(*found[0], text) for text in HOSTILE[kind][1:]]
-    plain = [body | {"metadata": {"name": "acme"}} for body in (*bodies, found[0][0])]
-    answer = installed.kubectl(
+@pytest.mark.parametrize("use", HOSTILE)
+def test_hostile_values_are_refused_by_the_api_server(installed: ControlPlane, use: str) -> None:
+    found = list(places(use).values())
+    bodies = [replaced(body, place, HOSTILE[use][0]) for body, place in found]
+    bodies += [replaced(*found[0], text) for text in HOSTILE[use][1:]]
+    manifests = [body | {"metadata": {"name": "acme"}} for body in (*bodies, found[0][0])]
+    output = installed.kubectl(
         *("--namespace=default", "create", "--dry-run=server", "--filename=-"),
-        stdin="\n---\n".join(map(json.dumps, plain)),
+        stdin="\n---\n".join(map(json.dumps, manifests)),
         check=False,
     )
 
-    assert answer.count("acme created") == 1  # the good one
-    assert answer.count("is invalid") == len(bodies)
+    assert output.count("acme created") == 1  # the valid manifest
+    assert output.count("is invalid") == len(bodies)
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Somebody who may create TokenRequests in a namespace, and nothing else."""
+    """A user who may create TokenRequests in a namespace, and nothing else."""
 
     namespace: Namespace
     kubeconfig: Path
 
-    def create(self, manifest: dict[str, Any], *, where: str = "") -> str:
-        """Create a TokenRequest; returns what kubectl said."""
-        place = ("--namespace", where or self.namespace.name)
+    def create(self, manifest: dict[str, Any], *, namespace: str = "") -> str:
+        """Create a TokenRequest; returns kubectl's output."""
+        place = ("--namespace", namespace or self.namespace.name)
         return self.namespace.plane.kubectl(
             *place, "create", "-f", "-", stdin=json.dumps(manifest), check=False, kubeconfig=self.kubeconfig
         )
 
-    def is_refused(self, reason: str, name: str = "acme") -> str:
+    def wait_until_refused(self, reason: str, name: str = "acme") -> str:
         """Wait until a TokenRequest is refused for a reason; returns the message."""
-        return self.namespace.turns(name, "Renewed", reason)
+        return self.namespace.wait_for_condition(name, "Renewed", reason)
 
 
 @pytest.fixture
 def tenant(powerful_operator: Operator, namespace: Namespace, aws: Emulator) -> Tenant:
-    namespace.token(aws.refresh_token())
+    namespace.put_token(aws.refresh_token())
     namespace.kubectl("create", "serviceaccount", "tenant")
     namespace.kubectl("create", "role", "tenant", "--verb=create", "--resource=tokenrequests.keyturn.dev")
-    namespace.kubectl(
-        "create", "rolebinding", "tenant", "--role=tenant", f"--serviceaccount={namespace.name}:tenant"
-    )
+    namespace.kubectl("create", "rolebinding", "tenant", "--role=tenant", f"--serviceaccount={namespace.name}:tenant")
     return Tenant(namespace, namespace.plane.service_account_kubeconfig(namespace.name, "tenant"))
 
 
@@ -177,14 +172,14 @@ def tenant(powerful_operator: Operator, namespace: Namespace, aws: Emulator) -> 
 def powerful_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
-    """An operator with an AWS identity of its own and the right to make tokens of service accounts."""
+    """An operator with an ambient AWS identity and the right to create tokens of service accounts."""
     installed.kubectl("create", "clusterrole", "powerful", "--verb=create", "--resource=serviceaccounts/token")
     account = ("--clusterrole=powerful", "--serviceaccount=keyturn:keyturn")
     installed.kubectl("create", "clusterrolebinding", "powerful", *account)
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", USER_KEY_ID)
-        environment.setenv("AWS_SECRET_ACCESS_KEY", USER_SECRET_KEY)
-        audiences = {"sources": {"audiences": ["sts.amazonaws.com", own_audience(installed)]}}
+        for name, value in USER_KEYS.items():
+            environment.setenv(name, value)
+        audiences = {"sources": {"audiences": ["sts.amazonaws.com", api_server_audience(installed)]}}
         directory = tmp_path_factory.mktemp("powerful")
         with running_operator(installed, shared_emulator, directory, settings=audiences) as operator:
             yield operator
@@ -192,38 +187,38 @@ def powerful_operator(
     installed.kubectl("delete", "clusterrole,clusterrolebinding", "powerful")
 
 
-def own_audience(plane: ControlPlane) -> str:
+def api_server_audience(plane: ControlPlane) -> str:
     issuer: str = json.loads(plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     return issuer
 
 
-def reading(name: str) -> dict[str, Any]:
-    """A source that is read from a Secret."""
+def secret_source(name: str) -> dict[str, Any]:
+    """Return a source that reads a Secret."""
     return {"token": {"secretKeyRef": {"name": name, "key": "license_token"}}}
 
 
-def refreshing(url: str, **source: Any) -> dict[str, Any]:
-    """A spec that sends a token to an issuer."""
+def oauth_spec(url: str, **source: Any) -> dict[str, Any]:
+    """Return a spec that sends a token to an issuer."""
     step = {"tokenUrl": url, "grantType": "refresh_token", "clientId": "me"}
-    given = reading("license") | {"token": reading("license")["token"] | source}
-    return {"source": given, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
+    with_source = secret_source("license") | {"token": secret_source("license")["token"] | source}
+    return {"source": with_source, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
 
 
-def test_another_namespace(tenant: Tenant, aws: Emulator) -> None:
-    other = Namespace.created(tenant.namespace.plane)
-    other.token(aws.refresh_token(), name="treasure")
+def test_other_namespaces_are_out_of_reach(tenant: Tenant, aws: Emulator) -> None:
+    other = Namespace.create(tenant.namespace.plane)
+    other.put_token(aws.refresh_token(), name="treasure")
 
-    assert "forbidden" in tenant.create(token_request(), where=other.name)
-    tenant.create(token_request(source=reading("treasure")))
-    assert "Secret treasure does not exist" in tenant.is_refused("SourceMissing")
+    assert "forbidden" in tenant.create(token_request(), namespace=other.name)
+    tenant.create(token_request(source=secret_source("treasure")))
+    assert "Secret treasure does not exist" in tenant.wait_until_refused("SourceNotFound")
     assert aws.recent_calls() == []
 
 
-def test_the_identity_of_the_operator(tenant: Tenant, aws: Emulator) -> None:
+def test_ambient_identity_is_out_of_reach(tenant: Tenant, aws: Emulator) -> None:
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     tenant.create(token_request(source={"credentials": {"ambient": {}}}, exchanges=[role]))
 
-    assert "sources.ambient" in tenant.is_refused("IdentityForbidden")
+    assert "sources.ambient" in tenant.wait_until_refused("IdentityNotAllowed")
     assert aws.recent_calls() == []
 
 
@@ -231,33 +226,35 @@ def test_the_identity_of_the_operator(tenant: Tenant, aws: Emulator) -> None:
     ("name", "spec"),
     [
         pytest.param("theirs", {"target": {"secretName": "theirs"}}, id="as the target"),
-        pytest.param("acme", {}, id="as the target by the name of the request"),
+        pytest.param("acme", {}, id="as the target, by the name of the request"),
         pytest.param(
             "theirs",
-            refreshing("https://id.example", saveTo={"secretName": "theirs"}),
-            id="as what keeps a token",
+            oauth_spec("https://id.example", saveTo={"secretName": "theirs"}),
+            id="as the token Secret",
         ),
         pytest.param(
             "license-keyturn",
-            refreshing("https://id.example"),
-            id="as what keeps a token by the name of its source",
+            oauth_spec("https://id.example"),
+            id="as the token Secret, by the name of the source",
         ),
         pytest.param("license", {"target": {"secretName": "license-2"}}, id="as the source"),
     ],
 )
-def test_a_secret_that_did_not_consent(tenant: Tenant, aws: Emulator, name: str, spec: dict[str, Any]) -> None:
+def test_foreign_secrets_are_not_written(tenant: Tenant, aws: Emulator, name: str, spec: dict[str, Any]) -> None:
     if name != "license":
-        tenant.namespace.token("theirs", name=name, key="password")
-    before = tenant.namespace.read("secret", name)
+        tenant.namespace.put_token("theirs", name=name, key="password")
+    before = tenant.namespace.get("secret", name)
     tenant.create(token_request(**spec))
     until(lambda: any(tenant.namespace.condition("acme", "Renewed")))
 
-    tenant.namespace.turns("acme", *(("Ready", "Issued") if name == "license" else ("Renewed", "TargetConflict")))
-    assert tenant.namespace.read("secret", name) == before
+    tenant.namespace.wait_for_condition(
+        "acme", *(("Ready", "Issued") if name == "license" else ("Renewed", "TargetConflict"))
+    )
+    assert tenant.namespace.get("secret", name) == before
 
 
 @pytest.mark.parametrize(
-    ("audience", "says"),
+    ("audience", "message"),
     [
         ("", "the API server itself takes tokens"),
         ("https://kubernetes.default.svc", "sources.audiences"),
@@ -265,29 +262,31 @@ def test_a_secret_that_did_not_consent(tenant: Tenant, aws: Emulator, name: str,
         ("vault", "sources.audiences"),
     ],
 )
-def test_a_token_for_the_api_server(tenant: Tenant, aws: Emulator, audience: str, says: str) -> None:
-    wanted = {
+def test_tokens_for_the_api_server_are_refused(tenant: Tenant, aws: Emulator, audience: str, message: str) -> None:
+    account = {
         "name": "tenant",
-        "audiences": ["sts.amazonaws.com", audience or own_audience(tenant.namespace.plane)],
+        "audiences": ["sts.amazonaws.com", audience or api_server_audience(tenant.namespace.plane)],
     }
     role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE}}
-    written: dict[str, Any] = {"formats": [{"token": {}}]}
-    tenant.create(token_request(source={"token": {"serviceAccount": wanted}}, exchanges=[role], target=written))
+    target: dict[str, Any] = {"formats": [{"token": {}}]}
+    tenant.create(token_request(source={"token": {"serviceAccount": account}}, exchanges=[role], target=target))
 
-    assert says in tenant.is_refused("IdentityForbidden")
-    assert tenant.namespace.read("secret", "acme") == {}
+    assert message in tenant.wait_until_refused("IdentityNotAllowed")
+    assert tenant.namespace.get("secret", "acme") == {}
     assert aws.recent_calls() == []
 
 
-def test_an_internal_address(tenant: Tenant) -> None:
+def test_internal_addresses_are_not_called(tenant: Tenant) -> None:
     with listening() as (port, connected):
         urls = [url.format(port=port) for url in INTERNAL] + [f"{tenant.namespace.plane.url}/token"]
         for number, url in enumerate(urls):
-            tenant.create(token_request(f"issuer-{number}", **refreshing(url)))
+            tenant.create(token_request(f"issuer-{number}", **oauth_spec(url)))
 
-        told = {url: _message(tenant, f"issuer-{number}") for number, url in enumerate(urls)}
+        messages = {url: _message(tenant, f"issuer-{number}") for number, url in enumerate(urls)}
 
-    assert [url for url, says in told.items() if not re.search("could not be reached|names no host", says)] == []
+    assert [
+        url for url, message in messages.items() if not re.search("could not be reached|names no host", message)
+    ] == []
     assert connected == []
 
 
@@ -306,7 +305,7 @@ def _message(tenant: Tenant, name: str) -> str:
 
 @contextmanager
 def listening() -> Iterator[tuple[int, list[str]]]:
-    """A port of this machine, and who has connected to it."""
+    """Listen on a port of loopback; yields the port and the addresses that connect."""
     connected: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -324,33 +323,3 @@ def listening() -> Iterator[tuple[int, list[str]]]:
         yield server.getsockname()[1], connected
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-
-
-def test_the_document_begins_with_what_matters_most() -> None:
-    title, _, text = DOCUMENT.partition("\n\n")
-
-    assert title == "# Security"
-    assert text.startswith("Whoever may create TokenRequests in a namespace may use its Secrets.")
-
-
-def test_the_document_tells_the_rights_that_there_are() -> None:
-    section = DOCUMENT.partition("## The rights of the operator")[2]
-    told = {
-        Right("", f"{group or ''}/{resource}/{part or ''}", verb)
-        for group, resource, part, verbs in re.findall(
-            r"^\| (?:`([a-z0-9.]+)` )?([a-z]+)(?:/([a-z]+))? \| ([a-z, ]+) \|", section, re.MULTILINE
-        )
-        for verb in verbs.split(", ")
-        if verb != "verbs"
-    }
-    given = granted(chart_objects({"rbac": {"serviceAccountTokens": True}}, only=["rbac"]))
-
-    assert told == {right._replace(namespace="") for right in given}
-
-
-def test_the_tests_that_the_document_names_are_there() -> None:
-    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    named = re.findall(r"`(test_[a-z_]+)`", DOCUMENT)
-
-    assert len(named) > 8
-    assert [name for name in named if f"def {name}(" not in tests] == []

@@ -1,47 +1,47 @@
-"""Whose Secret it is: what is refused, taken over, let go of and collected."""
+"""Ownership of the target Secret: conflicts, adoption, release and garbage collection."""
 
 from typing import Any
 
 import pytest
 
-from tests.support.cluster.namespace import Namespace, exchanges, token_request
+from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
-AS_IT_WAS = {"theirs": "precious", "AWS_REGION": "mars"}
-COLLECTED = 60  # the collector looks for new kinds, such as ours in a fresh cluster, each 30 s
+FOREIGN_DATA = {"theirs": "precious", "AWS_REGION": "mars"}
+COLLECTION_SECONDS = 60  # the garbage collector discovers new kinds every 30 s
 RETAIN = {"deletionPolicy": "Retain"}
 Object = dict[str, Any]
 
 
-def foreign(name: str = "acme", **more: Any) -> Object:
-    annotations = more.pop("annotations", {})
-    about = {"name": name, "annotations": annotations, "labels": {"app": "other"}}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": AS_IT_WAS, **more}
+def foreign(name: str = "acme", **fields: Any) -> Object:
+    annotations = fields.pop("annotations", {})
+    metadata = {"name": name, "annotations": annotations, "labels": {"app": "other"}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": FOREIGN_DATA, **fields}
 
 
 def uid(namespace: Namespace, kind: str, name: str = "acme") -> str:
-    found: str = namespace.read(kind, name).get("metadata", {}).get("uid", "")
-    return found
+    value: str = namespace.get(kind, name).get("metadata", {}).get("uid", "")
+    return value
 
 
 def owners(namespace: Namespace, name: str = "acme") -> list[str]:
-    return [it["uid"] for it in namespace.read("secret", name)["metadata"].get("ownerReferences", [])]
+    return [it["uid"] for it in namespace.get("secret", name)["metadata"].get("ownerReferences", [])]
 
 
 @pytest.mark.parametrize(
-    ("secret", "says"),
+    ("secret", "message"),
     [
         pytest.param(foreign(), "Secret acme was not made by Keyturn", id="somebody else's"),
         pytest.param(foreign(immutable=True), "Secret acme is immutable", id="immutable"),
         pytest.param(
-            foreign(immutable=True, annotations={"keyturn.dev/adopt-by": "acme"}),
+            foreign(immutable=True, annotations={"keyturn.dev/adoptable-by": "acme"}),
             "Secret acme is immutable",
             id="immutable, with its consent",
         ),
         pytest.param(
-            foreign(annotations={"keyturn.dev/adopt-by": "other"}),
+            foreign(annotations={"keyturn.dev/adoptable-by": "other"}),
             "Secret acme was not made by Keyturn",
             id="with its consent to another request",
         ),
@@ -53,197 +53,193 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
     ],
 )
 def test_foreign_secret_is_refused(
-    operator: Operator, aws: Emulator, namespace: Namespace, secret: Object, says: str
+    operator: Operator, aws: Emulator, namespace: Namespace, secret: Object, message: str
 ) -> None:
-    namespace.token(aws.refresh_token())
+    namespace.put_token(aws.refresh_token())
     namespace.apply(secret)
-    before = namespace.read("secret", "acme")
+    before = namespace.get("secret", "acme")
 
     namespace.apply(token_request())
 
-    assert says in namespace.turns("acme", "Stalled", "TargetConflict")
+    assert message in namespace.wait_for_condition("acme", "Stalled", "TargetConflict")
     assert namespace.condition("acme", "Ready")[:2] == ("False", "TargetConflict")
     assert namespace.events("acme") == ["Stalled"]
-    assert namespace.read("secret", "acme") == before
-    assert exchanges(aws) == 0
+    assert namespace.get("secret", "acme") == before
+    assert count_exchanges(aws) == 0
 
 
-def test_foreign_secret_in_a_rehearsed_namespace_is_refused_by_the_write(
+def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(
     operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
-    namespace.apply(foreign("theirs", stringData={"no": "key of ours"}))
-    before, spent = namespace.read("secret", "theirs"), exchanges(aws)
+    namespace.issue(aws)
+    namespace.apply(foreign("theirs", stringData={"unrelated": "key"}))
+    before, calls = namespace.get("secret", "theirs"), count_exchanges(aws)
 
     namespace.apply(token_request("second", secret="theirs"))
 
-    assert "was not made by Keyturn" in namespace.turns("second", "Stalled", "TargetConflict")
-    namespace.ask("second", "1")
+    assert "was not made by Keyturn" in namespace.wait_for_condition("second", "Stalled", "TargetConflict")
+    namespace.request_renewal("second", "1")
     until(lambda: namespace.status("second").get("lastHandledRenewRequest") == "1")
-    assert namespace.read("secret", "theirs") == before
-    assert exchanges(aws) == 2 * spent  # the one of its first issue
+    assert namespace.get("secret", "theirs") == before
+    assert count_exchanges(aws) == 2 * calls  # one more issue, before the write was refused
 
 
 def test_secret_of_another_request_is_refused(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws)
-    before, spent = namespace.read("secret", "acme"), exchanges(aws)
+    namespace.issue(aws)
+    before, calls = namespace.get("secret", "acme"), count_exchanges(aws)
 
     namespace.apply(token_request("second", secret="acme"))
 
-    assert "Secret acme belongs to TokenRequest acme" in namespace.turns("second", "Stalled", "TargetConflict")
-    assert namespace.read("secret", "acme") == before
-    assert exchanges(aws) == spent
+    assert "Secret acme belongs to TokenRequest acme" in namespace.wait_for_condition(
+        "second", "Stalled", "TargetConflict"
+    )
+    assert namespace.get("secret", "acme") == before
+    assert count_exchanges(aws) == calls
 
 
-def test_two_that_want_one_secret_leave_it_to_one(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.token(aws.refresh_token())
+def test_one_of_two_requests_gets_the_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.put_token(aws.refresh_token())
     namespace.apply(token_request("first", secret="one"), token_request("second", secret="one"))
 
-    until(
-        lambda: {namespace.condition(it, "Ready")[1] for it in ("first", "second")} == {"Issued", "TargetConflict"}
-    )
+    until(lambda: {namespace.condition(it, "Ready")[1] for it in ("first", "second")} == {"Issued", "TargetConflict"})
 
 
-def test_consent_adopts_and_leaves_foreign_keys(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.apply(foreign(annotations={"keyturn.dev/adopt-by": "acme"}))
+def test_adopted_secret_keeps_foreign_keys(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
 
-    namespace.issued(aws)
+    namespace.issue(aws)
 
-    data = namespace.data("acme")
+    data = namespace.secret_data("acme")
     assert (data["theirs"], data["AWS_REGION"]) == ("precious", "us-east-1")
-    assert namespace.read("secret", "acme")["metadata"]["labels"]["app"] == "other"
+    assert namespace.get("secret", "acme")["metadata"]["labels"]["app"] == "other"
     assert owners(namespace) == []
 
 
-def test_adopted_secret_outlives_the_request_though_consent_went(
+def test_adopted_secret_has_no_owner_after_consent_is_removed(
     operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.apply(foreign(annotations={"keyturn.dev/adopt-by": "acme"}))
-    namespace.issued(aws)
+    namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
+    namespace.issue(aws)
 
-    namespace.patch("secret", "acme", {"metadata": {"annotations": {"keyturn.dev/adopt-by": None}}})
-    namespace.ask("acme", "1")
-    until(lambda: namespace.status("acme")["revision"] == 2)
+    namespace.patch("secret", "acme", {"metadata": {"annotations": {"keyturn.dev/adoptable-by": None}}})
+    namespace.request_renewal("acme", "1")
+    namespace.wait_for_revision(2)
 
     assert owners(namespace) == []
 
 
-@pytest.mark.parametrize("then", ["consents", "goes"])
-def test_refused_goes_on_when_the_secret(
-    operator: Operator, aws: Emulator, namespace: Namespace, then: str
-) -> None:
-    namespace.token(aws.refresh_token())
+@pytest.mark.parametrize("then", ["consents", "is deleted"])
+def test_conflict_ends_when_the_secret(operator: Operator, aws: Emulator, namespace: Namespace, then: str) -> None:
+    namespace.put_token(aws.refresh_token())
     namespace.apply(foreign(), token_request())
-    namespace.turns("acme", "Stalled", "TargetConflict")
+    namespace.wait_for_condition("acme", "Stalled", "TargetConflict")
 
-    if then == "goes":
+    if then == "is deleted":
         namespace.kubectl("delete", "secret", "acme")
     else:
-        namespace.kubectl("annotate", "secret", "acme", "keyturn.dev/adopt-by=acme")
-    namespace.ask("acme", "now")  # instead of the minute until the next look
+        namespace.kubectl("annotate", "secret", "acme", "keyturn.dev/adoptable-by=acme")
+    namespace.request_renewal("acme", "now")  # rather than wait a minute for the next attempt
 
-    namespace.is_ready("acme")
+    namespace.wait_until_ready("acme")
     assert namespace.condition("acme", "Stalled")[0] == ""
 
 
-def test_made_immutable_it_stays_ready_and_stalls(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws)
-    spent = exchanges(aws)
+def test_immutable_secret_stays_ready_and_stalls(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
+    calls = count_exchanges(aws)
 
     namespace.patch("secret", "acme", {"immutable": True})
 
-    assert "immutable" in namespace.turns("acme", "Stalled", "TargetConflict")
+    assert "immutable" in namespace.wait_for_condition("acme", "Stalled", "TargetConflict")
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
-    assert exchanges(aws) == spent
+    assert count_exchanges(aws) == calls
     namespace.kubectl("delete", "secret", "acme")
-    until(lambda: namespace.status("acme")["revision"] == 2)
+    namespace.wait_for_revision(2)
 
 
-def test_deletion_collects_the_secret_for_good(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws)
+def test_secret_of_a_deleted_request_is_collected(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
     namespace.kubectl("delete", "treq", "acme")
-    until(lambda: not namespace.read("secret", "acme"), seconds=COLLECTED)
+    until(lambda: not namespace.get("secret", "acme"), seconds=COLLECTION_SECONDS)
     names = [f"acme-{number}" for number in range(5)]
     for name in names:
-        namespace.issued(aws, name)
+        namespace.issue(aws, name)
 
     namespace.kubectl("delete", "treq", "--all")
 
-    until(lambda: not any(namespace.read("secret", name) for name in names))
-    # The end of a Secret may be seen before the end of its TokenRequest: it must not be healed.
-    namespace.issued(aws, "later")
-    assert exchanges(aws) == 14
-    assert not any(namespace.read("secret", name) for name in names)
+    until(lambda: not any(namespace.get("secret", name) for name in names))
+    # The deletion of a Secret may be seen before that of its TokenRequest; it must not be issued again.
+    namespace.issue(aws, "later")
+    assert count_exchanges(aws) == 14
+    assert not any(namespace.get("secret", name) for name in names)
 
 
-def test_retained_secret_stays_and_is_taken_over(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issued(aws, target=RETAIN)
-    before, first = namespace.data("acme"), uid(namespace, "secret")
+def test_retained_secret_is_taken_over(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws, target=RETAIN)
+    before, first = namespace.secret_data("acme"), uid(namespace, "secret")
     assert owners(namespace) == []
 
     namespace.kubectl("delete", "treq", "acme")
     namespace.apply(token_request(target=RETAIN))
-    namespace.is_ready("acme")
+    namespace.wait_until_ready("acme")
 
-    label = namespace.read("secret", "acme")["metadata"]["labels"]["keyturn.dev/owner-uid"]
+    label = namespace.get("secret", "acme")["metadata"]["labels"]["keyturn.dev/owner-uid"]
     assert label == uid(namespace, "tokenrequest")
-    assert (namespace.data("acme"), uid(namespace, "secret")) == (before, first)
-    assert exchanges(aws) == 2
+    assert (namespace.secret_data("acme"), uid(namespace, "secret")) == (before, first)
+    assert count_exchanges(aws) == 2
     assert namespace.status("acme")["revision"] == 1
 
 
-def test_quick_recreation_takes_over_before_collection(
+def test_recreated_request_takes_over_before_collection(
     operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
-    namespace.issued(aws)
-    before, first = namespace.data("acme"), uid(namespace, "secret")
+    namespace.issue(aws)
+    before, first = namespace.secret_data("acme"), uid(namespace, "secret")
 
-    # With the collector held back, the re-creation is sure to be the quicker one.
+    # While the garbage collector is frozen, the request is created again before it runs.
     namespace.plane.freeze("kube-controller-manager")
     try:
         namespace.kubectl("delete", "treq", "acme")
         namespace.apply(token_request())
-        namespace.is_ready("acme")
+        namespace.wait_until_ready("acme")
         assert owners(namespace) == [uid(namespace, "tokenrequest")]
     finally:
         namespace.plane.thaw("kube-controller-manager")
 
-    # What is deleted after it is collected after it: the collector has looked at the Secret by then.
+    # What is deleted later is collected later: by then the garbage collector has processed the Secret.
     namespace.apply(token_request("later"))
-    namespace.is_ready("later")
+    namespace.wait_until_ready("later")
     namespace.kubectl("delete", "treq", "later")
-    until(lambda: not namespace.read("secret", "later"), seconds=COLLECTED)
-    assert (namespace.data("acme"), uid(namespace, "secret")) == (before, first)
-    assert exchanges(aws) == 4
+    until(lambda: not namespace.get("secret", "later"), seconds=COLLECTION_SECONDS)
+    assert (namespace.secret_data("acme"), uid(namespace, "secret")) == (before, first)
+    assert count_exchanges(aws) == 4
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
-def test_former_secret_when_the_name_changes(
+def test_former_secret_is_deleted_or_released(
     operator: Operator, aws: Emulator, namespace: Namespace, policy: str
 ) -> None:
-    namespace.issued(aws, target={"secretName": "old", "deletionPolicy": policy})
-    before = namespace.data("old")
+    namespace.issue(aws, target={"secretName": "old", "deletionPolicy": policy})
+    before = namespace.secret_data("old")
 
     namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "new"}}})
 
     until(lambda: namespace.status("acme").get("secretName") == "new")
-    namespace.is_ready("acme")
-    assert namespace.data("new")["AWS_ACCESS_KEY_ID"] != before["AWS_ACCESS_KEY_ID"]
+    namespace.wait_until_ready("acme")
+    assert namespace.secret_data("new")["AWS_ACCESS_KEY_ID"] != before["AWS_ACCESS_KEY_ID"]
     if policy == "Delete":
-        until(lambda: not namespace.read("secret", "old"))
+        until(lambda: not namespace.get("secret", "old"))
         return
-    until(lambda: "keyturn.dev/marks" not in namespace.read("secret", "old")["metadata"].get("annotations", {}))
-    assert namespace.data("old") == before
-    assert "labels" not in namespace.read("secret", "old")["metadata"]
+    until(lambda: "keyturn.dev/issuance" not in namespace.get("secret", "old")["metadata"].get("annotations", {}))
+    assert namespace.secret_data("old") == before
+    assert "labels" not in namespace.get("secret", "old")["metadata"]
 
 
-def test_released_secret_is_anybodys_but_refused_without_consent(
-    operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
-    namespace.issued(aws, target={"secretName": "old", **RETAIN})
+def test_released_secret_is_refused_without_consent(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws, target={"secretName": "old", **RETAIN})
     namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "new"}}})
-    until(lambda: "labels" not in namespace.read("secret", "old")["metadata"])
+    until(lambda: "labels" not in namespace.get("secret", "old")["metadata"])
 
     namespace.apply(token_request("second", secret="old"))
 
-    namespace.turns("second", "Stalled", "TargetConflict")
+    namespace.wait_for_condition("second", "Stalled", "TargetConflict")

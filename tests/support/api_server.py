@@ -10,26 +10,26 @@ from typing import Any
 
 import msgspec
 
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiAnswer, Kube
+from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.errors import LeavingError
+from keyturn.core.errors import LeaseLostError
 
 Leaf = tuple[str, str]
 Body = dict[str, Any]
 
 
-class ApiServer(Kube):
+class ApiServer(ApiClient):
     """`asked` are the requests that were made, `answers` what is answered instead, by method and path."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
         self.asked: list[str] = []
         self.may_write = lambda: True
-        self.answers: dict[str, ApiAnswer | Exception] = {}
+        self.responses: dict[str, ApiResponse | Exception] = {}
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
         self._numbers = itertools.count(1)
 
-    async def ask(
+    async def request(
         self,
         method: str,
         path: str,
@@ -38,20 +38,20 @@ class ApiServer(Kube):
         kind: str = JSON,
         query: Mapping[str, str] | None = None,
         accept: str = JSON,  # noqa: ARG002 - all of an object is answered
-    ) -> ApiAnswer:
+    ) -> ApiResponse:
         if method != "GET" and not self.may_write():
-            raise LeavingError("the Lease is lost")
+            raise LeaseLostError("the Lease is lost")
         return await self._asked(method, path, body, kind, query or {})
 
-    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         return await self._asked(method, path, body, MERGE if method == "PATCH" else JSON, query)
 
-    async def _asked(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiAnswer:
+    async def _asked(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiResponse:
         path = path.removesuffix("/status")
         self.asked.append(f"{method} {path}")
         # An answer takes a while, in which others may ask.
         await asyncio.sleep(0)
-        instead = self.answers.get(f"{method} {path}")
+        instead = self.responses.get(f"{method} {path}")
         if isinstance(instead, Exception):
             raise instead
         return instead or self._answer(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
@@ -78,7 +78,7 @@ class ApiServer(Kube):
         found = self.objects[path].get("data", {})
         return {key: base64.b64decode(value).decode() for key, value in found.items()}
 
-    def _answer(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiAnswer:
+    def _answer(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiResponse:
         if method == "POST":
             return self._post(path, body, query)
         if method == "PATCH" and kind == APPLY:
@@ -91,35 +91,35 @@ class ApiServer(Kube):
             return self._patch(path, body, query)
         if method == "DELETE":
             del self.objects[path]
-        return ApiAnswer(200, shown)
+        return ApiResponse(200, shown)
 
-    def _patch(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
+    def _patch(self, path: str, body: Body, query: Mapping[str, str]) -> ApiResponse:
         merged = _merged(self.objects[path], body)
         if merged.get("immutable") and merged.get("data") != self.objects[path].get("data"):
-            return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
+            return ApiResponse(422, {"message": "field is immutable when `immutable` is set"})
         if "dryRun" not in query:
             self._keep(path, merged)
-        return ApiAnswer(200, self._shown(path))
+        return ApiResponse(200, self._shown(path))
 
-    def _refusal(self, path: str, body: Body) -> ApiAnswer | None:
+    def _refusal(self, path: str, body: Body) -> ApiResponse | None:
         if path not in self.objects:
-            return ApiAnswer(404, {"message": "not found"})
+            return ApiResponse(404, {"message": "not found"})
         known = self.objects[path]["metadata"]
         asked = {**body.get("metadata", {}), **body.get("preconditions", {})}
         if all(asked.get(key) in (None, known[key]) for key in ("uid", "resourceVersion")):
             return None
-        return ApiAnswer(409, {"message": "the object has been modified"})
+        return ApiResponse(409, {"message": "the object has been modified"})
 
-    def _post(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
+    def _post(self, path: str, body: Body, query: Mapping[str, str]) -> ApiResponse:
         name = body["metadata"].get("name") or f"{body['metadata']['generateName']}{next(self._numbers)}"
         if f"{path}/{name}" in self.objects:
-            return ApiAnswer(409, {"message": "already exists"})
+            return ApiResponse(409, {"message": "already exists"})
         if "dryRun" in query:
-            return ApiAnswer(201, body)
+            return ApiResponse(201, body)
         self._keep(f"{path}/{name}", body | {"metadata": body["metadata"] | {"name": name}})
-        return ApiAnswer(201, self._shown(f"{path}/{name}"))
+        return ApiResponse(201, self._shown(f"{path}/{name}"))
 
-    def _apply(self, path: str, body: Body, query: Mapping[str, str]) -> ApiAnswer:
+    def _apply(self, path: str, body: Body, query: Mapping[str, str]) -> ApiResponse:
         was, wanted, manager = self.objects.get(path), _leaves(body), query["fieldManager"]
         known, managers = _leaves(was or {}), self._managers[path]
         changed = {leaf for leaf, value in wanted.items() if known.get(leaf, value) != value}
@@ -129,21 +129,17 @@ class ApiServer(Kube):
             return refused
         status = 200 if was else 201
         if "dryRun" in query:
-            return ApiAnswer(status, body)
-        owners = {
-            leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | wanted
-        }
+            return ApiResponse(status, body)
+        owners = {leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | wanted}
         for leaf in wanted:
             owners[leaf].add(manager)
         kept = {leaf: value for leaf, value in (known | wanted).items() if owners[leaf]}
         self._managers[path] = {leaf: owners[leaf] for leaf in kept}
         self._keep(
             path,
-            _body(
-                kept, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}
-            ),
+            _body(kept, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}),
         )
-        return ApiAnswer(status, self._shown(path))
+        return ApiResponse(status, self._shown(path))
 
     def _keep(self, path: str, body: Body) -> Meta:
         number = next(self._numbers)
@@ -168,17 +164,17 @@ class ApiServer(Kube):
         return shown
 
 
-def _refused(was: Body, body: Body, changed: set[str], *, held: bool) -> ApiAnswer | None:
+def _refused(was: Body, body: Body, changed: set[str], *, held: bool) -> ApiResponse | None:
     """What an apply is refused for; `held` is whether another manager has a field of it."""
     version, kind = was["metadata"]["resourceVersion"], was.get("type", "Opaque")
     if body["metadata"].get("resourceVersion", version) != version:
-        return ApiAnswer(409, {"message": "the object has been modified"})
+        return ApiResponse(409, {"message": "the object has been modified"})
     if was.get("immutable") and "data" in changed:
-        return ApiAnswer(422, {"message": "field is immutable when `immutable` is set"})
+        return ApiResponse(422, {"message": "field is immutable when `immutable` is set"})
     if held:
-        return ApiAnswer(409, {"message": "Apply failed with 1 conflict"})
+        return ApiResponse(409, {"message": "Apply failed with 1 conflict"})
     if body.get("type", kind) != kind:
-        return ApiAnswer(422, {"message": "type: Invalid value: field is immutable"})
+        return ApiResponse(422, {"message": "type: Invalid value: field is immutable"})
     return None
 
 

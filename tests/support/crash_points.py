@@ -21,13 +21,13 @@ from types import FrameType
 from typing import Any
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import MARKS, data_hash, read_marks
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash, read_issuance
 from keyturn.core.status import Outcome
-from keyturn.reconcile.reconciler import look
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.reconciler import reconcile
+from keyturn.reconcile.state import ReconcileState
 from keyturn.standalone.atomic_dir import Folder
-from keyturn.standalone.file_store import MARKS_FILE, FileStore, Issued
-from keyturn.standalone.runner import turns
+from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Issued
+from keyturn.standalone.runner import token_locks
 from keyturn.standalone.source_files import Sources
 from keyturn.standalone.token_files import FileTokens
 from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, once, rotating
@@ -50,7 +50,7 @@ class Life:
         self.folder = folder
         self.wanted = wanted
         self.outside = Outside()
-        self.memory = Memory()
+        self.state = ReconcileState()
         self._issuer = folder / "issuer"
         if self._issuer.exists():
             self.outside.aws.issuer = pickle.loads(self._issuer.read_bytes())  # noqa: S301 - our own
@@ -67,13 +67,15 @@ class Life:
         self.target.tidy()
         self.tokens.tidy()
 
-    async def look(self, after: timedelta = timedelta()) -> Outcome:
+    async def reconcile(self, after: timedelta = timedelta()) -> Outcome:
         """Look at the request, a while later."""
         self.outside.now += after
         store = FileStore(Sources(self.folder / "sources"), self.target, lambda _, __: None)
         holder = f"process-{os.getpid()}"
-        world = replace(self.outside.world, store=store, tokens=self.tokens, turns=turns(holder), holder=holder)
-        return await look(world, self.wanted, self.memory)
+        deps = replace(
+            self.outside.deps, store=store, tokens=self.tokens, token_locks=token_locks(holder), holder=holder
+        )
+        return await reconcile(deps, self.wanted, self.state)
 
     async def _remember(self, where: str) -> None:
         if where.startswith("after "):
@@ -125,7 +127,7 @@ def renew_and_die(folder: Path, wanted: Request, fatal: int, *, first: bool) -> 
         watch = Watch(fatal, told)
         threading.setprofile(watch)
         sys.setprofile(watch)
-        asyncio.run(life.look())
+        asyncio.run(life.reconcile())
         sys.setprofile(None)
 
     return in_a_process(work)
@@ -139,18 +141,18 @@ def found(folder: Path, wanted: Request) -> dict[str, Any]:
     files = life.target.read()
     issued = Issued(None, {}) if files is None else _issued(files)
     live = kept.value if kept else "seed"
-    whole = issued.marks is None or data_hash(issued.data, wanted) == issued.marks.data_hash
+    whole = issued.issuance is None or data_hash(issued.data, wanted) == issued.issuance.data_hash
     return {
         "lost": life.issuer.live != live,
-        "intent": bool(kept and kept.lineage and kept.lineage.intent),
-        "revision": issued.marks.revision if issued.marks else 0,
-        "whole": whole and (files is None or issued.marks is not None),
+        "intent": bool(kept and kept.family and kept.family.intent),
+        "revision": issued.issuance.revision if issued.issuance else 0,
+        "whole": whole and (files is None or issued.issuance is not None),
     }
 
 
 def _issued(files: dict[str, str]) -> Issued:
-    marks = read_marks({MARKS: files[MARKS_FILE]})
-    return Issued(marks, {key: files[key] for key in marks.keys} if marks else {})
+    issuance = read_issuance({ISSUANCE_ANNOTATION: files[ISSUANCE_FILE]})
+    return Issued(issuance, {key: files[key] for key in issuance.keys} if issuance else {})
 
 
 def work_on(folder: Path, wanted: Request, *, first: bool) -> str:
@@ -159,8 +161,8 @@ def work_on(folder: Path, wanted: Request, *, first: bool) -> str:
     async def hours(life: Life) -> list[str]:
         reasons = []
         for after in (SECOND, 31 * SECOND, HOUR):
-            outcome = await life.look(after)
-            reasons.append(outcome.setback.error.reason if outcome.setback else "")
+            outcome = await life.reconcile(after)
+            reasons.append(outcome.failure.error.reason if outcome.failure else "")
         return reasons
 
     def work(told: int) -> None:
@@ -203,11 +205,11 @@ def prepare(place: Path, wanted: Request, *, first: bool) -> None:
     for name in ("write", "state"):
         (place / name).mkdir()
     if not first:
-        in_a_process(lambda _: _look(place, wanted))
+        in_a_process(lambda _: _reconcile(place, wanted))
 
 
-def _look(place: Path, wanted: Request) -> None:
-    asyncio.run(Life(place, wanted).look())
+def _reconcile(place: Path, wanted: Request) -> None:
+    asyncio.run(Life(place, wanted).reconcile())
 
 
 if __name__ == "__main__":

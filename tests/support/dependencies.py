@@ -7,15 +7,16 @@ from typing import Any
 
 import jwt
 
-from keyturn.api.token_request import Exchange, Request, parse
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request, parse
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import Marks
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.issuance import Issuance
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.status import Outcome
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Turns, World
-from keyturn.reconcile.reconciler import look
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.reconciler import reconcile
+from keyturn.reconcile.state import ReconcileState
 from tests.support.memory_store import Secrets
 from tests.support.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
 
@@ -72,25 +73,25 @@ class Issuer:
     calls: list[str] = field(default_factory=list)
     issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
 
-    async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
+    async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Give what the step gives, or fail as told."""
         if step.oauth_token:
-            sent = holding.refresh_token or holding.proof or holding.newest_token.value
+            sent = values.refresh_token or values.proof or values.newest_token.value
             answer = self.issuer.answer(sent, now)
-            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
+            return replace(values, access_token=answer.access_token, refresh_token=answer.refresh_token)
         if step.identity_center_create_token:
-            answer = self.issuer.answer(holding.refresh_token or holding.proof or "", now)
-            return replace(holding, access_token=answer.access_token, refresh_token=answer.refresh_token)
-        token, number = holding.newest_token, len(self.calls) + 1
+            answer = self.issuer.answer(values.refresh_token or values.proof or "", now)
+            return replace(values, access_token=answer.access_token, refresh_token=answer.refresh_token)
+        token, number = values.newest_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
         if self.failures:
             raise self.failures.pop(0)
         asked, ends = f"request-{number}", now + self.life
         if operation is None:
-            return replace(holding, access_token=Token(f"access-{number}", ends), request_id=asked)
+            return replace(values, access_token=Token(f"access-{number}", ends), request_id=asked)
         given = Credentials(f"ASIA{number}", f"key-for-{token.value}", f"session-{number}", ends)
-        return replace(holding, credentials=given, principal=operation.role_arn, request_id=asked)
+        return replace(values, credentials=given, principal=operation.role_arn, request_id=asked)
 
 
 @dataclass(slots=True)
@@ -98,18 +99,18 @@ class Outside:
     """All that the spine is given. A test changes `now`, `chance`, the Secrets and what AWS does."""
 
     now: datetime = NOW
-    chance: float = 0.0
+    rand: float = 0.0
     secrets: Secrets = field(default_factory=Secrets)
     aws: Issuer = field(default_factory=Issuer)
-    memories: dict[str, Memory] = field(default_factory=dict)
+    memories: dict[str, ReconcileState] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     tokens: KeptTokens = field(default_factory=KeptTokens)
     checkpoint: Checkpoint = nothing
     jumps: timedelta = timedelta()
-    turns: Turns = field(init=False)
+    token_locks: TokenLocks = field(init=False)
 
     def __post_init__(self) -> None:
-        self.turns = Turns(self.monotonic)
+        self.token_locks = TokenLocks(self.monotonic)
 
     def watch(self, checkpoint: Checkpoint) -> None:
         """Have `checkpoint` awaited wherever the spine awaits the outside."""
@@ -125,15 +126,15 @@ class Outside:
         self.jumps += jump
 
     @property
-    def world(self) -> World:
+    def deps(self) -> Dependencies:
         """The same, as the spine sees it."""
-        return World(
+        return Dependencies(
             store=self.secrets,
             tokens=self.tokens,
             exchange=self._exchange,
             now=lambda: self.now,
-            chance=lambda: self.chance,
-            turns=self.turns,
+            rand=lambda: self.rand,
+            token_locks=self.token_locks,
             metrics=self.metrics,
             sleep=self._sleep,
         )
@@ -143,27 +144,27 @@ class Outside:
         """How many calls AWS has had."""
         return len(self.aws.calls)
 
-    async def look(self, request: Request, after: timedelta = timedelta()) -> Outcome:
+    async def reconcile(self, request: Request, after: timedelta = timedelta()) -> Outcome:
         """Look at a request, a while later; what the process remembers of it is kept."""
         self.now += after
-        return await look(self.world, request, self.memories.setdefault(request.uid, Memory()))
+        return await reconcile(self.deps, request, self.memories.setdefault(request.uid, ReconcileState()))
 
     def restart(self) -> None:
         """Forget what a process remembers."""
         self.memories.clear()
-        self.turns = Turns(self.monotonic)
+        self.token_locks = TokenLocks(self.monotonic)
 
-    def marks(self, name: str = "acme") -> Marks:
+    def issuance(self, name: str = "acme") -> Issuance:
         """The marks on a Secret; a test that asks for them is sure that they are there."""
-        marks = self.secrets.get(name).marks
-        if marks is None:
+        issuance = self.secrets.get(name).issuance
+        if issuance is None:
             raise LookupError(name)
-        return marks
+        return issuance
 
-    async def _exchange(self, _: Request, step: Exchange, holding: Holding) -> Holding:
-        name = type(step.operation).__name__
+    async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
+        name = type(step.exchange).__name__
         await self.checkpoint(f"before {name}")
-        given = await self.aws.exchange(step, holding, self.now)
+        given = await self.aws.exchange(step, values, self.now)
         await self.checkpoint(f"after {name}")
         return given
 
@@ -171,7 +172,7 @@ class Outside:
         await self.checkpoint("sleep")
 
 
-def world(source: str = "refresh-token") -> Outside:
+def deps(source: str = "refresh-token") -> Outside:
     """The outside with the source Secret of the flagship in it."""
     outside = Outside()
     outside.secrets.put("license", data={"license_token": source})
@@ -191,7 +192,7 @@ def once(name: str = "acme", **spec: Any) -> Request:
 
 def with_code(code: str = "seed") -> Outside:
     """The outside with what such a request starts from."""
-    outside = world()
+    outside = deps()
     outside.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
     outside.secrets.put("sign-in", data={"code": code})
     return outside
@@ -199,8 +200,8 @@ def with_code(code: str = "seed") -> Outside:
 
 async def issued() -> Outside:
     """The outside after a first issue, with nothing counted yet."""
-    outside = world()
-    await outside.look(request())
+    outside = deps()
+    await outside.reconcile(request())
     outside.aws.calls.clear()
     outside.secrets.calls.clear()
     return outside

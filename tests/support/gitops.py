@@ -1,14 +1,14 @@
-"""TokenRequests in every situation, as GitOps tools find them, and what these should make of it."""
+"""TokenRequests in every state, and the health that GitOps tools should derive from them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.issuance import Marks
-from keyturn.core.renewal import Setback
+from keyturn.core.issuance import Issuance
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED
@@ -18,51 +18,53 @@ REFUSED = RefusedError("AccessDenied", "STS AssumeRole: AccessDenied")
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A TokenRequest, what Flux's kstatus computes of it, and what Argo CD shows."""
+    """A TokenRequest, its status by Flux's kstatus, and its health in Argo CD."""
 
     body: dict[str, Any]
     kstatus: str
     health: str
 
 
-def _told(status: Status, **spec: Any) -> dict[str, Any]:
+def _with_status(status: Status, **spec: Any) -> dict[str, Any]:
     return manifest(**spec) | {"status": msgspec.to_builtins(status)}
 
 
-def _failed(error: KeyturnError, marks: Marks | None = None, *, hours: int = 0) -> dict[str, Any]:
+def _failed(error: KeyturnError, issuance: Issuance | None = None, *, hours: int = 0) -> dict[str, Any]:
     at = LATER + hours * HOUR
-    return _told(
-        report(request(), FIRST, Outcome(at, marks, setback=Setback(error, 1, at + MINUTE, 1), tried=True))
+    return _with_status(
+        report(request(), FIRST, Outcome(at, issuance, failure=Failure(error, 1, at + MINUTE, 1), tried=True))
     )
 
 
-def _looked(outcome: Outcome, **spec: Any) -> dict[str, Any]:
-    return _told(report(request(**spec), Status(), outcome), **spec)
+def _reconciled(outcome: Outcome, **spec: Any) -> dict[str, Any]:
+    return _with_status(report(request(**spec), Status(), outcome), **spec)
 
 
-def _with(body: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+def _with_metadata(body: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return body | {"metadata": body["metadata"] | metadata}
 
 
-_GOOD = _looked(Outcome(NOW, ISSUED, "SecretMissing"))
+_ISSUED = _reconciled(Outcome(NOW, ISSUED, "SecretMissing"))
 
 SITUATIONS = {
-    # The one that kstatus cannot know: what has no status counts as done.
+    # kstatus treats an object without status as current.
     "just applied": Situation(manifest(), "Current", "Progressing"),
-    "looked at, not tried": Situation(_looked(Outcome(NOW)), "InProgress", "Progressing"),
-    "issued": Situation(_GOOD, "Current", "Healthy"),
-    "renewed": Situation(_looked(Outcome(LATER, SECOND_ISSUE, "Due")), "Current", "Healthy"),
-    "the source ends soon": Situation(_looked(Outcome(LATER, WARNED)), "Current", "Healthy"),
-    "AWS is away, the Secret is valid": Situation(_failed(AWAY, ISSUED), "Current", "Healthy"),
-    "AWS is away, never issued": Situation(_failed(AWAY), "InProgress", "Progressing"),
-    "AWS is away, expired": Situation(_failed(AWAY, ISSUED, hours=2), "InProgress", "Degraded"),
+    "reconciled, not tried": Situation(_reconciled(Outcome(NOW)), "InProgress", "Progressing"),
+    "issued": Situation(_ISSUED, "Current", "Healthy"),
+    "renewed": Situation(_reconciled(Outcome(LATER, SECOND_ISSUE, "Due")), "Current", "Healthy"),
+    "the source expires soon": Situation(_reconciled(Outcome(LATER, WARNED)), "Current", "Healthy"),
+    "AWS is unreachable, the Secret is valid": Situation(_failed(AWAY, ISSUED), "Current", "Healthy"),
+    "AWS is unreachable, never issued": Situation(_failed(AWAY), "InProgress", "Progressing"),
+    "AWS is unreachable, expired": Situation(_failed(AWAY, ISSUED, hours=2), "InProgress", "Degraded"),
     "refused, the Secret is valid": Situation(_failed(REFUSED, ISSUED), "Failed", "Degraded"),
     "refused, never issued": Situation(_failed(REFUSED), "Failed", "Degraded"),
-    "a spec that cannot be read": Situation(_told(invalid(FIRST, 1, "no such field", NOW)), "Failed", "Degraded"),
+    "an invalid spec": Situation(_with_status(invalid(FIRST, 1, "no such field", NOW)), "Failed", "Degraded"),
     "suspended, the Secret is valid": Situation(
-        _looked(Outcome(LATER, ISSUED), suspend=True), "Current", "Suspended"
+        _reconciled(Outcome(LATER, ISSUED), suspend=True), "Current", "Suspended"
     ),
-    "suspended, never issued": Situation(_looked(Outcome(LATER), suspend=True), "InProgress", "Suspended"),
-    "changed, and not looked at since": Situation(_with(_GOOD, generation=2), "InProgress", "Progressing"),
-    "being deleted": Situation(_with(_GOOD, deletionTimestamp="2026-01-02T03:04:05Z"), "Terminating", "Healthy"),
+    "suspended, never issued": Situation(_reconciled(Outcome(LATER), suspend=True), "InProgress", "Suspended"),
+    "changed, not reconciled since": Situation(_with_metadata(_ISSUED, generation=2), "InProgress", "Progressing"),
+    "being deleted": Situation(
+        _with_metadata(_ISSUED, deletionTimestamp="2026-01-02T03:04:05Z"), "Terminating", "Healthy"
+    ),
 }

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.token_request import Request, Target, canonical_hash
+from keyturn.api.target import TargetSpec
+from keyturn.api.token_request import Request, canonical_hash
 from tests.support.dependencies import request
 
 
@@ -14,6 +15,6 @@ def writing(*formats: dict[str, Any], region: str | None = "us-east-1", **target
     """The flagship with these formats, which no rule between exchanges and formats has seen."""
     made = request()
     changed = copy.copy(made.spec)
-    msgspec.structs.force_setattr(changed, "target", msgspec.convert(target | {"formats": formats}, Target))
+    msgspec.structs.force_setattr(changed, "target", msgspec.convert(target | {"formats": formats}, TargetSpec))
     msgspec.structs.force_setattr(changed, "region", region)
     return replace(made, spec=changed, request_hash=canonical_hash(formats))

@@ -11,22 +11,22 @@ import msgspec
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError
 from keyturn.core.issuance import (
     EXPIRES_AT,
+    ISSUANCE_ANNOTATION,
     MANAGED_BY,
-    MARKS,
     OWNER_UID,
-    FoundSecret,
-    Marks,
+    Issuance,
+    TargetSecret,
     annotations,
     data_hash,
     field_manager,
     is_adopted,
     labels,
-    read_marks,
+    read_issuance,
 )
-from keyturn.core.pipeline_values import Source, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source
 from keyturn.core.renewal import check_ours
 from tests.support.rotation import Checkpoint, nothing
 
@@ -50,9 +50,9 @@ class Secret:
     immutable: bool = False
 
     @property
-    def marks(self) -> Marks | None:
+    def issuance(self) -> Issuance | None:
         """The marks, where they count."""
-        return read_marks(self.annotations)
+        return read_issuance(self.annotations)
 
 
 class Secrets:
@@ -66,7 +66,7 @@ class Secrets:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.checkpoint: Checkpoint = nothing
-        self.failures: dict[str, KeyturnError] = {}
+        self.failures: dict[str, KeyturnError | BeingDeletedError] = {}
         self.gone: set[str] = set()
         self._secrets: dict[tuple[str, str], Secret] = {}
         self._met: set[tuple[str, str]] = set()
@@ -97,14 +97,14 @@ class Secrets:
 
     # What the Store promises.
 
-    async def read_target(self, request: Request) -> FoundSecret | None:
+    async def read_target(self, request: Request) -> TargetSecret | None:
         """Find the target, if a watch by label would show it or it was met before."""
         await self._called("read_target")
         secret = self._secrets.get(_target(request))
         ours = secret and secret.labels.get(MANAGED_BY) == "keyturn"
         return self._meet(request) if ours or _target(request) in self._met else None
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read the source."""
         await self._called("read_source")
         wanted = request.spec.source
@@ -112,41 +112,41 @@ class Secrets:
         token = self._value(request, ref) if ref else None
         keys = self._secrets.get((request.namespace, of_keys.name)) if of_keys else None
         if of_keys and keys is None:
-            raise RefusedError("SourceMissing", f"Secret {of_keys.name} does not exist")
-        proof = self._value(request, request.spec.proof) if request.spec.proof else None
+            raise RefusedError("SourceNotFound", f"Secret {of_keys.name} does not exist")
+        proof = self._value(request, request.spec.single_use_ref) if request.spec.single_use_ref else None
         return parse_source(token, keys.data if keys else None, proof)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:
         secret = self._secrets.get((request.namespace, ref.name))
         if secret is None or not secret.data.get(ref.key):
-            raise RefusedError("SourceMissing", f"Secret {ref.name} has no key {ref.key}")
+            raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}")
         return secret.data[ref.key]
 
-    async def rehearse(self, request: Request) -> None:
+    async def dry_run(self, request: Request) -> None:
         """Refuse the target of another, and a request that has gone."""
         await self._called("rehearse")
         if request.uid in self.gone:
-            raise LeavingError("the TokenRequest is gone")
+            raise BeingDeletedError("the TokenRequest is gone")
         found = self._meet(request)
         if found:
             check_ours(request, found)
 
-    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
+    async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Apply the whole Secret, then see to those of a former secretName."""
         await self._called("write")
-        self._apply(request, marks, data)
+        self._apply(request, issuance, data)
         former = [place for place, secret in self._secrets.items() if _wrote(secret, request)]
         for place in former:
             if place != _target(request):
                 self._let_go(request, place)
         await self.checkpoint("after write")
 
-    async def dress(self, request: Request, marks: Marks) -> None:
+    async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret with the data it has."""
         await self._called("dress")
         found, secret = self._meet(request), self._secrets.get(_target(request))
-        if secret and found and found.marks and found.data_hash == found.marks.data_hash:
-            self._apply(request, marks, {key: secret.data[key] for key in found.marks.keys})
+        if secret and found and found.issuance and found.data_hash == found.issuance.data_hash:
+            self._apply(request, issuance, {key: secret.data[key] for key in found.issuance.keys})
 
     async def _called(self, name: str) -> None:
         await self.checkpoint(f"before {name}")
@@ -154,7 +154,7 @@ class Secrets:
         if name in self.failures:
             raise self.failures[name]
 
-    def _meet(self, request: Request) -> FoundSecret | None:
+    def _meet(self, request: Request) -> TargetSecret | None:
         secret = self._secrets.get(_target(request))
         if secret is None:
             self._met.discard(_target(request))
@@ -162,17 +162,17 @@ class Secrets:
         self._met.add(_target(request))
         return _found(request, secret)
 
-    def _apply(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
+    def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         secret = self._secrets.get(_target(request))
         found = _found(request, secret) if secret else None
         if found:
             check_ours(request, found)
         was = secret or Secret("", 0)
-        gone = was.marks.keys if was.marks else ()
+        gone = was.issuance.keys if was.issuance else ()
         adopted = is_adopted(request, found)
-        marks = msgspec.structs.replace(marks, adopted=adopted)
-        marked = {MARKS: marks.encoded(), EXPIRES_AT: rfc3339(marks.expires)}
-        others = was.owners - {request.uid, was.marks.uid if was.marks else ""}
+        issuance = msgspec.structs.replace(issuance, adopted=adopted)
+        marked = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)}
+        others = was.owners - {request.uid, was.issuance.uid if was.issuance else ""}
         owned = not request.retains and not adopted
         self.put(request.secret_name, request.namespace)
         self._met.add(_target(request))
@@ -188,9 +188,9 @@ class Secrets:
 
     def _let_go(self, request: Request, place: tuple[str, str]) -> None:
         secret = self._secrets[place]
-        marked, labelled = {MARKS, EXPIRES_AT}, {MANAGED_BY, OWNER_UID}
+        marked, labelled = {ISSUANCE_ANNOTATION, EXPIRES_AT}, {MANAGED_BY, OWNER_UID}
         if is_adopted(request, _found(request, secret)):
-            keys = secret.marks.keys if secret.marks else ()
+            keys = secret.issuance.keys if secret.issuance else ()
             secret.data = _without(secret.data, keys)
             marked, labelled = marked | secret.applied, labelled | secret.applied
         elif not request.retains:
@@ -206,22 +206,22 @@ def _target(request: Request) -> tuple[str, str]:
 
 
 def _wrote(secret: Secret, request: Request) -> bool:
-    return secret.marks is not None and secret.marks.uid == request.uid
+    return secret.issuance is not None and secret.issuance.uid == request.uid
 
 
 def _without(values: Mapping[str, str], names: Container[str]) -> dict[str, str]:
     return {key: value for key, value in values.items() if key not in names}
 
 
-def _found(request: Request, secret: Secret) -> FoundSecret:
-    marks = secret.marks
-    data = {key: secret.data[key] for key in (marks.keys if marks else ()) if key in secret.data}
-    return FoundSecret(
+def _found(request: Request, secret: Secret) -> TargetSecret:
+    issuance = secret.issuance
+    data = {key: secret.data[key] for key in (issuance.keys if issuance else ()) if key in secret.data}
+    return TargetSecret(
         uid=secret.uid,
         resource_version=str(secret.version),
-        marks=marks,
+        issuance=issuance,
         labels=secret.labels,
-        annotations=_without(secret.annotations, {MARKS, EXPIRES_AT}),
+        annotations=_without(secret.annotations, {ISSUANCE_ANNOTATION, EXPIRES_AT}),
         owners=secret.owners,
         managers=secret.managers,
         data_hash=data_hash(data, request),

@@ -1,4 +1,4 @@
-"""keyturn as a process of its own, its log in a file."""
+"""Runs keyturn as a process that logs to a file, and waits for conditions."""
 
 import re
 import signal
@@ -18,48 +18,48 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Running:
-    """A process that is ended and started again; the log goes on."""
+class RestartableProcess:
+    """A process that can be stopped and started again; its log is appended to."""
 
     command: list[str]
     log_file: Path
     process: subprocess.Popen[bytes] = field(init=False)
 
     def launch(self, listening: re.Pattern[str]) -> Any:
-        """Start it, wait until it says where it listens, and return that."""
+        """Start the process, wait until it logs its address, and return the address."""
         before = len(listening.findall(self.log()))
         self.spawn()
         deadline = time.monotonic() + 30
-        while len(found := listening.findall(self.log())) <= before:
+        while len(addresses := listening.findall(self.log())) <= before:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"it did not start:\n{self.log()[-2000:]}")
+                raise RuntimeError(f"the process did not start:\n{self.log()[-2000:]}")
             time.sleep(0.01)
-        return found[-1]
+        return addresses[-1]
 
     def spawn(self) -> None:
-        """Start it without waiting for anything."""
+        """Start the process without waiting."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(die_with_parent(self.command), cwd=ROOT, stdout=log, stderr=log)
 
     def kill(self) -> None:
-        """End it as the kernel or a node's death does: kill -9."""
+        """Kill the process with SIGKILL, as the kernel does when memory runs out."""
         self.process.kill()
         self.process.wait()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it as the kubelet does, by SIGTERM, or by another signal; returns its exit code."""
+        """Stop the process with SIGTERM, as the kubelet does, or another signal; returns its exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
     def log(self) -> str:
-        """Read all that it has logged."""
+        """Return the log so far."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
 
-def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> T:
-    """Wait until something is true and return it; the test fails with the last value if it never is."""
+def until(condition: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> T:
+    """Wait until the condition is true and return its value; the test fails with the last value after the timeout."""
     deadline = time.monotonic() + seconds
-    while not (value := what()):
+    while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"still {value!r} after {seconds} s")
         time.sleep(every)
@@ -67,17 +67,17 @@ def until(what: Callable[[], T], *, seconds: float = 20, every: float = 0.1) -> 
 
 
 def http_get(url: str, **headers: str) -> tuple[int, str]:
-    """GET a URL: status and text."""
+    """GET a URL; returns status and body."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:  # noqa: S310
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:  # noqa: S310
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
 
 
 def sample(exposed: str, name: str) -> float | None:
-    """Find one sample of /metrics by its name with labels, as exposed."""
+    """Return one sample of /metrics; `name` includes the labels, as exposed."""
     for line in exposed.splitlines():
         if line.startswith(f"{name} "):
             return float(line.rpartition(" ")[2])

@@ -11,8 +11,8 @@ import jwt
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Holding, Token
-from keyturn.core.token_family import KeptToken, is_overtaken
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_family import StoredToken, is_superseded
 from keyturn.reconcile.dependencies import token_place
 
 Checkpoint = Callable[[str], Awaitable[None]]
@@ -33,7 +33,7 @@ class RotatingIssuer:
     """
 
     live: str = "seed"
-    spent: list[str] = field(default_factory=list)
+    consumed: list[str] = field(default_factory=list)
     reuses: int = 0
     lost: int = 0
     unavailable: int = 0
@@ -45,27 +45,27 @@ class RotatingIssuer:
 
     def sign_in(self) -> str:
         """Start a new family, as a user does; returns its first token."""
-        self.live, self.spent = f"seed-{next(self._numbers)}", []
+        self.live, self.consumed = f"seed-{next(self._numbers)}", []
         return self.live
 
-    def answer(self, token: str, now: datetime) -> Holding:
+    def answer(self, token: str, now: datetime) -> PipelineValues:
         """Process a refresh, or raise what its adapter would."""
         if self.unavailable:
             self.unavailable -= 1
             raise UnavailableError("Unreachable", "the issuer could not be reached")
-        if token in self.spent:
+        if token in self.consumed:
             self.reuses, self.live = self.reuses + 1, ""
         if token != self.live:
             raise RefusedError("SourceInvalid", "invalid_grant")
         number = next(self._numbers)
         if self.rotates:
-            self.spent.append(token)
+            self.consumed.append(token)
             self.live = self._refresh_token(number, now) if self.refreshes else ""
         if self.lost:
             self.lost -= 1
-            raise UnavailableError("Unreachable", "no whole answer", in_doubt=True)
+            raise UnavailableError("Unreachable", "no whole answer", outcome_unknown=True)
         given = Token(f"access-{number}", now + self.life)
-        return Holding(access_token=given, refresh_token=self.live or None if self.rotates else None)
+        return PipelineValues(access_token=given, refresh_token=self.live or None if self.rotates else None)
 
     def _refresh_token(self, number: int, now: datetime) -> str:
         if self.refresh_life is None:
@@ -77,18 +77,18 @@ class KeptTokens:
     """The TokenStore in memory. `failures` are raised by the name of the call; a save is called `save`."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], KeptToken] = {}
+        self.kept: dict[tuple[str, str], StoredToken] = {}
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[KeyturnError]] = {}
         self.checkpoint: Checkpoint = nothing
         self._numbers = itertools.count(1)
 
-    async def read(self, request: Request) -> KeptToken | None:
+    async def read(self, request: Request) -> StoredToken | None:
         """Read a token Secret."""
         await self._called("read")
         return self.kept.get(token_place(request))
 
-    async def create(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
         """Make a token Secret."""
         await self._called("create")
         if token_place(request) in self.kept:
@@ -97,28 +97,28 @@ class KeptTokens:
         await self.checkpoint("after create")
         return stored
 
-    async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
+    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a kept token, or only try to."""
-        name = "rehearse" if rehearse else "intend"
+        name = "rehearse" if dry_run else "intend"
         await self._called(name)
         now = self.kept.get(token_place(request))
         if now is None or (now.uid, now.version) != (kept.uid, kept.version):
             raise UnavailableError("Unavailable", "changed meanwhile")
-        stored = kept if rehearse else self._store(request, kept)
+        stored = kept if dry_run else self._store(request, kept)
         await self.checkpoint(f"after {name}")
         return stored
 
-    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
         """Write a token that was answered."""
         await self._called("save")
         now = self.kept.get(token_place(request))
-        if now and now.lineage and kept.lineage and is_overtaken(kept.lineage, now.lineage):
+        if now and now.family and kept.family and is_superseded(kept.family, now.family):
             return now
         stored = self._store(request, replace(kept, uid=now.uid if now else "token-0"))
         await self.checkpoint("after save")
         return stored
 
-    def _store(self, request: Request, kept: KeptToken) -> KeptToken:
+    def _store(self, request: Request, kept: StoredToken) -> StoredToken:
         self.kept[token_place(request)] = replace(kept, version=str(next(self._numbers)))
         return self.kept[token_place(request)]
 

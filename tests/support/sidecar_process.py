@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import Running, http_get, sample
+from tests.support.processes import RestartableProcess, http_get, sample
 
 _LISTENING = re.compile(r"giving credentials on (\S+:\d+)(?:.|\n)*?listening on (\S+:\d+)")
-_FREE_PORTS = ["--listen=127.0.0.1:0", "--probes-listen=127.0.0.1:0"]
+_FREE_PORTS = ["--listen=127.0.0.1:0", "--http-bind-address=127.0.0.1:0"]
 
 
 @dataclass(slots=True)
-class Sidecar(Running):
+class Sidecar(RestartableProcess):
     """A running sidecar: its process, its log, where it gives credentials and where its probes are."""
 
     credentials: str = ""
@@ -28,7 +28,7 @@ class Sidecar(Running):
     def start(self) -> None:
         """Start it, again after a kill on the same ports; the log goes on."""
         self.credentials, self.probes = self.launch(_LISTENING)
-        self.command[-2:] = [f"--listen={self.credentials}", f"--probes-listen={self.probes}"]
+        self.command[-2:] = [f"--listen={self.credentials}", f"--http-bind-address={self.probes}"]
 
     def get(self, path: str) -> tuple[int, str]:
         """GET a path of its probes: status and text."""

@@ -21,6 +21,12 @@ from tests.support.sidecar_process import Sidecar
 
 _ROOT = Path(__file__).parents[2]
 REFRESH_TOKEN = "refresh_token"
+_FLAGS = {
+    "sources": "--sources-dir",
+    "write": "--output-dir",
+    "state": "--state-dir",
+    "service-account-token": "--service-account-token-file",
+}
 
 
 @dataclass(slots=True)
@@ -35,8 +41,8 @@ class Place:
         self.log_file = self.path / "log"
         settings = {
             "aws": {"endpoints": endpoints(self.aws.url)},
-            "renewal": {"leastIntervalSeconds": 1},
-            "issuers": {"privateNetworks": ["127.0.0.0/8"]},
+            "renewal": {"minIntervalSeconds": 1},
+            "issuers": {"allowedPrivateNetworks": ["127.0.0.0/8"]},
             "sources": {"audiences": [CLIENT_ID]},
         }
         (self.path / "settings.yaml").write_text(yaml.safe_dump(settings))
@@ -68,7 +74,7 @@ class Place:
     def flags(self, *places: str) -> list[str]:
         """What every command is told, and folders by their names."""
         given = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
-        given += [f"--{name}={self.path / name}" for name in ("sources", *places)]
+        given += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
         return [*given, "--log-level=debug", "--log-format=json"]
 
     @contextmanager
@@ -84,13 +90,13 @@ class Place:
                 sidecar.kill()
 
     def once(self, *places: str) -> "subprocess.CompletedProcess[str]":
-        """Run keyturn renew --once, for a text log."""
+        """Run keyturn run --once, for a text log."""
         return subprocess.run(self.job(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
 
     def job(self, *places: str) -> list[str]:
-        """The command of keyturn renew --once."""
+        """The command of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
-        return die_with_parent([sys.executable, "-m", "keyturn", "renew", "--once", *flags])
+        return die_with_parent([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
     def ask(self, sidecar: Sidecar) -> tuple[int, str]:
         """Ask the endpoint, as an SDK does."""
@@ -131,9 +137,7 @@ def ready(sidecar: Sidecar) -> bool:
 
 def renewals(sidecar: Sidecar) -> float:
     """How often it has exchanged, by its own count."""
-    found = [
-        line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")
-    ]
+    found = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
 
 

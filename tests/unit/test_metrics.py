@@ -7,8 +7,8 @@ from keyturn import __version__
 from keyturn.metrics import Metrics, Series
 from tests.support.dependencies import HOUR, NOW
 
-PLACE = {"namespace": "billing", "name": "acme"}
-ONE = Series(
+LABELS = {"namespace": "billing", "name": "acme"}
+REQUEST = Series(
     namespace="billing",
     name="acme",
     issued=NOW,
@@ -20,13 +20,13 @@ ONE = Series(
     suspended=True,
     source_warns=NOW - HOUR / 60,
 )
-# What design promises of the parts that exist.
+# Dashboards and alerts of users depend on these names.
 NAMES = {
     "keyturn_credentials_expiration_timestamp_seconds",
     "keyturn_credentials_renewal_timestamp_seconds",
     "keyturn_credentials_issued_timestamp_seconds",
     "keyturn_source_expiration_timestamp_seconds",
-    "keyturn_source_warning_timestamp_seconds",
+    "keyturn_source_expiration_warning_timestamp_seconds",
     "keyturn_request_condition",
     "keyturn_request_failed_attempts",
     "keyturn_request_suspended",
@@ -35,24 +35,24 @@ NAMES = {
     "keyturn_renewal_duration_seconds",
     "keyturn_exchanges",
     "keyturn_exchange_duration_seconds",
-    "keyturn_throttled",
+    "keyturn_throttled_calls",
     "keyturn_token_rotations",
-    "keyturn_clock_offset_seconds",
-    "keyturn_agenda_requests",
+    "keyturn_clock_skew_seconds",
+    "keyturn_workqueue_requests",
     "keyturn_leader",
     "keyturn_build",
 }
 
 
 def exported(*series: Series) -> tuple[Metrics, list[Series]]:
-    """Metrics that export a list, which a test may change."""
-    metrics, alive = Metrics(), list(series)
-    metrics.export(lambda: alive, lambda: {"waiting": 2, "due": 1, "busy": 0})
-    return metrics, alive
+    """Metrics that export a list, and the list, for a test to change."""
+    metrics, exported_series = Metrics(), list(series)
+    metrics.export(lambda: exported_series, lambda: {"delayed": 2, "ready": 1, "in_progress": 0})
+    return metrics, exported_series
 
 
-def test_names_are_promises() -> None:
-    metrics, _ = exported(ONE)
+def test_metric_names_are_stable() -> None:
+    metrics, _ = exported(REQUEST)
     metrics.leader.set(1)
 
     names = {family.name for family in metrics.registry.collect()}
@@ -60,8 +60,8 @@ def test_names_are_promises() -> None:
     assert {"process_resident_memory_bytes", "process_cpu_seconds"} <= names
 
 
-def test_who_stands_for_no_election_has_no_series_of_a_leader() -> None:
-    metrics, _ = exported(ONE)
+def test_leader_series_starts_with_its_first_value() -> None:
+    metrics, _ = exported(REQUEST)
     before = metrics.registry.get_sample_value("keyturn_leader")
     metrics.leader.set(0)
 
@@ -75,7 +75,7 @@ def test_who_stands_for_no_election_has_no_series_of_a_leader() -> None:
         ("keyturn_credentials_renewal_timestamp_seconds", {}, NOW.timestamp() + 1800),
         ("keyturn_credentials_expiration_timestamp_seconds", {}, NOW.timestamp() + 3600),
         ("keyturn_source_expiration_timestamp_seconds", {}, None),
-        ("keyturn_source_warning_timestamp_seconds", {}, NOW.timestamp() - 60),
+        ("keyturn_source_expiration_warning_timestamp_seconds", {}, NOW.timestamp() - 60),
         ("keyturn_request_condition", {"condition": "Ready", "status": "True"}, 1),
         ("keyturn_request_condition", {"condition": "Renewed", "status": "False"}, 1),
         ("keyturn_request_condition", {"condition": "Stalled", "status": "True"}, None),
@@ -83,32 +83,32 @@ def test_who_stands_for_no_election_has_no_series_of_a_leader() -> None:
         ("keyturn_request_suspended", {}, 1),
     ],
 )
-def test_a_series_of_an_object(name: str, labels: dict[str, str], value: float | None) -> None:
-    metrics, _ = exported(ONE)
+def test_request_has_a_series(name: str, labels: dict[str, str], value: float | None) -> None:
+    metrics, _ = exported(REQUEST)
 
-    assert metrics.registry.get_sample_value(name, PLACE | labels) == value
+    assert metrics.registry.get_sample_value(name, LABELS | labels) == value
 
 
-def test_a_dropped_object_leaves_no_series() -> None:
-    metrics, alive = exported(ONE, replace(ONE, name="other"))
+def test_deleted_request_leaves_no_series() -> None:
+    metrics, exported_series = exported(REQUEST, replace(REQUEST, name="other"))
     before = generate_latest(metrics.registry)
-    alive.pop(0)
+    exported_series.pop(0)
     after = generate_latest(metrics.registry)
 
     assert (b'name="acme"' in before, b'name="acme"' in after, b'name="other"' in after) == (True, False, True)
 
 
-def test_the_agenda_by_state() -> None:
+def test_work_queue_is_exported_by_state() -> None:
     metrics, _ = exported()
 
-    assert metrics.registry.get_sample_value("keyturn_agenda_requests", {"state": "due"}) == 1
+    assert metrics.registry.get_sample_value("keyturn_workqueue_requests", {"state": "ready"}) == 1
 
 
-def test_build_info() -> None:
+def test_build_info_has_the_version() -> None:
     assert Metrics().registry.get_sample_value("keyturn_build_info", {"version": __version__}) == 1
 
 
-def test_no_series_tells_when_a_counter_was_made() -> None:
+def test_counters_have_no_created_series() -> None:
     metrics = Metrics()
     metrics.renewals.labels("success", "Due").inc()
 

@@ -1,8 +1,8 @@
-"""The benchmark: how fast, at what cost, against the goals. Nothing here asserts a time.
+"""The benchmark: speed and cost, compared with the goals. It asserts nothing.
 
-- `ground`: a control plane, an emulator and an operator of their own for each figure; `client`: our own hand in it
-- `usage`: CPU, memory and connections of processes, and the API server's count of requests
-- `converge`, `renewals`, `outage`: the figures; `raw`: the same requests from a bare client, as the floor
-- `endpoint`: what serves the SDKs of a pod, and `load`, which asks it from another process
-- `table`: what is printed and written
+- `environment`: a control plane, an emulator and an operator for each part; `client`: the benchmark's own API client
+- `usage`: CPU, memory and connections of processes, and the API server's request counts
+- `converge`, `renewals`, `outage`: the parts; `raw`: the same requests from a bare client, as the lower bound
+- `endpoint`: the credential endpoint for a pod's SDKs; `load` sends its requests from another process
+- `table`: the output
 """

@@ -7,40 +7,40 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tools.bench.converge import converge_100, converge_1000, nothing, restart_1000, ten_thousand
+from tools.bench.converge import converge_100, converge_1000, idle, restart_1000, ten_thousand
 from tools.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
-from tools.bench.ground import Ground, ground
+from tools.bench.environment import Environment, running_environment
 from tools.bench.outage import outage
 from tools.bench.renewals import highest, steady_20, steady_50
 from tools.bench.table import Table
 
-PARTS: dict[str, Callable[[Ground, Table], Awaitable[None]]] = {
+PARTS: dict[str, Callable[[Environment, Table], Awaitable[None]]] = {
     part.__name__: part
     for part in (
-        nothing, converge_100, converge_1000, restart_1000, ten_thousand,
+        idle, converge_100, converge_1000, restart_1000, ten_thousand,
         steady_20, steady_50, highest, outage,
     )
 }  # fmt: skip
 # These need no cluster.
-ALONE: dict[str, Callable[[Table], Awaitable[None]]] = {
+WITHOUT_CLUSTER: dict[str, Callable[[Table], Awaitable[None]]] = {
     part.__name__: part for part in (endpoint_reader, endpoint_standalone, standalone_renewals, credential_process)
 }
 
 
 async def main() -> None:
-    """Measure each part on ground of its own."""
+    """Run each part in its own environment."""
     only = os.environ.get("ONLY", "")
-    names = [*PARTS, *ALONE]
+    names = [*PARTS, *WITHOUT_CLUSTER]
     if only and only not in names:
-        sys.exit(f"ONLY is one of {', '.join(names)}")
+        sys.exit(f"ONLY must be one of {', '.join(names)}")
     table = Table()
     for name in [only] if only else names:
         print(f"\n{name}, load {os.getloadavg()[0]:.1f}", flush=True)
-        if name in ALONE:
-            await ALONE[name](table)
+        if name in WITHOUT_CLUSTER:
+            await WITHOUT_CLUSTER[name](table)
         else:
-            async with ground() as fresh:
-                await PARTS[name](fresh, table)
+            async with running_environment() as env:
+                await PARTS[name](env, table)
         table.write(Path("build/bench.json"))
 
 

@@ -1,4 +1,4 @@
-"""Our own hand in the cluster, by bare aiohttp: what it asks is counted, so that it can be left out."""
+"""The benchmark's own API client; it counts its requests, so that they can be subtracted."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ _IN_FLIGHT = 16
 
 
 class Client:
-    """An administrator, or whoever the token is of."""
+    """An API client with the identity of a kubeconfig."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
@@ -27,38 +27,38 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, kubeconfig: Path) -> AsyncIterator["Client"]:
-        """Speak to the API server of a kubeconfig, as its user."""
+    async def connect(cls, kubeconfig: Path) -> AsyncIterator["Client"]:
+        """Connect to the API server of a kubeconfig."""
         async with session(kubeconfig) as http:
             yield cls(http)
 
-    async def ask(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
-        """Make a request; what is refused raises."""
-        async with self._http.request(method, path, json=body, headers={"Content-Type": kind}) as answer:
-            answer.raise_for_status()
-            return await answer.json()
+    async def request(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
+        """Send a request and return the decoded response. Raises aiohttp.ClientResponseError for an error status."""
+        async with self._http.request(method, path, json=body, headers={"Content-Type": kind}) as response:
+            response.raise_for_status()
+            return await response.json()
 
     async def requests(self) -> list[dict[str, Any]]:
         """List all TokenRequests, from the API server's cache."""
         self.sent["LIST tokenrequests"] += 1
-        found = await self.ask("GET", f"{API}/tokenrequests?resourceVersion=0")
-        items: list[dict[str, Any]] = found["items"]
+        response = await self.request("GET", f"{API}/tokenrequests?resourceVersion=0")
+        items: list[dict[str, Any]] = response["items"]
         return items
 
     async def secret_changes(self) -> AsyncIterator[dict[str, Any]]:
-        """Follow the metadata of the Secrets that the operator keeps, those that are there first."""
+        """Watch the metadata of the operator's Secrets, starting with the existing ones."""
         query = "watch=true&labelSelector=app.kubernetes.io/managed-by=keyturn"
         headers = {"Accept": _METADATA}
-        async with self._http.get(f"/api/v1/secrets?{query}", headers=headers, timeout=_ENDLESS) as answer:
-            async for line in answer.content:
+        async with self._http.get(f"/api/v1/secrets?{query}", headers=headers, timeout=_NO_TIMEOUT) as response:
+            async for line in response.content:
                 yield json.loads(line)["object"]["metadata"]
 
 
-_ENDLESS = aiohttp.ClientTimeout(total=None)
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
 def session(kubeconfig: Path) -> aiohttp.ClientSession:
-    """Make the connections to the API server of a kubeconfig."""
+    """Return an HTTP session for the API server of a kubeconfig."""
     config = json.loads(kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     if "certificate-authority" in cluster:
@@ -73,13 +73,13 @@ def session(kubeconfig: Path) -> aiohttp.ClientSession:
     )
 
 
-async def all_of(work: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Do it all, 16 at a time."""
-    queue = iter(work)
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Run all coroutines, 16 at a time."""
+    queue = iter(coroutines)
 
     async def worker() -> None:
-        for one in queue:
-            await one
+        for coroutine in queue:
+            await coroutine
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(_IN_FLIGHT):

@@ -1,4 +1,4 @@
-"""What serves the SDKs of a pod: how fast, how large, how soon; and the credential process."""
+"""The credential endpoint for a pod's SDKs: throughput, memory, start time; and the credential process."""
 
 import functools
 import json
@@ -32,17 +32,17 @@ Running = Callable[[Path], AbstractContextManager[Sidecar]]
 
 
 async def endpoint_reader(table: Table) -> None:
-    """Reader mode."""
+    """Measure reader mode."""
     _endpoint(table, "reader", _reader, mib=28, ready_ms=300)
 
 
 async def endpoint_standalone(table: Table) -> None:
-    """Standalone mode: the same endpoint in a process that renews."""
+    """Measure standalone mode: the same endpoint in a process that renews."""
     _endpoint(table, "standalone", _standalone, mib=80, ready_ms=None)
 
 
 async def standalone_renewals(table: Table) -> None:
-    """What a process holds after a hundred renewals."""
+    """Measure the memory after a hundred renewals."""
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made, running_emulator() as aws:
         place = Place(Path(made), aws)
         place.flagship()
@@ -69,21 +69,21 @@ def _standalone(directory: Path) -> Iterator[Sidecar]:
 
 
 async def credential_process(table: Table) -> None:
-    """From exec to exit."""
+    """Measure the time from exec to exit."""
     with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as directory:
         _mount(Path(directory))
-        command = [sys.executable, "-m", "keyturn", "credential-process", f"--secret={directory}"]
-        spent = []
+        command = [sys.executable, "-m", "keyturn", "credential-process", f"--secret-dir={directory}"]
+        durations = []
         for _ in range(_STARTS):
             began = time.perf_counter()
             subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
-            spent.append(time.perf_counter() - began)
-    table.add("credential-process: median of its runs", median(spent) * 1000, "ms", at_most=100)
+            durations.append(time.perf_counter() - began)
+    table.add("credential-process: median of its runs", median(durations) * 1000, "ms", at_most=100)
 
 
 def _reader(directory: Path) -> AbstractContextManager[Sidecar]:
     _mount(directory / "secret")
-    return running_sidecar(directory, f"--secret={directory / 'secret'}", _token(directory))
+    return running_sidecar(directory, f"--secret-dir={directory / 'secret'}", _token(directory))
 
 
 def _token(directory: Path) -> str:
@@ -99,27 +99,25 @@ def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms
         directory = Path(made)
         with running(directory) as sidecar:
             table.add(f"{name}: memory at first", usage.memory_mib(sidecar.process.pid), "MiB")
-            _as_fast_as_it_can(table, name, sidecar, directory)
+            _unlimited(table, name, sidecar, directory)
             _paced(table, name, sidecar, directory)
             pid = sidecar.process.pid
-            table.add(
-                f"{name}: memory after {_REQUESTS + _PACED} requests", usage.memory_mib(pid), "MiB", at_most=mib
-            )
+            table.add(f"{name}: memory after {_REQUESTS + _PACED} requests", usage.memory_mib(pid), "MiB", at_most=mib)
             table.add(f"{name}: peak memory", usage.memory_mib(pid, peak=True), "MiB")
-            spent = median(_ready_after(sidecar) for _ in range(_STARTS))
-            table.add(f"{name}: ready after, median", spent * 1000, "ms", at_most=ready_ms)
+            duration = median(_ready_after(sidecar) for _ in range(_STARTS))
+            table.add(f"{name}: ready after, median", duration * 1000, "ms", at_most=ready_ms)
 
 
-def _as_fast_as_it_can(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
+def _unlimited(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
     cpu, others = usage.cpu_seconds(sidecar.process.pid), usage.machine_cpu_seconds()
-    told = _load(sidecar, directory, _REQUESTS)
+    result = _load(sidecar, directory, _REQUESTS)
     cpu = usage.cpu_seconds(sidecar.process.pid) - cpu
-    others = usage.machine_cpu_seconds() - others - cpu - told["cpu"]
+    others = usage.machine_cpu_seconds() - others - cpu - result["cpu"]
     name = f"{name}: 50 connections"
-    table.add(name, _REQUESTS / told["seconds"], "/s", at_least=8000)
+    table.add(name, _REQUESTS / result["seconds"], "/s", at_least=8000)
     table.add(f"{name}, CPU of the endpoint", cpu / _REQUESTS * 1e6, "us each")
-    table.add(f"{name}, other work on this machine", others / told["seconds"], "cores")
-    _latency(table, name, told)
+    table.add(f"{name}, other work on this machine", others / result["seconds"], "cores")
+    _latency(table, name, result)
 
 
 def _paced(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
@@ -127,23 +125,23 @@ def _paced(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
     _latency(table, name, _load(sidecar, directory, _PACED, _RATE), p99_ms=5)
 
 
-def _latency(table: Table, name: str, told: dict[str, float], p99_ms: float | None = None) -> None:
-    table.add(f"{name}, p50", told["p50"] * 1000, "ms")
-    table.add(f"{name}, p99", told["p99"] * 1000, "ms", at_most=p99_ms)
-    table.add(f"{name}, longest", told["max"] * 1000, "ms")
-    table.add(f"{name}, refused", told["refused"], "", exactly=0)
+def _latency(table: Table, name: str, result: dict[str, float], p99_ms: float | None = None) -> None:
+    table.add(f"{name}, p50", result["p50"] * 1000, "ms")
+    table.add(f"{name}, p99", result["p99"] * 1000, "ms", at_most=p99_ms)
+    table.add(f"{name}, longest", result["max"] * 1000, "ms")
+    table.add(f"{name}, refused", result["refused"], "", exactly=0)
 
 
 def _load(sidecar: Sidecar, directory: Path, requests: int, rate: float = 0) -> dict[str, float]:
     command = [sys.executable, "-m", "tools.bench.load", sidecar.credentials, str(directory / "token")]
     command += [str(requests), str(rate)]
     ran = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True, timeout=400)
-    told: dict[str, float] = json.loads(ran.stdout)
-    return told
+    result: dict[str, float] = json.loads(ran.stdout)
+    return result
 
 
 def _ready_after(sidecar: Sidecar) -> float:
-    """Stop it and start it again; from exec until /readyz says yes."""
+    """Restart the sidecar; returns the time from exec until /readyz succeeds."""
     sidecar.stop()
     began = time.perf_counter()
     sidecar.spawn()

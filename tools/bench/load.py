@@ -1,8 +1,8 @@
-"""Ask an endpoint from 50 connections, and print how long it took, as JSON.
+"""Sends requests to an endpoint over 50 connections, and prints the latencies as JSON.
 
-`python -m tools.bench.load HOST:PORT TOKEN_FILE REQUESTS RATE`. With rate 0 each connection asks again as soon as
-it is answered. Else requests are due at fixed times, and the time of one that had to wait for the answer before it
-is counted from when it was due: what makes others wait is not hidden by asking later.
+`python -m tools.bench.load HOST:PORT TOKEN_FILE REQUESTS RATE`. With rate 0 each connection sends its next
+request as soon as it has the response. Otherwise requests are due at fixed times, and latency is counted from the due
+time: a slow response also counts for the requests that wait for it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _LIMIT_SECONDS = 300
 
 @dataclass(slots=True)
 class Plan:
-    """What is still to be asked, and what came of it."""
+    """The remaining requests and the results."""
 
     request: bytes
     left: int
@@ -32,13 +32,13 @@ class Plan:
     refused: int = 0
 
     def due(self) -> float:
-        """When the next request is to be sent."""
+        """Return when to send the next request."""
         self.sent += 1
         return self.began + self.sent / self.rate if self.rate else time.perf_counter()
 
 
 class Client(asyncio.Protocol):
-    """One connection, with one request at a time."""
+    """A connection that sends one request at a time."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -74,7 +74,7 @@ class Client(asyncio.Protocol):
             self._send()
 
     def _wake(self) -> None:
-        # A timer of ours that is late is no time of the endpoint's, which had nothing to answer here.
+        # A late timer of this process is not latency of the endpoint.
         self._due = time.perf_counter()
         self._send()
 
@@ -83,8 +83,8 @@ class Client(asyncio.Protocol):
 
 
 async def main(at: str, token: str, requests: int, rate: float) -> None:
-    """Ask so often."""
-    gc.disable()  # it would look through the times of all answers, and be counted as one
+    """Send all requests and print the results."""
+    gc.disable()  # a collection would be counted as latency
     request = f"GET / HTTP/1.1\r\nHost: {at}\r\nAccept: */*\r\nUser-Agent: bench\r\nAuthorization: {token}\r\n\r\n"
     plan = Plan(request.encode(), requests, rate, asyncio.Event())
     host, _, port = at.rpartition(":")
@@ -93,10 +93,10 @@ async def main(at: str, token: str, requests: int, rate: float) -> None:
         await loop.create_connection(lambda: Client(plan), host, int(port))
     async with asyncio.timeout(_LIMIT_SECONDS):
         await plan.done.wait()
-    spent = time.perf_counter() - plan.began
+    elapsed = time.perf_counter() - plan.began
     times = sorted(plan.times)
-    told = {"seconds": spent, "p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100]}
-    print(json.dumps(told | {"max": times[-1], "refused": plan.refused, "cpu": time.process_time()}))
+    result = {"seconds": elapsed, "p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100]}
+    print(json.dumps(result | {"max": times[-1], "refused": plan.refused, "cpu": time.process_time()}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The floor: the requests and AWS calls of the operator's first issues from a bare client, 16 in flight.
+"""The lower bound: the requests and AWS calls of the operator's first issues from a bare client, 16 in flight.
 
-A program of its own, told on stdin what to send; it knows no watch, no queue and no decision.
+The program reads what to send from stdin; it has no watch, no queue and no decisions.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import aiohttp
 import boto3
 from botocore.config import Config
 
-from tools.bench.client import API, all_of, session
+from tools.bench.client import API, run_all, session
 
 _ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _JSON, _MERGE, _APPLY = "application/json", "application/merge-patch+json", "application/apply-patch+yaml"
@@ -22,28 +22,28 @@ _IN_FLIGHT = 16
 
 
 class Raw:
-    """One bare client of the API server and of AWS."""
+    """A bare client of the API server and of AWS."""
 
-    def __init__(self, told: dict[str, Any], http: aiohttp.ClientSession) -> None:
-        self._told = told
+    def __init__(self, work: dict[str, Any], http: aiohttp.ClientSession) -> None:
+        self._work = work
         self._http = http
         self._threads = ThreadPoolExecutor(_IN_FLIGHT)
         self._sts = boto3.client(
             "sts",
             region_name="us-east-1",
-            endpoint_url=told["aws"],
-            aws_access_key_id=told["key_id"],
-            aws_secret_access_key=told["secret_key"],
+            endpoint_url=work["aws"],
+            aws_access_key_id=work["key_id"],
+            aws_secret_access_key=work["secret_key"],
             config=Config(max_pool_connections=_IN_FLIGHT),
         )
 
     async def issue(self, namespace: str, name: str, uid: str) -> None:
         """Send what the operator sends for a first issue, in its order."""
-        bodies = {kind: _addressed(self._told[kind], name, uid) for kind in ("secret", "status", "event")}
+        bodies = {kind: _addressed(self._work[kind], name, uid) for kind in ("secret", "status", "event")}
         core, ours = f"/api/v1/namespaces/{namespace}", f"{API}/namespaces/{namespace}"
         secret = f"{core}/secrets/{name}?fieldManager=keyturn-{uid[:8]}"
         await self._send("GET", f"{core}/secrets/keys")
-        if self._told["rehearses"]:
+        if self._work["dry_run"]:
             await self._send("PATCH", f"{secret}&dryRun=All", bodies["secret"] | {"data": {}}, _APPLY)
         await asyncio.get_running_loop().run_in_executor(self._threads, self._sts.get_session_token)
         await self._send("PATCH", secret, bodies["secret"], _APPLY)
@@ -53,23 +53,23 @@ class Raw:
 
     async def _send(self, method: str, path: str, body: object = None, kind: str = _JSON) -> None:
         headers = {"Content-Type": kind, "Accept": _ONE if kind == _APPLY else _JSON}
-        async with self._http.request(method, path, json=body, headers=headers) as answer:
-            await answer.read()
-            answer.raise_for_status()
+        async with self._http.request(method, path, json=body, headers=headers) as response:
+            await response.read()
+            response.raise_for_status()
 
 
 def _addressed(sample: dict[str, Any], name: str, uid: str) -> dict[str, Any]:
-    """Put a name and a uid where the sample has its own."""
+    """Replace the placeholders with a name and a uid."""
     text = json.dumps(sample).replace("SAMPLE-UID", uid).replace("SAMPLE-NAME", name)
     addressed: dict[str, Any] = json.loads(text)
     return addressed
 
 
 async def main() -> None:
-    told = json.load(sys.stdin)
-    async with session(Path(told["kubeconfig"])) as http:
-        raw = Raw(told, http)
-        await all_of(raw.issue(*place) for place in told["places"])
+    work = json.load(sys.stdin)
+    async with session(Path(work["kubeconfig"])) as http:
+        raw = Raw(work, http)
+        await run_all(raw.issue(*place) for place in work["places"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures as they are printed and written: name, value, unit, goal, and whether the goal holds."""
+"""The table of results: name, value, unit, goal, and whether the goal is met."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,17 +9,17 @@ from tools.bench.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `holds` is None where there is no goal."""
+    """A result. `is_met` is None if there is no goal."""
 
     name: str
     value: float
     unit: str
     goal: str
-    holds: bool | None
+    is_met: bool | None
 
 
 class Table:
-    """Rows, each printed when it is known."""
+    """Rows that are printed as they are added."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
@@ -34,24 +34,24 @@ class Table:
         at_least: float | None = None,
         exactly: float | None = None,
     ) -> None:
-        """Add and print a figure, with its goal if it has one."""
+        """Add and print a result, with its goal if there is one."""
         value = round(value, 3)
-        goal, holds = "", None
+        goal, is_met = "", None
         if at_least is not None:
-            goal, holds = f"at least {at_least:g}", value >= at_least
+            goal, is_met = f"at least {at_least:g}", value >= at_least
         elif at_most is not None:
-            goal, holds = f"at most {at_most:g}", value <= at_most
+            goal, is_met = f"at most {at_most:g}", value <= at_most
         elif exactly is not None:
-            goal, holds = f"exactly {exactly:g}", value == exactly
-        self._rows.append(Row(name, value, unit, goal, holds))
-        verdict = {None: "", True: "yes", False: "NO"}[holds]
-        print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{verdict}", flush=True)
+            goal, is_met = f"exactly {exactly:g}", value == exactly
+        self._rows.append(Row(name, value, unit, goal, is_met))
+        answer = {None: "", True: "yes", False: "NO"}[is_met]
+        print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{answer}", flush=True)
 
     def add_cpu(self, name: str, used: Usage, number: int, **operator_goal: float) -> None:
-        """Add the CPU time of each process for each of `number` issues, and what took our time meanwhile."""
-        for process, spent in used.cpu.items():
+        """Add each process's CPU time per issue, for `number` issues, and the CPU use of other processes."""
+        for process, seconds in used.cpu.items():
             goal = operator_goal if process == "operator" else {}
-            self.add(f"{name}: CPU of {process}", spent / number * 1000, "ms each", **goal)
+            self.add(f"{name}: CPU of {process}", seconds / number * 1000, "ms each", **goal)
         self.add(f"{name}: other work on this machine", used.others / used.at, "cores")
 
     def write(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What processes use, by /proc, and what the API server was asked, by its own metrics."""
+"""The resources that processes use, from /proc, and the API server's requests, from its metrics."""
 
 import os
 import re
@@ -15,19 +15,19 @@ _COUNTED = frozenset({"secrets", "tokenrequests", "events"})
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used."""
+    """Return the CPU time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def machine_cpu_seconds() -> float:
-    """CPU time that the whole machine has used, idle and waiting left out."""
+    """Return the CPU time of the whole machine, without idle and I/O wait."""
     user, nice, system = Path("/proc/stat").read_text().split()[1:4]
     return (int(user) + int(nice) + int(system)) / _TICKS
 
 
 def memory_mib(pid: int, *, peak: bool = False) -> float:
-    """Resident memory of a process, now or at its peak."""
+    """Return the resident memory of a process, current or peak."""
     found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 
@@ -39,7 +39,7 @@ def connections(port: int) -> int:
 
 
 def api_requests(metrics: str) -> Counter[str]:
-    """Count what was asked about our three kinds, as "APPLY secrets" or "PATCH tokenrequests/status"."""
+    """Count the requests for three resources, as "APPLY secrets" or "PATCH tokenrequests/status"."""
     counts: Counter[str] = Counter()
     for labels, number in _REQUESTS.findall(metrics):
         label = dict(_LABEL.findall(labels))
@@ -52,9 +52,9 @@ def api_requests(metrics: str) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """All that was used up to a moment; one less another is what was used between them.
+    """The resources used up to a time; the difference of two is what was used between them.
 
-    `others` is the CPU time of processes that have no part in this.
+    `others` is the CPU time of processes that are not measured.
     """
 
     at: float
@@ -64,11 +64,13 @@ class Usage:
     calls: int
 
     def __sub__(self, before: "Usage") -> "Usage":
-        cpu = {name: spent - before.cpu.get(name, 0.0) for name, spent in self.cpu.items()}
+        cpu = {name: seconds - before.cpu.get(name, 0.0) for name, seconds in self.cpu.items()}
         others = self.others - before.others
         return Usage(self.at - before.at, cpu, others, self.requests - before.requests, self.calls - before.calls)
 
     @property
     def of_single_objects(self) -> Counter[str]:
-        """The requests but for lists and watches."""
-        return Counter({what: n for what, n in self.requests.items() if not what.startswith(("LIST", "WATCH"))})
+        """The requests without lists and watches."""
+        return Counter(
+            {request: n for request, n in self.requests.items() if not request.startswith(("LIST", "WATCH"))}
+        )

@@ -1,4 +1,4 @@
-"""python -m tools.chart_docs [--check]."""
+"""Generates the chart's README table and settings schema: python -m tools.chart_docs [--check]."""
 
 import difflib
 import json
@@ -18,15 +18,15 @@ LINE = re.compile(r"( *)(?:# ?(.*)|([A-Za-z]+):.*)")
 
 
 def schema(text: str) -> str:
-    """Put the schema of the settings into values.schema.json, whose other lines stay as they are."""
+    """Insert the schema of the settings into values.schema.json."""
     _, components = msgspec.json.schema_components((Settings,), ref_template="#/$defs/{name}")
-    # Python's \Z is $ to all others.
+    # JSON Schema writes Python's \Z as $.
     written = json.dumps(_bare(components), indent=2).replace(r"\\Z", "$").replace("\n", "\n  ")
     return re.sub(r'"\$defs": \{.*?\n  \}', lambda _: f'"$defs": {written}', text, count=1, flags=re.DOTALL)
 
 
 def _bare(node: Any) -> Any:
-    """Drop what only tells."""
+    """Remove titles, descriptions and defaults."""
     if not isinstance(node, dict):
         return [_bare(one) for one in node] if isinstance(node, list) else node
     kept = {key: value for key, value in node.items() if key not in ("title", "description", "default")}
@@ -35,8 +35,8 @@ def _bare(node: Any) -> Any:
 
 
 def table(text: str) -> str:
-    """Put the table of all values into the README."""
-    rows = "".join(f"| `{path}` | {default} | {told} |\n" for path, default, told in values())
+    """Insert the table of all values into the README."""
+    rows = "".join(f"| `{path}` | {default} | {meaning} |\n" for path, default, meaning in values())
     head = "| value | default | meaning |\n|---|---|---|\n"
     return re.sub(
         r"(<!-- written.*?-->\n).*(<!-- end -->)", lambda m: f"{m[1]}\n{head}{rows}\n{m[2]}", text, flags=re.DOTALL
@@ -44,19 +44,19 @@ def table(text: str) -> str:
 
 
 def values() -> Iterator[tuple[str, str, str]]:
-    """Each value that the schema knows: its path, its default, and the comment before it in values.yaml.
+    """Yield the path, the default and the comment of each value in the schema.
 
-    What is said of a group is said of its first value, where that has no comment of its own.
+    The first value of a group without a comment of its own gets the comment of the group.
     """
     text = (CHART / "values.yaml").read_text()
     leaves = json.loads((CHART / "values.schema.json").read_text())
     group, comment, path = list[str](), list[str](), list[str]()
     for line in text.splitlines():
-        found = LINE.fullmatch(line)
-        if found and found[2] is not None:
-            comment.append(found[2])
-        elif found:
-            path = [*path[: len(found[1]) // 2], found[3]]
+        match = LINE.fullmatch(line)
+        if match and match[2] is not None:
+            comment.append(match[2])
+        elif match:
+            path = [*path[: len(match[1]) // 2], match[3]]
             leaf = _is_leaf(leaves, path)
             if leaf:
                 yield ".".join(path), f"`{_default(yaml.safe_load(text), path)}`", " ".join(comment or group)

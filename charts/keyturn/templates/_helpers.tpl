@@ -9,22 +9,22 @@
 {{- end }}
 
 {{- define "keyturn.leaseName" -}}
-{{- default (include "keyturn.fullname" .) .Values.leaderElectionID }}
+{{- default (include "keyturn.fullname" .) .Values.leaseName }}
 {{- end }}
 
 {{- define "keyturn.serviceAccountName" -}}
 {{- default (.Values.serviceAccount.create | ternary (include "keyturn.fullname" .) "default") .Values.serviceAccount.name }}
 {{- end }}
 
-{{- /* As it is given; the users of OpenShift are chosen by OpenShift, which refuses a pod that names another. */}}
+{{- /* On OpenShift the default user and group are omitted: OpenShift assigns them, and rejects pods that set others. */}}
 {{- define "keyturn.podSecurityContext" -}}
-{{- $given := default dict .Values.podSecurityContext }}
+{{- $context := default dict .Values.podSecurityContext }}
 {{- if .Capabilities.APIVersions.Has "security.openshift.io/v1/SecurityContextConstraints" }}
 {{- range $id := list "runAsUser" "runAsGroup" }}
-{{- if eq (get $given $id | toString) "65532" }}{{ $given = omit $given $id }}{{ end }}
+{{- if eq (get $context $id | toString) "65532" }}{{ $context = omit $context $id }}{{ end }}
 {{- end }}
 {{- end }}
-{{- toYaml $given }}
+{{- toYaml $context }}
 {{- end }}
 
 {{- define "keyturn.selectorLabels" -}}
@@ -48,7 +48,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* Where the pods run, as fields of a pod. */}}
+{{- /* The fields of the pod spec for scheduling and networking. */}}
 {{- define "keyturn.scheduling" -}}
 {{- $pod := dict }}
 {{- range $field := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsPolicy" "dnsConfig" "hostNetwork" }}
@@ -75,7 +75,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* What the operator may do, in the cluster or in one namespace. */}}
+{{- /* The rules of the operator's ClusterRole, or of its Role in each watched namespace. */}}
 {{- define "keyturn.rules" -}}
 - apiGroups: [keyturn.dev]
   resources: [tokenrequests]
@@ -87,7 +87,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [secrets]
   verbs: [get, {{ if .Values.secrets.watch }}list, watch, {{ end }}create, patch, delete]
 - apiGroups: [""]
-  resources: [configmaps]  # a CA bundle may be in one
+  resources: [configmaps]  # for caBundleFrom
   verbs: [get]
 - apiGroups: [""]
   resources: [events]

@@ -1,9 +1,9 @@
-{{- /* Whether this cluster can: MutatingAdmissionPolicy is served from Kubernetes 1.36 on. */}}
-{{- define "keyturn.injects" -}}
+{{- /* "true" if injection is enabled and the cluster serves MutatingAdmissionPolicy v1 (Kubernetes 1.36 or newer). */}}
+{{- define "keyturn.injectionEnabled" -}}
 {{- if and (.Values.injection).enabled (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true{{ end }}
 {{- end }}
 
-{{- /* The sidecar. `keyturn inject` adds the same to a manifest. */}}
+{{- /* The sidecar container; `keyturn inject` adds the same one. */}}
 {{- define "keyturn.sidecar" -}}
 {{- $probes := add .Values.injection.port 1 }}
 name: keyturn
@@ -12,9 +12,9 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always
 args:
   - sidecar
-  - --secret=/var/run/secrets/keyturn.dev/secret
+  - --secret-dir=/var/run/secrets/keyturn.dev/secret
   - --listen=127.0.0.1:{{ .Values.injection.port }}
-  - --probes-listen=:{{ $probes }}
+  - --http-bind-address=:{{ $probes }}
   - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
 ports:
   - {name: keyturn, containerPort: {{ $probes }}}
@@ -38,11 +38,11 @@ securityContext:
 volumeMounts:
   - {name: keyturn-secret, mountPath: /var/run/secrets/keyturn.dev/secret, readOnly: true}
   - {name: keyturn-authorization, mountPath: /var/run/secrets/keyturn.dev/authorization}
-  # Kubernetes puts no token of the service account where something is mounted already.
+  # Kubernetes does not mount the service account token over an existing mount.
   - {name: keyturn-no-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
 {{- end }}
 
-{{- /* What each container gets. */}}
+{{- /* What is added to each container, and the emptyDir for the files of the sidecar. */}}
 {{- define "keyturn.endpoint" -}}
 mount: {name: keyturn-authorization, mountPath: /var/run/secrets/keyturn.dev/authorization, readOnly: true}
 uri: {name: AWS_CONTAINER_CREDENTIALS_FULL_URI, value: "http://127.0.0.1:{{ .Values.injection.port }}/"}
@@ -52,7 +52,7 @@ token:
 memory: {medium: Memory, sizeLimit: 1Mi}
 {{- end }}
 
-{{- /* A value as CEL, whose lists and maps are of one type: dyn. */}}
+{{- /* A value as a CEL literal. Members are wrapped in dyn() because CEL lists and maps have one element type. */}}
 {{- define "keyturn.cel" -}}
 {{- if kindIs "map" . }}
 {{- $members := list }}
@@ -71,17 +71,17 @@ memory: {medium: Memory, sizeLimit: 1Mi}
 {{- end }}
 {{- end }}
 
-{{- /* The namespaces: those of the release, as the values choose among them. */}}
+{{- /* The namespace selector, restricted to watchNamespaces if set. */}}
 {{- define "keyturn.injectedNamespaces" -}}
 {{- $selector := deepCopy (default dict .Values.injection.namespaceSelector) }}
-{{- with .Values.scopedNamespaces }}
+{{- with .Values.watchNamespaces }}
 {{- $scoped := dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" . }}
 {{- $_ := set $selector "matchExpressions" (append (default list $selector.matchExpressions) $scoped) }}
 {{- end }}
 {{- toYaml $selector }}
 {{- end }}
 
-{{- /* Which pods are looked at, and the names by which a container has credentials of its own. */}}
+{{- /* Which pods the policies match, and the variables that the policies share. */}}
 {{- define "keyturn.injectionMatch" -}}
 failurePolicy: Fail
 matchConstraints:
@@ -93,16 +93,16 @@ matchConstraints:
       resources: [pods]
       operations: [CREATE]
 matchConditions:
-  - name: asks-for-it
+  - name: has-inject-annotation
     expression: has(object.metadata.annotations) && 'keyturn.dev/inject' in object.metadata.annotations
 variables:
   - name: secret
     expression: object.metadata.annotations['keyturn.dev/inject']
-  - name: isName
+  - name: isSecretName
     expression: >-
       size(variables.secret) <= 253 &&
       variables.secret.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')
-  - name: own
+  - name: credentialVariables
     expression: >-
       ['AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'AWS_DEFAULT_PROFILE', 'AWS_SHARED_CREDENTIALS_FILE',
       'AWS_WEB_IDENTITY_TOKEN_FILE', 'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI', 'AWS_CONTAINER_AUTHORIZATION_TOKEN',

@@ -1,4 +1,4 @@
-"""What every part of the API is made of: a strict frozen Struct, and rules told once for CEL and Python."""
+"""The base of all API types: strict, frozen structs, with rules that are written in CEL and in Python."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -8,7 +8,7 @@ from msgspec import Meta
 
 GROUP = "keyturn.dev"
 
-# Patterns end in \Z, which the CRD shows as $: Python's $ would let a newline at the end pass.
+# Patterns end in \Z, which the CRD shows as $: Python's $ would accept a newline at the end.
 Name = Annotated[
     str,
     Meta(
@@ -20,67 +20,75 @@ Name = Annotated[
 Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 
-# Letters, separators and digits of any language: AWS and RE2 say \p{L}\p{Z}\p{N}, which Python's re cannot.
+# Letters, separators and digits of any language: AWS and RE2 write \p{L}\p{Z}\p{N}, which Python's re does not support.
 TEXT = r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_IN_RE2 = r"\p{L}\p{Z}\p{N}"
 
-# What travels the pipeline: what operations need and give, and formats hold.
+# The kinds of value in the pipeline: exchanges require and produce them, formats write them.
 Kind = Literal["token", "credentials", "registryLogins", "packageEndpoints"]
 
 
+class InvalidSpecError(ValueError):
+    """A TokenRequest that breaks the schema or a rule. `message` is one line and ends with the path of the field."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 class Rule(NamedTuple):
-    """A law between fields: the sentence that the user reads, for the API server in CEL, for Python as a test."""
+    """A rule between fields: the message for the user, and the same condition in CEL (`self`) and in Python."""
 
-    says: str
+    message: str
     cel: str
-    holds: Callable[[Any], bool]
+    is_met_by: Callable[[Any], bool]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Base of the parts of the API. Unknown fields are refused: dropping one could grant more than was asked."""
+class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Base of all API types. Unknown fields are errors: to ignore one could grant more than the user intended."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
-    # Rules of which the CRD makes one: what they read is in SHARED, in CEL, by the name that they know it by.
-    TOGETHER: ClassVar[tuple[tuple[Rule, ...], ...]] = ()
-    SHARED: ClassVar[Mapping[str, str]] = {}
+    # If set, the CRD evaluates each group of RULES as one rule, with these CEL expressions bound to names.
+    RULE_GROUPS: ClassVar[tuple[tuple[Rule, ...], ...]] = ()
+    CEL_VARIABLES: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
-        """Refuse what breaks a rule; msgspec turns the ValueError into a ValidationError with the path."""
+        """Raise the message of the first broken rule; msgspec adds the path in a ValidationError."""
         for rule in self.RULES:
-            if not rule.holds(self):
-                raise ValueError(rule.says)
+            if not rule.is_met_by(self):
+                raise ValueError(rule.message)
 
 
 def without_nulls(value: Any) -> Any:
     """Drop the fields of a manifest that are null, as the API server does."""
     if isinstance(value, Mapping):
-        return {key: without_nulls(it) for key, it in value.items() if it is not None}
-    return [without_nulls(it) for it in value] if isinstance(value, list) else value
+        return {key: without_nulls(child) for key, child in value.items() if child is not None}
+    return [without_nulls(child) for child in value] if isinstance(value, list) else value
 
 
-def parts(of: type[Part] = Part) -> Iterator[type[Part]]:
-    """All parts of the API."""
-    for part in of.__subclasses__():
-        yield part
-        yield from parts(part)
+def api_structs(base: type[ApiStruct] = ApiStruct) -> Iterator[type[ApiStruct]]:
+    """Yield all API types."""
+    for struct in base.__subclasses__():
+        yield struct
+        yield from api_structs(struct)
 
 
-def member_in_cel(names: Iterable[str], of: str) -> str:
-    """The name of the one member that a union has, in CEL."""
-    return " : ".join(f"has({of}.{name}) ? '{name}'" for name in names) + " : ''"
+def member_in_cel(names: Iterable[str], union: str) -> str:
+    """Return the CEL expression for the name of the member that is set in a union."""
+    return " : ".join(f"has({union}.{name}) ? '{name}'" for name in names) + " : ''"
 
 
-def member_name(union: Part) -> str:
-    """The name of the one member that a union has, as in a manifest."""
+def member_name(union: ApiStruct) -> str:
+    """Return the name of the member that is set in a union, as in a manifest."""
     names = zip(union.__struct_fields__, union.__struct_encode_fields__, strict=True)
-    return next(written for name, written in names if getattr(union, name) is not None)
+    return next(encoded for name, encoded in names if getattr(union, name) is not None)
 
 
 def exactly_one_of(*names: str) -> Rule:
-    """Refuse a union with no member or with two."""
-    members = ", ".join(f"has(self.{name})" for name in names)
+    """Return the rule of a union whose members are all of the type's fields."""
+    has = [f"has(self.{name})" for name in names]
     return Rule(
-        says=f"give exactly one of {', '.join(names)}",
-        cel=f"[{members}].filter(x, x).size() == 1",
-        holds=lambda part: sum(value is not None for value in msgspec.structs.astuple(part)) == 1,
+        message=f"exactly one of {', '.join(names)} must be set",
+        cel=" != ".join(has) if len(has) == 2 else f"[{', '.join(has)}].filter(x, x).size() == 1",  # noqa: PLR2004
+        is_met_by=lambda union: sum(value is not None for value in msgspec.structs.astuple(union)) == 1,
     )

@@ -1,56 +1,52 @@
-"""What a renewal uses up, and where that is kept."""
+"""What a renewal consumes, and where the replacement is stored."""
 
 import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from keyturn.api.exchanges.registry import Exchange, Operation
-from keyturn.api.source import SecretKeyRef, Source, TokenSource
+from keyturn.api.exchanges.base import ExchangeSpec
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.source import SecretKeyRef, SourceSpec
 
 
-class Spending(NamedTuple):
-    """The one step that uses up what it is given: a refresh token, or what works only once.
+class Consumption(NamedTuple):
+    """The exchange that consumes its input: a refresh token or a single-use credential.
 
-    `ref` is where the user hands it in, `secret` the token Secret, where what came of it is kept. `once`: the
-    issuer need not answer anything to go on with.
+    `ref` is where the user stores that input, `secret` the token Secret, where Keyturn stores the token from the
+    response. `is_single_use`: the response need not contain a replacement.
     """
 
-    step: Operation
+    step: ExchangeSpec
     ref: SecretKeyRef
     secret: str
-    once: bool
+    is_single_use: bool
 
     @property
-    def of(self) -> str:
-        """Whose token is kept: the source's, and where it works only once, what this party answered for it.
+    def source_id(self) -> str:
+        """Identifies the tokens that may replace each other: the source key and, for single-use input, the recipient.
 
-        An assertion may be shown to several; a refresh token that one of them answered must not.
+        An assertion may be sent to several recipients; a refresh token that one of them returned must not be.
         """
         source = f"{self.ref.name}/{self.ref.key}"
-        party = hashlib.sha256(self.step.party.encode()).hexdigest()[:16] if self.once and self.step.party else ""
-        return f"{source} {party}".rstrip()
+        if not (self.is_single_use and self.step.recipient):
+            return source
+        return f"{source} {hashlib.sha256(self.step.recipient.encode()).hexdigest()[:16]}"
 
 
-def spending(source: Source, exchanges: Iterable[Exchange]) -> Spending | None:
-    """Find the step that uses something up; the rules of the API see to it that there is one at most."""
-    steps = [exchange.operation for exchange in exchanges]
+def consumption(source: SourceSpec, exchanges: Iterable[StepSpec]) -> Consumption | None:
+    """Return the exchange that consumes its input. The rules of the API allow at most one."""
+    steps = [step.exchange for step in exchanges]
     for step in steps:
-        if step.proof:
-            ref = step.proof.secret_key_ref
-            return Spending(step, ref, f"{ref.name}-keyturn", once=True)
-    return _of_token(source.token, steps) if source.token else None
-
-
-def _of_token(token: TokenSource, steps: Iterable[Operation]) -> Spending | None:
-    """Find the step that uses up the source token: nothing before it gives another one.
-
-    The token of a service account is made anew for each renewal: it may be used up.
-    """
-    if token.secret_key_ref is None:
+        if step.single_use_credential:
+            ref = step.single_use_credential.secret_key_ref
+            return Consumption(step, ref, f"{ref.name}-keyturn", is_single_use=True)
+    # A ServiceAccount token may be consumed: each renewal requests a new one.
+    if source.token is None or source.token.secret_key_ref is None:
         return None
     for step in steps:
-        if step.consumes or step.uses_up_token:
-            return Spending(step, token.secret_key_ref, token.token_secret, once=not step.consumes)
-        if "token" in step.GIVES:
+        if step.consumes_refresh_token or step.consumes_token:
+            ref, secret = source.token.secret_key_ref, source.token.token_secret
+            return Consumption(step, ref, secret, is_single_use=not step.consumes_refresh_token)
+        if "token" in step.PRODUCES:
             return None
     return None

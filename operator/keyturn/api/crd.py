@@ -1,4 +1,4 @@
-"""The CRD, written from the types of the API: inlined, structural, with the rules in CEL."""
+"""Generates the CRD from the API types: a structural schema without references, with the rules in CEL."""
 
 import inspect
 import json
@@ -7,14 +7,14 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from keyturn.api.base import TEXT, TEXT_IN_RE2, Part, Rule, parts
-from keyturn.api.token_request import GROUP, KIND, PLURAL, VERSION, TokenRequest
+from keyturn.api.base import GROUP, TEXT, TEXT_IN_RE2, ApiStruct, Rule, api_structs
+from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
     ("Secret", "string", ".status.secretName", 0),
-    # Times as strings: a date column shows <invalid> for the future.
+    # Strings, because a column of type date shows <invalid> for times in the future.
     ("Expires", "string", ".status.expirationTime", 0),
     ("Renews", "string", ".status.renewalTime", 0),
     ("Principal", "string", ".status.principal", 1),
@@ -25,7 +25,7 @@ _COLUMNS = (
 
 
 def crd() -> dict[str, Any]:
-    """The CustomResourceDefinition as a manifest."""
+    """Return the manifest of the CustomResourceDefinition."""
     columns: list[dict[str, Any]] = [
         {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
         for name, kind, path, priority in _COLUMNS
@@ -50,27 +50,31 @@ def crd() -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The structural schema of a TokenRequest."""
+    """Return the structural schema of a TokenRequest."""
     _, components = msgspec.json.schema_components((TokenRequest,), ref_template="{name}")
     root = _structural(components["TokenRequest"], components)
     root["properties"] |= {
-        "apiVersion": {"type": "string"},
-        "kind": {"type": "string"},
-        # The API server has this limit anyway; said here, CEL can tell that rules which read the name are cheap.
-        "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
+        "apiVersion": {"type": "string", "description": "Version of the schema: keyturn.dev/v1alpha1."},
+        "kind": {"type": "string", "description": "Kind of the object: TokenRequest."},
+        # No description: the API server allows none, and publishes its own.
+        "metadata": {
+            "type": "object",
+            # The API server enforces this limit anyway, but its cost estimate of rules that read the name needs it.
+            "properties": {"name": {"type": "string", "maxLength": 253, "description": "Name of the TokenRequest."}},
+        },
     }
     root["required"] = ["spec"]
     return root
 
 
 def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    """Inline references, turn "X or null" into X, drop what a structural schema may not say."""
+    """Inline references, turn "X or null" into X, and drop what a structural schema must not contain."""
     if "$ref" in node:
         name = node["$ref"]
         rest = {key: value for key, value in node.items() if key != "$ref"}
         return _structural(components[name] | rest, components)
     if "anyOf" in node:
-        member = next(m for m in node["anyOf"] if m != {"type": "null"})
+        member = next(option for option in node["anyOf"] if option != {"type": "null"})
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         return _structural(member | rest, components)
     kept = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
@@ -78,8 +82,12 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         del kept["additionalProperties"]
     if not kept.get("required"):
         kept.pop("required", None)
-    part = next((part for part in parts() if part.__name__ == node.get("title")), None)
-    return _strings(_of_part(part, kept) if part else kept)
+    struct = next((struct for struct in api_structs() if struct.__name__ == node.get("title")), None)
+    if struct:
+        for name, description in _descriptions(struct).items():
+            kept["properties"][name]["description"] = description
+        kept |= _rules(struct)
+    return _strings(kept)
 
 
 def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
@@ -90,47 +98,47 @@ def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
     return value
 
 
-def _of_part(part: type[Part], node: dict[str, Any]) -> dict[str, Any]:
-    """Add what a part says itself: the descriptions of its fields, and its rules."""
-    for name, says in _descriptions(part).items():
-        node["properties"][name]["description"] = says
-    return node | _rules(part)
-
-
-def _descriptions(part: type[Part]) -> dict[str, str]:
-    """What fields say of themselves: of one that may be left out, msgspec tells only what its type says."""
-    hints = get_type_hints(part, include_extras=True)
-    told = (
+def _descriptions(struct: type[ApiStruct]) -> dict[str, str]:
+    """Return the descriptions of fields. For optional ones msgspec has only the description of the type."""
+    hints = get_type_hints(struct, include_extras=True)
+    descriptions = (
         (field.encode_name, getattr(meta, "description", None))
-        for field in msgspec.structs.fields(part)
-        for one in (hints[field.name], *get_args(hints[field.name]))
-        for meta in getattr(one, "__metadata__", ())
+        for field in msgspec.structs.fields(struct)
+        for hint in (hints[field.name], *get_args(hints[field.name]))
+        for meta in getattr(hint, "__metadata__", ())
     )
-    return {name: says for name, says in told if says}
+    return {name: description for name, description in descriptions if description}
 
 
-def _rules(part: type[Part]) -> dict[str, Any]:
-    alone = [{"rule": rule.cel, "message": rule.says} for rule in part.RULES]
-    together = [_together(rules, part.SHARED) for rules in part.TOGETHER]
-    return {"x-kubernetes-validations": together or alone} if part.RULES else {}
+def _rules(struct: type[ApiStruct]) -> dict[str, Any]:
+    if struct.RULE_GROUPS:
+        return {"x-kubernetes-validations": [_together(group, struct.CEL_VARIABLES) for group in struct.RULE_GROUPS]}
+    rules = [{"rule": one_line(rule.cel), "message": rule.message} for rule in struct.RULES]
+    return {"x-kubernetes-validations": rules} if rules else {}
 
 
-def _together(rules: Sequence[Rule], shared: Mapping[str, str]) -> dict[str, str]:
-    """Several rules as one, which says the sentence of the first that is broken.
+def one_line(cel: str) -> str:
+    """Return a CEL expression on one line. Its string literals must contain no two spaces in a row."""
+    return " ".join(cel.split())
 
-    The API server evaluates each rule at each write, also of a status, and whenever a rule asks for a member of a
-    union it makes a list of all that there may be: what several rules ask is asked once.
+
+def _together(rules: Sequence[Rule], variables: Mapping[str, str]) -> dict[str, str]:
+    """Merge several rules into one that reports the message of the first broken rule.
+
+    The API server evaluates each rule at each write, also of the status, and to access a member of a union it copies
+    the list of all members. In one rule, what several rules need is computed once.
     """
-    holds, says = " && ".join(f"({rule.cel})" for rule in rules), "''"
-    for rule in reversed(rules):
-        says = f"!({rule.cel}) ? {json.dumps(rule.says)} : {says}"
-    for name, cel in shared.items():
-        holds, says = f"[{cel}].all({name}, {holds})", f"[{cel}].map({name}, {says})[0]"
-    return {"rule": holds, "messageExpression": says}
+    conditions = [(one_line(rule.cel), json.dumps(rule.message)) for rule in rules]
+    rule, message = " && ".join(f"({cel})" for cel, _ in conditions), "''"
+    for cel, text in reversed(conditions):
+        message = f"!({cel}) ? {text} : {message}"
+    for name, value in variables.items():
+        rule, message = f"[{one_line(value)}].all({name}, {rule})", f"[{one_line(value)}].map({name}, {message})[0]"
+    return {"rule": rule, "messageExpression": message}
 
 
 def _strings(node: dict[str, Any]) -> dict[str, Any]:
-    """Make enums strings (Kubernetes wants a type beside them), write patterns for RE2, unindent docstrings."""
+    """Add the type to enums, translate patterns to RE2, and unindent docstrings."""
     if "description" in node:
         node["description"] = inspect.cleandoc(node["description"])
     if "enum" in node:

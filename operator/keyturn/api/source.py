@@ -1,60 +1,62 @@
-"""What the first exchange starts from."""
+"""The source of a pipeline."""
 
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Key, Name, Part, Rule, exactly_one_of
+from keyturn.api.base import ApiStruct, Key, Name, Rule, exactly_one_of
 
 
-class SecretKeyRef(Part, frozen=True):
+class SecretKeyRef(ApiStruct, frozen=True):
     """A key of a Secret in the namespace of the TokenRequest."""
 
     name: Annotated[Name, Meta(description="Name of the Secret.")]
-    key: Annotated[Key, Meta(description="Key in its data.")]
+    key: Annotated[Key, Meta(description="Key in the data of the Secret.")]
 
 
-class SecretRef(Part, frozen=True):
+class SecretRef(ApiStruct, frozen=True):
     """A Secret in the namespace of the TokenRequest."""
 
     name: Annotated[Name, Meta(description="Name of the Secret.")]
 
 
-class SecretValue(Part, frozen=True):
-    """A value that must not stand in a manifest."""
+class SecretValue(ApiStruct, frozen=True):
+    """A value that is too sensitive for a manifest."""
 
-    secret_key_ref: Annotated[SecretKeyRef, Meta(description="Where the value is read, anew for each renewal.")]
+    secret_key_ref: Annotated[SecretKeyRef, Meta(description="Secret key to read the value from, at each renewal.")]
 
 
-class ConfigMapKeyRef(Part, frozen=True):
+class ConfigMapKeyRef(ApiStruct, frozen=True):
     """A key of a ConfigMap in the namespace of the TokenRequest."""
 
     name: Annotated[Name, Meta(description="Name of the ConfigMap.")]
-    key: Annotated[Key, Meta(description="Key in its data.")]
+    key: Annotated[Key, Meta(description="Key in the data of the ConfigMap.")]
 
 
-class BundleValue(Part, frozen=True):
-    """A value that need not be secret: exactly one place where it is."""
+class BundleValue(ApiStruct, frozen=True):
+    """A value from a Secret or a ConfigMap. Set exactly one."""
 
-    secret_key_ref: Annotated[SecretKeyRef, Meta(description="In a Secret.")] | None = None
-    config_map_key_ref: Annotated[ConfigMapKeyRef, Meta(description="In a ConfigMap.")] | None = None
+    secret_key_ref: Annotated[SecretKeyRef, Meta(description="Secret key to read the value from.")] | None = None
+    config_map_key_ref: Annotated[ConfigMapKeyRef, Meta(description="ConfigMap key to read the value from.")] | None = (
+        None
+    )
 
     RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of("secretKeyRef", "configMapKeyRef"),)
 
     @property
     def ref(self) -> SecretKeyRef | ConfigMapKeyRef | None:
-        """The place; the rules see to it that there is one."""
+        """The reference that is set."""
         return self.secret_key_ref or self.config_map_key_ref
 
 
-class SaveTo(Part, frozen=True):
-    """The token Secret: where a token that the issuer rotates is kept."""
+class SaveTo(ApiStruct, frozen=True):
+    """The token Secret, which stores refresh tokens that the issuer rotates."""
 
-    secret_name: Annotated[Name, Meta(description="Name of a Secret of Keyturn's own.")]
+    secret_name: Annotated[Name, Meta(description="Name of the token Secret. Keyturn creates it.")]
 
 
-class ServiceAccountToken(Part, frozen=True):
-    """A token of a ServiceAccount in the namespace of the TokenRequest, made anew for each renewal."""
+class ServiceAccountTokenSpec(ApiStruct, frozen=True):
+    """A token of a ServiceAccount in the namespace of the TokenRequest. Each renewal requests a new one."""
 
     name: Annotated[Name, Meta(description="Name of the ServiceAccount.")]
     audiences: (
@@ -63,7 +65,7 @@ class ServiceAccountToken(Part, frozen=True):
             Meta(
                 min_length=1,
                 max_length=4,
-                description="Whom the token is for, as far as the operator's settings allow it. Default:"
+                description="Audiences of the token. The operator's settings must allow them. Default:"
                 " sts.amazonaws.com.",
             ),
         ]
@@ -72,104 +74,114 @@ class ServiceAccountToken(Part, frozen=True):
     expiration_seconds: (
         Annotated[
             int,
-            Meta(ge=600, le=86400, description="Wanted lifetime of the token in seconds. Default: 3600."),
+            Meta(ge=600, le=86400, description="Lifetime of the token in seconds. Default: 3600."),
         ]
         | None
     ) = None
 
 
-class TokenSource(Part, frozen=True):
-    """A long-lived token, or one that is made for each renewal. White space and quotes around it are dropped."""
+class TokenSourceSpec(ApiStruct, frozen=True):
+    """A long-lived token from a Secret, or a token of a ServiceAccount. Set exactly one.
+
+    White space and quotes around a token from a Secret are removed.
+    """
 
     secret_key_ref: (
-        Annotated[SecretKeyRef, Meta(description="Where the token is read, anew for each renewal.")] | None
+        Annotated[SecretKeyRef, Meta(description="Secret key to read the token from, at each renewal.")] | None
     ) = None
-    service_account: ServiceAccountToken | None = None
+    service_account: ServiceAccountTokenSpec | None = None
     save_to: (
         Annotated[
             SaveTo,
-            Meta(description="Where a rotated token is kept. Default: <name of the source Secret>-keyturn."),
+            Meta(
+                description="Where to store refresh tokens that the issuer rotates. Default: the Secret"
+                " <name of the source Secret>-keyturn."
+            ),
         ]
         | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="give exactly one of secretKeyRef, serviceAccount",
+            message="exactly one of secretKeyRef, serviceAccount must be set",
             cel="has(self.secretKeyRef) != has(self.serviceAccount)",
-            holds=lambda it: (it.secret_key_ref is None) != (it.service_account is None),
+            is_met_by=lambda token: (token.secret_key_ref is None) != (token.service_account is None),
         ),
         Rule(
-            says="saveTo is for a token of a Secret",
+            message="saveTo requires secretKeyRef",
             cel="!has(self.saveTo) || has(self.secretKeyRef)",
-            holds=lambda it: it.save_to is None or it.secret_key_ref is not None,
+            is_met_by=lambda token: token.save_to is None or token.secret_key_ref is not None,
         ),
         Rule(
-            says="saveTo.secretName must not be the source Secret: Keyturn never writes what it did not make",
+            message="saveTo.secretName must not be the source Secret: Keyturn never writes a Secret that it did not"
+            " create",
             cel="!has(self.saveTo) || !has(self.secretKeyRef) || self.saveTo.secretName != self.secretKeyRef.name",
-            holds=lambda it: (
-                not (it.save_to and it.secret_key_ref and it.save_to.secret_name == it.secret_key_ref.name)
+            is_met_by=lambda token: (
+                not (token.save_to and token.secret_key_ref and token.save_to.secret_name == token.secret_key_ref.name)
             ),
         ),
     )
 
     @property
     def token_secret(self) -> str:
-        """The name of the token Secret, empty where the source cannot be spent."""
+        """The name of the token Secret, empty for a ServiceAccount token, which is never stored."""
         if self.secret_key_ref is None:
             return ""
         return self.save_to.secret_name if self.save_to else f"{self.secret_key_ref.name}-keyturn"
 
 
-class Ambient(Part, frozen=True):
-    """The operator's own AWS identity, for the namespaces and roles that its settings name."""
+class AmbientSpec(ApiStruct, frozen=True):
+    """The operator's own AWS identity. Its settings list the namespaces and roles that may use it."""
 
 
-class CredentialSource(Part, frozen=True):
-    """AWS credentials: the access keys of an IAM user, or the operator's own."""
+class CredentialSourceSpec(ApiStruct, frozen=True):
+    """AWS credentials from a Secret, or the operator's own. Set exactly one."""
 
     secret_ref: (
         Annotated[
             SecretRef,
-            Meta(description="Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if any, AWS_SESSION_TOKEN."),
+            Meta(
+                description="Secret with the keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary"
+                " credentials, AWS_SESSION_TOKEN."
+            ),
         ]
         | None
     ) = None
-    ambient: Ambient | None = None
+    ambient: AmbientSpec | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (exactly_one_of("secretRef", "ambient"),)
 
 
-class Source(Part, frozen=True):
-    """What short-lived credentials are made from: a token, AWS credentials, or both.
+class SourceSpec(ApiStruct, frozen=True):
+    """The source credential: a token, AWS credentials or both.
 
-    Neither, where the first exchange is a client that asks for itself.
+    It may be empty if the first exchange uses only its own client credentials.
     """
 
-    token: Annotated[TokenSource, Meta(description="A token, such as a refresh token.")] | None = None
-    credentials: Annotated[CredentialSource, Meta(description="AWS credentials.")] | None = None
+    token: Annotated[TokenSourceSpec, Meta(description="A token, such as a refresh token.")] | None = None
+    credentials: Annotated[CredentialSourceSpec, Meta(description="AWS credentials.")] | None = None
 
     @property
-    def service_account(self) -> ServiceAccountToken | None:
-        """Whose token is made anew for each renewal."""
+    def service_account(self) -> ServiceAccountTokenSpec | None:
+        """The ServiceAccount to request a token of."""
         return self.token.service_account if self.token else None
 
     @property
     def token_ref(self) -> SecretKeyRef | None:
-        """Where the token is, if it is in a Secret."""
+        """The Secret key to read the token from."""
         return self.token.secret_key_ref if self.token else None
 
     @property
     def keys_ref(self) -> SecretRef | None:
-        """Where the access keys are, if they are in a Secret."""
+        """The Secret to read access keys from."""
         return self.credentials.secret_ref if self.credentials else None
 
     @property
     def is_ambient(self) -> bool:
-        """Whether the operator's own AWS identity is asked for."""
+        """Whether the source is the operator's own AWS identity."""
         return bool(self.credentials and self.credentials.ambient)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The names of the Secrets that it is read from."""
+        """The names of the source Secrets."""
         return tuple(ref.name for ref in (self.token_ref, self.keys_ref) if ref)

@@ -1,4 +1,4 @@
-"""The Secret that is written, and when it is written anew."""
+"""The target Secret, and when to renew it."""
 
 import re
 from datetime import timedelta
@@ -6,81 +6,84 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import Name, Part, Rule
-from keyturn.api.formats.registry import KEY_IN_CEL, Format
+from keyturn.api.base import ApiStruct, Name, Rule
+from keyturn.api.formats.registry import FormatSpec, key_in_cel
 from keyturn.api.times import DURATION, duration
 
-_RESERVED_METADATA = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
-_END = r"\Z"
-
-
-def is_duration(text: str) -> str:
-    """The test whether `text` is one, in CEL.
-
-    Rules are asked of what breaks the pattern or is empty, too, and duration() of that prints all of its rule.
-    """
-    return f"{text} != '' && {text}.matches('{DURATION.removesuffix(_END)}$')"
-
-
-# As Kubernetes wants it of a label; of an annotation too, whose prefix may have capitals.
+# The syntax of label keys. It is also that of annotation keys, except that their prefix may have capital letters.
 LABEL_NAME = (
     r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 )
 LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")]
-_NAMES = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
+RESERVED_PREFIX = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
+_LABELS_AND_ANNOTATIONS = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
 
 
-def _names(it: Any) -> tuple[str, ...]:
-    return (*(it.labels or {}), *(it.annotations or {}))
+def _in_re2(pattern: str) -> str:
+    return pattern.removesuffix(r"\Z") + "$"
 
 
-_metadata_is_named = Rule(
-    says="the name of a label or annotation has up to 63 letters, digits, -, _ and ., with a letter or digit at "
-    "both ends, and may have a prefix such as example.com/",
-    cel=f"{_NAMES}.all(m, m.all(k, k.matches(r'{LABEL_NAME.removesuffix(_END)}$')))",
-    holds=lambda it: all(re.search(LABEL_NAME, name) for name in _names(it)),
-)
-_metadata_is_free = Rule(
-    says="labels and annotations under keyturn.dev, kubernetes.io or k8s.io are not yours to set here",
-    cel=f"{_NAMES}.all(m, m.all(k, !k.matches(r'{_RESERVED_METADATA}')))",
-    holds=lambda it: not any(re.search(_RESERVED_METADATA, name) for name in _names(it)),
-)
+def _names(metadata: Any) -> tuple[str, ...]:
+    return (*(metadata.labels or {}), *(metadata.annotations or {}))
 
 
-class TargetMetadata(Part, frozen=True):
-    """Labels and annotations for the Secret. Nothing is copied from the TokenRequest."""
+def is_duration(field: str) -> str:
+    """CEL: the field is a duration.
+
+    The API server evaluates rules even if the field breaks its pattern. duration() would then fail, and the API server
+    would print the whole rule.
+    """
+    return f"{field} != '' && {field}.matches('{_in_re2(DURATION)}')"
+
+
+class TargetMetadata(ApiStruct, frozen=True):
+    """Labels and annotations to set on the Secret. Those of the TokenRequest are not copied."""
 
     labels: (
         Annotated[
             dict[Annotated[str, Meta(max_length=317)], LabelValue],
-            Meta(max_length=32, description="At most 32."),
+            Meta(max_length=32, description="Labels of the Secret."),
         ]
         | None
     ) = None
     annotations: (
         Annotated[
             dict[Annotated[str, Meta(max_length=317)], Annotated[str, Meta(max_length=8192)]],
-            Meta(max_length=32, description="At most 32."),
+            Meta(max_length=32, description="Annotations of the Secret."),
         ]
         | None
     ) = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (_metadata_is_named, _metadata_is_free)
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            message="names of labels and annotations must have 1 to 63 letters, digits, '-', '_' or '.', must start and"
+            " end with a letter or digit, and may have a prefix such as example.com/",
+            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, k.matches(r'{_in_re2(LABEL_NAME)}')))",
+            is_met_by=lambda metadata: all(re.search(LABEL_NAME, name) for name in _names(metadata)),
+        ),
+        Rule(
+            message="labels and annotations with the prefixes keyturn.dev, kubernetes.io and k8s.io are reserved",
+            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, !k.matches(r'{RESERVED_PREFIX}')))",
+            is_met_by=lambda metadata: not any(re.search(RESERVED_PREFIX, name) for name in _names(metadata)),
+        ),
+    )
 
 
-class Target(Part, frozen=True):
-    """The Secret to write."""
+class TargetSpec(ApiStruct, frozen=True):
+    """The target Secret."""
 
-    secret_name: Annotated[Name, Meta(description="Default: the name of the TokenRequest.")] | None = None
+    secret_name: (
+        Annotated[Name, Meta(description="Name of the Secret. Default: the name of the TokenRequest.")] | None
+    ) = None
     formats: (
         Annotated[
-            tuple[Format, ...],
+            tuple[FormatSpec, ...],
             Meta(
                 min_length=1,
                 max_length=8,
-                description="Default, by what the last exchange gives: env and credentialProcess for "
-                "credentials, dockerConfigJson for registry logins, token for a token.",
+                description="Formats to write. Default: env and credentialProcess if the last exchange produces"
+                " credentials, dockerConfigJson for registry logins, token for a token.",
             ),
         ]
         | None
@@ -89,35 +92,39 @@ class Target(Part, frozen=True):
     deletion_policy: (
         Annotated[
             Literal["Delete", "Retain"],
-            Meta(description="Whether the Secret goes with the TokenRequest (Delete, the default) or stays."),
+            Meta(description="Whether to delete the Secret with the TokenRequest or retain it. Default: Delete."),
         ]
         | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="two formats write the same key: give one of them another `key`",
-            cel=f"!has(self.formats) || [self.formats.map(f, {KEY_IN_CEL.format('f')})].all(keys, "
-            "keys.all(k, keys.exists_one(other, other == k)))",
-            holds=lambda it: _all_distinct([key for f in it.formats or () for key in f.options.keys]),
+            message="two formats write the same key: set a different `key` on one of them",
+            cel=f"""
+                !has(self.formats) || [self.formats.map(f, {key_in_cel("f")})].all(keys,
+                    keys.all(k, keys.exists_one(other, other == k)))
+            """,
+            is_met_by=lambda target: _are_distinct([key for f in target.formats or () for key in f.options.keys]),
         ),
         Rule(
-            says="awsConfig names the file of a credentialProcess format: give one beside it",
-            cel="!has(self.formats) || !self.formats.exists(f, has(f.awsConfig)) || "
-            "self.formats.exists(f, has(f.credentialProcess))",
-            holds=lambda it: (
-                not any(f.aws_config for f in it.formats or ()) or any(f.credential_process for f in it.formats)
+            message="format awsConfig requires a credentialProcess format",
+            cel="""
+                !has(self.formats) || !self.formats.exists(f, has(f.awsConfig)) ||
+                self.formats.exists(f, has(f.credentialProcess))
+            """,
+            is_met_by=lambda target: (
+                not any(f.aws_config for f in target.formats or ()) or any(f.credential_process for f in target.formats)
             ),
         ),
     )
 
 
-def _all_distinct(keys: list[str]) -> bool:
+def _are_distinct(keys: list[str]) -> bool:
     return len(keys) == len(set(keys))
 
 
-class Renewal(Part, frozen=True):
-    """When to renew: so long before the expiry. Both are cut to half the real lifetime."""
+class RenewalSpec(ApiStruct, frozen=True):
+    """How long before expiry to renew, at most half of the actual lifetime."""
 
     renew_before: (
         Annotated[
@@ -126,8 +133,7 @@ class Renewal(Part, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="Such as 20m or 1h30m, whole seconds. More than half of the real lifetime counts as "
-                "half.",
+                description="Duration such as 20m or 1h30m. Limited to half of the actual lifetime.",
             ),
         ]
         | None
@@ -135,26 +141,28 @@ class Renewal(Part, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="Per cent of the real lifetime left when it is renewed; more than 50 counts as 50."),
+            Meta(description="Percentage of the actual lifetime. Limited to 50."),
         ]
         | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="give renewBefore or renewBeforePercentage, not both",
+            message="renewBefore and renewBeforePercentage are mutually exclusive",
             cel="!has(self.renewBefore) || !has(self.renewBeforePercentage)",
-            holds=lambda it: it.renew_before is None or it.renew_before_percentage is None,
+            is_met_by=lambda renewal: renewal.renew_before is None or renewal.renew_before_percentage is None,
         ),
         Rule(
-            says="renewBefore must be at least 1s",
-            cel=f"!has(self.renewBefore) || !({is_duration('self.renewBefore')}) || "
-            "duration(self.renewBefore) >= duration('1s')",
-            holds=lambda it: it.before is None or it.before.total_seconds() >= 1,
+            message="renewBefore must be at least 1s",
+            cel=f"""
+                !has(self.renewBefore) || !({is_duration("self.renewBefore")}) ||
+                duration(self.renewBefore) >= duration('1s')
+            """,
+            is_met_by=lambda renewal: renewal.before is None or renewal.before.total_seconds() >= 1,
         ),
     )
 
     @property
     def before(self) -> timedelta | None:
-        """`renewBefore` as a duration."""
+        """`renewBefore` as a timedelta."""
         return None if self.renew_before is None else duration(self.renew_before)

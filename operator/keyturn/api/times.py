@@ -1,4 +1,4 @@
-"""Times as they are stored, written and read: aware, UTC, in whole seconds."""
+"""Times and durations, as stored: aware, UTC, in whole seconds."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,33 +6,33 @@ from typing import Annotated
 
 from msgspec import Meta
 
-# A time without a zone cannot be compared with ours: whoever writes one has edited what we wrote.
+# Keyturn always writes a time zone, and a time without one could not be compared.
 Moment = Annotated[datetime, Meta(tz=True)]
-# A duration in a manifest, such as 1h30m: the API server's CEL reads the same.
+# A duration in a manifest, such as 1h30m. CEL's duration() accepts the same.
 DURATION = r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z"
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def whole(moment: datetime) -> datetime:
-    """Cut to whole seconds, UTC."""
+    """Truncate to whole seconds, in UTC."""
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def rfc3339(moment: datetime) -> str:
-    """Write a UTC time as every SDK reads it: whole seconds and a Z (JavaScript and Rust refuse +00:00)."""
+    """Format a UTC time with whole seconds and a Z: the SDKs for JavaScript and Rust reject +00:00."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def read_time(told: str | None) -> datetime | None:
-    """Read a time of a status; None for none, and for what is no time: anybody may write a status."""
+def read_time(text: str | None) -> datetime | None:
+    """Parse a time of a status. Return None if it is missing or invalid: anyone may write a status."""
     try:
-        moment = datetime.fromisoformat(told or "")
+        moment = datetime.fromisoformat(text or "")
     except ValueError:
         return None
     return moment if moment.tzinfo else None
 
 
 def duration(text: str) -> timedelta:
-    """Read what DURATION allows."""
-    found = re.findall(r"([0-9]+)([hms])", text)
-    return timedelta(**{_UNITS[unit]: int(number) for number, unit in found})
+    """Parse a string that matches DURATION."""
+    parts = re.findall(r"([0-9]+)([hms])", text)
+    return timedelta(**{_UNITS[unit]: int(number) for number, unit in parts})

@@ -1,7 +1,7 @@
-"""The API: what a TokenRequest may say. The CRD is written from these types.
+"""The API: TokenRequest v1alpha1. The CRD is generated from these types.
 
-The API server checks a manifest by the CRD, Python checks it by the types themselves; both apply the same
-patterns, limits and rules, because botocore checks neither maximum nor pattern nor enum.
+The API server validates a manifest with the CRD, Python with the types. Both apply the same patterns, limits and rules,
+because botocore checks neither maximums nor patterns nor enums.
 """
 
 import hashlib
@@ -13,92 +13,112 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import GROUP, Name, Part, Region, Rule
-from keyturn.api.consumption import Spending, spending
-from keyturn.api.exchanges.registry import Exchange
-from keyturn.api.format_rules import PACKAGE_RULES
-from keyturn.api.formats.registry import Format
-from keyturn.api.rules import SHARED, SPEC_RULES, TARGET_RULE
-from keyturn.api.source import SecretKeyRef, Source
-from keyturn.api.status import Condition, Status
-from keyturn.api.target import Renewal, Target
-from keyturn.core.errors import RefusedError
-
-__all__ = [
-    "DOCKER", "GROUP", "KIND", "OPAQUE", "PLURAL", "RENEW_REQUESTED", "VERSION", "Condition", "Exchange", "Format",
-    "Renewal", "Request", "Source", "Spec", "Status", "Target", "TokenRequest", "canonical_hash", "parse",
-    "renewal_asked",
-]  # fmt: skip
+from keyturn.api.base import GROUP, ApiStruct, InvalidSpecError, Name, Region, Rule, member_in_cel
+from keyturn.api.consumption import Consumption, consumption
+from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
+from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS, FormatSpec
+from keyturn.api.rules.ambient import AMBIENT_RULES
+from keyturn.api.rules.consumption import CONSUMPTION_RULES
+from keyturn.api.rules.formats import FORMAT_RULES, TEMPLATE_RULES
+from keyturn.api.rules.packages import PACKAGE_RULES
+from keyturn.api.rules.renewal import RENEWAL_RULES
+from keyturn.api.rules.roles import ROLE_RULES
+from keyturn.api.rules.target import TARGET_RULE
+from keyturn.api.rules.values import ID_TOKEN_RULE, VALUE_RULES
+from keyturn.api.source import SecretKeyRef, SourceSpec
+from keyturn.api.status import Status
+from keyturn.api.target import RenewalSpec, TargetSpec
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
-# Types of Secrets.
+# Secret types.
 OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
-_LONGEST_ASKED = 128
+_RENEW_REQUESTED_LENGTH = 128
 
 
-class Spec(Part, frozen=True):
-    """What is wanted: a source, the exchanges that lead from it to credentials, and the Secret to write."""
+class TokenRequestSpec(ApiStruct, frozen=True):
+    """The pipeline: a source, the exchanges that turn it into short-lived credentials, and the Secret to write."""
 
-    source: Annotated[Source, Meta(description="What the first exchange starts from.")]
-    exchanges: Annotated[
-        tuple[Exchange, ...], Meta(min_length=1, max_length=6, description="In order, one operation each.")
-    ]
+    source: Annotated[SourceSpec, Meta(description="The long-lived source credential.")]
+    exchanges: Annotated[tuple[StepSpec, ...], Meta(min_length=1, max_length=6, description="The exchanges, in order.")]
     region: (
-        Annotated[Region, Meta(description="AWS region of every exchange that names none, such as us-east-1.")]
+        Annotated[Region, Meta(description="AWS region of the exchanges that do not set their own, such as us-east-1.")]
         | None
     ) = None
     renewal: (
-        Annotated[Renewal, Meta(description="When to renew. Default: at two thirds of the real lifetime.")] | None
+        Annotated[RenewalSpec, Meta(description="When to renew. Default: after two thirds of the actual lifetime.")]
+        | None
     ) = None
-    target: Annotated[Target, Meta(description="The Secret. Default: named like the TokenRequest.")] | None = None
+    target: (
+        Annotated[TargetSpec, Meta(description="The Secret to write. Default: one with the name of the TokenRequest.")]
+        | None
+    ) = None
     suspend: (
-        Annotated[bool, Meta(description="Stop renewing and healing. The Secret stays as it is. Default: false.")]
+        Annotated[
+            bool, Meta(description="Stop renewals and drift correction. The Secret is left unchanged. Default: false.")
+        ]
         | None
     ) = None
 
-    # Not all in one: matching 8 templates of 16 KB once costs a quarter of what a rule may cost at most.
-    TOGETHER: ClassVar[tuple[tuple[Rule, ...], ...]] = (SPEC_RULES, PACKAGE_RULES)
-    SHARED: ClassVar[Mapping[str, str]] = SHARED
-    RULES: ClassVar[tuple[Rule, ...]] = SPEC_RULES + PACKAGE_RULES
+    # Two groups, because matching 8 templates of 16 KB takes a quarter of the API server's cost limit for one rule.
+    RULE_GROUPS: ClassVar[tuple[tuple[Rule, ...], ...]] = (
+        (
+            *AMBIENT_RULES,
+            *VALUE_RULES,
+            *FORMAT_RULES,
+            *ROLE_RULES,
+            *CONSUMPTION_RULES,
+            ID_TOKEN_RULE,
+            *RENEWAL_RULES,
+        ),
+        (*PACKAGE_RULES, *TEMPLATE_RULES),
+    )
+    RULES: ClassVar[tuple[Rule, ...]] = RULE_GROUPS[0] + RULE_GROUPS[1]
+    CEL_VARIABLES: ClassVar[Mapping[str, str]] = {
+        "steps": f"self.exchanges.map(x, {member_in_cel(EXCHANGES, 'x')})",
+        "formats": f"""
+            has(self.target) && has(self.target.formats)
+                ? self.target.formats.map(f, {member_in_cel(FORMATS, "f")}) : []
+        """,
+    }
 
     @property
-    def formats(self) -> tuple[Format, ...]:
-        """The formats to write: those asked for, else the usual ones of the last value."""
+    def formats(self) -> tuple[FormatSpec, ...]:
+        """The formats to write, with the default applied."""
         if self.target and self.target.formats:
             return self.target.formats
-        given = self.exchanges[-1].operation.GIVES
-        return next(formats for kind, formats in Format.DEFAULTS.items() if kind in given)
+        produced = self.exchanges[-1].exchange.PRODUCES
+        return next(formats for kind, formats in DEFAULT_FORMATS.items() if kind in produced)
 
     @property
     def secret_type(self) -> str:
-        """The type that the Secret must have for its formats. No Secret's type can be changed."""
-        return DOCKER if any(wanted.docker_config_json for wanted in self.formats) else OPAQUE
+        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed."""
+        return DOCKER if any(choice.docker_config_json for choice in self.formats) else OPAQUE
 
     @property
-    def spending(self) -> Spending | None:
-        """The step that uses up what it is given, if there is one."""
-        return spending(self.source, self.exchanges)
+    def consumption(self) -> Consumption | None:
+        """The exchange that consumes its input, if there is one."""
+        return consumption(self.source, self.exchanges)
 
     @property
-    def proof(self) -> SecretKeyRef | None:
-        """Where a step is handed what works only once, such as an authorization code."""
-        spending = self.spending
-        return spending.ref if spending and spending.step.proof else None
+    def single_use_ref(self) -> SecretKeyRef | None:
+        """The Secret key of a single-use credential that is not the source, such as an authorization code."""
+        consumption = self.consumption
+        return consumption.ref if consumption and consumption.step.single_use_credential else None
 
     @property
     def secrets_read(self) -> frozenset[str]:
-        """The names of all Secrets that a renewal reads, and of the one that keeps a rotated token."""
-        kept = {self.source.token.token_secret} - {""} if self.source.token else set()
-        kept |= {self.spending.secret} if self.spending else set()
-        own = {ref.name for exchange in self.exchanges for ref in exchange.operation.references}
-        return frozenset({*self.source.secrets, *kept, *own})
+        """The names of all Secrets that a renewal reads, and of the token Secret."""
+        stored = {self.source.token.token_secret} - {""} if self.source.token else set()
+        stored |= {self.consumption.secret} if self.consumption else set()
+        own = {ref.name for step in self.exchanges for ref in step.exchange.references}
+        return frozenset({*self.source.secrets, *stored, *own})
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of Kubernetes' object metadata that is read."""
+    """The fields of Kubernetes' ObjectMeta that Keyturn reads."""
 
     name: Name
     namespace: Annotated[str, Meta(max_length=63)] = "default"
@@ -108,14 +128,14 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] = {}
 
 
-class TokenRequest(Part, frozen=True):
-    """Keeps a Secret filled with short-lived AWS credentials or tokens, renewed before they expire.
+class TokenRequest(ApiStruct, frozen=True):
+    """Keeps short-lived AWS credentials or tokens in a Secret and renews them before they expire.
 
-    Not the TokenRequest of core Kubernetes, which is the token subresource of a ServiceAccount.
+    Not to be confused with the TokenRequest of Kubernetes, the token subresource of a ServiceAccount.
     """
 
     metadata: Metadata
-    spec: Spec
+    spec: TokenRequestSpec
     api_version: Literal["keyturn.dev/v1alpha1"] = "keyturn.dev/v1alpha1"
     kind: Literal["TokenRequest"] = "TokenRequest"
     status: Status | None = None
@@ -130,10 +150,11 @@ class TokenRequest(Part, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A TokenRequest as the rest of the code sees it: parsed, named, hashed.
+    """A parsed TokenRequest, with its hashes.
 
-    `request_hash` covers what must be exchanged anew when it changes, `exchange_hash` the part of it that is
-    sent (not formats and secretName), `dress_hash` what only dresses the Secret or moves the next renewal.
+    `request_hash` covers the fields whose change requires a renewal, `exchange_hash` those of them that affect the
+    exchanges (not formats and secretName), `metadata_hash` the fields whose change only updates the metadata of the
+    Secret or the time of the next renewal.
     """
 
     namespace: str
@@ -142,11 +163,11 @@ class Request:
     generation: int
     created_at: datetime | None
     renew_requested: str
-    spec: Spec
+    spec: TokenRequestSpec
     secret_name: str
     request_hash: str
     exchange_hash: str
-    dress_hash: str
+    metadata_hash: str
 
     @property
     def retains(self) -> bool:
@@ -155,19 +176,16 @@ class Request:
 
 
 def parse(body: Mapping[str, Any]) -> Request:
-    """Read a TokenRequest as the API server or a file gives it.
-
-    Raises RefusedError (SpecInvalid) with one sentence that ends with the path of the field.
-    """
+    """Parse a TokenRequest from the API server or a file. Raise InvalidSpecError if it breaks the schema or a rule."""
     try:
-        # Without the status: it is ours, a newer release may have told more, and nothing here depends on it.
+        # Nothing here depends on the status, and a newer release may have written fields that this one does not know.
         parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
     except msgspec.ValidationError as error:
-        raise RefusedError("SpecInvalid", with_path(str(error))) from None
+        raise InvalidSpecError(with_path(str(error))) from None
     meta, spec = parsed.metadata, body["spec"]
-    # A file may have a field without a value; the API server has dropped it.
+    # In a file a field may be null; the API server drops such fields.
     target = spec.get("target") or {}
-    dress = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
+    metadata_fields = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     return Request(
         namespace=meta.namespace,
@@ -175,38 +193,40 @@ def parse(body: Mapping[str, Any]) -> Request:
         uid=meta.uid,
         generation=meta.generation,
         created_at=meta.creation_timestamp,
-        renew_requested=renewal_asked(meta.annotations),
+        renew_requested=renew_requested(meta.annotations),
         spec=parsed.spec,
         secret_name=parsed.secret_name,
-        request_hash=canonical_hash(_sent(spec) | _written(spec, parsed.secret_name)),
-        exchange_hash=canonical_hash(_sent(spec)),
-        dress_hash=canonical_hash({key: value for key, value in dress.items() if value is not None}),
+        request_hash=canonical_hash(_exchange_fields(spec) | _target_fields(spec, parsed.secret_name)),
+        exchange_hash=canonical_hash(_exchange_fields(spec)),
+        metadata_hash=canonical_hash({key: value for key, value in metadata_fields.items() if value is not None}),
     )
 
 
-def renewal_asked(annotations: Mapping[str, str]) -> str:
-    """The value of the annotation that asks for a renewal, cut to what fits marks and status."""
-    return annotations.get(RENEW_REQUESTED, "")[:_LONGEST_ASKED]
+def renew_requested(annotations: Mapping[str, str]) -> str:
+    """Return the value of the annotation that requests a renewal, truncated for the issuance record and the status."""
+    return annotations.get(RENEW_REQUESTED, "")[:_RENEW_REQUESTED_LENGTH]
 
 
 def canonical_hash(value: object) -> str:
-    """`v1:` and 128 bits of SHA-256 over the JSON of `value` with sorted keys and no spaces."""
+    """Return `v1:` and 128 bits of SHA-256 of the JSON of `value`, with sorted keys and no spaces."""
     return "v1:" + hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]
 
 
-def _sent(spec: Mapping[str, Any]) -> dict[str, Any]:
-    # The fields as the user wrote them, not as parsed: a release that adds a default changes no hash.
+def _exchange_fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+    # The fields as the user wrote them, not as parsed: a release that adds a default must not change hashes.
     return {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
 
 
-def _written(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
+def _target_fields(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
     formats = (spec.get("target") or {}).get("formats")
     return {"secretName": secret_name} | ({"formats": formats} if formats else {})
 
 
 def with_path(message: str) -> str:
-    """Turn msgspec's "SAYS - at `$.spec.x`" into "SAYS (at spec.x)"."""
-    # The name of an unknown field is the user's, and what is told is one line.
-    plain = "".join(it if it.isprintable() else f"\\x{ord(it):02x}" for it in message)
-    says, _, path = plain.partition(" - at `$")
-    return f"{says} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else says
+    """Turn msgspec's "MESSAGE - at `$.spec.x`" into "MESSAGE (at spec.x)", on one line.
+
+    The message may contain the name of an unknown field, which may be any text.
+    """
+    plain = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)
+    message, _, path = plain.partition(" - at `$")
+    return f"{message} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else message

@@ -1,56 +1,62 @@
-"""The command line: settings in, a running shell out; the only place that knows the real clock and dice.
+"""The command line, and the only package that reads the real clock and random numbers.
 
-Each command is a file that is read when it is called: what an SDK calls must not pay for kopf and boto3.
+Each command is a module that is imported when the command is called: an SDK that runs `keyturn credential-process` must
+not wait for kopf and boto3 to be imported.
 """
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from keyturn import __version__
 
-COMMANDS: Mapping[str, str] = {
-    "check": "Find mistakes in TokenRequests and pods, in files.",
-    "crd": "Print the CustomResourceDefinition.",
-    "inject": "Print manifests with the sidecar in their pods.",
-    "operator": "Run the operator of a Kubernetes cluster.",
-    "run": "Renew one TokenRequest without a cluster.",
-    "renew": "Renew one TokenRequest once, for a job.",
-    "sidecar": "Give credentials to the AWS SDKs of a pod.",
-    "credential-process": "Print credentials for an SDK's credential_process.",
+
+class LazyCommand(NamedTuple):
+    """A command: the module that defines it, under the command's own name, and its summary for `--help`."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Mapping[str, LazyCommand] = {
+    "check": LazyCommand("keyturn.cli.check", "Check manifests of TokenRequests and Pods for mistakes."),
+    "crd": LazyCommand("keyturn.cli.crd", "Print the CustomResourceDefinition."),
+    "inject": LazyCommand("keyturn.cli.inject", "Add the sidecar to the Pods in manifests."),
+    "operator": LazyCommand("keyturn.cli.operator", "Run the Kubernetes operator."),
+    "run": LazyCommand("keyturn.cli.run", "Renew one TokenRequest without a cluster."),
+    "sidecar": LazyCommand("keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod."),
+    "credential-process": LazyCommand(
+        "keyturn.cli.credential_process", "Print credentials for an AWS SDK's credential_process."
+    ),
 }
 
 
-class Commands(click.Group):
-    """The commands of `package`, each in the file of its name, told in a line."""
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command is called."""
 
-    def __init__(self, *arguments: Any, package: str, lines: Mapping[str, str], **attributes: Any) -> None:
-        super().__init__(*arguments, **attributes)
-        self._package = package
-        self._lines = lines
+    def __init__(self, *args: Any, lazy_commands: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy_commands = lazy_commands
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click says it so
-        """Their names."""
-        return list(self._lines)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self._lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Read the file of a command."""
-        if cmd_name not in self._lines:
+        if cmd_name not in self._lazy_commands:
             return None
-        name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f"{self._package}.{name}"), name)
+        module = importlib.import_module(self._lazy_commands[cmd_name].module)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write a line for each."""
-        # click would read every command's file for its first line.
+        # click's own implementation imports every command for its summary.
         with formatter.section("Commands"):
-            formatter.write_dl(list(self._lines.items()))
+            formatter.write_dl([(name, command.summary) for name, command in self._lazy_commands.items()])
 
 
-@click.group(cls=Commands, package="keyturn.cli", lines=COMMANDS)
+@click.group(cls=LazyGroup, lazy_commands=COMMANDS)
 @click.version_option(__version__, prog_name="keyturn")
 def main() -> None:
     """Keep short-lived AWS credentials fresh."""

@@ -7,128 +7,123 @@ from typing import Any, NamedTuple
 
 import click
 
-from keyturn.api.base import without_nulls
-from keyturn.api.token_request import GROUP, KIND, Request, parse
+from keyturn.api.base import GROUP, InvalidSpecError, without_nulls
+from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
-from keyturn.cli.object_meta import refused
-from keyturn.core.errors import RefusedError
-from keyturn.core.pods import ManifestError, Trap, traps
+from keyturn.cli.object_meta import metadata_error
+from keyturn.core.pods.lint import lint_pod
+from keyturn.core.pods.manifest import ManifestError
 
-# The token subresource of a ServiceAccount, which is no manifest.
-_NAMESAKES = ("authentication.k8s.io/v1",)
+# Kubernetes' own TokenRequest, the token subresource of a ServiceAccount.
+_OTHER_TOKEN_REQUESTS = ("authentication.k8s.io/v1",)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A manifest, and the place that findings in it begin with."""
+class _Manifest:
+    """A manifest, and the location that its findings start with."""
 
-    place: str
-    path: str
+    location: str
     body: dict[str, Any] = field(repr=False)
 
     @property
-    def is_request(self) -> bool:
-        """Whether it is a TokenRequest, or was meant to be one: only the API server knows no misspelt kind."""
+    def is_token_request(self) -> bool:
+        """Whether it is a TokenRequest or a misspelled one, such as kind `Tokenrequest`."""
         version, kind = str(self.body.get("apiVersion")).lower(), str(self.body.get("kind")).lower()
-        return version.startswith(f"{GROUP}/") or (kind == KIND.lower() and version not in _NAMESAKES)
+        return version.startswith(f"{GROUP}/") or (kind == KIND.lower() and version not in _OTHER_TOKEN_REQUESTS)
 
 
-@click.command(help=COMMANDS["check"])
-@click.option("--filename", "-f", "filenames", multiple=True, metavar="FILE", help="May be repeated; - for stdin.")
-@click.argument("more", nargs=-1, metavar="[FILE]...")
-@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-def check(filenames: tuple[str, ...], more: tuple[str, ...], *, strict: bool) -> None:
-    """Print a line for each finding; exit with 1 if there is an error."""
-    files = (*filenames, *more)
-    if not files:
-        raise click.UsageError("give a file: keyturn check -f FILE")
-    found = findings(files)
-    for finding in found:
-        click.echo(finding.line)
-    errors = sum(finding.breaks for finding in found)
-    click.echo(f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}", err=True)
-    sys.exit(1 if errors or (strict and found) else 0)
-
-
-class Finding(NamedTuple):
-    """A line that begins with its place, and whether it is an error."""
+class Diagnostic(NamedTuple):
+    """A line that starts with its location, and whether it is an error or a warning."""
 
     line: str
-    breaks: bool = True
+    is_error: bool = True
 
 
-def findings(files: Iterable[str]) -> list[Finding]:
-    """Check files together: a pod is held against the TokenRequests of all of them."""
-    manifests, unreadable = _read(files)
-    requests, wrong = _parsed([one for one in manifests if one.is_request])
-    return [*unreadable, *wrong, *(told for one in manifests for told in _traps(one, requests))]
+@click.command(help=COMMANDS["check"].summary)
+@click.option(
+    "--filename", "-f", "filenames", multiple=True, metavar="FILE", help="File to check, or - for stdin. Repeatable."
+)
+@click.argument("more_filenames", nargs=-1, metavar="[FILE]...")
+@click.option("--strict", is_flag=True, help="Exit with 1 on warnings too.")
+def check(filenames: tuple[str, ...], more_filenames: tuple[str, ...], *, strict: bool) -> None:
+    files = (*filenames, *more_filenames)
+    if not files:
+        raise click.UsageError("no file to check: use keyturn check -f FILE")
+    diagnostics = check_files(files)
+    for diagnostic in diagnostics:
+        click.echo(diagnostic.line)
+    errors = sum(diagnostic.is_error for diagnostic in diagnostics)
+    click.echo(f"{_count(errors, 'error')}, {_count(len(diagnostics) - errors, 'warning')}", err=True)
+    sys.exit(1 if errors or (strict and diagnostics) else 0)
 
 
-def _read(files: Iterable[str]) -> tuple[list[_Found], list[Finding]]:
-    manifests: list[_Found] = []
-    told = []
+def check_files(files: Iterable[str]) -> list[Diagnostic]:
+    """Check files together: a pod is checked against the TokenRequests in all of them."""
+    manifests, diagnostics = _read_manifests(files)
+    requests: list[Request] = []
+    for manifest in manifests:
+        if manifest.is_token_request:
+            try:
+                requests.append(_parse_request(without_nulls(manifest.body)))
+            except InvalidSpecError as error:
+                diagnostics.append(Diagnostic(f"{manifest.location}: error: {error.message}"))
+    return [*diagnostics, *(it for manifest in manifests for it in _lint(manifest, requests))]
+
+
+def _read_manifests(files: Iterable[str]) -> tuple[list[_Manifest], list[Diagnostic]]:
+    manifests: list[_Manifest] = []
+    diagnostics = []
     for file in files:
         try:
-            # What comes before the bad document of a file is checked.
+            # The documents before an unreadable one are still checked.
             for document in read_documents(file):
-                manifests += _each(document.place, "", document.body)
+                manifests += _manifests(document.location, "", document.body)
         except UnreadableError as error:
-            told.append(Finding(str(error)))
-    return manifests, told
+            diagnostics.append(Diagnostic(str(error)))
+    return manifests, diagnostics
 
 
-def _parsed(manifests: Iterable[_Found]) -> tuple[list[Request], list[Finding]]:
-    requests, told = [], []
-    for one in manifests:
-        try:
-            requests.append(_request(without_nulls(one.body)))
-        except RefusedError as error:
-            told.append(Finding(f"{one.place}{one.path}: error: {error.message}"))
-    return requests, told
-
-
-def _request(body: dict[str, Any]) -> Request:
-    """Parse a manifest as kubectl sends it: it may leave its name to the API server, and nothing else."""
-    missing = [name for name in ("apiVersion", "kind") if name not in body]
-    if says := f"{missing[0]} is missing" if missing else refused(body.get("metadata")):
-        raise RefusedError("SpecInvalid", says)
-    about = body["metadata"]
-    if not about.get("name") and about.get("generateName"):
-        body = body | {"metadata": about | {"name": f"{about['generateName'][:248]}xxxxx"}}
-    return parse(body)
-
-
-def _traps(one: _Found, requests: list[Request]) -> list[Finding]:
-    try:
-        found = traps(one.body, requests)
-    except ManifestError as error:
-        return [Finding(f"{one.place}{one.path}: error: {error}")]
-    return [Finding(f"{one.place}{one.path}: {_weight(it)}: {it.says} (at {it.path})", it.breaks) for it in found]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _weight(trap: Trap) -> str:
-    return "error" if trap.breaks else "warning"
-
-
-def _each(place: str, path: str, body: Any) -> Iterator[_Found]:
+def _manifests(location: str, path: str, body: Any) -> Iterator[_Manifest]:
     if body is None:
         return
     if not isinstance(body, dict):
-        raise UnreadableError(f"{place} error: a manifest must be an object")
+        raise UnreadableError(f"{location} error: a manifest must be an object")
     items = body.get("items")
     if str(body.get("kind")).endswith("List") and isinstance(items, list):
         for index, item in enumerate(items):
-            yield from _each(place, f"{path} items[{index}]", item)
+            yield from _manifests(location, f"{path} items[{index}]", item)
     else:
-        yield _Found(f"{place} {_name(body)}", path, body)
+        yield _Manifest(f"{location} {_kind_and_name(body)}{path}", body)
 
 
-def _name(body: dict[str, Any]) -> str:
+def _kind_and_name(body: dict[str, Any]) -> str:
     meta = body.get("metadata")
     name = meta.get("name") or meta.get("generateName") if isinstance(meta, dict) else ""
     return f"{body.get('kind', '')}/{name or ''}"
+
+
+def _parse_request(body: dict[str, Any]) -> Request:
+    """Parse a manifest as the API server does, which generates a name from metadata.generateName."""
+    missing = [name for name in ("apiVersion", "kind") if name not in body]
+    if message := f"{missing[0]} is missing" if missing else metadata_error(body.get("metadata")):
+        raise InvalidSpecError(message)
+    meta = body["metadata"]
+    if not meta.get("name") and meta.get("generateName"):
+        body = body | {"metadata": meta | {"name": f"{meta['generateName'][:248]}xxxxx"}}
+    return parse(body)
+
+
+def _lint(manifest: _Manifest, requests: list[Request]) -> Iterator[Diagnostic]:
+    try:
+        findings = lint_pod(manifest.body, requests)
+    except ManifestError as error:
+        yield Diagnostic(f"{manifest.location}: error: {error}")
+        return
+    for finding in findings:
+        severity = "error" if finding.is_error else "warning"
+        yield Diagnostic(f"{manifest.location}: {severity}: {finding.message} (at {finding.path})", finding.is_error)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,5 +1,7 @@
 """keyturn crd."""
 
+from typing import Any
+
 import click
 import yaml
 
@@ -7,7 +9,11 @@ from keyturn.api.crd import crd as token_request_crd
 from keyturn.cli import COMMANDS
 
 
-@click.command(help=COMMANDS["crd"])
+class _WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+@click.command(help=COMMANDS["crd"].summary)
 def crd() -> None:
-    """Print the CustomResourceDefinition."""
-    click.echo(yaml.safe_dump(token_request_crd(), sort_keys=False, width=120), nl=False)
+    click.echo(yaml.dump(token_request_crd(), Dumper=_WithoutAliases, sort_keys=False, width=120), nl=False)

@@ -14,32 +14,32 @@ from keyturn.cli.options import FILE, secret_options
 from keyturn.sidecar.credential_cache import Held, Served, UnservableError
 from keyturn.sidecar.mounted_secret import Mounted
 
-_STILL = timedelta(seconds=0.5)
-_LOOKS, _LOOK_SECONDS = 20, 0.1
+_UNCHANGED = timedelta(seconds=0.5)
+_POLLS, _POLL_SECONDS = 20, 0.1
 _URL = ["KEYTURN_URL", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
 _FILE = ["KEYTURN_AUTHORIZATION_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
 
 
-@click.command(help=COMMANDS["credential-process"])
+@click.command(help=COMMANDS["credential-process"].summary)
 @secret_options(required=False)
-@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, where there is no --secret.")
+@click.option("--url", envvar=_URL, show_envvar=True, help="The sidecar's endpoint, if --secret-dir is not set.")
 @click.option(
     "--authorization-file",
     envvar=_FILE,
     show_envvar=True,
     type=FILE,
-    help="The token that the endpoint wants to see.",
+    help="File with the token to send to the endpoint.",
 )
-def credential_process(secret: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
-    """Print credentials in version 1 of the form, or nothing and a reason on stderr (exit code 1)."""
+def credential_process(secret_dir: Path | None, key: str, url: str | None, authorization_file: Path | None) -> None:
+    """Print credentials as a version 1 document, or exit with code 1 and a reason on stderr."""
     try:
-        if secret:
-            found = _read(Mounted(secret, key))
+        if secret_dir:
+            credentials = _read(Mounted(secret_dir, key))
         elif url and authorization_file:
-            found = _ask(url, authorization_file)
+            credentials = _fetch(url, authorization_file)
         else:
-            raise click.UsageError("give --secret, or --url and --authorization-file")
-        fields = json.loads(Held(now, found, trouble="").document())
+            raise click.UsageError("set --secret-dir, or --url and --authorization-file")
+        fields = json.loads(Held(now, credentials, trouble="").document())
     except UnservableError as error:
         click.echo(f"keyturn credential-process: {error}", err=True)
         sys.exit(1)
@@ -47,16 +47,19 @@ def credential_process(secret: Path | None, key: str, url: str | None, authoriza
     click.echo(json.dumps({"Version": 1} | fields))
 
 
-def _read(mounted: Mounted) -> Served:
-    """Read it when no file has changed for half a second, or after two: somebody may be between two files."""
-    for _ in range(_LOOKS):
-        if abs(now() - mounted.written_at()) >= _STILL:
+def _read(secret: Mounted) -> Served:
+    """Read the Secret when no file has changed for half a second, or after two seconds.
+
+    A program other than the kubelet may be writing one file after the other.
+    """
+    for _ in range(_POLLS):
+        if abs(now() - secret.written_at()) >= _UNCHANGED:
             break
-        time.sleep(_LOOK_SECONDS)
-    return mounted.read()
+        time.sleep(_POLL_SECONDS)
+    return secret.read()
 
 
-def _ask(url: str, authorization_file: Path) -> Served:
-    from keyturn.sidecar.client import ask  # noqa: PLC0415 - HTTP is not loaded where a file is read: an SDK waits
+def _fetch(url: str, authorization_file: Path) -> Served:
+    from keyturn.sidecar.client import ask  # noqa: PLC0415 - h11 is not loaded to read a file
 
     return ask(url, authorization_file)

@@ -1,4 +1,4 @@
-"""Manifests in files: read and written as kubectl reads them."""
+"""YAML and JSON documents in files, read as kubectl reads them."""
 
 import re
 import sys
@@ -9,45 +9,33 @@ from typing import Any
 
 import yaml
 
-from keyturn.strict_yaml import PLAIN, KubernetesLoader
+from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
 
 
 class UnreadableError(Exception):
-    """A file cannot be read, or is not YAML; the message says where."""
-
-
-class _Loader(KubernetesLoader):
-    """Refuses what holds itself: to read it would never end."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            known = self.anchors.get(event.anchor)
-            if isinstance(known, yaml.CollectionNode) and known.end_mark is None:
-                raise yaml.composer.ComposerError(None, None, "an alias of what it is in", event.start_mark)
-        return super().compose_node(parent, index)
+    """A file cannot be read or is not YAML. The message starts with the file and the document."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what kubectl would read as something else than a string."""
+    """Quotes strings that kubectl would read as another type."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's attribute
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-for _tag, _pattern in PLAIN.items():
+for _tag, _pattern in PLAIN_SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, None)
 _Dumper.add_representer(str, _text)
-# Times and numbers that another reader of YAML would see.
+# Other YAML readers take these for times or numbers.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^[-+.]?[0-9]"), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document of a file, counted from 1: its text, and what it says."""
+    """One document of a file; `number` counts from 1."""
 
     file: str
     number: int
@@ -55,28 +43,28 @@ class Document:
     body: Any = field(repr=False)
 
     @property
-    def place(self) -> str:
-        """How findings in it begin."""
-        return _place(self.file, self.number)
+    def location(self) -> str:
+        """The prefix of messages about this document."""
+        return _location(self.file, self.number)
 
 
 def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
     for number, text in enumerate(_split(_read(file)), start=1):
         try:
-            body = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader  # nosec B506
-        except (yaml.YAMLError, RecursionError) as error:
-            raise UnreadableError(f"{_place(file, number)} error: {_in_one_line(error)}") from None
+            body = load(text)
+        except YamlError as error:
+            raise UnreadableError(f"{_location(file, number)} error: {error}") from None
         yield Document(file, number, text, body)
 
 
-def written(body: Any) -> str:
-    """Write a manifest as a YAML document."""
+def dump_document(body: Any) -> str:
+    """Return a manifest as a YAML document, with a leading `---`."""
     text: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return f"---\n{text}"
 
 
-def _place(file: str, number: int) -> str:
+def _location(file: str, number: int) -> str:
     return f"{file}, document {number}:"
 
 
@@ -84,26 +72,17 @@ def _read(file: str) -> str:
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise UnreadableError(f"{file}: error: {_in_one_line(error)}") from None
+        message = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UnreadableError(f"{file}: error: {message}") from None
 
 
 def _split(text: str) -> list[str]:
-    """Cut before each line of dashes, which in YAML always begins a document. Comments stay with what follows."""
-    first, *parts = re.split(r"(?m)^(?=---(?:\s|$))", text)
-    whole = [first, *parts] if not parts or not _is_blank(first) else [first + parts[0], *parts[1:]]
-    return [part for part in whole if not _is_blank(part)]
+    """Split before each line of dashes, which always starts a document. Comments stay with the document after them."""
+    head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", text)
+    documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]
+    return [document for document in documents if not _is_blank(document)]
 
 
-def _is_blank(part: str) -> bool:
-    lines = (line.partition("#")[0].strip() for line in part.splitlines())
+def _is_blank(document: str) -> bool:
+    lines = (line.partition("#")[0].strip() for line in document.splitlines())
     return not any(line.removeprefix("---") for line in lines)
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        # Without the line itself, which may be a secret.
-        where = f" in its line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        return f"no YAML: {error.problem}{where}"
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -1,4 +1,4 @@
-"""What the API server takes as the metadata of an object."""
+"""The metadata that the API server accepts."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ class _ObjectMeta(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     annotations: dict[_Name, str] = {}
     finalizers: list[str] = []
     owner_references: list[dict[str, Any]] = []
-    # What the API server writes, and `kubectl get -o yaml` shows.
+    # Written by the API server and shown by `kubectl get -o yaml`.
     self_link: str = ""
     uid: str = ""
     resource_version: str = ""
@@ -34,8 +34,8 @@ class _Object(msgspec.Struct):
     metadata: _ObjectMeta
 
 
-def refused(metadata: object) -> str:
-    """Say in a sentence with the path what the API server would not take; nothing where it takes all."""
+def metadata_error(metadata: object) -> str:
+    """Return why the API server would reject this metadata, with the path of the field, or an empty string."""
     try:
         msgspec.convert({"metadata": metadata}, _Object)
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What commands have in common: options that are environment variables."""
+"""Options that several commands share. Each is also an environment variable."""
 
 import os
 import re
@@ -11,63 +11,71 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Place(click.Path):
-    """A file or a folder. An empty name, as of a variable that is not set, would be the working directory."""
+class _NonEmptyPath(click.Path):
+    """A path that is not empty: click reads an empty one, as from an unset shell variable, as the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """click: make the value of what was given."""
         if not os.fspath(value):
-            self.fail("it is empty", param, ctx)
+            self.fail("the path is empty", param, ctx)
         return super().convert(value, param, ctx)
 
 
-FILE = _Place(dir_okay=False, path_type=Path)
-FOLDER = _Place(file_okay=False, path_type=Path)
+FILE = _NonEmptyPath(dir_okay=False, path_type=Path)
+DIRECTORY = _NonEmptyPath(file_okay=False, path_type=Path)
 
 
 def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """An option that is also an environment variable: --log-level is KEYTURN_LOG_LEVEL."""
+    """Declare an option that is also an environment variable: --log-level is KEYTURN_LOG_LEVEL."""
     variable = "KEYTURN_" + names[0].partition("/")[0].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
 
 
 def log_options(command: Command) -> Command:
-    """How much is logged, and in which form."""
+    """Add --log-level and --log-format."""
     level = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
     return level(option("--log-format", type=click.Choice(["text", "json"]), default="text")(command))
 
 
 def secret_options(*, required: bool) -> Callable[[Command], Command]:
-    """The mounted Secret and its key."""
+    """Add --secret-dir and --key."""
 
     def add(command: Command) -> Command:
-        secret = option("--secret", type=FOLDER, required=required, help="The folder where it is mounted.")
-        text = "Of what the format credentialProcess wrote; else the keys of env are read."
-        key = option("--key", default="credentials.json", callback=_key, help=text)
-        return secret(key(command))
+        secret_dir = option(
+            "--secret-dir", type=DIRECTORY, required=required, help="Directory where the Secret is mounted."
+        )
+        key = option(
+            "--key",
+            default="credentials.json",
+            callback=_check_key,
+            help="File written by format credentialProcess; falls back to the keys of format env.",
+        )
+        return secret_dir(key(command))
 
     return add
 
 
 def serving_options(command: Command) -> Command:
-    """Where the endpoint and the probes of a pod listen, and what clients must show."""
+    """Add the listen addresses of a sidecar, and the file with the token that clients must send."""
     listen = option(
-        "--listen", default="127.0.0.1:9911", metavar="HOST:PORT", help="Of credentials; loopback only."
+        "--listen",
+        default="127.0.0.1:9911",
+        metavar="HOST:PORT",
+        help="Loopback address to serve credentials on.",
     )
-    probes = option(
-        "--probes-listen", default=":9912", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz."
+    http_bind_address = option(
+        "--http-bind-address", default=":9912", metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz."
     )
-    file = option(
+    authorization_file = option(
         "--authorization-file",
         default="/var/run/keyturn/token",
         type=FILE,
-        help="The token that clients show; made where there is none.",
+        help="File with the token that clients must send; created if it does not exist.",
     )
-    return listen(probes(file(command)))
+    return listen(http_bind_address(authorization_file(command)))
 
 
-def _key(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Refuse what the key of a Secret cannot be: it becomes part of a path."""
+def _check_key(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Reject what cannot be the key of a Secret, because it becomes part of a path."""
     if not re.fullmatch(r"(?!\.\.)[-._a-zA-Z0-9]+", value):
-        raise click.BadParameter(f"{value} is not the key of a Secret")
+        raise click.BadParameter(f"{value} is not a valid Secret key")
     return value

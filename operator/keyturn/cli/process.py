@@ -1,10 +1,10 @@
-"""How a process begins and ends: its dice, its log, the signals that stop it, its end."""
+"""How a process starts and ends: random numbers, logging, signals, exit codes."""
 
 import asyncio
 import gc
 import logging
 import os
-import random  # noqa: TID251 - the real dice
+import random  # noqa: TID251 - the real random numbers
 import signal
 import sys
 from collections.abc import Coroutine
@@ -12,63 +12,63 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 Result = TypeVar("Result")
-chance = random.random
+rand = random.random
 
 
-def log_to_stderr(level: str, form: str) -> None:
-    """Log lines of text, or of JSON, from `level` on."""
+def log_to_stderr(level: str, log_format: str) -> None:
+    """Log to stderr from `level` on, as "text" or "json"."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_json() if form == "json" else _text())
+    handler.setFormatter(_json_formatter() if log_format == "json" else _text_formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # Never at debug level: botocore prints requests and answers with the tokens in them, kopf whole objects.
+    # Never at debug level: botocore logs requests and responses with tokens, kopf logs whole objects.
     for name in ("botocore", "boto3", "urllib3", "kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _text() -> logging.Formatter:
+def _text_formatter() -> logging.Formatter:
     return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
-def _json() -> logging.Formatter:
-    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - a sidecar that logs text goes without
+def _json_formatter() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - a sidecar that logs text does not need it
 
     names = {"asctime": "time", "levelname": "level", "name": "logger"}
     return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
 
 
 async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do `work`, which SIGTERM, SIGINT or SIGHUP cancels: a token that is being spent is saved all the same.
+    """Run `work` until it ends or SIGTERM, SIGINT or SIGHUP cancels it; the save of a rotated token still completes.
 
-    To be called before anything is announced: the first process of a container ignores signals without a handler.
+    Call it before the process reports that it is ready: the kernel drops signals without a handler for process 1.
     """
-    working = asyncio.ensure_future(work)
-    # SIGHUP is that of a terminal that closes; who started the process by nohup wants it to go on.
-    hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    for number in (signal.SIGTERM, signal.SIGINT, *hung_up):
-        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
-    return await working
+    task = asyncio.ensure_future(work)
+    # A process started by nohup ignores SIGHUP, and must go on doing so.
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGTERM, signal.SIGINT, *hangup):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
 
 
-async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, which has no end of its own, until a signal ends it; its errors are raised."""
+async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, which does not end by itself, until a signal stops it; its errors are raised."""
     with suppress(asyncio.CancelledError):
         await stoppable(work)
 
 
-def settle() -> None:
-    """Take what is imported by now for what stays: else each full collection looks at all of it again."""
+def freeze_imports() -> None:
+    """Exempt everything that exists now from garbage collection: it stays, and full collections would scan it."""
     gc.collect()
     gc.freeze()
 
 
-def fail(why: str) -> NoReturn:
-    """Say why in one line, and exit."""
-    logging.getLogger("keyturn").error("%s", why)
+def fail(message: str) -> NoReturn:
+    """Log the message as an error and exit with 1."""
+    logging.getLogger("keyturn").error("%s", message)
     sys.exit(1)
 
 
 def leave(code: int) -> NoReturn:
-    """Exit at once: Python would first wait, half a minute perhaps, for threads whose calls to AWS hang."""
+    """Exit at once: a normal exit waits up to half a minute for threads whose calls to AWS hang."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

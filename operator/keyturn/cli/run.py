@@ -1,38 +1,137 @@
-"""keyturn run."""
+"""keyturn run, and keyturn sidecar --mode standalone: renew one TokenRequest without a cluster."""
 
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import click
 
+from keyturn.api.status import Status
 from keyturn.cli import COMMANDS
-from keyturn.cli.options import FILE, log_options, option
-from keyturn.cli.process import log_to_stderr
-from keyturn.cli.renewing import around, files_options, serve
-from keyturn.sidecar.endpoint import Listening
-from keyturn.standalone.runner import Files
+from keyturn.cli.clock import now
+from keyturn.cli.options import DIRECTORY, FILE, log_options, option, serving_options
+from keyturn.cli.process import fail, freeze_imports, leave, log_to_stderr, rand, run_until_stopped, stoppable
+from keyturn.cli.settings import read_settings
+from keyturn.sidecar.authorization import AuthorizationError, authorization
+from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
+from keyturn.standalone import runner
+from keyturn.standalone.atomic_files import UnusableError
+from keyturn.standalone.runner import Around, Files
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-@click.command(help=COMMANDS["run"])
-@files_options
-@option("--listen", default="", metavar="HOST:PORT", help="Give credentials to AWS SDKs there; loopback only.")
-@option("--probes-listen", default="", metavar="HOST:PORT", help="Of /metrics, /healthz and /readyz.")
+def _file_options(command: _Command) -> _Command:
+    """Add the options for the manifest, the settings and the directories."""
+    for add in (
+        option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings file (YAML)."),
+        option(
+            "--service-account-token-file", type=FILE, help="Projected token, for a source with token.serviceAccount."
+        ),
+        option("--state-dir", type=DIRECTORY, help="Directory for rotated refresh tokens; it must survive restarts."),
+        option(
+            "--output-dir", type=DIRECTORY, help="Directory to write the formats to, laid out as in a Secret volume."
+        ),
+        option("--sources-dir", type=DIRECTORY, help="Directory with NAME/KEY for each Secret or ConfigMap key."),
+        option("--filename", "-f", "manifest", type=FILE, required=True, help="Manifest of the TokenRequest."),
+    ):
+        command = add(command)
+    return command
+
+
+@click.command(help=COMMANDS["run"].summary)
+@_file_options
+@click.option("--once", is_flag=True, help="Renew if due, then exit with 0 if the credentials are usable.")
+@option("--listen", default="", metavar="HOST:PORT", help="Serve credentials to AWS SDKs on this loopback address.")
+@option("--http-bind-address", default="", metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz.")
 @option(
     "--authorization-file",
     type=FILE,
-    help="The token that clients of --listen show; made where there is none.",
+    help="File with the token that clients of --listen must send; created if it does not exist.",
 )
 @log_options
-def run(
-    *, listen: str, probes_listen: str, authorization_file: Path | None, config: str | None, log_level: str,
+def run(  # noqa: PLR0913 - one for each option
+    *, once: bool, listen: str, http_bind_address: str, authorization_file: Path | None, config: str | None,
+    log_level: str, log_format: str, **files: Any,
+) -> None:  # fmt: skip
+    if once and (listen or http_bind_address):
+        raise click.UsageError("--once does not serve: remove --listen and --http-bind-address")
+    if once and not files["output_dir"]:
+        raise click.UsageError("--once needs --output-dir")
+    if not (listen or files["output_dir"]):
+        raise click.UsageError("set --listen, --output-dir or both")
+    if listen and not authorization_file:
+        raise click.UsageError("--listen needs --authorization-file: clients must send the token in that file")
+    log_to_stderr(log_level, log_format)
+    if once:
+        _renew_once(Files(**files), _environment(config))
+    _renew_and_serve(Files(**files), _environment(config), Listening(listen, http_bind_address), authorization_file)
+
+
+@click.command()
+@_file_options
+@serving_options
+@log_options
+def standalone(
+    *, listen: str, http_bind_address: str, authorization_file: Path, config: str | None, log_level: str,
     log_format: str, **files: Any,
 ) -> None:  # fmt: skip
-    """Renew one TokenRequest without a cluster."""
-    if not (listen or files["write"]):
-        raise click.UsageError("say where the credentials go: --listen, --write or both")
-    if listen and not authorization_file:
-        raise click.UsageError(
-            "--listen needs --authorization-file: whoever does not show what is in it gets none"
-        )
+    """Renew one TokenRequest and serve its credentials to the AWS SDKs in this Pod.
+
+    This is `keyturn run` with the listen addresses of --mode reader. Nothing is stored in the cluster.
+    """
     log_to_stderr(log_level, log_format)
-    serve(Files(**files), around(config), Listening(listen, probes_listen), authorization_file)
+    _renew_and_serve(Files(**files), _environment(config), Listening(listen, http_bind_address), authorization_file)
+
+
+def _environment(config: str | None) -> Around:
+    return Around(read_settings(config), now, rand)
+
+
+def _renew_once(files: Files, environment: Around) -> NoReturn:
+    """Reconcile once. Exit with 0 if the credentials in the output directory are usable, else with 1 and the reason."""
+    try:
+        status = asyncio.run(stoppable(_reconcile(files, environment)))
+    except UnusableError as error:
+        fail(str(error))
+    except asyncio.CancelledError:
+        fail("stopped before the renewal was finished")
+    ready, renewed = status.condition("Ready"), status.condition("Renewed")
+    if ready is None or renewed is None or ready.status != "True":
+        fail(renewed.message if renewed else "internal error; see the log")
+    log = logging.getLogger("keyturn")
+    log.log(logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message)
+    leave(0)
+
+
+async def _reconcile(files: Files, environment: Around) -> Status:
+    with runner.standalone(files, environment, Held(now), serves=False) as renewing:
+        await renewing.reconcile()
+    return renewing.status
+
+
+def _renew_and_serve(
+    files: Files, environment: Around, addresses: Listening, authorization_file: Path | None
+) -> NoReturn:
+    """Renew and serve until SIGTERM, SIGINT or SIGHUP. Exit with 1 and one line if it cannot start."""
+    try:
+        asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
+    except (AuthorizationError, NotListeningError, UnusableError) as error:
+        fail(str(error))
+    leave(0)
+
+
+async def _serve(files: Files, environment: Around, addresses: Listening, authorization_file: Path | None) -> None:
+    # Each thread keeps a memory arena: two are enough for files and DNS.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
+    cache, serves = Held(environment.now), bool(addresses.credentials)
+    with runner.standalone(files, environment, cache, serves=serves) as renewing:
+        token = authorization(authorization_file) if serves and authorization_file else ""
+        async with serving(addresses, cache, token, renewing.exposition):
+            freeze_imports()
+            await renewing.go_on()

@@ -1,4 +1,4 @@
-"""The file of --config."""
+"""The settings file that --config names."""
 
 import click
 import msgspec
@@ -8,13 +8,13 @@ from keyturn.core.settings import Settings, parse_settings
 
 
 def read_settings(path: str | None) -> Settings:
-    """Read the file; what is wrong in it is a usage error, of one line and without the line that it is in."""
+    """Read the settings, or the defaults without a path. Raises click.BadParameter, which never quotes the file."""
     if path is None:
         return Settings()
     try:
         bodies = [document.body for document in read_documents(path)]
         if len(bodies) > 1:
-            raise click.BadParameter(f"{path}: it holds {len(bodies)} documents", param_hint="--config")
+            raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
         return parse_settings(bodies[0] if bodies else None)
     except UnreadableError as error:
         raise click.BadParameter(str(error), param_hint="--config") from error

@@ -1,22 +1,65 @@
-"""keyturn sidecar: the modes, each a command in a file that is read when it is chosen."""
+"""keyturn sidecar: each mode is a command of its own; the standalone mode is imported only if it is selected."""
 
+import asyncio
 import importlib
+from pathlib import Path
 
 import click
 
 from keyturn.cli import COMMANDS
-from keyturn.cli.options import option
+from keyturn.cli.clock import now
+from keyturn.cli.options import log_options, option, secret_options, serving_options
+from keyturn.cli.process import fail, freeze_imports, log_to_stderr, run_until_stopped
+from keyturn.sidecar.authorization import AuthorizationError, authorization
+from keyturn.sidecar.credential_cache import Held
+from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.listener import NotListeningError
+from keyturn.sidecar.mounted_secret import Mounted
+from keyturn.sidecar.reader import Reader
 
-MODES = ("reader", "standalone")
+# By name, because the module of the standalone mode imports boto3 and this one must stay light.
+MODES = {"reader": "keyturn.cli.sidecar", "standalone": "keyturn.cli.run"}
 
 
-# All but the mode goes on as it is, --help too.
-@click.command(help=COMMANDS["sidecar"], add_help_option=False, context_settings={"ignore_unknown_options": True})
-@option("--mode", type=click.Choice(MODES), default="reader", help="How it comes by them.")
+# All arguments except --mode are passed on to the mode, including --help.
+@click.command(
+    help=COMMANDS["sidecar"].summary, add_help_option=False, context_settings={"ignore_unknown_options": True}
+)
+@option("--mode", type=click.Choice(list(MODES)), default="reader", help="Where the credentials come from.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def sidecar(ctx: click.Context, mode: str, arguments: tuple[str, ...]) -> None:
-    """Give credentials to the AWS SDKs of a pod."""
-    command: click.Command = getattr(importlib.import_module(f"keyturn.cli.{mode}"), mode)
-    with command.make_context(ctx.info_name, list(arguments), parent=ctx.parent) as inner:
-        command.invoke(inner)
+    command: click.Command = getattr(importlib.import_module(MODES[mode]), mode)
+    with command.make_context(ctx.info_name, list(arguments), parent=ctx.parent) as mode_context:
+        command.invoke(mode_context)
+
+
+@click.command()
+@secret_options(required=True)
+@serving_options
+@log_options
+def reader(  # noqa: PLR0913 - one for each option
+    *, secret_dir: Path, key: str, listen: str, http_bind_address: str, authorization_file: Path, log_level: str,
+    log_format: str,
+) -> None:  # fmt: skip
+    """Serve the credentials in a mounted Secret to the AWS SDKs in this Pod.
+
+    This is --mode reader, the default. With --mode standalone the sidecar renews the credentials itself; see
+    --mode standalone --help.
+    """
+    log_to_stderr(log_level, log_format)
+    secret, addresses = Mounted(secret_dir, key), Listening(listen, http_bind_address)
+    try:
+        asyncio.run(run_until_stopped(_serve(secret, addresses, authorization_file)))
+    except (AuthorizationError, NotListeningError) as error:
+        fail(str(error))
+
+
+async def _serve(secret: Mounted, addresses: Listening, authorization_file: Path) -> None:
+    cache = Held(now)
+    token = authorization(authorization_file)
+    secret_reader = Reader(secret, cache)
+    secret_reader.look()
+    async with serving(addresses, cache, token):
+        freeze_imports()
+        await secret_reader.follow()

@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import ApiClient as KubernetesClient
 
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.service_health import Outages
+from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.service_health import ServiceHealth
 
 SYSTEM = "kubernetes"
 APPLY = "application/apply-patch+yaml"
@@ -33,7 +33,7 @@ _PASSING = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @dataclass(frozen=True, slots=True)
-class ApiAnswer:
+class ApiResponse:
     """What the API server said: the HTTP status and the decoded body, an object or a Status."""
 
     status: int
@@ -60,15 +60,17 @@ def secrets_path(namespace: str, name: str = "") -> str:
     return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
 
 
-class Kube:
+class ApiClient:
     """A connection to one API server. While `may_write` says no, an answered token is all that is written."""
 
-    def __init__(self, client: ApiClient, outages: Outages, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._client = client
-        self._outages = outages
+        self._service_health = service_health
         self.may_write = may_write
 
-    async def ask(
+    async def request(
         self,
         method: str,
         path: str,
@@ -77,28 +79,28 @@ class Kube:
         kind: str = JSON,
         query: Mapping[str, str] | None = None,
         accept: str = JSON,
-    ) -> ApiAnswer:
+    ) -> ApiResponse:
         """Make a request that may be repeated.
 
         Answers of 429 and 5xx and none at all are tried three times; then it is UnavailableError. What else is
         refused comes back as an answer: only the caller knows what it means.
         """
-        return await self._tried(_Question(method, path, body, kind, query or {}, accept))
+        return await self._retry(_HttpRequest(method, path, body, kind, query or {}, accept))
 
-    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiAnswer:
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST, or PATCH as a merge, even when the Lease is lost: an answered token exists nowhere else."""
         kind = MERGE if method == "PATCH" else JSON
-        return await self._tried(_Question(method, path, body, kind, query, even_so=True))
+        return await self._retry(_HttpRequest(method, path, body, kind, query, even_so=True))
 
     async def user_of(self, token: str) -> str:
         """The user that the API server takes the bearer of a token for, empty where it does not take it."""
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
-            async with await self._send(_Question("POST", path, body), _TIMEOUT, token=token) as response:
+            async with await self._send(_HttpRequest("POST", path, body), _TIMEOUT, token=token) as response:
                 status, content = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unanswered(error) from None
+            raise _unreachable(error) from None
         if status == HTTPStatus.UNAUTHORIZED:
             return ""
         if status not in _OK:
@@ -110,7 +112,7 @@ class Kube:
         # Longer than the server keeps it open, or is silent: it sends a bookmark each minute. A connection that is
         # dead and says nothing ends here.
         response = await self._send(
-            _Question("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
+            _HttpRequest("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
         )
         async with response:
             if response.status not in _OK:
@@ -118,7 +120,7 @@ class Kube:
             async for line in response.content:
                 yield line
 
-    async def _tried(self, question: "_Question") -> ApiAnswer:
+    async def _retry(self, question: "_HttpRequest") -> ApiResponse:
         for pause in (*_PAUSES, None):
             self._check_leading(question)
             try:
@@ -126,25 +128,26 @@ class Kube:
                 async with response:
                     content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                failed = _unanswered(error)
+                failed = _unreachable(error, service=SYSTEM)
             else:
                 if not _is_passing(response.status):
-                    self._outages.worked(SYSTEM, time.monotonic())
-                    return ApiAnswer(response.status, _decoded(response.status, content))
-                failed = UnavailableError("Unavailable", f"the API server answered HTTP {response.status}")
+                    self._service_health.worked(SYSTEM, time.monotonic())
+                    return ApiResponse(response.status, _decoded(response.status, content))
+                failed = UnavailableError(
+                    "Unavailable", f"the API server answered HTTP {response.status}", service=SYSTEM
+                )
             if pause is None:
-                failed.system = SYSTEM
-                self._outages.failed(SYSTEM)
+                self._service_health.failed(SYSTEM)
                 raise failed
             await asyncio.sleep(pause)
         raise AssertionError
 
-    def _check_leading(self, question: "_Question") -> None:
+    def _check_leading(self, question: "_HttpRequest") -> None:
         if question.method != "GET" and not (question.even_so or self.may_write()):
-            raise LeavingError("the Lease is lost: another operator writes now")
+            raise LeaseLostError("the Lease is lost: another operator may write now")
 
     async def _send(
-        self, question: "_Question", seconds: float, *, silence: float | None = None, token: str | None = None
+        self, question: "_HttpRequest", seconds: float, *, silence: float | None = None, token: str | None = None
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": question.accept, "Content-Type": question.kind, "User-Agent": "keyturn"}
         # The hook behind this re-reads the service account's token, which the kubelet replaces each hour.
@@ -170,7 +173,7 @@ class Kube:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _HttpRequest:
     method: str
     path: str
     body: object = field(repr=False, default=None)
@@ -180,28 +183,28 @@ class _Question:
     even_so: bool = False
 
 
-def refusal(answer: ApiAnswer, what: str, secrets: Mapping[str, str]) -> RefusedError | LeavingError:
+def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
     """Turn an answer that refuses a write into an error; raises nothing.
 
     The API server's own words are kept, because a quota or policy explains itself there, but none of `secrets`.
     """
-    causes = (answer.body.get("details") or {}).get("causes") or []
+    causes = (response.body.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-        return LeavingError("the namespace is terminating")
-    message = answer.message
+        return BeingDeletedError("the namespace is terminating")
+    message = response.message
     for value in secrets.values():
         # As it is and as it was sent, which is what a policy sees and may repeat, and piece by piece: a file may
         # be quoted with its line ends escaped.
         for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
             message = message.replace(piece, "...") if piece else message
-    return RefusedError("WriteRefused", f"the API server refused to write {what}: {message[:500]}")
+    return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")
 
 
-def _unanswered(error: Exception) -> UnavailableError:
+def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
-    return UnavailableError("Unreachable", f"the API server did not answer ({why})")
+    return UnavailableError("Unreachable", f"the API server did not answer ({why})", service=service)
 
 
 def _is_passing(status: int) -> bool:

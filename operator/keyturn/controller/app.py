@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient as KubernetesClient
+from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
-from keyturn.controller import work_queue as agendas
-from keyturn.controller.api_client import Kube, secrets_path
-from keyturn.controller.controller import Attendant
+from keyturn.controller import work_queue as work_queues
+from keyturn.controller.api_client import ApiClient, secrets_path
+from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
@@ -31,19 +32,19 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import watch
 from keyturn.controller.service_account_tokens import ServiceAccounts
 from keyturn.controller.source_reader import SOURCE_LABEL, read_value
-from keyturn.controller.status_writer import Reporter
+from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.token_secrets import TokenSecrets
-from keyturn.controller.work_queue import Agenda
+from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import OUR_LABEL
-from keyturn.core.service_health import Outages
+from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import Systems
-from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.context import ExchangeContext
+from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Turns, World
+from keyturn.reconcile.dependencies import Dependencies, TokenLocks
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
@@ -59,39 +60,39 @@ class Options:
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
-    probes_listen: str
-    workers: int
+    http_bind_address: str
+    concurrent: int
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
     watch_secrets: bool = True
 
 
-class Shell:
+class Operator:
     """The operator in one cluster."""
 
     def __init__(
-        self, options: Options, settings: Settings, now: Callable[[], datetime], chance: Callable[[], float]
+        self, options: Options, settings: Settings, now: Callable[[], datetime], rand: Callable[[], float]
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
-        self._chance = chance
+        self._rand = rand
         self._metrics = Metrics()
-        self._outages = Outages()
+        self._service_health = ServiceHealth()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._held_until: Callable[[], float] = lambda: math.inf
 
     async def run(self) -> None:
         """Run until told to stop.
 
-        Raises NoClusterError where there is none, LostLeaseError where another operator has taken over.
+        Raises NoClusterError where there is none, LeaseLostError where another operator has taken over.
         """
         options = self._options
         configuration = await _configuration(options.kubeconfig)
-        async with ApiClient(configuration) as client:
+        async with KubernetesClient(configuration) as client:
             lease = Lease(
-                Kube(client, self._outages),
+                ApiClient(client, self._service_health),
                 _lease_namespace(options),
                 options.lease_name,
                 self._instance,
@@ -102,71 +103,78 @@ class Shell:
             if options.leader_elect:
                 self._held_until = lambda: lease.held_until
             # By the clock, not when somebody tells: who was frozen writes before anything else is noticed.
-            kube = Kube(client, self._outages, lambda: time.monotonic() < self._held_until())
-            serving = await serve(options.probes_listen, self._metrics.registry, ready)
-            work = functools.partial(self._work, kube, configuration)
+            api = ApiClient(client, self._service_health, lambda: time.monotonic() < self._held_until())
+            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
+            work = functools.partial(self._work, api, configuration)
             try:
                 await _until_told(lead(lease, work) if options.leader_elect else work())
             finally:
                 await serving.cleanup()
 
-    async def _work(self, kube: Kube, configuration: Configuration) -> None:
+    async def _work(self, api: ApiClient, configuration: Configuration) -> None:
         """Renew: the work of the one operator that holds the Lease."""
         options, metrics = self._options, self._metrics
         metrics.leader.set(1)
-        lends = bool(self._settings.sources.ambient)
-        aws = Aws(self._settings.aws, metrics, self._now, self._outages, options.workers, lends=lends)
-        labelled = self._settings.sources.labelled
-        store = SecretStore(kube, watched=options.watch_secrets, labelled=labelled)
-        agenda = Agenda(options.workers)
-        systems = Systems(
+        allow_ambient = bool(self._settings.sources.ambient)
+        aws = Aws(
+            self._settings.aws,
+            metrics,
+            self._now,
+            self._service_health,
+            options.concurrent,
+            allow_ambient=allow_ambient,
+        )
+        require_label = self._settings.sources.require_label
+        store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
+        work_queue = WorkQueue(options.concurrent)
+        context = ExchangeContext(
             aws=aws,
-            web=Web(self._settings.issuers, metrics, self._now, self._outages),
-            read_value=functools.partial(read_value, kube, labelled=labelled),
-            make_token=ServiceAccounts(kube).make_token,
+            issuer_client=IssuerClient(self._settings.issuers, metrics, self._now, self._service_health),
+            read_value=functools.partial(read_value, api, require_label=require_label),
+            make_token=ServiceAccounts(api).make_token,
             sources=self._settings.sources,
         )
-        world = World(
+        deps = Dependencies(
             store=store,
-            tokens=TokenSecrets(kube),
-            exchange=functools.partial(exchange, systems),
+            tokens=TokenSecrets(api),
+            exchange=functools.partial(exchange, context),
             now=self._now,
-            chance=self._chance,
-            turns=Turns(time.monotonic),
+            rand=self._rand,
+            token_locks=TokenLocks(time.monotonic),
             metrics=metrics,
-            permit=self._permit,
+            check_lease=self._check_lease,
             holder=self._instance,
-            least_interval=timedelta(seconds=self._settings.renewal.least_interval_seconds),
+            least_interval=timedelta(seconds=self._settings.renewal.min_interval_seconds),
         )
-        attendant = Attendant(world, store, agenda, Reporter(kube, self._now, self._instance))
-        self._outages.when_over(attendant.recovered)
-        metrics.export(attendant.known.series, agenda.counts)
+        controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
+        self._service_health.on_recovery(controller.on_service_recovered)
+        metrics.export(controller.index.series, work_queue.counts)
         _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
         with contextlib.closing(aws):
-            await self._renew(kube, configuration, attendant, agenda)
+            await self._renew(api, configuration, controller, work_queue)
 
-    def _permit(self, seconds: float) -> None:
+    def _check_lease(self, seconds: float) -> None:
         """Raise UnavailableError unless the Lease is ours for so long, whatever happens to it from now on."""
         if self._held_until() - time.monotonic() < seconds:
             raise UnavailableError("Unavailable", "the Lease does not last long enough to spend a token")
 
-    async def _renew(self, kube: Kube, configuration: Configuration, attendant: Attendant, agenda: Agenda) -> None:
+    async def _renew(
+        self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
+    ) -> None:
         namespaces = self._options.namespaces
         async with asyncio.TaskGroup() as tasks:
             listed = []
             for path in _secret_paths(namespaces) if self._options.watch_secrets else ():
                 for selector, see in (
-                    (OUR_LABEL, attendant.secret_seen),
-                    ("=".join(SOURCE_LABEL), attendant.source_seen),
+                    (OUR_LABEL, controller.on_secret),
+                    ("=".join(SOURCE_LABEL), controller.on_source_secret),
                 ):
                     listed.append(asyncio.Event())
-                    tasks.create_task(watch(kube, path, selector, see, listed[-1]))
+                    tasks.create_task(watch(api, path, selector, see, listed[-1]))
             # The Secrets first: what a request needs is decided by what its Secret says.
             await asyncio.gather(*(event.wait() for event in listed))
-            tasks.create_task(agendas.run(agenda, attendant.attend, self._now, attendant.clock_set_back))
-            await watch_requests(
-                kube, configuration, namespaces, attendant.request_seen, attendant.requests_listed
-            )
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
+            await watch_requests(api, configuration, namespaces, controller.on_request, controller.on_request_list)
             # kopf ends with SIGTERM or SIGINT, which it handles itself: so does all the rest.
             raise asyncio.CancelledError
 

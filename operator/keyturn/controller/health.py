@@ -30,7 +30,13 @@ async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bo
         return web.Response(text="ok\n") if ready() else web.Response(text="not ready\n", status=503)
 
     app = web.Application()
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    app.add_routes(
+        [
+            web.get("/metrics", metrics),
+            web.get("/healthz", healthz),
+            web.get("/readyz", readyz),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     host, _, port = listen.rpartition(":")

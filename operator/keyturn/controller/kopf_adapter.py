@@ -15,8 +15,9 @@ import kopf
 import msgspec
 from kubernetes.aio.client import Configuration
 
-from keyturn.api.token_request import GROUP, PLURAL, VERSION
-from keyturn.controller.api_client import Kube
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import PLURAL, VERSION
+from keyturn.controller.api_client import ApiClient
 from keyturn.core.errors import UnavailableError
 
 _PAGE = 500
@@ -39,13 +40,13 @@ class Listed(Protocol):
 
 
 async def watch_requests(
-    kube: Kube, configuration: Configuration, namespaces: Sequence[str], seen: Seen, listed: Listed
+    api: ApiClient, configuration: Configuration, namespaces: Sequence[str], seen: Seen, listed: Listed
 ) -> None:
     """Tell `seen` of every TokenRequest there is and of every change, until SIGTERM or SIGINT (kopf's own).
 
     It waits for the CRD, and lives through its end: what went unseen meanwhile is what `listed` is not told of.
     """
-    await _served(kube)
+    await _served(api)
     registry = kopf.OperatorRegistry()
 
     # Measured: an event handler costs one status write of ours; create and update handlers add a write of
@@ -125,11 +126,11 @@ class _Patience:
         return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
 
 
-async def _served(kube: Kube) -> None:
+async def _served(api: ApiClient) -> None:
     """Wait until the API server serves TokenRequests: what kopf does not find at its start it never watches."""
     for tried in itertools.count():
         try:
-            if await _is_served(kube):
+            if await _is_served(api):
                 return
         except UnavailableError as error:
             _log.warning("waiting for the API server: %s", error)
@@ -138,9 +139,9 @@ async def _served(kube: Kube) -> None:
         await asyncio.sleep(_UNTIL_SERVED_SECONDS)
 
 
-async def _is_served(kube: Kube) -> bool:
-    groups = (await kube.ask("GET", "/apis")).body.get("groups") or ()
-    kinds = (await kube.ask("GET", f"/apis/{GROUP}/{VERSION}")).body.get("resources") or ()
+async def _is_served(api: ApiClient) -> bool:
+    groups = (await api.request("GET", "/apis")).body.get("groups") or ()
+    kinds = (await api.request("GET", f"/apis/{GROUP}/{VERSION}")).body.get("resources") or ()
     return GROUP in {group["name"] for group in groups} and PLURAL in {kind["name"] for kind in kinds}
 
 
@@ -166,7 +167,7 @@ def _session(info: kopf.ConnectionInfo, proxy: str | None, listed: Listed) -> ko
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=trusted),
         headers=info.as_http_headers(),
-        middlewares=(_Answers(listed),),
+        middlewares=(_Responses(listed),),
         proxy=proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)
@@ -186,7 +187,7 @@ class _List(msgspec.Struct, frozen=True):
     items: tuple[_Item, ...] = ()
 
 
-class _Answers:
+class _Responses:
     """What the API server answers kopf about TokenRequests.
 
     To kopf a 404, while the CRD is away, is fatal: as a lost connection it is tried again. So is a 410, for a list
@@ -201,20 +202,20 @@ class _Answers:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        answer = await handler(request)
+        response = await handler(request)
         if not request.url.path.endswith(f"/{PLURAL}"):
-            return answer
+            return response
         watched = "watch" in request.url.query
-        if answer.status == HTTPStatus.NOT_FOUND:
-            answer.release()
+        if response.status == HTTPStatus.NOT_FOUND:
+            response.release()
             raise aiohttp.ClientConnectionError(f"{PLURAL}.{GROUP}: HTTP 404")
-        if answer.status == HTTPStatus.GONE and not watched:
-            answer.release()
+        if response.status == HTTPStatus.GONE and not watched:
+            response.release()
             raise aiohttp.ClientPayloadError(f"{PLURAL}.{GROUP}: HTTP 410")
-        if answer.status == HTTPStatus.OK and not watched:
-            page = msgspec.json.decode(await answer.read(), type=_List)
+        if response.status == HTTPStatus.OK and not watched:
+            page = msgspec.json.decode(await response.read(), type=_List)
             self._take(request.url.path, page, first="continue" not in request.url.query)
-        return answer
+        return response
 
     def _take(self, path: str, page: _List, *, first: bool) -> None:
         uids = self._uids.pop(path, set()) if not first else set()

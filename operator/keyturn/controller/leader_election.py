@@ -11,17 +11,13 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from keyturn.controller.api_client import MERGE, Kube
-from keyturn.core.errors import KeyturnError
+from keyturn.controller.api_client import MERGE, ApiClient
+from keyturn.core.errors import KeyturnError, LeaseLostError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby asks more often: while an upgrade hands over, what is due waits.
 STANDBY_SECONDS = 1
 _log = logging.getLogger(__name__)
-
-
-class LostLeaseError(Exception):
-    """The Lease could not be renewed in time: another operator may hold it now."""
 
 
 class Lease:
@@ -31,8 +27,8 @@ class Lease:
     set with the first answer.
     """
 
-    def __init__(self, kube: Kube, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
-        self._kube = kube
+    def __init__(self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
+        self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self._identity = identity
@@ -69,18 +65,18 @@ class Lease:
 
     async def _given_back(self) -> bool:
         # Read first: a renewal that was cut off by our end is perhaps made all the same, a moment later.
-        found = await self._kube.ask("GET", f"{self._path}/{self._name}")
+        found = await self._api.request("GET", f"{self._path}/{self._name}")
         if found.refused or (found.body.get("spec") or {}).get("holderIdentity") != self._identity:
             return True
         version = {"resourceVersion": found.body["metadata"]["resourceVersion"]}
         body = {"metadata": version, "spec": _SPEC_OF_NOBODY}
-        return not (await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
+        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     async def _try(self) -> bool:
-        found = await self._kube.ask("GET", f"{self._path}/{self._name}")
+        found = await self._api.request("GET", f"{self._path}/{self._name}")
         if not found.found:
             body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
-            return not (await self._kube.ask("POST", self._path, body)).refused
+            return not (await self._api.request("POST", self._path, body)).refused
         if found.refused:
             _log.warning("the Lease may not be read: %s", found.message)
             return False
@@ -90,7 +86,7 @@ class Lease:
             return False
         # The version makes it ours or somebody else's, never both: a conflict is an answer like any other.
         body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
-        return not (await self._kube.ask("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
+        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     def _is_stale(self, spec: dict[str, Any]) -> bool:
         """Whether another's hold has not been renewed for its whole length, while we watched."""
@@ -111,7 +107,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     """Wait for the Lease and run `work` while it is held; give it back when the work ends.
 
     When the Lease could not be renewed in time, our hold is over before the work is cancelled, so that it cannot
-    write on its way out; then LostLeaseError is raised.
+    write on its way out; then LeaseLostError is raised.
     """
     while not await lease.hold():  # noqa: ASYNC110 - there is nothing to be told by: the Lease is asked
         await asyncio.sleep(STANDBY_SECONDS)
@@ -122,7 +118,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             lease.held_until = 0.0
-            raise LostLeaseError("the Lease could not be renewed in time; another operator may hold it")
+            raise LeaseLostError("the Lease could not be renewed in time; another operator may hold it")
         await working
     finally:
         for task in (working, keeping):

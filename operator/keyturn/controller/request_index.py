@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from keyturn.api.status import Status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, Status
-from keyturn.core.errors import REACTIONS, RefusedError, UnavailableError
-from keyturn.core.renewal import Setback
+from keyturn.api.token_request import Request
+from keyturn.core.errors import REASONS, RefusedError, UnavailableError
+from keyturn.core.renewal import Failure
 from keyturn.metrics import Series
 from keyturn.reconcile.requeue import conditions, series
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.state import ReconcileState
 
 
 @dataclass(slots=True)
@@ -20,11 +21,11 @@ class Entry:
 
     request: Request
     status: Status
-    memory: Memory = field(default_factory=Memory)
-    looked: datetime | None = None
+    state: ReconcileState = field(default_factory=ReconcileState)
+    reconciled: datetime | None = None
 
 
-class Known:
+class RequestIndex:
     """The TokenRequests that are alive, found by uid, by target and by source."""
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class Known:
         for place in _secrets(entry.request):
             self._by_secret[place].add(entry.request.uid)
 
-    def put_unreadable(self, uid: str, namespace: str, name: str, status: Status) -> None:
+    def put_invalid(self, uid: str, namespace: str, name: str, status: Status) -> None:
         """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
         self._unreadable[uid] = Series(namespace, name, conditions(status), status.failed_attempts)
 
@@ -60,7 +61,7 @@ class Known:
                     del self._by_secret[place]
         return entry
 
-    def concerned(self, namespace: str, secret: str) -> frozenset[str]:
+    def users_of(self, namespace: str, secret: str) -> frozenset[str]:
         """The uids of the requests that read or write a Secret."""
         return frozenset(self._by_secret.get((namespace, secret), ()))
 
@@ -68,24 +69,24 @@ class Known:
         """What is exported of each."""
         yield from list(self._unreadable.values())
         for entry in list(self.entries.values()):
-            yield series(entry.request, entry.status, entry.memory)
+            yield series(entry.request, entry.status, entry.state)
 
 
-def remembered(status: Status) -> Setback | None:
+def remembered(status: Status) -> Failure | None:
     """The last failure, as the status tells it: the time of the next try survives a restart."""
     renewed = status.condition("Renewed")
-    if not (renewed and renewed.status != "True" and renewed.reason in REACTIONS and status.next_attempt_time):
+    if not (renewed and renewed.status != "True" and renewed.reason in REASONS and status.next_attempt_time):
         return None
     next_attempt_time = read_time(status.next_attempt_time)
     if next_attempt_time is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
-    return Setback(
+    return Failure(
         error=kind(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
         failed_attempts=status.failed_attempts,
         next_attempt_time=next_attempt_time,
         generation=status.observed_generation,
-        handled=status.last_handled_renew_request or "",
+        handled_renew_request=status.last_handled_renew_request or "",
         failed_at=read_time(status.last_attempt_time),
     )
 

@@ -4,30 +4,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import JSON, ApiAnswer, Kube, refusal, secrets_path
+from keyturn.controller.api_client import JSON, ApiClient, ApiResponse, refusal, secrets_path
 
 
-async def try_anew(kube: Kube, request: Request, manifest: dict[str, Any]) -> ApiAnswer:
+async def try_anew(api: ApiClient, request: Request, manifest: dict[str, Any]) -> ApiResponse:
     """Try to make a Secret without making it, under another name, for the target's own is taken."""
-    metadata = {
-        key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")
-    }
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("name", "resourceVersion")}
     trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
-    return await kube.ask("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
+    return await api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
 
-async def retire(
-    kube: Kube, request: Request, manifest: dict[str, Any], data: Mapping[str, str], uid: str
-) -> None:
+async def retire(api: ApiClient, request: Request, manifest: dict[str, Any], data: Mapping[str, str], uid: str) -> None:
     """Delete the target, if it still is the one with this uid, once `manifest` can take its place.
 
-    Raises RefusedError (WriteRefused). The new one is tried first: a policy that refuses it must not cost the
+    Raises RefusedError (WriteDenied). The new one is tried first: a policy that refuses it must not cost the
     Secret that there is.
     """
-    answer = await try_anew(kube, request, manifest)
-    if not answer.refused:
+    response = await try_anew(api, request, manifest)
+    if not response.refused:
         precondition = {"preconditions": {"uid": uid}}
         path = secrets_path(request.namespace, request.secret_name)
-        answer = await kube.ask("DELETE", path, precondition, kind=JSON)
-    if answer.refused and answer.found:
-        raise refusal(answer, f"Secret {request.secret_name}", data)
+        response = await api.request("DELETE", path, precondition, kind=JSON)
+    if response.refused and response.found:
+        raise refusal(response, f"Secret {request.secret_name}", data)

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from keyturn.controller.api_client import LIST, WATCH_SECONDS, Kube
+from keyturn.controller.api_client import LIST, WATCH_SECONDS, ApiClient
 from keyturn.core.errors import UnavailableError
 
 _PAGE = "500"
@@ -71,7 +71,7 @@ class _Any(msgspec.Struct, frozen=True):
     code: int = 0
 
 
-async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.Event) -> None:
+async def watch(api: ApiClient, path: str, selector: str, see: See, listed: asyncio.Event) -> None:
     """Tell `see(metadata, alive)` of every object there is and of every change, for ever.
 
     `listed` is set once the first list has been told. What vanished while the watch was cut is told as not
@@ -81,9 +81,9 @@ async def watch(kube: Kube, path: str, selector: str, see: See, listed: asyncio.
     while True:
         try:
             if not version:
-                version = await _list(kube, path, selector, told)
+                version = await _list(api, path, selector, told)
                 listed.set()
-            version = await _follow(kube, path, selector, version, told)
+            version = await _follow(api, path, selector, version, told)
         except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
             status = getattr(error, "status", 0)
             version = "" if status == HTTPStatus.GONE else version
@@ -125,33 +125,33 @@ class _Told:
             self.one(Meta(name, namespace, uid, "0"), alive=False)
 
 
-async def _list(kube: Kube, path: str, selector: str, told: _Told) -> str:
+async def _list(api: ApiClient, path: str, selector: str, told: _Told) -> str:
     """Tell a page at a time: all of them at once would be most of the memory that a start takes."""
     uids = set[str]()
     remaining = ""
     while True:
         query = {"labelSelector": selector, "limit": _PAGE} | ({"continue": remaining} if remaining else {})
-        answer = await kube.ask("GET", path, query=query, accept=LIST)
-        if answer.status == HTTPStatus.GONE:
-            return await _list(kube, path, selector, told)
-        if answer.refused:
-            raise UnavailableError("Unavailable", f"listing {path}: {answer.message}")
+        response = await api.request("GET", path, query=query, accept=LIST)
+        if response.status == HTTPStatus.GONE:
+            return await _list(api, path, selector, told)
+        if response.refused:
+            raise UnavailableError("Unavailable", f"listing {path}: {response.message}")
         # An empty list of a typed API comes as null.
-        for item in msgspec.convert(answer.body.get("items") or [], list[_Item]):
+        for item in msgspec.convert(response.body.get("items") or [], list[_Item]):
             uids.add(item.metadata.uid)
             told.one(item.metadata, alive=True)
-        metadata = msgspec.convert(answer.body["metadata"], _Metadata)
+        metadata = msgspec.convert(response.body["metadata"], _Metadata)
         remaining = metadata.remaining
         if not remaining:
             told.no_others(uids)
             return metadata.resource_version
 
 
-async def _follow(kube: Kube, path: str, selector: str, version: str, told: _Told) -> str:
+async def _follow(api: ApiClient, path: str, selector: str, version: str, told: _Told) -> str:
     """Follow a watch until the server ends it; returns the version to go on from, empty to list anew."""
     query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true",
              "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
-    async for raw in kube.watch(path, query):
+    async for raw in api.watch(path, query):
         try:
             line = msgspec.json.decode(raw, type=_Line)
             seen = msgspec.json.decode(line.object, type=_Any)

@@ -7,21 +7,23 @@ from http import HTTPStatus
 
 import msgspec
 
+from keyturn.api.base import GROUP
+from keyturn.api.status import Status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import GROUP, KIND, PLURAL, VERSION, Request, Status
-from keyturn.controller.api_client import MERGE, Kube
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
+from keyturn.controller.api_client import MERGE, ApiClient
+from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
 
 
-class Reporter:
+class StatusWriter:
     """Writes status and Events, one request each."""
 
-    def __init__(self, kube: Kube, now: Callable[[], datetime], instance: str) -> None:
-        self._kube = kube
+    def __init__(self, api: ApiClient, now: Callable[[], datetime], instance: str) -> None:
+        self._api = api
         self._now = now
         self._instance = instance
 
@@ -31,14 +33,14 @@ class Reporter:
         # A field that is not told any more must be null: a merge patch leaves out nothing by itself.
         body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(told)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
-        answer = await self._kube.ask("PATCH", path, body, kind=MERGE)
-        if not answer.found:
-            raise LeavingError(f"TokenRequest {namespace}/{name} is gone")
-        if answer.status == HTTPStatus.CONFLICT:
+        response = await self._api.request("PATCH", path, body, kind=MERGE)
+        if not response.found:
+            raise BeingDeletedError(f"TokenRequest {namespace}/{name} is gone")
+        if response.status == HTTPStatus.CONFLICT:
             # Another uid has this name now, which the watch will show; or only too many write at once.
-            raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {answer.message}")
-        if answer.refused:
-            raise RefusedError("WriteRefused", f"the status of {namespace}/{name}: {answer.message}")
+            raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {response.message}")
+        if response.refused:
+            raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
     async def event(self, request: Request, event: Event) -> None:
         """Post an Event; that it cannot be posted must not stop anything."""
@@ -59,8 +61,8 @@ class Reporter:
             "count": 1,
         }
         try:
-            await self._kube.ask("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
-        except KeyturnError as error:
+            await self._api.request("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+        except (KeyturnError, LeaseLostError) as error:
             _log.warning("an Event was not posted: %s", error)
 
 

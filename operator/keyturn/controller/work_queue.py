@@ -26,7 +26,7 @@ class Place:
     serial: int
 
 
-class Agenda:
+class WorkQueue:
     """One priority queue keyed by uid. At most one look at a request at a time.
 
     Among the overdue the soonest to expire goes first; one namespace has at most half of the `workers` while
@@ -41,30 +41,30 @@ class Agenda:
         self._parked: dict[str, list[_Waiting]] = {}
         self._busy: dict[str, str] = {}
         self._busy_in: Counter[str] = Counter()
-        self._hurried: dict[str, datetime] = {}
+        self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
         self.changed = asyncio.Event()
 
     def put(self, uid: str, due: datetime, expires: datetime, namespace: str) -> None:
         """Give a request a place, instead of the one it may have. A busy one takes it when it is done."""
-        due = min(due, self._hurried.pop(uid, due))
+        due = min(due, self._expedited.pop(uid, due))
         place = Place(due, expires, namespace, next(self._serial))
         self._places[uid] = place
         if uid not in self._busy:
             self._queue(uid, place)
 
-    def hurry(self, uid: str, due: datetime) -> None:
+    def expedite(self, uid: str, due: datetime) -> None:
         """Move a request forward to `due`, unless it is due before. A busy one is looked at again."""
         place = self._places.get(uid)
         if uid in self._busy:
-            self._hurried[uid] = due
+            self._expedited[uid] = due
         elif place and due < place.due:
             self.put(uid, due, place.expires, place.namespace)
 
     def remove(self, uid: str) -> None:
         """Forget a request; a look in hand goes on to its end."""
         self._places.pop(uid, None)
-        self._hurried.pop(uid, None)
+        self._expedited.pop(uid, None)
 
     def take(self, now: datetime) -> str | None:
         """Take the request to look at now, if one is due and a worker is free for it; `done` gives it back."""
@@ -102,7 +102,7 @@ class Agenda:
         waiting = list(self._overdue) + [item for parked in list(self._parked.values()) for item in list(parked)]
         overdue = sum(self._is_current(serial, uid) for _, serial, uid, _ in waiting)
         placed = len(self._places.keys() - self._busy.keys())
-        return {"waiting": max(0, placed - overdue), "due": overdue, "busy": len(self._busy)}
+        return {"delayed": max(0, placed - overdue), "ready": overdue, "in_progress": len(self._busy)}
 
     def _queue(self, uid: str, place: Place) -> None:
         heapq.heappush(self._coming, (place.due, place.serial, uid))
@@ -160,8 +160,8 @@ class Agenda:
 
 
 async def run(
-    agenda: Agenda,
-    attend: Callable[[str], Awaitable[None]],
+    work_queue: WorkQueue,
+    run_one: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
     set_back: Callable[[], None],
 ) -> None:
@@ -174,36 +174,36 @@ async def run(
 
     async def attended(uid: str) -> None:
         try:
-            await attend(uid)
+            await run_one(uid)
         finally:
-            agenda.done(uid)
+            work_queue.done(uid)
 
     async with asyncio.TaskGroup() as tasks:
         while True:
-            agenda.changed.clear()
-            while uid := agenda.take(now()):
+            work_queue.changed.clear()
+            while uid := work_queue.take(now()):
                 tasks.create_task(attended(uid))
-            due = agenda.next_due()
+            due = work_queue.next_due()
             wait = min((due - now()).total_seconds(), _LONGEST_SLEEP_SECONDS) if due else _LONGEST_SLEEP_SECONDS
             if wait > 0:
-                await _sleep(agenda.changed, wait)
+                await _sleep(work_queue.changed, wait)
             else:
                 # Overdue, but every worker is busy, or has its namespace's share: `done` wakes us.
-                await agenda.changed.wait()
+                await work_queue.changed.wait()
 
 
 def _watched(now: Callable[[], datetime], set_back: Callable[[], None]) -> Callable[[], datetime]:
     """The clock, looked at by somebody who calls `set_back` when it shows less than before."""
     latest = now()
 
-    def look() -> datetime:
+    def reconcile() -> datetime:
         nonlocal latest
         latest, before = now(), latest
         if latest < before - _STEP:
             set_back()
         return latest
 
-    return look
+    return reconcile
 
 
 async def _sleep(changed: asyncio.Event, seconds: float) -> None:

@@ -1,102 +1,126 @@
-"""Failures, classed by who must act, and what each reason leads to."""
+"""Errors, classified by who must act, and the policy for each reason.
+
+`BeingDeletedError` and `LeaseLostError` are not failures of a renewal: nothing is reported, and code that handles
+`KeyturnError` must let them pass.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 
 class KeyturnError(Exception):
-    """A failure that is told to the user: a reason of the closed set below and one sentence without secrets.
+    """A failure that is reported to the user: a key of `REASONS`, and a message without secrets.
 
-    `request_id` is AWS's, for a support case. Messages name the service and the code, never a body or a token.
+    Messages name the service and its error code, never a response body or a token. `request_id` is the AWS request
+    ID, for a support case.
     """
 
     def __init__(self, reason: str, message: str, *, request_id: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.request_id = request_id
+        self.reason: Final = reason
+        self.message: Final = message
+        self.request_id: Final = request_id
 
 
 class UnavailableError(KeyturnError):
-    """Time must pass: no answer, or an answer of the kind that goes away by itself.
+    """Time must pass: there was no response, or one that reports a temporary problem.
 
-    `in_doubt`: what was asked may have been done all the same, and a token may be spent. `system` names who did
-    not answer: when it works again, nobody needs to wait any longer.
+    `outcome_unknown`: the request may have been processed, so a token may be consumed. `service` is the service that
+    failed, by its name in `ServiceHealth`, or empty; the request is retried at once when that service recovers.
     """
 
-    system = ""
-
-    def __init__(self, reason: str, message: str, *, request_id: str = "", in_doubt: bool = False) -> None:
+    def __init__(
+        self, reason: str, message: str, *, request_id: str = "", service: str = "", outcome_unknown: bool = False
+    ) -> None:
         super().__init__(reason, message, request_id=request_id)
-        self.in_doubt = in_doubt
+        self.service: Final = service
+        self.outcome_unknown: Final = outcome_unknown
 
 
 class ThrottledError(UnavailableError):
-    """Time must pass, and fewer calls: `retry_after` is what the service asked for, if it did.
+    """Time must pass, and calls must slow down. `retry_after` is what the service requires, or zero.
 
-    `unsent` is true where nothing was sent, because the service has throttled us just before.
+    `nothing_sent`: our own rate limit delayed the call, so the service has not rejected anything since the last error.
     """
 
-    unsent = False
-
-    def __init__(self, message: str, *, request_id: str = "", retry_after: timedelta = timedelta()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str = "",
+        retry_after: timedelta = timedelta(),
+        nothing_sent: bool = False,
+    ) -> None:
         super().__init__("Throttled", message, request_id=request_id)
-        self.retry_after = retry_after
+        self.retry_after: Final = retry_after
+        self.nothing_sent: Final = nothing_sent
 
 
 class RefusedError(KeyturnError):
     """A person must act: the same request would be refused again.
 
-    `settles` marks a refusal that IAM, being eventually consistent, may take back within minutes. `code` is the
-    one of AWS, where it was AWS that refused. `unclear`: whoever refused may have meant the token that was sent.
+    `code` is the AWS error code, or empty. `eventually_consistent`: the cause may be a recent change that IAM has not
+    propagated yet, which takes minutes. `may_concern_token`: the token itself may have been refused.
     """
 
-    code = ""
-    unclear = False
-
-    def __init__(self, reason: str, message: str, *, request_id: str = "", settles: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        request_id: str = "",
+        code: str = "",
+        eventually_consistent: bool = False,
+        may_concern_token: bool = False,
+    ) -> None:
         super().__init__(reason, message, request_id=request_id)
-        self.settles = settles
+        self.code: Final = code
+        self.eventually_consistent: Final = eventually_consistent
+        self.may_concern_token: Final = may_concern_token
 
 
-class LeavingError(KeyturnError):
-    """The request or its namespace is going away: nobody is told; its end will be seen."""
+class BeingDeletedError(Exception):
+    """The TokenRequest or its namespace is being deleted. No status is written: the watch delivers the deletion."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("Leaving", message)
+
+class LeaseLostError(Exception):
+    """Another operator may hold the Lease now, so nothing may be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reaction:
-    """What a reason leads to.
+class ReasonPolicy:
+    """What follows from a reason.
 
-    `event` is told once in a series. `wait` is the time to the next try; without it the backoff decides.
-    `look` is how often the thing that is waited for is looked at meanwhile, which makes no call to AWS.
+    `event` is recorded once in a series of failures. `retry_after` is the time until the next attempt; without it,
+    exponential backoff applies. `recheck_interval` is how often the cause is checked until then, without a call to AWS.
     """
 
     event: str
     stalled: bool = False
-    wait: timedelta | None = None
-    look: timedelta | None = None
+    retry_after: timedelta | None = None
+    recheck_interval: timedelta | None = None
 
 
 _MINUTE = timedelta(minutes=1)
-_FORBIDDEN = Reaction("Stalled", stalled=True, wait=timedelta(minutes=5))
-_SOURCE_REFUSED = Reaction("Stalled", stalled=True, wait=timedelta(minutes=30), look=_MINUTE)
+_FORBIDDEN = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=5))
+_SOURCE_REFUSED = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=30), recheck_interval=_MINUTE)
 
-REACTIONS = {
-    "Unavailable": Reaction("RenewalFailed"),
-    "Unreachable": Reaction("RenewalFailed"),
-    "Throttled": Reaction("RenewalFailed"),
+REASONS = {
+    "Unavailable": ReasonPolicy("RenewalFailed"),
+    "Unreachable": ReasonPolicy("RenewalFailed"),
+    "Throttled": ReasonPolicy("RenewalFailed"),
     "AccessDenied": _FORBIDDEN,
-    "IdentityForbidden": _FORBIDDEN,
-    "SpecInvalid": Reaction("Stalled", stalled=True, wait=timedelta(minutes=30)),
+    "IdentityNotAllowed": _FORBIDDEN,
+    "InvalidSpec": ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=30)),
     "SourceInvalid": _SOURCE_REFUSED,
     "SourceExpired": _SOURCE_REFUSED,
-    "SourceReverted": _SOURCE_REFUSED,
-    "SourceSpent": _SOURCE_REFUSED,
-    "RefreshInDoubt": Reaction("RefreshInDoubt", wait=timedelta(minutes=30), look=_MINUTE),
+    "StaleTokenRestored": _SOURCE_REFUSED,
+    "SourceConsumed": _SOURCE_REFUSED,
+    "RefreshOutcomeUnknown": ReasonPolicy(
+        "RefreshOutcomeUnknown", retry_after=timedelta(minutes=30), recheck_interval=_MINUTE
+    ),
     "TargetConflict": _SOURCE_REFUSED,
-    "SourceMissing": Reaction("SourceMissing", wait=_MINUTE),
-    "WriteRefused": Reaction("WriteRefused", stalled=True),
+    "SourceNotFound": ReasonPolicy("SourceNotFound", retry_after=_MINUTE),
+    "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
 }

@@ -10,13 +10,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
-from keyturn.api.token_request import GROUP, Request, canonical_hash
-from keyturn.core.pipeline_values import Source, Superseded
+from keyturn.api.token_request import Request, canonical_hash
+from keyturn.core.pipeline_values import SourceValues, Superseded
 
-MARKS = f"{GROUP}/marks"
+ISSUANCE_ANNOTATION = f"{GROUP}/issuance"
 EXPIRES_AT = f"{GROUP}/expires-at"
-ADOPT_BY = f"{GROUP}/adopt-by"
+ADOPTABLE_BY = f"{GROUP}/adoptable-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
@@ -24,7 +25,7 @@ LONGEST_LIFE = timedelta(days=20 * 366)
 _END_OF_TIME = 9000  # sums with later years overflow
 
 
-class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What was issued, for whom, from what. `spread` in [0, 1) is the jitter, drawn once per issue.
 
     `source` is the fingerprint of the source, `source_warns` the time from which its end is told. `keys` are those
@@ -39,15 +40,15 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     issued: Moment
     expires: Moment
     renew: Moment
-    spread: Annotated[float, Meta(ge=0, lt=1)]
+    jitter: Annotated[float, Meta(ge=0, lt=1)]
     request_hash: str
     exchange_hash: str
-    dress_hash: str
+    metadata_hash: str
     data_hash: str
     source: str
     revision: Annotated[int, Meta(ge=0, le=2**53)]
     keys: tuple[str, ...]
-    handled: str = ""
+    handled_renew_request: str = ""
     principal: str = ""
     source_expires: Moment | None = None
     source_warns: Moment | None = None
@@ -64,7 +65,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 @dataclass(frozen=True, slots=True)
-class FoundSecret:
+class TargetSecret:
     """A Secret at the target's name, as far as it was read.
 
     `marks` is None where there are none or their digest is wrong. `owners` are the uids of owner references,
@@ -74,12 +75,12 @@ class FoundSecret:
 
     uid: str
     resource_version: str
-    marks: Marks | None
+    issuance: Issuance | None
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owners: frozenset[str] = frozenset()
     managers: frozenset[str] = frozenset()
-    touched: bool = False
+    modified_by_others: bool = False
     data_hash: str | None = None
     immutable: bool = False
     type: str = ""
@@ -100,32 +101,32 @@ def annotations(request: Request) -> dict[str, str]:
     return _metadata(request, "annotations")
 
 
-def consents(request: Request, found: FoundSecret | None) -> bool:
+def consents(request: Request, found: TargetSecret | None) -> bool:
     """Whether a Secret of somebody else says that this request may take it."""
-    return found is not None and found.annotations.get(ADOPT_BY) == request.name
+    return found is not None and found.annotations.get(ADOPTABLE_BY) == request.name
 
 
-def is_adopted(request: Request, found: FoundSecret | None) -> bool:
+def is_adopted(request: Request, found: TargetSecret | None) -> bool:
     """Whether somebody else made this Secret and gave it to the request: it must not go when the request goes."""
-    return consents(request, found) or bool(found and found.marks and found.marks.adopted)
+    return consents(request, found) or bool(found and found.issuance and found.issuance.adopted)
 
 
-def read_marks(annotations: Mapping[str, str]) -> Marks | None:
+def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
     """Read the marks from a Secret's annotations; None where there are none that count.
 
     The digest is over the text and not over what is known of it: marks of a newer release, with a field more,
     still count.
     """
-    text, _, digest = annotations.get(MARKS, "").rpartition(',"digest":"')
+    text, _, digest = annotations.get(ISSUANCE_ANNOTATION, "").rpartition(',"digest":"')
     if digest != _digest(text + "}") + '"}':
         return None
     try:
-        marks = msgspec.json.decode(text + "}", type=Marks)
+        issuance = msgspec.json.decode(text + "}", type=Issuance)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
     # The digest has no key: whoever may write the Secret can forge marks, and must not get further than that.
-    sane = marks.issued <= marks.renew <= marks.expires <= marks.issued + LONGEST_LIFE
-    return marks if sane and marks.expires.year < _END_OF_TIME else None
+    sane = issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
+    return issuance if sane and issuance.expires.year < _END_OF_TIME else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:
@@ -142,7 +143,7 @@ def fingerprint(value: str, request: Request) -> str:
     return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def source_fingerprint(source: Source, request: Request) -> str:
+def source_fingerprint(source: SourceValues, request: Request) -> str:
     """The fingerprint of all that the source gave."""
     keys = source.credentials
     values = [
@@ -157,25 +158,25 @@ def unchanged(ours: str, theirs: str) -> bool:
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
 
 
-def kept_identity(last: Marks | None, request: Request) -> str:
+def kept_identity(last: Issuance | None, request: Request) -> str:
     """Cognito's identity of the last issue: without it each renewal would ask for it again."""
     return last.identity_id if last and unchanged(last.exchange_hash, request.exchange_hash) else ""
 
 
-def is_ours(request: Request, found: FoundSecret) -> bool:
+def is_ours(request: Request, found: TargetSecret) -> bool:
     """Whether the request may write this Secret.
 
     Marks with our name and another uid are those of a request that is gone: no two living ones have the same
     name. So delete and create, a restore or a move to another cluster take their Secret over.
     """
-    if found.marks:
-        return found.marks.request == request.name
+    if found.issuance:
+        return found.issuance.request == request.name
     uid = request.uid
     traces = found.labels.get(OWNER_UID) == uid or uid in found.owners or field_manager(uid) in found.managers
     return traces or consents(request, found)
 
 
-def is_dressed(request: Request, found: FoundSecret) -> bool:
+def has_current_metadata(request: Request, found: TargetSecret) -> bool:
     """Whether labels, annotations and owner are as the spec wants them."""
     owned = not request.retains and not is_adopted(request, found)
     return (

@@ -35,7 +35,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceValues:
     """What a renewal starts from, as it was read: as far as the spec names it.
 
     `proof` is what one of the steps is given that works only once, such as an authorization code.
@@ -74,7 +74,7 @@ class Superseded:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class PipelineValues:
     """What is held at one point of the pipeline.
 
     `refresh_token` is the one that the issuer answered, if it did; to a step with a `proof`, which works only
@@ -106,7 +106,7 @@ class Holding:
     def own_credentials(self) -> Credentials:
         """The credentials that the next step signs with. The API's rules see to it that there are some."""
         if self.credentials is None:
-            raise RefusedError("SpecInvalid", "an exchange needs credentials, and nothing gives them")
+            raise RefusedError("InvalidSpec", "an exchange needs credentials, and nothing gives them")
         return self.credentials
 
     @property
@@ -114,16 +114,16 @@ class Holding:
         """The token that the next step reads. The API's rules see to it that there is one."""
         token = self.access_token or self.source_token
         if token is None:
-            raise RefusedError("SpecInvalid", "an exchange needs a token, and nothing gives one")
+            raise RefusedError("InvalidSpec", "an exchange needs a token, and nothing gives one")
         return token
 
     def token_to_read(self, which: str | None) -> Token:
-        """The token that a step chose to read; raises RefusedError (SpecInvalid) where no issuer gave it."""
+        """The token that a step chose to read; raises RefusedError (InvalidSpec) where no issuer gave it."""
         if which != "idToken":
             return self.newest_token
         if self.id_token is None:
             raise RefusedError(
-                "SpecInvalid", "an idToken is wanted, and no issuer answered one; is openid in its scope?"
+                "InvalidSpec", "an idToken is wanted, and no issuer answered one; is openid in its scope?"
             )
         return self.id_token
 
@@ -150,9 +150,9 @@ def unwrapped(value: str, what: str) -> str:
     return safe(value.strip().strip("\"'").strip(), what)
 
 
-def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> Source:
-    """Read a source as people store it; raises SourceMissing for absent keys, SourceInvalid for odd characters."""
-    return Source(
+def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str | None = None) -> SourceValues:
+    """Read a source as people store it. Raises SourceNotFound or SourceInvalid."""
+    return SourceValues(
         token=None if token is None else unwrapped(token, "the source token"),
         credentials=None if keys is None else _credentials(keys),
         proof=None if proof is None else unwrapped(proof, "what the exchange is given to use once"),
@@ -162,7 +162,7 @@ def parse_source(token: str | None, keys: Mapping[str, str] | None, proof: str |
 def _credentials(keys: Mapping[str, str]) -> Credentials:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         if not keys.get(name):
-            raise RefusedError("SourceMissing", f"the Secret of source.credentials has no key {name}")
+            raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
     session_token = keys.get("AWS_SESSION_TOKEN")
     return Credentials(
         access_key_id=unwrapped(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),

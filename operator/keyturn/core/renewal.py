@@ -3,19 +3,20 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
-from keyturn.api.token_request import OPAQUE, Renewal, Request
-from keyturn.core.errors import REACTIONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import FoundSecret, Marks, is_adopted, is_dressed, is_ours, unchanged
+from keyturn.api.token_request import OPAQUE, Request
+from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, unchanged
 
-HEALED = frozenset({"SecretMissing", "MarksUnreadable", "Drifted"})
+REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
 _IAM_SETTLES = timedelta(minutes=2)
 _LEAST_LIMIT, _NO_LIFE_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 _UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECONDS
 
 
-def reason_to_renew(
-    request: Request, found: FoundSecret | None, source: str | None, now: datetime, last: Marks | None = None
+def renewal_reason(
+    request: Request, found: TargetSecret | None, source: str | None, now: datetime, last: Issuance | None = None
 ) -> str | None:
     """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
 
@@ -25,23 +26,23 @@ def reason_to_renew(
     if found is None:
         return _reason_without(request, last, now)
     check_ours(request, found)
-    marks = found.marks
-    if marks is None:
-        return "MarksUnreadable"
+    issuance = found.issuance
+    if issuance is None:
+        return "IssuanceUnreadable"
     checks = (
         (
             "SpecChanged",
-            not unchanged(request.request_hash, marks.request_hash) and not _only_moved(request, marks),
+            not unchanged(request.request_hash, issuance.request_hash) and not _only_moved(request, issuance),
         ),
-        ("SourceChanged", source is not None and source != marks.source),
-        ("Drifted", found.data_hash is not None and not unchanged(found.data_hash, marks.data_hash)),
-        ("RenewalAsked", request.renew_requested not in ("", marks.handled)),
-        ("Due", now >= marks.renew),
+        ("SourceChanged", source is not None and source != issuance.source),
+        ("DriftDetected", found.data_hash is not None and not unchanged(found.data_hash, issuance.data_hash)),
+        ("RenewalRequested", request.renew_requested not in ("", issuance.handled_renew_request)),
+        ("Due", now >= issuance.renew),
     )
     return next((reason for reason, holds in checks if holds), None)
 
 
-def _reason_without(request: Request, last: Marks | None, now: datetime) -> str | None:
+def _reason_without(request: Request, last: Issuance | None, now: datetime) -> str | None:
     """Why to issue where there is no Secret: what a person moved is no healing, which waits ever longer."""
     if last is None or unchanged(request.request_hash, last.request_hash):
         return "SecretMissing"
@@ -50,16 +51,16 @@ def _reason_without(request: Request, last: Marks | None, now: datetime) -> str 
     return "SpecChanged"
 
 
-def _only_moved(request: Request, marks: Marks) -> bool:
+def _only_moved(request: Request, issuance: Issuance) -> bool:
     """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
     return (
-        request.spec.spending is not None
-        and not unchanged(request.request_hash, marks.request_hash)
-        and unchanged(request.exchange_hash, marks.exchange_hash)
+        request.spec.consumption is not None
+        and not unchanged(request.request_hash, issuance.request_hash)
+        and unchanged(request.exchange_hash, issuance.exchange_hash)
     )
 
 
-def check_ours(request: Request, found: FoundSecret) -> None:
+def check_ours(request: Request, found: TargetSecret) -> None:
     """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
     if found.immutable:
         raise RefusedError("TargetConflict", f"Secret {request.secret_name} is immutable; nothing can renew it")
@@ -67,15 +68,15 @@ def check_ours(request: Request, found: FoundSecret) -> None:
     if is_ours(request, found):
         _check_type(request, found, advice)
         return
-    if found.marks:
-        whose = f"belongs to TokenRequest {found.marks.request}; {advice}"
+    if found.issuance:
+        whose = f"belongs to TokenRequest {found.issuance.request}; {advice}"
     else:
-        consent = f"consent by the annotation keyturn.dev/adopt-by: {request.name} on the Secret"
+        consent = f"consent by the annotation keyturn.dev/adoptable-by: {request.name} on the Secret"
         whose = f"was not made by Keyturn; {advice}, or {consent}"
     raise RefusedError("TargetConflict", f"Secret {request.secret_name} {whose}")
 
 
-def _check_type(request: Request, found: FoundSecret, advice: str) -> None:
+def _check_type(request: Request, found: TargetSecret, advice: str) -> None:
     # One of ours is made anew with another type; one that somebody else made stays as it is.
     wanted = request.spec.secret_type
     if is_adopted(request, found) and wanted != OPAQUE and found.type not in ("", wanted):
@@ -83,15 +84,17 @@ def _check_type(request: Request, found: FoundSecret, advice: str) -> None:
         raise RefusedError("TargetConflict", says)
 
 
-def reason_to_dress(request: Request, found: FoundSecret) -> bool:
+def needs_metadata(request: Request, found: TargetSecret) -> bool:
     """Whether the Secret must be applied again, with the data it has: metadata, owner or renewal changed."""
-    marks = found.marks
-    return marks is not None and not (
-        is_dressed(request, found) and marks.uid == request.uid and unchanged(request.dress_hash, marks.dress_hash)
+    issuance = found.issuance
+    return issuance is not None and not (
+        has_current_metadata(request, found)
+        and issuance.uid == request.uid
+        and unchanged(request.metadata_hash, issuance.metadata_hash)
     )
 
 
-def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, spread: float) -> datetime:
+def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, jitter: float) -> datetime:
     """Pick the moment of the next renewal, once per issue, in whole seconds.
 
     `spread` in [0, 1) moves it earlier by up to a tenth of the lifetime, so that requests issued together do
@@ -100,10 +103,10 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
     """
     lifetime = expires_at - issued_at
     latest = expires_at - min(renew_before, lifetime / 2)
-    return whole(latest - lifetime / 10 * spread)
+    return whole(latest - lifetime / 10 * jitter)
 
 
-def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
+def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
     """How long before the expiry to renew: as asked for, else a third of the real lifetime."""
     if renewal and renewal.before is not None:
         return renewal.before
@@ -113,7 +116,7 @@ def renew_before(renewal: Renewal | None, lifetime: timedelta) -> timedelta:
 
 
 def when_to_renew(
-    request: Request, issued_at: datetime, ends: tuple[datetime, datetime | None], spread: float
+    request: Request, issued_at: datetime, ends: tuple[datetime, datetime | None], jitter: float
 ) -> datetime:
     """Pick the moment by the life of what was issued, and of the source: `ends` of both, where they are known.
 
@@ -121,22 +124,20 @@ def when_to_renew(
     hour of disuse): then nothing could be renewed. Any other source ends when it ends.
     """
     expires_at, source_ends_at = ends
-    moment = renewal_time(
-        issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), spread
-    )
+    moment = renewal_time(issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter)
     unused = _life_unused(request, issued_at, source_ends_at)
-    return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, spread)) if unused else moment
+    return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
 
 
-def life(request: Request, marks: Marks) -> timedelta:
+def life(request: Request, issuance: Issuance) -> timedelta:
     """The life that decides when it is due: of what was issued, or of a refresh token that ends before."""
-    lifetime = marks.expires - marks.issued
-    return min(lifetime, _life_unused(request, marks.issued, marks.source_expires) or lifetime)
+    lifetime = issuance.expires - issuance.issued
+    return min(lifetime, _life_unused(request, issuance.issued, issuance.source_expires) or lifetime)
 
 
 def _life_unused(request: Request, issued_at: datetime, source_ends_at: datetime | None) -> timedelta | None:
     """How long a refresh token lives that is not used, where it says so."""
-    if request.spec.spending is None or source_ends_at is None or source_ends_at <= issued_at:
+    if request.spec.consumption is None or source_ends_at is None or source_ends_at <= issued_at:
         return None
     return source_ends_at - issued_at
 
@@ -148,14 +149,14 @@ def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: in
     twentieth of the lifetime, so that no clock or issuer can make a loop of it. Healing doubles from a minute
     to half an hour with the `heals` of late: whoever keeps breaking a Secret would keep us exchanging.
     """
-    if reason in HEALED:
+    if reason in REPAIR_REASONS:
         doubled = timedelta(minutes=1) * 2 ** min(max(heals - 1, 0), 5)
         return min(doubled, timedelta(minutes=30)) if heals else timedelta()
     return max(least, lifetime / 20) if reason == "Due" else least
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class Failure:
     """The last try failed: why, how often in a row, when it is tried again, and what would change that.
 
     `waits_for` names the state that was refused (the hashes of spec, source and Secret); None after a restart.
@@ -167,7 +168,7 @@ class Setback:
     failed_attempts: int
     next_attempt_time: datetime
     generation: int
-    handled: str = ""
+    handled_renew_request: str = ""
     waits_for: str | None = None
     failed_at: datetime | None = None
 
@@ -177,7 +178,7 @@ class Setback:
 
     def holds_back(self, request: Request, state: str, now: datetime) -> bool:
         """Whether it is too early to try again: neither the time has come nor has anything changed."""
-        asked = request.renew_requested not in ("", self.handled)
+        asked = request.renew_requested not in ("", self.handled_renew_request)
         changed = request.generation != self.generation or self.waits_for not in (None, state)
         return self._waits(now) and not asked and not changed
 
@@ -186,7 +187,7 @@ class Setback:
 
 
 def next_try(
-    request: Request, error: KeyturnError, failed: int, life_left: timedelta, now: datetime, chance: float
+    request: Request, error: KeyturnError, failed: int, life_left: timedelta, now: datetime, rand: float
 ) -> datetime:
     """When to try again after the `failed`th failure in a row, in whole seconds.
 
@@ -194,26 +195,24 @@ def next_try(
     and 5 min, or a minute where none is left: there is nothing to save, and many may wait for the same system.
     Reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
     """
-    wait = REACTIONS[error.reason].wait
-    if isinstance(error, UnavailableError) and error.in_doubt:
+    wait = REASONS[error.reason].retry_after
+    if isinstance(error, UnavailableError) and error.outcome_unknown:
         wait = _UNTIL_GIVEN_UP
-    if _may_settle(request, error, now):
+    if _may_become_consistent(request, error, now):
         wait = timedelta(seconds=5)
     if wait is None:
-        limit = (
-            min(max(life_left / 4, _LEAST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _NO_LIFE_LIMIT
-        )
-        wait = max(timedelta(seconds=1), chance * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
+        limit = min(max(life_left / 4, _LEAST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _NO_LIFE_LIMIT
+        wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
     return whole(now + wait + timedelta(milliseconds=999))
 
 
-def _may_settle(request: Request, error: KeyturnError, now: datetime) -> bool:
+def _may_become_consistent(request: Request, error: KeyturnError, now: datetime) -> bool:
     # IAM is eventually consistent: a role that was just made is refused for some seconds. To try again at once is
     # for those who use nothing up by it.
     young = now - (request.created_at or now) < _IAM_SETTLES
-    return isinstance(error, RefusedError) and error.settles and young and not request.spec.spending
+    return isinstance(error, RefusedError) and error.eventually_consistent and young and not request.spec.consumption
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
@@ -224,19 +223,21 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
     return expires_at - (min(notice, (expires_at - issued_at) / 10) if issued_at else notice)
 
 
-def next_look(request: Request, marks: Marks | None, setback: Setback | None, now: datetime) -> datetime | None:
+def next_reconcile(
+    request: Request, issuance: Issuance | None, failure: Failure | None, now: datetime
+) -> datetime | None:
     """When to look at the request again; None where only a change can bring news.
 
     A time to act that is past already means now. A time that only changes what is told (the expiry, the warning
     that the source ends) counts while it is to come.
     """
-    told = [marks.expires] if marks and (setback or request.spec.suspend) else []
+    told = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
     act: list[datetime] = []
-    if setback and not request.spec.suspend:
-        look = REACTIONS[setback.error.reason].look
-        act = [setback.next_attempt_time, *([now + look] if look else [])]
+    if failure and not request.spec.suspend:
+        recheck = REASONS[failure.error.reason].recheck_interval
+        act = [failure.next_attempt_time, *([now + recheck] if recheck else [])]
     elif not request.spec.suspend:
-        act = [marks.renew if marks else now]
-        told = [marks.source_warns] if marks and marks.source_warns else []
+        act = [issuance.renew if issuance else now]
+        told = [issuance.source_warns] if issuance and issuance.source_warns else []
     moments = [max(now, moment) for moment in act] + [moment for moment in told if moment > now]
     return min(moments, default=None)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 _LEAST_SECONDS = 10.0
 
 
-class Outages:
+class ServiceHealth:
     """Systems by name. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
@@ -13,7 +13,7 @@ class Outages:
         self._told: dict[str, float] = {}
         self._tell: Callable[[str], None] = lambda _: None
 
-    def when_over(self, tell: Callable[[str], None]) -> None:
+    def on_recovery(self, tell: Callable[[str], None]) -> None:
         """Have `tell(system)` called when an outage is over."""
         self._tell = tell
 

@@ -28,24 +28,22 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
         return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
 
 
-class WebSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Which issuers may be asked: `hosts` (empty: any), at global addresses or in `private_networks` (CIDR).
+class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Which issuers may be called: `allowed_hosts` (empty: any), at global addresses or in private networks.
 
-    A `proxy` looks up names itself: with one, `hosts` is what protects the network that it stands in.
+    A `proxy` looks up names itself: with one, `allowed_hosts` is what protects the network that it stands in.
     """
 
     # As it is compared: a URL, a capital, a port or a * would allow no host at all, and say so with each request.
-    hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
+    allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
     proxy: Url | None = None
-    private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+    allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no network, which an issuer would be refused for much later, and a proxy to any host."""
-        if self.proxy and not self.hosts:
-            raise ValueError(
-                "a proxy for issuers needs a list of their hosts: which address it asks cannot be checked"
-            )
-        for network in self.private_networks:
+        if self.proxy and not self.allowed_hosts:
+            raise ValueError("a proxy for issuers needs a list of their hosts: which address it asks cannot be checked")
+        for network in self.allowed_private_networks:
             ipaddress.ip_network(network)
 
 
@@ -66,12 +64,12 @@ class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What sources may ask the operator for: `audiences` of service accounts' tokens, its `ambient` identity.
 
-    With `labelled` a Secret is read only where it bears the label keyturn.dev/source: "true".
+    With `require_label` a Secret is read only where it bears the label keyturn.dev/source: "true".
     """
 
     audiences: tuple[_Pattern, ...] = ("sts.amazonaws.com",)
     ambient: tuple[AmbientRule, ...] = ()
-    labelled: bool = False
+    require_label: bool = False
 
 
 def _fits(pattern: str, text: str) -> bool:
@@ -81,14 +79,14 @@ def _fits(pattern: str, text: str) -> bool:
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Limits on renewing. The least interval also holds a twentieth of the lifetime, whichever is longer."""
 
-    least_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
+    min_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
 
 
 class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The file given by --config."""
 
     aws: AwsSettings = AwsSettings()
-    issuers: WebSettings = WebSettings()
+    issuers: IssuerSettings = IssuerSettings()
     renewal: RenewalSettings = RenewalSettings()
     sources: SourceSettings = SourceSettings()
 

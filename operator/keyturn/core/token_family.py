@@ -13,11 +13,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
-from keyturn.api.token_request import GROUP
 from keyturn.core.errors import RefusedError
 
-LINEAGE = f"{GROUP}/lineage"
+TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
 _REMEMBERED = 100
 
 Fingerprint = Callable[[str], str]
@@ -27,23 +27,23 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     """Somebody is about to spend a token, or died doing it. `careful` marks the one try after such a death."""
 
     holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]
-    spends: str
+    consumes: str
     start: Moment
     give_up_seconds: Annotated[int, Meta(ge=0, le=3600)]
-    careful: bool = False
+    final_attempt: bool = False
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Fingerprints: `seeds` of what the user handed in, `spent` of what is spent, `live` of the one to use.
 
     `of` is the source, Secret and key: two sources must not share a token Secret. Where the source works only
     once, who answered what is kept is in it too.
     """
 
-    of: Annotated[str, Meta(max_length=600, pattern=r"^[ -~]*\Z")]
-    seeds: tuple[str, ...]
+    source_id: Annotated[str, Meta(max_length=600, pattern=r"^[ -~]*\Z")]
+    initial_tokens: tuple[str, ...]
     live: str
-    spent: tuple[str, ...] = ()
+    consumed: tuple[str, ...] = ()
     intent: Intent | None = None
 
     def encoded(self) -> str:
@@ -52,29 +52,31 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
     def knows(self, token: str) -> bool:
         """Whether a fingerprint is of this lineage, and so says nothing new."""
-        return token == self.live or token in self.seeds or token in self.spent
+        return token == self.live or token in self.initial_tokens or token in self.consumed
 
-    def seeded(self, token: str) -> "Lineage":
+    def with_initial_token(self, token: str) -> "TokenFamily":
         """The lineage after the user signed in again: what was live before is not to be used any more."""
-        spent = (*self.spent, *((self.live,) if self.live not in ("", token) else ()))
-        seeds = (*self.seeds, token)[-_REMEMBERED:]
-        return Lineage(of=self.of, seeds=seeds, live=token, spent=spent[-_REMEMBERED:])
+        consumed = (*self.consumed, *((self.live,) if self.live not in ("", token) else ()))
+        initial_tokens = (*self.initial_tokens, token)[-_REMEMBERED:]
+        return TokenFamily(
+            source_id=self.source_id, initial_tokens=initial_tokens, live=token, consumed=consumed[-_REMEMBERED:]
+        )
 
-    def rotated(self, token: str) -> "Lineage":
+    def rotated(self, token: str) -> "TokenFamily":
         """The lineage after the issuer answered with `token`, or with none new, when it is the live one again.
 
         An empty one leaves nothing to go on with: what is live works only once.
         """
-        spent = self.spent if token == self.live or not self.live else (*self.spent, self.live)[-_REMEMBERED:]
-        return Lineage(of=self.of, seeds=self.seeds, live=token, spent=spent)
+        consumed = self.consumed if token == self.live or not self.live else (*self.consumed, self.live)[-_REMEMBERED:]
+        return TokenFamily(source_id=self.source_id, initial_tokens=self.initial_tokens, live=token, consumed=consumed)
 
-    def intended(self, intent: Intent | None) -> "Lineage":
+    def intended(self, intent: Intent | None) -> "TokenFamily":
         """The lineage with another intent."""
         return msgspec.structs.replace(self, intent=intent)
 
 
 @dataclass(frozen=True, slots=True)
-class KeptToken:
+class StoredToken:
     """The token Secret: the live token, the one before it for one cycle, and the lineage of both.
 
     `uid` and `version` are those of the stored object, empty for one that does not exist yet. `lineage` is None
@@ -83,34 +85,34 @@ class KeptToken:
     """
 
     value: str = field(repr=False)
-    lineage: Lineage | None
+    family: TokenFamily | None
     previous: str = field(repr=False, default="")
     uid: str = ""
     version: str = ""
 
     @property
-    def is_spent(self) -> bool:
+    def is_consumed(self) -> bool:
         """Whether nothing is left to go on with."""
-        return self.lineage is not None and not self.lineage.live
+        return self.family is not None and not self.family.live
 
     @property
     def answered(self) -> str | None:
         """The refresh token that an issuer answered, None where it is still what the user handed in."""
-        seeded = self.lineage is None or self.lineage.live in self.lineage.seeds
-        return None if seeded or self.is_spent else self.value
+        with_initial_token = self.family is None or self.family.live in self.family.initial_tokens
+        return None if with_initial_token or self.is_consumed else self.value
 
 
-def read_lineage(annotation: str) -> Lineage | None:
+def read_family(annotation: str) -> TokenFamily | None:
     """Read the annotation; None where it is not one."""
     try:
-        return msgspec.json.decode(annotation, type=Lineage)
+        return msgspec.json.decode(annotation, type=TokenFamily)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
 
 
-def is_overtaken(ours: Lineage, now: Lineage) -> bool:
+def is_superseded(ours: TokenFamily, now: TokenFamily) -> bool:
     """Whether what is stored `now` came after `ours`: it knows our token, or the one that we spent, as spent."""
-    return now.live != ours.live and not {ours.live, *ours.spent[-1:]}.isdisjoint(now.spent)
+    return now.live != ours.live and not {ours.live, *ours.consumed[-1:]}.isdisjoint(now.consumed)
 
 
 def token_fingerprint(token: str, namespace: str, secret: str) -> str:
@@ -118,34 +120,36 @@ def token_fingerprint(token: str, namespace: str, secret: str) -> str:
     return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def live_token(handed_in: str, kept: KeptToken | None, marked: Fingerprint, of: str, secret: str) -> KeptToken:
+def live_token(
+    handed_in: str, kept: StoredToken | None, marked: Fingerprint, source_id: str, secret: str
+) -> StoredToken:
     """Find the token to use: the source's if it is new, else the kept one.
 
     A source that shows anything of the lineage, as GitOps puts it back, is no news. Raises RefusedError:
-    SourceReverted where the token Secret shows a spent token, TargetConflict where it is not ours.
+    StaleTokenRestored where the token Secret shows a spent token, TargetConflict where it is not ours.
     """
     mark = marked(handed_in)
     if kept is None:
-        return KeptToken(handed_in, Lineage(of=of, seeds=(mark,), live=mark))
-    lineage = _of_source(kept, of, secret)
-    if not lineage.knows(mark):
-        anew = msgspec.structs.replace(lineage, of=of).seeded(mark)
-        return KeptToken(handed_in, anew, uid=kept.uid, version=kept.version)
-    if lineage.of != of:
-        kept = _of_party(kept, lineage, of, secret)
-        lineage = kept.lineage or lineage
-    return kept if kept.is_spent and not kept.value else _as_shown(kept, lineage, marked(kept.value), secret)
+        return StoredToken(handed_in, TokenFamily(source_id=source_id, initial_tokens=(mark,), live=mark))
+    family = _of_source(kept, source_id, secret)
+    if not family.knows(mark):
+        anew = msgspec.structs.replace(family, source_id=source_id).with_initial_token(mark)
+        return StoredToken(handed_in, anew, uid=kept.uid, version=kept.version)
+    if family.source_id != source_id:
+        kept = _of_party(kept, family, source_id, secret)
+        family = kept.family or family
+    return kept if kept.is_consumed and not kept.value else _as_shown(kept, family, marked(kept.value), secret)
 
 
-def _of_source(kept: KeptToken, of: str, secret: str) -> Lineage:
-    source = kept.lineage.of.partition(" ")[0] if kept.lineage else ""
-    if kept.lineage is None or source != of.partition(" ")[0]:
-        keeps = f"keeps the token of {source}" if kept.lineage else "was not made by Keyturn to keep a token in"
+def _of_source(kept: StoredToken, source_id: str, secret: str) -> TokenFamily:
+    source = kept.family.source_id.partition(" ")[0] if kept.family else ""
+    if kept.family is None or source != source_id.partition(" ")[0]:
+        keeps = f"keeps the token of {source}" if kept.family else "was not made by Keyturn to keep a token in"
         raise RefusedError("TargetConflict", f"Secret {secret} {keeps}; choose another source.token.saveTo")
-    return kept.lineage
+    return kept.family
 
 
-def _of_party(kept: KeptToken, lineage: Lineage, of: str, secret: str) -> KeptToken:
+def _of_party(kept: StoredToken, family: TokenFamily, source_id: str, secret: str) -> StoredToken:
     """What was never answered may still be shown to another party; what one answered is for nobody else."""
     if kept.answered is not None:
         raise RefusedError(
@@ -153,16 +157,16 @@ def _of_party(kept: KeptToken, lineage: Lineage, of: str, secret: str) -> KeptTo
             f"Secret {secret} keeps what another issuer or application answered; choose another"
             " source.token.saveTo, or put a new one in the source",
         )
-    return replace(kept, lineage=msgspec.structs.replace(lineage, of=of))
+    return replace(kept, family=msgspec.structs.replace(family, source_id=source_id))
 
 
-def _as_shown(kept: KeptToken, lineage: Lineage, shown: str, secret: str) -> KeptToken:
-    if not kept.value or shown in lineage.spent:
+def _as_shown(kept: StoredToken, family: TokenFamily, shown: str, secret: str) -> StoredToken:
+    if not kept.value or shown in family.consumed:
         raise RefusedError(
-            "SourceReverted",
+            "StaleTokenRestored",
             f"Secret {secret} shows no token or a spent one; put back the newest, or a new one in the source",
         )
-    if shown != lineage.live:
+    if shown != family.live:
         # The late save of a holder that was given up: younger than what we know, and alive.
-        lineage = lineage.rotated(shown)
-    return KeptToken(kept.value, lineage, kept.previous, kept.uid, kept.version)
+        family = family.rotated(shown)
+    return StoredToken(kept.value, family, kept.previous, kept.uid, kept.version)

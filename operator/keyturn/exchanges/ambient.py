@@ -25,8 +25,8 @@ class OwnIdentity:
     call, and again where there was none: the pod's identity may come later than the pod.
     """
 
-    def __init__(self, *, lends: bool) -> None:
-        self._lends = lends
+    def __init__(self, *, allow_ambient: bool) -> None:
+        self._lends = allow_ambient
         self._session: boto3.session.Session | None = None
         self._clients: dict[tuple[str, str, int], Any] = {}
         self._creating = threading.Lock()

@@ -22,11 +22,11 @@ from botocore.parsers import ResponseParserError
 
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
-from keyturn.core.service_health import Outages
+from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.ambient import CLIENTS, Ambient, OwnIdentity
-from keyturn.exchanges.aws_errors import Operation, failure
-from keyturn.exchanges.rate_limit import Pace, Paces, is_too_long
+from keyturn.exchanges.aws_errors import AwsOperation, failure
+from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.exchanges.response_types import well_typed
 from keyturn.metrics import Metrics
 
@@ -35,7 +35,7 @@ _OFFSET_WORTH_TELLING = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AwsResponse:
     """What AWS answered, and when it was asked: expiries count from there."""
 
     members: dict[str, Any] = field(repr=False)
@@ -51,36 +51,36 @@ class Aws:
         settings: AwsSettings,
         metrics: Metrics,
         now: Callable[[], datetime],
-        outages: Outages,
+        service_health: ServiceHealth,
         threads: int = 16,
         *,
-        lends: bool = False,
+        allow_ambient: bool = False,
     ) -> None:
         self._settings = settings
-        self._outages = outages
-        self._paces = Paces()
+        self._service_health = service_health
+        self._rate_limiters = RateLimiters()
         self._metrics = metrics
         self._now = now
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._connections = threads
         self._session = _session()
-        self._own = OwnIdentity(lends=lends)
+        self._own = OwnIdentity(allow_ambient=allow_ambient)
         self._clients: dict[tuple[str, str, bool, int], Any] = {}
         self._offsets: dict[str, timedelta] = {}
         self._creating = threading.Lock()
 
-    async def ask(
-        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Signer = None
-    ) -> Answer:
+    async def call(
+        self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer = None
+    ) -> AwsResponse:
         """Make one call, signed with `signer` if it is given (AMBIENT is us); raises the errors of core.errors.
 
         It may be sent as often as the operation allows: once where it must not be repeated.
         """
-        system = f"{operation.service}/{region}"
+        service = operation.service_in(region)
         # Sessions have a new key id each time: they share a pace, or nothing would ever be learned.
         user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
-        pace = self._paces.of((system, user))
-        await self._turn(operation, pace)
+        rate_limiter = self._rate_limiters.of((service, user))
+        await self._turn(operation, rate_limiter)
         asked_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
         try:
@@ -88,23 +88,23 @@ class Aws:
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
-            raise self._failure(operation, error, system, pace) from None
+            raise self._failure(operation, error, region, rate_limiter) from None
         finally:
             self._metrics.exchanges.labels(operation.exchange, code).inc()
             self._metrics.exchange_duration.labels(operation.exchange).observe(time.monotonic() - started)
-        pace.went_through()
-        self._outages.worked(system, time.monotonic())
+        rate_limiter.went_through()
+        self._service_health.worked(service, time.monotonic())
         about = members["ResponseMetadata"]
         self._note_clock(operation.service, about)
-        return Answer(members, about.get("RequestId", ""), asked_at)
+        return AwsResponse(members, about.get("RequestId", ""), asked_at)
 
-    async def _turn(self, operation: Operation, pace: Pace) -> None:
+    async def _turn(self, operation: AwsOperation, rate_limiter: RateLimiter) -> None:
         """Wait for our turn; raises ThrottledError, without a call, where that takes too long for a worker."""
-        wait = pace.wait(time.monotonic())
+        wait = rate_limiter.wait(time.monotonic())
         if is_too_long(wait):
-            held_back = ThrottledError(f"{operation.title} throttles us", retry_after=timedelta(seconds=wait))
-            held_back.unsent = True
-            raise held_back
+            raise ThrottledError(
+                f"{operation.title} throttles us", retry_after=timedelta(seconds=wait), nothing_sent=True
+            )
         if wait > 0:
             await asyncio.sleep(wait)
 
@@ -112,21 +112,19 @@ class Aws:
         """Let go of the threads; a call in hand ends by its own time-out."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(
-        self, operation: Operation, region: str, parameters: dict[str, Any], signer: Signer
-    ) -> dict[str, Any]:
+    def _send(self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer) -> dict[str, Any]:
         _signer.held = signer if isinstance(signer, Credentials) else None
         try:
             client = self._client_of(operation, region, signer)
-            answer: dict[str, Any] = getattr(client, operation.name)(**parameters)
+            response: dict[str, Any] = getattr(client, operation.name)(**parameters)
             model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation.name])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             # botocore's XML parser falls over a page that is not AWS's, such as a proxy's; its chain of
             # credentials over an identity that is refreshed and still expired.
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
-        return answer if model.output_shape is None else well_typed(model.output_shape, answer)
+        return response if model.output_shape is None else well_typed(model.output_shape, response)
 
-    def _client_of(self, operation: Operation, region: str, signer: Signer) -> Any:
+    def _client_of(self, operation: AwsOperation, region: str, signer: Signer) -> Any:
         service, attempts = operation.service, operation.attempts
         if isinstance(signer, Ambient):
             config, place = self._config(service, region, attempts), self._place(service, region)
@@ -167,16 +165,17 @@ class Aws:
             proxies={"http": proxy, "https": proxy} if proxy else None,
         )
 
-    def _failure(self, operation: Operation, error: Exception, system: str, pace: Pace) -> KeyturnError:
+    def _failure(
+        self, operation: AwsOperation, error: Exception, region: str, rate_limiter: RateLimiter
+    ) -> KeyturnError:
         if isinstance(error, ClientError):
             self._note_clock(operation.service, error.response.get("ResponseMetadata", {}))
-        classed = failure(operation, error, system.partition("/")[2], self._clock_hint(operation.service))
+        classed = failure(operation, error, region, self._clock_hint(operation.service))
         if isinstance(classed, ThrottledError):
-            pace.throttled(time.monotonic(), classed.retry_after)
+            rate_limiter.throttled(time.monotonic(), classed.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
         elif isinstance(classed, UnavailableError):
-            classed.system = system
-            self._outages.failed(system)
+            self._service_health.failed(classed.service)
         return classed
 
     def _note_clock(self, service: str, about: Mapping[str, Any]) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.issuer_http import IssuerClient
 
 MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Systems:
+class ExchangeContext:
     """The outside of the exchanges. `read_value(namespace, ref)` reads a value of a step's own.
 
     `make_token(namespace, service account, audiences, seconds)` makes a token of a service account. `sources` says
@@ -21,7 +21,7 @@ class Systems:
     """
 
     aws: Aws
-    web: Web
+    issuer_client: IssuerClient
     read_value: Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
@@ -35,7 +35,7 @@ class Call:
     `client_token` names the issue: AWS answers the same to the same.
     """
 
-    systems: Systems
+    context: ExchangeContext
     namespace: str
     region: str
     name: str
@@ -44,4 +44,4 @@ class Call:
 
     async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
         """Read a value of the step's own."""
-        return await self.systems.read_value(self.namespace, ref)
+        return await self.context.read_value(self.namespace, ref)

@@ -17,8 +17,8 @@ import msgspec
 from yarl import URL
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.service_health import Outages
-from keyturn.core.settings import WebSettings
+from keyturn.core.service_health import ServiceHealth
+from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.rate_limit import told_wait
 from keyturn.exchanges.ssrf import Resolver
 from keyturn.metrics import Metrics
@@ -32,16 +32,20 @@ _NUMBERS, _DOTTED = re.compile(r"(0x[0-9a-f]+|[0-9.])+"), re.compile(r"([0-9]{1,
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form to send to `url`; a field may come more than once. `trusted` replaces the usual certificates."""
+    """A form to send to `url`; a field may occur more than once. `trusted` replaces the usual certificates.
+
+    `consumes_token`: a response that is lost leaves the outcome unknown.
+    """
 
     url: str
     fields: Sequence[tuple[str, str]] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     trusted: ssl.SSLContext | None = None
+    consumes_token: bool = True
 
     @property
     def host(self) -> str:
-        """The host that is asked; raises RefusedError (SpecInvalid) for what is no URL."""
+        """The host that is asked; raises RefusedError (InvalidSpec) for what is no URL."""
         try:
             url = URL(self.url)
             host = (url.host or "").encode("idna").decode() if url.port else ""
@@ -49,12 +53,12 @@ class Form:
             host = ""
         # 127.1 and 2130706433 are addresses too, to some resolvers.
         if not host or (_NUMBERS.fullmatch(host) and not _DOTTED.fullmatch(host)):
-            raise RefusedError("SpecInvalid", "tokenUrl names no host")
+            raise RefusedError("InvalidSpec", "tokenUrl names no host")
         return host
 
 
 @dataclass(frozen=True, slots=True)
-class WebAnswer:
+class IssuerResponse:
     """What an issuer answered. `json` is None where it is no JSON object."""
 
     host: str
@@ -64,18 +68,18 @@ class WebAnswer:
     asked_at: datetime
 
 
-class Web:
+class IssuerClient:
     """The connections to issuers, in a pool of their own: at most two calls in flight per host."""
 
     def __init__(
         self,
-        settings: WebSettings,
+        settings: IssuerSettings,
         metrics: Metrics,
         now: Callable[[], datetime],
-        outages: Outages,
+        service_health: ServiceHealth,
     ) -> None:
         self._settings = settings
-        self._outages = outages
+        self._service_health = service_health
         self._metrics = metrics
         self._now = now
         # A host is free text: it is forgotten when nobody asks it.
@@ -85,26 +89,25 @@ class Web:
         """The time, for what is signed with it."""
         return self._now()
 
-    async def post(self, exchange: str, form: Form) -> WebAnswer:
-        """Send a form, once. Raises UnavailableError; it is `in_doubt` from the moment that something was sent."""
+    async def post(self, exchange: str, form: Form) -> IssuerResponse:
+        """Send a form once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
         host = form.host
-        if self._settings.hosts and host not in self._settings.hosts:
-            raise RefusedError("SpecInvalid", f"the settings of this Keyturn do not allow the host {host}")
+        if self._settings.allowed_hosts and host not in self._settings.allowed_hosts:
+            raise RefusedError("InvalidSpec", f"the settings of this Keyturn do not allow the host {host}")
         slot = await self._slot(host)
         started, code = time.monotonic(), "other"
         try:
-            answer = await self._send(form)
-            code = "OK" if answer.status in range(200, 300) else "other"
-        except UnavailableError as error:
-            error.system = host
-            self._outages.failed(host)
+            response = await self._send(form)
+            code = "OK" if response.status in range(200, 300) else "other"
+        except UnavailableError:
+            self._service_health.failed(host)
             raise
         finally:
             slot.release()
             self._metrics.exchanges.labels(exchange, code).inc()
             self._metrics.exchange_duration.labels(exchange).observe(time.monotonic() - started)
-        self._outages.worked(host, time.monotonic())
-        return answer
+        self._service_health.worked(host, time.monotonic())
+        return response
 
     def throttled(self) -> None:
         """Count a call that an issuer refused because there were too many; its host is free text, so no label."""
@@ -119,7 +122,7 @@ class Web:
             raise UnavailableError("Unavailable", f"{host} is busy with other requests of ours") from None
         return slot
 
-    async def _send(self, form: Form) -> WebAnswer:
+    async def _send(self, form: Form) -> IssuerResponse:
         asked_at, connected = self._now(), asyncio.Event()
         try:
             async with (
@@ -129,15 +132,17 @@ class Web:
                 ) as response,
             ):
                 body, retry_after = await _bounded(response), response.headers.get("Retry-After", "")
-                return WebAnswer(form.host, response.status, _object(body), told_wait(retry_after), asked_at)
+                return IssuerResponse(form.host, response.status, _object(body), told_wait(retry_after), asked_at)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not connected.is_set():
                 # One sentence for DNS, TLS, a closed port and an address that is not allowed: it maps no network.
-                raise UnavailableError("Unreachable", f"{form.host} could not be reached") from None
+                raise UnavailableError("Unreachable", f"{form.host} could not be reached", service=form.host) from None
             sentence = f"{form.host} was asked and gave no whole answer ({type(error).__name__})"
-            raise UnavailableError("Unreachable", sentence, in_doubt=True) from None
+            raise UnavailableError(
+                "Unreachable", sentence, service=form.host, outcome_unknown=form.consumes_token
+            ) from None
         except ValueError:
-            raise RefusedError("SpecInvalid", "tokenUrl is not a URL that can be asked") from None
+            raise RefusedError("InvalidSpec", "tokenUrl is not a URL that can be asked") from None
 
     def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
         proxy = self._settings.proxy

@@ -13,7 +13,7 @@ _LONGEST_TOLD_SECONDS = 3600
 
 
 @dataclass(slots=True)
-class Pace:
+class RateLimiter:
     """How fast may be called: as fast as one likes until a throttle, then by what was seen to go through."""
 
     rate: float = _FASTEST
@@ -47,19 +47,19 @@ class Pace:
         self.rate = min(self.rate * 1.02, _FASTEST)
 
 
-class Paces:
+class RateLimiters:
     """A pace for each key, the least recently used forgotten."""
 
     def __init__(self) -> None:
-        self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
+        self._rate_limiters: OrderedDict[Hashable, RateLimiter] = OrderedDict()
 
-    def of(self, key: Hashable) -> Pace:
+    def of(self, key: Hashable) -> RateLimiter:
         """Find the pace of a key."""
-        pace = self._paces.setdefault(key, Pace())
-        self._paces.move_to_end(key)
-        if len(self._paces) > _KEPT:
-            self._paces.popitem(last=False)
-        return pace
+        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter())
+        self._rate_limiters.move_to_end(key)
+        if len(self._rate_limiters) > _KEPT:
+            self._rate_limiters.popitem(last=False)
+        return rate_limiter
 
 
 def is_too_long(wait: float) -> bool:

@@ -7,7 +7,7 @@ import socket
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from keyturn.core.errors import UnavailableError
-from keyturn.core.settings import WebSettings
+from keyturn.core.settings import IssuerSettings
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Where clouds (AWS, Azure, Alibaba, Oracle, Google) hand out the identity of the machine: never, whatever the
@@ -30,8 +30,8 @@ class Resolver(AbstractResolver):
     To check the name and let it be resolved a second time would let an attacker answer differently.
     """
 
-    def __init__(self, settings: WebSettings) -> None:
-        self._networks = tuple(ipaddress.ip_network(network) for network in settings.private_networks)
+    def __init__(self, settings: IssuerSettings) -> None:
+        self._networks = tuple(ipaddress.ip_network(network) for network in settings.allowed_private_networks)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -54,7 +54,7 @@ class Resolver(AbstractResolver):
         except ValueError:
             return
         if not self.allows(address):
-            raise UnavailableError("Unreachable", f"{host} could not be reached")
+            raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
 
     def allows(self, address: _Address) -> bool:
         """Whether an address may be spoken to."""

@@ -7,120 +7,126 @@ from typing import Any
 
 from msgspec import structs
 
-from keyturn.api.exchanges.registry import (
-    AssumeRole,
-    AssumeRoleWithWebIdentity,
-    GetFederationToken,
-    GetSessionToken,
+from keyturn.api.exchanges.session_parameters import MfaExchangeSpec, PolicyArn, Tag
+from keyturn.api.exchanges.sts import (
+    AssumeRoleSpec,
+    AssumeRoleWithWebIdentitySpec,
+    GetFederationTokenSpec,
+    GetSessionTokenSpec,
 )
-from keyturn.api.exchanges.session_parameters import MfaOperation, PolicyArn, Tag
-from keyturn.api.rules import AMBIENT_TAGS
+from keyturn.api.rules.ambient import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Holding, safe, sized
+from keyturn.core.pipeline_values import Credentials, PipelineValues, safe, sized
 from keyturn.exchanges.allowed_identities import check_ambient
 from keyturn.exchanges.ambient import AMBIENT
-from keyturn.exchanges.aws import Answer
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, Operation, Verdict, member
+from keyturn.exchanges.aws import AwsResponse
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.session_name import session_name
 
-_TRUST = (
-    "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
-)
-_DURATION = Verdict("SpecInvalid", hint="is durationSeconds over the maximum session duration of the role?")
+_TRUST = "does the role exist, and its trust policy allow this caller, external id, tags, source identity, MFA code?"
+_DURATION = ErrorClassification("InvalidSpec", hint="is durationSeconds over the maximum session duration of the role?")
 _LONGEST_FEDERATED_NAME = 32
 
 # The codes of the model's errors are not their shape names: IDPRejectedClaim, not ...Exception.
 _COMMON = {
-    "InvalidParameterValue": Verdict("SpecInvalid", hint="does a tag break the rules, or one that is handed on?"),
-    "MalformedPolicyDocument": Verdict("SpecInvalid", hint="is `policy` an IAM policy in JSON?"),
-    "PackedPolicyTooLarge": Verdict("SpecInvalid", hint="policy, policyArns and tags are too large together"),
-    "RegionDisabledException": Verdict("AccessDenied", hint="STS is not enabled in that region"),
+    "InvalidParameterValue": ErrorClassification(
+        "InvalidSpec", hint="does a tag break the rules, or one that is handed on?"
+    ),
+    "MalformedPolicyDocument": ErrorClassification("InvalidSpec", hint="is `policy` an IAM policy in JSON?"),
+    "PackedPolicyTooLarge": ErrorClassification(
+        "InvalidSpec", hint="policy, policyArns and tags are too large together"
+    ),
+    "RegionDisabledException": ErrorClassification("AccessDenied", hint="STS is not enabled in that region"),
     "ValidationError": _DURATION,
 }
 _SIGNED = _COMMON | {
-    "AccessDenied": Verdict("AccessDenied", hint=_TRUST, settles=True),
+    "AccessDenied": ErrorClassification("AccessDenied", hint=_TRUST, eventually_consistent=True),
     "ExpiredToken": EXPIRED,
     "ExpiredTokenException": EXPIRED,
     "InvalidClientTokenId": KEYS,
     "SignatureDoesNotMatch": KEYS,
 }
 
-_WITH_WEB_IDENTITY = Operation(
+_WITH_WEB_IDENTITY = AwsOperation(
     exchange="assumeRoleWithWebIdentity",
     service="sts",
     name="assume_role_with_web_identity",
     title="STS AssumeRoleWithWebIdentity",
-    verdicts=_COMMON
+    classifications=_COMMON
     | {
-        "AccessDenied": Verdict(
+        "AccessDenied": ErrorClassification(
             "AccessDenied",
             hint="does the role exist, and does its trust policy name this issuer, audience and subject?",
-            settles=True,
+            eventually_consistent=True,
         ),
-        "ExpiredTokenException": Verdict("SourceExpired", hint="the token had expired when STS saw it"),
-        "IDPCommunicationError": Verdict("Unavailable"),
-        "IDPRejectedClaim": Verdict("AccessDenied", hint="the issuer refused the token's claims"),
-        "InvalidIdentityToken": Verdict(
+        "ExpiredTokenException": ErrorClassification("SourceExpired", hint="the token had expired when STS saw it"),
+        "IDPCommunicationError": ErrorClassification("Unavailable"),
+        "IDPRejectedClaim": ErrorClassification("AccessDenied", hint="the issuer refused the token's claims"),
+        "InvalidIdentityToken": ErrorClassification(
             "SourceInvalid",
             hint="has the role's account an OIDC provider for its issuer? is it no refresh token?",
         ),
     },
 )
-_ASSUME_ROLE = Operation(
+_ASSUME_ROLE = AwsOperation(
     exchange="assumeRole",
     service="sts",
     name="assume_role",
     title="STS AssumeRole",
-    verdicts=_SIGNED
+    classifications=_SIGNED
     | {
-        "ValidationError": Verdict(
-            "SpecInvalid",
+        "ValidationError": ErrorClassification(
+            "InvalidSpec",
             hint="is durationSeconds over the maximum session duration of the role, or over 3600 where a role"
             " assumes it (the operator's own may be one)?",
         )
     },
 )
-_GET_SESSION_TOKEN = Operation(
+_GET_SESSION_TOKEN = AwsOperation(
     exchange="getSessionToken",
     service="sts",
     name="get_session_token",
     title="STS GetSessionToken",
-    verdicts=_SIGNED
+    classifications=_SIGNED
     | {
-        "AccessDenied": Verdict(
+        "AccessDenied": ErrorClassification(
             "AccessDenied", hint="only the keys of an IAM user may call it; is the MFA code right?"
         ),
-        "ValidationError": Verdict("SpecInvalid", hint="are durationSeconds and serialNumber right?"),
+        "ValidationError": ErrorClassification("InvalidSpec", hint="are durationSeconds and serialNumber right?"),
     },
 )
-_GET_FEDERATION_TOKEN = Operation(
+_GET_FEDERATION_TOKEN = AwsOperation(
     exchange="getFederationToken",
     service="sts",
     name="get_federation_token",
     title="STS GetFederationToken",
-    verdicts=_SIGNED
+    classifications=_SIGNED
     | {
-        "AccessDenied": Verdict("AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it"),
-        "ValidationError": Verdict("SpecInvalid", hint="are name, durationSeconds and tags right?"),
+        "AccessDenied": ErrorClassification(
+            "AccessDenied", hint="only an IAM user with sts:GetFederationToken may call it"
+        ),
+        "ValidationError": ErrorClassification("InvalidSpec", hint="are name, durationSeconds and tags right?"),
     },
 )
 
 
-async def assume_role_with_web_identity(call: Call, wanted: AssumeRoleWithWebIdentity, held: Holding) -> Holding:
+async def assume_role_with_web_identity(
+    call: Call, wanted: AssumeRoleWithWebIdentitySpec, held: PipelineValues
+) -> PipelineValues:
     """Call sts AssumeRoleWithWebIdentity, which needs no AWS credentials."""
     parameters = _parameters(
         wanted,
         RoleSessionName=session_name(call.namespace, call.name, wanted.role_session_name),
         WebIdentityToken=sized(held.token_to_read(wanted.from_).value, "the web identity token", 4, 20000),
     )
-    answer = await call.systems.aws.ask(_WITH_WEB_IDENTITY, call.region, parameters)
-    return _held(_WITH_WEB_IDENTITY, held, answer)
+    response = await call.context.aws.call(_WITH_WEB_IDENTITY, call.region, parameters)
+    return _held(_WITH_WEB_IDENTITY, held, response)
 
 
-async def assume_role(call: Call, wanted: AssumeRole, held: Holding) -> Holding:
+async def assume_role(call: Call, wanted: AssumeRoleSpec, held: PipelineValues) -> PipelineValues:
     """Call sts AssumeRole, signed with the credentials that are held, or with our own where that is allowed.
 
     A held identity context goes with it.
@@ -141,19 +147,19 @@ async def assume_role(call: Call, wanted: AssumeRole, held: Holding) -> Holding:
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ours)]
     signer = AMBIENT if lent else held.own_credentials
-    answer = await call.systems.aws.ask(_once(_ASSUME_ROLE, wanted), call.region, parameters, signer)
-    return _held(_ASSUME_ROLE, held, answer)
+    response = await call.context.aws.call(_once(_ASSUME_ROLE, wanted), call.region, parameters, signer)
+    return _held(_ASSUME_ROLE, held, response)
 
 
-async def get_session_token(call: Call, wanted: GetSessionToken, held: Holding) -> Holding:
+async def get_session_token(call: Call, wanted: GetSessionTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call sts GetSessionToken, signed with the keys of an IAM user."""
     operation = _once(_GET_SESSION_TOKEN, wanted)
     parameters = _parameters(wanted, TokenCode=_code(wanted, held))
-    answer = await call.systems.aws.ask(operation, call.region, parameters, held.own_credentials)
-    return _held(_GET_SESSION_TOKEN, held, answer)
+    response = await call.context.aws.call(operation, call.region, parameters, held.own_credentials)
+    return _held(_GET_SESSION_TOKEN, held, response)
 
 
-def _provided_contexts(wanted: AssumeRole, held: Holding) -> dict[str, Any]:
+def _provided_contexts(wanted: AssumeRoleSpec, held: PipelineValues) -> dict[str, Any]:
     """For whom the role is assumed, where Identity Center has said so: each role after it is told."""
     if held.identity_context is None:
         return {}
@@ -163,17 +169,17 @@ def _provided_contexts(wanted: AssumeRole, held: Holding) -> dict[str, Any]:
     return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
 
 
-def _once(operation: Operation, wanted: MfaOperation) -> Operation:
+def _once(operation: AwsOperation, wanted: MfaExchangeSpec) -> AwsOperation:
     # A device's code is used up by a call whose answer was lost, too.
-    return replace(operation, attempts=1) if wanted.once else operation
+    return replace(operation, attempts=1) if wanted.single_use_credential else operation
 
 
-async def get_federation_token(call: Call, wanted: GetFederationToken, held: Holding) -> Holding:
+async def get_federation_token(call: Call, wanted: GetFederationTokenSpec, held: PipelineValues) -> PipelineValues:
     """Call sts GetFederationToken, signed with the keys of an IAM user."""
     name = session_name(call.namespace, call.name, wanted.name, _LONGEST_FEDERATED_NAME)
     parameters = _parameters(wanted, Name=name)
-    answer = await call.systems.aws.ask(_GET_FEDERATION_TOKEN, call.region, parameters, held.own_credentials)
-    return _held(_GET_FEDERATION_TOKEN, held, answer)
+    response = await call.context.aws.call(_GET_FEDERATION_TOKEN, call.region, parameters, held.own_credentials)
+    return _held(_GET_FEDERATION_TOKEN, held, response)
 
 
 _SENT = (
@@ -205,7 +211,7 @@ async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | No
     return _taken(ref, await call.secret(ref.secret_key_ref), pattern)
 
 
-def _code(wanted: MfaOperation, held: Holding) -> str | None:
+def _code(wanted: MfaExchangeSpec, held: PipelineValues) -> str | None:
     """The code of an MFA device, which works only once; raises SourceInvalid where no device shows it."""
     ref = wanted.token_code_from
     return _taken(ref, held.proof or "", r"[0-9]{6}") if ref else None
@@ -218,14 +224,14 @@ def _taken(ref: SecretValue, value: str, pattern: str) -> str:
     return value
 
 
-def _held(operation: Operation, held: Holding, answer: Answer) -> Holding:
-    given = member(operation, answer.members, "Credentials")
+def _held(operation: AwsOperation, held: PipelineValues, response: AwsResponse) -> PipelineValues:
+    given = member(operation, response.members, "Credentials")
     credentials = Credentials(
         access_key_id=safe(member(operation, given, "AccessKeyId"), "STS's access key id"),
         secret_access_key=safe(member(operation, given, "SecretAccessKey"), "STS's secret access key"),
         session_token=safe(member(operation, given, "SessionToken"), "STS's session token"),
         expires_at=whole(member(operation, given, "Expiration")),
     )
-    who = answer.members.get("AssumedRoleUser") or answer.members.get("FederatedUser") or {}
+    who = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}
     principal = who.get("Arn", held.principal)
-    return replace(held, credentials=credentials, principal=principal, request_id=answer.request_id)
+    return replace(held, credentials=credentials, principal=principal, request_id=response.request_id)

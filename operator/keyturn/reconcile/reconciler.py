@@ -7,168 +7,175 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Exchange, Request, canonical_hash
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
-from keyturn.core.issuance import FoundSecret, Marks, is_ours, source_fingerprint, unchanged
-from keyturn.core.pipeline_values import Holding, Source
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request, canonical_hash
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint, unchanged
+from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.renewal import (
-    HEALED,
-    reason_to_dress,
-    reason_to_renew,
+    REPAIR_REASONS,
+    needs_metadata,
+    renewal_reason,
     when_to_renew,
 )
 from keyturn.core.status import Outcome
-from keyturn.core.token_family import KeptToken, live_token, token_fingerprint
-from keyturn.reconcile.dependencies import World, token_place
+from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
+from keyturn.reconcile.dependencies import Dependencies, token_place
 from keyturn.reconcile.issue import Circumstances, check_not_spent, issue, start
-from keyturn.reconcile.state import Memory, failed, too_soon
-from keyturn.reconcile.token_refresh import spend
+from keyturn.reconcile.state import ReconcileState, failed, should_wait
+from keyturn.reconcile.token_refresh import consume
 
 _TURN = timedelta(seconds=1)
 _UNDRESSED = timedelta(minutes=1)
 
 
-async def look(world: World, request: Request, memory: Memory) -> Outcome:
+async def reconcile(deps: Dependencies, request: Request, state: ReconcileState) -> Outcome:
     """Look at a request once: renew it if there is a reason to, and say how that ended.
 
     Failures end up in the outcome and in the memory. What is raised is LeavingError, or a bug.
     """
-    now = world.now()
+    now = deps.now()
     # Another request of the same source spends its token: to wait for that here would cost a worker.
-    taken = world.turns.is_taken(request)
-    memory.not_before = now + _TURN if taken else None
+    taken = deps.token_locks.is_taken(request)
+    state.not_before = now + _TURN if taken else None
     if request.spec.suspend:
         with contextlib.suppress(UnavailableError, RefusedError):
-            await _read_target(world, request, memory)
+            await _read_target(deps, request, state)
     if request.spec.suspend or taken:
-        return Outcome(now, memory.marks, setback=memory.setback)
+        return Outcome(now, state.issuance, failure=state.failure)
     try:
-        async with world.turns.turn(request):
-            outcome = await renew(world, request, memory, now)
-    except LeavingError:
-        raise
+        async with deps.token_locks.acquire(request):
+            outcome = await renew(deps, request, state, now)
     except KeyturnError as error:
-        return failed(world, request, memory, error, now)
-    memory.after(outcome)
+        return failed(deps, request, state, error, now)
+    state.after(outcome)
     return outcome
 
 
-async def renew(world: World, request: Request, memory: Memory, now: datetime) -> Outcome:
+async def renew(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> Outcome:
     """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
-    found = await _read_target(world, request, memory)
-    source = await world.store.read_source(request)
-    kept = await _live_token(world, request, source) if request.spec.spending else None
-    fingerprint = kept.lineage.seeds[-1] if kept and kept.lineage else source_fingerprint(source, request)
-    memory.state = _state(request, fingerprint, found)
+    found = await _read_target(deps, request, state)
+    source = await deps.store.read_source(request)
+    kept = await _live_token(deps, request, source) if request.spec.consumption else None
+    fingerprint = kept.family.initial_tokens[-1] if kept and kept.family else source_fingerprint(source, request)
+    state.inputs = _inputs(request, fingerprint, found)
 
-    reason = reason_to_renew(request, found, fingerprint, now, memory.last)
+    reason = renewal_reason(request, found, fingerprint, now, state.last)
     if reason is None:
-        return Outcome(now, await _dressed(world, request, memory, found))
-    if too_soon(world, request, memory, reason, now):
-        return Outcome(now, memory.marks, setback=memory.setback)
+        return Outcome(now, await _apply_metadata_if_due(deps, request, state, found))
+    if should_wait(deps, request, state, reason, now):
+        return Outcome(now, state.issuance, failure=state.failure)
 
     started = time.monotonic()
-    await _rehearse(world, request, memory, found, kept)
-    memory.exchanged = now
-    given = Circumstances(fingerprint, memory.last, memory.revision + 1, world.chance(), now)
-    holding = start(request, source, kept, given)
+    await _dry_run(deps, request, state, found, kept)
+    state.exchanged = now
+    given = Circumstances(fingerprint, state.last, state.revision + 1, deps.rand(), now)
+    values = start(request, source, kept, given)
     for step in request.spec.exchanges:
         # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
-        holding = await _exchanged(world, request, kept, step, holding)
+        values = await _exchanged(deps, request, kept, step, values)
 
-    marks, data = issue(request, holding, given)
-    await _write(world, request, memory, marks, data)
-    _count(world, memory, reason, now, started)
-    return Outcome(now, marks, reason, holding.request_id, tried=True)
+    issuance, data = issue(request, values, given)
+    await _write(deps, request, state, issuance, data)
+    _count(deps, state, reason, now, started)
+    return Outcome(now, issuance, reason, values.request_id, tried=True)
 
 
-async def _read_target(world: World, request: Request, memory: Memory) -> FoundSecret | None:
-    found = await world.store.read_target(request)
-    memory.saw(found.marks if found and is_ours(request, found) else None)
+async def _read_target(deps: Dependencies, request: Request, state: ReconcileState) -> TargetSecret | None:
+    found = await deps.store.read_target(request)
+    state.saw(found.issuance if found and is_ours(request, found) else None)
     return found
 
 
-async def _live_token(world: World, request: Request, source: Source) -> KeptToken:
+async def _live_token(deps: Dependencies, request: Request, source: SourceValues) -> StoredToken:
     namespace, name = token_place(request)
-    kept = await world.tokens.read(request)
-    of = request.spec.spending.of if request.spec.spending else ""
+    kept = await deps.tokens.read(request)
+    source_id = request.spec.consumption.source_id if request.spec.consumption else ""
     handed_in = source.token if source.proof is None else source.proof
-    return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), of, name)
+    return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), source_id, name)
 
 
-async def _rehearse(
-    world: World, request: Request, memory: Memory, found: FoundSecret | None, kept: KeptToken | None
+async def _dry_run(
+    deps: Dependencies,
+    request: Request,
+    state: ReconcileState,
+    found: TargetSecret | None,
+    kept: StoredToken | None,
 ) -> None:
     """Refuse what is used up already, and try the write of what could not be issued again."""
-    check_not_spent(kept, memory.setback)
-    if found is None or memory.unwritten or _works_once(request, kept):
-        await world.store.rehearse(request)
+    check_not_spent(kept, state.failure)
+    if found is None or state.unwritten or _works_once(request, kept):
+        await deps.store.dry_run(request)
 
 
-def _works_once(request: Request, kept: KeptToken | None) -> bool:
+def _works_once(request: Request, kept: StoredToken | None) -> bool:
     """Whether what is issued now cannot be issued again, should the write be refused."""
-    spending = request.spec.spending
-    return spending is not None and spending.once and kept is not None and kept.answered is None
+    consumption = request.spec.consumption
+    return consumption is not None and consumption.is_single_use and kept is not None and kept.answered is None
 
 
-async def _dressed(world: World, request: Request, memory: Memory, found: FoundSecret | None) -> Marks | None:
+async def _apply_metadata_if_due(
+    deps: Dependencies, request: Request, state: ReconcileState, found: TargetSecret | None
+) -> Issuance | None:
     """Nothing is exchanged: only metadata, owner and renewal time are brought up to the spec."""
-    marks = found.marks if found else None
-    if marks is None or found is None:
-        memory.not_before = memory.last.renew if memory.last else None
+    issuance = found.issuance if found else None
+    if issuance is None or found is None:
+        state.not_before = state.last.renew if state.last else None
         return None
-    if not reason_to_dress(request, found) or not _may_dress(world, request, memory, marks):
-        return marks
-    memory.dressed = world.now()
+    if not needs_metadata(request, found) or not _may_apply_metadata(deps, request, state, issuance):
+        return issuance
+    state.metadata_applied = deps.now()
     anew = replace(
-        marks,
+        issuance,
         uid=request.uid,
-        dress_hash=request.dress_hash,
-        renew=when_to_renew(request, marks.issued, (marks.expires, marks.source_expires), marks.spread),
+        metadata_hash=request.metadata_hash,
+        renew=when_to_renew(request, issuance.issued, (issuance.expires, issuance.source_expires), issuance.jitter),
     )
-    await world.store.dress(request, anew)
+    await deps.store.apply_metadata(request, anew)
     return anew
 
 
-def _may_dress(world: World, request: Request, memory: Memory, marks: Marks) -> bool:
+def _may_apply_metadata(deps: Dependencies, request: Request, state: ReconcileState, issuance: Issuance) -> bool:
     """Whether the data are those of the spec, and nobody undoes in a loop what we dress."""
-    if not unchanged(request.request_hash, marks.request_hash):
+    if not unchanged(request.request_hash, issuance.request_hash):
         return False
-    asked = marks.uid != request.uid or not unchanged(request.dress_hash, marks.dress_hash)
-    since = world.now() - memory.dressed if memory.dressed else _UNDRESSED
+    asked = issuance.uid != request.uid or not unchanged(request.metadata_hash, issuance.metadata_hash)
+    since = deps.now() - state.metadata_applied if state.metadata_applied else _UNDRESSED
     if asked or not timedelta() <= since < _UNDRESSED:
         return True
-    memory.not_before = min(world.now() + _UNDRESSED - since, marks.renew)
+    state.not_before = min(deps.now() + _UNDRESSED - since, issuance.renew)
     return False
 
 
 async def _exchanged(
-    world: World, request: Request, kept: KeptToken | None, step: Exchange, holding: Holding
-) -> Holding:
-    spending = request.spec.spending
-    if kept and spending and step.operation is spending.step:
-        given = await spend(world, request, kept, step, holding)
+    deps: Dependencies, request: Request, kept: StoredToken | None, step: StepSpec, values: PipelineValues
+) -> PipelineValues:
+    consumption = request.spec.consumption
+    if kept and consumption and step.exchange is consumption.step:
+        given = await consume(deps, request, kept, step, values)
     else:
-        given = await world.exchange(request, step, holding)
+        given = await deps.exchange(request, step, values)
     # An answered refresh token is saved by now; a later step must not take it for its own.
     return dataclasses.replace(given, refresh_token=None)
 
 
-async def _write(world: World, request: Request, memory: Memory, marks: Marks, data: dict[str, str]) -> None:
-    memory.unwritten = True
-    await world.store.write(request, marks, data)
-    memory.unwritten = False
+async def _write(
+    deps: Dependencies, request: Request, state: ReconcileState, issuance: Issuance, data: dict[str, str]
+) -> None:
+    state.unwritten = True
+    await deps.store.write(request, issuance, data)
+    state.unwritten = False
 
 
-def _state(request: Request, fingerprint: str, found: FoundSecret | None) -> str:
+def _inputs(request: Request, fingerprint: str, found: TargetSecret | None) -> str:
     # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
     ours = found is not None and not found.immutable and is_ours(request, found)
     return canonical_hash([request.request_hash, fingerprint, found is None, ours])
 
 
-def _count(world: World, memory: Memory, reason: str, now: datetime, started: float) -> None:
-    memory.heals = memory.heals + 1 if reason in HEALED and memory.last else 0
-    world.metrics.renewals.labels("success", reason).inc()
-    world.metrics.duration.observe(time.monotonic() - started)
-    if reason == "Due" and memory.last:
-        world.metrics.lateness.observe((now - memory.last.renew).total_seconds())
+def _count(deps: Dependencies, state: ReconcileState, reason: str, now: datetime, started: float) -> None:
+    state.repairs = state.repairs + 1 if reason in REPAIR_REASONS and state.last else 0
+    deps.metrics.renewals.labels("success", reason).inc()
+    deps.metrics.duration.observe(time.monotonic() - started)
+    if reason == "Due" and state.last:
+        deps.metrics.lateness.observe((now - state.last.renew).total_seconds())

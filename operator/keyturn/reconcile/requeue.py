@@ -4,34 +4,35 @@ import traceback
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn.api.token_request import Request, Status
-from keyturn.core.renewal import next_look
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
+from keyturn.core.renewal import next_reconcile
 from keyturn.metrics import Series
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.state import ReconcileState
 
 LEAST_PAUSE = timedelta(seconds=1)
 AFTER_A_BUG = timedelta(minutes=5)
 
 
-def next_time(request: Request, memory: Memory, now: datetime) -> datetime:
+def next_time(request: Request, state: ReconcileState, now: datetime) -> datetime:
     """When to look at the request again: in a second at the earliest, and never where nothing is due."""
-    moment = memory.not_before or next_look(request, memory.marks, memory.setback, now)
-    if memory.not_before and memory.marks and now < memory.marks.expires:
-        moment = min(memory.not_before, memory.marks.expires)
+    moment = state.not_before or next_reconcile(request, state.issuance, state.failure, now)
+    if state.not_before and state.issuance and now < state.issuance.expires:
+        moment = min(state.not_before, state.issuance.expires)
     return max(moment, now + LEAST_PAUSE) if moment else datetime.max.replace(tzinfo=now.tzinfo)
 
 
-def series(request: Request, status: Status, memory: Memory) -> Series:
+def series(request: Request, status: Status, state: ReconcileState) -> Series:
     """What is exported of a request."""
-    marks = memory.marks
+    issuance = state.issuance
     return Series(
         namespace=request.namespace,
         name=request.name,
-        issued=marks.issued if marks else None,
-        renews=marks.renew if marks and not marks.once else None,
-        expires=marks.expires if marks else None,
-        source_expires=marks.source_expires if marks else None,
-        source_warns=marks.source_warns if marks else None,
+        issued=issuance.issued if issuance else None,
+        renews=issuance.renew if issuance and not issuance.once else None,
+        expires=issuance.expires if issuance else None,
+        source_expires=issuance.source_expires if issuance else None,
+        source_warns=issuance.source_warns if issuance else None,
         conditions=conditions(status),
         failed_attempts=status.failed_attempts,
         suspended=bool(request.spec.suspend),

@@ -7,100 +7,106 @@ from typing import Any
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, ThrottledError
-from keyturn.core.issuance import Marks
-from keyturn.core.renewal import HEALED, Setback, least_interval, life, next_try
+from keyturn.core.issuance import Issuance
+from keyturn.core.renewal import REPAIR_REASONS, Failure, least_interval, life, next_try
 from keyturn.core.status import Outcome
-from keyturn.reconcile.dependencies import World
+from keyturn.reconcile.dependencies import Dependencies
 
 
 @dataclass(slots=True)
-class Memory:
+class ReconcileState:
     """What the process remembers of a request between two looks. Losing it costs a delay, never an exchange.
 
     `marks` are those on the target now, `last` those of the last issue, `revision` counts the issues, `heals`
     the repairs of late. `exchanged` is when the last try reached the exchanges, `dressed` when the Secret was
-    dressed. `state` is what the last look saw of spec, source and target; `not_before` is when a reason that came
+    dressed. `inputs` is what the last look saw of spec, source and target; `not_before` is when a reason that came
     too soon is due. `unwritten`: the last exchange was in vain, its write failed.
     """
 
-    marks: Marks | None = None
-    last: Marks | None = None
+    issuance: Issuance | None = None
+    last: Issuance | None = None
     revision: int = 0
-    setback: Setback | None = None
-    heals: int = 0
+    failure: Failure | None = None
+    repairs: int = 0
     exchanged: datetime | None = None
-    dressed: datetime | None = None
-    state: str = ""
+    metadata_applied: datetime | None = None
+    inputs: str = ""
     not_before: datetime | None = None
     unwritten: bool = False
 
-    def saw(self, marks: Marks | None) -> None:
+    def saw(self, issuance: Issuance | None) -> None:
         """Take note of the marks that are on the target now."""
-        self.marks = marks
-        if marks:
-            self.last, self.revision = marks, marks.revision
+        self.issuance = issuance
+        if issuance:
+            self.last, self.revision = issuance, issuance.revision
 
     def after(self, outcome: Outcome) -> None:
         """Take note of how a look ended."""
-        self.saw(outcome.marks)
-        self.setback = outcome.setback
+        self.saw(outcome.issuance)
+        self.failure = outcome.failure
 
 
-def too_soon(world: World, request: Request, memory: Memory, reason: str, now: datetime) -> bool:
+def should_wait(deps: Dependencies, request: Request, state: ReconcileState, reason: str, now: datetime) -> bool:
     """Whether the last failure holds back, or the last issue is too young for another exchange."""
-    if memory.setback:
-        if memory.setback.waits_for is None:
-            memory.setback = dataclasses.replace(memory.setback, waits_for=memory.state)
-        return memory.setback.holds_back(request, memory.state, now) or _edited_too_soon(world, memory, now)
-    if memory.last is None or now < memory.last.issued:  # by a clock that was set back since
+    if state.failure:
+        if state.failure.waits_for is None:
+            state.failure = dataclasses.replace(state.failure, waits_for=state.inputs)
+        return state.failure.holds_back(request, state.inputs, now) or _edited_too_soon(deps, state, now)
+    if state.last is None or now < state.last.issued:  # by a clock that was set back since
         return False
-    least = least_interval(reason, life(request, memory.last), world.least_interval, memory.heals)
-    earliest = memory.last.issued + least
-    if reason in HEALED:
+    least = least_interval(reason, life(request, state.last), deps.least_interval, state.repairs)
+    earliest = state.last.issued + least
+    if reason in REPAIR_REASONS:
         # However often it is broken, it is renewed before it expires.
-        earliest = min(earliest, max(memory.last.renew, memory.last.issued + world.least_interval))
+        earliest = min(earliest, max(state.last.renew, state.last.issued + deps.least_interval))
     if now < earliest:
-        memory.not_before = earliest
+        state.not_before = earliest
     return now < earliest
 
 
-def _edited_too_soon(world: World, memory: Memory, now: datetime) -> bool:
+def _edited_too_soon(deps: Dependencies, state: ReconcileState, now: datetime) -> bool:
     """Whether somebody's change comes before its time: edits in a loop must not become calls in a loop."""
-    if memory.setback is None or memory.exchanged is None or now < memory.exchanged:
+    if state.failure is None or state.exchanged is None or now < state.exchanged:
         return False
-    earliest = min(memory.exchanged + world.least_interval, memory.setback.next_attempt_time)
+    earliest = min(state.exchanged + deps.least_interval, state.failure.next_attempt_time)
     if now < earliest:
-        memory.not_before = earliest
+        state.not_before = earliest
     return now < earliest
 
 
-def failed(world: World, request: Request, memory: Memory, error: KeyturnError, now: datetime) -> Outcome:
+def failed(deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime) -> Outcome:
     """Take note of a failure, and tell it as an outcome."""
-    if memory.setback and memory.exchanged != now and memory.setback.is_still(error, now):
-        memory.setback = dataclasses.replace(memory.setback, **_seen(request, memory))
-        return Outcome(now, memory.marks, setback=memory.setback)
-    memory.setback = _setback(world, request, memory, error, now)
-    world.metrics.renewals.labels("failure", error.reason).inc()
-    return Outcome(now, memory.marks, setback=memory.setback, tried=True)
+    if state.failure and state.exchanged != now and state.failure.is_still(error, now):
+        state.failure = dataclasses.replace(state.failure, **_seen(request, state))
+        return Outcome(now, state.issuance, failure=state.failure)
+    state.failure = _failure(deps, request, state, error, now)
+    deps.metrics.renewals.labels("failure", error.reason).inc()
+    return Outcome(now, state.issuance, failure=state.failure, tried=True)
 
 
-def _setback(world: World, request: Request, memory: Memory, error: KeyturnError, now: datetime) -> Setback:
+def _failure(
+    deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
+) -> Failure:
     # That we hold ourselves back is no news of AWS, and must not make the wait after it longer.
-    before = memory.setback.failed_attempts if memory.setback else 0
-    failures = max(before, 1) if isinstance(error, ThrottledError) and error.unsent else before + 1
-    life_left = _life_left(request, memory.marks, now) if memory.marks else timedelta()
+    before = state.failure.failed_attempts if state.failure else 0
+    failures = max(before, 1) if isinstance(error, ThrottledError) and error.nothing_sent else before + 1
+    life_left = _life_left(request, state.issuance, now) if state.issuance else timedelta()
     # It is kept for long, and its frames would keep tokens alive with it.
     error.__traceback__ = error.__context__ = error.__cause__ = None
-    next_attempt_time = next_try(request, error, failures, life_left, now, world.chance())
-    return Setback(error, failures, next_attempt_time, failed_at=now, **_seen(request, memory))
+    next_attempt_time = next_try(request, error, failures, life_left, now, deps.rand())
+    return Failure(error, failures, next_attempt_time, failed_at=now, **_seen(request, state))
 
 
-def _life_left(request: Request, marks: Marks, now: datetime) -> timedelta:
+def _life_left(request: Request, issuance: Issuance, now: datetime) -> timedelta:
     """How long a renewal can still be made; of a refresh token that has ended since, nothing is to be hoped."""
-    left = marks.issued + life(request, marks) - now
-    return left if left > timedelta() else marks.expires - now
+    left = issuance.issued + life(request, issuance) - now
+    return left if left > timedelta() else issuance.expires - now
 
 
-def _seen(request: Request, memory: Memory) -> dict[str, Any]:
+def _seen(request: Request, state: ReconcileState) -> dict[str, Any]:
     """What a try has taken note of, so that only a change causes another before its time."""
-    return {"generation": request.generation, "handled": request.renew_requested, "waits_for": memory.state}
+    return {
+        "generation": request.generation,
+        "handled_renew_request": request.renew_requested,
+        "waits_for": state.inputs,
+    }

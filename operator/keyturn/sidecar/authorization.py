@@ -39,9 +39,7 @@ def authorization(path: Path) -> str:
 def _read(path: Path) -> str:
     token = read_plain(path, _LONGEST)
     if not _TOKEN.fullmatch(token):
-        raise AuthorizationError(
-            f"the authorization file {path} must hold visible characters of ASCII, and no newline"
-        )
+        raise AuthorizationError(f"the authorization file {path} must hold visible characters of ASCII, and no newline")
     return token.decode()
 
 

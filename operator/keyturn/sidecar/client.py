@@ -12,9 +12,7 @@ from keyturn.sidecar.credential_cache import Served, UnservableError, served
 from keyturn.sidecar.plain_file import read_plain
 
 # These are where SDKs go without TLS.
-_URL = re.compile(
-    r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?"
-)
+_URL = re.compile(r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?")
 _VISIBLE = re.compile(rb"[!-~]+")
 _SECONDS, _PAUSE_SECONDS = 5.0, 0.1
 _LARGEST = 1 << 16

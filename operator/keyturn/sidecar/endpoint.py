@@ -85,9 +85,7 @@ def _address(listen: str) -> tuple[str, int]:
 def _loopback(listen: str) -> tuple[str, int]:
     host, port = _address(listen)
     if host != "::1" and not _is_loopback(host):
-        raise NotListeningError(
-            f"cannot give credentials on {listen}: only on 127.0.0.1 or another loopback address"
-        )
+        raise NotListeningError(f"cannot give credentials on {listen}: only on 127.0.0.1 or another loopback address")
     return host, port
 
 

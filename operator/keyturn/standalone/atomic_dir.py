@@ -32,7 +32,7 @@ class Folder:
     def read(self) -> dict[str, str] | None:
         """Read all files of the version that is shown, None where there is none; links that are broken are mended.
 
-        Raises RefusedError (WriteRefused) where that is not possible.
+        Raises RefusedError (WriteDenied) where that is not possible.
         """
         self._seen = self._facts()
         version = self._version()
@@ -47,7 +47,7 @@ class Folder:
     def write(self, files: Mapping[str, str]) -> None:
         """Show these files, and no others, from one moment to the next.
 
-        Raises RefusedError: WriteRefused, and then what was shown still is; TargetConflict for names that files
+        Raises RefusedError: WriteDenied, and then what was shown still is; TargetConflict for names that files
         of somebody else have.
         """
         self._check_free(files)
@@ -57,10 +57,10 @@ class Folder:
             self._tidy(files)
         self._seen = self._facts()
 
-    def rehearse(self, names: Iterable[str]) -> None:
+    def dry_run(self, names: Iterable[str]) -> None:
         """Find out whether files of these names can be written; raises RefusedError as `write` does."""
         self._check_free(names)
-        with writing(self.path), self._rehearsal() as file:
+        with writing(self.path), self._dry_run_bytes() as file:
             fill(file, bytes(_REHEARSED_BYTES), 0o600)
 
     def tidy(self) -> None:
@@ -108,9 +108,7 @@ class Folder:
         for name in _shown(names):
             if not self._is_link(name):
                 if os.path.lexists(self.path / name):
-                    _log.warning(
-                        "%s was replaced by somebody else; it shows what was issued again", self.path / name
-                    )
+                    _log.warning("%s was replaced by somebody else; it shows what was issued again", self.path / name)
                 self._point(name, f"{_DATA}/{name}", _NEXT_LINK)
 
     def _point(self, name: str, target: str, aside: str) -> None:
@@ -143,7 +141,7 @@ class Folder:
         return False
 
     @contextlib.contextmanager
-    def _rehearsal(self) -> Iterator[Path]:
+    def _dry_run_bytes(self) -> Iterator[Path]:
         """A file to try with, which does not stay."""
         file = self.path / _REHEARSAL
         try:

@@ -17,12 +17,12 @@ class UnusableError(Exception):
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Tell a disk that is full or read-only, or that is not ours to write, as RefusedError (WriteRefused)."""
+    """Tell a disk that is full or read-only, or that is not ours to write, as RefusedError (WriteDenied)."""
     try:
         yield
     except OSError as error:
         says = error.strerror or type(error).__name__
-        raise RefusedError("WriteRefused", f"{place} cannot be written: {says}") from None
+        raise RefusedError("WriteDenied", f"{place} cannot be written: {says}") from None
 
 
 def put(path: Path, content: bytes, aside: Path) -> None:

@@ -7,33 +7,33 @@ from dataclasses import dataclass, field
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import (
-    MARKS,
-    FoundSecret,
-    Marks,
+    ISSUANCE_ANNOTATION,
+    Issuance,
+    TargetSecret,
     annotations,
     data_hash,
     field_manager,
     labels,
-    read_marks,
+    read_issuance,
 )
-from keyturn.core.pipeline_values import Source
+from keyturn.core.pipeline_values import SourceValues
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.source_files import Sources
 
 # No key of a Secret begins with two dots.
-MARKS_FILE = "..marks"
+ISSUANCE_FILE = "..marks"
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
     """What was issued: the data, and the marks where they count."""
 
-    marks: Marks | None
+    issuance: Issuance | None
     data: Mapping[str, str] = field(repr=False)
 
     def is_whole(self, request: Request) -> bool:
         """Whether the data are those that were issued."""
-        return self.marks is not None and data_hash(self.data, request) == self.marks.data_hash
+        return self.issuance is not None and data_hash(self.data, request) == self.issuance.data_hash
 
 
 class FileStore:
@@ -45,11 +45,11 @@ class FileStore:
         self._give = give
         self._issued: Issued | None = None
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read the source's files, fresh."""
         return await self._sources.read_source(request)
 
-    async def read_target(self, request: Request) -> FoundSecret | None:
+    async def read_target(self, request: Request) -> TargetSecret | None:
         """Find what is held; in a folder it is read anew, for anybody may have changed it there."""
         if self._folder:
             files = await asyncio.to_thread(self._folder.read)
@@ -58,27 +58,27 @@ class FileStore:
                 self._give(request, self._issued)
         return _found(request, self._issued) if self._issued else None
 
-    async def rehearse(self, request: Request) -> None:
+    async def dry_run(self, request: Request) -> None:
         """Write as much as may have to be written, and remove it."""
         if self._folder:
             names = [key for wanted in request.spec.formats for key in wanted.options.keys]
-            await asyncio.to_thread(self._folder.rehearse, names)
+            await asyncio.to_thread(self._folder.dry_run, names)
 
-    async def write(self, request: Request, marks: Marks, data: dict[str, str]) -> None:
+    async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Hold data and marks, and show them in the folder at once."""
-        issued = Issued(marks, data)
+        issued = Issued(issuance, data)
         try:
             if self._folder:
-                await asyncio.to_thread(self._folder.write, {**data, MARKS_FILE: marks.encoded()})
+                await asyncio.to_thread(self._folder.write, {**data, ISSUANCE_FILE: issuance.encoded()})
         finally:
             # Ready means the files too. But a full disk is no reason not to serve what was issued.
             self._give(request, issued)
         self._issued = issued
 
-    async def dress(self, request: Request, marks: Marks) -> None:
+    async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Write other marks beside the data that are held."""
         if self._issued and self._issued.is_whole(request):
-            await self.write(request, marks, dict(self._issued.data))
+            await self.write(request, issuance, dict(self._issued.data))
 
     def has_changed(self) -> bool:
         """Whether a source or the folder has changed since it was read."""
@@ -95,21 +95,21 @@ class FileStore:
 
 def _issued(request: Request, files: Mapping[str, str], folder: Folder) -> Issued:
     """What the files of a folder are; raises RefusedError (TargetConflict) for those of somebody else."""
-    if MARKS_FILE not in files:
+    if ISSUANCE_FILE not in files:
         raise RefusedError("TargetConflict", f"{folder.path} holds files of somebody else: choose another folder")
-    marks = read_marks({MARKS: files[MARKS_FILE]})
-    if marks and marks.request != request.name:
-        whose = f"what TokenRequest {marks.request} was given"
+    issuance = read_issuance({ISSUANCE_ANNOTATION: files[ISSUANCE_FILE]})
+    if issuance and issuance.request != request.name:
+        whose = f"what TokenRequest {issuance.request} was given"
         raise RefusedError("TargetConflict", f"{folder.path} holds {whose}: choose another folder")
-    return Issued(marks, {key: files[key] for key in (marks.keys if marks else ()) if key in files})
+    return Issued(issuance, {key: files[key] for key in (issuance.keys if issuance else ()) if key in files})
 
 
-def _found(request: Request, issued: Issued) -> FoundSecret:
+def _found(request: Request, issued: Issued) -> TargetSecret:
     """Tell it as a Secret: files have neither labels nor owner, so these are never a reason to write."""
-    return FoundSecret(
+    return TargetSecret(
         uid="",
         resource_version="",
-        marks=issued.marks,
+        issuance=issued.issuance,
         labels=labels(request),
         annotations=annotations(request),
         owners=frozenset() if request.retains else frozenset({request.uid}),

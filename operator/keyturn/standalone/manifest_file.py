@@ -6,13 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from keyturn.api.base import without_nulls
+from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
 from keyturn.standalone.source_files import Facts, facts, read_text
-from keyturn.strict_yaml import KubernetesLoader
+from keyturn.strict_yaml import YamlError, load_all_without_aliases
 
 _LONGEST_NAME = 63
 
@@ -36,9 +34,7 @@ class ManifestFile:
             request = _request(_body(_documents(read_text(self._path))))
         except RefusedError as error:
             named = error.message.startswith(str(self._path))
-            raise RefusedError(
-                "SpecInvalid", error.message if named else f"{self._path}: {error.message}"
-            ) from None
+            raise RefusedError("InvalidSpec", error.message if named else f"{self._path}: {error.message}") from None
 
         return replace(request, created_at=request.created_at or self._started)
 
@@ -47,40 +43,20 @@ class ManifestFile:
         return facts(self._path) != self._seen
 
 
-class _Loader(KubernetesLoader):
-    """Refuses an alias, which makes a bomb of a few lines."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*) has no place in a manifest")
-        return super().compose_node(parent, index)
-
-
 def _documents(text: str) -> list[Any]:
     try:
-        return [body for body in yaml.load_all(text, _Loader) if body is not None]
-    except (yaml.YAMLError, RecursionError) as error:
-        raise RefusedError("SpecInvalid", f"no YAML that can be read: {_in_a_line(error)}") from None
-
-
-def _in_a_line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    says = getattr(error, "problem", None) or (
-        str(error) if isinstance(error, yaml.YAMLError) else "nested too deep"
-    )
-    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(f"{says}{where}".split())
+        return [body for body in load_all_without_aliases(text) if body is not None]
+    except YamlError as error:
+        raise RefusedError("InvalidSpec", str(error)) from None
 
 
 def _body(documents: list[Any]) -> dict[str, Any]:
     if len(documents) != 1:
-        raise RefusedError(
-            "SpecInvalid", f"it must hold one TokenRequest, and it holds {len(documents)} documents"
-        )
+        raise RefusedError("InvalidSpec", f"it must hold one TokenRequest, and it holds {len(documents)} documents")
     [body] = documents
     kind = body.get("kind") if isinstance(body, dict) else None
     if kind != KIND:
-        raise RefusedError("SpecInvalid", f"it must hold a TokenRequest, and it holds {_told(kind)}")
+        raise RefusedError("InvalidSpec", f"it must hold a TokenRequest, and it holds {_told(kind)}")
     without: dict[str, Any] = without_nulls(body)
     return without
 
@@ -96,5 +72,7 @@ def _request(body: dict[str, Any]) -> Request:
         body = body | {"metadata": about | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, named))}}
     try:
         return parse(body)
+    except InvalidSpecError as error:
+        raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
-        raise RefusedError("SpecInvalid", "it is nested too deep") from None
+        raise RefusedError("InvalidSpec", "it is nested too deep") from None

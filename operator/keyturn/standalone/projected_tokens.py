@@ -24,18 +24,16 @@ class ProjectedToken:
     async def make_token(self, _namespace: str, name: str, audiences: tuple[str, ...], _seconds: int) -> str:
         """Read the token, fresh; raises RefusedError unless it is this ServiceAccount's, for these audiences."""
         if self._file is None:
-            raise RefusedError("SourceMissing", "no file holds a ServiceAccount's token: --service-account-token")
+            raise RefusedError("SourceNotFound", "no file holds a ServiceAccount's token: --service-account-token-file")
         token = await self._sources.read_file(self._file)
         claims = jwt_claims(token)
         if claims is None:
-            raise RefusedError("SourceInvalid", "the file of --service-account-token holds no JWT")
+            raise RefusedError("SourceInvalid", "the file of --service-account-token-file holds no JWT")
         _check_audiences(claims, audiences)
         # A manifest need not name its namespace, so that is not compared.
         whose = str(claims.get("sub", ""))
         if whose.startswith(_ACCOUNT) and whose.rpartition(":")[2] != name:
-            raise RefusedError(
-                "SourceInvalid", f"the projected token is that of {whose}, not of ServiceAccount {name}"
-            )
+            raise RefusedError("SourceInvalid", f"the projected token is that of {whose}, not of ServiceAccount {name}")
         ends = jwt_times(token)[1]
         if ends and ends <= self._now():
             raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(ends)}")

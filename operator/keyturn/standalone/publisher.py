@@ -20,12 +20,12 @@ class Giving:
 
     def give(self, request: Request, issued: Issued) -> None:
         """Replace what is held; what cannot be served replaces nothing."""
-        marks = issued.marks
-        if marks is None:
+        issuance = issued.issuance
+        if issuance is None:
             return
         try:
             # Where nobody is served, readiness looks at the end.
-            found = served(issued.data, _key(request)) if self.serves else Served("", marks.expires, b"")
+            found = served(issued.data, _key(request)) if self.serves else Served("", issuance.expires, b"")
         except UnservableError as error:
             self.held.trouble = str(error)
         else:

@@ -8,14 +8,15 @@ from datetime import datetime
 
 from prometheus_client import generate_latest
 
-from keyturn.api.token_request import Condition, Request, Status
+from keyturn.api.status import Condition, Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.status import report
 from keyturn.metrics import Series
-from keyturn.reconcile.dependencies import World
-from keyturn.reconcile.reconciler import look
+from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.reconciler import reconcile
 from keyturn.reconcile.requeue import AFTER_A_BUG, next_time, series, where
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.state import ReconcileState
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.publisher import NOTHING_TO_SERVE, Giving, is_servable
@@ -29,59 +30,59 @@ class Renewing:
     """Renews `request`, and what its manifest says from then on."""
 
     def __init__(
-        self, world: World, store: FileStore, manifest: ManifestFile, request: Request, giving: Giving
+        self, deps: Dependencies, store: FileStore, manifest: ManifestFile, request: Request, giving: Giving
     ) -> None:
-        self._world = world
+        self._deps = deps
         self._store = store
         self._manifest = manifest
         self._request = request
         self._giving = giving
-        self._memory = Memory()
+        self._state = ReconcileState()
         self.status = Status()
 
     async def go_on(self) -> None:
         """Renew until cancelled. A token that is being spent is saved first."""
         while True:
-            before, due = self.status, await self.look()
+            before, due = self.status, await self.reconcile()
             _tell(self._request, before, self.status)
             await self._rest(due)
             await asyncio.to_thread(self._read_manifest)
 
-    async def look(self) -> datetime:
+    async def reconcile(self) -> datetime:
         """Look at the request once, and return when it is due again; `status` says how it went."""
         request = self._request
         if await asyncio.to_thread(self._is_cause_gone):
-            self._hurry()
+            self._expedite()
         try:
-            outcome = await look(self._world, request, self._memory)
+            outcome = await reconcile(self._deps, request, self._state)
         except Exception as error:  # noqa: BLE001 - what is held is served all the same
             _log.error("%s: a bug: %s", _name(request), where(error))
             self._giving.held.trouble = "a bug of Keyturn's; its log says where"
-            return self._world.now() + AFTER_A_BUG
+            return self._deps.now() + AFTER_A_BUG
         self.status = report(request, self.status, outcome)
         self._giving.held.trouble = self._trouble()
-        return next_time(request, self._memory, self._world.now())
+        return next_time(request, self._state, self._deps.now())
 
     def _trouble(self) -> str:
         """Say why nothing newer comes, in what an SDK's user reads."""
         if self._request.spec.suspend:
             return "spec.suspend is set: nothing is renewed"
-        return self._memory.setback.error.message if self._memory.setback else ""
+        return self._state.failure.error.message if self._state.failure else ""
 
     def series(self) -> Iterator[Series]:
         """What is exported of it."""
-        yield series(self._request, self.status, self._memory)
+        yield series(self._request, self.status, self._state)
 
     def exposition(self) -> bytes:
         """The metrics of the process, as Prometheus reads them."""
-        return generate_latest(self._world.metrics.registry)
+        return generate_latest(self._deps.metrics.registry)
 
     async def _rest(self, due: datetime) -> None:
         """Sleep at least once: whatever changes all the time must not make a loop of looks."""
-        now, changed = self._world.now(), False
+        now, changed = self._deps.now(), False
         while now < due and not changed:
-            await self._world.sleep(min(_POLL_SECONDS, (due - now).total_seconds()))
-            before, now = now, self._world.now()
+            await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()))
+            before, now = now, self._deps.now()
             changed = now < before or await asyncio.to_thread(self._has_changed)
 
     def _has_changed(self) -> bool:
@@ -104,25 +105,23 @@ class Renewing:
     def _check_follows(self, request: Request) -> None:
         """Refuse what this process cannot go on with."""
         if _name(request) != _name(self._request):
-            raise RefusedError(
-                "SpecInvalid", f"it holds {_name(request)} now: start a process of its own for that"
-            )
+            raise RefusedError("InvalidSpec", f"it holds {_name(request)} now: start a process of its own for that")
         if self._giving.serves and not is_servable(request):
-            raise RefusedError("SpecInvalid", NOTHING_TO_SERVE)
+            raise RefusedError("InvalidSpec", NOTHING_TO_SERVE)
 
     def _is_cause_gone(self) -> bool:
         """Whether what the last try failed of may be gone; other failures are no matter of the folder."""
-        setback = self._memory.setback
-        taken = setback is not None and setback.error.reason == "TargetConflict"
+        failure = self._state.failure
+        taken = failure is not None and failure.error.reason == "TargetConflict"
         return self._store.take_source_changes() or (taken and self._store.has_folder_changed())
 
-    def _hurry(self) -> None:
+    def _expedite(self) -> None:
         """Let a failure wait no longer than for the next try that is allowed: its cause may be gone."""
-        memory, setback, now = self._memory, self._memory.setback, self._world.now()
-        if setback:
-            allowed = (memory.exchanged or now) + self._world.least_interval
-            next_attempt_time = min(setback.next_attempt_time, max(now, allowed))
-            memory.setback = replace(setback, next_attempt_time=next_attempt_time)
+        state, failure, now = self._state, self._state.failure, self._deps.now()
+        if failure:
+            allowed = (state.exchanged or now) + self._deps.least_interval
+            next_attempt_time = min(failure.next_attempt_time, max(now, allowed))
+            state.failure = replace(failure, next_attempt_time=next_attempt_time)
 
 
 def _tell(request: Request, before: Status, now: Status) -> None:

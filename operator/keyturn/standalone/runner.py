@@ -14,14 +14,14 @@ from pathlib import Path
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.service_health import Outages
+from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import Systems
-from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.context import ExchangeContext
+from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Turns, World
+from keyturn.reconcile.dependencies import Dependencies, TokenLocks
 from keyturn.sidecar.credential_cache import Held
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.atomic_files import UnusableError, locked
@@ -41,10 +41,10 @@ class Files:
     """Where things are: the manifest, and the folders of sources, of what is written, and of rotated tokens."""
 
     manifest: Path
-    sources: Path | None = None
-    write: Path | None = None
-    state: Path | None = None
-    service_account_token: Path | None = None
+    sources_dir: Path | None = None
+    output_dir: Path | None = None
+    state_dir: Path | None = None
+    service_account_token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Around:
 
     settings: Settings
     now: Callable[[], datetime]
-    chance: Callable[[], float]
+    rand: Callable[[], float]
 
 
 @contextlib.contextmanager
@@ -62,32 +62,32 @@ def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Ite
 
     What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
     """
-    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources), Metrics()
+    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources_dir), Metrics()
     request, giving = _first(manifest, files, serves=serves), Giving(held, serves)
-    with _locked(files), _systems(files, around, sources, metrics) as systems:
+    with _locked(files), _systems(files, around, sources, metrics) as context:
         tokens, folder = _tidied(files)
         # Not the process id: in a container each process is the first.
         holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         store = FileStore(sources, folder, giving.give)
-        world = World(
+        deps = Dependencies(
             store=store,
             tokens=tokens,
-            exchange=functools.partial(exchange, systems),
+            exchange=functools.partial(exchange, context),
             now=around.now,
-            chance=around.chance,
-            turns=turns(holder),
+            rand=around.rand,
+            token_locks=token_locks(holder),
             metrics=metrics,
             holder=holder,
-            least_interval=timedelta(seconds=around.settings.renewal.least_interval_seconds),
+            least_interval=timedelta(seconds=around.settings.renewal.min_interval_seconds),
         )
-        renewing = Renewing(world, store, manifest, request, giving)
+        renewing = Renewing(deps, store, manifest, request, giving)
         metrics.export(renewing.series, dict)
         yield renewing
 
 
-def turns(holder: str) -> Turns:
+def token_locks(holder: str) -> TokenLocks:
     """The turns of a process that has locked its state folder: whoever else began to spend a token is dead."""
-    return Turns(time.monotonic, is_dead=lambda other: other != holder)
+    return TokenLocks(time.monotonic, is_dead=lambda other: other != holder)
 
 
 def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:
@@ -95,7 +95,7 @@ def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:
         request = manifest.read()
     except RefusedError as error:
         raise UnusableError(error.message) from None
-    if request.spec.spending and files.state is None:
+    if request.spec.consumption and files.state_dir is None:
         raise UnusableError(NO_STATE)
     if serves and not is_servable(request):
         raise UnusableError(NOTHING_TO_SERVE)
@@ -107,7 +107,7 @@ def _locked(files: Files) -> Iterator[None]:
     """Have the folders that are written for us alone."""
     _check_apart(files)
     with contextlib.ExitStack() as stack:
-        for folder, mode in ((files.write, 0o750), (files.state, 0o700)):
+        for folder, mode in ((files.output_dir, 0o750), (files.state_dir, 0o700)):
             if folder:
                 stack.enter_context(locked(folder, mode))
         yield
@@ -115,11 +115,11 @@ def _locked(files: Files) -> Iterator[None]:
 
 def _check_apart(files: Files) -> None:
     """Refuse folders that hold each other's secrets: who may read the one could read a token of the other."""
-    given = {"--sources": files.sources, "--write": files.write, "--state": files.state}
+    given = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
     # Not Path.resolve, which raises RuntimeError for a link that leads to itself.
     places = {name: Path(os.path.realpath(folder)) for name, folder in given.items() if folder}
     for one, other in itertools.combinations(places, 2):
-        nested = other == "--state" and one == "--write" and _is_in(places[one], places[other])
+        nested = other == "--state-dir" and one == "--output-dir" and _is_in(places[one], places[other])
         if places[one] == places[other] or nested:
             raise UnusableError(f"{one} and {other} must be folders apart")
 
@@ -130,7 +130,7 @@ def _is_in(one: Path, other: Path) -> bool:
 
 def _tidied(files: Files) -> tuple[FileTokens, Folder | None]:
     """The folders that are written, without what a crash has left in them."""
-    tokens, folder = FileTokens(files.state), Folder(files.write) if files.write else None
+    tokens, folder = FileTokens(files.state_dir), Folder(files.output_dir) if files.output_dir else None
     try:
         tokens.tidy()
         if folder:
@@ -141,14 +141,16 @@ def _tidied(files: Files) -> tuple[FileTokens, Folder | None]:
 
 
 @contextlib.contextmanager
-def _systems(files: Files, around: Around, sources: Sources, metrics: Metrics) -> Iterator[Systems]:
-    settings, outages = around.settings, Outages()
-    lends = bool(settings.sources.ambient)
-    with contextlib.closing(Aws(settings.aws, metrics, around.now, outages, _THREADS, lends=lends)) as aws:
-        yield Systems(
+def _systems(files: Files, around: Around, sources: Sources, metrics: Metrics) -> Iterator[ExchangeContext]:
+    settings, service_health = around.settings, ServiceHealth()
+    allow_ambient = bool(settings.sources.ambient)
+    with contextlib.closing(
+        Aws(settings.aws, metrics, around.now, service_health, _THREADS, allow_ambient=allow_ambient)
+    ) as aws:
+        yield ExchangeContext(
             aws=aws,
-            web=Web(settings.issuers, metrics, around.now, outages),
+            issuer_client=IssuerClient(settings.issuers, metrics, around.now, service_health),
             read_value=sources.read_value,
-            make_token=ProjectedToken(files.service_account_token, sources, around.now).make_token,
+            make_token=ProjectedToken(files.service_account_token_file, sources, around.now).make_token,
             sources=settings.sources,
         )

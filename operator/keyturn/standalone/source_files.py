@@ -8,7 +8,7 @@ from pathlib import Path
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Source, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source
 from keyturn.sidecar.plain_file import read_plain
 
 _MOST_BYTES = 1024 * 1024  # of a Secret
@@ -27,10 +27,10 @@ class Sources:
         self._seen: dict[Path, Facts] = {}
         self._of = ""
 
-    async def read_source(self, request: Request) -> Source:
+    async def read_source(self, request: Request) -> SourceValues:
         """Read all that the source of a request names, and what works only once in a step, fresh.
 
-        Raises RefusedError: SourceMissing, SourceInvalid; UnavailableError for files that change all the time.
+        Raises RefusedError: SourceNotFound, SourceInvalid; UnavailableError for files that change all the time.
         """
         return await asyncio.to_thread(self._read_source, request)
 
@@ -52,8 +52,8 @@ class Sources:
         before, self._seen = self._seen, {path: facts(path) for path in self._seen}
         return before != self._seen
 
-    def _read_source(self, request: Request) -> Source:
-        wanted, proof = request.spec.source, request.spec.proof
+    def _read_source(self, request: Request) -> SourceValues:
+        wanted, proof = request.spec.source, request.spec.single_use_ref
         if request.exchange_hash != self._of:
             self._seen, self._of = {}, request.exchange_hash
         ref = wanted.token_ref
@@ -73,7 +73,7 @@ class Sources:
 
     def _place(self, name: str) -> Path:
         if self._folder is None:
-            raise RefusedError("SourceMissing", f"the request reads {name}: say in which folder, by --sources")
+            raise RefusedError("SourceNotFound", f"the request reads {name}: say in which folder, by --sources-dir")
         return self._folder / name
 
     def _read(self, paths: Iterable[Path], needed: Iterable[Path] | None = None) -> dict[Path, str]:
@@ -105,16 +105,16 @@ def facts(path: Path) -> Facts:
 
 
 def read_text(path: Path) -> str:
-    """Read one file; raises RefusedError: SourceMissing where nothing is there, SourceInvalid for no text."""
+    """Read one file; raises RefusedError: SourceNotFound where nothing is there, SourceInvalid for no text."""
     try:
         content = read_plain(path, _MOST_BYTES)
     except FileNotFoundError:
-        raise RefusedError("SourceMissing", f"{path} does not exist") from None
+        raise RefusedError("SourceNotFound", f"{path} does not exist") from None
     except OSError as error:
-        reason = "SourceInvalid" if error.errno in _NO_FILE else "SourceMissing"
+        reason = "SourceInvalid" if error.errno in _NO_FILE else "SourceNotFound"
         raise RefusedError(reason, f"{path} cannot be read: {error.strerror}") from None
     if not content:
-        raise RefusedError("SourceMissing", f"{path} is empty")
+        raise RefusedError("SourceNotFound", f"{path} is empty")
     try:
         return content.decode()
     except UnicodeDecodeError:

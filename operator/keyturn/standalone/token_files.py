@@ -10,7 +10,7 @@ from typing import Any
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.token_family import KeptToken, Lineage, is_overtaken, read_lineage
+from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
 from keyturn.standalone.atomic_files import LOCK, fill, flush, put, writing
 
@@ -37,23 +37,23 @@ class FileTokens:
             for left in [*self._folder.glob("..*.room"), *self._folder.glob("..*.next")]:
                 left.unlink()
 
-    async def read(self, request: Request) -> KeptToken | None:
+    async def read(self, request: Request) -> StoredToken | None:
         """Read the file; raises RefusedError (TargetConflict) for one that is not what was written."""
         return await asyncio.to_thread(self._read, request)
 
-    async def create(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
         """Make the file."""
         return await asyncio.to_thread(self._create, request, kept)
 
-    async def keep(self, request: Request, kept: KeptToken, *, rehearse: bool = False) -> KeptToken:
+    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write all of it, or, to rehearse, take the room that the save will need."""
-        return await asyncio.to_thread(self._keep, request, kept, rehearse)
+        return await asyncio.to_thread(self._keep, request, kept, dry_run)
 
-    async def save(self, request: Request, kept: KeptToken) -> KeptToken:
+    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
         """Write a token that was answered into the room that was taken for it: the disk may be full by now."""
         return await asyncio.to_thread(self._save, request, kept)
 
-    def _read(self, request: Request) -> KeptToken | None:
+    def _read(self, request: Request) -> StoredToken | None:
         path = self._path(request)
         if _number(self._folder) != self._lock:
             # Such as a volume that was unmounted: an empty folder in its place would have a spent token sent.
@@ -63,38 +63,38 @@ class FileTokens:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RefusedError("WriteRefused", f"{path} cannot be read: {error.strerror}") from None
+            raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
         return _kept(request, content, path)
 
-    def _create(self, request: Request, kept: KeptToken) -> KeptToken:
+    def _create(self, request: Request, kept: StoredToken) -> StoredToken:
         if self._read(request):
             raise _changed(self._path(request))
         return self._put(request, kept, "next")
 
-    def _keep(self, request: Request, kept: KeptToken, rehearse: bool) -> KeptToken:  # noqa: FBT001 - for to_thread
+    def _keep(self, request: Request, kept: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         now, path = self._read(request), self._path(request)
         if now is None or now.version != kept.version:
             raise _changed(path)
-        if not rehearse:
+        if not dry_run:
             return self._put(request, kept, "next")
         with writing(path):
             fill(_aside(path, "room"), bytes(len(_content(request, kept)) + _ROOM_BYTES), 0o600)
             flush(path.parent)
         return kept
 
-    def _save(self, request: Request, kept: KeptToken) -> KeptToken:
+    def _save(self, request: Request, kept: StoredToken) -> StoredToken:
         try:
             now = self._read(request)
         except KeyturnError as error:
             # The folder is ours alone: better to write over what is broken than to lose a live token.
             _log.warning("written over: %s", error)
             now = None
-        if now and now.lineage and kept.lineage and is_overtaken(kept.lineage, now.lineage):
+        if now and now.family and kept.family and is_superseded(kept.family, now.family):
             _log.warning("%s holds a newer token than the one that was answered late", self._path(request))
             return now
         return self._put(request, kept, "room")
 
-    def _put(self, request: Request, kept: KeptToken, suffix: str) -> KeptToken:
+    def _put(self, request: Request, kept: StoredToken, suffix: str) -> StoredToken:
         path, content = self._path(request), _content(request, kept)
         with writing(path):
             put(path, content, _aside(path, suffix))
@@ -102,13 +102,13 @@ class FileTokens:
 
     def _path(self, request: Request) -> Path:
         if self._folder is None:
-            raise RefusedError("SpecInvalid", NO_STATE)
+            raise RefusedError("InvalidSpec", NO_STATE)
         return self._folder / f"{token_place(request)[1]}.json"
 
 
 NO_STATE = (
     "the request uses up what its source holds: give it a folder to keep what comes of that, which outlives this "
-    "process, by --state"
+    "process, by --state-dir"
 )
 
 
@@ -135,24 +135,24 @@ def _finish(room: Path, path: Path) -> None:
         _log.warning("%s: a save that was interrupted is finished", path)
 
 
-def _lineage(content: bytes) -> Lineage | None:
-    return read_lineage(json.dumps(_parsed(content).get("lineage")))
+def _lineage(content: bytes) -> TokenFamily | None:
+    return read_family(json.dumps(_parsed(content).get("family")))
 
 
-def _content(request: Request, kept: KeptToken) -> bytes:
+def _content(request: Request, kept: StoredToken) -> bytes:
     told = {
         "namespace": request.namespace,
         "token": kept.value,
         "previous": kept.previous,
-        "lineage": json.loads(kept.lineage.encoded()) if kept.lineage else None,
+        "family": json.loads(kept.family.encoded()) if kept.family else None,
     }
     return json.dumps(told, indent=1).encode()
 
 
-def _kept(request: Request, content: bytes, path: Path) -> KeptToken:
+def _kept(request: Request, content: bytes, path: Path) -> StoredToken:
     told = _parsed(content)
-    lineage = read_lineage(json.dumps(told.get("lineage")))
-    if lineage is None or not all(isinstance(told.get(key), str) for key in ("namespace", "token", "previous")):
+    family = read_family(json.dumps(told.get("family")))
+    if family is None or not all(isinstance(told.get(key), str) for key in ("namespace", "token", "previous")):
         raise RefusedError(
             "TargetConflict",
             f"{path} is not what Keyturn wrote: put it back, or remove it and put a new token in the source",
@@ -163,7 +163,7 @@ def _kept(request: Request, content: bytes, path: Path) -> KeptToken:
             "TargetConflict",
             f"{path} keeps the token of a request in namespace {told['namespace']}: give each a folder of its own",
         )
-    return KeptToken(told["token"], lineage, told["previous"], _STORED, _version(content))
+    return StoredToken(told["token"], family, told["previous"], _STORED, _version(content))
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

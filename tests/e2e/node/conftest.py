@@ -24,9 +24,7 @@ def node_support() -> None:
 
 
 @pytest.fixture(scope="session")
-def node(
-    node_support: None, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Node]:
+def node(node_support: None, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """One node for the whole session; tests use their own namespaces."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with ExitStack() as stack:
@@ -37,7 +35,7 @@ def node(
 
 @pytest.fixture
 def aws(shared_emulator: Emulator) -> Emulator:
-    """The emulator, with sessions of 14 s."""
+    """The shared_emulator, with sessions of 14 s."""
     shared_emulator.reset()
     shared_emulator.settings(session_seconds=14)
     return shared_emulator
@@ -60,7 +58,7 @@ def release(node: Node, endpoint: str) -> Release:
 @pytest.fixture
 def namespace(node: Node, release: Release) -> Iterator[NamespaceOf[Node]]:
     """A new namespace, without pods and TokenRequests after the test."""
-    namespace = NamespaceOf.created(node)
+    namespace = NamespaceOf.create(node)
     yield namespace
     namespace.kubectl("delete", "pods", "--all", "--now", "--wait=false")
     namespace.kubectl("delete", "tokenrequests", "--all")

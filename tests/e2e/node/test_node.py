@@ -29,9 +29,9 @@ def test_pod_waits_until_its_secret_exists(namespace: NodeNamespace, aws: Emulat
     namespace.apply(pod_with_secret(endpoint))
     events = ("get", "events", "--output=jsonpath={.items[*].message}")
     until(lambda: 'secret "acme" not found' in namespace.kubectl(*events))
-    [app] = namespace.read("pod", "app")["status"]["containerStatuses"]
+    [app] = namespace.get("pod", "app")["status"]["containerStatuses"]
 
-    namespace.issued(aws, target=FORMATS)
+    namespace.issue(aws, target=FORMATS)
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=60s")
 
     assert app["state"] == {"waiting": {"reason": "ContainerCreating"}}
@@ -41,7 +41,7 @@ def test_pod_waits_until_its_secret_exists(namespace: NodeNamespace, aws: Emulat
 def test_calls_succeed_across_renewals_upgrade_and_rollback(
     namespace: NodeNamespace, release: Release, aws: Emulator, endpoint: str
 ) -> None:
-    namespace.issued(aws, target=FORMATS)
+    namespace.issue(aws, target=FORMATS)
     namespace.apply(pod_with_secret(endpoint))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
     pods = [release.pod()]
@@ -61,7 +61,7 @@ def test_calls_succeed_across_renewals_upgrade_and_rollback(
 def test_operator_is_restricted_and_stays_within_its_memory_request(
     namespace: NodeNamespace, node: Node, release: Release, aws: Emulator
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
 
     operator = release.pod()
     name, [status] = operator["metadata"]["name"], operator["status"]["containerStatuses"]
@@ -81,7 +81,7 @@ def terminations(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_sidecar_serves_a_job_from_its_first_to_its_last_container(
     namespace: NodeNamespace, node: Node, aws: Emulator, endpoint: str
 ) -> None:
-    namespace.issued(aws, target=FORMATS)
+    namespace.issue(aws, target=FORMATS)
     work = pod([container("one", endpoint, 2), container("two", endpoint, 2)], INJECT)
     work["spec"]["initContainers"] = [container("prepare", endpoint, 1)]
     namespace.apply(job(work))
@@ -91,12 +91,10 @@ def test_sidecar_serves_a_job_from_its_first_to_its_last_container(
     privileges, memory = inspect(node, namespace.name, name, "keyturn")
     namespace.kubectl("wait", "--for=condition=Complete", "job/app", "--timeout=90s")
 
-    ends = terminations(namespace.read("pod", name))
+    ends = terminations(namespace.get("pod", name))
     for app in ("prepare", "one", "two"):
         assert failures(log_lines(namespace, app, name)) == []
-    assert {app: it["exitCode"] for app, it in ends.items()} == dict.fromkeys(
-        ("keyturn", "prepare", "one", "two"), 0
-    )
+    assert {app: it["exitCode"] for app, it in ends.items()} == dict.fromkeys(("keyturn", "prepare", "one", "two"), 0)
     assert min(ends, key=lambda it: ends[it]["startedAt"]) == "keyturn"
     assert ends["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ends.values())
     assert privileges == RESTRICTED
@@ -108,12 +106,12 @@ def test_killed_sidecar_causes_no_failed_call(
 ) -> None:
     # boto3 requests credentials before each call in the last 15 minutes, and must receive them in the last 10.
     aws.settings(session_seconds=800)
-    namespace.issued(aws, target=FORMATS)
+    namespace.issue(aws, target=FORMATS)
     namespace.apply(pod([container("app", endpoint, 2)], INJECT))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
 
     def sidecar() -> dict[str, Any]:
-        [status] = namespace.read("pod", "app")["status"]["initContainerStatuses"]
+        [status] = namespace.get("pod", "app")["status"]["initContainerStatuses"]
         return dict(status)
 
     node.kill(sidecar()["containerID"])
@@ -127,12 +125,12 @@ def test_killed_sidecar_causes_no_failed_call(
 def test_uninstall_keeps_requests_and_secrets_for_the_next_install(
     namespace: NodeNamespace, release: Release, aws: Emulator
 ) -> None:
-    namespace.issued(aws)
+    namespace.issue(aws)
 
     release.uninstall()
     until(lambda: not release.pods())
-    data = namespace.data("acme")
+    data = namespace.secret_data("acme")
     release.install()
 
-    assert data == namespace.data("acme")
+    assert data == namespace.secret_data("acme")
     assert namespace.status("acme")["secretName"] == "acme"

@@ -51,9 +51,7 @@ def test_build_error_contains_the_compiler_output(hello: Program, tmp_path: Path
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["no-go", "go"], ids=["Go is missing", "Go is too old"])
-def test_go_is_installed_from_pypi(
-    name: str, hello: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_go_is_installed_from_pypi(name: str, hello: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / name).write_text("#!/bin/sh\necho 'go.mod requires go >= 1.26.0' >&2\nexit 1\n")
     (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/nonexistent")

@@ -97,9 +97,7 @@ def test_external_id_must_match_the_trust_policy(new_role: NewRole, assume: Assu
         "source identity": ({"SourceIdentity": "alice"}, "SetSourceIdentity"),
     },
 )
-def test_parameter_needs_its_own_action(
-    params: dict[str, Any], action: str, new_role: NewRole, assume: Assume
-) -> None:
+def test_parameter_needs_its_own_action(params: dict[str, Any], action: str, new_role: NewRole, assume: Assume) -> None:
     arn = new_role("Plain", ACCOUNT, ["sts:AssumeRole"])
 
     assert assume(RoleArn=arn)
@@ -133,9 +131,7 @@ def test_source_identity_is_inherited_and_cannot_be_changed(assume: Assume) -> N
 
 
 @pytest.mark.parametrize("mfa", [True, False], ids=["with MFA", "without MFA"])
-def test_user_session_remembers_mfa(
-    aws: Emulator, boto: Boto, new_role: NewRole, assume: Assume, *, mfa: bool
-) -> None:
+def test_user_session_remembers_mfa(aws: Emulator, boto: Boto, new_role: NewRole, assume: Assume, *, mfa: bool) -> None:
     arn = new_role("Mfa", ACCOUNT, Bool={"aws:MultiFactorAuthPresent": str(mfa).lower()})
     serial, code = aws.mfa_code()
     params = {"SerialNumber": serial, "TokenCode": code} if mfa else {}

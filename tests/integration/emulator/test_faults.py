@@ -34,9 +34,7 @@ def test_dropped_connection_runs_the_operation_only_before_the_drop(
 
 
 @pytest.mark.parametrize(("drop", "consumed"), [("before", []), ("after", [0])], ids=["before", "after"])
-def test_dropped_refresh_consumes_the_token_only_before_the_drop(
-    drop: str, consumed: list[int], aws: Emulator
-) -> None:
+def test_dropped_refresh_consumes_the_token_only_before_the_drop(drop: str, consumed: list[int], aws: Emulator) -> None:
     token = aws.oauth_refresh_token()
     aws.fault("oauth:token", drop=drop)
     with pytest.raises(http.client.RemoteDisconnected):

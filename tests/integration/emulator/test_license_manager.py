@@ -41,10 +41,7 @@ def test_client_token_returns_the_same_token(seconds: int, *, is_same: bool) -> 
         "token over 4096 characters": ({"TokenProperties": ["x" * 4000]}, "ValidationException"),
         "unknown partition": ({"RoleArns": ["arn:aws-eu:iam::1:role/x"]}, "ValidationException"),
         "zero days": ({"ExpirationInDays": 0}, "ValidationException"),
-        "ClientToken with other parameters": (
-            {"ClientToken": "used", "ExpirationInDays": 1},
-            "ValidationException",
-        ),
+        "ClientToken with other parameters": ({"ClientToken": "used", "ExpirationInDays": 1}, "ValidationException"),
     },
 )
 def test_create_token_refuses(changes: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:

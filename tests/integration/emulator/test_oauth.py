@@ -46,11 +46,7 @@ def test_reuse_revokes_the_family(aws: Emulator) -> None:
         "neither basic nor post": ({"Authorization": "Bearer x"}, {}, "invalid_request"),
         "basic and post": (BASIC, {"client_secret": CLIENT_SECRET}, "invalid_request"),
         "two clients": (BASIC, {"client_id": "other"}, "invalid_request"),
-        "token of another client": (
-            basic_authorization(NON_ROTATING_CLIENT_ID, CLIENT_SECRET),
-            {},
-            "invalid_grant",
-        ),
+        "token of another client": (basic_authorization(NON_ROTATING_CLIENT_ID, CLIENT_SECRET), {}, "invalid_grant"),
         "scope exceeds the grant": (BASIC, {"scope": "openid admin"}, "invalid_scope"),
         "unknown grant": (BASIC, {"grant_type": "password"}, "unsupported_grant_type"),
         "no grant": (BASIC, {"grant_type": ""}, "invalid_request"),

@@ -51,8 +51,7 @@ def test_every_region_is_served(region: str, aws: Emulator, boto: Boto) -> None:
 
 
 @cases(
-    "region, code",
-    {"the signed region": ("eu-west-1", ""), "another region": ("us-east-1", "SignatureDoesNotMatch")},
+    "region, code", {"the signed region": ("eu-west-1", ""), "another region": ("us-east-1", "SignatureDoesNotMatch")}
 )
 def test_region_of_the_host_must_be_signed(region: str, code: str, aws: Emulator, boto: Boto) -> None:
     sts = boto("sts", region="eu-west-1", **USER)
@@ -122,9 +121,7 @@ def test_signed_checksum_must_match_the_body(aws: Emulator) -> None:
         "another date": ("sts", b"", {"X-Amz-Date": "20200101T000000Z"}, 403, "SignatureDoesNotMatch"),
     },
 )
-def test_signature(
-    service: str, suffix: bytes, headers: dict[str, str], status: int, code: str, aws: Emulator
-) -> None:
+def test_signature(service: str, suffix: bytes, headers: dict[str, str], status: int, code: str, aws: Emulator) -> None:
     result, text = post(aws, GET_CALLER_IDENTITY + suffix, {**sign(aws, service, {}), **headers})
 
     assert (result, code in text) == (status, True)

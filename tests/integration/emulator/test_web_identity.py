@@ -104,9 +104,7 @@ def test_expired_token_is_refused(aws: Emulator, assume_with_token: Assume) -> N
         "audience in azp": (issuer_jwt(aud=["account", "other"], azp=AUDIENCE), AUDIENCE),
     },
 )
-def test_trusted_issuer_is_accepted(
-    token: str, audience: str, assume_with_token: Assume, issuer_role: str
-) -> None:
+def test_trusted_issuer_is_accepted(token: str, audience: str, assume_with_token: Assume, issuer_role: str) -> None:
     response = assume_with_token(RoleArn=issuer_role, WebIdentityToken=token)
 
     assert (response["SubjectFromWebIdentityToken"], response["Audience"]) == ("demo-user", audience)

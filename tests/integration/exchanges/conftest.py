@@ -7,7 +7,7 @@ import pytest
 
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.rate_limit import Paces
+from keyturn.exchanges.rate_limit import RateLimiters
 from tests.support.emulator.client import Emulator, endpoints
 from tests.support.emulator.fixtures import shared_emulator
 from tests.support.exchange_steps import aws
@@ -47,7 +47,7 @@ def shared_client(shared_emulator: Emulator) -> Iterator[Aws]:
 @pytest.fixture
 def client(shared_client: Aws) -> Aws:
     """Our client of AWS, as if no throttle had ever slowed it down."""
-    shared_client._paces = Paces()
+    shared_client._rate_limiters = RateLimiters()
     return shared_client
 
 

@@ -3,15 +3,15 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.settings import AmbientRule, SourceSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import Systems
+from keyturn.exchanges.context import ExchangeContext
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import MINUTE, NOW, request, signed
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID
-from tests.support.exchange_steps import systems
+from tests.support.exchange_steps import context
 
 FOR_BILLING = SourceSettings(ambient=(AmbientRule(namespaces=("billing",), roles=(ACCOUNT_ROLE_ARN,)),))
 ASSUME: dict[str, Any] = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
@@ -29,16 +29,18 @@ class Accounts:
         return signed(NOW, NOW + MINUTE, number=len(self.asked))
 
 
-async def run(outside: Systems, namespace: str = "billing", held: Holding | None = None, **spec: Any) -> Holding:
+async def run(
+    outside: ExchangeContext, namespace: str = "billing", held: PipelineValues | None = None, **spec: Any
+) -> PipelineValues:
     """Take all steps of a request."""
     wanted = request(namespace=namespace, **spec)
-    held = held or Holding()
+    held = held or PipelineValues()
     for step in wanted.spec.exchanges:
         held = await exchange(outside, wanted, step, held)
     return held
 
 
-async def refused(outside: Systems, namespace: str = "billing", **spec: Any) -> KeyturnError:
+async def refused(outside: ExchangeContext, namespace: str = "billing", **spec: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
         await run(outside, namespace, **spec)
     return raised.value
@@ -63,7 +65,7 @@ async def test_a_token_is_made_once_in_each_renewal(
     more: dict[str, Any], asked: tuple[Any, ...], client: Aws, emulator: Emulator
 ) -> None:
     accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
-    outside = systems(client, sources=settings, make_token=accounts.make_token)
+    outside = context(client, sources=settings, make_token=accounts.make_token)
     # Two steps that read the token; that it is refused here shows that it was sent.
     pool = {"cognitoGetOpenIdToken": {"identityPoolId": POOL_ID, "logins": {"kubernetes": "accessToken"}}}
     for _ in range(2):
@@ -75,20 +77,20 @@ async def test_a_token_is_made_once_in_each_renewal(
 
 async def test_a_token_that_is_there_is_not_made_again(client: Aws, emulator: Emulator) -> None:
     accounts = Accounts()
-    outside = systems(client, make_token=accounts.make_token)
+    outside = context(client, make_token=accounts.make_token)
     wanted = request(source=account())
     with pytest.raises(KeyturnError):
-        await exchange(outside, wanted, wanted.spec.exchanges[0], Holding(Token("made already")))
+        await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token("made already")))
 
     assert accounts.asked == []
 
 
 async def test_an_audience_of_no_setting(client: Aws, emulator: Emulator) -> None:
     accounts = Accounts()
-    outside = systems(client, make_token=accounts.make_token)
+    outside = context(client, make_token=accounts.make_token)
     error = await refused(outside, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
-    assert (error.reason, accounts.asked, emulator.recent_calls()) == ("IdentityForbidden", [], [])
+    assert (error.reason, accounts.asked, emulator.recent_calls()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
 
 
@@ -115,9 +117,9 @@ async def test_our_own_identity_is_not_for_everybody(
     sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: Emulator
 ) -> None:
     spec = {"source": AMBIENT, "exchanges": [{"assumeRole": {"roleArn": role}}]}
-    error = await refused(systems(client, sources=sources), namespace, **spec)
+    error = await refused(context(client, sources=sources), namespace, **spec)
 
-    assert (error.reason, emulator.recent_calls()) == ("IdentityForbidden", [])
+    assert (error.reason, emulator.recent_calls()) == ("IdentityNotAllowed", [])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, SECOND
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import aws, systems
+from tests.support.exchange_steps import aws, context
 
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer"
@@ -40,7 +40,7 @@ def become(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> No
 
 @contextmanager
 def lender(emulator: Emulator) -> Iterator[Aws]:
-    with closing(aws(settings(emulator), lends=True)) as made:
+    with closing(aws(settings(emulator), allow_ambient=True)) as made:
         yield made
 
 
@@ -48,22 +48,20 @@ async def test_our_own_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch
     become(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with lender(emulator) as client:
-        held = await run(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[tagged, ASSUME])
+        held = await run(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[tagged, ASSUME])
 
     assert held.principal == f"{SESSION}/billing.acme"
     assert [call["principal"] for call in emulator.recent_calls()] == [USER_ARN, f"{SESSION}/billing.acme"]
 
 
-async def test_the_session_is_tagged_with_whom_it_is_for(
-    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
-) -> None:
+async def test_the_session_is_tagged_with_whom_it_is_for(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     become(monkeypatch)
     asked: list[dict[str, Any]] = []
     with lender(emulator) as client:
         place = ("sts", "us-east-1", 3)
         own = client._own.client(place, client._config(*place), endpoint_url=emulator.url)
         own.meta.events.register("provide-client-params.sts", lambda params, **_: asked.append(params))
-        await run(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+        await run(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
 
     assert asked[0]["Tags"] == [
         {"Key": "kubernetes-namespace", "Value": "billing"},
@@ -74,7 +72,7 @@ async def test_the_session_is_tagged_with_whom_it_is_for(
 
 async def test_an_identity_that_comes_later_is_found(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     with lender(emulator) as client:
-        outside = systems(client, sources=FOR_BILLING)
+        outside = context(client, sources=FOR_BILLING)
         error = await refused(outside, source=AMBIENT, exchanges=[ASSUME])
         become(monkeypatch)
         held = await run(outside, source=AMBIENT, exchanges=[ASSUME])
@@ -88,7 +86,7 @@ async def test_an_operator_that_lends_nothing_looks_for_nothing(
 ) -> None:
     become(monkeypatch)
     with closing(aws(settings(emulator))) as client:
-        error = await refused(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+        error = await refused(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
         made = client._own._session
 
     assert (error.reason, made, emulator.recent_calls()) == ("Unavailable", None, [])
@@ -113,7 +111,7 @@ async def test_credentials_that_end_are_refreshed_by_their_provider(
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
     with lender(emulator) as client:
         for _ in range(3):
-            await run(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+            await run(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
 
     assert count.read_text() == "2"
 
@@ -125,7 +123,7 @@ async def test_an_identity_that_is_still_expired_is_no_bug(
     (tmp_path / "old").write_text(json.dumps(given | {"Expiration": (real_now() - HOUR).isoformat()}))
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = cat {tmp_path / 'old'}\n")
     with lender(emulator) as client:
-        error = await refused(systems(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
+        error = await refused(context(client, sources=FOR_BILLING), source=AMBIENT, exchanges=[ASSUME])
 
     assert (error.reason, emulator.recent_calls()) == ("Unavailable", [])
 
@@ -137,14 +135,14 @@ async def test_a_request_with_keys_of_its_own_never_comes_to_ours(
     with lender(emulator) as client:
         source = {"credentials": {"secretRef": {"name": "base"}}}
         with pytest.raises(KeyturnError, match="needs credentials"):
-            await run(systems(client, sources=FOR_BILLING), source=source, exchanges=[ASSUME])
+            await run(context(client, sources=FOR_BILLING), source=source, exchanges=[ASSUME])
 
     assert emulator.recent_calls() == []
 
 
 def test_a_client_for_each_of_many_regions_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch)
-    own = OwnIdentity(lends=True)
+    own = OwnIdentity(allow_ambient=True)
     for number in range(CLIENTS + 2):
         own.client(("sts", f"eu-west-{number}", 3), Config())
 

@@ -17,7 +17,7 @@ from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, aws, failing, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
-OPERATIONS = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
+EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def of_its_own(emulator: Emulator) -> Iterator[tuple[Aws, Metrics]]:
         yield made, metrics
 
 
-@OPERATIONS
+@EXCHANGES
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -50,16 +50,14 @@ async def test_what_goes_wrong_between(
     assert (await failing(client, emulator, operation, **fault)).reason == reason
 
 
-@OPERATIONS
-async def test_what_passes_is_tried_three_times_and_no_more(
-    operation: str, client: Aws, emulator: Emulator
-) -> None:
+@EXCHANGES
+async def test_what_passes_is_tried_three_times_and_no_more(operation: str, client: Aws, emulator: Emulator) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3
 
 
-@OPERATIONS
+@EXCHANGES
 async def test_what_is_refused_is_tried_once(operation: str, client: Aws, emulator: Emulator) -> None:
     await failing(client, emulator, operation, code="NewlyInvented", status=400)
 
@@ -162,7 +160,7 @@ async def test_exchanges_and_throttles_are_counted(emulator: Emulator) -> None:
     assert count("keyturn_exchanges_total", {"exchange": name, "code": "OK"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": name, "code": "RateLimitExceededException"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": "assumeRoleWithWebIdentity", "code": "other"}) == 1
-    assert count("keyturn_throttled_total", {"service": "license-manager"}) == 1
+    assert count("keyturn_throttled_calls_total", {"service": "license-manager"}) == 1
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": name}) == 2
 
 
@@ -173,7 +171,7 @@ async def test_a_clock_that_differs_is_measured_and_told(offset: timedelta, emul
         error = await failing(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=seconds
         )
-    measured = metrics.registry.get_sample_value("keyturn_clock_offset_seconds", {"service": "license-manager"})
+    measured = metrics.registry.get_sample_value("keyturn_clock_skew_seconds", {"service": "license-manager"})
 
     assert measured == pytest.approx(seconds, abs=5)
     assert "; the clock of AWS differs from ours by " in error.message

@@ -7,21 +7,14 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError, ThrottledError
-from keyturn.core.pipeline_values import Credentials, Holding, PackageEndpoint
+from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, request
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import (
-    ACCOUNT,
-    ACCOUNT_ROLE_ARN,
-    DOMAIN,
-    REPOSITORY,
-    USER_KEY_ID,
-    USER_SECRET_KEY,
-)
-from tests.support.exchange_steps import systems
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.exchange_steps import context
 
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
 TOKEN, ENDPOINT = "codeartifact:GetAuthorizationToken", "codeartifact:GetRepositoryEndpoint"
@@ -34,12 +27,12 @@ def artifact(**more: Any) -> dict[str, Any]:
     return {"codeArtifactGetAuthorizationToken": {"domain": DOMAIN} | more}
 
 
-async def taken(client: Aws, *steps: dict[str, Any], times: int = 1, keys: Credentials = USER) -> Holding:
+async def taken(client: Aws, *steps: dict[str, Any], times: int = 1, keys: Credentials = USER) -> PipelineValues:
     """Take the steps one after another, and all of them so many times."""
     wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
-    outside = systems(client)
+    outside = context(client)
     for _ in range(times):
-        held = Holding(credentials=keys)
+        held = PipelineValues(credentials=keys)
         for one in wanted.spec.exchanges:
             held = await exchange(outside, wanted, one, held)
     return held
@@ -105,7 +98,7 @@ async def test_the_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: 
 async def test_the_session_of_a_user_without_end(client: Aws, emulator: Emulator) -> None:
     error = await refused(client, artifact(durationSeconds=0))
 
-    assert (error.reason, "only for credentials of a role" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "only for credentials of a role" in error.message) == ("InvalidSpec", True)
 
 
 async def test_a_kind_that_is_named_twice_is_one_endpoint(client: Aws, emulator: Emulator) -> None:
@@ -133,9 +126,7 @@ async def test_endpoints(client: Aws, emulator: Emulator) -> None:
         pytest.param({}, 6, id="of whoever asks: each time"),
     ],
 )
-async def test_endpoints_are_remembered(
-    owner: dict[str, Any], asked: int, client: Aws, emulator: Emulator
-) -> None:
+async def test_endpoints_are_remembered(owner: dict[str, Any], asked: int, client: Aws, emulator: Emulator) -> None:
     held = await taken(client, artifact(**owner, **PYPI_NPM), times=3)
 
     assert (emulator.calls(TOKEN), emulator.calls(ENDPOINT)) == (3, asked)
@@ -153,7 +144,7 @@ async def test_endpoints_are_remembered(
 async def test_what_is_not_there(more: Mapping[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await refused(client, artifact(**more))
 
-    assert (error.reason, "such a domain" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "such a domain" in error.message) == ("InvalidSpec", True)
 
 
 async def test_wrong_keys(client: Aws, emulator: Emulator) -> None:
@@ -170,8 +161,8 @@ async def test_wrong_keys(client: Aws, emulator: Emulator) -> None:
         pytest.param({"code": "AccessDeniedException", "status": 403}, "AccessDenied", "may the", id="denied"),
         pytest.param({"code": "ExpiredTokenException", "status": 403}, "SourceExpired", "", id="expired"),
         pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", "", id="broken"),
-        pytest.param({"code": "ResourceNotFoundException", "status": 404}, "SpecInvalid", "", id="not there"),
-        pytest.param({"code": "ValidationException"}, "SpecInvalid", "", id="invalid"),
+        pytest.param({"code": "ResourceNotFoundException", "status": 404}, "InvalidSpec", "", id="not there"),
+        pytest.param({"code": "ValidationException"}, "InvalidSpec", "", id="invalid"),
     ],
 )
 async def test_each_error(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, REFRESH, request
@@ -23,27 +23,27 @@ def of_pool(emulator: Emulator, operation: str = "cognitoGetCredentials", **more
     return {operation: {"identityPoolId": POOL_ID, "logins": {provider(emulator): "accessToken"}} | more}
 
 
-async def taken(client: Aws, held: Holding, *steps: dict[str, Any]) -> Holding:
+async def taken(client: Aws, held: PipelineValues, *steps: dict[str, Any]) -> PipelineValues:
     wanted = request(exchanges=list(steps))
     for number in range(len(steps)):
         held = await step(client, held, wanted, number)
     return held
 
 
-async def refused(client: Aws, held: Holding, wanted: dict[str, Any]) -> KeyturnError:
+async def refused(client: Aws, held: PipelineValues, wanted: dict[str, Any]) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
         await taken(client, held, wanted)
     return raised.value
 
 
 @pytest.fixture
-def held(emulator: Emulator) -> Holding:
+def held(emulator: Emulator) -> PipelineValues:
     """Who has signed in."""
     emulator.control("DELETE", "identities")
-    return Holding(Token(emulator.id_token()))
+    return PipelineValues(Token(emulator.id_token()))
 
 
-async def test_a_login_becomes_credentials(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_a_login_becomes_credentials(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     given = await taken(client, held, of_pool(emulator))
 
     assert given.credentials
@@ -53,7 +53,7 @@ async def test_a_login_becomes_credentials(held: Holding, client: Aws, emulator:
     assert (given.identity_id.partition(":")[0], given.principal) == ("us-east-1", given.identity_id)
 
 
-async def test_the_identity_is_asked_for_once(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_the_identity_is_asked_for_once(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     first = await taken(client, held, of_pool(emulator))
     again = await taken(client, first, of_pool(emulator))
 
@@ -61,7 +61,9 @@ async def test_the_identity_is_asked_for_once(held: Holding, client: Aws, emulat
     assert again.identity_id == first.identity_id
 
 
-async def test_an_identity_that_is_gone_is_asked_for_anew(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_an_identity_that_is_gone_is_asked_for_anew(
+    held: PipelineValues, client: Aws, emulator: Emulator
+) -> None:
     first = await taken(client, held, of_pool(emulator))
     emulator.control("DELETE", "identities")
     again = await taken(client, first, of_pool(emulator))
@@ -70,7 +72,7 @@ async def test_an_identity_that_is_gone_is_asked_for_anew(held: Holding, client:
     assert again.identity_id != first.identity_id
 
 
-async def test_another_user_gets_his_own_identity(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_another_user_gets_his_own_identity(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     first = await taken(client, held, of_pool(emulator))
     other = replace(first, source_token=Token(emulator.id_token("another-user")))
 
@@ -78,7 +80,7 @@ async def test_another_user_gets_his_own_identity(held: Holding, client: Aws, em
 
 
 async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
-    held: Holding, client: Aws, emulator: Emulator
+    held: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     first = await taken(client, held, of_pool(emulator))
     emulator.fault(CREDENTIALS, code="NotAuthorizedException")
@@ -87,7 +89,7 @@ async def test_a_token_that_is_refused_for_the_same_identity_is_not_tried_again(
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (2, 2)
 
 
-async def test_the_role_that_is_asked_for(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_the_role_that_is_asked_for(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     await taken(client, held, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
     error = await refused(client, held, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
 
@@ -96,7 +98,7 @@ async def test_the_role_that_is_asked_for(held: Holding, client: Aws, emulator: 
 
 @pytest.mark.parametrize(("account", "reason"), [(ACCOUNT, ""), ("444455556666", "SourceInvalid")])
 async def test_the_account_is_sent(
-    account: str, reason: str, held: Holding, client: Aws, emulator: Emulator
+    account: str, reason: str, held: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     wanted = of_pool(emulator, accountId=account)
 
@@ -104,7 +106,7 @@ async def test_the_account_is_sent(
     assert reason or (await taken(client, held, wanted)).credentials
 
 
-async def test_the_basic_flow_is_two_steps(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_the_basic_flow_is_two_steps(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "durationSeconds": 43200}}
     token = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"))
     given = await taken(client, held, of_pool(emulator, "cognitoGetOpenIdToken"), role)
@@ -115,9 +117,9 @@ async def test_the_basic_flow_is_two_steps(held: Holding, client: Aws, emulator:
     assert given.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
 
 
-async def test_an_id_token_of_a_step_before(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_an_id_token_of_a_step_before(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     wanted = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
-    signed_in = Holding(Token("refresh"), access_token=Token("opaque"), id_token=held.source_token)
+    signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=held.source_token)
 
     assert (await step(client, signed_in, wanted, 1)).credentials
     with pytest.raises(RefusedError, match="an idToken is wanted, and no issuer answered one"):
@@ -132,7 +134,7 @@ async def test_an_id_token_of_a_step_before(held: Holding, client: Aws, emulator
     ],
 )
 async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: Emulator) -> None:
-    error = await refused(client, Holding(Token(emulator.id_token(**token))), of_pool(emulator))
+    error = await refused(client, PipelineValues(Token(emulator.id_token(**token))), of_pool(emulator))
 
     assert (error.reason, "still valid" in error.message) == ("SourceInvalid", True)
 
@@ -144,16 +146,16 @@ async def test_a_bad_login(token: dict[str, Any], client: Aws, emulator: Emulato
         pytest.param({"code": "ExternalServiceException"}, "Unavailable", id="the provider is away"),
         pytest.param({"code": "InternalErrorException", "status": 500}, "Unavailable", id="broken"),
         pytest.param({"code": "InvalidIdentityPoolConfigurationException"}, "AccessDenied", id="no role"),
-        pytest.param({"code": "InvalidParameterException"}, "SpecInvalid", id="a bad parameter"),
+        pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="a bad parameter"),
         pytest.param({"code": "LimitExceededException"}, "AccessDenied", id="a full pool"),
         pytest.param({"code": "NotAuthorizedException"}, "SourceInvalid", id="a bad login"),
         pytest.param({"code": "ResourceConflictException"}, "SourceInvalid", id="a conflict"),
-        pytest.param({"code": "ResourceNotFoundException"}, "SpecInvalid", id="no pool"),
+        pytest.param({"code": "ResourceNotFoundException"}, "InvalidSpec", id="no pool"),
         pytest.param({"code": "TooManyRequestsException"}, "Throttled", id="throttled"),
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, held: Holding, client: Aws, emulator: Emulator
+    operation: str, fault: dict[str, Any], reason: str, held: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     wanted = of_pool(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
@@ -164,9 +166,9 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_a_pool_whose_role_trusts_nobody_may_soon(held: Holding, client: Aws, emulator: Emulator) -> None:
+async def test_a_pool_whose_role_trusts_nobody_may_soon(held: PipelineValues, client: Aws, emulator: Emulator) -> None:
     emulator.fault(CREDENTIALS, code="InvalidIdentityPoolConfigurationException")
     error = await refused(client, held, of_pool(emulator))
 
     assert isinstance(error, RefusedError)
-    assert error.settles
+    assert error.eventually_consistent

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.exchanges.registry import EcrGetAuthorizationToken
+from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import Credentials, Holding
-from keyturn.exchanges.aws import Answer, Aws
+from keyturn.core.pipeline_values import Credentials, PipelineValues
+from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.ecr import get_authorization_token
 from tests.integration.exchanges.test_codeartifact import USER, basic, opens, refused, taken
 from tests.support.clock import real_now
@@ -68,9 +68,9 @@ async def test_the_public_registry_is_asked_in_its_only_region(client: Aws, emul
     [
         pytest.param({"code": "AccessDeniedException"}, "AccessDenied", id="denied"),
         pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired"),
-        pytest.param({"code": "InvalidParameterException"}, "SpecInvalid", id="invalid"),
+        pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="invalid"),
         pytest.param({"code": "ServerException", "status": 500}, "Unavailable", id="broken"),
-        pytest.param({"code": "UnsupportedCommandException"}, "SpecInvalid", id="elsewhere"),
+        pytest.param({"code": "UnsupportedCommandException"}, "InvalidSpec", id="elsewhere"),
         pytest.param({"code": "ThrottlingException"}, "Throttled", id="throttled"),
     ],
 )
@@ -98,9 +98,9 @@ class Odd(Aws):
     def __init__(self, token: str) -> None:
         self._token = token
 
-    async def ask(self, *_: object, **__: object) -> Answer:
+    async def call(self, *_: object, **__: object) -> AwsResponse:
         data = [{"authorizationToken": self._token, "proxyEndpoint": "https://one.example", "expiresAt": NOW}]
-        return Answer({"authorizationData": data}, "id", NOW)
+        return AwsResponse({"authorizationData": data}, "id", NOW)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,9 @@ class Odd(Aws):
 )
 async def test_an_odd_token(token: str, reason: str) -> None:
     with pytest.raises(KeyturnError) as raised:
-        await get_authorization_token(call(Odd(token)), EcrGetAuthorizationToken(), Holding(credentials=USER))
+        await get_authorization_token(
+            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER)
+        )
 
     assert raised.value.reason == reason
     assert token not in raised.value.message

@@ -5,7 +5,7 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
@@ -22,7 +22,7 @@ from tests.support.emulator.constants import (
     USER_KEY_ID,
     USER_SECRET_KEY,
 )
-from tests.support.exchange_steps import aws, systems
+from tests.support.exchange_steps import aws, context
 from tests.support.manifests.tokens import BEARER, BOTH, EXCHANGE, TYPE, center
 
 CREATE, PORTAL = "CreateTokenWithIAM", "GetRoleCredentials"
@@ -42,30 +42,30 @@ def asking(grant: str, **changes: Any) -> Request:
     return request(source=BOTH["source"], exchanges=[*before, *center(**asked)["exchanges"]])
 
 
-async def ask(
-    client: Aws, held: Holding, grant: str, values: dict[str, str] | None = None, **more: Any
-) -> Holding:
+async def call(
+    client: Aws, held: PipelineValues, grant: str, values: dict[str, str] | None = None, **more: Any
+) -> PipelineValues:
     wanted = asking(grant, **more)
-    return await exchange(systems(client, values=values), wanted, wanted.spec.exchanges[-1], held)
+    return await exchange(context(client, values=values), wanted, wanted.spec.exchanges[-1], held)
 
 
-async def failing(client: Aws, held: Holding, grant: str, **more: Any) -> KeyturnError:
+async def failing(client: Aws, held: PipelineValues, grant: str, **more: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await ask(client, held, grant, **more)
+        await call(client, held, grant, **more)
     return raised.value
 
 
-def with_code(emulator: Emulator, **more: Any) -> Holding:
-    return Holding(credentials=USER, proof=emulator.authorization_code(**more))
+def with_code(emulator: Emulator, **more: Any) -> PipelineValues:
+    return PipelineValues(credentials=USER, proof=emulator.authorization_code(**more))
 
 
-def with_refresh_token(emulator: Emulator) -> Holding:
-    return Holding(Token(emulator.identity_center_token(refresh=True)), credentials=USER)
+def with_refresh_token(emulator: Emulator) -> PipelineValues:
+    return PipelineValues(Token(emulator.identity_center_token(refresh=True)), credentials=USER)
 
 
 async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: Emulator) -> None:
     before = real_now()
-    held = await ask(client, with_code(emulator), CODE)
+    held = await call(client, with_code(emulator), CODE)
 
     assert held.access_token
     assert held.id_token
@@ -78,7 +78,7 @@ async def test_a_code_becomes_tokens_and_a_context(client: Aws, emulator: Emulat
 
 async def test_a_code_with_its_verifier(client: Aws, emulator: Emulator) -> None:
     verifier = {"codeVerifierFrom": {"secretKeyRef": {"name": "verifier", "key": "v"}}}
-    held = await ask(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
+    held = await call(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
     error = await failing(client, with_code(emulator, verifier=VERIFIER), CODE)
 
     assert held.access_token
@@ -90,9 +90,9 @@ async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aw
     proofs = {CODE: emulator.authorization_code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
     proof = proofs.get(grant, lambda: emulator.identity_center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
-    first = await ask(client, Holding(credentials=USER, proof=proof), grant, **more)
-    second = await ask(client, Holding(credentials=USER, refresh_token=first.refresh_token), grant, **more)
-    third = await ask(client, Holding(credentials=USER, refresh_token=second.refresh_token), grant, **more)
+    first = await call(client, PipelineValues(credentials=USER, proof=proof), grant, **more)
+    second = await call(client, PipelineValues(credentials=USER, refresh_token=first.refresh_token), grant, **more)
+    third = await call(client, PipelineValues(credentials=USER, refresh_token=second.refresh_token), grant, **more)
 
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
     assert emulator.identity_center_family(first.refresh_token or "").consumed == [0, 1]
@@ -100,27 +100,25 @@ async def test_what_was_given_for_it_goes_on_in_its_place(grant: str, client: Aw
 
 async def test_a_refresh_token_is_replaced(client: Aws, emulator: Emulator) -> None:
     before = with_refresh_token(emulator)
-    held = await ask(client, before, "refresh_token", scope=["openid"])
+    held = await call(client, before, "refresh_token", scope=["openid"])
 
     assert held.refresh_token not in (None, before.newest_token.value)
     assert held.identity_context is None
 
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])
-async def test_an_assertion_is_the_newest_token_or_the_id_token(
-    which: str, client: Aws, emulator: Emulator
-) -> None:
+async def test_an_assertion_is_the_newest_token_or_the_id_token(which: str, client: Aws, emulator: Emulator) -> None:
     good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
-    given = Holding(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
+    given = PipelineValues(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
     chosen: dict[str, Any] = {"from": which}
-    held = await ask(client, given, BEARER, **chosen)
+    held = await call(client, given, BEARER, **chosen)
 
     assert held.identity_context
 
 
 async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: Emulator) -> None:
-    held = Holding(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
-    await ask(client, held, BEARER)
+    held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
+    await call(client, held, BEARER)
 
     assert (await failing(client, held, BEARER)).reason == "SourceInvalid"
 
@@ -129,9 +127,9 @@ async def test_an_assertion_is_not_taken_twice(client: Aws, emulator: Emulator) 
 async def test_a_token_of_another_application_is_exchanged(
     requested: str | None, client: Aws, emulator: Emulator
 ) -> None:
-    subject = Holding(Token(emulator.identity_center_token(OTHER_APPLICATION_ARN)), credentials=USER)
-    held = await ask(client, subject, EXCHANGE, requestedTokenType=requested)
-    own = await failing(client, Holding(Token(emulator.identity_center_token()), credentials=USER), EXCHANGE)
+    subject = PipelineValues(Token(emulator.identity_center_token(OTHER_APPLICATION_ARN)), credentials=USER)
+    held = await call(client, subject, EXCHANGE, requestedTokenType=requested)
+    own = await failing(client, PipelineValues(Token(emulator.identity_center_token()), credentials=USER), EXCHANGE)
 
     assert held.access_token
     assert held.refresh_token is None
@@ -139,13 +137,13 @@ async def test_a_token_of_another_application_is_exchanged(
 
 
 async def test_the_context_goes_with_the_next_role(client: Aws, emulator: Emulator) -> None:
-    held = await ask(client, with_code(emulator), CODE)
+    held = await call(client, with_code(emulator), CODE)
     wanted = request(source=BOTH["source"], exchanges=[ASSUME])
-    given = await exchange(systems(client), wanted, wanted.spec.exchanges[0], held)
+    given = await exchange(context(client), wanted, wanted.spec.exchanges[0], held)
     count = emulator.calls("AssumeRole:with context")
-    made_up = Holding(credentials=USER, identity_context="made-up")
+    made_up = PipelineValues(credentials=USER, identity_context="made-up")
     with pytest.raises(KeyturnError) as refused:
-        await exchange(systems(client), wanted, wanted.spec.exchanges[0], made_up)
+        await exchange(context(client), wanted, wanted.spec.exchanges[0], made_up)
 
     assert given.credentials
     assert given.credentials.session_token
@@ -155,8 +153,8 @@ async def test_the_context_goes_with_the_next_role(client: Aws, emulator: Emulat
 
 async def test_a_context_that_only_the_id_token_has(client: Aws, emulator: Emulator) -> None:
     token = jwt.encode({"sts:identity_context": "the-context"}, "k" * 32, "HS256")
-    held = await ask(Answering(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
-    none = await ask(Answering(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
+    held = await call(Answering(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
+    none = await call(Answering(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
 
     assert (held.identity_context, none.identity_context) == ("the-context", None)
 
@@ -167,11 +165,11 @@ class Answering:
     def __init__(self, **members: Any) -> None:
         self._members, self.attempts = members, 0
 
-    async def ask(self, operation: Any, *_: object) -> Any:
-        from keyturn.exchanges.aws import Answer  # noqa: PLC0415
+    async def call(self, operation: Any, *_: object) -> Any:
+        from keyturn.exchanges.aws import AwsResponse  # noqa: PLC0415
 
         self.attempts = operation.attempts
-        return Answer(self._members, "id", real_now())
+        return AwsResponse(self._members, "id", real_now())
 
 
 @pytest.mark.parametrize(
@@ -187,20 +185,20 @@ class Answering:
 )
 async def test_what_may_be_used_up_is_sent_once(grant: str, held: dict[str, str], attempts: int) -> None:
     answering = Answering(accessToken="a", expiresIn=60)
-    await ask(answering, Holding(Token("t"), credentials=USER, **held), grant)  # type: ignore[arg-type]
+    await call(answering, PipelineValues(Token("t"), credentials=USER, **held), grant)  # type: ignore[arg-type]
 
     assert answering.attempts == attempts
 
 
 async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> None:
     answering = Answering(refreshToken="r", expiresIn=60)
-    error = await failing(answering, Holding(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
+    error = await failing(answering, PipelineValues(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
 
-    assert (error.reason, getattr(error, "in_doubt", None)) == ("Unavailable", False)
+    assert (error.reason, getattr(error, "outcome_unknown", None)) == ("Unavailable", False)
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "in_doubt"),
+    ("fault", "reason", "outcome_unknown"),
     [
         pytest.param({"drop": "after"}, "Unreachable", True, id="the lost answer"),
         pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: nobody can tell"),
@@ -212,13 +210,13 @@ async def test_the_source_token_is_not_taken_for_one_that_was_not_given() -> Non
     ],
 )
 async def test_a_lost_answer_is_a_doubt_and_is_not_asked_for_again(
-    fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator, *, in_doubt: bool
+    fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(CREATE, times=None, **fault)
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
 
     assert isinstance(error, UnavailableError)
-    assert (error.reason, error.in_doubt) == (reason, in_doubt)
+    assert (error.reason, error.outcome_unknown) == (reason, outcome_unknown)
     assert emulator.calls(CREATE) == 1
 
 
@@ -228,24 +226,24 @@ async def test_a_closed_port_leaves_no_doubt(emulator: Emulator, unused_tcp_port
     client.close()
 
     assert isinstance(error, UnavailableError)
-    assert (error.reason, error.in_doubt) == ("Unreachable", False)
+    assert (error.reason, error.outcome_unknown) == ("Unreachable", False)
 
 
 @pytest.mark.parametrize(
     ("code", "status", "reason", "hint"),
     [
-        ("InvalidRequestException", 400, "SpecInvalid", "redirectUri"),
+        ("InvalidRequestException", 400, "InvalidSpec", "redirectUri"),
         ("InvalidClientException", 401, "AccessDenied", "clientId"),
         ("InvalidGrantException", 400, "SourceInvalid", "sign in again"),
         ("UnauthorizedClientException", 400, "AccessDenied", "clientId"),
-        ("UnsupportedGrantTypeException", 400, "SpecInvalid", "does not allow this grant"),
-        ("InvalidScopeException", 400, "SpecInvalid", "no such scope"),
+        ("UnsupportedGrantTypeException", 400, "InvalidSpec", "does not allow this grant"),
+        ("InvalidScopeException", 400, "InvalidSpec", "no such scope"),
         ("AuthorizationPendingException", 400, "Unavailable", "not signed in"),
         ("SlowDownException", 400, "Throttled", ""),
         ("AccessDeniedException", 400, "AccessDenied", "assigned to the application"),
         ("ExpiredTokenException", 400, "SourceExpired", "has expired"),
         ("InternalServerException", 500, "Unavailable", ""),
-        ("InvalidRequestRegionException", 400, "SpecInvalid", "of another region (eu-west-1)"),
+        ("InvalidRequestRegionException", 400, "InvalidSpec", "of another region (eu-west-1)"),
         ("UnrecognizedClientException", 403, "AccessDenied", "access keys that sign it"),
         ("InvalidSignatureException", 403, "AccessDenied", "access keys that sign it"),
     ],
@@ -265,15 +263,15 @@ async def test_each_error_of_create_token(
 
 
 async def test_a_user_without_an_assignment(client: Aws, emulator: Emulator) -> None:
-    held = Holding(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
+    held = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
     error = await failing(client, held, BEARER)
 
     assert (error.reason, "is the user assigned to the application" in error.message) == ("AccessDenied", True)
 
 
-async def portal(client: Aws, token: str, **changes: str) -> Holding:
+async def portal(client: Aws, token: str, **changes: str) -> PipelineValues:
     wanted = request(exchanges=[{"identityCenterGetRoleCredentials": {**ROLES[next(iter(ROLES))], **changes}}])
-    return await exchange(systems(client), wanted, wanted.spec.exchanges[0], Holding(Token(token)))
+    return await exchange(context(client), wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
 
 
 async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, emulator: Emulator) -> None:
@@ -288,7 +286,7 @@ async def test_a_token_becomes_the_credentials_of_a_permission_set(client: Aws, 
 @pytest.mark.parametrize(
     ("code", "status", "reason", "hint"),
     [
-        ("InvalidRequestException", 400, "SpecInvalid", "roleName"),
+        ("InvalidRequestException", 400, "InvalidSpec", "roleName"),
         ("UnauthorizedException", 401, "SourceInvalid", "sign in again"),
         ("TooManyRequestsException", 429, "Throttled", ""),
         ("ResourceNotFoundException", 404, "AccessDenied", "assigned"),

@@ -7,28 +7,30 @@ import pytest
 from aiohttp import web as server
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.service_health import Outages
-from keyturn.core.settings import WebSettings
-from keyturn.exchanges.issuer_http import Form, Web, WebAnswer
+from keyturn.core.service_health import ServiceHealth
+from keyturn.core.settings import IssuerSettings
+from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
 from keyturn.metrics import Metrics
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
-from tests.support.exchange_steps import web
+from tests.support.exchange_steps import issuer_client
 from tests.support.tls import CERTIFIED, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
 TRUSTED = ssl.create_default_context(cadata=CERTIFIED.ca)
-LOOPBACK = WebSettings(private_networks=("127.0.0.0/8", "::1/128"))
+LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
-async def post(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> WebAnswer:
+async def post(url: str, made: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED) -> IssuerResponse:
     """Send a form with a secret in it."""
     form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
-    return await (made or web()).post("oauthToken", form)
+    return await (made or issuer_client()).post("oauthToken", form)
 
 
-async def unavailable(url: str, made: Web | None = None, trusted: ssl.SSLContext = TRUSTED) -> UnavailableError:
+async def unavailable(
+    url: str, made: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED
+) -> UnavailableError:
     with pytest.raises(UnavailableError) as raised:
         await post(url, made, trusted)
     return raised.value
@@ -64,11 +66,11 @@ async def test_a_form_is_sent_and_an_object_comes_back() -> None:
 )
 async def test_loopback_is_not_spoken_to_unless_the_settings_say_so(host: str) -> None:
     async with served(good) as issuer:
-        error = await unavailable(issuer.url(host), web(WebSettings()))
+        error = await unavailable(issuer.url(host), issuer_client(IssuerSettings()))
 
         assert issuer.requests == 0
     assert error.message.endswith(" could not be reached")
-    assert (error.reason, error.in_doubt) == ("Unreachable", False)
+    assert (error.reason, error.outcome_unknown) == ("Unreachable", False)
 
 
 async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() -> None:
@@ -86,12 +88,14 @@ async def test_a_name_is_resolved_once_and_connected_to_by_what_was_checked() ->
     ],
 )
 async def test_a_list_of_hosts(hosts: tuple[str, ...], *, refused: bool) -> None:
-    made = web(WebSettings(hosts=hosts, private_networks=LOOPBACK.private_networks))
+    made = issuer_client(
+        IssuerSettings(allowed_hosts=hosts, allowed_private_networks=LOOPBACK.allowed_private_networks)
+    )
     async with served(good) as issuer:
         if refused:
             with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
                 await post(issuer.url(), made)
-            assert error.value.reason == "SpecInvalid"
+            assert error.value.reason == "InvalidSpec"
         else:
             await post(issuer.url(), made)
 
@@ -156,19 +160,17 @@ async def test_two_are_in_flight_at_most() -> None:
         now -= 1
         return await good(request)
 
-    made = web()
+    made = issuer_client()
     async with served(take_a_while) as issuer:
         await asyncio.gather(*(post(issuer.url(), made) for _ in range(6)))
         assert most == 2
 
-        await asyncio.gather(
-            post(issuer.url(), made), post(issuer.url("localhost"), made), post(issuer.url(), made)
-        )
+        await asyncio.gather(post(issuer.url(), made), post(issuer.url("localhost"), made), post(issuer.url(), made))
         assert most == 3
 
 
 async def test_a_host_is_forgotten_when_nobody_asks_it() -> None:
-    made = web()
+    made = issuer_client()
     async with served(good) as issuer:
         for host in ("localhost", "127.0.0.1"):
             await post(issuer.url(host), made)
@@ -181,14 +183,14 @@ async def test_a_slow_issuer_is_given_up_after_ten_seconds_and_its_queue_after_f
         await asyncio.sleep(15)
         return await good(request)
 
-    made, loop = web(), asyncio.get_running_loop()
+    made, loop = issuer_client(), asyncio.get_running_loop()
     async with served(sleep) as issuer:
 
         async def failed() -> tuple[bool, str, bool]:
             started = loop.time()
             error = await unavailable(issuer.url(), made)
             # aiohttp rounds a time-out of more than 5 s up to a whole second of its clock.
-            return 9.9 < loop.time() - started < 11.5, error.message, error.in_doubt
+            return 9.9 < loop.time() - started < 11.5, error.message, error.outcome_unknown
 
         told = await asyncio.gather(*(failed() for _ in range(3)))
         asked = issuer.requests
@@ -204,14 +206,14 @@ async def test_what_cannot_be_reached_is_told_in_one_sentence(unused_tcp_port: i
         errors = [
             await unavailable(f"https://127.0.0.1:{unused_tcp_port}/token"),
             await unavailable(issuer.url(), trusted=other),
-            await unavailable(issuer.url(), web(WebSettings())),
+            await unavailable(issuer.url(), issuer_client(IssuerSettings())),
         ]
         assert issuer.requests == 0
     nowhere = await unavailable("https://not-there.invalid/token")
 
     assert {error.message for error in errors} == {"127.0.0.1 could not be reached"}
     assert nowhere.message == "not-there.invalid could not be reached"
-    assert {error.in_doubt for error in [*errors, nowhere]} == {False}
+    assert {error.outcome_unknown for error in [*errors, nowhere]} == {False}
 
 
 async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
@@ -223,7 +225,7 @@ async def test_an_answer_that_was_cut_off_leaves_a_doubt() -> None:
     async with served(cut) as issuer:
         error = await unavailable(issuer.url())
 
-    assert (error.reason, error.in_doubt, error.system) == ("Unreachable", True, "127.0.0.1")
+    assert (error.reason, error.outcome_unknown, error.service) == ("Unreachable", True, "127.0.0.1")
     assert error.message == "127.0.0.1 was asked and gave no whole answer (ServerDisconnectedError)"
 
 
@@ -235,9 +237,9 @@ async def test_the_environment_changes_nothing(variable: str, monkeypatch: pytes
 
 
 async def test_calls_are_counted_and_outages_told() -> None:
-    metrics, outages, over = Metrics(), Outages(), list[str]()
-    outages.when_over(over.append)
-    made = web(metrics=metrics, outages=outages)
+    metrics, service_health, over = Metrics(), ServiceHealth(), list[str]()
+    service_health.on_recovery(over.append)
+    made = issuer_client(metrics=metrics, service_health=service_health)
     async with served(good) as issuer:
         await unavailable(issuer.url().replace("127.0.0.1", "localhost"), made, ssl.create_default_context())
         await post(issuer.url("localhost"), made)
@@ -253,11 +255,11 @@ def test_nothing_secret_is_in_a_repr() -> None:
     form = Form("https://issuer.example", [("refresh_token", "planted")], {"Authorization": "planted"})
 
     assert "planted" not in repr(form)
-    assert "planted" not in repr(WebAnswer("host", 200, {"access_token": "planted"}, SECOND, real_now()))
+    assert "planted" not in repr(IssuerResponse("host", 200, {"access_token": "planted"}, SECOND, real_now()))
 
 
 @asynccontextmanager
-async def tunnelling(status: int = 200) -> AsyncIterator[tuple[Web, list[str]]]:
+async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, list[str]]]:
     """A Web that asks localhost by an http proxy, which answers CONNECT so (0: not), and what it was asked."""
     asked: list[str] = []
 
@@ -279,7 +281,7 @@ async def tunnelling(status: int = 200) -> AsyncIterator[tuple[Web, list[str]]]:
 
     async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
         url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        yield web(WebSettings(hosts=("localhost",), proxy=url)), asked
+        yield issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=url)), asked
 
 
 async def test_by_a_proxy_it_is_asked_by_name() -> None:
@@ -294,7 +296,7 @@ async def test_a_proxy_that_does_not_connect_leaves_no_doubt(status: int) -> Non
     async with served(good) as issuer, tunnelling(status) as (made, _):
         error = await unavailable(issuer.url("localhost"), made)
 
-    assert (error.reason, error.in_doubt, issuer.requests) == ("Unreachable", False, 0)
+    assert (error.reason, error.outcome_unknown, issuer.requests) == ("Unreachable", False, 0)
 
 
 async def test_a_host_that_is_not_listed_is_not_asked_of_a_proxy() -> None:

@@ -12,13 +12,13 @@ import pytest
 from aiohttp import web as server
 
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.integration.exchanges.test_oauth import CA_FROM
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND, request, signed
-from tests.support.exchange_steps import systems, web
+from tests.support.exchange_steps import context, issuer_client
 from tests.support.tls import CERTIFIED, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
@@ -33,7 +33,7 @@ BEARER = {"access_token": "access", "token_type": "Bearer"}
 MORE = {"refresh_expires_in": 0, "not-before-policy": 0, "session_state": "s", "scope": "openid"}
 
 
-async def ask(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **changes: Any) -> Holding:
+async def call(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **changes: Any) -> PipelineValues:
     """Take a step at an issuer that answers this."""
 
     async def answer(_: server.Request) -> server.Response:
@@ -42,17 +42,15 @@ async def ask(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **c
     async with served(answer) as issuer:
         step = {"tokenUrl": issuer.url(), "clientId": "acme", "caBundleFrom": CA_FROM, **(changes or REFRESH)}
         wanted = request(exchanges=[{"oauthToken": step}])
-        outside = systems(client, web(), {"ca": CERTIFIED.ca})
-        return await exchange(outside, wanted, wanted.spec.exchanges[0], Holding(Token("token")))
+        outside = context(client, issuer_client(), {"ca": CERTIFIED.ca})
+        return await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token("token")))
 
 
 @pytest.mark.parametrize(
     ("members", "life"),
     [
         pytest.param(BEARER | MORE | {"expires_in": 300}, 5 * MINUTE, id="Keycloak: an offline token"),
-        pytest.param(
-            BEARER | {"expires_in": "3599", "ext_expires_in": "3599"}, 3599 * SECOND, id="Entra: strings"
-        ),
+        pytest.param(BEARER | {"expires_in": "3599", "ext_expires_in": "3599"}, 3599 * SECOND, id="Entra: strings"),
         pytest.param(BEARER | {"expires_in": 3599, "expires_on": "1"}, 3599 * SECOND, id="ADFS: expires_on"),
         pytest.param(BEARER | {"expires_in": 3599.9}, 3599 * SECOND, id="a fraction"),
         pytest.param({"token_type": "Bearer"}, HOUR, id="none, and a JWT"),
@@ -62,7 +60,7 @@ async def ask(client: Aws, body: bytes, status: int = 200, kind: str = JSON, **c
 )
 async def test_for_how_long(members: dict[str, Any], life: timedelta | None, client: Aws) -> None:
     body = {"access_token": signed(expires=real_now() + HOUR)} | members
-    held = await ask(client, json.dumps(body).encode())
+    held = await call(client, json.dumps(body).encode())
 
     assert held.access_token
     assert held.refresh_token is None
@@ -83,7 +81,7 @@ async def test_for_how_long(members: dict[str, Any], life: timedelta | None, cli
 )
 async def test_a_rotated_token_is_not_lost_for_how_it_is_written(before: bytes, kind: str, client: Aws) -> None:
     members = BEARER | {"refresh_token": "next", "expires_in": 300}
-    held = await ask(client, before + json.dumps(members).encode(), kind=kind)
+    held = await call(client, before + json.dumps(members).encode(), kind=kind)
 
     assert held.refresh_token == "next"
 
@@ -98,7 +96,7 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
         "expires_in": 60,
     }
     asked: dict[str, Any] = EXCHANGE | {"requestedTokenType": f"{TYPE}id_token"}
-    held = await ask(client, json.dumps(members).encode(), **asked)
+    held = await call(client, json.dumps(members).encode(), **asked)
 
     assert held.id_token
     assert held.access_token
@@ -108,30 +106,20 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
 @pytest.mark.parametrize(
     ("status", "members", "reason", "says"),
     [
-        pytest.param(
-            401, {"error": "unauthorized_client"}, "AccessDenied", "key right", id="Keycloak: its secret"
-        ),
+        pytest.param(401, {"error": "unauthorized_client"}, "AccessDenied", "key right", id="Keycloak: its secret"),
         pytest.param(400, {"error": "invalid_client"}, "AccessDenied", "audience", id="Keycloak: the audience"),
         pytest.param(403, {"error": "access_denied"}, "AccessDenied", "access_denied", id="Keycloak: not for it"),
-        pytest.param(
-            400, {"error": "invalid_request"}, "SpecInvalid", "subject", id="Keycloak: the subject token"
-        ),
-        pytest.param(404, {"error": "Realm does not exist"}, "SpecInvalid", "tokenUrl", id="Keycloak: no realm"),
-        pytest.param(
-            405, {"error": "HTTP 405 Method Not Allowed"}, "SpecInvalid", "tokenUrl", id="Keycloak: /tokn"
-        ),
+        pytest.param(400, {"error": "invalid_request"}, "InvalidSpec", "subject", id="Keycloak: the subject token"),
+        pytest.param(404, {"error": "Realm does not exist"}, "InvalidSpec", "tokenUrl", id="Keycloak: no realm"),
+        pytest.param(405, {"error": "HTTP 405 Method Not Allowed"}, "InvalidSpec", "tokenUrl", id="Keycloak: /tokn"),
         pytest.param(400, {"error": "Invalid Request"}, "SourceInvalid", "tokenUrl", id="Keycloak: its /auth"),
         pytest.param(403, {"error": "invalid_grant"}, "SourceInvalid", "sign in again", id="Auth0: 403"),
         pytest.param(401, {"error": "access_denied"}, "AccessDenied", "client", id="Auth0: the secret"),
         pytest.param(403, {"error": "too_many_attempts"}, "AccessDenied", "its own", id="403 with an own code"),
-        pytest.param(
-            401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client", id="Okta: the client"
-        ),
-        pytest.param(404, {"errorCode": "E0000022"}, "SpecInvalid", "tokenUrl", id="Okta: no such server"),
+        pytest.param(401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client", id="Okta: the client"),
+        pytest.param(404, {"errorCode": "E0000022"}, "InvalidSpec", "tokenUrl", id="Okta: no such server"),
         pytest.param(429, {"errorCode": "E0000047"}, "Throttled", "429", id="Okta: too often"),
-        pytest.param(
-            400, {"error": "invalid_grant", "error_codes": [700082]}, "SourceInvalid", "sign", id="Entra"
-        ),
+        pytest.param(400, {"error": "invalid_grant", "error_codes": [700082]}, "SourceInvalid", "sign", id="Entra"),
         pytest.param(
             400,
             {"error": "interaction_required", "suberror": "x"},
@@ -139,26 +127,24 @@ async def test_an_id_token_that_was_asked_for_is_one(client: Aws) -> None:
             "its own",
             id="Entra: by hand",
         ),
-        pytest.param(400, {"error": {"code": 400, "message": "x"}}, "SpecInvalid", "tokenUrl", id="an object"),
+        pytest.param(400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl", id="an object"),
         pytest.param(503, {"error": "away"}, "Unavailable", "HTTP 503", id="503 with an own code"),
         pytest.param(408, {"error": "too slow"}, "Unavailable", "HTTP 408", id="408 with an own code"),
     ],
 )
-async def test_what_a_refusal_means(
-    status: int, members: dict[str, Any], reason: str, says: str, client: Aws
-) -> None:
+async def test_what_a_refusal_means(status: int, members: dict[str, Any], reason: str, says: str, client: Aws) -> None:
     told = members | {"error_description": "planted", "trace_id": "planted", "errorSummary": "planted"}
     with pytest.raises(KeyturnError) as raised:
-        await ask(client, json.dumps(told).encode(), status)
+        await call(client, json.dumps(told).encode(), status)
     error = raised.value
 
-    assert (error.reason, isinstance(error, UnavailableError) and error.in_doubt) == (reason, False)
+    assert (error.reason, isinstance(error, UnavailableError) and error.outcome_unknown) == (reason, False)
     assert says in error.message
     assert "planted" not in error.message
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "unclear"),
+    ("status", "code", "may_concern_token"),
     [
         pytest.param(401, "invalid_client", False, id="of the client"),
         pytest.param(400, "invalid_scope", False, id="of the request"),
@@ -166,8 +152,8 @@ async def test_what_a_refusal_means(
         pytest.param(403, "access_denied", True, id="of anything"),
     ],
 )
-async def test_whether_the_token_is_refused(status: int, code: str, *, unclear: bool, client: Aws) -> None:
+async def test_whether_the_token_is_refused(status: int, code: str, *, may_concern_token: bool, client: Aws) -> None:
     with pytest.raises(RefusedError) as raised:
-        await ask(client, json.dumps({"error": code}).encode(), status)
+        await call(client, json.dumps({"error": code}).encode(), status)
 
-    assert raised.value.unclear is unclear
+    assert raised.value.may_concern_token is may_concern_token

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
 from tests.support.emulator.client import Emulator
@@ -21,15 +21,15 @@ BOTH = {
 }
 
 
-def token(size: int) -> Holding:
-    return Holding(Token("t" * size))
+def token(size: int) -> PipelineValues:
+    return PipelineValues(Token("t" * size))
 
 
-def context(size: int) -> Holding:
-    return Holding(credentials=KEYS, identity_context="c" * size)
+def context(size: int) -> PipelineValues:
+    return PipelineValues(credentials=KEYS, identity_context="c" * size)
 
 
-async def refused(client: Aws, wanted: dict[str, Any], held: Holding) -> RefusedError:
+async def refused(client: Aws, wanted: dict[str, Any], held: PipelineValues) -> RefusedError:
     with pytest.raises(RefusedError) as raised:
         await step(client, held, request(source=BOTH, exchanges=[wanted]))
     return raised.value
@@ -38,20 +38,16 @@ async def refused(client: Aws, wanted: dict[str, Any], held: Holding) -> Refused
 @pytest.mark.parametrize(
     ("wanted", "held", "says"),
     [
-        pytest.param(
-            ROLE, context(3), "identity context of Identity Center has 3 characters", id="a short context"
-        ),
+        pytest.param(ROLE, context(3), "identity context of Identity Center has 3 characters", id="a short context"),
         pytest.param(ROLE, context(2049), "has 2049 characters; AWS takes 4 to 2048", id="a long context"),
         pytest.param(ASSUME_ROLE, token(3), "the web identity token has 3 characters", id="a short token"),
         pytest.param(ASSUME_ROLE, token(20001), "AWS takes 4 to 20000", id="a long token"),
-        pytest.param(
-            ACCESS_TOKEN, token(4097), "the refresh token has 4097 characters", id="a long refresh token"
-        ),
+        pytest.param(ACCESS_TOKEN, token(4097), "the refresh token has 4097 characters", id="a long refresh token"),
         pytest.param(POOL, token(50001), "the token for login.example has 50001 characters", id="a long login"),
     ],
 )
 async def test_what_aws_does_not_take_is_not_sent(
-    wanted: dict[str, Any], held: Holding, says: str, client: Aws, emulator: Emulator
+    wanted: dict[str, Any], held: PipelineValues, says: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await refused(client, wanted, held)
 
@@ -69,7 +65,7 @@ async def test_what_aws_does_not_take_is_not_sent(
     ],
 )
 async def test_the_longest_that_aws_takes_is_sent(
-    wanted: dict[str, Any], held: Holding, client: Aws, emulator: Emulator
+    wanted: dict[str, Any], held: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     await refused(client, wanted, held)
 

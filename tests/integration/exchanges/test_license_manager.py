@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.exchanges.registry import LicenseManagerGetAccessToken
+from keyturn.api.exchanges.license_manager import LicenseManagerGetAccessTokenSpec
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Holding, Token
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges import license_manager
-from keyturn.exchanges.aws import Answer, Aws
-from keyturn.exchanges.license_manager import get_access_token as ask
+from keyturn.exchanges.aws import Aws, AwsResponse
+from keyturn.exchanges.license_manager import get_access_token as operation
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, NOW, request
 from tests.support.emulator.client import Emulator
@@ -50,8 +50,8 @@ class Opaque(Aws):
     def __init__(self, **members: str) -> None:
         self._members = members
 
-    async def ask(self, *_: object, **__: object) -> Answer:
-        return Answer(dict(self._members), "id", NOW)
+    async def call(self, *_: object, **__: object) -> AwsResponse:
+        return AwsResponse(dict(self._members), "id", NOW)
 
 
 async def test_a_token_that_tells_no_expiry_lives_an_hour_from_the_question() -> None:
@@ -65,8 +65,8 @@ async def test_a_token_that_could_break_a_file_is_refused() -> None:
         await _asked(Opaque(AccessToken="two\nlines"))
 
 
-async def _asked(aws: Aws) -> Holding:
-    return await ask(call(aws), LicenseManagerGetAccessToken(), Holding(Token("refresh")))
+async def _asked(aws: Aws) -> PipelineValues:
+    return await operation(call(aws), LicenseManagerGetAccessTokenSpec(), PipelineValues(Token("refresh")))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,6 @@ async def test_a_token_that_is_refused_is_not_repeated(token: str, client: Aws, 
 
 async def test_a_token_that_botocore_will_not_send(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError) as refused:
-        await client.ask(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
+        await client.call(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 
     assert (refused.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)

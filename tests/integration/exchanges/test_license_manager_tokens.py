@@ -8,26 +8,26 @@ import jwt
 import pytest
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import Credentials, Holding, Superseded
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import DAY, HOUR, SECOND, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import get_access_token, systems
+from tests.support.exchange_steps import context, get_access_token
 from tests.support.manifests.tokens import create
 
-USER = Holding(credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY), revision=1)
-WEEK = {"revokeSuperseded": {"after": "168h"}}
+USER = PipelineValues(credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY), revision=1)
+WEEK = {"revokeSuperseded": {"gracePeriod": "168h"}}
 
 
 async def mint(
-    client: Aws, held: Holding = USER, name: str = "", spec: dict[str, Any] | None = None, **changes: Any
-) -> Holding:
+    client: Aws, held: PipelineValues = USER, name: str = "", spec: dict[str, Any] | None = None, **changes: Any
+) -> PipelineValues:
     # A name of its own for each test: ClientTokens live for ten minutes.
     wanted = request(**(create(licenseArn=LICENSE_ARN, **changes) | (spec or {})), uid=name)
-    return await exchange(systems(client), wanted, wanted.spec.exchanges[0], held)
+    return await exchange(context(client), wanted, wanted.spec.exchanges[0], held)
 
 
 async def failing(client: Aws, **more: Any) -> KeyturnError:
@@ -36,7 +36,7 @@ async def failing(client: Aws, **more: Any) -> KeyturnError:
     return raised.value
 
 
-def claims(held: Holding) -> dict[str, Any]:
+def claims(held: PipelineValues) -> dict[str, Any]:
     assert held.access_token
     told: dict[str, Any] = jwt.decode(held.access_token.value, options={"verify_signature": False})
     return told
@@ -79,21 +79,17 @@ async def test_the_license_is_asked_for_at_home(client: Aws, emulator: Emulator)
     assert emulator.calls("CreateToken") == 2
 
 
-@pytest.mark.parametrize(
-    "location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"]
-)
-async def test_nothing_but_a_region_is_taken_from_a_redirect(
-    location: str, client: Aws, emulator: Emulator
-) -> None:
+@pytest.mark.parametrize("location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"])
+async def test_nothing_but_a_region_is_taken_from_a_redirect(location: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
 
-    assert (error.reason, "the license is of another region" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "the license is of another region" in error.message) == ("InvalidSpec", True)
     assert "evil" not in error.message
     assert emulator.calls("CreateToken") == 1
 
 
-def superseded(client_held: Holding, *ages: timedelta) -> tuple[Superseded, ...]:
+def superseded(client_held: PipelineValues, *ages: timedelta) -> tuple[Superseded, ...]:
     return tuple(Superseded(client_held.token_id, real_now() - age) for age in ages)
 
 
@@ -141,13 +137,13 @@ async def test_a_token_that_is_not_deleted_breaks_no_renewal(
 @pytest.mark.parametrize(
     ("code", "status", "reason"),
     [
-        ("ValidationException", 400, "SpecInvalid"),
+        ("ValidationException", 400, "InvalidSpec"),
         ("AuthorizationException", 400, "AccessDenied"),
         ("AccessDeniedException", 400, "AccessDenied"),
         ("RateLimitExceededException", 400, "Throttled"),
-        ("ResourceLimitExceededException", 400, "SpecInvalid"),
+        ("ResourceLimitExceededException", 400, "InvalidSpec"),
         ("ServerInternalException", 500, "Unavailable"),
-        ("ResourceNotFoundException", 400, "SpecInvalid"),
+        ("ResourceNotFoundException", 400, "InvalidSpec"),
         ("UnrecognizedClientException", 400, "SourceInvalid"),
         ("InvalidSignatureException", 400, "SourceInvalid"),
         ("ExpiredTokenException", 400, "SourceExpired"),

@@ -1,14 +1,14 @@
 import ssl
 from typing import Any
 
-import aiohttp.web
 import pytest
+from aiohttp import web
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.issuer_http import Web
+from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.certificates import issue_loopback_certificate
@@ -16,7 +16,7 @@ from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
-from tests.support.exchange_steps import systems, web
+from tests.support.exchange_steps import context, issuer_client
 from tests.support.tls import served
 
 OPERATION = "oauth:token"
@@ -41,17 +41,17 @@ class Asking:
     """Asks the emulator's issuer, as the spine does."""
 
     def __init__(self, client: Aws, emulator: Emulator) -> None:
-        self._client, self._emulator, self._web = client, emulator, web()
+        self._client, self._emulator, self._web = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
-    async def ask(self, token: str, issuers: Web | None = None, **changes: Any) -> Holding:
+    async def call(self, token: str, issuers: IssuerClient | None = None, **changes: Any) -> PipelineValues:
         wanted = refresh(self._emulator, **changes)
-        outside = systems(self._client, issuers or self._web, self.values)
-        return await exchange(outside, wanted, wanted.spec.exchanges[0], Holding(Token(token)))
+        outside = context(self._client, issuers or self._web, self.values)
+        return await exchange(outside, wanted, wanted.spec.exchanges[0], PipelineValues(Token(token)))
 
     async def failing(self, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
-            await self.ask(self._emulator.oauth_refresh_token(), **changes)
+            await self.call(self._emulator.oauth_refresh_token(), **changes)
         return raised.value
 
 
@@ -60,12 +60,10 @@ def asking(client: Aws, emulator: Emulator, all_closed: None) -> Asking:
     return Asking(client, emulator)
 
 
-@pytest.mark.parametrize("how", [None, "basic", "post"])
-async def test_a_refresh_token_becomes_an_access_token(
-    how: str | None, asking: Asking, emulator: Emulator
-) -> None:
+@pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
+async def test_a_refresh_token_becomes_an_access_token(how: str | None, asking: Asking, emulator: Emulator) -> None:
     before = emulator.oauth_refresh_token()
-    held = await asking.ask(before, clientAuthentication=how)
+    held = await asking.call(before, clientAuthentication=how)
 
     assert held.access_token
     assert held.id_token
@@ -76,8 +74,8 @@ async def test_a_refresh_token_becomes_an_access_token(
 
 async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: Emulator) -> None:
     wanted, keys = refresh(emulator), Credentials("AKIA", "key")
-    before = Holding(Token(emulator.oauth_refresh_token()), credentials=keys)
-    held = await exchange(systems(client, web(), asking.values), wanted, wanted.spec.exchanges[0], before)
+    before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
+    held = await exchange(context(client, issuer_client(), asking.values), wanted, wanted.spec.exchanges[0], before)
 
     assert (held.source_token, held.credentials) == (before.source_token, keys)
 
@@ -85,7 +83,7 @@ async def test_what_was_held_stays(asking: Asking, client: Aws, emulator: Emulat
 async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulator: Emulator) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
-        token = (await asking.ask(token)).refresh_token or ""
+        token = (await asking.call(token)).refresh_token or ""
 
     assert emulator.family(first).consumed == [0, 1, 2, 3, 4]
     assert emulator.family(first).reuses == 0
@@ -94,10 +92,10 @@ async def test_the_answered_token_is_the_next_to_be_sent(asking: Asking, emulato
 async def test_an_issuer_that_does_not_rotate_answers_no_refresh_token(asking: Asking, emulator: Emulator) -> None:
     token = emulator.oauth_refresh_token(NON_ROTATING_CLIENT_ID)
 
-    assert (await asking.ask(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
+    assert (await asking.call(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
 
 
-@pytest.mark.parametrize("how", ["basic", "post"])
+@pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize(
     ("client_id", "secret"),
     [
@@ -112,14 +110,14 @@ async def test_odd_characters_of_a_client_arrive(
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
     asking.values["client"] = secret
 
-    assert await asking.ask(emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how)
+    assert await asking.call(emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how)
 
 
 async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: Emulator) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OPERATION, delay_seconds=0.5)
     before = real_now()
-    held = await asking.ask(emulator.oauth_refresh_token())
+    held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
     assert held.access_token.expires_at
@@ -128,7 +126,7 @@ async def test_the_expiry_counts_from_the_request(asking: Asking, emulator: Emul
 
 async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, without="expires_in")
-    held = await asking.ask(emulator.oauth_refresh_token())
+    held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
     assert held.access_token.expires_at
@@ -137,7 +135,7 @@ async def test_without_expires_in_it_is_that_of_the_token(asking: Asking, emulat
 
 async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, token_characters=20_000)
-    held = await asking.ask(emulator.oauth_refresh_token())
+    held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
     assert len(held.access_token.value) > 20_000
@@ -145,7 +143,7 @@ async def test_a_token_of_20_kb_is_taken(asking: Asking, emulator: Emulator) -> 
 
 async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, expired=True)
-    held = await asking.ask(emulator.oauth_refresh_token())
+    held = await asking.call(emulator.oauth_refresh_token())
 
     assert held.access_token
     assert held.access_token.expires_at
@@ -154,19 +152,17 @@ async def test_a_token_that_is_over_already_is_handed_on(asking: Asking, emulato
 
 
 async def test_a_scope_is_asked_for(asking: Asking, emulator: Emulator) -> None:
-    narrow = await asking.ask(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
+    narrow = await asking.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
     error = await asking.failing(scope=["more", "than granted"[:4]])
 
     assert narrow.id_token is None
-    assert (error.reason, "invalid_scope" in error.message) == ("SpecInvalid", True)
+    assert (error.reason, "invalid_scope" in error.message) == ("InvalidSpec", True)
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
-async def test_an_answer_with_only_one_of_the_tokens_is_taken(
-    missing: str, asking: Asking, emulator: Emulator
-) -> None:
+async def test_an_answer_with_only_one_of_the_tokens_is_taken(missing: str, asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, without=missing)
-    held = await asking.ask(emulator.oauth_refresh_token())
+    held = await asking.call(emulator.oauth_refresh_token())
 
     assert (held.refresh_token is None, held.access_token is None) == (
         missing == "refresh_token",
@@ -176,48 +172,46 @@ async def test_an_answer_with_only_one_of_the_tokens_is_taken(
 
 @pytest.mark.parametrize("status", [400, 200, 401, 500], ids=lambda status: f"HTTP {status}")
 @pytest.mark.parametrize(
-    ("code", "reason", "in_doubt"),
+    ("code", "reason", "outcome_unknown"),
     [
-        ("invalid_request", "SpecInvalid", False),
+        ("invalid_request", "InvalidSpec", False),
         ("invalid_client", "AccessDenied", False),
         ("invalid_grant", "SourceInvalid", False),
         ("unauthorized_client", "AccessDenied", False),
-        ("unsupported_grant_type", "SpecInvalid", False),
-        ("invalid_scope", "SpecInvalid", False),
+        ("unsupported_grant_type", "InvalidSpec", False),
+        ("invalid_scope", "InvalidSpec", False),
         ("slow_down", "Throttled", False),
         ("temporarily_unavailable", "Unavailable", False),
         ("server_error", "Unavailable", True),
     ],
 )
 async def test_each_error(
-    code: str, reason: str, status: int, asking: Asking, emulator: Emulator, *, in_doubt: bool
+    code: str, reason: str, status: int, asking: Asking, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
     error = await asking.failing()
 
-    assert (error.reason, doubtful(error)) == (reason, in_doubt)
+    assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
     assert "planted" not in error.message
     assert emulator.calls(OPERATION) == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "says", "in_doubt"),
+    ("status", "reason", "says", "outcome_unknown"),
     [
-        pytest.param(
-            400, "SourceInvalid", ": an error of its own; is tokenUrl right?", False, id="400: it refused"
-        ),
+        pytest.param(400, "SourceInvalid", ": an error of its own; is tokenUrl right?", False, id="400: it refused"),
         pytest.param(200, "Unavailable", " answered HTTP 200, and no token", True, id="200: nobody can tell"),
         pytest.param(500, "Unavailable", " answered HTTP 500, and no token", True, id="500: nobody can tell"),
     ],
 )
 async def test_an_error_of_no_table(
-    status: int, reason: str, says: str, asking: Asking, emulator: Emulator, *, in_doubt: bool
+    status: int, reason: str, says: str, asking: Asking, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OPERATION, code="planted", status=status)
     error = await asking.failing()
 
-    assert (error.reason, doubtful(error)) == (reason, in_doubt)
+    assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert error.message == f"127.0.0.1{says}"
 
 
@@ -226,12 +220,12 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
     emulator.fault(OPERATION, status=status, headers={"Location": "/"})
     error = await asking.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("SpecInvalid", 1)
+    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 1)
     assert error.message.startswith(f"127.0.0.1 answered HTTP {status} without an OAuth error; is tokenUrl")
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "in_doubt"),
+    ("fault", "reason", "outcome_unknown"),
     [
         pytest.param({"body": "html"}, "Unavailable", True, id="a page"),
         pytest.param({"body": "empty"}, "Unavailable", True, id="an empty answer"),
@@ -247,12 +241,12 @@ async def test_what_is_no_token_endpoint(status: int, asking: Asking, emulator: 
     ],
 )
 async def test_an_answer_that_is_none(
-    fault: dict[str, Any], reason: str, asking: Asking, emulator: Emulator, *, in_doubt: bool
+    fault: dict[str, Any], reason: str, asking: Asking, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OPERATION, **fault)
     error = await asking.failing()
 
-    assert (error.reason, doubtful(error)) == (reason, in_doubt)
+    assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
     assert emulator.calls(OPERATION) == 1
 
@@ -260,11 +254,11 @@ async def test_an_answer_that_is_none(
 async def test_a_throttle_says_for_how_long_and_is_counted(asking: Asking, emulator: Emulator) -> None:
     emulator.fault(OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
-    error = await asking.failing(issuers=web(metrics=metrics))
+    error = await asking.failing(issuers=issuer_client(metrics=metrics))
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
-    assert metrics.registry.get_sample_value("keyturn_throttled_total", {"service": "oauth"}) == 1
+    assert metrics.registry.get_sample_value("keyturn_throttled_calls_total", {"service": "oauth"}) == 1
 
 
 async def test_a_refused_connection_leaves_no_doubt(asking: Asking, unused_tcp_port: int) -> None:
@@ -283,13 +277,13 @@ async def test_an_authority_is_trusted_that_leaves_out_what_few_look_at(
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
-    async def give(_: aiohttp.web.Request) -> aiohttp.web.Response:
-        return aiohttp.web.json_response({"access_token": "planted", "expires_in": 60})
+    async def give(_: web.Request) -> web.Response:
+        return web.json_response({"access_token": "planted", "expires_in": 60})
 
     monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
     asking.values["ca"] = certified.ca
     async with served(give, certified) as issuer:
-        held = await asking.ask("planted-refresh", tokenUrl=issuer.url())
+        held = await asking.call("planted-refresh", tokenUrl=issuer.url())
 
     assert held.access_token
 
@@ -305,7 +299,7 @@ async def test_a_ca_bundle_that_is_none(bundle: str, asking: Asking, emulator: E
     asking.values["ca"] = bundle
     error = await asking.failing()
 
-    assert (error.reason, emulator.calls(OPERATION)) == ("SpecInvalid", 0)
+    assert (error.reason, emulator.calls(OPERATION)) == ("InvalidSpec", 0)
     assert error.message == "caBundleFrom holds no certificates in PEM"
 
 
@@ -325,4 +319,4 @@ async def test_a_client_that_is_refused(changes: dict[str, Any], code: str, aski
 
 
 def doubtful(error: KeyturnError) -> bool:
-    return isinstance(error, UnavailableError) and error.in_doubt
+    return isinstance(error, UnavailableError) and error.outcome_unknown

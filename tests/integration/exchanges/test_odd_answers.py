@@ -11,12 +11,12 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.integration.exchanges.test_places import SOURCE, STEPS
 from tests.support.dependencies import request
-from tests.support.exchange_steps import aws, systems
+from tests.support.exchange_steps import aws, context
 from tests.support.manifests.tokens import BEARER
 
 KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
@@ -82,13 +82,13 @@ class Answering:
     def _answer(self, **about: Any) -> AWSResponse:
         return AWSResponse(about["request"].url, 200, HTTPHeaders(), Body(self.body))
 
-    async def ask(self, operation: str, body: str, **fields: Any) -> Holding | KeyturnError:
+    async def call(self, operation: str, body: str, **fields: Any) -> PipelineValues | KeyturnError:
         """Take the step; what is raised is one of our errors, or the test fails with it."""
         self.body = body
         wanted = request(source=SOURCE, exchanges=[{operation: STEPS[operation][0] | fields}])
-        held = Holding(Token("token"), credentials=Credentials("AKIA1", "key"), identity_id="us-east-1:1")
+        held = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"), identity_id="us-east-1:1")
         try:
-            return await exchange(systems(self.client), wanted, wanted.spec.exchanges[0], held)
+            return await exchange(context(self.client), wanted, wanted.spec.exchanges[0], held)
         except KeyturnError as error:
             return error
 
@@ -117,17 +117,17 @@ def _changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
 
 @pytest.mark.parametrize(("operation", "good"), GOOD.items(), ids=GOOD)
 async def test_an_odd_member_is_no_bug(operation: str, good: dict[str, Any], answering: Answering) -> None:
-    assert isinstance(await answering.ask(operation, json.dumps(good)), Holding)
+    assert isinstance(await answering.call(operation, json.dumps(good)), PipelineValues)
     for path in _places(good):
         for odd in ODD:
-            await answering.ask(operation, json.dumps(_changed(good, path, odd)))
+            await answering.call(operation, json.dumps(_changed(good, path, odd)))
 
 
 @pytest.mark.parametrize("old", ["ASIA1", "session", "2100-01-01T00:00:00Z", "arn:1", "Credentials", "<", "A"])
 @pytest.mark.parametrize("new", ["", "\n", "é", "1", "9" * 30, "<a/>", "&amp;", "9999-12-31T23:59:59Z", "\x00"])
 async def test_an_odd_page_of_sts_is_no_bug(old: str, new: str, answering: Answering) -> None:
-    assert isinstance(await answering.ask("assumeRole", STS), Holding)
-    await answering.ask("assumeRole", STS.replace(old, new))
+    assert isinstance(await answering.call("assumeRole", STS), PipelineValues)
+    await answering.call("assumeRole", STS.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,9 @@ async def test_an_odd_page_of_sts_is_no_bug(old: str, new: str, answering: Answe
     ],
     ids=str,
 )
-async def test_a_refresh_token_is_not_lost_for_what_else_is_odd(
-    member: str, odd: Any, answering: Answering
-) -> None:
+async def test_a_refresh_token_is_not_lost_for_what_else_is_odd(member: str, odd: Any, answering: Answering) -> None:
     answer = GOOD["identityCenterCreateToken"] | {member: odd}
-    held = await answering.ask("identityCenterCreateToken", json.dumps(answer), grantType=BEARER)
+    held = await answering.call("identityCenterCreateToken", json.dumps(answer), grantType=BEARER)
 
-    assert isinstance(held, Holding)
+    assert isinstance(held, PipelineValues)
     assert held.refresh_token == "refresh"

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.core.errors import UnavailableError
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import ROLE, request
 from tests.support.emulator.constants import ACCOUNT, APPLICATION_ARN, LICENSE_ARN, POOL_ID
-from tests.support.exchange_steps import aws, systems
+from tests.support.exchange_steps import aws, context
 from tests.support.manifests.tokens import EXCHANGE
 
 OURS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
@@ -24,7 +24,7 @@ SOURCE = {
     "token": {"secretKeyRef": {"name": "license", "key": "token"}},
     "credentials": {"secretRef": {"name": "base"}},
 }
-HELD = Holding(Token("token"), credentials=Credentials("AKIA1", "key"))
+HELD = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))
 IN_POOL = {"identityPoolId": POOL_ID, "logins": {"login.example.com": "accessToken"}}
 REPOSITORIES = [{"repository": "packages", "formats": ["npm"]}]
 # By operation: the step, and which services it asks.
@@ -78,7 +78,7 @@ async def asked(client: tuple[Aws, Seen], operation: str, place: str, **fields: 
     seen.clear()
     wanted = request(source=SOURCE, region=place, exchanges=[{operation: STEPS[operation][0] | fields}])
     with pytest.raises(UnavailableError):
-        await exchange(systems(made), wanted, wanted.spec.exchanges[0], HELD)
+        await exchange(context(made), wanted, wanted.spec.exchanges[0], HELD)
     return seen[0]
 
 
@@ -89,7 +89,7 @@ def client() -> Iterator[tuple[Aws, Seen]]:
 
 
 def test_every_operation_of_aws_has_its_row() -> None:
-    assert STEPS.keys() == OPERATIONS.keys() - {"oauthToken"}
+    assert STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
 
 
 @pytest.mark.parametrize("region", PLACES)
@@ -181,7 +181,5 @@ def test_proxy_and_certificates_go_to_the_client(tmp_path: Path) -> None:
     with closing(aws(settings)) as client:
         session = client._client("sts", "us-east-1", signed=True)._endpoint.http_session
 
-    assert (
-        session._proxy_config.proxy_url_for("https://sts.us-east-1.amazonaws.com/") == "http://proxy.example:3128"
-    )
+    assert session._proxy_config.proxy_url_for("https://sts.us-east-1.amazonaws.com/") == "http://proxy.example:3128"
     assert session._verify == str(bundle)

@@ -4,9 +4,9 @@ from datetime import timedelta
 import pytest
 
 from keyturn.core.errors import KeyturnError, ThrottledError
-from keyturn.core.pipeline_values import Credentials, Holding
+from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.rate_limit import Pace, Paces, is_too_long
+from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from tests.integration.exchanges.conftest import settings
 from tests.support.dependencies import SECOND, request
 from tests.support.emulator.client import Emulator
@@ -18,19 +18,19 @@ OPERATION = "GetAccessToken"
 WAITS = {"code": "RateLimitExceededException", "headers": {"Retry-After": "30"}}
 
 
-def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> Pace:
+def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> RateLimiter:
     """A pace that was throttled at second 0, after so many calls in so many seconds."""
-    pace = Pace()
+    rate_limiter = RateLimiter()
     for number in range(calls):
-        pace.wait(-seconds + number * seconds / calls)
-    pace.throttled(0.0, retry_after)
-    return pace
+        rate_limiter.wait(-seconds + number * seconds / calls)
+    rate_limiter.throttled(0.0, retry_after)
+    return rate_limiter
 
 
 def test_there_is_no_pace_until_a_throttle() -> None:
-    pace = Pace()
+    rate_limiter = RateLimiter()
 
-    assert {pace.wait(0.0) for _ in range(10_000)} == {0.0}
+    assert {rate_limiter.wait(0.0) for _ in range(10_000)} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -48,56 +48,56 @@ def test_the_rate_after_a_throttle(calls: int, seconds: float, rate: float) -> N
 
 
 def test_after_a_throttle_each_call_has_its_turn() -> None:
-    pace = throttled(10, 1.0)
-    waits = [pace.wait(0.0) for _ in range(3)]
+    rate_limiter = throttled(10, 1.0)
+    waits = [rate_limiter.wait(0.0) for _ in range(3)]
 
-    assert waits == pytest.approx([n / pace.rate for n in (1, 2, 3)])
+    assert waits == pytest.approx([n / rate_limiter.rate for n in (1, 2, 3)])
 
 
 def test_a_turn_that_nobody_waits_for_is_not_taken() -> None:
-    pace = throttled(10, 1.0, 60 * SECOND)
-    waits = {pace.wait(0.0) for _ in range(100)}
+    rate_limiter = throttled(10, 1.0, 60 * SECOND)
+    waits = {rate_limiter.wait(0.0) for _ in range(100)}
 
     assert waits == {60.0}
     assert is_too_long(60.0)
 
 
 def test_what_was_asked_for_is_waited_for() -> None:
-    pace = throttled(10, 1.0, 3 * SECOND)
+    rate_limiter = throttled(10, 1.0, 3 * SECOND)
 
-    assert pace.wait(0.0) == 3.0
+    assert rate_limiter.wait(0.0) == 3.0
     assert not is_too_long(3.0)
 
 
 def test_a_later_throttle_does_not_shorten_the_wait() -> None:
-    pace = throttled(10, 1.0, 30 * SECOND)
-    pace.throttled(1.0, NO_TIME)
+    rate_limiter = throttled(10, 1.0, 30 * SECOND)
+    rate_limiter.throttled(1.0, NO_TIME)
 
-    assert pace.wait(1.0) == 29.0
+    assert rate_limiter.wait(1.0) == 29.0
 
 
 def test_the_pace_recovers_by_what_goes_through() -> None:
-    pace = throttled(10, 1.0)
+    rate_limiter = throttled(10, 1.0)
     for _ in range(200):
-        pace.went_through()
+        rate_limiter.went_through()
 
-    assert [pace.wait(10.0) for _ in range(100)] == [0.0] * 100
+    assert [rate_limiter.wait(10.0) for _ in range(100)] == [0.0] * 100
 
 
 def test_before_a_service_with_room_for_ten_a_second_the_throttles_die_away() -> None:
-    pace, served, refused = Pace(), [0] * 30, [0] * 30
+    rate_limiter, served, refused = RateLimiter(), [0] * 30, [0] * 30
     for tick in range(30_000):
         now = tick / 1000
         second = int(now)
         # Fifty a second would like to call; a turn that is further away is not waited for here.
-        if tick % 20 or pace._free_at > now or pace.wait(now):
+        if tick % 20 or rate_limiter._free_at > now or rate_limiter.wait(now):
             continue
         if served[second] < 10:
             served[second] += 1
-            pace.went_through()
+            rate_limiter.went_through()
         else:
             refused[second] += 1
-            pace.throttled(now, NO_TIME)
+            rate_limiter.throttled(now, NO_TIME)
 
     assert refused[0] > 0
     assert sum(refused[1:]) < 30
@@ -105,22 +105,22 @@ def test_before_a_service_with_room_for_ten_a_second_the_throttles_die_away() ->
 
 
 def test_a_pace_is_of_one_key() -> None:
-    paces = Paces()
-    paces.of("a").throttled(0.0, 60 * SECOND)
+    rate_limiters = RateLimiters()
+    rate_limiters.of("a").throttled(0.0, 60 * SECOND)
 
-    assert (paces.of("a").wait(0.0), paces.of("b").wait(0.0)) == (60.0, 0.0)
+    assert (rate_limiters.of("a").wait(0.0), rate_limiters.of("b").wait(0.0)) == (60.0, 0.0)
 
 
 def test_the_least_recently_used_is_forgotten() -> None:
-    paces = Paces()
-    first, second = paces.of("first"), paces.of("second")
+    rate_limiters = RateLimiters()
+    first, second = rate_limiters.of("first"), rate_limiters.of("second")
     for number in range(1022):
-        paces.of(number)
-    paces.of("first")
-    paces.of("one more")
+        rate_limiters.of(number)
+    rate_limiters.of("first")
+    rate_limiters.of("one more")
 
-    assert paces.of("first") is first
-    assert paces.of("second") is not second
+    assert rate_limiters.of("first") is first
+    assert rate_limiters.of("second") is not second
 
 
 async def test_while_a_service_throttles_it_is_not_called(emulator: Emulator) -> None:
@@ -169,7 +169,7 @@ async def reason(client: Aws, keys: Credentials, region: str) -> str:
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[role], region=region)
     try:
-        await step(client, Holding(credentials=keys), wanted)
+        await step(client, PipelineValues(credentials=keys), wanted)
     except KeyturnError as error:
         return error.reason
     return ""

@@ -4,7 +4,7 @@ import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ROLE, request
 from tests.support.emulator.client import Emulator
@@ -14,7 +14,7 @@ OPERATION = "AssumeRoleWithWebIdentity"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 
 
-async def through(client: Aws, emulator: Emulator, **role: Any) -> Holding:
+async def through(client: Aws, emulator: Emulator, **role: Any) -> PipelineValues:
     """Both steps of the flagship."""
     wanted = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
     held = await get_access_token(client, emulator.refresh_token(), wanted)
@@ -48,14 +48,14 @@ async def test_a_duration_over_the_roles_own_is_a_mistake_in_the_spec(client: Aw
     with pytest.raises(RefusedError, match="maximum session duration") as refused:
         await through(client, emulator, durationSeconds=43200)
 
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"
 
 
 async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="trust policy name this issuer") as refused:
         await through(client, emulator, roleArn=f"{ROLE}-not-there")
 
-    assert (refused.value.reason, refused.value.settles) == ("AccessDenied", True)
+    assert (refused.value.reason, refused.value.eventually_consistent) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize(
@@ -71,15 +71,15 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: Emulat
             id="bad claims",
         ),
         pytest.param({"code": "InvalidIdentityToken"}, "SourceInvalid", "OIDC provider", id="no provider"),
-        pytest.param({"code": "MalformedPolicyDocument"}, "SpecInvalid", "", id="a malformed policy"),
-        pytest.param({"code": "PackedPolicyTooLarge"}, "SpecInvalid", "", id="a policy that is too large"),
+        pytest.param({"code": "MalformedPolicyDocument"}, "InvalidSpec", "", id="a malformed policy"),
+        pytest.param({"code": "PackedPolicyTooLarge"}, "InvalidSpec", "", id="a policy that is too large"),
         pytest.param(
             {"code": "RegionDisabledException", "status": 403},
             "AccessDenied",
             "not enabled",
             id="a disabled region",
         ),
-        pytest.param({"code": "ValidationError"}, "SpecInvalid", "durationSeconds", id="a bad request"),
+        pytest.param({"code": "ValidationError"}, "InvalidSpec", "durationSeconds", id="a bad request"),
         pytest.param({"code": "Throttling"}, "Throttled", "", id="throttled"),
         pytest.param({"code": "InternalFailure", "status": 500}, "Unavailable", "", id="broken"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, Holding
+from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import ACCESS_TOKEN, request
@@ -21,7 +21,7 @@ from tests.support.emulator.constants import (
     trust_policy,
 )
 from tests.support.exchange_steps import assume_role as assume_role_with_web_identity
-from tests.support.exchange_steps import get_access_token, systems
+from tests.support.exchange_steps import context, get_access_token
 from tests.support.manifests.sessions import MANAGED, tag
 
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -48,14 +48,14 @@ def assume(**more: Any) -> dict[str, Any]:
     return {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN} | more}
 
 
-async def taken(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> Holding:
+async def taken(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> PipelineValues:
     """Take the steps one after another, from the keys of a user."""
     wanted = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
-    held = Holding(credentials=USER)
+    held = PipelineValues(credentials=USER)
     for one in wanted.spec.exchanges:
-        shown = one.operation.proof
+        shown = one.exchange.single_use_credential
         held = replace(held, proof=secrets[shown.secret_key_ref.name] if shown else None)
-        held = await exchange(systems(client, values=secrets), wanted, one, held)
+        held = await exchange(context(client, values=secrets), wanted, one, held)
     return held
 
 
@@ -79,9 +79,7 @@ async def test_an_external_id_opens_the_role(more: dict[str, Any], client: Aws, 
 
 
 @pytest.mark.parametrize("more", [{}, {"externalId": "red"}])
-async def test_without_the_external_id_it_stays_closed(
-    more: dict[str, Any], client: Aws, emulator: Emulator
-) -> None:
+async def test_without_the_external_id_it_stays_closed(more: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await refused(client, assume(roleArn=PARTNER, **more))
 
     assert (error.reason, "external id" in error.message) == ("AccessDenied", True)
@@ -97,9 +95,7 @@ async def test_without_the_external_id_it_stays_closed(
         ),
     ],
 )
-async def test_a_secret_that_sts_cannot_take_is_not_sent(
-    step: dict[str, Any], client: Aws, emulator: Emulator
-) -> None:
+async def test_a_secret_that_sts_cannot_take_is_not_sent(step: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await refused(client, step)
 
     assert (error.reason, emulator.recent_calls()) == ("SourceInvalid", [])
@@ -130,7 +126,7 @@ async def test_tags_and_source_identity_go_on_through_a_chain(client: Aws, emula
     clash = await refused(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
     another = await refused(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
 
-    assert (clash.reason, "InvalidParameterValue; does a tag" in clash.message) == ("SpecInvalid", True)
+    assert (clash.reason, "InvalidParameterValue; does a tag" in clash.message) == ("InvalidSpec", True)
     assert another.reason == "AccessDenied"
 
 
@@ -165,7 +161,7 @@ async def test_policies_arrive(
     else:
         error = await refused(client, assume(**more) if operation == "assumeRole" else {operation: more})
 
-    assert (error.reason, says in error.message) == ("SpecInvalid", True)
+    assert (error.reason, says in error.message) == ("InvalidSpec", True)
 
 
 async def test_policies_that_are_good_are_taken(client: Aws, emulator: Emulator) -> None:
@@ -213,7 +209,7 @@ async def test_a_lost_answer_to_a_code_is_a_doubt_and_is_not_asked_for_again(
     error = await refused(client, step, secrets={"mfa": code})
 
     assert isinstance(error, UnavailableError)
-    assert (error.in_doubt, emulator.calls(operation)) == (True, 1)
+    assert (error.outcome_unknown, emulator.calls(operation)) == (True, 1)
 
 
 async def test_a_device_that_is_not_the_users(client: Aws, emulator: Emulator) -> None:

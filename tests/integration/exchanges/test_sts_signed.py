@@ -7,7 +7,7 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.integration.exchanges.conftest import settings
 from tests.support.clock import real_now
@@ -28,7 +28,7 @@ def _role(**more: Any) -> dict[str, Any]:
 ROLE_STEP = _role()
 SESSION_STEP: dict[str, Any] = {"getSessionToken": {}}
 GUEST_STEP: dict[str, Any] = {"getFederationToken": {}}
-OPERATIONS = pytest.mark.parametrize(
+EXCHANGES = pytest.mark.parametrize(
     ("wanted", "operation"),
     [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken"), (GUEST_STEP, "GetFederationToken")],
 )
@@ -40,9 +40,9 @@ def signed_by_keys(*steps: dict[str, Any], **spec: Any) -> Request:
     return request(source=source, exchanges=list(steps), **spec)
 
 
-async def taken(client: Aws, wanted: dict[str, Any], keys: Credentials = USER) -> Holding:
+async def taken(client: Aws, wanted: dict[str, Any], keys: Credentials = USER) -> PipelineValues:
     """One signed step."""
-    return await step(client, Holding(credentials=keys), signed_by_keys(wanted))
+    return await step(client, PipelineValues(credentials=keys), signed_by_keys(wanted))
 
 
 async def refused(client: Aws, wanted: dict[str, Any], keys: Credentials = USER) -> KeyturnError:
@@ -51,16 +51,14 @@ async def refused(client: Aws, wanted: dict[str, Any], keys: Credentials = USER)
     return raised.value
 
 
-def given(held: Holding) -> Credentials:
+def given(held: PipelineValues) -> Credentials:
     if held.credentials is None:
         raise AssertionError("no credentials")
     return held.credentials
 
 
-@OPERATIONS
-async def test_keys_become_credentials(
-    wanted: dict[str, Any], operation: str, client: Aws, emulator: Emulator
-) -> None:
+@EXCHANGES
+async def test_keys_become_credentials(wanted: dict[str, Any], operation: str, client: Aws, emulator: Emulator) -> None:
     held = await taken(client, wanted)
 
     assert given(held).access_key_id.startswith("ASIA")
@@ -80,9 +78,7 @@ async def test_the_session_is_named_after_the_request(client: Aws, emulator: Emu
     ("wanted", "lifetime"),
     [
         pytest.param(ROLE_STEP, HOUR, id="a role, by default"),
-        pytest.param(
-            {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "durationSeconds": 43200}}, 12 * HOUR, id="a role"
-        ),
+        pytest.param({"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "durationSeconds": 43200}}, 12 * HOUR, id="a role"),
         pytest.param(SESSION_STEP, 12 * HOUR, id="a session, by default"),
         pytest.param({"getSessionToken": {"durationSeconds": 900}}, 15 * MINUTE, id="a session"),
         pytest.param(GUEST_STEP, 12 * HOUR, id="a guest, by default"),
@@ -100,7 +96,7 @@ async def test_the_duration_is_asked_for(
 
 async def test_a_role_is_chained_from_what_the_step_before_gave(client: Aws, emulator: Emulator) -> None:
     wanted = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
-    held = Holding(credentials=USER)
+    held = PipelineValues(credentials=USER)
     for number in range(3):
         held = await step(client, held, wanted, number)
 
@@ -113,7 +109,7 @@ async def test_a_user_operation_leaves_the_principal(client: Aws, emulator: Emul
 
 async def test_without_credentials_nothing_is_asked(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
-        await step(client, Holding(), signed_by_keys(ROLE_STEP))
+        await step(client, PipelineValues(), signed_by_keys(ROLE_STEP))
 
     assert emulator.recent_calls() == []
 
@@ -126,7 +122,7 @@ async def test_without_credentials_nothing_is_asked(client: Aws, emulator: Emula
         pytest.param(Credentials(USER_KEY_ID, USER_SECRET_KEY, "planted"), "", id="a session of nobody"),
     ],
 )
-@OPERATIONS
+@EXCHANGES
 async def test_wrong_keys(
     wanted: dict[str, Any], operation: str, keys: Credentials, says: str, client: Aws, emulator: Emulator
 ) -> None:
@@ -138,7 +134,7 @@ async def test_wrong_keys(
     assert not any(value in error.message for value in ("planted", USER_SECRET_KEY))
 
 
-@OPERATIONS
+@EXCHANGES
 async def test_an_expired_session(wanted: dict[str, Any], operation: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("AssumeRole", expired=True)
     over = given(await taken(client, ROLE_STEP))
@@ -151,7 +147,7 @@ async def test_a_role_that_does_not_trust_may_soon(client: Aws, emulator: Emulat
     error = await refused(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
 
     assert isinstance(error, RefusedError)
-    assert (error.reason, error.settles) == ("AccessDenied", True)
+    assert (error.reason, error.eventually_consistent) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize("wanted", [SESSION_STEP, GUEST_STEP])
@@ -159,22 +155,22 @@ async def test_a_session_cannot_have_a_session(wanted: dict[str, Any], client: A
     error = await refused(client, wanted, given(await taken(client, ROLE_STEP)))
 
     assert isinstance(error, RefusedError)
-    assert (error.reason, error.settles) == ("AccessDenied", False)
+    assert (error.reason, error.eventually_consistent) == ("AccessDenied", False)
     assert "an IAM user" in error.message
 
 
-@OPERATIONS
+@EXCHANGES
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
         pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", id="denied"),
         pytest.param({"code": "ExpiredToken", "status": 403}, "SourceExpired", id="expired"),
         pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired by its other name"),
-        pytest.param({"code": "InvalidParameterValue"}, "SpecInvalid", id="a tag against the rules"),
-        pytest.param({"code": "MalformedPolicyDocument"}, "SpecInvalid", id="a malformed policy"),
-        pytest.param({"code": "PackedPolicyTooLarge"}, "SpecInvalid", id="a policy that is too large"),
+        pytest.param({"code": "InvalidParameterValue"}, "InvalidSpec", id="a tag against the rules"),
+        pytest.param({"code": "MalformedPolicyDocument"}, "InvalidSpec", id="a malformed policy"),
+        pytest.param({"code": "PackedPolicyTooLarge"}, "InvalidSpec", id="a policy that is too large"),
         pytest.param({"code": "RegionDisabledException", "status": 403}, "AccessDenied", id="a disabled region"),
-        pytest.param({"code": "ValidationError"}, "SpecInvalid", id="a bad request"),
+        pytest.param({"code": "ValidationError"}, "InvalidSpec", id="a bad request"),
         pytest.param({"code": "InternalFailure", "status": 500}, "Unavailable", id="broken"),
     ],
 )
@@ -222,7 +218,7 @@ async def test_ambient_keys_sign_nothing(emulator: Emulator) -> None:
 async def test_the_signer_of_one_call_is_not_that_of_the_next(emulator: Emulator) -> None:
     with closing(aws(settings(emulator), threads=1)) as client:
         await taken(client, ROLE_STEP)
-        await step(client, Holding(Token(emulator.refresh_token())), request())
+        await step(client, PipelineValues(Token(emulator.refresh_token())), request())
         error = await refused(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
 
     assert [call["principal"] for call in emulator.recent_calls()][:2] == [USER_ARN, "anonymous"]

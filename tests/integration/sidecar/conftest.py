@@ -73,7 +73,7 @@ def pod(directory: Path) -> Iterator[Pod]:
 
 def reader_flags(directory: Path) -> list[str]:
     """The flags of a reader."""
-    return [f"--secret={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]
+    return [f"--secret-dir={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def follows(session: boto3.Session, put: Callable[[int], None]) -> None:
 
 
 def test_from_the_mounted_secret(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    use(sdk, directory, f"--secret={directory / 'secret'}")
+    use(sdk, directory, f"--secret-dir={directory / 'secret'}")
 
     follows(boto3.Session(), lambda number: mount(directory / "secret", number))
 
@@ -55,7 +55,7 @@ def test_from_the_sidecar(pod: Pod, sdk: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_wrong_is_told_by_boto3(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    use(sdk, directory, f"--secret={directory / 'secret'}")
+    use(sdk, directory, f"--secret-dir={directory / 'secret'}")
     swap(directory / "secret", {})
 
     with pytest.raises(Exception, match=r"there is neither credentials\.json nor AWS_ACCESS_KEY_ID in"):
@@ -74,9 +74,7 @@ def halves(folder: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("steps", [pieces, halves])
-def test_what_is_being_written_is_waited_for(
-    steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path
-) -> None:
+def test_what_is_being_written_is_waited_for(steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path) -> None:
     first, *others = steps(tmp_path)
     for path, text in steps(tmp_path):
         path.write_text(text.replace("2", "1"))
@@ -89,10 +87,8 @@ def test_what_is_being_written_is_waited_for(
 
     thread = threading.Thread(target=write_on)
     thread.start()
-    told = CliRunner().invoke(credential_process, [f"--secret={tmp_path}"])
+    told = CliRunner().invoke(credential_process, [f"--secret-dir={tmp_path}"])
     thread.join()
     given = json.loads(told.stdout)
 
-    assert [re.sub(r"\D", "", given[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == [
-        "2"
-    ] * 3
+    assert [re.sub(r"\D", "", given[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == ["2"] * 3

@@ -5,15 +5,14 @@ from pathlib import Path
 import boto3
 import pytest
 
-from keyturn.core.pods import Sidecar as Injected
-from keyturn.core.pods import injected
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.integration.sidecar.conftest import keys_of, mount
 from tests.support.pods import pod
 from tests.support.sidecar_process import running_sidecar
 
 
 def test_a_container_finds_the_sidecar(tmp_path: Path, sdk: pytest.MonkeyPatch) -> None:
-    spec = injected(pod(), Injected("keyturn:1"))["spec"]
+    spec = inject_sidecar(pod(), SidecarConfig("keyturn:1"))["spec"]
     sidecar, app = spec["initContainers"][0], spec["containers"][0]
     places = {it["mountPath"]: tmp_path / it["name"] for it in sidecar["volumeMounts"]}
     command, *flags = sidecar["args"]

@@ -154,7 +154,11 @@ def test_a_sigterm_ends_it_at_once_and_quietly(pod: Pod) -> None:
 
 
 def test_a_second_process_on_the_port_says_so_and_disturbs_nobody(pod: Pod) -> None:
-    flags = [f"--listen={pod.sidecar.credentials}", "--probes-listen=127.0.0.1:0", *reader_flags(pod.directory)]
+    flags = [
+        f"--listen={pod.sidecar.credentials}",
+        "--http-bind-address=127.0.0.1:0",
+        *reader_flags(pod.directory),
+    ]
     code, lines = fails("--log-level=error", *flags)
 
     assert (code, len(lines)) == (1, 1)
@@ -188,7 +192,11 @@ def test_the_authorization_file_cannot_be_made(prefix: tuple[str, ...], says: st
     volume.mkdir()
     if "unshare" in prefix and subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("mounting needs root")
-    flags = [f"--secret={directory / 'secret'}", f"--authorization-file={volume / 'token'}", "--log-level=error"]
+    flags = [
+        f"--secret-dir={directory / 'secret'}",
+        f"--authorization-file={volume / 'token'}",
+        "--log-level=error",
+    ]
     code, lines = fails(*flags, prefix=(*prefix, str(volume)))
 
     assert (code, len(lines)) == (1, 1)

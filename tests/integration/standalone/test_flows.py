@@ -7,11 +7,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.e2e.test_no_secret_leaks import leaked
-from tests.support.cluster.namespace import exchanges, token_request
+from tests.support.cluster.namespace import count_exchanges, token_request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_ID, OIDC_ROLE_ARN
 from tests.support.processes import until
+from tests.support.secret_search import find_secrets
 from tests.support.standalone_process import Place, ready, renewals, who_am_i
 
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer/default.acme"
@@ -42,13 +42,11 @@ def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Emulator, sdk: py
             assert found
             keys.add(str(found.get_frozen_credentials().access_key))
             time.sleep(0.2)
-        assert exchanges(aws) == 2 * renewals(sidecar)
+        assert count_exchanges(aws) == 2 * renewals(sidecar)
         assert sidecar.stop() == 0
 
 
-def test_files_change_at_once_and_an_sdk_follows_them(
-    place: Place, aws: Emulator, sdk: pytest.MonkeyPatch
-) -> None:
+def test_files_change_at_once_and_an_sdk_follows_them(place: Place, aws: Emulator, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     config = {"awsConfig": {"mountPath": str(place.path / "write")}}
     place.flagship(target={"formats": [{"env": {}}, {"credentialProcess": {}}, config]})
@@ -76,7 +74,7 @@ def test_a_restart_exchanges_nothing(place: Place, aws: Emulator, end: str) -> N
         until(lambda: ready(sidecar))
 
         assert place.ask(sidecar) == before
-        assert exchanges(aws) == 2
+        assert count_exchanges(aws) == 2
 
 
 def test_while_aws_is_away_what_is_held_is_served(place: Place, aws: Emulator) -> None:
@@ -102,7 +100,7 @@ def test_another_manifest_is_followed(place: Place, aws: Emulator) -> None:
     with place.running() as sidecar:
         until(lambda: ready(sidecar))
         place.say(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
-        until(lambda: exchanges(aws) == 4)
+        until(lambda: count_exchanges(aws) == 4)
         place.say({"kind": "Secret"})
         until(lambda: "what it said before goes on" in sidecar.log())
 
@@ -135,5 +133,5 @@ def test_no_secret_is_told(place: Place, aws: Emulator) -> None:
         places = {"log": sidecar.log(), "metrics": sidecar.get("/metrics")[1], "ready": sidecar.get("/readyz")[1]}
         secrets = [*aws.secrets(), (place.path / "token").read_text()]
 
-    assert leaked(places, secrets) == []
-    assert leaked({"state": (place.path / "state" / "source-keyturn.json").read_text()}, secrets) != []
+    assert find_secrets(places, secrets) == []
+    assert find_secrets({"state": (place.path / "state" / "source-keyturn.json").read_text()}, secrets) != []

@@ -64,9 +64,7 @@ def test_a_process_that_is_killed_goes_on_with_the_live_token(place: Place, aws:
 
 
 @pytest.mark.parametrize("arrived", [True, False], ids=["the issuer had it", "the issuer did not"])
-def test_a_process_that_is_killed_in_an_exchange_tries_once_more(
-    place: Place, aws: Emulator, *, arrived: bool
-) -> None:
+def test_a_process_that_is_killed_in_an_exchange_tries_once_more(place: Place, aws: Emulator, *, arrived: bool) -> None:
     seed = place.rotating()
     with place.running("state") as sidecar:
         until(lambda: ready(sidecar))
@@ -123,11 +121,11 @@ def test_a_full_disk_spends_nothing(place: Place, aws: Emulator, folder: str) ->
         filled.enter_context(full(disk))
         with place.running("state", "write") as sidecar:
             until(lambda: "cannot be written: No space left on device" in place.ask(sidecar)[1])
-            spent = aws.family(seed).consumed
+            consumed = aws.family(seed).consumed
             filled.close()
             until(lambda: ready(sidecar), seconds=40)
 
-    assert (spent, aws.family(seed).consumed) == ([], [0])
+    assert (consumed, aws.family(seed).consumed) == ([], [0])
 
 
 @pytest.mark.parametrize("folder", ["state", "write"])
@@ -208,5 +206,5 @@ def test_a_job_that_is_stopped_in_an_exchange_saves_what_is_answered(place: Plac
         told = job.communicate()[1]
     after = place.once("state")
 
-    assert (job.returncode, told.count("\n"), "stopped before it was done" in told) == (1, 1, True), told
+    assert (job.returncode, told.count("\n"), "stopped before the renewal was finished" in told) == (1, 1, True), told
     assert (after.returncode, aws.family(seed).consumed, aws.family(seed).reuses) == (0, [0, 1], 0)

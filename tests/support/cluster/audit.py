@@ -1,7 +1,7 @@
-"""What a service account asked of an API server, by the API server's own audit log."""
+"""The requests of a service account, from the API server's audit log."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -14,7 +14,7 @@ from tests.support.controlplane import ControlPlane
 
 
 class Right(NamedTuple):
-    """A verb on a resource; without a namespace it holds in all of them."""
+    """A verb on a resource, in all namespaces if `namespace` is empty."""
 
     namespace: str
     resource: str
@@ -23,15 +23,15 @@ class Right(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The log of all requests of one user."""
+    """The audit log of one user's requests."""
 
     file: Path
     user: str
 
-    def events(self, since: int) -> Iterator[dict[str, Any]]:
-        """The requests of the user that were logged after so many bytes."""
+    def events(self, offset: int) -> Iterator[dict[str, Any]]:
+        """Yield the requests logged after this offset, in bytes."""
         with self.file.open("rb") as log:
-            log.seek(since)
+            log.seek(offset)
             for line in log:
                 event = json.loads(line)
                 if event["user"]["username"] == self.user:
@@ -44,12 +44,12 @@ class Audit:
 
 @contextmanager
 def audited_plane(directory: Path, user: str) -> Iterator[tuple[ControlPlane, Audit]]:
-    """A control plane whose API server logs each request of a user, without its body."""
+    """Start a control plane whose API server logs each request of a user, without its body."""
     policy = directory / "policy.yaml"
     rules = [{"level": "Metadata", "users": [user]}, {"level": "None"}]
-    # A watch is told when it begins: its end may come after the test.
-    about = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
-    policy.write_text(yaml.safe_dump(about | {"rules": rules}))
+    # Log a watch when it starts: it may end after the test.
+    head = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
+    policy.write_text(yaml.safe_dump(head | {"rules": rules}))
     audit = Audit(directory / "audit.log", user)
     audit.file.touch()
     flags = [f"--audit-policy-file={policy}", f"--audit-log-path={audit.file}"]
@@ -58,24 +58,24 @@ def audited_plane(directory: Path, user: str) -> Iterator[tuple[ControlPlane, Au
         yield plane, audit
 
 
-def used(events: Iterator[dict[str, Any]]) -> set[Right]:
-    """The rights that requests for objects made use of, each with the namespace that was asked."""
+def used_rights(events: Iterable[dict[str, Any]]) -> set[Right]:
+    """Return the rights that these requests needed, each with the namespace of the request."""
     rights = set()
     for event in events:
-        about = event.get("objectRef", {})
-        # What every user may do, such as discovery, comes to a group.
+        target = event.get("objectRef", {})
+        # Rights that every user has, such as discovery, are granted to a group.
         if "to ServiceAccount" in event["annotations"]["authorization.k8s.io/reason"]:
-            resource = f"{about.get('apiGroup', '')}/{about['resource']}/{about.get('subresource', '')}"
+            resource = f"{target.get('apiGroup', '')}/{target['resource']}/{target.get('subresource', '')}"
             verbs = {event["verb"]}
             if event["verb"] == "patch" and event.get("responseStatus", {}).get("code") == 201:
-                # An apply of what was not there: the API server asks for both rights.
+                # An apply that creates the object needs both rights.
                 verbs.add("create")
-            rights |= {Right(about.get("namespace", ""), resource, verb) for verb in verbs}
+            rights |= {Right(target.get("namespace", ""), resource, verb) for verb in verbs}
     return rights
 
 
-def granted(manifests: str) -> set[Right]:
-    """The rights of the roles among these manifests."""
+def granted_rights(manifests: str) -> set[Right]:
+    """Return the rights of the roles among these manifests."""
     rights = set()
     for role in yaml.safe_load_all(manifests):
         for rule in role.get("rules", ()) if role else ():

@@ -1,4 +1,4 @@
-"""The chart as Kubernetes objects, by Helm."""
+"""The chart, rendered and installed by Helm."""
 
 import json
 import subprocess
@@ -9,15 +9,15 @@ from typing import Any
 from tests.support.controlplane import binary
 
 CHART = Path(__file__).parents[3] / "charts" / "keyturn"
-# The templates that an operator needs which runs outside of the cluster.
+# The templates that an operator outside the cluster needs.
 RIGHTS = ("crds", "serviceaccount", "rbac")
-# What Helm knows of a cluster with Kubernetes 1.36, which it is not asked to look at.
+# What a cluster with Kubernetes 1.36 serves. `helm template` does not contact a cluster.
 NEWEST = ("admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",)
 Values = Mapping[str, Any]
 
 
 class HelmError(RuntimeError):
-    """Helm refused; the message has its command and what it said."""
+    """Helm failed; the message contains the command and its stderr."""
 
 
 def chart_objects(
@@ -28,14 +28,14 @@ def chart_objects(
     only: Sequence[str] = (),
     serves: Sequence[str] = NEWEST,
 ) -> str:
-    """Render the YAML of a release for a cluster that serves these kinds, or only the templates `only` names."""
+    """Render a release as YAML, or only the templates in `only`, for a cluster that serves these kinds."""
     show = [argument for name in only for argument in ("--show-only", f"templates/{name}.yaml")]
-    known = [f"--api-versions={kind}" for kind in serves]
-    return helm("template", release, str(CHART), "--namespace", namespace, *show, *known, values=values)
+    api_versions = [f"--api-versions={kind}" for kind in serves]
+    return helm("template", release, str(CHART), "--namespace", namespace, *show, *api_versions, values=values)
 
 
 def helm(*arguments: str, values: Values | None = None, kubeconfig: Path | None = None) -> str:
-    """Run Helm and return what it printed. Raises HelmError."""
+    """Run Helm and return its stdout. Raises HelmError."""
     command = [str(binary("helm")), *arguments]
     if values is not None:
         command += ["--values", "-"]

@@ -1,13 +1,12 @@
-"""Fixtures of the cluster tests: the emulator, and an operator that runs as its own service account."""
+"""Fixtures of the cluster tests: AWS, namespaces and operators that run with the chart's service account."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.chart import RIGHTS, chart_objects
-from tests.support.cluster.interposer import Interposer
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
@@ -19,7 +18,7 @@ __all__ = ["aws", "shared_emulator"]
 
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> ControlPlane:
-    """The control plane with the CRD and the rights of the chart."""
+    """The control plane with the chart's CRD and RBAC."""
     plane.kubectl("create", "namespace", "keyturn")
     plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
     plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
@@ -28,8 +27,8 @@ def installed(plane: ControlPlane) -> ControlPlane:
 
 @pytest.fixture
 def namespace(installed: ControlPlane) -> Iterator[Namespace]:
-    """A fresh namespace; its TokenRequests go with the test, so that none makes calls that the next one counts."""
-    namespace = Namespace.created(installed)
+    """A new namespace. Its TokenRequests are deleted after the test, so that they cause no calls in the next one."""
+    namespace = Namespace.create(installed)
     yield namespace
     namespace.kubectl("delete", "tokenrequests", "--all")
 
@@ -38,9 +37,9 @@ def namespace(installed: ControlPlane) -> Iterator[Namespace]:
 def shared_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
-    """One operator for the tests of a file, none of which stops it.
+    """One operator for all tests of a file, which must not stop it.
 
-    It works in all namespaces: a file uses this one or operators of its own, never both.
+    It watches all namespaces: a file uses either this operator or its own operators, never both.
     """
     with running_operator(installed, shared_emulator, tmp_path_factory.mktemp("operator")) as operator:
         yield operator
@@ -51,7 +50,7 @@ def shared_operator(
 def loopback_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
-    """The same, one that may speak to issuers on loopback."""
+    """The same, allowed to call issuers on loopback."""
     directory = tmp_path_factory.mktemp("operator")
     with running_operator(installed, shared_emulator, directory, settings=LOOPBACK) as operator:
         yield operator
@@ -60,21 +59,19 @@ def loopback_operator(
 
 @pytest.fixture
 def operator(shared_operator: Operator, aws: Emulator) -> Operator:
-    """A running operator, against an AWS without faults."""
+    """The shared operator, with an AWS without faults."""
     return shared_operator
 
 
 @pytest.fixture
-def own_operator(
-    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path
-) -> Iterator[Operator]:
-    """An operator of the test's own, for its namespace only, with a Lease of its own: it may be killed."""
-    with ExitStack() as stack:
-        yield stack.enter_context(running_operator(installed, aws, tmp_path, namespace=namespace.name))
+def own_operator(installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
+    """An operator for this test and its namespace only: the test may stop it. It may call issuers on loopback."""
+    with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
+        yield operator
 
 
 @pytest.fixture
-def between(installed: ControlPlane) -> Iterator[Interposer]:
-    """What can fail between an operator and the API server."""
-    with Interposer.before(installed) as interposer:
-        yield interposer
+def api_proxy(installed: ControlPlane) -> Iterator[ApiProxy]:
+    """A proxy in front of the API server that can inject faults."""
+    with ApiProxy.running(installed) as proxy:
+        yield proxy

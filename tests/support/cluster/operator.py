@@ -1,4 +1,4 @@
-"""The operator as a process of its own, as the service account that the chart makes."""
+"""Runs the operator as a process with the chart's service account."""
 
 import re
 import signal
@@ -13,51 +13,51 @@ from typing import Any, Protocol
 import yaml
 
 from tests.support.emulator.client import Emulator, endpoints
-from tests.support.processes import Running, sample
+from tests.support.processes import RestartableProcess, sample
 
-# It may speak to issuers on loopback.
-LOOPBACK = {"issuers": {"privateNetworks": ["127.0.0.0/8"]}}
+# Settings that allow issuers on loopback.
+LOOPBACK = {"issuers": {"allowedPrivateNetworks": ["127.0.0.0/8"]}}
 _LISTENING = re.compile(r"listening on ([0-9.]+:[0-9]+)")
 
 
 class Cluster(Protocol):
-    """Where an operator works, or what stands between."""
+    """A cluster, or a proxy in front of it."""
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """Write a kubeconfig of an existing service account."""
 
 
 @dataclass(slots=True)
-class Operator(Running):
+class Operator(RestartableProcess):
     """A running operator: its process, its log and its metrics."""
 
     address: str = ""
 
     def start(self) -> None:
-        """Start it, again after a kill; the log goes on."""
+        """Start the operator, also after a kill; the log is appended to."""
         self.address = self.launch(_LISTENING)
 
     def freeze(self) -> None:
-        """Stop its clock, as a node that is out of breath does; its connections stay open."""
+        """Suspend the process, as an overloaded node does; its connections stay open."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         self.process.send_signal(signal.SIGCONT)
 
     def get(self, path: str) -> str:
-        """GET a path of its health server."""
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
-            found: str = answer.read().decode()
-        return found
+        """GET a path of the health server."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as response:
+            text: str = response.read().decode()
+        return text
 
     def metric(self, name: str) -> float | None:
-        """Read one sample of /metrics by its name with labels, as exposed."""
+        """Return one sample of /metrics; `name` includes the labels, as exposed."""
         return sample(self.get("/metrics"), name)
 
 
 @contextmanager
-def running_operator(  # noqa: PLR0913 - each is a choice of its own
+def running_operator(  # noqa: PLR0913 - they are independent
     plane: Cluster,
     aws: Emulator,
     directory: Path,
@@ -68,27 +68,27 @@ def running_operator(  # noqa: PLR0913 - each is a choice of its own
     settings: dict[str, Any] | None = None,
     program: tuple[str, ...] = ("-m", "keyturn"),
 ) -> Iterator[Operator]:
-    """Start an operator as the chart's service account; the emulator is its AWS.
+    """Start an operator with the chart's service account and the emulator as AWS.
 
-    With a `namespace` it works only there and has a Lease of its own. Short lifetimes need a short least interval.
-    `program` is what Python runs.
+    With `namespace` it watches only that namespace and needs no Lease. The minimum interval is a second because the
+    sessions of tests are short. `program` are the arguments for Python.
     """
     config = directory / "config.yaml"
     config.write_text(
         yaml.safe_dump(
-            {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"leastIntervalSeconds": 1}} | (settings or {})
+            {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}} | (settings or {})
         )
     )
     kubeconfig = plane.service_account_kubeconfig(*account)
     command = [
         sys.executable, *program, "operator", f"--kubeconfig={kubeconfig}", f"--config={config}",
-        "--probes-listen=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
-        *((f"--namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
+        "--http-bind-address=127.0.0.1:0", "--lease-namespace=keyturn", "--log-level=debug", "--log-format=json",
+        *((f"--watch-namespace={namespace}", "--no-leader-elect") if namespace else ()), *flags,
     ]  # fmt: skip
     operator = Operator(command, directory / "operator.log")
     operator.start()
     try:
         yield operator
     finally:
-        # By SIGTERM, which gives the Lease back: after a kill the next one would wait for its end.
+        # SIGTERM releases the Lease; after a kill the next operator would have to wait until it expires.
         operator.stop()

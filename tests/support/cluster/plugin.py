@@ -1,4 +1,4 @@
-"""kubectl keyturn, as kubectl finds and runs it."""
+"""kubectl keyturn, run by kubectl."""
 
 import os
 import resource
@@ -13,71 +13,71 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.controlplane import binary
 
 _ROOT = Path(__file__).parents[3]
-# What an installation writes for the scripts of pyproject.toml.
+# What pip generates for the scripts in pyproject.toml.
 _SCRIPT = "#!{python}\nimport sys\nsys.path[:0] = [{source!r}]\nfrom keyturn.cli.kubectl import {name}\n{name}()\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """How a command ended, what it wrote, and the CPU seconds that it and kubectl took."""
+class Result:
+    """Exit code, output and CPU seconds of a command, including kubectl."""
 
     code: int
     out: str
     err: str
-    seconds: float
+    cpu_seconds: float
 
 
 @dataclass(slots=True)
 class Plugin:
-    """kubectl with the plugin on its PATH, in a namespace. `everything` is all that it ever wrote."""
+    """kubectl with the plugin on its PATH, in a namespace. `all_output` is the output of all commands so far."""
 
     namespace: Namespace
     directory: Path
     kubeconfig: Path
-    everything: str = ""
+    all_output: str = ""
     _environment: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        for script, name in (("kubectl-keyturn", "main"), ("kubectl_complete-keyturn", "complete")):
-            path = self.directory / script
-            path.write_text(_SCRIPT.format(python=sys.executable, source=str(_ROOT / "operator"), name=name))
-            path.chmod(0o700)
-        places = [str(self.directory), str(binary("kubectl").parent), os.environ["PATH"]]
+        for script_name, function in (("kubectl-keyturn", "main"), ("kubectl_complete-keyturn", "complete")):
+            script = self.directory / script_name
+            script.write_text(_SCRIPT.format(python=sys.executable, source=str(_ROOT / "operator"), name=function))
+            script.chmod(0o700)
+        path = [str(self.directory), str(binary("kubectl").parent), os.environ["PATH"]]
         cache = {"KUBECACHEDIR": str(self.directory / "cache")}
         self._environment = os.environ | cache | {
-            "PATH": os.pathsep.join(places), "KUBECONFIG": str(self.kubeconfig), "KUBERC": "off",
+            "PATH": os.pathsep.join(path), "KUBECONFIG": str(self.kubeconfig), "KUBERC": "off",
         }  # fmt: skip
 
-    def __call__(self, *words: str, stdin: str | None = None) -> Shown:
+    def __call__(self, *words: str, stdin: str | None = None) -> Result:
         """Run `kubectl keyturn WORDS -n NAMESPACE`."""
         return self.kubectl("keyturn", *words, "--namespace", self.namespace.name, stdin=stdin)
 
-    def good(self, *words: str) -> str:
-        """The same; it must succeed."""
-        shown = self(*words)
-        assert shown.code == 0, shown.err
-        return shown.out
+    def succeed(self, *words: str) -> str:
+        """Run it, assert that it succeeds, and return its stdout."""
+        result = self(*words)
+        assert result.code == 0, result.err
+        return result.out
 
-    def bad(self, *words: str) -> str:
-        """The same; it must fail, with what it says returned."""
-        shown = self(*words)
-        assert shown.code == 1, shown
-        assert "Traceback" not in shown.err
-        return shown.err
+    def fail(self, *words: str) -> str:
+        """Run it, assert that it fails, and return its stderr."""
+        result = self(*words)
+        assert result.code == 1, result
+        assert "Traceback" not in result.err
+        return result.err
 
-    def kubectl(self, *words: str, stdin: str | None = None) -> Shown:
+    def kubectl(self, *words: str, stdin: str | None = None) -> Result:
         """Run kubectl."""
         before = _cpu_seconds()
         done = subprocess.run(
             ["kubectl", *words], input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, timeout=60,
             capture_output=True, text=True, check=False, env=self._environment,
         )  # fmt: skip
-        self.everything += done.stdout + done.stderr
-        return Shown(done.returncode, done.stdout, done.stderr, _cpu_seconds() - before)
+        self.all_output += done.stdout + done.stderr
+        return Result(done.returncode, done.stdout, done.stderr, _cpu_seconds() - before)
 
     @contextmanager
     def watching(self, *words: str) -> Iterator[Iterator[str]]:
-        """Run a command that does not end, and give its lines; then end it."""
+        """Run a command that does not end by itself, yield its lines, and terminate it."""
         with subprocess.Popen(
             ["kubectl", "keyturn", *words, "--namespace", self.namespace.name],
             stdout=subprocess.PIPE, text=True, env=self._environment,

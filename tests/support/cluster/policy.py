@@ -1,4 +1,4 @@
-"""What an administrator forbids in a namespace: by an admission policy, or by a quota of Secrets."""
+"""Restrictions that an administrator sets in a namespace: an admission policy and a quota."""
 
 import json
 from collections.abc import Iterator
@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from tests.support.cluster.namespace import Namespace
 from tests.support.processes import until
 
-WORDS = "the house forbids it"
+WORDS = "forbidden by the test policy"
 _PROBE = "probe-of-the-policy"
 
 
 @contextmanager
 def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secrets",)) -> Iterator[None]:
-    """Have the API server refuse to create or change what has one of these names, with WORDS of our own.
+    """Let the API server refuse to create or change objects with these names, with WORDS.
 
-    `kinds` are plurals, such as "secrets" or "tokenrequests/status". It is in force once this is entered.
+    `kinds` are plurals, such as "secrets" or "tokenrequests/status". The policy is in force inside the context.
     """
     name = f"refuse-in-{namespace.name}"
-    about = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    common = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
     expression = f"!(object.metadata.name in {json.dumps([_PROBE, *names])})"
     rule = {
         "apiGroups": ["", "keyturn.dev"],
@@ -33,8 +33,8 @@ def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secre
     here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here}
     namespace.apply(
-        {**about, "kind": "ValidatingAdmissionPolicy", "spec": policy},
-        {**about, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
+        {**common, "kind": "ValidatingAdmissionPolicy", "spec": policy},
+        {**common, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
     )
     until(lambda: WORDS in _try_to_create(namespace))
     try:
@@ -45,14 +45,12 @@ def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secre
 
 
 def allow_secrets(namespace: Namespace, more: int) -> None:
-    """Let so many more Secrets be made in the namespace."""
-    there = len(json.loads(namespace.kubectl("get", "secrets", "-o", "json"))["items"])
-    hard = {"count/secrets": str(there + more)}
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}}
-    )
-    # The controller that counts is not part of the control plane of the tests; the admission that refuses is.
-    counted = {"status": {"hard": hard, "used": {"count/secrets": str(there)}}}
+    """Set a quota that allows this many more Secrets in the namespace."""
+    existing = len(json.loads(namespace.kubectl("get", "secrets", "-o", "json"))["items"])
+    hard = {"count/secrets": str(existing + more)}
+    namespace.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}})
+    # The control plane of the tests runs the quota admission plugin but not the controller that counts.
+    counted = {"status": {"hard": hard, "used": {"count/secrets": str(existing)}}}
     namespace.kubectl(
         "patch", "resourcequota", "few", "--subresource=status", "--type=merge", f"--patch={json.dumps(counted)}"
     )

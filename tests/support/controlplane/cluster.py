@@ -26,9 +26,7 @@ class ExistingCluster:
     kubeconfig: Path
     directory: Path
 
-    def kubectl(
-        self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None
-    ) -> str:
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None) -> str:
         """Run kubectl as the administrator or as the user of `kubeconfig`, and return its output.
 
         With `check=False` a failure's output is returned as well instead of raising KubectlError.
@@ -65,11 +63,7 @@ def run_until_interrupted(start: Callable[[Path], AbstractContextManager[Existin
     """Run a cluster until SIGINT or SIGTERM; a shell starts background jobs with SIGINT ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    with (
-        suppress(KeyboardInterrupt),
-        tempfile.TemporaryDirectory() as directory,
-        start(Path(directory)) as cluster,
-    ):
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as directory, start(Path(directory)) as cluster:
         print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
         signal.pause()
 

@@ -24,11 +24,7 @@ class Server:
         """Start the server in its own session: Ctrl-C must not reach it, so that servers are stopped in order."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                die_with_parent(self._command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                die_with_parent(self._command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def check(self) -> None:

@@ -41,8 +41,7 @@ async def _serve(state: State, aws: socket.socket, issuer: socket.socket, tls: s
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
     # A call that a fault delays must not delay the shutdown.
     runners = [
-        web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        for app in (make_app(state), make_issuer_app(state))
+        web.AppRunner(app, access_log=None, shutdown_timeout=0.1) for app in (make_app(state), make_issuer_app(state))
     ]
     for runner in runners:
         await runner.setup()

@@ -61,9 +61,7 @@ async def _handle(http_request: web.Request) -> web.Response:
     url = f"{http_request.scheme}://{http_request.host}{http_request.raw_path}"
     request = IncomingRequest(url, headers, await http_request.read(), http_request.method)
     service, operation = _find_operation(request)
-    return await handle_call(
-        http_request, service.label(operation), partial(_respond, service, operation, request)
-    )
+    return await handle_call(http_request, service.label(operation), partial(_respond, service, operation, request))
 
 
 def _find_operation(request: IncomingRequest) -> tuple[Service, str]:
@@ -89,9 +87,7 @@ def _respond(service: Service, operation: str, request: IncomingRequest, context
     return web.Response(body=body, headers=headers)
 
 
-def _run(
-    service: Service, operation: str, request: IncomingRequest, context: CallContext, request_id: str
-) -> bytes:
+def _run(service: Service, operation: str, request: IncomingRequest, context: CallContext, request_id: str) -> bytes:
     fault, record, state = context.fault, context.record, context.state
     if fault.code:
         raise AwsError(fault.code, fault.message, fault.status or 400, **fault.members)

@@ -16,10 +16,7 @@ from tests.support.emulator.constants import APPLICATION_ARN, CLIENT_ID
 from tests.support.emulator.oauth.token_families import History
 
 _ROOT = Path(__file__).parents[3]
-_SERVICES = (
-    *("sts", "license-manager", "sso-oidc", "sso"),
-    *("cognito-identity", "codeartifact", "ecr", "ecr-public"),
-)
+_SERVICES = (*("sts", "license-manager", "sso-oidc", "sso"), *("cognito-identity", "codeartifact", "ecr", "ecr-public"))
 
 
 def endpoints(url: str) -> dict[str, str]:

@@ -114,9 +114,5 @@ def _not_authorized(message: str) -> AwsError:
 
 SERVICE = Service(
     "cognito-identity",
-    {
-        "GetId": get_id,
-        "GetOpenIdToken": get_open_id_token,
-        "GetCredentialsForIdentity": get_credentials_for_identity,
-    },
+    {"GetId": get_id, "GetOpenIdToken": get_open_id_token, "GetCredentialsForIdentity": get_credentials_for_identity},
 )

@@ -20,9 +20,7 @@ from tests.support.emulator.oauth.token_families import TokenFamilies
 from tests.support.emulator.tokens import SigningKey
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:"
-_GRANTS = frozenset(
-    {"authorization_code", "refresh_token", f"{GRANT_TYPE}jwt-bearer", f"{GRANT_TYPE}token-exchange"}
-)
+_GRANTS = frozenset({"authorization_code", "refresh_token", f"{GRANT_TYPE}jwt-bearer", f"{GRANT_TYPE}token-exchange"})
 
 
 class Application(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,9 +76,7 @@ class Directory:
     families: TokenFamilies = field(default_factory=TokenFamilies)
     sessions: dict[str, UserSession] = field(default_factory=dict)
     contexts: dict[str, datetime] = field(default_factory=dict)
-    assignments: set[tuple[str, str, str]] = field(
-        default_factory=lambda: {("demo-user", ACCOUNT, PERMISSION_SET)}
-    )
+    assignments: set[tuple[str, str, str]] = field(default_factory=lambda: {("demo-user", ACCOUNT, PERMISSION_SET)})
     replay_cache: ReplayCache = field(default_factory=ReplayCache)
     key: SigningKey = field(default_factory=SigningKey)
 

@@ -35,6 +35,4 @@ def _login(call: Call) -> dict[str, Any]:
 
 
 SERVICE = Service("ecr", {"GetAuthorizationToken": get_authorization_token}, prefix="ecr:")
-PUBLIC_SERVICE = Service(
-    "ecr-public", {"GetAuthorizationToken": get_public_authorization_token}, prefix="ecr-public:"
-)
+PUBLIC_SERVICE = Service("ecr-public", {"GetAuthorizationToken": get_public_authorization_token}, prefix="ecr-public:")

@@ -134,9 +134,7 @@ class CallRecord:
 class State:
     """Everything the emulator knows; `clock` is its only source of time."""
 
-    def __init__(
-        self, settings: Settings, clock: Callable[[], datetime], issuer: IssuerState | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], issuer: IssuerState | None = None) -> None:
         self.settings, self._initial_settings, self._clock = settings, settings, clock
         self.license_key, self.license_token_key, self.cognito_key = (SigningKey() for _ in range(3))
         self.access_keys: dict[str, AccessKey] = {}
@@ -188,9 +186,7 @@ class State:
         for arn in roles:
             self.add_role(arn, policy, 43200)
 
-    def trust_issuer(
-        self, url: str, key: SigningKey | PublicKeys, audiences: AbstractSet[str], role_arn: str
-    ) -> None:
+    def trust_issuer(self, url: str, key: SigningKey | PublicKeys, audiences: AbstractSet[str], role_arn: str) -> None:
         """Register an issuer and a role that trusts its tokens for any of these audiences."""
         host = url.removeprefix("https://")
         provider = OidcProvider(f"arn:aws:iam::{constants.ACCOUNT}:oidc-provider/{host}", host, audiences, key)

@@ -43,9 +43,7 @@ def _start_role_session(call: Call, role: Role, **passed_on: Any) -> dict[str, A
         message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
         raise AwsError("ValidationError", message)
     if call.caller and call.caller.principal.role_arn and seconds > _CHAINED_SECONDS_MAX:
-        message = (
-            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
-        )
+        message = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
         raise AwsError("ValidationError", message)
     account, path = role.arn.split(":", 5)[4:]
     arn = f"arn:aws:sts::{account}:assumed-role/{path.rpartition('/')[2]}/{name}"

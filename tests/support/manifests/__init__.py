@@ -1,6 +1,6 @@
-"""Good and bad TokenRequests. Python and the API server must agree about each.
+"""Good and bad TokenRequests, about which Python and the API server must agree.
 
-The sentence is what both say of a bad one: our rule's, else the path of the field. None means a good one.
+GOOD maps names to specs. BAD maps what both report, a rule's message or the path of the field, to named specs.
 """
 
 from typing import Any
@@ -9,9 +9,14 @@ from tests.support.dependencies import manifest
 from tests.support.manifests import bad, cognito, formats, good, registries, sessions, sources, tokens
 
 _TABLES = (formats, tokens, sessions, cognito, registries, sources)
-_SPECS: list[tuple[str, tuple[dict[str, Any], str | None]]] = [
-    *((name, (spec, None)) for table in (good, *_TABLES) for name, spec in table.GOOD.items()),
-    *(one for table in (bad, *_TABLES) for one in table.BAD.items()),
+_SPECS: list[tuple[str, dict[str, Any], str | None]] = [
+    *((name, spec, None) for table in (good, *_TABLES) for name, spec in table.GOOD.items()),
+    *(
+        (name, spec, message)
+        for table in (bad, *_TABLES)
+        for message, specs in table.BAD.items()
+        for name, spec in specs.items()
+    ),
 ]
-NAMES = [name for name, _ in _SPECS]
-MANIFESTS = {name: (manifest(**spec), says) for name, (spec, says) in _SPECS}
+NAMES = [name for name, _, _ in _SPECS]
+MANIFESTS = {name: (manifest(**spec), message) for name, spec, message in _SPECS}

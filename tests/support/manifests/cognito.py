@@ -1,4 +1,4 @@
-"""Specs with Cognito: those that are taken, and those that are refused with the sentence that says why."""
+"""Specs with Cognito."""
 
 from typing import Any
 
@@ -7,12 +7,11 @@ from tests.support.emulator.constants import POOL_ID
 from tests.support.manifests.parts import assume, of_user
 
 USER_POOL = "cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEfGhI"
-_PROVIDER = "the name of a login provider has 1 to 128 printable characters"
 
 
-def pool(operation: str = "cognitoGetCredentials", **changes: Any) -> dict[str, Any]:
+def pool(exchange: str = "cognitoGetCredentials", **changes: Any) -> dict[str, Any]:
     fields = {"identityPoolId": POOL_ID, "logins": {USER_POOL: "accessToken"}} | changes
-    return {operation: {key: value for key, value in fields.items() if value is not None}}
+    return {exchange: {key: value for key, value in fields.items() if value is not None}}
 
 
 def only(**changes: Any) -> dict[str, Any]:
@@ -20,47 +19,53 @@ def only(**changes: Any) -> dict[str, Any]:
 
 
 GOOD: dict[str, dict[str, Any]] = {
-    "a pool": only(),
-    "a pool with all that can be said": only(
+    "identity pool": only(),
+    "identity pool with all fields": only(
         accountId="111122223333",
         customRoleArn=ROLE,
         logins={f"p{n}.example": "accessToken" for n in range(10)},
         region="eu-west-1",
     ),
-    "a provider with a long name": only(logins={"a" * 128: "accessToken"}),
-    "an ID token for a pool": {
+    "provider with a long name": only(logins={"a" * 128: "accessToken"}),
+    "ID token for an identity pool": {
         "exchanges": [REFRESH, pool(logins={USER_POOL: "accessToken", "b.example": "idToken"})]
     },
-    "a pool's token": {"exchanges": [pool("cognitoGetOpenIdToken")]},
-    "a pool's basic flow": {"exchanges": [pool("cognitoGetOpenIdToken"), ASSUME_ROLE]},
-    "a role after a pool": {"exchanges": [pool(), assume(durationSeconds=3600)]},
+    "OpenID token of an identity pool": {"exchanges": [pool("cognitoGetOpenIdToken")]},
+    "basic flow of an identity pool": {"exchanges": [pool("cognitoGetOpenIdToken"), ASSUME_ROLE]},
+    "role after an identity pool": {"exchanges": [pool(), assume(durationSeconds=3600)]},
 }
 
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no pool": (only(identityPoolId=None), "identityPoolId"),
-    "a pool by its name": (only(identityPoolId="customers"), "cognitoGetCredentials.identityPoolId"),
-    "a pool with a long id": (only(identityPoolId=f"us-east-1:{'a' * 46}"), "identityPoolId"),
-    "a pool without logins": (only(logins=None), "logins"),
-    "a pool with no login": (only(logins={}), "cognitoGetCredentials.logins"),
-    "eleven logins": (only(logins={f"p{n}": "accessToken" for n in range(11)}), "cognitoGetCredentials.logins"),
-    "a login with a token in it": (only(logins={USER_POOL: "eyJhbGciOi"}), "cognitoGetCredentials.logins"),
-    "a provider with a space": (only(logins={"a b": "accessToken"}), _PROVIDER),
-    "a provider without a name": (only(logins={"": "accessToken"}), _PROVIDER),
-    "an account with letters": (only(accountId="acme"), "cognitoGetCredentials.accountId"),
-    "an account of 16 digits": (only(accountId="1" * 16), "cognitoGetCredentials.accountId"),
-    "a custom role that is none": (only(customRoleArn="PoolConsumer"), "customRoleArn"),
-    "a custom role for a token": (
-        {"exchanges": [pool("cognitoGetOpenIdToken", customRoleArn=ROLE)]},
-        "unknown field",
-    ),
-    "an ID token for a pool that nobody gives": (
-        only(logins={USER_POOL: "accessToken", "b.example": "idToken"}),
-        "an idToken needs an exchange before that may give one",
-    ),
-    "a pool without a token": (of_user(pool()), "token missing: give source.token"),
-    "a role over an hour after a pool": (
-        {"exchanges": [pool(), assume(durationSeconds=3601)]},
-        "assumeRole after another role lasts at most 3600 s",
-    ),
-    "a user's session after a pool": ({"exchanges": [pool(), {"getSessionToken": {}}]}, "take the keys of an IAM"),
+BAD: dict[str, dict[str, dict[str, Any]]] = {
+    "identityPoolId": {
+        "no identityPoolId": only(identityPoolId=None),
+        "identityPoolId of 56 characters": only(identityPoolId=f"us-east-1:{'a' * 46}"),
+    },
+    "cognitoGetCredentials.identityPoolId": {"identityPoolId without a region": only(identityPoolId="customers")},
+    "logins": {"identity pool without logins": only(logins=None)},
+    "cognitoGetCredentials.logins": {
+        "empty logins": only(logins={}),
+        "token in logins": only(logins={USER_POOL: "eyJhbGciOi"}),
+    },
+    "login provider names must have 1 to 128 printable ASCII characters": {
+        "provider with a space": only(logins={"a b": "accessToken"}),
+        "provider with an empty name": only(logins={"": "accessToken"}),
+    },
+    "cognitoGetCredentials.accountId": {
+        "account with letters": only(accountId="acme"),
+        "account of 16 digits": only(accountId="1" * 16),
+    },
+    "customRoleArn": {"customRoleArn without an ARN": only(customRoleArn="PoolConsumer")},
+    "unknown field": {
+        "customRoleArn for an OpenID token": {"exchanges": [pool("cognitoGetOpenIdToken", customRoleArn=ROLE)]}
+    },
+    "idToken requires one of these exchanges before it": {
+        "idToken in logins without an ID token": only(logins={USER_POOL: "accessToken", "b.example": "idToken"})
+    },
+    "token is missing: set source.token": {"identity pool without a token": of_user(pool())},
+    "assumeRole after another role (role chaining) is limited to 3600 seconds": {
+        "role over an hour after an identity pool": {"exchanges": [pool(), assume(durationSeconds=3601)]}
+    },
+    "require the access keys of an IAM user": {
+        "getSessionToken after an identity pool": {"exchanges": [pool(), {"getSessionToken": {}}]}
+    },
 }

@@ -1,4 +1,4 @@
-"""The fields of a TokenRequest that hold text: where they are in the schema, and in a manifest."""
+"""The string fields of a TokenRequest, in the schema and in a manifest."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ Place = tuple[str | int, ...]
 
 
 def texts_of_schema(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name every text that the schema lets a user write, with its part of the schema; enums are none."""
+    """Yield the path and schema of each string that users can choose freely: enums are left out."""
     for name, child in node.get("properties", {}).items():
         yield from texts_of_schema(child, f"{path}.{name}".lstrip("."))
     if isinstance(node.get("additionalProperties"), dict):
@@ -19,7 +19,7 @@ def texts_of_schema(node: dict[str, Any], path: str = "") -> Iterator[tuple[str,
 
 
 def texts_of(node: Any, path: str = "", place: Place = ()) -> Iterator[tuple[str, Place]]:
-    """Name every text in a manifest as the schema does, with the way to it."""
+    """Yield each string of a manifest: its path as in the schema, and its keys and indices."""
     if isinstance(node, dict):
         for name, child in node.items():
             yield from texts_of(child, f"{path}.{name}".lstrip("."), (*place, name))
@@ -31,7 +31,7 @@ def texts_of(node: Any, path: str = "", place: Place = ()) -> Iterator[tuple[str
 
 
 def replaced(node: Any, place: Place, value: str) -> Any:
-    """Copy a manifest with another text at a place, whether there was one or not."""
+    """Return a copy of a manifest with another string at a place, which may be new."""
     if not place:
         return value
     step, rest = place[0], place[1:]

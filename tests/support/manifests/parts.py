@@ -1,4 +1,4 @@
-"""Parts of specs, each a change of the flagship."""
+"""Parts of specs, as changes to the default manifest."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ def role(**changes: Any) -> dict[str, Any]:
     return {"exchanges": [ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | changes}]}
 
 
-def formats(*wanted: dict[str, Any]) -> dict[str, Any]:
-    return {"target": {"formats": list(wanted)}}
+def formats(*choices: dict[str, Any]) -> dict[str, Any]:
+    return {"target": {"formats": list(choices)}}
 
 
 def template(text: str, key: str = "file") -> dict[str, Any]:
@@ -20,12 +20,12 @@ def template(text: str, key: str = "file") -> dict[str, Any]:
 
 
 def config(**options: Any) -> dict[str, Any]:
-    """An awsConfig beside the file that it names."""
+    """awsConfig with the credentialProcess that it requires."""
     return formats({"credentialProcess": {}}, {"awsConfig": options})
 
 
-def labels(**wanted: str) -> dict[str, Any]:
-    return {"target": {"metadata": {"labels": {key.replace("__", "/"): value for key, value in wanted.items()}}}}
+def labels(**by_key: str) -> dict[str, Any]:
+    return {"target": {"metadata": {"labels": {key.replace("__", "/"): value for key, value in by_key.items()}}}}
 
 
 def annotation(key: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def of_token(**more: Any) -> dict[str, Any]:
 
 
 def of_user(*exchanges: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    """The keys of a user as the source."""
+    """A source with the access keys of an IAM user."""
     source = {"credentials": {"secretRef": {"name": "base"}}}
     return {"source": source, "exchanges": list(exchanges) or [SESSION]} | spec
 
@@ -55,8 +55,8 @@ def session(seconds: int) -> dict[str, Any]:
 
 
 def refresh(**changes: Any) -> dict[str, Any]:
-    asked = REFRESH["oauthToken"] | changes
-    return {"exchanges": [{"oauthToken": {key: value for key, value in asked.items() if value is not None}}]}
+    fields = REFRESH["oauthToken"] | changes
+    return {"exchanges": [{"oauthToken": {key: value for key, value in fields.items() if value is not None}}]}
 
 
 def at(url: str) -> dict[str, Any]:

@@ -1,14 +1,9 @@
-"""Specs with sources that the operator lends: those that are taken, and those that are refused."""
+"""Specs with ServiceAccount tokens and ambient credentials."""
 
 from typing import Any
 
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH
 from tests.support.manifests.parts import assume, secret_at
-
-_ONE_TOKEN = "give exactly one of secretKeyRef, serviceAccount"
-_ONE_KEYS = "give exactly one of secretRef, ambient"
-_AMBIENT = "ambient credentials are for assumeRole alone, as the first exchange and without roleSessionName"
-_OUR_TAGS = "with ambient credentials the tags kubernetes-namespace and kubernetes-name are Keyturn's"
 
 
 def account(*exchanges: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -27,56 +22,66 @@ def tagged(*keys: str) -> dict[str, Any]:
 
 
 GOOD: dict[str, dict[str, Any]] = {
-    "a service account": account(),
-    "a service account with all that can be said": account(
+    "ServiceAccount": account(),
+    "ServiceAccount with all fields": account(
         name="app.v2", audiences=["sts.amazonaws.com", "https://a.example/b", "c", "d"], expirationSeconds=86400
     ),
-    "a service account whose name is the target's": account(name="acme"),
-    "the operator's own identity": ambient(),
-    "the operator's own identity, and a role of a role": ambient(assume(), assume(durationSeconds=3600)),
-    "the operator's own identity, with 48 tags": tagged(*(f"k{n}" for n in range(48))),
-    "the operator's own identity beside a token": ambient(
+    "ServiceAccount with the name of the target": account(name="acme"),
+    "ambient credentials": ambient(),
+    "ambient credentials and role chaining": ambient(assume(), assume(durationSeconds=3600)),
+    "ambient credentials with 48 tags": tagged(*(f"k{n}" for n in range(48))),
+    "ambient credentials and a token": ambient(
         assume(), ACCESS_TOKEN, token={"secretKeyRef": {"name": "license", "key": "license_token"}}
     ),
 }
 
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a token from nowhere": ({"source": {"token": {}}}, _ONE_TOKEN),
-    "a token from two places": (
-        {"source": {"token": secret_at("license") | {"serviceAccount": {"name": "app"}}}},
-        _ONE_TOKEN,
-    ),
-    "a service account's token that is kept": (
-        {"source": {"token": {"serviceAccount": {"name": "app"}, "saveTo": {"secretName": "kept"}}}},
-        "saveTo is for a token of a Secret",
-    ),
-    "a service account's token that is spent": (account(REFRESH), "the refresh_token grant uses source.token"),
-    "a service account with a capital": (account(name="App"), "serviceAccount.name"),
-    "a service account without a name": ({"source": {"token": {"serviceAccount": {}}}}, "name"),
-    "a service account of another namespace": (account(namespace="kube-system"), "unknown field"),
-    "no audiences": (account(audiences=[]), "serviceAccount.audiences"),
-    "five audiences": (account(audiences=list("abcde")), "serviceAccount.audiences"),
-    "an empty audience": (account(audiences=[""]), "serviceAccount.audiences[0]"),
-    "an audience with a space": (account(audiences=["a b"]), "serviceAccount.audiences[0]"),
-    "a service account's token for 9 minutes": (account(expirationSeconds=599), "expirationSeconds"),
-    "a service account's token for over a day": (account(expirationSeconds=86401), "expirationSeconds"),
-    "credentials from nowhere": ({"source": {"credentials": {}}, "exchanges": [assume()]}, _ONE_KEYS),
-    "credentials from two places": (
-        {"source": {"credentials": {"ambient": {}, "secretRef": {"name": "base"}}}, "exchanges": [assume()]},
-        _ONE_KEYS,
-    ),
-    "the operator's own identity itself": (ambient({"ecrGetAuthorizationToken": {}}), _AMBIENT),
-    "the operator's own identity for a session": (ambient({"getSessionToken": {}}), _AMBIENT),
-    "the operator's own identity in the second place": (
-        ambient(ACCESS_TOKEN, assume(), token={"secretKeyRef": {"name": "license", "key": "license_token"}}),
-        _AMBIENT,
-    ),
-    "the operator's own identity under another name": (ambient(assume(roleSessionName="admin")), _AMBIENT),
-    "the operator's own identity with a way": (
-        {"source": {"credentials": {"ambient": {"roleArn": "x"}}}, "exchanges": [assume()]},
-        "unknown field",
-    ),
-    "the operator's own identity for another namespace": (tagged("kubernetes-namespace"), _OUR_TAGS),
-    "the operator's own identity for another name": (tagged("Kubernetes-Name"), _OUR_TAGS),
-    "the operator's own identity with 49 tags": (tagged(*(f"k{n}" for n in range(49))), _OUR_TAGS),
+BAD: dict[str, dict[str, dict[str, Any]]] = {
+    "exactly one of secretKeyRef, serviceAccount must be set": {
+        "empty token": {"source": {"token": {}}},
+        "token from two sources": {"source": {"token": secret_at("license") | {"serviceAccount": {"name": "app"}}}},
+    },
+    "saveTo requires secretKeyRef": {
+        "saveTo for a ServiceAccount": {
+            "source": {"token": {"serviceAccount": {"name": "app"}, "saveTo": {"secretName": "kept"}}}
+        }
+    },
+    "grantType refresh_token uses source.token": {"refresh_token grant with a ServiceAccount token": account(REFRESH)},
+    "serviceAccount.name": {"ServiceAccount with a capital letter": account(name="App")},
+    "name": {"ServiceAccount without a name": {"source": {"token": {"serviceAccount": {}}}}},
+    "unknown field": {
+        "ServiceAccount of another namespace": account(namespace="kube-system"),
+        "ambient credentials with a field": {
+            "source": {"credentials": {"ambient": {"roleArn": "x"}}},
+            "exchanges": [assume()],
+        },
+    },
+    "serviceAccount.audiences": {
+        "empty audiences": account(audiences=[]),
+        "empty audience": account(audiences=[""]),
+        "audience with a space": account(audiences=["a b"]),
+    },
+    "expirationSeconds": {
+        "ServiceAccount token for 9 minutes": account(expirationSeconds=599),
+        "ServiceAccount token for over a day": account(expirationSeconds=86401),
+    },
+    "exactly one of secretRef, ambient must be set": {
+        "empty credentials": {"source": {"credentials": {}}, "exchanges": [assume()]},
+        "credentials from two sources": {
+            "source": {"credentials": {"ambient": {}, "secretRef": {"name": "base"}}},
+            "exchanges": [assume()],
+        },
+    },
+    "ambient credentials can be used only if the first exchange is assumeRole without roleSessionName": {
+        "ambient credentials without a role": ambient({"ecrGetAuthorizationToken": {}}),
+        "ambient credentials for a session": ambient({"getSessionToken": {}}),
+        "ambient credentials for the second exchange": ambient(
+            ACCESS_TOKEN, assume(), token={"secretKeyRef": {"name": "license", "key": "license_token"}}
+        ),
+        "ambient credentials with roleSessionName": ambient(assume(roleSessionName="admin")),
+    },
+    "with ambient credentials Keyturn sets the tags kubernetes-namespace and kubernetes-name": {
+        "ambient credentials with the tag kubernetes-namespace": tagged("kubernetes-namespace"),
+        "ambient credentials with the tag kubernetes-name": tagged("Kubernetes-Name"),
+        "ambient credentials with 49 tags": tagged(*(f"k{n}" for n in range(49))),
+    },
 }

@@ -1,4 +1,4 @@
-"""Specs of the exchanges that give tokens: those that are taken, and those that are refused, each with why."""
+"""Specs with exchanges that produce tokens."""
 
 from typing import Any
 
@@ -20,14 +20,13 @@ ID_TOKEN = {"from": "idToken"}
 
 
 def oauth(*more: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A client with a secret asks, by its own credentials."""
-    asked = REFRESH["oauthToken"] | {"grantType": "client_credentials", "clientSecretFrom": secret_at("client")}
-    given = {key: value for key, value in (asked | changes).items() if value is not None}
-    return {"exchanges": [{"oauthToken": given}, *more]}
+    """The client_credentials grant with a client secret."""
+    fields = REFRESH["oauthToken"] | {"grantType": "client_credentials", "clientSecretFrom": secret_at("client")}
+    step = {"oauthToken": {key: value for key, value in (fields | changes).items() if value is not None}}
+    return {"exchanges": [step, *more]}
 
 
-def alone(spec: dict[str, Any]) -> dict[str, Any]:
-    """Nothing to start from."""
+def with_empty_source(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"source": {}}
 
 
@@ -36,20 +35,20 @@ def exchanged(**changes: Any) -> dict[str, Any]:
 
 
 def center(*more: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Identity Center, by default with a code; None removes a field."""
-    asked = CODE["identityCenterCreateToken"] | changes
-    given = {key: value for key, value in asked.items() if value is not None}
-    return {"exchanges": [{"identityCenterCreateToken": given}, *more]}
+    """Identity Center, by default with an authorization code; None removes a field."""
+    fields = CODE["identityCenterCreateToken"] | changes
+    step = {"identityCenterCreateToken": {key: value for key, value in fields.items() if value is not None}}
+    return {"exchanges": [step, *more]}
 
 
 def of_center(grant: str, *more: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Identity Center with another grant, from a token and credentials."""
+    """Identity Center with another grant, a source token and credentials."""
     return BOTH | center(*more, grantType=grant, codeFrom=None, redirectUri=None, **changes)
 
 
 def roles(**changes: Any) -> dict[str, Any]:
-    asked = {"roleName": "Reader", "accountId": "111122223333"} | changes
-    return {"exchanges": [{"identityCenterGetRoleCredentials": asked}]}
+    fields = {"roleName": "Reader", "accountId": "111122223333"} | changes
+    return {"exchanges": [{"identityCenterGetRoleCredentials": fields}]}
 
 
 def create(**changes: Any) -> dict[str, Any]:
@@ -57,32 +56,22 @@ def create(**changes: Any) -> dict[str, Any]:
 
 
 _CODE_OF_USER = of_user(*center()["exchanges"])
-_ONE = "only one exchange may use up what it is given"
-_AUTHENTICATION = "clientAuthentication basic and post need clientSecretFrom, private_key_jwt clientKeyFrom"
-_EXCHANGED = "subjectTokenType, requestedTokenType and actorToken... are for grantType token-exchange"
-_EXTRA = "extraParameters may not be parameters of OAuth, nor secrets"
-_NO_CLIENT = "clientId is missing: only token-exchange and jwt-bearer may go without"
-_NO_TOKEN = "token missing: give source.token"
-_NO_KEYS = "credentials missing: give source.credentials"
-_NO_ID_TOKEN = "an idToken needs an exchange before that may give one"
-_SAME_SECRET = "the target must not be a Secret that the spec reads or keeps a token in"
-_FROM_CENTER = "from says which token an assertion or a subject token is; this grant reads none"
 
 GOOD: dict[str, dict[str, Any]] = {
-    "a client's own token, with no token to start from": alone(oauth()),
-    "a client's own token and then a role": oauth(ASSUME_ROLE),
-    "a client with a key": oauth(
+    "client_credentials grant with an empty source": with_empty_source(oauth()),
+    "client_credentials grant, then a role": oauth(ASSUME_ROLE),
+    "client with a private key": oauth(
         clientSecretFrom=None,
         clientKeyFrom=secret_at("key"),
         keyId="1",
         algorithm="ES256",
         clientAuthentication=None,
     ),
-    "a client with a key, said twice": oauth(
+    "client with a private key and clientAuthentication": oauth(
         clientSecretFrom=None, clientKeyFrom=secret_at("key"), clientAuthentication="private_key_jwt"
     ),
-    "a public client": refresh(clientAuthentication="none"),
-    "an exchange with all that can be said": exchanged(
+    "public client": refresh(clientAuthentication="none"),
+    "token-exchange grant with all fields": exchanged(
         requestedTokenType=f"{TYPE}jwt",
         actorTokenFrom=secret_at("actor"),
         actorTokenType=f"{TYPE}access_token",
@@ -92,33 +81,31 @@ GOOD: dict[str, dict[str, Any]] = {
         extraParameters={"tenant.id": "a b", "requested_token_use": "on_behalf_of"},
         caBundleFrom={"configMapKeyRef": {"name": "acme", "key": "ca.crt"}},
     ),
-    "an exchange without a client": exchanged(clientId=None, clientSecretFrom=None),
-    "an assertion without a client": oauth(grantType=BEARER, clientId=None, clientSecretFrom=None),
-    "an assertion that is the ID token before": {
+    "token-exchange grant without clientId": exchanged(clientId=None, clientSecretFrom=None),
+    "jwt-bearer grant without clientId": oauth(grantType=BEARER, clientId=None, clientSecretFrom=None),
+    "jwt-bearer grant with an earlier ID token": {
         "exchanges": [REFRESH, oauth(grantType=BEARER, **ID_TOKEN)["exchanges"][0]]
     },
-    "a refresh after a role that gives no token": BOTH | {"exchanges": [assume(), REFRESH]},
-    "a code": _CODE_OF_USER,
-    "a code with all that can be said": BOTH
+    "refresh_token grant after a role": BOTH | {"exchanges": [assume(), REFRESH]},
+    "authorization code": _CODE_OF_USER,
+    "authorization code with all fields": BOTH
     | center(
         assume(),
         codeVerifierFrom=secret_at("sign-in", "verifier"),
         scope=["openid", "aws", "sts:identity_context"],
         region="eu-west-1",
     ),
-    "a code after a role": of_user(assume(), *center()["exchanges"], assume()),
-    "a refresh at Identity Center after a role": BOTH
+    "authorization code after a role": of_user(assume(), *center()["exchanges"], assume()),
+    "Identity Center: refresh_token grant after a role": BOTH
     | {"exchanges": [assume(), of_center("refresh_token")["exchanges"][0]]},
-    "an assertion that is the source": of_center(BEARER, assume()),
-    "an assertion in a Secret of its own": of_user(
-        *of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]
-    ),
-    "an assertion that is an ID token of another issuer": BOTH
+    "source token as assertion": of_center(BEARER, assume()),
+    "assertionFrom": of_user(*of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]),
+    "ID token of another issuer as assertion": BOTH
     | {"exchanges": [REFRESH, of_center(BEARER, **ID_TOKEN)["exchanges"][0]]},
-    "an exchange at Identity Center": of_center(
+    "Identity Center: token-exchange grant": of_center(
         EXCHANGE, subjectTokenType=f"{TYPE}access_token", requestedTokenType=f"{TYPE}refresh_token"
     ),
-    "a refresh token for the token of a service account, beside a code": BOTH
+    "refresh token for a ServiceAccount token, and an authorization code": BOTH
     | {
         "source": BOTH["source"] | {"token": {"serviceAccount": {"name": "app"}}},
         "exchanges": [
@@ -126,185 +113,178 @@ GOOD: dict[str, dict[str, Any]] = {
             *center()["exchanges"],
         ],
     },
-    "an ID token for a role": {
+    "ID token for a role": {
         "exchanges": [REFRESH, {"assumeRoleWithWebIdentity": ASSUME_ROLE["assumeRoleWithWebIdentity"] | ID_TOKEN}]
     },
-    "credentials of a permission set": roles(),
-    "credentials of a permission set after a code": of_user(*center()["exchanges"], *roles()["exchanges"]),
-    "a new token of a license": create(),
-    "a new token of a license with all that can be said": create(
+    "permission set": roles(),
+    "permission set after an authorization code": of_user(*center()["exchanges"], *roles()["exchanges"]),
+    "License Manager: CreateToken": create(),
+    "License Manager: CreateToken with all fields": create(
         roleArns=["arn:aws:iam::111122223333:role/a"] * 2,
         expirationInDays=30,
         tokenProperties=["a b", "c", "d"],
-        revokeSuperseded={"after": "168h"},
+        revokeSuperseded={"gracePeriod": "168h"},
         region="eu-west-1",
     ),
 }
 
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a client's own token without a proof": (oauth(clientSecretFrom=None), "grantType client_credentials needs"),
-    "a client's own token without a client": (oauth(clientId=None), _NO_CLIENT),
-    "a refresh without a client": (refresh(clientId=None), _NO_CLIENT),
-    "an exchange with a secret and no client": (exchanged(clientId=None), _NO_CLIENT),
-    "a client with a secret and a key": (
-        oauth(clientKeyFrom=secret_at("key")),
-        "give clientSecretFrom or clientKeyFrom, not both",
-    ),
-    "basic without a secret": (refresh(clientAuthentication="basic"), _AUTHENTICATION),
-    "a public client with a secret": (oauth(clientAuthentication="none"), _AUTHENTICATION),
-    "a JWT of the client without a key": (oauth(clientAuthentication="private_key_jwt"), _AUTHENTICATION),
-    "a key id without a key": (oauth(keyId="1"), "keyId and algorithm are of clientKeyFrom"),
-    "an algorithm without a key": (oauth(algorithm="ES256"), "keyId and algorithm are of clientKeyFrom"),
-    "an algorithm with a shared secret": (
-        oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="HS256"),
-        "oauthToken.algorithm",
-    ),
-    "no algorithm at all": (
-        oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="none"),
-        "oauthToken.algorithm",
-    ),
-    "an exchange of what is not said": (exchanged(subjectTokenType=None), _EXCHANGED),
-    "a subject for a client's own token": (oauth(subjectTokenType=f"{TYPE}jwt"), _EXCHANGED),
-    "an actor for an assertion": (
-        oauth(grantType=BEARER, actorTokenFrom=secret_at("a"), actorTokenType=f"{TYPE}jwt"),
-        _EXCHANGED,
-    ),
-    "an actor that is not said what": (
-        exchanged(actorTokenFrom=secret_at("actor")),
-        "actorTokenFrom and actorTokenType go together",
-    ),
-    "a token type that is no URI": (exchanged(subjectTokenType="jwt"), "oauthToken.subjectTokenType"),
-    "a resource that is no URI": (oauth(resource=["api"]), "oauthToken.resource[0]"),
-    "a resource with a fragment": (oauth(resource=["https://api.example/#a"]), "oauthToken.resource[0]"),
-    "17 audiences": (oauth(audience=["a"] * 17), "oauthToken.audience"),
-    "no audience in the list": (oauth(audience=[]), "oauthToken.audience"),
-    "a scope in the extra parameters": (oauth(extraParameters={"scope": "a"}), _EXTRA),
-    "another grant in the extra parameters": (oauth(extraParameters={"grant_type": "password"}), _EXTRA),
-    "a password in the extra parameters": (oauth(extraParameters={"user_password": "a"}), _EXTRA),
-    "an API key in the extra parameters": (oauth(extraParameters={"api_key": "a"}), _EXTRA),
-    "an extra parameter with a space": (oauth(extraParameters={"a b": "c"}), _EXTRA),
-    "an extra parameter with a newline": (oauth(extraParameters={"a": "b\n"}), "oauthToken.extraParameters"),
-    "17 extra parameters": (
-        oauth(extraParameters={f"p{n}": "x" for n in range(17)}),
-        "oauthToken.extraParameters",
-    ),
-    "a CA bundle in two places": (
-        oauth(
+BAD: dict[str, dict[str, dict[str, Any]]] = {
+    "grantType client_credentials requires": {
+        "client_credentials grant without a secret or key": oauth(clientSecretFrom=None)
+    },
+    "clientId is required, except for token-exchange and jwt-bearer": {
+        "client_credentials grant without clientId": oauth(clientId=None),
+        "refresh_token grant without clientId": refresh(clientId=None),
+        "token-exchange grant with a secret but no clientId": exchanged(clientId=None),
+    },
+    "clientSecretFrom and clientKeyFrom are mutually exclusive": {
+        "client with a secret and a key": oauth(clientKeyFrom=secret_at("key"))
+    },
+    "clientAuthentication client_secret_basic and client_secret_post require clientSecretFrom": {
+        "client_secret_basic without a secret": refresh(clientAuthentication="client_secret_basic"),
+        "none with a secret": oauth(clientAuthentication="none"),
+        "private_key_jwt without a key": oauth(clientAuthentication="private_key_jwt"),
+    },
+    "keyId and algorithm require clientKeyFrom": {
+        "key id without a key": oauth(keyId="1"),
+        "algorithm without a key": oauth(algorithm="ES256"),
+    },
+    "oauthToken.algorithm": {
+        "algorithm HS256": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="HS256"),
+        "algorithm none": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="none"),
+    },
+    "grantType token-exchange requires subjectTokenType": {
+        "token-exchange grant without subjectTokenType": exchanged(subjectTokenType=None)
+    },
+    "subjectTokenType, requestedTokenType, actorTokenFrom and actorTokenType require grantType": {
+        "subjectTokenType for client_credentials": oauth(subjectTokenType=f"{TYPE}jwt"),
+        "actor token for jwt-bearer": oauth(
+            grantType=BEARER, actorTokenFrom=secret_at("a"), actorTokenType=f"{TYPE}jwt"
+        ),
+    },
+    "actorTokenFrom and actorTokenType must be set together": {
+        "actor token without a type": exchanged(actorTokenFrom=secret_at("actor"))
+    },
+    "oauthToken.subjectTokenType": {"token type that is not a URI": exchanged(subjectTokenType="jwt")},
+    "oauthToken.resource[0]": {
+        "resource that is not a URI": oauth(resource=["api"]),
+        "resource with a fragment": oauth(resource=["https://api.example/#a"]),
+    },
+    "names of extraParameters must not be OAuth parameters or sound like secrets": {
+        "scope in the extra parameters": oauth(extraParameters={"scope": "a"}),
+        "grant type in the extra parameters": oauth(extraParameters={"grant_type": "password"}),
+        "password in the extra parameters": oauth(extraParameters={"user_password": "a"}),
+        "API key in the extra parameters": oauth(extraParameters={"api_key": "a"}),
+        "extra parameter with a space": oauth(extraParameters={"a b": "c"}),
+    },
+    "oauthToken.extraParameters": {"extra parameter with a newline": oauth(extraParameters={"a": "b\n"})},
+    "exactly one of secretKeyRef, configMapKeyRef must be set": {
+        "CA bundle from two sources": oauth(
             caBundleFrom={
                 "secretKeyRef": {"name": "ca", "key": "a"},
                 "configMapKeyRef": {"name": "ca", "key": "a"},
             }
-        ),
-        "give exactly one of secretKeyRef, configMapKeyRef",
-    ),
-    "a client's secret in a ConfigMap": (
-        oauth(clientSecretFrom={"configMapKeyRef": {"name": "a", "key": "b"}}),
-        "configMapKeyRef",
-    ),
-    "a target that is the client's key": (
-        oauth(clientSecretFrom=None, clientKeyFrom=secret_at("acme")),
-        _SAME_SECRET,
-    ),
-    "a token to choose for a client's own": (oauth(**ID_TOKEN), "from says which token goes on"),
-    "a token that is none of the two": (exchanged(**{"from": "refreshToken"}), "oauthToken.from"),
-    "an ID token that nobody gives": (exchanged(**ID_TOKEN), _NO_ID_TOKEN),
-    "an ID token of License Manager": (
-        {"exchanges": [ACCESS_TOKEN, exchanged(**ID_TOKEN)["exchanges"][0]]},
-        _NO_ID_TOKEN,
-    ),
-    "an ID token for a role that nobody gives": (
-        {
+        )
+    },
+    "configMapKeyRef": {
+        "client secret in a ConfigMap": oauth(clientSecretFrom={"configMapKeyRef": {"name": "a", "key": "b"}})
+    },
+    "the target must not be a Secret that the spec reads or stores a token in": {
+        "Secret of the client key as the target": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("acme")),
+        "Secret of the authorization code as the target": _CODE_OF_USER | {"target": {"secretName": "sign-in"}},
+        "token Secret of the authorization code as the target": _CODE_OF_USER
+        | {"target": {"secretName": "sign-in-keyturn"}},
+        "token Secret of the assertion as the target": of_user(
+            *of_center(BEARER, assertionFrom=secret_at("jwt"))["exchanges"]
+        )
+        | {"target": {"secretName": "jwt-keyturn"}},
+    },
+    "from requires grantType token-exchange or jwt-bearer": {"from for client_credentials": oauth(**ID_TOKEN)},
+    "oauthToken.from": {"from with an unknown token": exchanged(**{"from": "refreshToken"})},
+    "idToken requires one of these exchanges before it": {
+        "idToken without an earlier exchange": exchanged(**ID_TOKEN),
+        "idToken after License Manager": {"exchanges": [ACCESS_TOKEN, exchanged(**ID_TOKEN)["exchanges"][0]]},
+        "idToken for a role without an ID token": {
             "exchanges": [
                 ACCESS_TOKEN,
                 {"assumeRoleWithWebIdentity": ASSUME_ROLE["assumeRoleWithWebIdentity"] | ID_TOKEN},
             ]
         },
-        _NO_ID_TOKEN,
-    ),
-    "nothing to start from, and an exchange with AWS": ({"source": {}, "exchanges": [ACCESS_TOKEN]}, _NO_TOKEN),
-    "nothing to start from, and a role": ({"source": {}, "exchanges": [assume()]}, _NO_KEYS),
-    "nothing to exchange": (alone(exchanged()), _NO_TOKEN),
-    "no assertion": (alone(oauth(grantType=BEARER)), _NO_TOKEN),
-    "a code without credentials": (center(), _NO_KEYS),
-    "a code that is not there": (BOTH | center(codeFrom=None), "grantType authorization_code needs codeFrom"),
-    "a code sent nowhere": (BOTH | center(redirectUri=None), "grantType authorization_code needs codeFrom"),
-    "a code in the manifest": (BOTH | center(code="x"), "unknown field"),
-    "a code for an assertion": (
-        of_center(BEARER) | center(grantType=BEARER),
-        "codeFrom, redirectUri, codeVerifierFrom are for grantType authorization_code",
-    ),
-    "an assertion for a code": (
-        BOTH | center(assertionFrom=secret_at("jwt")),
-        "assertionFrom is for grantType urn:ietf:params:oauth:grant-type:jwt-bearer",
-    ),
-    "a subject for a refresh": (
-        of_center("refresh_token", requestedTokenType=f"{TYPE}access_token"),
-        "subjectTokenType, requestedTokenType are for grantType urn:ietf:params:oauth:grant-type:token-exchange",
-    ),
-    "an ID token of Identity Center to exchange": (
-        of_center(EXCHANGE, subjectTokenType=f"{TYPE}id_token"),
-        "identityCenterCreateToken.subjectTokenType",
-    ),
-    "a token to choose for a code": (BOTH | center(**{"from": "accessToken"}), _FROM_CENTER),
-    "an application by its name": (
-        BOTH | center(clientId="my-application-of-identity-center"),
-        "identityCenterCreateToken.clientId",
-    ),
-    "an unknown grant of Identity Center": (
-        BOTH | center(grantType="client_credentials"),
-        "identityCenterCreateToken.grantType",
-    ),
-    "no scope in the list": (BOTH | center(scope=[]), "identityCenterCreateToken.scope"),
-    "a code without a region": (BOTH | center() | {"region": None}, "region is missing"),
-    "a refresh at Identity Center without a token": (
-        of_user(*of_center("refresh_token")["exchanges"]),
-        _NO_TOKEN,
-    ),
-    "a refresh at Identity Center after another token": (
-        BOTH | {"exchanges": [ACCESS_TOKEN, of_center("refresh_token")["exchanges"][0]]},
-        "the refresh_token grant uses source.token",
-    ),
-    "two codes": (of_user(*center()["exchanges"], *center()["exchanges"]), _ONE),
-    "an assertion that is the source, and a code": (
-        BOTH | {"exchanges": [*of_center(BEARER)["exchanges"], *center()["exchanges"]]},
-        _ONE,
-    ),
-    "a subject token for a refresh token, and a code": (
-        BOTH
+    },
+    "token is missing: set source.token": {
+        "License Manager with an empty source": {"source": {}, "exchanges": [ACCESS_TOKEN]},
+        "token-exchange grant with an empty source": with_empty_source(exchanged()),
+        "jwt-bearer grant with an empty source": with_empty_source(oauth(grantType=BEARER)),
+        "Identity Center: refresh_token grant without a token": of_user(*of_center("refresh_token")["exchanges"]),
+        "permission set without a token": of_user(*roles()["exchanges"]),
+    },
+    "credentials are missing: set source.credentials": {
+        "role with an empty source": {"source": {}, "exchanges": [assume()]},
+        "authorization code without credentials": center(),
+        "CreateToken without credentials": {"exchanges": create()["exchanges"]},
+    },
+    "grantType authorization_code requires codeFrom": {
+        "authorization_code grant without codeFrom": BOTH | center(codeFrom=None),
+        "authorization_code grant without redirectUri": BOTH | center(redirectUri=None),
+    },
+    "unknown field": {
+        "authorization code in the manifest": BOTH | center(code="x"),
+        "CreateToken with a client token": create(clientToken="x"),
+    },
+    "codeFrom, redirectUri and codeVerifierFrom require grantType authorization_code": {
+        "codeFrom for jwt-bearer": of_center(BEARER) | center(grantType=BEARER)
+    },
+    "assertionFrom requires grantType urn:ietf:params:oauth:grant-type:jwt-bearer": {
+        "assertionFrom for authorization_code": BOTH | center(assertionFrom=secret_at("jwt"))
+    },
+    "subjectTokenType and requestedTokenType require grantType urn:ietf:params:oauth:grant-type:token-exchange": {
+        "requestedTokenType for refresh_token": of_center("refresh_token", requestedTokenType=f"{TYPE}access_token")
+    },
+    "identityCenterCreateToken.subjectTokenType": {
+        "Identity Center: subjectTokenType id_token": of_center(EXCHANGE, subjectTokenType=f"{TYPE}id_token")
+    },
+    "from requires grantType jwt-bearer without assertionFrom, or token-exchange": {
+        "from for authorization_code": BOTH | center(**{"from": "accessToken"})
+    },
+    "identityCenterCreateToken.clientId": {
+        "clientId that is not an ARN": BOTH | center(clientId="my-application-of-identity-center")
+    },
+    "identityCenterCreateToken.grantType": {
+        "Identity Center: client_credentials grant": BOTH | center(grantType="client_credentials")
+    },
+    "region is missing": {"authorization code without a region": BOTH | center() | {"region": None}},
+    "grantType refresh_token uses source.token": {
+        "Identity Center: refresh_token grant after a token": BOTH
+        | {"exchanges": [ACCESS_TOKEN, of_center("refresh_token")["exchanges"][0]]}
+    },
+    "only one exchange may consume its input": {
+        "two authorization codes": of_user(*center()["exchanges"], *center()["exchanges"]),
+        "source token as assertion, and an authorization code": BOTH
+        | {"exchanges": [*of_center(BEARER)["exchanges"], *center()["exchanges"]]},
+        "refresh token for the source token, and an authorization code": BOTH
         | {
             "exchanges": [
                 *exchanged(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
                 *center()["exchanges"],
             ]
         },
-        _ONE,
-    ),
-    "a refresh and a code": (BOTH | {"exchanges": [REFRESH, *center()["exchanges"]]}, _ONE),
-    "a target that is the code's Secret": (_CODE_OF_USER | {"target": {"secretName": "sign-in"}}, _SAME_SECRET),
-    "a target where the code's token is kept": (
-        _CODE_OF_USER | {"target": {"secretName": "sign-in-keyturn"}},
-        _SAME_SECRET,
-    ),
-    "a target where the assertion's token is kept": (
-        of_user(*of_center(BEARER, assertionFrom=secret_at("jwt"))["exchanges"])
-        | {"target": {"secretName": "jwt-keyturn"}},
-        _SAME_SECRET,
-    ),
-    "a role for two hours after a permission set": (
-        roles() | {"exchanges": [*roles()["exchanges"], assume(durationSeconds=7200)]},
-        "assumeRole after another role lasts at most 3600 s",
-    ),
-    "a permission set without a token": (of_user(*roles()["exchanges"]), _NO_TOKEN),
-    "a permission set with a slash": (roles(roleName="a/b"), "identityCenterGetRoleCredentials.roleName"),
-    "an account with dashes": (roles(accountId="1111-2222-33"), "identityCenterGetRoleCredentials.accountId"),
-    "an account of 13 digits": (roles(accountId="1" * 13), "identityCenterGetRoleCredentials.accountId"),
-    "a new token without credentials": ({"exchanges": create()["exchanges"]}, _NO_KEYS),
-    "a new token of no license": (of_user({"licenseManagerCreateToken": {}}), "licenseArn"),
-    "a new token of a license by its name": (create(licenseArn="my license"), "licenseArn"),
-    "a new token with four properties": (create(tokenProperties=list("abcd")), "tokenProperties"),
-    "a new token for no time": (create(expirationInDays=0), "expirationInDays"),
-    "a new token for a role by its name": (create(roleArns=["Admin"]), "roleArns[0]"),
-    "a revocation without a time": (create(revokeSuperseded={}), "after"),
-    "a revocation after a week": (create(revokeSuperseded={"after": "1w"}), "revokeSuperseded.after"),
-    "a new token with a ClientToken": (create(clientToken="x"), "unknown field"),
+        "refresh_token grant and an authorization code": BOTH | {"exchanges": [REFRESH, *center()["exchanges"]]},
+    },
+    "assumeRole after another role (role chaining) is limited to 3600 seconds": {
+        "role for two hours after a permission set": roles()
+        | {"exchanges": [*roles()["exchanges"], assume(durationSeconds=7200)]}
+    },
+    "identityCenterGetRoleCredentials.roleName": {"permission set with a slash": roles(roleName="a/b")},
+    "identityCenterGetRoleCredentials.accountId": {
+        "account with dashes": roles(accountId="1111-2222-33"),
+        "account of 13 digits": roles(accountId="1" * 13),
+    },
+    "licenseArn": {
+        "CreateToken without a license": of_user({"licenseManagerCreateToken": {}}),
+        "licenseArn that is not an ARN": create(licenseArn="my license"),
+    },
+    "expirationInDays": {"expirationInDays 0": create(expirationInDays=0)},
+    "roleArns[0]": {"roleArns with a name": create(roleArns=["Admin"])},
+    "gracePeriod": {"revokeSuperseded without gracePeriod": create(revokeSuperseded={})},
+    "revokeSuperseded.gracePeriod": {"gracePeriod in weeks": create(revokeSuperseded={"gracePeriod": "1w"})},
 }

@@ -84,9 +84,7 @@ def _namespaces(directory: Path, images: Path) -> Iterator[Path]:
     with (
         log.open("w") as stderr,
         # In its own session, so that Ctrl-C does not reach it.
-        Popen(
-            command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=stderr, text=True, start_new_session=True
-        ) as init,
+        Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=stderr, text=True, start_new_session=True) as init,
     ):
         try:
             if not (init.stdout and init.stdout.readline()):

@@ -56,6 +56,6 @@ class Release:
             raise HelmError(f"{error}\n{pods}\n{log}") from error
 
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        config = {"aws": {"endpoints": endpoints(self.endpoint)}, "renewal": {"leastIntervalSeconds": 1}}
+        config = {"aws": {"endpoints": endpoints(self.endpoint)}, "renewal": {"minIntervalSeconds": 1}}
         image = {"repository": _REPOSITORY, "tag": _TAG}
         return {"image": image, "injection": {"enabled": True}, "config": config, **more}

@@ -37,13 +37,7 @@ print(json.dumps({
     "root": mounts["/"].split(",")[0],
 }), status["VmHWM"].split()[0])
 """
-RESTRICTED = {
-    "user and group": [65532, 65532],
-    "capabilities": 0,
-    "seccomp": 2,
-    "new privileges": False,
-    "root": "ro",
-}
+RESTRICTED = {"user and group": [65532, 65532], "capabilities": 0, "seccomp": 2, "new privileges": False, "root": "ro"}
 
 
 def container(name: str, endpoint: str, keys: int, **more: Any) -> dict[str, Any]:
@@ -53,9 +47,7 @@ def container(name: str, endpoint: str, keys: int, **more: Any) -> dict[str, Any
     return {"name": name, "image": IMAGE, "command": command, **more, "env": [*env, *more.get("env", ())]}
 
 
-def pod(
-    containers: Iterable[dict[str, Any]], annotations: dict[str, str] | None = None, **spec: Any
-) -> dict[str, Any]:
+def pod(containers: Iterable[dict[str, Any]], annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
     """Return a pod named app."""
     return {
         "apiVersion": "v1",

@@ -3,12 +3,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from keyturn.api.base import parts
-from keyturn.api.crd import crd, schema
-from keyturn.api.token_request import Spec
+from keyturn.api.base import api_structs
+from keyturn.api.crd import crd, one_line, schema
+from keyturn.api.token_request import TokenRequestSpec
+from keyturn.cli.crd import crd as crd_command
 
 SCHEMA = schema()
+# The API server allows no description of metadata.
+METADATA = {".metadata"}
 
 
 def _nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -23,60 +28,62 @@ def _nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str
 NODES = dict(_nodes(SCHEMA))
 
 
-@pytest.mark.parametrize(
-    "word",
-    ["$ref", "default", "nullable", "anyOf", "title", "propertyNames", "$defs"],
-)
-def test_a_structural_schema_does_not_say(word: str) -> None:
-    assert [path for path, node in NODES.items() if word in node] == []
+@pytest.mark.parametrize("keyword", ["$ref", "default", "nullable", "anyOf", "title", "propertyNames", "$defs"])
+def test_schema_has_no_keyword(keyword: str) -> None:
+    assert [path for path, node in NODES.items() if keyword in node] == []
 
 
 def test_every_node_has_a_type() -> None:
     assert [path for path, node in NODES.items() if "type" not in node] == []
 
 
-def test_every_field_of_the_spec_is_described() -> None:
-    fields = {path for path in NODES if path.startswith(".spec.") and not path.endswith(".*")}
+def test_every_field_has_a_description() -> None:
+    fields = {path for path in NODES if path and not path.endswith(".*")} - METADATA
 
     assert {path for path in fields if not NODES[path].get("description")} == set()
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "start"),
     [
-        (".spec.source.credentials.secretRef", "Its keys: AWS_ACCESS_KEY_ID"),
-        (".spec.source.token.saveTo", "Where a rotated token is kept. Default:"),
-        (".spec.exchanges.*.oauthToken.clientSecretFrom", "The client's secret."),
-        (".spec.exchanges.*.oauthToken.caBundleFrom", "Certificates (PEM)"),
+        (".spec.source.credentials.secretRef", "Secret with the keys AWS_ACCESS_KEY_ID"),
+        (".spec.source.token.saveTo", "Where to store refresh tokens"),
+        (".spec.exchanges.*.oauthToken.clientSecretFrom", "Client secret."),
+        (".spec.exchanges.*.oauthToken.caBundleFrom", "CA certificates (PEM)"),
         (".spec.renewal", "When to renew. Default:"),
     ],
 )
-def test_a_field_that_may_be_left_out_says_what_it_is_for(path: str, says: str) -> None:
-    assert NODES[path]["description"].startswith(says)
+def test_optional_field_has_its_own_description(path: str, start: str) -> None:
+    assert NODES[path]["description"].startswith(start)
 
 
-def test_patterns_end_as_the_api_server_reads_them() -> None:
+def test_patterns_are_anchored_for_re2() -> None:
     patterns = [node["pattern"] for node in NODES.values() if "pattern" in node]
 
     assert patterns
     assert all(pattern.startswith("^") and pattern.endswith("$") and r"\Z" not in pattern for pattern in patterns)
 
 
-def test_every_rule_is_there() -> None:
-    written = [rule for node in NODES.values() for rule in node.get("x-kubernetes-validations", [])]
-    alone = {(rule["rule"], rule["message"]) for rule in written if "message" in rule}
-    together = [rule for rule in written if "message" not in rule]
+def test_crd_contains_every_rule() -> None:
+    rules = [rule for node in NODES.values() for rule in node.get("x-kubernetes-validations", [])]
+    single = {(rule["rule"], rule["message"]) for rule in rules if "message" in rule}
+    merged = [rule for rule in rules if "message" not in rule]
 
-    assert alone == {(rule.cel, rule.says) for part in parts() if not part.TOGETHER for rule in part.RULES}
-    assert len(together) == len(Spec.TOGETHER)
-    assert [rule for rules in Spec.TOGETHER for rule in rules] == list(Spec.RULES)
-    for rules, one in zip(Spec.TOGETHER, together, strict=True):
-        for rule in rules:
-            assert f"({rule.cel})" in one["rule"]
-            assert f"!({rule.cel}) ? {json.dumps(rule.says)} : " in one["messageExpression"]
+    assert single == {
+        (one_line(rule.cel), rule.message)
+        for struct in api_structs()
+        if not struct.RULE_GROUPS
+        for rule in struct.RULES
+    }
+    assert len(merged) == len(TokenRequestSpec.RULE_GROUPS)
+    assert [rule for group in TokenRequestSpec.RULE_GROUPS for rule in group] == list(TokenRequestSpec.RULES)
+    for group, one in zip(TokenRequestSpec.RULE_GROUPS, merged, strict=True):
+        for rule in group:
+            assert f"({one_line(rule.cel)})" in one["rule"]
+            assert f"!({one_line(rule.cel)}) ? {json.dumps(rule.message)} : " in one["messageExpression"]
 
 
-def test_lists_and_maps_have_a_limit() -> None:
+def test_lists_and_maps_in_the_spec_are_bounded() -> None:
     spec = {path: node for path, node in NODES.items() if path.startswith(".spec")}
     lists = {path for path, node in spec.items() if node["type"] == "array" and "maxItems" not in node}
     maps = {path for path, node in spec.items() if "additionalProperties" in node and "maxProperties" not in node}
@@ -84,27 +91,27 @@ def test_lists_and_maps_have_a_limit() -> None:
     assert (lists, maps) == (set(), set())
 
 
-def test_conditions_are_a_map_by_type() -> None:
+def test_conditions_are_a_map_with_key_type() -> None:
     conditions = NODES[".status.conditions"]
 
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
 
 
-def test_the_spec_is_required_and_the_status_is_not() -> None:
+def test_only_the_spec_is_required() -> None:
     assert SCHEMA["required"] == ["spec"]
 
 
-def test_the_names_by_which_kubectl_knows_it() -> None:
-    made = crd()
-    version = made["spec"]["versions"][0]
+def test_crd_has_short_name_category_and_status_subresource() -> None:
+    manifest = crd()
+    version = manifest["spec"]["versions"][0]
 
-    assert made["metadata"]["name"] == "tokenrequests.keyturn.dev"
-    assert (made["spec"]["names"]["shortNames"], made["spec"]["names"]["categories"]) == (["treq"], ["keyturn"])
+    assert manifest["metadata"]["name"] == "tokenrequests.keyturn.dev"
+    assert (manifest["spec"]["names"]["shortNames"], manifest["spec"]["names"]["categories"]) == (["treq"], ["keyturn"])
     assert version["subresources"] == {"status": {}}
 
 
-def test_the_columns_and_which_are_wide() -> None:
+def test_printer_columns() -> None:
     columns = crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     always = [column["name"] for column in columns if not column.get("priority")]
     wide = [column["name"] for column in columns if column.get("priority")]
@@ -112,3 +119,10 @@ def test_the_columns_and_which_are_wide() -> None:
     assert always == ["Ready", "Reason", "Secret", "Expires", "Renews", "Age"]
     assert wide == ["Principal", "Revision", "Failures"]
     assert {column["name"] for column in columns if column["type"] == "date"} == {"Age"}
+
+
+def test_manifest_has_no_yaml_aliases() -> None:
+    output = CliRunner().invoke(crd_command).output
+
+    assert yaml.safe_load(output) == crd()
+    assert "&id" not in output

@@ -1,55 +1,82 @@
-"""What each exchange says of itself: what it needs, and what it uses up."""
-
 from typing import Any
 
 import pytest
 
+from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
+from keyturn.api.exchanges.registry import EXCHANGES
+from keyturn.api.rules.consumption import HAS_SINGLE_USE_CREDENTIAL
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, request
 from tests.support.manifests.parts import assume, of_user, refresh, secret_at
 from tests.support.manifests.sessions import MFA
 from tests.support.manifests.sources import account
 from tests.support.manifests.tokens import BEARER, BOTH, EXCHANGE, center, create, of_center, roles
 
-_ACCOUNT = BOTH["source"] | account()["source"]
-_IN_SECRET = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]
+_SERVICE_ACCOUNT = BOTH["source"] | account()["source"]
+_ASSERTION_FROM = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]
 
 
 @pytest.mark.parametrize(
-    ("spec", "where"),
+    ("spec", "consumed"),
     [
-        pytest.param({}, None, id="nothing"),
-        pytest.param(create(), None, id="nothing of a license"),
-        pytest.param(refresh(), "0: license, kept in license-keyturn", id="a refresh token"),
-        pytest.param(BOTH | {"exchanges": [assume(), REFRESH]}, "1: license, kept in license-keyturn", id="later"),
-        pytest.param(of_center("refresh_token"), "0: license, kept in license-keyturn", id="of Identity Center"),
-        pytest.param(of_user(*center()["exchanges"]), "0: sign-in, kept in sign-in-keyturn, once", id="a code"),
-        pytest.param(of_user(*_IN_SECRET), "0: jwt, kept in jwt-keyturn, once", id="an assertion in a Secret"),
+        pytest.param({}, None, id="default manifest"),
+        pytest.param(create(), None, id="CreateToken"),
+        pytest.param(refresh(), "0: license, stored in license-keyturn", id="refresh token"),
         pytest.param(
-            of_center(BEARER), "0: license, kept in license-keyturn, once", id="an assertion that is the source"
+            BOTH | {"exchanges": [assume(), REFRESH]},
+            "1: license, stored in license-keyturn",
+            id="refresh token after a role",
+        ),
+        pytest.param(
+            of_center("refresh_token"), "0: license, stored in license-keyturn", id="refresh token of Identity Center"
+        ),
+        pytest.param(
+            of_user(*center()["exchanges"]),
+            "0: sign-in, stored in sign-in-keyturn, single use",
+            id="authorization code",
+        ),
+        pytest.param(of_user(*_ASSERTION_FROM), "0: jwt, stored in jwt-keyturn, single use", id="assertionFrom"),
+        pytest.param(
+            of_center(BEARER), "0: license, stored in license-keyturn, single use", id="source token as assertion"
         ),
         pytest.param(
             BOTH | {"exchanges": [ASSUME_ROLE, *of_center(BEARER)["exchanges"]]},
-            "1: license, kept in license-keyturn, once",
-            id="an assertion that is the source, after a role",
+            "1: license, stored in license-keyturn, single use",
+            id="source token as assertion after a role",
         ),
         pytest.param(
             BOTH | {"exchanges": [ACCESS_TOKEN, *of_center(BEARER)["exchanges"]]},
             None,
-            id="an assertion that is made anew each time",
+            id="token of an earlier exchange as assertion",
         ),
-        pytest.param(of_center(BEARER) | {"source": _ACCOUNT}, None, id="an assertion of a service account"),
-        pytest.param(of_user({"getSessionToken": MFA}), "0: mfa, kept in mfa-keyturn, once", id="an MFA code"),
-        pytest.param(of_user(assume(**MFA), assume()), "0: mfa, kept in mfa-keyturn, once", id="for a role"),
-        pytest.param(of_center(EXCHANGE), None, id="a token that is exchanged"),
-        pytest.param(roles(), None, id="a token that is read"),
+        pytest.param(of_center(BEARER) | {"source": _SERVICE_ACCOUNT}, None, id="ServiceAccount token as assertion"),
+        pytest.param(of_user({"getSessionToken": MFA}), "0: mfa, stored in mfa-keyturn, single use", id="MFA code"),
+        pytest.param(
+            of_user(assume(**MFA), assume()), "0: mfa, stored in mfa-keyturn, single use", id="MFA code for a role"
+        ),
+        pytest.param(of_center(EXCHANGE), None, id="token-exchange grant"),
+        pytest.param(roles(), None, id="access token"),
     ],
 )
-def test_what_a_renewal_uses_up(spec: dict[str, Any], where: str | None) -> None:
-    wanted = request(**spec).spec
-    found = wanted.spending
-    steps: list[Any] = [exchange.operation for exchange in wanted.exchanges]
-    once = ", once" if found and found.once else ""
-    told = f"{steps.index(found.step)}: {found.ref.name}, kept in {found.secret}{once}" if found else None
+def test_consumption(spec: dict[str, Any], consumed: str | None) -> None:
+    parsed = request(**spec).spec
+    consumption = parsed.consumption
+    description = None
+    if consumption:
+        index = [step.exchange for step in parsed.exchanges].index(consumption.step)
+        description = f"{index}: {consumption.ref.name}, stored in {consumption.secret}"
+        description += ", single use" if consumption.is_single_use else ""
 
-    assert told == where
-    assert found is None or {found.ref.name, found.secret} <= wanted.secrets_read
+    assert description == consumed
+    assert consumption is None or {consumption.ref.name, consumption.secret} <= parsed.secrets_read
+
+
+def test_cel_knows_every_single_use_credential() -> None:
+    fields = {
+        (name, field)
+        for name, exchange in EXCHANGES.items()
+        for field in exchange.__struct_encode_fields__
+        if field in SINGLE_USE_FIELDS
+    }
+
+    assert len(fields) == HAS_SINGLE_USE_CREDENTIAL.count("has(")
+    assert all(f"has(self.exchanges[i].{name}.{field})" in HAS_SINGLE_USE_CREDENTIAL for name, field in fields)

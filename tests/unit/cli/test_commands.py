@@ -1,197 +1,217 @@
 import json
 import logging
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 from keyturn import __version__
-from keyturn.cli import COMMANDS, main
+from keyturn.cli import COMMANDS
 from keyturn.cli.operator import operator
-from keyturn.cli.reader import reader
-from keyturn.cli.sidecar import MODES
+from keyturn.cli.run import run, standalone
+from keyturn.cli.sidecar import MODES, reader
+from tests.support.cli import run_keyturn
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
-def _process_as_before() -> Iterator[None]:
-    """What a command sets for its process is not for the tests that come after."""
-    level, depth = logging.getLogger().level, sys.getrecursionlimit()
+def _log_level() -> Iterator[None]:
+    level = logging.getLogger().level
     yield
     logging.getLogger().setLevel(level)
-    sys.setrecursionlimit(depth)
 
 
-def run(*arguments: str, **environment: str) -> Result:
-    """Run a command as a new process would: nothing logs yet."""
-    root = logging.getLogger()
-    before, root.handlers = root.handlers, []
-    try:
-        return CliRunner(env={"KUBECONFIG": None, **environment}).invoke(main, arguments)
-    finally:
-        root.handlers = before
+def test_version_is_printed() -> None:
+    assert run_keyturn("--version").output == f"keyturn, version {__version__}\n"
 
 
-def test_version() -> None:
-    assert run("--version").output == f"keyturn, version {__version__}\n"
+def test_crd_prints_the_generated_file() -> None:
+    assert run_keyturn("crd").output == (ROOT / "crds" / "keyturn.dev_tokenrequests.yaml").read_text()
 
 
-def test_crd_is_the_one_that_is_kept() -> None:
-    assert run("crd").output == (ROOT / "crds" / "keyturn.dev_tokenrequests.yaml").read_text()
+def test_help_lists_every_command_with_its_summary() -> None:
+    listed = " ".join(run_keyturn("--help").output.split())
+
+    for name, command in COMMANDS.items():
+        assert f"{name} {command.summary}" in listed
+        assert run_keyturn(name, "--help").output.startswith("Usage: main ")
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         pytest.param("aws: {endpoint: {}}", "Object contains unknown field `endpoint` - at `$.aws`", id="a typo"),
-        pytest.param("{", "document 1: error: no YAML: ", id="no YAML"),
+        pytest.param("{", "document 1: error: not valid YAML: ", id="not YAML"),
         pytest.param("[]", "Expected `object`, got `array`", id="a list"),
     ],
 )
-def test_bad_settings_are_one_error(content: str, says: str, tmp_path: Path) -> None:
+def test_invalid_settings_are_a_usage_error(content: str, message: str, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(content)
-    result = run("operator", f"--config={config}")
+    result = run_keyturn("operator", f"--config={config}")
 
     assert (result.exit_code, f"Invalid value for --config: {config}" in result.output) == (2, True)
-    assert says in result.output
+    assert message in result.output
     assert "Traceback" not in result.output
 
 
-def flags_told(command: str) -> str:
-    """The table of a command's flags in docs/operations/configuration.md."""
+def documented_flags(command: str) -> list[tuple[str, str]]:
+    """The flags of a command with their defaults, from its table in docs/operations/configuration.md."""
     document = (ROOT / "docs" / "operations" / "configuration.md").read_text()
-    return document.partition(f"| flag of `{command}` | default | meaning |\n")[2].partition("\n\n")[0]
+    table = document.partition(f"| flag of `{command}` |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| (`--.*?`) \| (.*?) \|", table, re.MULTILINE)
 
 
-def test_the_document_tells_every_flag_with_its_default() -> None:
-    rows = re.findall(r"^\| (`--.*?`) \| (.*?) \|", flags_told("operator"), re.MULTILINE)
-    flags = [it for it in operator.params if isinstance(it, click.Option)]
-    # What depends on where it runs is told in words.
-    defaults = {flag: None if "`" not in told else told.strip("`") for flag, told in rows}
+def test_documentation_lists_the_operator_flags() -> None:
+    # Defaults that depend on the environment are documented in words.
+    defaults = {flag: None if "`" not in text else text.strip("`") for flag, text in documented_flags("operator")}
 
     assert defaults == {
         ", ".join(f"`{name}`" for name in (*flag.opts, *flag.secondary_opts)): (
             str(flag.default).lower() if isinstance(flag.default, str | int) else None
         )
-        for flag in flags
+        for flag in operator.params
+        if isinstance(flag, click.Option)
     }
 
 
-def test_settings_that_are_not_there() -> None:
-    result = run("operator", "--config=/not/there")
+def test_documentation_lists_the_reader_flags() -> None:
+    assert {flag.strip("`"): None if it == "none" else it.strip("`") for flag, it in documented_flags("sidecar")} == {
+        flag.opts[0]: flag.default if isinstance(flag.default, str) else None
+        for flag in reader.params
+        if flag.opts[0] != "--help"
+    }
 
-    assert (result.exit_code, "does not exist" in result.output) == (2, True)
+
+def test_documentation_lists_the_run_flags() -> None:
+    listed = {name for flag, _ in documented_flags("run") for name in re.findall(r"--?[a-z-]+", flag)}
+    elsewhere = {"--config", "--log-level", "--log-format", "--once"}
+
+    assert listed - elsewhere == {flag for option in run.params for flag in option.opts} - elsewhere
 
 
 @pytest.mark.parametrize(
     "flags", [pytest.param([], id="no service account"), pytest.param(["--kubeconfig={empty}"], id="empty file")]
 )
-def test_without_a_cluster_it_is_one_line_and_an_error(flags: list[str], tmp_path: Path) -> None:
+def test_operator_without_a_cluster_fails_in_one_line(flags: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    given = [flag.format(empty=tmp_path / "empty") for flag in flags]
-    result = run("operator", *given, KUBERNETES_SERVICE_HOST="", KUBERNETES_SERVICE_PORT="")
+    flags = [flag.format(empty=tmp_path / "empty") for flag in flags]
+    result = run_keyturn("operator", *flags, KUBERNETES_SERVICE_HOST="", KUBERNETES_SERVICE_PORT="")
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert "ERROR   keyturn: no cluster: " in result.stderr
+    assert "ERROR   keyturn: " in result.stderr
 
 
-def test_logs_can_be_json() -> None:
-    result = run("operator", "--kubeconfig=/not/there", "--log-format=json")
+def test_json_logs_have_level_and_logger() -> None:
+    result = run_keyturn("operator", "--kubeconfig=/not/there", "--log-format=json")
 
     assert '"level": "ERROR"' in result.stderr
     assert '"logger": "keyturn"' in result.stderr
 
 
-def test_no_library_logs_at_debug_level() -> None:
-    run("operator", "--kubeconfig=/not/there", "--log-level=debug")
+def test_libraries_never_log_at_debug_level() -> None:
+    run_keyturn("operator", "--kubeconfig=/not/there", "--log-level=debug")
 
     assert logging.getLogger().level == logging.DEBUG
     for name in ("botocore.parsers", "boto3", "urllib3.connectionpool", "kopf.objects", "aiohttp", "kubernetes"):
         assert logging.getLogger(name).getEffectiveLevel() == logging.WARNING
 
 
-def test_every_flag_is_an_environment_variable() -> None:
-    flags = {option.opts[0]: option.envvar for option in operator.params}
+@pytest.mark.parametrize("command", [operator, reader, run, standalone], ids=lambda command: str(command.name))
+def test_every_flag_is_an_environment_variable(command: click.Command) -> None:
+    variables = {param.opts[0]: param.envvar for param in command.params if param.opts[0] not in ("--help", "--once")}
 
-    assert flags["--log-level"] == "KEYTURN_LOG_LEVEL"
-    assert flags["--leader-elect"] == "KEYTURN_LEADER_ELECT"
-    assert all(str(variable).startswith("KEYTURN_") for variable in flags.values())
+    assert variables == {flag: variables[flag] for flag in variables if str(variables[flag]).startswith("KEYTURN_")}
+    assert variables["--log-level"] == "KEYTURN_LOG_LEVEL"
 
 
-def test_an_environment_variable_is_read() -> None:
-    result = run("operator", KEYTURN_LOG_LEVEL="loud")
+@pytest.mark.parametrize("mode", MODES)
+def test_sidecar_mode_has_its_own_options(mode: str) -> None:
+    result = run_keyturn("sidecar", f"--mode={mode}", "--help")
+
+    assert (result.exit_code, "--listen" in result.output) == (0, True)
+    assert result.output.startswith("Usage: main sidecar [OPTIONS]\n")
+    assert run_keyturn("sidecar", "--help", KEYTURN_MODE=mode).output == result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        pytest.param("operator --config=/not/there", "does not exist", id="no settings file"),
+        pytest.param("operator --concurrent=0", "0 is not in the range", id="no worker"),
+        pytest.param("operator --concurrent=257", "257 is not in the range", id="too many workers"),
+        pytest.param("operator --concurrent=many", "is not a valid integer", id="not a number"),
+        pytest.param("operator --log-level=loud", "Invalid value for '--log-level'", id="no such level"),
+        pytest.param("sidecar --mode=other", "Invalid value for '--mode'", id="no such mode"),
+        pytest.param("sidecar", "Missing option '--secret-dir'", id="no Secret"),
+        pytest.param("sidecar --secret-dir=/x --key=../x", "../x is not a valid Secret key", id="a path as key"),
+        pytest.param("sidecar --secret-dir=/x --key=..data", "..data is not a valid Secret key", id="a link as key"),
+        pytest.param("sidecar --secret-dir=/x --loud", "No such option", id="no such option"),
+        pytest.param("sidecar --secret-dir=/x more", "unexpected extra argument", id="an argument"),
+        pytest.param("sidecar --secret-dir=", "Invalid value for '--secret-dir'", id="an empty Secret directory"),
+        pytest.param("sidecar --mode=standalone", "Missing option '--filename' / '-f'", id="standalone, no manifest"),
+        pytest.param("credential-process --secret-dir=", "the path is empty", id="credential process, empty path"),
+        pytest.param("credential-process", "set --secret-dir, or --url and --authorization-file", id="no source"),
+        pytest.param("credential-process --url=http://127.0.0.1:1", "set --secret-dir, or --url", id="no token file"),
+        pytest.param("run", "Missing option '--filename' / '-f'", id="no manifest"),
+        pytest.param("run -f r", "set --listen, --output-dir or both", id="no destination"),
+        pytest.param("run -f r --listen=127.0.0.1:0", "--listen needs --authorization-file", id="no authorization"),
+        pytest.param("run -f r --output-dir=w --config=/not/there", "does not exist", id="run, no settings file"),
+        pytest.param("run -f r --output-dir=", "Invalid value for '--output-dir'", id="an empty directory"),
+        pytest.param("run -f r --output-dir=w --sources-dir=", "the path is empty", id="an empty sources directory"),
+        pytest.param("run --filename= --output-dir=w", "the path is empty", id="an empty manifest path"),
+        pytest.param("run -f r --once", "--once needs --output-dir", id="once, no destination"),
+        pytest.param("run -f r --once --output-dir=w --listen=:0", "--once does not serve", id="once, listening"),
+        pytest.param(
+            "run -f r --once --output-dir=w --http-bind-address=:0", "--once does not serve", id="once, with metrics"
+        ),
+    ],
+)
+def test_wrong_arguments_are_a_usage_error(command: str, message: str) -> None:
+    result = run_keyturn(*command.split())
+
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+
+
+def test_environment_variable_sets_a_flag() -> None:
+    result = run_keyturn("operator", KEYTURN_LOG_LEVEL="loud")
 
     assert (result.exit_code, "KEYTURN_LOG_LEVEL" in result.output) == (2, True)
 
 
-@pytest.mark.parametrize("workers", ["0", "257", "many"])
-def test_a_number_of_workers_that_cannot_be(workers: str) -> None:
-    assert run("operator", f"--workers={workers}").exit_code == 2
-
-
-def test_each_command_can_be_read_and_says_what_it_does() -> None:
-    for name, text in COMMANDS.items():
-        assert run(name, "--help").output.startswith("Usage: main ")
-        assert text in " ".join(run("--help").output.split())
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_mode_of_the_sidecar_has_options_of_its_own(mode: str) -> None:
-    told = run("sidecar", f"--mode={mode}", "--help")
-
-    assert (told.exit_code, "--listen" in told.output) == (0, True)
-    assert told.output.startswith("Usage: main sidecar [OPTIONS]\n")
-    assert run("sidecar", "--help", KEYTURN_MODE=mode).output == told.output
-
-
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("flags", "message"),
     [
-        pytest.param(["--mode=other"], "Invalid value for '--mode'", id="no such mode"),
-        pytest.param([], "Missing option '--secret'", id="no Secret"),
-        pytest.param(["--secret=/x", "--key=../x"], "../x is not the key of a Secret", id="a path as key"),
-        pytest.param(["--secret=/x", "--key=..data"], "..data is not the key of a Secret", id="the link as key"),
-        pytest.param(["--secret=/x", "--loud"], "No such option", id="no such option"),
-        pytest.param(["--secret=/x", "more"], "unexpected extra argument", id="an argument"),
+        pytest.param({"--listen": "0.0.0.0:9911"}, "0.0.0.0:9911", id="not loopback"),
+        pytest.param({"--http-bind-address": "9912"}, "cannot listen on 9912: it is not HOST:PORT", id="no host"),
+        pytest.param({"--authorization-file": "/proc/no/token"}, "authorization", id="no authorization file"),
     ],
 )
-def test_what_the_reader_cannot_be_told(arguments: list[str], says: str) -> None:
-    result = run("sidecar", *arguments)
-
-    assert (result.exit_code, says in result.output) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        pytest.param({"--listen": "0.0.0.0:9911"}, "cannot give credentials on 0.0.0.0:9911", id="every address"),
-        pytest.param({"--probes-listen": "9912"}, "cannot listen on 9912: it is not HOST:PORT", id="no host"),
-        pytest.param({"--authorization-file": "/proc/no/token"}, "cannot make the authorization", id="no file"),
-    ],
-)
-def test_what_keeps_the_reader_from_serving_is_one_line(flags: dict[str, str], says: str, tmp_path: Path) -> None:
-    usual = {"--secret": str(tmp_path), "--listen": "127.0.0.1:0", "--probes-listen": "127.0.0.1:0"}
-    usual |= {"--authorization-file": str(tmp_path / "token")}
-    result = run("sidecar", "--log-level=error", *(f"{name}={value}" for name, value in (usual | flags).items()))
+def test_reader_that_cannot_start_fails_in_one_line(flags: dict[str, str], message: str, tmp_path: Path) -> None:
+    defaults = {"--secret-dir": str(tmp_path), "--listen": "127.0.0.1:0", "--http-bind-address": "127.0.0.1:0"}
+    defaults |= {"--authorization-file": str(tmp_path / "token")}
+    arguments = [f"{name}={value}" for name, value in (defaults | flags).items()]
+    result = run_keyturn("sidecar", "--log-level=error", *arguments)
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert says in result.stderr
+    assert message in result.stderr
 
 
-def secret(folder: Path, expiration: str) -> Path:
+def write_credentials(directory: Path, expiration: str) -> Path:
     fields = {"AccessKeyId": "ASIA1", "SecretAccessKey": "planted-secret", "SessionToken": "planted-token"}
-    (folder / "credentials.json").write_text(json.dumps(fields | {"Expiration": expiration}))
-    return folder
+    (directory / "credentials.json").write_text(json.dumps(fields | {"Expiration": expiration}))
+    return directory
 
 
-def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
-    result = run("credential-process", f"--secret={secret(tmp_path, '2999-01-01T01:00:00+01:00')}")
+def test_credential_process_prints_version_1(tmp_path: Path) -> None:
+    directory = write_credentials(tmp_path, "2999-01-01T01:00:00+01:00")
+    result = run_keyturn("credential-process", f"--secret-dir={directory}")
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {
@@ -204,40 +224,47 @@ def test_a_credential_process_prints_version_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "message"),
     [
-        pytest.param(["--secret={folder}"], 1, "the credentials expired at 2001-01-01T00:00:00Z", id="expired"),
-        pytest.param(["--secret=/not/there"], 1, "neither credentials.json nor AWS_ACCESS_KEY_ID", id="no Secret"),
-        pytest.param([], 2, "give --secret, or --url and --authorization-file", id="nothing"),
-        pytest.param(["--url=http://127.0.0.1:1"], 2, "give --secret, or --url and", id="no authorization"),
-        pytest.param(
-            ["--url=http://10.0.0.7", "--authorization-file=/x"], 1, "not http:// of a loopback", id="another host"
-        ),
+        pytest.param(["--secret-dir={directory}"], "expired at 2001-01-01T00:00:00Z", id="expired"),
+        pytest.param(["--secret-dir=/not/there"], "credentials.json", id="no Secret"),
+        pytest.param(["--url=http://10.0.0.7", "--authorization-file=/x"], "loopback", id="not loopback"),
     ],
 )
-def test_a_credential_process_prints_nothing_else(
-    arguments: list[str], code: int, says: str, tmp_path: Path
-) -> None:
-    folder = secret(tmp_path, "2001-01-01T00:00:00Z")
-    result = run("credential-process", *(argument.format(folder=folder) for argument in arguments))
+def test_credential_process_fails_without_output(arguments: list[str], message: str, tmp_path: Path) -> None:
+    directory = write_credentials(tmp_path, "2001-01-01T00:00:00Z")
+    result = run_keyturn("credential-process", *(argument.format(directory=directory) for argument in arguments))
 
-    assert (result.exit_code, result.stdout, says in result.stderr) == (code, "", True)
+    assert (result.exit_code, result.stdout, message in result.stderr) == (1, "", True)
     assert "planted" not in result.stderr
 
 
-def test_a_credential_process_finds_the_endpoint_where_sdks_do() -> None:
-    uri, file = "http://10.0.0.7/", "/x"
-    result = run(
-        "credential-process", AWS_CONTAINER_CREDENTIALS_FULL_URI=uri, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=file
-    )
-
-    assert "not http:// of a loopback" in result.stderr
-
-
-def test_the_document_tells_every_flag_of_the_reader_with_its_default() -> None:
-    told = dict(re.findall(r"^\| `(--[a-z-]+)` \| (.*?) \|", flags_told("sidecar"), re.MULTILINE))
-    flags = {flag.opts[0]: flag.default for flag in reader.params if flag.opts[0] != "--help"}
-
-    assert {name: None if it == "none" else it.strip("`") for name, it in told.items()} == {
-        name: default if isinstance(default, str) else None for name, default in flags.items()
+def test_credential_process_reads_the_variables_of_sdks() -> None:
+    variables = {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://10.0.0.7/",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/x",
     }
+
+    assert "loopback" in run_keyturn("credential-process", **variables).stderr
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        pytest.param("cli.run", "kopf kubernetes", id="run"),
+        pytest.param("cli.check,cli.inject", "boto3 botocore kopf kubernetes aiohttp asyncio", id="check"),
+        pytest.param(
+            "cli.kubectl.status",
+            "aiohttp boto3 botocore cryptography jwt kopf kubernetes prometheus_client yaml",
+            id="kubectl keyturn status",
+        ),
+    ],
+)
+def test_command_does_not_import_heavy_libraries(modules: str, heavy: str) -> None:
+    imports = ", ".join(f"keyturn.{module}" for module in modules.split(","))
+    program = f"import sys, {imports}; print(*sys.modules)"
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
+
+    imported = set(result.stdout.split())
+    assert imported & {*heavy.split(), "keyturn.controller"} == set()

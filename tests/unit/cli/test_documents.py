@@ -1,5 +1,3 @@
-"""Manifests in files."""
-
 import io
 import sys
 from collections.abc import Iterator
@@ -8,33 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyturn.cli.documents import UnreadableError, read_documents, written
+from keyturn.cli.documents import UnreadableError, dump_document, read_documents
 
-STRINGS = ["y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01"]
-STRINGS += [
-    "12:30",
-    "true",
-    "a\n b\n",
-    "# x",
-    "a: b",
-    "- a",
-    "22",
-    "*a",
-    "&a",
-    "!a",
-    "%a",
-    "@a",
-    "'",
-    '"',
-    "a ",
-    "é",
+STRINGS = [
+    *("y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01", "12:30"),
+    *("true", "a\n b\n", "# x", "a: b", "- a", "22", "*a", "&a", "!a", "%a", "@a", "'", '"', "a ", "é"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def _usual_recursion_limit() -> Iterator[None]:
+def _default_recursion_limit() -> Iterator[None]:
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(1000)  # of a process of its own: the operator's is far higher
+    sys.setrecursionlimit(1000)
     yield
     sys.setrecursionlimit(before)
 
@@ -45,68 +28,64 @@ def read(text: str, tmp_path: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("text", STRINGS, ids=repr)
-def test_a_string_is_written_as_one(text: str, tmp_path: Path) -> None:
-    assert read(written({"value": text}), tmp_path) == [{"value": text}]
-    assert yaml.safe_load(written({"value": text})) == {"value": text}
+def test_string_is_dumped_as_a_string(text: str, tmp_path: Path) -> None:
+    assert read(dump_document({"value": text}), tmp_path) == [{"value": text}]
+    assert yaml.safe_load(dump_document({"value": text})) == {"value": text}
 
 
 @pytest.mark.parametrize(
     ("text", "bodies"),
     [
-        pytest.param("a: 1\n---\na: 2\n", [{"a": 1}, {"a": 2}], id="two"),
-        pytest.param("# x\n---\na: 1\n--- # y\n---\n\n---\na: 2", [{"a": 1}, {"a": 2}], id="empty ones"),
-        pytest.param("a: |\n  x\n  --- y\n---\n- 1", [{"a": "x\n--- y\n"}, [1]], id="dashes in a text"),
+        pytest.param("a: 1\n---\na: 2\n", [{"a": 1}, {"a": 2}], id="two documents"),
+        pytest.param("# x\n---\na: 1\n--- # y\n---\n\n---\na: 2", [{"a": 1}, {"a": 2}], id="empty documents"),
+        pytest.param("a: |\n  x\n  --- y\n---\n- 1", [{"a": "x\n--- y\n"}, [1]], id="dashes in a block scalar"),
         pytest.param('{"a": {"b": [1]}}', [{"a": {"b": [1]}}], id="JSON"),
         pytest.param("a: &x {b: 1}\nc: {<<: *x}", [{"a": {"b": 1}, "c": {"b": 1}}], id="anchors"),
-        pytest.param("", [], id="nothing"),
+        pytest.param("", [], id="an empty file"),
     ],
 )
-def test_documents(text: str, bodies: list[object], tmp_path: Path) -> None:
+def test_file_is_split_into_documents(text: str, bodies: list[object], tmp_path: Path) -> None:
     assert read(text, tmp_path) == bodies
 
 
-def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a: 1"))
 
-    assert [(document.file, document.number, document.body) for document in read_documents("-")] == [
-        ("-", 1, {"a": 1})
-    ]
+    assert [(document.file, document.number, document.body) for document in read_documents("-")] == [("-", 1, {"a": 1})]
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        pytest.param(b"a: 1\n---\n{", ", document 2: error: no YAML: ", id="no YAML"),
-        pytest.param(b"a: {b: 1, b: 2}", "no YAML: 'b' is there twice in its line 1", id="a name twice"),
-        pytest.param(b"a: !!int ''", "no YAML: a value that is no !!int", id="not what its tag says"),
-        pytest.param(b"a: " + b"9" * 5000, "or too long for one in its line 1", id="a number of 5000 digits"),
-        pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deep"),
-        pytest.param(b"a: &a\n  b: [*a]\n", "an alias of what it is in in its line 2", id="a list in itself"),
-        pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="no text"),
-        pytest.param(
-            b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"
-        ),
+        pytest.param(b"a: 1\n---\n{", ", document 2: error: not valid YAML: ", id="not YAML"),
+        pytest.param(b"a: {b: 1, b: 2}", "not valid YAML: ", id="a duplicate key"),
+        pytest.param(b"a: !!int ''", "!!int", id="a value that does not match its tag"),
+        pytest.param(b"a: " + b"9" * 5000, "too long", id="a number of 5000 digits"),
+        pytest.param(b"[" * 5000, ", document 1: error: nested too deep", id="nested too deeply"),
+        pytest.param(b"a: &a\n  b: [*a]\n", "(line 2, column ", id="an alias inside its own anchor"),
+        pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="not UTF-8"),
+        pytest.param(b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"),
     ],
 )
-def test_what_is_unreadable_is_told_in_a_line(content: bytes, says: str, tmp_path: Path) -> None:
+def test_error_is_one_line_with_the_location(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(UnreadableError) as caught:
         list(read_documents(str(tmp_path / "file")))
 
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path}/file")
     assert "\n" not in str(caught.value)
 
 
-def test_the_line_that_is_no_yaml_is_not_told(tmp_path: Path) -> None:
+def test_error_does_not_quote_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a:\n  password: hunter2: [\n")
     with pytest.raises(UnreadableError) as caught:
         list(read_documents(str(tmp_path / "file")))
 
     assert "hunter2" not in str(caught.value)
-    assert " in its line 2" in str(caught.value)
+    assert "(line 2, column " in str(caught.value)
 
 
-def test_a_file_that_is_not_there() -> None:
+def test_missing_file_is_an_error() -> None:
     with pytest.raises(UnreadableError, match=r"^/not/there: error: No such file or directory$"):
         list(read_documents("/not/there"))

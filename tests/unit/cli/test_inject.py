@@ -1,39 +1,37 @@
-"""keyturn inject."""
-
 from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from keyturn import __version__
-from keyturn.cli import main
-from keyturn.cli.documents import written
-from keyturn.core.pods import Sidecar, injected
+from keyturn.cli.documents import dump_document
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
+from tests.support.cli import run_keyturn
 from tests.support.pods import container, pod
 
 OTHER = "# a comment\napiVersion: v1\nkind: ConfigMap  # kept\nmetadata: {name: x}\n"
 
 
-def run(*arguments: str, stdin: str = "") -> Result:
-    return CliRunner().invoke(main, ["inject", *arguments], input=stdin)
+def inject(*arguments: str, stdin: str = "", **environment: str) -> Result:
+    return run_keyturn("inject", *arguments, stdin=stdin, **environment)
 
 
-def test_the_same_as_injected() -> None:
-    result = run("-f", "-", stdin=written(pod()))
+def test_sidecar_is_added_with_the_default_image() -> None:
+    result = inject("-f", "-", stdin=dump_document(pod()))
 
     assert result.exit_code == 0
-    assert yaml.safe_load(result.stdout) == injected(pod(), Sidecar(f"keyturn:{__version__}"))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig(f"keyturn:{__version__}"))
 
 
-def test_image_and_port() -> None:
-    result = run("-f", "-", "--image=blue:1", "--port=7000", stdin=written(pod()))
+def test_image_and_port_are_options() -> None:
+    result = inject("-f", "-", "--image=blue:1", "--port=7000", stdin=dump_document(pod()))
 
-    assert yaml.safe_load(result.stdout) == injected(pod(), Sidecar("blue:1", port=7000))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig("blue:1", port=7000))
 
 
-def test_a_service_named_keyturn_does_not_matter() -> None:
-    result = CliRunner(env={"KEYTURN_PORT": "tcp://10.0.0.1:80"}).invoke(main, ["inject", "-f", "-"], input="")
+def test_variable_of_a_service_named_keyturn_is_ignored() -> None:
+    result = inject("-f", "-", KEYTURN_PORT="tcp://10.0.0.1:80")
 
     assert (result.exit_code, result.stdout) == (0, "")
 
@@ -41,43 +39,43 @@ def test_a_service_named_keyturn_does_not_matter() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(OTHER, id="alone"),
-        pytest.param(f"{OTHER}---\n{OTHER}", id="twice"),
-        pytest.param(written(pod(inject=None)), id="a pod that does not ask"),
-        pytest.param("- 1\n", id="no manifest"),
+        pytest.param(OTHER, id="one document"),
+        pytest.param(f"{OTHER}---\n{OTHER}", id="two documents"),
+        pytest.param(dump_document(pod(inject=None)), id="a Pod without the annotation"),
+        pytest.param("- 1\n", id="not a manifest"),
     ],
 )
-def test_other_documents_stay_as_they_are(text: str) -> None:
-    assert run("-f", "-", stdin=text).stdout == text
+def test_other_documents_are_not_changed(text: str) -> None:
+    assert inject("-f", "-", stdin=text).stdout == text
 
 
-def test_among_others(tmp_path: Path) -> None:
-    (tmp_path / "all.yaml").write_text(f"{OTHER}{written(pod())}---\n{OTHER.rstrip()}")
-    first, second, third = run("-f", str(tmp_path / "all.yaml")).stdout.split("---\n")
+def test_only_the_pod_of_a_file_is_changed(tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(f"{OTHER}{dump_document(pod())}---\n{OTHER.rstrip()}")
+    first, second, third = inject("-f", str(tmp_path / "all.yaml")).stdout.split("---\n")
 
     assert (first, third) == (OTHER, OTHER)
     assert yaml.safe_load(second)["spec"]["initContainers"][0]["name"] == "keyturn"
 
 
-def test_its_output_is_left_alone() -> None:
-    once = run("-f", "-", stdin=written(pod())).stdout
+def test_inject_is_idempotent() -> None:
+    once = inject("-f", "-", stdin=dump_document(pod())).stdout
 
-    assert run("-f", "-", stdin=once).stdout == once
+    assert inject("-f", "-", stdin=once).stdout == once
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        pytest.param("{", "-, document 1: error: no YAML: ", id="no YAML"),
+        pytest.param("{", "-, document 1: error: not valid YAML: ", id="not YAML"),
         pytest.param(
-            written(pod(container(env=5))),
+            dump_document(pod(container(env=5))),
             "-, document 1: Expected `array`, got `int` (at spec.containers[0].env)",
-            id="no pod",
+            id="not a Pod",
         ),
     ],
 )
-def test_what_is_wrong_is_one_line_and_nothing_is_printed(text: str, says: str) -> None:
-    result = run("-f", "-", stdin=text)
+def test_error_is_one_line_without_output(text: str, message: str) -> None:
+    result = inject("-f", "-", stdin=text)
 
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-    assert says in result.stderr
+    assert message in result.stderr

@@ -1,5 +1,3 @@
-"""How a process ends."""
-
 import asyncio
 import os
 import signal
@@ -11,17 +9,19 @@ from keyturn.cli.process import stoppable
 
 
 @pytest.fixture
-def hang_up() -> Iterator[None]:
-    """What SIGHUP does is put back as it was."""
+def _sighup() -> Iterator[None]:
     before = signal.getsignal(signal.SIGHUP)
     yield
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.usefixtures("hang_up")
-@pytest.mark.parametrize(("by_nohup", "ends"), [(False, True), (True, False)])
-async def test_a_terminal_that_closes(*, by_nohup: bool, ends: bool) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN if by_nohup else signal.SIG_DFL)
+@pytest.mark.usefixtures("_sighup")
+@pytest.mark.parametrize(
+    ("handler", "is_stopped"),
+    [pytest.param(signal.SIG_DFL, True, id="terminal"), pytest.param(signal.SIG_IGN, False, id="nohup")],
+)
+async def test_closed_terminal_stops_a_process_without_nohup(handler: signal.Handlers, *, is_stopped: bool) -> None:
+    signal.signal(signal.SIGHUP, handler)
     work = asyncio.ensure_future(stoppable(asyncio.sleep(0.2)))
     await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGHUP)
@@ -29,4 +29,4 @@ async def test_a_terminal_that_closes(*, by_nohup: bool, ends: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().remove_signal_handler(number)
 
-    assert work.cancelled() == ends
+    assert work.cancelled() == is_stopped

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.controller.app import NoClusterError, Options, Shell, _lease_namespace, _secret_paths
+from keyturn.controller.app import NoClusterError, Operator, Options, _lease_namespace, _secret_paths
 from keyturn.core.settings import Settings
 from tests.support.dependencies import NOW
 
@@ -11,8 +11,8 @@ def options(kubeconfig: str | None = None, lease_namespace: str | None = None) -
     return Options(
         kubeconfig=kubeconfig,
         namespaces=(),
-        probes_listen="127.0.0.1:0",
-        workers=1,
+        http_bind_address="127.0.0.1:0",
+        concurrent=1,
         leader_elect=True,
         lease_name="keyturn",
         lease_namespace=lease_namespace,
@@ -34,7 +34,7 @@ async def test_without_a_cluster_it_does_not_start(content: str | None, tmp_path
         kubeconfig.write_text(content)
 
     with pytest.raises(NoClusterError, match="no cluster: "):
-        await Shell(options(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
+        await Operator(options(str(kubeconfig)), Settings(), lambda: NOW, lambda: 0.0).run()
 
 
 @pytest.mark.parametrize(

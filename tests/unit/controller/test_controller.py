@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.token_request import RENEW_REQUESTED, Exchange
-from keyturn.controller.api_client import ApiAnswer
-from keyturn.controller.controller import Attendant
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import RENEW_REQUESTED
+from keyturn.controller.api_client import ApiResponse
+from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.status_writer import Reporter
-from keyturn.controller.work_queue import Agenda
+from keyturn.controller.status_writer import StatusWriter
+from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.pipeline_values import PipelineValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Issuer, Outside, manifest
 from tests.unit.controller.test_secret_store import SOURCE, TARGET, TOKEN_REQUEST
@@ -24,8 +25,8 @@ class Operator:
 
     server: ApiServer = field(default_factory=ApiServer)
     outside: Outside = field(default_factory=Outside)
-    attendant: Attendant = field(init=False)
-    agenda: Agenda = field(init=False)
+    controller: Controller = field(init=False)
+    work_queue: WorkQueue = field(init=False)
     store: SecretStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -34,9 +35,9 @@ class Operator:
 
     def start(self, *, watched: bool = True) -> None:
         """Start anew: all that a process knows is forgotten."""
-        self.agenda, self.store = Agenda(4), SecretStore(self.server, watched=watched)
-        world = replace(self.outside.world, store=self.store)
-        self.attendant = Attendant(world, self.store, self.agenda, Reporter(self.server, world.now, "pod-1"))
+        self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, watched=watched)
+        deps = replace(self.outside.deps, store=self.store)
+        self.controller = Controller(deps, self.store, self.work_queue, StatusWriter(self.server, deps.now, "pod-1"))
 
     @property
     def aws(self) -> Issuer:
@@ -48,16 +49,16 @@ class Operator:
         body["metadata"] |= {"generation": 2 if spec else 1, "annotations": annotations or {}}
         status = self.server.objects.get(TOKEN_REQUEST, {}).get("status")
         self.server.put(TOKEN_REQUEST, metadata=body["metadata"])
-        await self.attendant.request_seen(body | ({"status": status} if status else {}), alive=alive)
+        await self.controller.on_request(body | ({"status": status} if status else {}), alive=alive)
 
     async def work(self, until: datetime | None = None) -> int:
         """Look at all that is due; returns how many looks that were."""
-        self.outside.now, looks = until or self.outside.now, 0
-        while uid := self.agenda.take(self.outside.now):
-            await self.attendant.attend(uid)
-            self.agenda.done(uid)
-            looks += 1
-        return looks
+        self.outside.now, reconciliations = until or self.outside.now, 0
+        while uid := self.work_queue.take(self.outside.now):
+            await self.controller.run_one(uid)
+            self.work_queue.done(uid)
+            reconciliations += 1
+        return reconciliations
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.server.objects[TOKEN_REQUEST]["status"]
@@ -79,7 +80,7 @@ async def test_a_new_request_is_looked_at_at_once_and_told() -> None:
     await operator.see()
 
     assert await operator.work() == 1
-    assert (operator.status()["conditions"][0]["reason"], operator.agenda.next_due()) == (
+    assert (operator.status()["conditions"][0]["reason"], operator.work_queue.next_due()) == (
         "Issued",
         NOW + 40 * MINUTE,
     )
@@ -97,25 +98,25 @@ async def test_a_routine_renewal_is_one_write_of_the_secret_and_one_of_the_statu
 async def test_a_restart_reads_and_writes_nothing() -> None:
     operator = await issued()
     operator.start()
-    operator.attendant.secret_seen(operator.server.meta(TARGET), alive=True)
+    operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
     await operator.see()
 
     assert (await operator.work(), operator.server.asked, operator.aws.calls) == (0, [], [])
-    assert operator.agenda.next_due() == NOW + 40 * MINUTE
+    assert operator.work_queue.next_due() == NOW + 40 * MINUTE
 
 
 @pytest.mark.parametrize(
     "edit",
     [
         pytest.param({"data": {"AWS_REGION": "eA=="}}, id="edited while nobody looked"),
-        pytest.param({"metadata": {"annotations": {"keyturn.dev/marks": "{}"}}}, id="its marks edited"),
+        pytest.param({"metadata": {"annotations": {"keyturn.dev/issuance": "{}"}}}, id="its marks edited"),
     ],
 )
 async def test_after_a_restart_a_secret_that_was_touched_is_looked_at(edit: dict[str, Any]) -> None:
     operator = await issued()
     operator.server.put(TARGET, **edit)
     operator.start()
-    operator.attendant.secret_seen(operator.server.meta(TARGET), alive=True)
+    operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
     await operator.see()
 
     assert await operator.work() == 1
@@ -134,15 +135,15 @@ async def test_after_a_restart_a_secret_without_its_label_costs_no_exchange() ->
 
 async def test_after_a_restart_the_next_try_keeps_its_time() -> None:
     operator = Operator()
-    operator.outside.chance = 0.9
+    operator.outside.rand = 0.9
     operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
     await operator.see()
     await operator.work()
-    due = operator.agenda.next_due()
+    due = operator.work_queue.next_due()
     operator.start()
     await operator.see()
 
-    assert operator.agenda.next_due() == due == NOW + 4 * SECOND
+    assert operator.work_queue.next_due() == due == NOW + 4 * SECOND
 
 
 async def test_a_status_of_our_own_is_no_news() -> None:
@@ -172,21 +173,21 @@ async def test_a_renewal_that_is_asked_for_is_looked_at_at_once() -> None:
 async def test_an_edited_secret_is_healed() -> None:
     operator = await issued()
     meta = operator.server.put(TARGET, data={"AWS_REGION": "eA=="})
-    operator.attendant.secret_seen(meta, alive=True)
+    operator.controller.on_secret(meta, alive=True)
     await operator.work(NOW + SECOND)
 
-    assert operator.status()["conditions"][1]["reason"] == "Drifted"
+    assert operator.status()["conditions"][1]["reason"] == "DriftCorrected"
 
 
 async def edit_the_secret(operator: Operator, number: int) -> None:
     meta = operator.server.put(TARGET, metadata={"labels": {"note": str(number)}})
-    operator.attendant.secret_seen(meta, alive=True)
+    operator.controller.on_secret(meta, alive=True)
 
 
 async def edit_the_spec(operator: Operator, number: int) -> None:
     body = manifest(region=f"eu-west-{number}")
     body["metadata"]["generation"] = 2 + number
-    await operator.attendant.request_seen(body, alive=True)
+    await operator.controller.on_request(body, alive=True)
 
 
 @pytest.mark.parametrize("edit", [edit_the_secret, edit_the_spec])
@@ -194,19 +195,19 @@ async def test_edits_in_a_loop_are_looked_at_once_a_second(
     edit: Callable[[Operator, int], Awaitable[None]],
 ) -> None:
     operator = await issued()
-    looks = 0
+    reconciliations = 0
     for tenth in range(20):
         await edit(operator, tenth)
-        looks += await operator.work(NOW + tenth * SECOND / 10)
+        reconciliations += await operator.work(NOW + tenth * SECOND / 10)
 
-    assert looks == 1
+    assert reconciliations == 1
 
 
 async def test_suspended_without_our_label_it_is_not_read_again_and_again() -> None:
     operator = await issued()
     await operator.see(suspend=True)
     meta = operator.server.put(TARGET, metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}})
-    operator.attendant.secret_seen(meta, alive=False)
+    operator.controller.on_secret(meta, alive=False)
     await operator.work(NOW + SECOND)
 
     assert await operator.work(NOW + MINUTE) == 0
@@ -214,17 +215,17 @@ async def test_suspended_without_our_label_it_is_not_read_again_and_again() -> N
 
 async def test_a_spec_that_cannot_be_read_is_told_until_it_is_told() -> None:
     operator = Operator()
-    operator.server.answers[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
     await operator.see(region="-")
-    operator.server.answers.clear()
+    operator.server.responses.clear()
     await operator.work(NOW + 10 * SECOND)
 
-    assert operator.status()["conditions"][0]["reason"] == "SpecInvalid"
+    assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
 
 
 async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:
     operator = await issued()
-    operator.attendant.secret_seen(operator.server.meta(TARGET), alive=True)
+    operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
 
     assert await operator.work() == 0
 
@@ -232,7 +233,7 @@ async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:
 async def test_a_labelled_source_that_changed_is_looked_at() -> None:
     operator = await issued()
     meta = operator.server.put(SOURCE, data={"license_token": "bmV3"})
-    operator.attendant.source_seen(meta, _alive=True)
+    operator.controller.on_source_secret(meta, _alive=True)
     await operator.work(NOW + MINUTE)
 
     assert operator.status()["revision"] == 2
@@ -242,7 +243,7 @@ async def test_a_deleted_request_leaves_the_agenda() -> None:
     operator = await issued()
     await operator.see(alive=False)
 
-    assert (operator.agenda.next_due(), list(operator.attendant.known.series())) == (None, [])
+    assert (operator.work_queue.next_due(), list(operator.controller.index.series())) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -256,9 +257,9 @@ async def test_a_deleted_request_leaves_the_agenda() -> None:
 )
 async def test_who_is_listed_no_more_leaves_the_agenda(uids: set[str], namespace: str, left: int) -> None:
     operator = await issued()
-    operator.attendant.requests_listed(uids, namespace)
+    operator.controller.on_request_list(uids, namespace)
 
-    assert (operator.agenda.counts()["waiting"], len(operator.attendant.known.entries)) == (left, left)
+    assert (operator.work_queue.counts()["delayed"], len(operator.controller.index.entries)) == (left, left)
 
 
 async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> None:
@@ -267,11 +268,11 @@ async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> No
         await operator.see(region="-")
 
     assert operator.server.count("PATCH") == 1
-    assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "SpecInvalid")
+    assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "InvalidSpec")
 
 
 async def listed_no_more(operator: Operator) -> None:
-    operator.attendant.requests_listed(set(), "billing")
+    operator.controller.on_request_list(set(), "billing")
 
 
 @pytest.mark.parametrize(
@@ -287,10 +288,10 @@ async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
 ) -> None:
     operator = Operator()
     await operator.see(region="-")
-    (series,) = operator.attendant.known.series()
+    (series,) = operator.controller.index.series()
     await ends(operator)
     await operator.work()
-    after = [one.conditions for one in operator.attendant.known.series()]
+    after = [one.conditions for one in operator.controller.index.series()]
 
     assert (series.namespace, series.name, ("Stalled", "True") in series.conditions) == ("billing", "acme", True)
     assert [conditions for conditions in after if ("Stalled", "True") in conditions] == []
@@ -299,9 +300,9 @@ async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
 async def test_a_status_that_cannot_be_told_is_told_later() -> None:
     operator = Operator()
     await operator.see()
-    operator.server.answers[f"PATCH {TOKEN_REQUEST}"] = ApiAnswer(403, {"message": "no"})
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = ApiResponse(403, {"message": "no"})
     await operator.work()
-    operator.server.answers.clear()
+    operator.server.responses.clear()
     await operator.work(NOW + 10 * SECOND)
 
     assert (operator.status()["revision"], len(operator.aws.calls)) == (1, 2)
@@ -309,11 +310,11 @@ async def test_a_status_that_cannot_be_told_is_told_later() -> None:
 
 async def test_a_bug_that_one_request_meets_is_met_again_later_without_an_end() -> None:
     operator = Operator()
-    operator.server.answers[f"GET {SOURCE}"] = ZeroDivisionError("planted")
+    operator.server.responses[f"GET {SOURCE}"] = ZeroDivisionError("planted")
     await operator.see()
 
     assert await operator.work() == 1
-    assert operator.agenda.next_due()
+    assert operator.work_queue.next_due()
 
 
 async def test_a_request_that_went_during_its_look_does_not_come_back() -> None:
@@ -322,17 +323,15 @@ async def test_a_request_that_went_during_its_look_does_not_come_back() -> None:
     await operator.work(NOW + HOUR)
     await operator.see(alive=False)
 
-    assert operator.agenda.next_due() is None
+    assert operator.work_queue.next_due() is None
 
 
 def away(system: str) -> UnavailableError:
-    error = UnavailableError("Unreachable", f"{system} did not answer")
-    error.system = system
-    return error
+    return UnavailableError("Unreachable", f"{system} did not answer", service=system)
 
 
 @pytest.mark.parametrize(
-    ("failure", "system", "looks"),
+    ("failure", "system", "reconciliations"),
     [
         pytest.param(away("sts"), "sts", 1, id="what it waits for works again"),
         pytest.param(away("sts"), "other", 0, id="something else works again"),
@@ -340,22 +339,22 @@ def away(system: str) -> UnavailableError:
     ],
 )
 async def test_when_an_outage_is_over_who_waits_is_looked_at_at_once(
-    failure: KeyturnError, system: str, looks: int
+    failure: KeyturnError, system: str, reconciliations: int
 ) -> None:
     operator = Operator()
-    operator.outside.chance = 0.9
+    operator.outside.rand = 0.9
     operator.aws.failures = [failure]
     await operator.see()
     await operator.work()
-    operator.attendant.recovered(system)
+    operator.controller.on_service_recovered(system)
 
-    assert await operator.work(NOW + SECOND) == looks
-    assert operator.status()["revision" if looks else "failedAttempts"] == 1
+    assert await operator.work(NOW + SECOND) == reconciliations
+    assert operator.status()["revision" if reconciliations else "failedAttempts"] == 1
 
 
 async def test_the_end_of_an_outage_does_not_disturb_who_did_not_fail() -> None:
     operator = await issued()
-    operator.attendant.recovered("sts")
+    operator.controller.on_service_recovered("sts")
 
     assert await operator.work(NOW + SECOND) == 0
 
@@ -364,9 +363,9 @@ async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
     operator = await issued()
 
     class Meanwhile(Issuer):
-        async def exchange(self, step: Exchange, holding: Holding, now: datetime) -> Holding:
+        async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
             await operator.see(region="eu-west-1")
-            return await super().exchange(step, holding, now)
+            return await super().exchange(step, values, now)
 
     operator.outside.aws = Meanwhile()
 

@@ -14,9 +14,9 @@ async def get(listen: str, path: str, *, ready: bool = True) -> tuple[int, str]:
         async with (
             aiohttp.ClientSession() as http,
             asyncio.timeout(5),
-            http.get(f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}") as answer,
+            http.get(f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}") as response,
         ):
-            return answer.status, await answer.text()
+            return response.status, await response.text()
     finally:
         await runner.cleanup()
 
@@ -49,6 +49,6 @@ async def test_without_an_address_it_listens_on_those_of_ipv4_and_ipv6(unused_tc
     runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: True)
     async with aiohttp.ClientSession() as http:
         for host in ("127.0.0.1", "[::1]"):
-            async with http.get(f"http://{host}:{unused_tcp_port}/healthz") as answer:
-                assert answer.status == 200
+            async with http.get(f"http://{host}:{unused_tcp_port}/healthz") as response:
+                assert response.status == 200
     await runner.cleanup()

@@ -48,9 +48,7 @@ def test_nobody_can_have_kopf_write_to_an_object_or_read_what_it_never_wrote() -
         pytest.param(None, None, None, id="a client certificate only"),
     ],
 )
-async def test_kopf_speaks_to_the_same_api_server(
-    value: str | None, scheme: str | None, token: str | None
-) -> None:
+async def test_kopf_speaks_to_the_same_api_server(value: str | None, scheme: str | None, token: str | None) -> None:
     configuration = Configuration(host="https://127.0.0.1:6443", ssl_ca_cert="/ca.crt")
     if value:
         configuration.api_key = {"BearerToken": value}
@@ -85,13 +83,13 @@ class Heard:
 async def connected(heard: Heard, bodies: dict[str, Any]) -> AsyncIterator[aiohttp.ClientSession]:
     """kopf's connection to a server that answers these bodies by path and query, else a 404."""
 
-    async def answer(request: web.Request) -> web.Response:
+    async def response(request: web.Request) -> web.Response:
         body = bodies.get(str(request.rel_url))
         status = body if isinstance(body, int) else 404 if body is None else 200
         return web.Response(status=status, text=json.dumps(body))
 
-    async with served(answer) as kube:
-        info = kopf.ConnectionInfo(server=kube._client.configuration.host)
+    async with served(response) as api:
+        info = kopf.ConnectionInfo(server=api._client.configuration.host)
         async with _session(info, None, heard).aiohttp_session as session:
             session._base_url = URL(info.server)
             yield session
@@ -102,8 +100,8 @@ async def test_a_list_is_told_when_all_its_pages_are_read() -> None:
     bodies = {ALL: page("a", more="2"), f"{ALL}?continue=2": page("b", more="3"), f"{ALL}?continue=3": page("c")}
     async with connected(heard, bodies) as session:
         for path in (ALL, f"{ALL}?continue=2", ALL, f"{ALL}?continue=2", f"{ALL}?continue=3"):
-            async with session.get(path) as answer:
-                assert (await answer.json(content_type=None))["items"]
+            async with session.get(path) as response:
+                assert (await response.json(content_type=None))["items"]
 
     assert heard.told == [({"a", "b", "c"}, "")]
 
@@ -125,11 +123,11 @@ async def test_only_whole_lists_are_told(path: str, told: list[tuple[set[str], s
 
 
 async def test_kopf_goes_by_the_proxy_of_the_kubeconfig() -> None:
-    async def answer(request: web.Request) -> web.Response:
+    async def response(request: web.Request) -> web.Response:
         return web.Response(text=request.raw_path)
 
-    async with served(answer) as kube:
-        info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), kube._client.configuration.host
+    async with served(response) as api:
+        info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), api._client.configuration.host
         async with _session(info, proxy, Heard()).aiohttp_session as session:
             answered = await (await session.get("http://cluster.example/version")).text()
 
@@ -166,12 +164,12 @@ async def test_a_list_whose_pages_took_too_long_begins_anew() -> None:
     ],
 )
 async def test_when_the_kind_is_served(groups: object, kinds: object, *, is_served: bool) -> None:
-    async def answer(request: web.Request) -> web.Response:
+    async def response(request: web.Request) -> web.Response:
         body = groups if request.path == "/apis" else kinds
         return web.json_response(body or {"message": "404"}, status=200 if body else 404)
 
-    async with served(answer) as kube:
-        assert await _is_served(kube) is is_served
+    async with served(response) as api:
+        assert await _is_served(api) is is_served
 
 
 def test_kopf_never_gives_up() -> None:

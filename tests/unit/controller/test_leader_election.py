@@ -4,9 +4,9 @@ import time
 import pytest
 
 from keyturn.controller import leader_election
-from keyturn.controller.api_client import ApiAnswer
-from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, LostLeaseError, lead
-from keyturn.core.errors import UnavailableError
+from keyturn.controller.api_client import ApiResponse
+from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, lead
+from keyturn.core.errors import LeaseLostError, UnavailableError
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
 
@@ -120,15 +120,15 @@ async def test_who_does_not_hold_it_gives_nothing_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         pytest.param(UnavailableError("Unreachable", "no answer"), id="the API server is away"),
-        pytest.param(ApiAnswer(403, {"message": "forbidden"}), id="it may not be read"),
+        pytest.param(ApiResponse(403, {"message": "forbidden"}), id="it may not be read"),
     ],
 )
-async def test_what_cannot_be_asked_is_not_held(answer: ApiAnswer | Exception) -> None:
+async def test_what_cannot_be_asked_is_not_held(response: ApiResponse | Exception) -> None:
     server = ApiServer()
-    server.answers[f"GET {LEASE}"] = answer
+    server.responses[f"GET {LEASE}"] = response
 
     assert not await lease(server).hold()
 
@@ -137,7 +137,7 @@ async def test_a_conflict_is_not_held() -> None:
     server = ApiServer()
     made = lease(server)
     await made.hold()
-    server.answers[f"PATCH {LEASE}"] = ApiAnswer(409, {"message": "modified"})
+    server.responses[f"PATCH {LEASE}"] = ApiResponse(409, {"message": "modified"})
 
     assert not await made.hold()
 
@@ -191,7 +191,7 @@ async def test_who_was_frozen_past_its_end_does_not_take_it_again(monkeypatch: p
         await asyncio.Event().wait()
 
     monkeypatch.setattr(leader_election, "RETRY_SECONDS", 0.05)
-    with pytest.raises(LostLeaseError):
+    with pytest.raises(LeaseLostError):
         async with asyncio.timeout(5):
             await lead(frozen, work)
 
@@ -208,7 +208,7 @@ async def test_when_it_is_lost_the_hold_is_over_before_the_work_is_cancelled() -
         finally:
             held.append(slipping.held_until > time.monotonic())
 
-    with pytest.raises(LostLeaseError):
+    with pytest.raises(LeaseLostError):
         await lead(slipping, work)
 
     assert held == [True, False]

@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from keyturn.api.token_request import Exchange, Request
-from keyturn.controller.controller import Attendant
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request
+from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.status_writer import Reporter
-from keyturn.controller.work_queue import Agenda, run
+from keyturn.controller.status_writer import StatusWriter
+from keyturn.controller.work_queue import WorkQueue, run
 from keyturn.core.errors import UnavailableError
-from keyturn.core.pipeline_values import Credentials, Holding
-from keyturn.core.service_health import Outages
+from keyturn.core.pipeline_values import Credentials, PipelineValues
+from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import ASSUME_ROLE, NOW, Outside, manifest
 from tests.support.virtual_time import VirtualTime
@@ -40,7 +41,7 @@ class Story:
     """The operator without its watches, and an AWS that is away for a while."""
 
     failing_takes: float
-    outages: Outages = field(default_factory=Outages)
+    service_health: ServiceHealth = field(default_factory=ServiceHealth)
     calls: list[float] = field(default_factory=list)
     ends: dict[str, float] = field(default_factory=dict)
     renewals: list[Renewal] = field(default_factory=list)
@@ -52,45 +53,41 @@ class Story:
     def now(self) -> datetime:
         return NOW + timedelta(seconds=self.seconds)
 
-    async def exchange(self, request: Request, _: Exchange, holding: Holding) -> Holding:
+    async def exchange(self, request: Request, _: StepSpec, values: PipelineValues) -> PipelineValues:
         """Give credentials that live as long as those before, and note it."""
         self.calls.append(self.seconds)
         if BEGINS <= self.seconds < ENDS:
             await asyncio.sleep(self.failing_takes)
-            self.outages.failed(STS)
-            error = UnavailableError("Unreachable", "STS did not answer")
-            error.system = STS
-            raise error
+            self.service_health.failed(STS)
+            raise UnavailableError("Unreachable", "STS did not answer", service=STS)
         await asyncio.sleep(LATENCY_SECONDS)
-        self.outages.worked(STS, self.seconds)
+        self.service_health.worked(STS, self.seconds)
         if request.name in self.ends:
             self.renewals.append(Renewal(self.seconds, self.ends[request.name]))
         life = LIVES[int(request.name)]
         self.ends[request.name] = self.seconds + life
         expires = self.now() + timedelta(seconds=life)
-        return replace(holding, credentials=Credentials("ASIA", "secret", "session", expires))
+        return replace(values, credentials=Credentials("ASIA", "secret", "session", expires))
 
     async def tell(self, until: float) -> int:
         """Let it all happen, up to this second; returns how many have failed and not been renewed since."""
-        server, agenda, outside = ApiServer(), Agenda(WORKERS), Outside()
+        server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), Outside()
         dice = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
         store = SecretStore(server)
-        world = replace(
-            outside.world, store=store, exchange=self.exchange, now=self.now, chance=lambda: next(dice)
-        )
-        attendant = Attendant(world, store, agenda, Reporter(server, self.now, "pod-1"))
-        self.outages.when_over(attendant.recovered)
+        deps = replace(outside.deps, store=store, exchange=self.exchange, now=self.now, rand=lambda: next(dice))
+        controller = Controller(deps, store, work_queue, StatusWriter(server, self.now, "pod-1"))
+        self.service_health.on_recovery(controller.on_service_recovered)
         for number in range(NUMBER):
             body = manifest(str(number), f"team-{number % NAMESPACES}", exchanges=[ASSUME_ROLE])
             namespace = body["metadata"]["namespace"]
             server.put(f"/api/v1/namespaces/{namespace}/secrets/license", data={"license_token": "cmVmcmVzaA=="})
             path = f"/apis/keyturn.dev/v1alpha1/namespaces/{namespace}/tokenrequests/{number}"
             server.put(path, metadata=body["metadata"])
-            await attendant.request_seen(body, alive=True)
-        running = asyncio.create_task(run(agenda, attendant.attend, self.now, lambda: None))
+            await controller.on_request(body, alive=True)
+        running = asyncio.create_task(run(work_queue, controller.run_one, self.now, lambda: None))
         await asyncio.sleep(until)
         running.cancel()
-        return sum(entry.memory.setback is not None for entry in attendant.known.entries.values())
+        return sum(entry.state.failure is not None for entry in controller.index.entries.values())
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,18 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Status
-from keyturn.controller.request_index import Entry, Known, remembered
+from keyturn.api.status import Status
+from keyturn.controller.request_index import Entry, RequestIndex, remembered
 from keyturn.core.errors import RefusedError
 from keyturn.core.status import Outcome, invalid, report
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.state import ReconcileState
 from tests.support.dependencies import HOUR, NOW, request
 from tests.unit.core.test_issuance import MADE
 from tests.unit.core.test_status import FIRST, REQUEST, failed
 
 
-def known(*names: str) -> Known:
-    made = Known()
+def known(*names: str) -> RequestIndex:
+    made = RequestIndex()
     for name in names:
         made.put(Entry(request(name), Status()))
     return made
@@ -29,19 +29,19 @@ def known(*names: str) -> Known:
     ],
 )
 def test_who_is_concerned_by_a_secret(secret: str, uids: set[str]) -> None:
-    assert known("acme", "other").concerned("billing", secret) == uids
+    assert known("acme", "other").users_of("billing", secret) == uids
 
 
 def test_a_secret_of_another_namespace_concerns_nobody() -> None:
-    assert known("acme").concerned("other", "acme") == frozenset()
+    assert known("acme").users_of("other", "acme") == frozenset()
 
 
 def test_a_request_that_moved_is_not_found_by_its_former_target() -> None:
     made = known("acme")
     made.put(Entry(request(target={"secretName": "new"}), Status()))
 
-    assert made.concerned("billing", "acme") == frozenset()
-    assert made.concerned("billing", "new") == {"acme-0001"}
+    assert made.users_of("billing", "acme") == frozenset()
+    assert made.users_of("billing", "new") == {"acme-0001"}
 
 
 def test_what_is_dropped_leaves_nothing() -> None:
@@ -49,14 +49,14 @@ def test_what_is_dropped_leaves_nothing() -> None:
     dropped = made.drop("acme-0001")
 
     assert dropped
-    assert (list(made.series()), made.concerned("billing", "license")) == ([], frozenset())
+    assert (list(made.series()), made.users_of("billing", "license")) == ([], frozenset())
     assert made.drop("acme-0001") is None
 
 
 def test_series_of_a_request() -> None:
-    made = Known()
-    marks = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
-    made.put(Entry(request(suspend=True), FIRST, Memory(marks=marks)))
+    made = RequestIndex()
+    issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
+    made.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
     (one,) = made.series()
 
     assert (one.issued, one.expires) == (NOW, NOW + HOUR)

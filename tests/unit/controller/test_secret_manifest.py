@@ -4,9 +4,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.controller.secret_manifest import empty_manifest, found_secret, read_secret, released, secret_manifest
+from keyturn.controller.secret_manifest import (
+    empty_manifest,
+    read_secret,
+    released,
+    secret_manifest,
+    target_secret,
+)
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.issuance import EXPIRES_AT, MANAGED_BY, MARKS, OWNER_UID, data_hash, read_marks
+from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
 from tests.support.manifest_text import writing
 from tests.unit.core.test_issuance import DATA, MADE, REQUEST
@@ -22,7 +28,7 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
         for manager, keys in fields.items()
     ]
     about = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
-    return about | {"annotations": {MARKS: MADE.encoded(), "note": "x"}} | more
+    return about | {"annotations": {ISSUANCE_ANNOTATION: MADE.encoded(), "note": "x"}} | more
 
 
 def test_a_manifest_is_the_whole_secret() -> None:
@@ -31,7 +37,7 @@ def test_a_manifest_is_the_whole_secret() -> None:
     assert (made["type"], made["data"]) == ("Opaque", ENCODED)
     assert made["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
     assert made["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
-    assert read_marks(made["metadata"]["annotations"])
+    assert read_issuance(made["metadata"]["annotations"])
 
 
 def test_an_owner_reference_blocks_nothing() -> None:
@@ -73,7 +79,7 @@ def test_an_apply_of_nothing_names_nothing_but_the_secret() -> None:
 
 
 def test_a_release_touches_no_data() -> None:
-    found = found_secret(msgspec.convert(meta({}), Meta))
+    found = target_secret(msgspec.convert(meta({}), Meta))
 
     assert released(found).keys() == {"metadata"}
     assert released(found)["metadata"]["uid"] == "1"
@@ -81,7 +87,7 @@ def test_a_release_touches_no_data() -> None:
 
 def test_what_metadata_tell() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    found = found_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
+    found = target_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
 
     assert (found.resource_version, found.labels, found.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
     assert (found.managers, found.annotations) == (frozenset({OURS}), {"note": "x"})
@@ -89,7 +95,7 @@ def test_what_metadata_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "touched"),
+    ("fields", "modified_by_others"),
     [
         pytest.param({OURS: ["token", "expiration"]}, False, id="all keys are ours"),
         pytest.param({OURS: ["token", "expiration"], THEIRS: ["note"]}, False, id="a key of theirs beside ours"),
@@ -99,12 +105,12 @@ def test_what_metadata_tell() -> None:
         pytest.param({}, True, id="nothing is managed"),
     ],
 )
-def test_whether_somebody_else_had_a_hand_in_it(fields: dict[str, list[str]], *, touched: bool) -> None:
-    assert found_secret(msgspec.convert(meta(fields), Meta)).touched is touched
+def test_whether_somebody_else_had_a_hand_in_it(fields: dict[str, list[str]], *, modified_by_others: bool) -> None:
+    assert target_secret(msgspec.convert(meta(fields), Meta)).modified_by_others is modified_by_others
 
 
 def test_without_marks_it_counts_as_touched() -> None:
-    assert found_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).touched
+    assert target_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).modified_by_others
 
 
 def test_a_full_read_has_the_data_under_our_keys_only() -> None:

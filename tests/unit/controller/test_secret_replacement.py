@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import DOCKER, OPAQUE
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import ADOPT_BY, data_hash
+from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.manifest_text import writing
 from tests.unit.controller.test_secret_store import (
@@ -18,15 +18,15 @@ from tests.unit.controller.test_secret_store import (
     TARGET,
     TOKEN_REQUEST,
     cluster,
+    issuance,
     issued,
-    marks,
 )
 
 IMAGES = writing({"dockerConfigJson": {}})
 LOGINS = {".dockerconfigjson": '{"auths": {"planted-host": {}}}', "expiration": DATA["expiration"]}
 THEIR_TYPE = "kubernetes.io/basic-auth"
-CONSENT = {"annotations": {ADOPT_BY: "acme"}}
-OF_LOGINS = marks(IMAGES, data_hash=data_hash(LOGINS, IMAGES), keys=tuple(LOGINS))
+CONSENT = {"annotations": {ADOPTABLE_BY: "acme"}}
+OF_LOGINS = issuance(IMAGES, data_hash=data_hash(LOGINS, IMAGES), keys=tuple(LOGINS))
 
 
 async def test_a_secret_of_ours_with_another_type_is_made_anew() -> None:
@@ -45,7 +45,7 @@ async def test_a_secret_of_ours_with_another_type_is_made_anew() -> None:
 async def test_the_way_back_is_the_same() -> None:
     server, store = cluster()
     await store.write(IMAGES, OF_LOGINS, LOGINS)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (OPAQUE, DATA)
 
@@ -55,16 +55,16 @@ async def test_the_end_of_the_former_is_no_news() -> None:
     former = server.meta(TARGET)
     await store.write(IMAGES, OF_LOGINS, LOGINS)
 
-    assert (store.seen.observe(former, alive=False), store.seen.is_doubted(IMAGES)) == (False, False)
+    assert (store.cache.observe(former, alive=False), store.cache.is_stale(IMAGES)) == (False, False)
     assert await store.read_target(IMAGES)
 
 
 async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
     server, store = await issued()
-    server.answers[f"POST {SECRETS}"] = ApiAnswer(403, {"message": "no pull Secrets here"})
+    server.responses[f"POST {SECRETS}"] = ApiResponse(403, {"message": "no pull Secrets here"})
 
     with pytest.raises(RefusedError, match="no pull Secrets here"):
-        await store.rehearse(IMAGES)
+        await store.dry_run(IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
 )
 async def test_a_refusal_costs_nothing_and_is_told_without_the_data(refused: str) -> None:
     server, store = await issued()
-    server.answers[refused] = ApiAnswer(403, {"message": 'denied: "planted-host"'})
+    server.responses[refused] = ApiResponse(403, {"message": 'denied: "planted-host"'})
 
     with pytest.raises(RefusedError, match=r"^the API server refused to write Secret acme: denied") as error:
         await store.write(IMAGES, OF_LOGINS, LOGINS)
 
-    assert (error.value.reason, "planted" in error.value.message) == ("WriteRefused", False)
+    assert (error.value.reason, "planted" in error.value.message) == ("WriteDenied", False)
     assert server.data(TARGET) == DATA
 
 
@@ -92,11 +92,11 @@ class Meanwhile(ApiServer):
         super().__init__()
         self._method, self._happens = method, happens
 
-    async def ask(self, method: str, *args: Any, **named: Any) -> ApiAnswer:
-        answer = await super().ask(method, *args, **named)
+    async def request(self, method: str, *args: Any, **named: Any) -> ApiResponse:
+        response = await super().request(method, *args, **named)
         if method == self._method:
             self._happens(self)
-        return answer
+        return response
 
 
 def _replaced(server: Meanwhile) -> None:
@@ -105,13 +105,13 @@ def _replaced(server: Meanwhile) -> None:
 
 
 def _refusing(server: Meanwhile) -> None:
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "the quota is used up"})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "the quota is used up"})
 
 
 async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
     server = Meanwhile("POST", _replaced)
     store = SecretStore(server)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="the object has been modified"):
         await store.write(IMAGES, OF_LOGINS, LOGINS)
@@ -122,7 +122,7 @@ async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
 async def test_what_was_deleted_and_not_made_anew_is_known_to_be_gone() -> None:
     server = Meanwhile("DELETE", _refusing)
     store = SecretStore(server)
-    await store.write(REQUEST, marks(), DATA)
+    await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="the quota is used up"):
         await store.write(IMAGES, OF_LOGINS, LOGINS)
@@ -143,7 +143,7 @@ async def test_an_adopted_secret_of_another_type_is_refused_before_anything_is_e
     server.put(TARGET, type=OPAQUE, data={"theirs": "eA=="}, metadata=CONSENT)
 
     with pytest.raises(RefusedError, match=f"is of type {OPAQUE}, and its formats need {DOCKER}") as refused:
-        await store.rehearse(IMAGES)
+        await store.dry_run(IMAGES)
 
     assert (refused.value.reason, server.data(TARGET)) == ("TargetConflict", {"theirs": "x"})
 
@@ -152,7 +152,7 @@ async def test_an_adopted_secret_that_has_the_type_is_written() -> None:
     server, store = cluster()
     theirs = {".dockerconfigjson": base64.b64encode(b"{}").decode()}
     server.put(TARGET, type=DOCKER, data=theirs, metadata=CONSENT)
-    await store.rehearse(IMAGES)
+    await store.dry_run(IMAGES)
     await store.write(IMAGES, OF_LOGINS, LOGINS)
 
     assert (server.data(TARGET), server.count("DELETE")) == (LOGINS, 0)
@@ -161,7 +161,7 @@ async def test_an_adopted_secret_that_has_the_type_is_written() -> None:
 async def test_an_adopted_secret_keeps_the_type_of_its_maker() -> None:
     server, store = cluster()
     server.put(TARGET, type=THEIR_TYPE, data={"username": "eA=="}, metadata=CONSENT)
-    await store.rehearse(REQUEST)
-    await store.write(REQUEST, marks(), DATA)
+    await store.dry_run(REQUEST)
+    await store.write(REQUEST, issuance(), DATA)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (THEIR_TYPE, {"username": "x", **DATA})

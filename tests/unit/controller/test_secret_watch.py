@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyturn.controller.api_client import ApiAnswer, Kube
+from keyturn.controller.api_client import ApiClient, ApiResponse
 from keyturn.controller.secret_watch import Fields, Meta, watch
 from keyturn.core.errors import UnavailableError
 
@@ -22,29 +22,29 @@ def line(kind: str, name: str = "", version: int = 1, **more: Any) -> bytes:
     return json.dumps({"type": kind, "object": (item(name, version) if name else {}) | more}).encode()
 
 
-def listed(*names: str, version: int = 1, remaining: str = "") -> ApiAnswer:
+def listed(*names: str, version: int = 1, remaining: str = "") -> ApiResponse:
     items = [item(name) for name in names] or None
-    return ApiAnswer(200, {"items": items, "metadata": {"resourceVersion": str(version), "continue": remaining}})
+    return ApiResponse(200, {"items": items, "metadata": {"resourceVersion": str(version), "continue": remaining}})
 
 
 Round = list[bytes | Exception]
 
 
-class Watched(Kube):
+class Watched(ApiClient):
     """An API server that answers lists and watches in turn; after the last watch nothing happens any more."""
 
-    def __init__(self, lists: list[ApiAnswer | Exception], watches: list[Round]) -> None:
+    def __init__(self, lists: list[ApiResponse | Exception], watches: list[Round]) -> None:
         self._lists = lists
         self._watches = watches
         self.queries: list[Mapping[str, str]] = []
         self.finished = asyncio.Event()
 
-    async def ask(self, *_: Any, query: Mapping[str, str] | None = None, **__: Any) -> ApiAnswer:
+    async def request(self, *_: Any, query: Mapping[str, str] | None = None, **__: Any) -> ApiResponse:
         self.queries.append(query or {})
-        answer = self._lists.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self._lists.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     async def watch(self, _path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         self.queries.append(query)
@@ -59,10 +59,10 @@ class Watched(Kube):
 
 async def told(server: Watched) -> list[str]:
     """Watch until the server has nothing more to say: "+name" for what is there, "-name" for what is gone."""
-    seen: list[str] = []
+    cache: list[str] = []
 
     def see(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
-        seen.append(f"{'+' if alive else '-'}{meta.name}")
+        cache.append(f"{'+' if alive else '-'}{meta.name}")
 
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         event = asyncio.Event()
@@ -70,7 +70,7 @@ async def told(server: Watched) -> list[str]:
         await server.finished.wait()
         task.cancel()
     assert event.is_set()
-    return seen
+    return cache
 
 
 async def test_a_list_and_then_the_changes() -> None:
@@ -108,10 +108,10 @@ async def test_a_version_that_is_gone_is_listed_anew_and_tells_who_is_gone() -> 
     expired = line("ERROR", code=410)
     server = Watched([listed("a", "b"), listed("b", "c")], [[line("ADDED", "d", 2), expired]])
 
-    seen = await told(server)
+    cache = await told(server)
 
-    assert seen[:5] == ["+a", "+b", "+d", "+b", "+c"]
-    assert sorted(seen[5:]) == ["-a", "-d"]
+    assert cache[:5] == ["+a", "+b", "+d", "+b", "+c"]
+    assert sorted(cache[5:]) == ["-a", "-d"]
 
 
 async def test_another_error_in_the_stream_goes_on_from_where_it_was() -> None:
@@ -165,7 +165,7 @@ async def test_a_list_that_fails_is_tried_again() -> None:
 
 
 async def test_a_list_whose_pages_have_expired_starts_again() -> None:
-    server = Watched([listed("a", remaining="more"), ApiAnswer(410, {}), listed("b")], [])
+    server = Watched([listed("a", remaining="more"), ApiResponse(410, {}), listed("b")], [])
 
     assert await told(server) == ["+a", "+b", "-a"]
 
@@ -185,16 +185,16 @@ async def test_an_object_nested_too_deeply_is_passed_over() -> None:
 
 
 async def test_who_is_told_may_fail_at_one_object_and_is_told_of_the_others() -> None:
-    seen: list[str] = []
+    cache: list[str] = []
 
     def see(meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
         if meta.name == "forged":
             raise OverflowError
-        seen.append(meta.name)
+        cache.append(meta.name)
 
     server = Watched([listed("forged", "b")], [])
     watching = asyncio.create_task(watch(server, PATH, "x=y", see, asyncio.Event()))
     await server.finished.wait()
     watching.cancel()
 
-    assert seen == ["b"]
+    assert cache == ["b"]

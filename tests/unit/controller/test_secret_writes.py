@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import ApiAnswer
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
-from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS
+from keyturn.controller.api_client import ApiResponse
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
 from tests.support.dependencies import request
 from tests.unit.controller.test_secret_store import (
     DATA,
@@ -15,16 +15,16 @@ from tests.unit.controller.test_secret_store import (
     TARGET,
     TOKEN_REQUEST,
     cluster,
+    issuance,
     issued,
-    marks,
 )
 
 
 async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
     server, store = cluster()
-    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPT_BY: "acme"}})
-    await store.rehearse(REQUEST)
-    await store.write(REQUEST, marks(), DATA)
+    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
+    await store.dry_run(REQUEST)
+    await store.write(REQUEST, issuance(), DATA)
 
     assert server.data(TARGET) == {"theirs": "x", **DATA}
     assert server.meta(TARGET).owner_references == ()
@@ -32,11 +32,11 @@ async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
 
 async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> None:
     server, store = cluster()
-    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPT_BY: "acme"}})
-    await store.rehearse(REQUEST)
-    await store.write(REQUEST, marks(), DATA)
+    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
+    await store.dry_run(REQUEST)
+    await store.write(REQUEST, issuance(), DATA)
     moved = request(target={"secretName": "new"})
-    await store.write(moved, marks(moved), DATA)
+    await store.write(moved, issuance(moved), DATA)
 
     assert server.data(TARGET) == {"theirs": "x"}
 
@@ -52,16 +52,16 @@ async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, 
     server, store = await issued()
     meta = server.meta(TARGET)
     del server.objects[TARGET]
-    store.seen.observe(meta, alive=False)
-    with pytest.raises(LeavingError) if leaves else nullcontext():
-        await store.rehearse(replace(REQUEST, uid=uid))
+    store.cache.observe(meta, alive=False)
+    with pytest.raises(BeingDeletedError) if leaves else nullcontext():
+        await store.dry_run(replace(REQUEST, uid=uid))
 
     assert server.asked == [f"GET {TOKEN_REQUEST}"] + ([] if leaves else [f"PATCH {TARGET}"])
 
 
 async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
     server, store = cluster()
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
 
     assert server.asked == [f"PATCH {TARGET}"]
 
@@ -87,30 +87,30 @@ REFRESHING = request(
 async def test_a_namespace_is_rehearsed_once(second: Request, seconds: float, rehearsals: int) -> None:
     clock = [0.0]
     server, store = cluster(lambda: clock[0])
-    await store.rehearse(REQUEST)
+    await store.dry_run(REQUEST)
     clock[0] += seconds
-    await store.rehearse(second)
+    await store.dry_run(second)
 
     assert server.count("PATCH") == rehearsals
 
 
 async def test_a_refused_write_is_rehearsed_again() -> None:
     server, store = cluster()
-    await store.rehearse(REQUEST)
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+    await store.dry_run(REQUEST)
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
     with pytest.raises(RefusedError, match="denied"):
-        await store.write(REQUEST, marks(), DATA)
+        await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="denied"):
-        await store.rehearse(REQUEST)
+        await store.dry_run(REQUEST)
 
 
 async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
     server, store = await issued()
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": "denied"})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
 
     with pytest.raises(RefusedError, match="denied"):
-        await store.rehearse(REQUEST)
+        await store.dry_run(REQUEST)
 
 
 async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
@@ -118,26 +118,26 @@ async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
     server.put(TARGET, data={"theirs": "eA=="})
 
     with pytest.raises(RefusedError, match="was not made by Keyturn"):
-        await store.write(REQUEST, marks(), DATA)
+        await store.write(REQUEST, issuance(), DATA)
 
     assert server.data(TARGET) == {"theirs": "x"}
 
 
 async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     server, store = cluster()
-    server.answers[f"PATCH {TARGET}"] = ApiAnswer(403, {"message": 'denied: "planted-token" is not allowed'})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": 'denied: "planted-token" is not allowed'})
 
     with pytest.raises(RefusedError) as refused:
-        await store.write(REQUEST, marks(), DATA)
+        await store.write(REQUEST, issuance(), DATA)
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert refused.value.message == 'the API server refused to write Secret acme: denied: "..." is not allowed'
 
 
 async def test_a_conflict_on_what_is_ours_is_forced() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})
-    await store.write(REQUEST, marks(revision=2), DATA)
+    await store.write(REQUEST, issuance(revision=2), DATA)
 
     assert server.asked == [f"PATCH {TARGET}", f"GET {TARGET}", f"PATCH {TARGET}"]
     assert server.data(TARGET) == DATA
@@ -148,13 +148,13 @@ async def test_an_immutable_secret_is_refused() -> None:
     server.put(TARGET, immutable=True)
 
     with pytest.raises(RefusedError, match="is immutable"):
-        await store.write(REQUEST, marks(), {**DATA, "token": "new"})
+        await store.write(REQUEST, issuance(), {**DATA, "token": "new"})
 
 
 async def test_dressing_keeps_the_data() -> None:
     server, store = await issued()
     wanted = request(target={"metadata": {"labels": {"team": "blue"}}})
-    await store.dress(wanted, marks(wanted))
+    await store.apply_metadata(wanted, issuance(wanted))
 
     assert server.data(TARGET) == DATA
     assert server.meta(TARGET).labels["team"] == "blue"
@@ -163,7 +163,7 @@ async def test_dressing_keeps_the_data() -> None:
 async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})
-    await store.dress(REQUEST, marks())
+    await store.apply_metadata(REQUEST, issuance())
 
     assert server.count("PATCH") == 0
 
@@ -171,7 +171,7 @@ async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
 async def test_made_again_a_request_takes_the_secret_over() -> None:
     server, store = await issued()
     again = request(uid="else-0002")
-    await store.write(again, marks(again), DATA)
+    await store.write(again, issuance(again), DATA)
 
     assert [owner.uid for owner in server.meta(TARGET).owner_references] == ["else-0002"]
     assert {fields.manager for fields in server.meta(TARGET).managed_fields} == {"keyturn-else-000"}
@@ -181,7 +181,7 @@ async def test_made_again_a_request_takes_the_secret_over() -> None:
 async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: bool) -> None:
     server, store = await issued()
     moved = request(target={"secretName": "new", "deletionPolicy": policy})
-    await store.write(moved, marks(moved), DATA)
+    await store.write(moved, issuance(moved), DATA)
 
     assert (TARGET in server.objects) is stays
     assert server.data(f"{SECRETS}/new") == DATA
@@ -190,10 +190,10 @@ async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: b
 async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
     server, store = await issued()
     moved = request(target={"secretName": "new"})
-    server.answers[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
-    await store.write(moved, marks(moved), DATA)
-    server.answers.clear()
-    await store.write(moved, marks(moved, revision=2), DATA)
+    server.responses[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
+    await store.write(moved, issuance(moved), DATA)
+    server.responses.clear()
+    await store.write(moved, issuance(moved, revision=2), DATA)
 
     assert TARGET not in server.objects
     assert server.data(f"{SECRETS}/new") == DATA
@@ -202,7 +202,11 @@ async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
 async def test_a_released_secret_is_nobodys_and_keeps_its_data() -> None:
     server, store = await issued(request(target={"deletionPolicy": "Retain"}))
     moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
-    await store.write(moved, marks(moved), DATA)
+    await store.write(moved, issuance(moved), DATA)
     meta = server.meta(TARGET)
 
-    assert (server.data(TARGET), MARKS in meta.annotations, MANAGED_BY in meta.labels) == (DATA, False, False)
+    assert (server.data(TARGET), ISSUANCE_ANNOTATION in meta.annotations, MANAGED_BY in meta.labels) == (
+        DATA,
+        False,
+        False,
+    )

@@ -1,6 +1,6 @@
 import pytest
 
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.service_account_tokens import ServiceAccounts
 from keyturn.core.errors import RefusedError, UnavailableError
 from tests.support.api_server import ApiServer
@@ -16,7 +16,7 @@ class Server(ApiServer):
     def __init__(self, user: str = "") -> None:
         super().__init__()
         self.user, self.looked_at = user, 0
-        self.answers[PATH] = ApiAnswer(201, {"status": {"token": "planted"}})
+        self.responses[PATH] = ApiResponse(201, {"status": {"token": "planted"}})
 
     async def user_of(self, token: str) -> str:  # noqa: ARG002 - any token
         self.looked_at += 1
@@ -43,7 +43,7 @@ async def test_a_token_that_the_api_server_takes_is_not_handed_on() -> None:
         with pytest.raises(RefusedError, match="the API server itself takes tokens for sts") as refused:
             await accounts.make_token(*ASKED)
 
-        assert refused.value.reason == "IdentityForbidden"
+        assert refused.value.reason == "IdentityNotAllowed"
         assert "planted" not in refused.value.message
 
 
@@ -52,29 +52,29 @@ async def test_a_client_certificate_proves_nothing_about_the_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("response", "says"),
     [
-        pytest.param(ApiAnswer(404, {}), "ServiceAccount app does not exist", id="no such account"),
+        pytest.param(ApiResponse(404, {}), "ServiceAccount app does not exist", id="no such account"),
         pytest.param(
-            ApiAnswer(403, {"message": "forbidden"}),
+            ApiResponse(403, {"message": "forbidden"}),
             r"gives no token: forbidden; the chart gives this right by rbac\.serviceAccountTokens and"
             r" serviceAccountTokenNames$",
             id="no right",
         ),
-        pytest.param(ApiAnswer(422, {"message": "too short"}), "gives no token: too short$", id="refused"),
+        pytest.param(ApiResponse(422, {"message": "too short"}), "gives no token: too short$", id="refused"),
     ],
 )
-async def test_what_is_refused(answer: ApiAnswer, says: str) -> None:
+async def test_what_is_refused(response: ApiResponse, says: str) -> None:
     server = Server()
-    server.answers[PATH] = answer
+    server.responses[PATH] = response
     with pytest.raises(RefusedError, match=says) as refused:
         await ServiceAccounts(server).make_token(*ASKED)
 
-    assert refused.value.reason == "SourceMissing"
+    assert refused.value.reason == "SourceNotFound"
 
 
 async def test_no_answer_is_not_the_end() -> None:
     server = Server()
-    server.answers[PATH] = UnavailableError("Unreachable", "gone")
+    server.responses[PATH] = UnavailableError("Unreachable", "gone")
     with pytest.raises(UnavailableError):
         await ServiceAccounts(server).make_token(*ASKED)

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Source
+from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
 from tests.unit.controller.test_secret_store import SECRETS
@@ -55,8 +55,8 @@ async def test_where_secrets_must_be_labelled(label: dict[str, str], says: str) 
     ref = SecretKeyRef(name="license", key="license_token")
 
     for reading in (
-        read_source(made, request(), labelled=True),
-        read_value(made, "billing", ref, labelled=True),
+        read_source(made, request(), require_label=True),
+        read_value(made, "billing", ref, require_label=True),
     ):
         with pytest.raises(RefusedError, match=says) if says else nullcontext():
             await reading
@@ -64,7 +64,7 @@ async def test_where_secrets_must_be_labelled(label: dict[str, str], says: str) 
 
 
 async def test_a_token() -> None:
-    assert await read_source(server(license={"license_token": '"token"\n'}), request()) == Source("token")
+    assert await read_source(server(license={"license_token": '"token"\n'}), request()) == SourceValues("token")
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,7 @@ async def test_a_token() -> None:
             Credentials("AKIA1", "planted/key+", "session=="),
             id="of a session",
         ),
-        pytest.param(
-            KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="an empty session"
-        ),
+        pytest.param(KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="an empty session"),
         pytest.param(
             {name: f" {value}\n" for name, value in KEYS.items()},
             Credentials("AKIA1", "planted/key+"),
@@ -90,31 +88,29 @@ async def test_a_token() -> None:
 async def test_credentials(data: dict[str, str | bytes], credentials: Credentials) -> None:
     wanted = request(source=keys_way(), exchanges=SESSION)
 
-    assert await read_source(server(base=data), wanted) == Source(None, credentials)
+    assert await read_source(server(base=data), wanted) == SourceValues(None, credentials)
 
 
 async def test_both_are_read_from_one_secret_at_once() -> None:
     made = server(license={**KEYS, "license_token": "token"})
     found = await read_source(made, request(source=TOKEN_WAY | keys_way("license")))
 
-    assert found == Source("token", Credentials("AKIA1", "planted/key+"))
+    assert found == SourceValues("token", Credentials("AKIA1", "planted/key+"))
     assert made.asked == [f"GET {SECRETS}/license"]
 
 
 @pytest.mark.parametrize(
     ("data", "reason", "says"),
     [
-        pytest.param(None, "SourceMissing", "Secret base does not exist", id="no Secret"),
-        pytest.param({}, "SourceMissing", "has no key AWS_ACCESS_KEY_ID", id="no data"),
-        pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceMissing", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
-        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceMissing", "AWS_ACCESS_KEY_ID", id="an empty key id"),
+        pytest.param(None, "SourceNotFound", "Secret base does not exist", id="no Secret"),
+        pytest.param({}, "SourceNotFound", "has no key AWS_ACCESS_KEY_ID", id="no data"),
+        pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceNotFound", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
+        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceNotFound", "AWS_ACCESS_KEY_ID", id="an empty key id"),
         pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="bytes"),
         pytest.param(KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="a space"),
     ],
 )
-async def test_credentials_that_cannot_be_read(
-    data: dict[str, str | bytes] | None, reason: str, says: str
-) -> None:
+async def test_credentials_that_cannot_be_read(data: dict[str, str | bytes] | None, reason: str, says: str) -> None:
     error = await refusal(server() if data is None else server(base=data))
 
     assert error.reason == reason
@@ -124,10 +120,10 @@ async def test_credentials_that_cannot_be_read(
 
 async def test_a_secret_that_may_not_be_read() -> None:
     made = server(base=dict(KEYS))
-    made.answers[f"GET {SECRETS}/base"] = ApiAnswer(403, {"message": "secrets is forbidden"})
+    made.responses[f"GET {SECRETS}/base"] = ApiResponse(403, {"message": "secrets is forbidden"})
     error = await refusal(made)
 
-    assert (error.reason, error.message) == ("SourceMissing", "Secret base may not be read: secrets is forbidden")
+    assert (error.reason, error.message) == ("SourceNotFound", "Secret base may not be read: secrets is forbidden")
 
 
 async def test_a_value_of_a_steps_own() -> None:
@@ -140,7 +136,7 @@ async def test_a_value_that_is_not_there() -> None:
     with pytest.raises(RefusedError, match="Secret client has no key other") as refused:
         await read_value(server(client={"secret": "x"}), "billing", SecretKeyRef(name="client", key="other"))
 
-    assert refused.value.reason == "SourceMissing"
+    assert refused.value.reason == "SourceNotFound"
 
 
 CODE = {
@@ -156,9 +152,7 @@ CODE = {
 async def test_what_works_only_once_is_read_with_the_source() -> None:
     made = ApiServer()
     code = {"code": base64.b64encode(b"the-code\n").decode()}
-    made.put(
-        f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()}
-    )
+    made.put(f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()})
     made.put(f"{SECRETS}/sign-in", data=code)
     found = await read_source(made, request(source=keys_way(), exchanges=[CODE]))
 
@@ -169,14 +163,14 @@ async def test_a_code_that_is_not_there() -> None:
     with pytest.raises(RefusedError) as refused:
         await read_source(server(base={**KEYS}), request(source=keys_way(), exchanges=[CODE]))
 
-    assert (refused.value.reason, refused.value.message) == ("SourceMissing", "Secret sign-in does not exist")
+    assert (refused.value.reason, refused.value.message) == ("SourceNotFound", "Secret sign-in does not exist")
 
 
 async def test_nothing_to_start_from_reads_nothing() -> None:
     step = {"tokenUrl": "https://issuer.example", "grantType": "client_credentials", "clientId": "acme",
             "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}}}  # fmt: skip
 
-    assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == Source()
+    assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == SourceValues()
 
 
 IN_CONFIG_MAP = ConfigMapKeyRef(name="ca", key="ca.crt")
@@ -204,4 +198,4 @@ async def test_a_config_map_without_the_value(data: dict[str, str] | None, messa
     with pytest.raises(RefusedError) as refused:
         await read_value(made, "billing", IN_CONFIG_MAP)
 
-    assert (refused.value.reason, refused.value.message) == ("SourceMissing", message)
+    assert (refused.value.reason, refused.value.message) == ("SourceNotFound", message)

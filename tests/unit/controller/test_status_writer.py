@@ -1,9 +1,9 @@
 import pytest
 
-from keyturn.api.token_request import Status
-from keyturn.controller.api_client import ApiAnswer
-from keyturn.controller.status_writer import Reporter
-from keyturn.core.errors import KeyturnError, LeavingError, RefusedError, UnavailableError
+from keyturn.api.status import Status
+from keyturn.controller.api_client import ApiResponse
+from keyturn.controller.status_writer import StatusWriter
+from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
@@ -14,15 +14,15 @@ EVENTS = "/api/v1/namespaces/billing/events"
 WHO = (REQUEST.namespace, REQUEST.name, REQUEST.uid)
 
 
-def cluster() -> tuple[ApiServer, Reporter]:
+def cluster() -> tuple[ApiServer, StatusWriter]:
     server = ApiServer()
     server.put(TOKEN_REQUEST, metadata={"name": "acme", "uid": REQUEST.uid})
-    return server, Reporter(server, lambda: NOW, "pod-1")
+    return server, StatusWriter(server, lambda: NOW, "pod-1")
 
 
 async def test_a_status_is_told_as_the_crd_has_it() -> None:
-    server, reporter = cluster()
-    await reporter.status(*WHO, FIRST)
+    server, status_writer = cluster()
+    await status_writer.status(*WHO, FIRST)
     told = server.objects[TOKEN_REQUEST]["status"]
 
     assert (told["expirationTime"], told["revision"]) == ("2026-01-02T04:04:05Z", 1)
@@ -30,9 +30,9 @@ async def test_a_status_is_told_as_the_crd_has_it() -> None:
 
 
 async def test_what_is_not_told_any_more_goes() -> None:
-    server, reporter = cluster()
-    await reporter.status(*WHO, FIRST)
-    await reporter.status(*WHO, Status(observed_generation=2))
+    server, status_writer = cluster()
+    await status_writer.status(*WHO, FIRST)
+    await status_writer.status(*WHO, Status(observed_generation=2))
 
     assert "expirationTime" not in server.objects[TOKEN_REQUEST]["status"]
     assert server.objects[TOKEN_REQUEST]["status"]["conditions"] == []
@@ -41,30 +41,30 @@ async def test_what_is_not_told_any_more_goes() -> None:
 @pytest.mark.parametrize(
     ("name", "uid", "error"),
     [
-        pytest.param("gone", REQUEST.uid, LeavingError, id="it is gone"),
+        pytest.param("gone", REQUEST.uid, BeingDeletedError, id="it is gone"),
         pytest.param("acme", "other", UnavailableError, id="another has its name, or too many write at once"),
     ],
 )
 async def test_a_request_that_cannot_be_told_now(name: str, uid: str, error: type[KeyturnError]) -> None:
-    server, reporter = cluster()
+    server, status_writer = cluster()
 
     with pytest.raises(error):
-        await reporter.status("billing", name, uid, FIRST)
+        await status_writer.status("billing", name, uid, FIRST)
 
     assert "status" not in server.objects[TOKEN_REQUEST]
 
 
 async def test_a_status_that_is_refused() -> None:
-    server, reporter = cluster()
-    server.answers[f"PATCH {TOKEN_REQUEST}"] = ApiAnswer(403, {"message": "forbidden"})
+    server, status_writer = cluster()
+    server.responses[f"PATCH {TOKEN_REQUEST}"] = ApiResponse(403, {"message": "forbidden"})
 
     with pytest.raises(RefusedError, match="the status of billing/acme: forbidden"):
-        await reporter.status(*WHO, FIRST)
+        await status_writer.status(*WHO, FIRST)
 
 
 async def test_an_event_is_about_the_request() -> None:
-    server, reporter = cluster()
-    await reporter.event(REQUEST, Event("Warning", "Stalled", "x" * 2000))
+    server, status_writer = cluster()
+    await status_writer.event(REQUEST, Event("Warning", "Stalled", "x" * 2000))
     (posted,) = [body for path, body in server.objects.items() if path.startswith(EVENTS)]
 
     assert (posted["involvedObject"]["uid"], posted["reason"], posted["type"]) == (
@@ -76,9 +76,9 @@ async def test_an_event_is_about_the_request() -> None:
 
 
 async def test_an_event_that_is_refused_stops_nothing() -> None:
-    server, reporter = cluster()
-    server.answers[f"POST {EVENTS}"] = ApiAnswer(403, {"message": "forbidden"})
+    server, status_writer = cluster()
+    server.responses[f"POST {EVENTS}"] = ApiResponse(403, {"message": "forbidden"})
 
-    await reporter.event(REQUEST, Event("Normal", "Issued", "issued"))
+    await status_writer.event(REQUEST, Event("Normal", "Issued", "issued"))
 
     assert server.count("POST") == 1

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from keyturn.controller.work_queue import Agenda, run
+from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import NOW
 from tests.support.virtual_time import VirtualTime
 
@@ -20,7 +20,7 @@ class Cluster:
     """Requests that are renewed at two thirds of their life, at once when they are new."""
 
     call_seconds: float
-    agenda: Agenda = field(default_factory=lambda: Agenda(WORKERS))
+    work_queue: WorkQueue = field(default_factory=lambda: WorkQueue(WORKERS))
     due: dict[str, datetime] = field(default_factory=dict)
     expires: dict[str, datetime] = field(default_factory=dict)
     late: list[tuple[str, timedelta]] = field(default_factory=list)
@@ -31,24 +31,24 @@ class Cluster:
 
     def comes(self, uid: str, due: datetime, expires: datetime) -> None:
         self.due[uid], self.expires[uid] = due, expires
-        self.agenda.put(uid, due, expires, uid.partition("/")[0])
+        self.work_queue.put(uid, due, expires, uid.partition("/")[0])
 
-    async def attend(self, uid: str) -> None:
+    async def run_one(self, uid: str) -> None:
         """Renew: one call, then a new place."""
         self.late.append((uid, self.now() - self.due[uid]))
         await asyncio.sleep(self.call_seconds)
         if self.now() > self.expires[uid]:
             self.expired.append(uid)
         life = SHORT if uid.startswith("tenant") else LONG
-        spread = life / 10 * (int(uid.partition("/")[2]) * 37 % 1000 / 1000)
-        self.comes(uid, self.now() + life * 2 / 3 - spread, self.now() + life)
+        jitter = life / 10 * (int(uid.partition("/")[2]) * 37 % 1000 / 1000)
+        self.comes(uid, self.now() + life * 2 / 3 - jitter, self.now() + life)
 
     async def hour(self) -> None:
         """Others are there and renewing; then the tenant applies all at once."""
         for number in range(OTHERS):
             due = self.now() + LONG * number / OTHERS
             self.comes(f"other-{number % 10}/{number}", due, due + LONG / 3)
-        running = asyncio.create_task(run(self.agenda, self.attend, self.now, lambda: None))
+        running = asyncio.create_task(run(self.work_queue, self.run_one, self.now, lambda: None))
         await asyncio.sleep(60)
         for number in range(TENANT):
             self.comes(f"tenant/{number}", self.now(), self.now() + SHORT)

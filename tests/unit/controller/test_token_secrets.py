@@ -2,24 +2,24 @@ from dataclasses import replace
 
 import pytest
 
-from keyturn.controller.api_client import ApiAnswer
+from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
-from keyturn.core.errors import LeavingError, RefusedError, UnavailableError
+from keyturn.core.errors import LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY, OWNER_UID
-from keyturn.core.token_family import Intent, KeptToken, Lineage
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW, rotating
 from tests.unit.controller.test_secret_store import SECRETS
 
 TOKEN = f"{SECRETS}/license-keyturn"
 REQUEST = rotating()
-KNOWN = Lineage(of="license/license_token", seeds=("1",), live="2", spent=("1",))
-INTENT = Intent(holder="pod-1", spends="2", start=NOW, give_up_seconds=30)
-KEPT = KeptToken("planted-token", KNOWN.intended(INTENT), previous="planted-before")
-NEXT = replace(KEPT, value="planted-after", previous="planted-token", lineage=KNOWN.rotated("3"))
+KNOWN = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))
+INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
+KEPT = StoredToken("planted-token", KNOWN.intended(INTENT), previous="planted-before")
+NEXT = replace(KEPT, value="planted-after", previous="planted-token", family=KNOWN.rotated("3"))
 
 
-async def kept() -> tuple[ApiServer, TokenSecrets, KeptToken]:
+async def kept() -> tuple[ApiServer, TokenSecrets, StoredToken]:
     """A cluster with a token Secret, as it was made."""
     server = ApiServer()
     tokens = TokenSecrets(server)
@@ -60,7 +60,7 @@ async def test_a_secret_of_somebody_else_has_no_lineage() -> None:
     found = await TokenSecrets(server).read(REQUEST)
 
     assert found
-    assert (found.value, found.lineage) == ("theirs", None)
+    assert (found.value, found.family) == ("theirs", None)
 
 
 async def test_what_was_made_meanwhile_is_not_made_again() -> None:
@@ -73,7 +73,7 @@ async def test_what_was_made_meanwhile_is_not_made_again() -> None:
 async def test_a_rehearsal_writes_nothing() -> None:
     server, tokens, made = await kept()
     before = server.objects[TOKEN]
-    await tokens.keep(REQUEST, made, rehearse=True)
+    await tokens.keep(REQUEST, made, dry_run=True)
 
     assert server.objects[TOKEN] == before
 
@@ -84,18 +84,18 @@ async def test_a_rehearsal_of_an_immutable_secret_is_refused() -> None:
     made = replace(made, version=server.meta(TOKEN).resource_version)
 
     with pytest.raises(RefusedError, match="immutable") as refused:
-        await tokens.keep(REQUEST, made, rehearse=True)
+        await tokens.keep(REQUEST, made, dry_run=True)
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
 
 
-@pytest.mark.parametrize("rehearse", [True, False])
-async def test_a_guarded_write_does_not_write_over_another(*, rehearse: bool) -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_guarded_write_does_not_write_over_another(*, dry_run: bool) -> None:
     server, tokens, made = await kept()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
 
     with pytest.raises(UnavailableError, match="changed by somebody else meanwhile"):
-        await tokens.keep(REQUEST, made, rehearse=rehearse)
+        await tokens.keep(REQUEST, made, dry_run=dry_run)
     assert server.data(TOKEN)["license_token"] == "planted-token"
 
 
@@ -110,9 +110,9 @@ async def test_a_guarded_write_of_what_is_gone() -> None:
 
 async def test_a_guarded_write_is_one_request() -> None:
     server, tokens, made = await kept()
-    written = await tokens.keep(REQUEST, replace(made, lineage=KNOWN))
+    written = await tokens.keep(REQUEST, replace(made, family=KNOWN))
 
-    assert (written.lineage, written.version > made.version) == (KNOWN, True)
+    assert (written.family, written.version > made.version) == (KNOWN, True)
     assert server.asked == [f"PATCH {TOKEN}"]
 
 
@@ -137,14 +137,14 @@ async def test_a_save_is_one_request() -> None:
     [
         pytest.param(KNOWN, True, id="what we spent"),
         pytest.param(KNOWN.rotated("3"), True, id="the same token, as after a lost answer"),
-        pytest.param(Lineage(of=KNOWN.of, seeds=("1",), live="1"), True, id="an old copy"),
-        pytest.param(KNOWN.seeded("9"), False, id="the user has signed in again"),
+        pytest.param(TokenFamily(source_id=KNOWN.source_id, initial_tokens=("1",), live="1"), True, id="an old copy"),
+        pytest.param(KNOWN.with_initial_token("9"), False, id="the user has signed in again"),
         pytest.param(KNOWN.rotated("4"), False, id="another's token for the same one"),
     ],
 )
-async def test_a_late_save_counts_unless_it_is_overtaken(stored: Lineage, *, wins: bool) -> None:
+async def test_a_late_save_counts_unless_it_is_overtaken(stored: TokenFamily, *, wins: bool) -> None:
     server, tokens, made = await kept()
-    await tokens.keep(REQUEST, replace(made, value="stored", lineage=stored))
+    await tokens.keep(REQUEST, replace(made, value="stored", family=stored))
     found = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert found.value == ("planted-after" if wins else "stored")
@@ -154,7 +154,7 @@ async def test_a_late_save_counts_unless_it_is_overtaken(stored: Lineage, *, win
 async def test_a_save_is_made_though_the_lease_is_lost() -> None:
     server, tokens, made = await kept()
     server.may_write = lambda: False
-    with pytest.raises(LeavingError):
+    with pytest.raises(LeaseLostError):
         await tokens.keep(REQUEST, made)
     await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
@@ -170,7 +170,7 @@ async def test_a_save_after_a_deletion_makes_it_anew(*, lost: bool) -> None:
     saved = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
     assert saved.uid != made.uid
-    assert (saved.value, saved.lineage) == ("planted-after", NEXT.lineage)
+    assert (saved.value, saved.family) == ("planted-after", NEXT.family)
     assert server.meta(TOKEN).labels[MANAGED_BY] == "keyturn"
 
 
@@ -196,12 +196,12 @@ async def test_a_save_does_not_write_over_a_secret_of_somebody_else() -> None:
 
 async def test_a_refusal_does_not_tell_the_token() -> None:
     server, tokens, made = await kept()
-    server.answers[f"PATCH {TOKEN}"] = ApiAnswer(403, {"message": "planted-after and planted-token are not"})
+    server.responses[f"PATCH {TOKEN}"] = ApiResponse(403, {"message": "planted-after and planted-token are not"})
 
     with pytest.raises(RefusedError) as refused:
         await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert "planted" not in refused.value.message
 
 

@@ -16,7 +16,7 @@ READ = [f"GET {TARGET}", f"GET {SOURCE}"]
 async def test_a_first_issue_waits_for_its_own_time_like_any_other() -> None:
     operator = await issued(watched=False)
 
-    assert (await operator.work(), operator.agenda.next_due()) == (0, DUE)
+    assert (await operator.work(), operator.work_queue.next_due()) == (0, DUE)
 
 
 async def test_a_renewal_reads_the_target_first() -> None:
@@ -32,12 +32,12 @@ async def test_a_restart_reads_once_and_writes_nothing() -> None:
     await operator.see()
 
     assert (await operator.work(), operator.server.asked, operator.aws.calls) == (1, READ, [])
-    assert operator.agenda.next_due() == DUE
+    assert operator.work_queue.next_due() == DUE
 
 
 async def test_after_a_restart_a_failure_keeps_the_time_of_its_next_try() -> None:
     operator = await issued(watched=False)
-    operator.outside.chance = 0.9
+    operator.outside.rand = 0.9
     operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
     await operator.work(DUE)
     operator.start(watched=False)
@@ -46,16 +46,16 @@ async def test_after_a_restart_a_failure_keeps_the_time_of_its_next_try() -> Non
     await operator.work()
 
     assert operator.aws.calls == []
-    assert operator.agenda.next_due() == DUE + 4 * SECOND
+    assert operator.work_queue.next_due() == DUE + 4 * SECOND
     assert operator.status()["conditions"][0]["status"] == "True"
-    [series] = operator.attendant.known.series()
+    [series] = operator.controller.index.series()
     assert series.expires == NOW + 60 * MINUTE
 
 
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        pytest.param({"data": {"AWS_REGION": "eA=="}}, "Drifted", id="edited"),
+        pytest.param({"data": {"AWS_REGION": "eA=="}}, "DriftCorrected", id="edited"),
         pytest.param(None, "Renewed", id="deleted"),
     ],
 )

@@ -2,19 +2,19 @@ from datetime import datetime
 
 import pytest
 
-from keyturn.controller.work_queue import Agenda
+from keyturn.controller.work_queue import WorkQueue
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 
 
-def agenda(*uids: str, workers: int = 4) -> Agenda:
+def work_queue(*uids: str, workers: int = 4) -> WorkQueue:
     """An agenda on which requests of one namespace are due now, in that order."""
-    made = Agenda(workers)
+    made = WorkQueue(workers)
     for number, uid in enumerate(uids):
         made.put(uid, NOW, NOW + HOUR + number * SECOND, "billing")
     return made
 
 
-def take_all(made: Agenda, now: datetime = NOW) -> list[str]:
+def take_all(made: WorkQueue, now: datetime = NOW) -> list[str]:
     taken = []
     while uid := made.take(now):
         taken.append(uid)
@@ -23,7 +23,7 @@ def take_all(made: Agenda, now: datetime = NOW) -> list[str]:
 
 
 def test_nothing_is_taken_before_its_time() -> None:
-    made = Agenda(4)
+    made = WorkQueue(4)
     made.put("a", NOW + SECOND, NOW, "billing")
 
     assert (made.take(NOW), made.next_due()) == (None, NOW + SECOND)
@@ -31,7 +31,7 @@ def test_nothing_is_taken_before_its_time() -> None:
 
 
 def test_among_the_overdue_the_soonest_to_expire_goes_first() -> None:
-    made = Agenda(4)
+    made = WorkQueue(4)
     made.put("late", NOW - HOUR, NOW + DAY, "billing")
     made.put("urgent", NOW, NOW + MINUTE, "billing")
     made.put("elsewhere", NOW, NOW + HOUR, "other")
@@ -40,7 +40,7 @@ def test_among_the_overdue_the_soonest_to_expire_goes_first() -> None:
 
 
 def test_equals_go_in_the_order_in_which_they_came() -> None:
-    made = Agenda(4)
+    made = WorkQueue(4)
     for uid in "cab":
         made.put(uid, NOW, NOW, "billing")
 
@@ -48,26 +48,26 @@ def test_equals_go_in_the_order_in_which_they_came() -> None:
 
 
 def test_no_more_are_taken_than_there_are_workers() -> None:
-    made = agenda("a", "b", "c", workers=2)
+    made = work_queue("a", "b", "c", workers=2)
 
     assert [made.take(NOW) for _ in range(3)] == ["a", "b", None]
 
 
 def test_a_namespace_has_half_of_the_workers_while_others_wait() -> None:
-    made = agenda("a", "b", "c", "d", workers=4)
+    made = work_queue("a", "b", "c", "d", workers=4)
     made.put("x", NOW, NOW + DAY, "other")
 
     assert [made.take(NOW) for _ in range(5)] == ["a", "b", "x", "c", None]
 
 
 def test_a_namespace_has_all_workers_while_nobody_else_waits() -> None:
-    made = agenda("a", "b", "c", "d", "e", workers=4)
+    made = work_queue("a", "b", "c", "d", "e", workers=4)
 
     assert [made.take(NOW) for _ in range(5)] == ["a", "b", "c", "d", None]
 
 
 def test_two_namespaces_with_their_share_leave_no_worker_to_either() -> None:
-    made = Agenda(2)
+    made = WorkQueue(2)
     for number in range(3):
         made.put(f"a{number}", NOW, NOW + SECOND, "a")
         made.put(f"b{number}", NOW, NOW + HOUR, "b")
@@ -79,7 +79,7 @@ def test_two_namespaces_with_their_share_leave_no_worker_to_either() -> None:
 
 
 def test_those_beyond_their_share_go_on_when_the_one_before_them_has_left() -> None:
-    made = agenda("a", "b", "c", "d", workers=2)
+    made = work_queue("a", "b", "c", "d", workers=2)
     for number in range(3):
         made.put(f"x{number}", NOW, NOW + DAY, "other")
     first = [made.take(NOW), made.take(NOW)]
@@ -94,7 +94,7 @@ def test_those_beyond_their_share_go_on_when_the_one_before_them_has_left() -> N
 
 
 def test_a_request_that_is_looked_at_is_not_taken_again() -> None:
-    made = agenda("a")
+    made = work_queue("a")
     made.take(NOW)
     made.put("a", NOW, NOW, "billing")
 
@@ -102,7 +102,7 @@ def test_a_request_that_is_looked_at_is_not_taken_again() -> None:
 
 
 def test_a_place_given_during_a_look_counts_after_it() -> None:
-    made = agenda("a")
+    made = work_queue("a")
     made.take(NOW)
     made.put("a", NOW, NOW, "billing")
     made.done("a")
@@ -111,14 +111,14 @@ def test_a_place_given_during_a_look_counts_after_it() -> None:
 
 
 def test_a_new_place_replaces_the_old_one() -> None:
-    made = agenda("a")
+    made = work_queue("a")
     made.put("a", NOW + HOUR, NOW + DAY, "billing")
 
     assert (made.take(NOW), made.next_due()) == (None, NOW + HOUR)
 
 
 def test_a_new_place_replaces_one_that_was_overdue() -> None:
-    made = agenda("a", "b", workers=1)
+    made = work_queue("a", "b", workers=1)
     made.take(NOW)
     made.put("b", NOW + HOUR, NOW + DAY, "billing")
     made.done("a")
@@ -127,25 +127,25 @@ def test_a_new_place_replaces_one_that_was_overdue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due", "hurried", "taken"),
+    ("due", "expedited", "taken"),
     [
         pytest.param(NOW + HOUR, NOW, "a", id="forward"),
         pytest.param(NOW + HOUR, NOW + MINUTE, None, id="forward, not far enough"),
         pytest.param(NOW, NOW + HOUR, "a", id="never backward"),
     ],
 )
-def test_hurry(due: datetime, hurried: datetime, taken: str | None) -> None:
-    made = Agenda(4)
+def test_hurry(due: datetime, expedited: datetime, taken: str | None) -> None:
+    made = WorkQueue(4)
     made.put("a", due, NOW + DAY, "billing")
-    made.hurry("a", hurried)
+    made.expedite("a", expedited)
 
     assert made.take(NOW) == taken
 
 
 def test_a_busy_one_that_is_hurried_is_looked_at_again() -> None:
-    made = agenda("a")
+    made = work_queue("a")
     made.take(NOW)
-    made.hurry("a", NOW)
+    made.expedite("a", NOW)
     made.put("a", NOW + HOUR, NOW + DAY, "billing")
     made.done("a")
 
@@ -153,9 +153,9 @@ def test_a_busy_one_that_is_hurried_is_looked_at_again() -> None:
 
 
 def test_a_hurry_is_for_one_look() -> None:
-    made = agenda("a")
+    made = work_queue("a")
     made.take(NOW)
-    made.hurry("a", NOW)
+    made.expedite("a", NOW)
     for _ in range(2):
         made.put("a", NOW + HOUR, NOW + DAY, "billing")
     made.done("a")
@@ -164,23 +164,23 @@ def test_a_hurry_is_for_one_look() -> None:
 
 
 def test_what_is_not_on_the_agenda_cannot_be_hurried() -> None:
-    made = Agenda(4)
-    made.hurry("a", NOW)
+    made = WorkQueue(4)
+    made.expedite("a", NOW)
 
     assert made.take(NOW) is None
 
 
 def test_what_is_removed_is_not_taken() -> None:
-    made = agenda("a", "b")
+    made = work_queue("a", "b")
     made.remove("a")
 
     assert take_all(made) == ["b"]
 
 
 def test_what_is_removed_during_a_look_does_not_come_back() -> None:
-    made = agenda("a")
+    made = work_queue("a")
     made.take(NOW)
-    made.hurry("a", NOW)
+    made.expedite("a", NOW)
     made.remove("a")
     made.done("a")
     gone = (made.take(NOW), made.next_due())
@@ -191,7 +191,7 @@ def test_what_is_removed_during_a_look_does_not_come_back() -> None:
 
 
 def test_who_is_hurried_often_leaves_nothing_behind() -> None:
-    made = Agenda(4)
+    made = WorkQueue(4)
     for number in range(10_000):
         made.put("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
 
@@ -199,8 +199,8 @@ def test_who_is_hurried_often_leaves_nothing_behind() -> None:
 
 
 def test_counts() -> None:
-    made = agenda("a", "b", workers=1)
+    made = work_queue("a", "b", workers=1)
     made.put("c", NOW + HOUR, NOW + DAY, "billing")
     made.take(NOW)
 
-    assert made.counts() == {"waiting": 1, "due": 1, "busy": 1}
+    assert made.counts() == {"delayed": 1, "ready": 1, "in_progress": 1}

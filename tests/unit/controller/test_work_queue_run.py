@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from keyturn.controller.work_queue import Agenda, run
+from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import NOW, SECOND
-from tests.unit.controller.test_work_queue import agenda
+from tests.unit.controller.test_work_queue import work_queue
 
 
 class Desk:
@@ -22,7 +22,7 @@ class Desk:
     def set_back(self) -> None:
         self.sets_back += 1
 
-    async def attend(self, uid: str) -> None:
+    async def run_one(self, uid: str) -> None:
         assert uid not in self.present
         self.present.add(uid)
         self.most = max(self.most, len(self.present))
@@ -31,10 +31,10 @@ class Desk:
         self.seen.append(uid)
         self.came.set()
 
-    async def run(self, made: Agenda, wanted: int) -> None:
+    async def run(self, made: WorkQueue, wanted: int) -> None:
         """Run the agenda until so many were seen."""
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(run(made, self.attend, lambda: self.now, self.set_back))
+            task = tasks.create_task(run(made, self.run_one, lambda: self.now, self.set_back))
             while len(self.seen) < wanted:
                 await self.came.wait()
                 self.came.clear()
@@ -42,7 +42,7 @@ class Desk:
 
 
 async def test_run_looks_at_all_that_is_due_with_so_many_workers() -> None:
-    desk, made = Desk(), agenda(*"abcdefgh", workers=3)
+    desk, made = Desk(), work_queue(*"abcdefgh", workers=3)
     asyncio.get_running_loop().call_later(0.01, desk.open.set)
     await desk.run(made, 8)
 
@@ -50,7 +50,7 @@ async def test_run_looks_at_all_that_is_due_with_so_many_workers() -> None:
 
 
 async def test_run_wakes_when_somebody_comes() -> None:
-    desk, made = Desk(), Agenda(2)
+    desk, made = Desk(), WorkQueue(2)
     desk.open.set()
     asyncio.get_running_loop().call_later(0.01, made.put, "a", NOW, NOW, "billing")
     await desk.run(made, 1)
@@ -59,7 +59,7 @@ async def test_run_wakes_when_somebody_comes() -> None:
 
 
 async def test_run_sleeps_until_the_time_has_come() -> None:
-    desk, made, loop = Desk(), Agenda(2), asyncio.get_running_loop()
+    desk, made, loop = Desk(), WorkQueue(2), asyncio.get_running_loop()
     desk.open.set()
     made.put("a", NOW + 0.05 * SECOND, NOW, "billing")
     loop.call_later(0.01, setattr, desk, "now", NOW + SECOND)
@@ -74,7 +74,7 @@ async def test_run_ends_with_what_a_look_raises() -> None:
         raise LookupError
 
     with pytest.raises(ExceptionGroup) as raised:
-        await run(agenda("a"), fail, lambda: NOW, lambda: None)
+        await run(work_queue("a"), fail, lambda: NOW, lambda: None)
 
     assert raised.group_contains(LookupError)
 
@@ -88,7 +88,7 @@ async def test_run_ends_with_what_a_look_raises() -> None:
     ],
 )
 async def test_a_clock_that_is_set_back_is_told_once(seconds: int, told: int) -> None:
-    desk, made, loop = Desk(), Agenda(2), asyncio.get_running_loop()
+    desk, made, loop = Desk(), WorkQueue(2), asyncio.get_running_loop()
     desk.open.set()
 
     def step() -> None:

@@ -4,7 +4,7 @@ import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Holding, Token, jwt_times, safe, unwrapped
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, safe, unwrapped
 from tests.support.dependencies import HOUR, NOW, signed
 
 NOBODY = (None, None)
@@ -83,21 +83,21 @@ def test_the_times_of_a_jwt(token: str, times: tuple[datetime | None, datetime |
 def test_the_newest_token_is_the_one_that_was_exchanged() -> None:
     source, access = Token("source"), Token("access")
 
-    assert Holding(source_token=source).newest_token == source
-    assert Holding(source_token=source, access_token=access).newest_token == access
+    assert PipelineValues(source_token=source).newest_token == source
+    assert PipelineValues(source_token=source, access_token=access).newest_token == access
 
 
 def test_without_a_token_an_exchange_is_refused() -> None:
     with pytest.raises(RefusedError, match="needs a token"):
-        _ = Holding().newest_token
+        _ = PipelineValues().newest_token
 
 
 def test_without_credentials_an_exchange_is_refused() -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
-        _ = Holding().own_credentials
+        _ = PipelineValues().own_credentials
 
 
 def test_nothing_secret_is_in_a_repr() -> None:
     token, keys = Token("planted", NOW + timedelta()), Credentials("AKIA", "planted", "planted")
 
-    assert "planted" not in repr(Holding(source_token=token, access_token=token, credentials=keys))
+    assert "planted" not in repr(PipelineValues(source_token=token, access_token=token, credentials=keys))

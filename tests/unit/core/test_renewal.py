@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyturn.api.token_request import Renewal, Request
+from keyturn.api.target import RenewalSpec
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import FoundSecret, Marks
+from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
     least_interval,
+    needs_metadata,
     next_try,
-    reason_to_dress,
-    reason_to_renew,
     renew_before,
+    renewal_reason,
     renewal_time,
     source_warning,
     when_to_renew,
@@ -29,7 +30,7 @@ AWAY = UnavailableError("Unreachable", "no answer")
 
 
 @pytest.mark.parametrize(
-    ("minutes", "spread", "after"),
+    ("minutes", "jitter", "after"),
     [
         pytest.param(10, 0.0, 50, id="without spread: exactly renew_before ahead"),
         pytest.param(10, 0.5, 47, id="half the spread: a twentieth of the lifetime earlier"),
@@ -37,14 +38,14 @@ AWAY = UnavailableError("Unreachable", "no answer")
         pytest.param(90, 0.0, 30, id="renew_before beyond the lifetime: half the lifetime"),
     ],
 )
-def test_renewal_time(minutes: int, spread: float, after: int) -> None:
-    assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, spread) == NOW + after * MINUTE
+def test_renewal_time(minutes: int, jitter: float, after: int) -> None:
+    assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, jitter) == NOW + after * MINUTE
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**7), st.floats(0, 1, exclude_max=True))
-def test_the_renewal_is_within_the_life(lifetime: int, before: int, spread: float) -> None:
+def test_the_renewal_is_within_the_life(lifetime: int, before: int, jitter: float) -> None:
     expires = NOW + lifetime * SECOND
-    at = renewal_time(NOW, expires, before * SECOND, spread)
+    at = renewal_time(NOW, expires, before * SECOND, jitter)
 
     assert NOW + lifetime * SECOND * 0.4 - SECOND <= at <= expires
     assert at.microsecond == 0
@@ -82,50 +83,50 @@ def test_a_source_that_use_does_not_prolong_changes_nothing() -> None:
     ("renewal", "before"),
     [
         pytest.param(None, 20 * MINUTE, id="by default a third of the lifetime"),
-        pytest.param(Renewal(), 20 * MINUTE, id="no wish is the default"),
-        pytest.param(Renewal(renew_before="5m"), 5 * MINUTE, id="as asked for"),
-        pytest.param(Renewal(renew_before_percentage=10), 6 * MINUTE, id="in per cent of the lifetime"),
+        pytest.param(RenewalSpec(), 20 * MINUTE, id="no wish is the default"),
+        pytest.param(RenewalSpec(renew_before="5m"), 5 * MINUTE, id="as asked for"),
+        pytest.param(RenewalSpec(renew_before_percentage=10), 6 * MINUTE, id="in per cent of the lifetime"),
     ],
 )
-def test_renew_before(renewal: Renewal | None, before: timedelta) -> None:
+def test_renew_before(renewal: RenewalSpec | None, before: timedelta) -> None:
     assert renew_before(renewal, HOUR) == before
 
 
 @pytest.mark.parametrize(
-    ("reason", "lifetime", "heals", "least"),
+    ("reason", "lifetime", "repairs", "least"),
     [
         pytest.param("Due", HOUR, 0, 3 * MINUTE, id="due: a twentieth of the lifetime"),
         pytest.param("Due", MINUTE, 0, 10 * SECOND, id="due, of a short life: 10 s"),
         pytest.param("SpecChanged", HOUR, 0, 10 * SECOND, id="what a person changed: 10 s"),
-        pytest.param("RenewalAsked", HOUR, 3, 10 * SECOND, id="what a person asked for: 10 s"),
-        pytest.param("Drifted", HOUR, 0, 0 * SECOND, id="the first heal: at once"),
+        pytest.param("RenewalRequested", HOUR, 3, 10 * SECOND, id="what a person asked for: 10 s"),
+        pytest.param("DriftDetected", HOUR, 0, 0 * SECOND, id="the first heal: at once"),
         pytest.param("SecretMissing", HOUR, 1, MINUTE, id="the second: after a minute"),
-        pytest.param("Drifted", HOUR, 5, 16 * MINUTE, id="then it doubles"),
-        pytest.param("MarksUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
+        pytest.param("DriftDetected", HOUR, 5, 16 * MINUTE, id="then it doubles"),
+        pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
     ],
 )
-def test_least_interval(reason: str, lifetime: timedelta, heals: int, least: timedelta) -> None:
-    assert least_interval(reason, lifetime, 10 * SECOND, heals) == least
+def test_least_interval(reason: str, lifetime: timedelta, repairs: int, least: timedelta) -> None:
+    assert least_interval(reason, lifetime, 10 * SECOND, repairs) == least
 
 
 @pytest.mark.parametrize(
     ("found", "source", "now", "reason"),
     [
         pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
-        pytest.param(changed(marks=None), None, NEVER, "MarksUnreadable", id="no marks"),
+        pytest.param(changed(issuance=None), None, NEVER, "IssuanceUnreadable", id="no marks"),
         pytest.param(OURS, MADE.source, NEVER, None, id="nothing"),
         pytest.param(OURS, "other", NEVER, "SourceChanged", id="another source"),
         pytest.param(OURS, None, NEVER, None, id="the source was not read"),
         pytest.param(changed(data_hash=MADE.data_hash), None, NEVER, None, id="the data were read, and are ours"),
-        pytest.param(changed(data_hash="v1:x"), None, NEVER, "Drifted", id="the data were edited"),
+        pytest.param(changed(data_hash="v1:x"), None, NEVER, "DriftDetected", id="the data were edited"),
         pytest.param(changed(data_hash="v9:x"), None, NEVER, None, id="a data hash of another version"),
         pytest.param(OURS, None, MADE.renew, "Due", id="due, to the second"),
         pytest.param(OURS, None, MADE.renew - SECOND, None, id="a second before"),
         pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
     ],
 )
-def test_reason_to_renew(found: FoundSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
-    assert reason_to_renew(REQUEST, found, source, now) == reason
+def test_reason_to_renew(found: TargetSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
+    assert renewal_reason(REQUEST, found, source, now) == reason
 
 
 ROTATING = rotating()
@@ -134,7 +135,7 @@ OF_ROTATING = msgspec.structs.replace(
     MADE,
     request_hash=ROTATING.request_hash,
     exchange_hash=ROTATING.exchange_hash,
-    dress_hash=ROTATING.dress_hash,
+    metadata_hash=ROTATING.metadata_hash,
     renew=NOW + HOUR,
 )
 
@@ -151,9 +152,9 @@ OF_ROTATING = msgspec.structs.replace(
     ],
 )
 def test_a_missing_secret_of_a_source_that_is_spent_by_use(
-    wanted: Request, last: Marks | None, now: datetime, reason: str | None
+    wanted: Request, last: Issuance | None, now: datetime, reason: str | None
 ) -> None:
-    assert reason_to_renew(wanted, None, None, now, last) == reason
+    assert renewal_reason(wanted, None, None, now, last) == reason
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_a_missing_secret_of_a_source_that_is_spent_by_use(
     ],
 )
 def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, reason: str | None) -> None:
-    assert reason_to_renew(wanted, changed(marks=OF_ROTATING), None, NOW) == reason
+    assert renewal_reason(wanted, changed(issuance=OF_ROTATING), None, NOW) == reason
 
 
 @pytest.mark.parametrize(
@@ -172,12 +173,12 @@ def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, 
     [
         pytest.param({"request_hash": "v1:x"}, "SpecChanged", id="the spec changed"),
         pytest.param({"request_hash": "v9:x"}, None, id="a spec hash of another version"),
-        pytest.param({"renew_requested": "now"}, "RenewalAsked", id="a renewal was asked for"),
-        pytest.param({"dress_hash": "v1:x"}, None, id="only its dress changed"),
+        pytest.param({"renew_requested": "now"}, "RenewalRequested", id="a renewal was asked for"),
+        pytest.param({"metadata_hash": "v1:x"}, None, id="only its dress changed"),
     ],
 )
 def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | None) -> None:
-    assert reason_to_renew(replace(REQUEST, **changes), OURS, None, NEVER) == reason  # type: ignore[arg-type]
+    assert renewal_reason(replace(REQUEST, **changes), OURS, None, NEVER) == reason  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -187,13 +188,13 @@ def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | N
             changed(immutable=True), "Secret acme is immutable; nothing can renew it", id="an immutable Secret"
         ),
         pytest.param(
-            changed(marks=None, labels={}, owners=frozenset()),
+            changed(issuance=None, labels={}, owners=frozenset()),
             "was not made by Keyturn; choose another",
             id="foreign",
         ),
     ],
 )
-def test_a_secret_that_may_not_be_written(found: FoundSecret, says: str) -> None:
+def test_a_secret_that_may_not_be_written(found: TargetSecret, says: str) -> None:
     with pytest.raises(RefusedError, match=says) as refused:
         check_ours(REQUEST, found)
 
@@ -201,24 +202,24 @@ def test_a_secret_that_may_not_be_written(found: FoundSecret, says: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("uid", "dress", "found", "dressed"),
+    ("uid", "apply_metadata", "found", "metadata_applied"),
     [
         pytest.param("acme-0001", None, OURS, False, id="as it is"),
         pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="of a request before"),
         pytest.param("acme-0001", "v1:x", OURS, True, id="other metadata are wanted"),
         pytest.param("acme-0001", "v9:x", OURS, False, id="a hash of another version"),
-        pytest.param("acme-0001", "v1:x", changed(marks=None), False, id="without marks it is renewed instead"),
+        pytest.param("acme-0001", "v1:x", changed(issuance=None), False, id="without marks it is renewed instead"),
     ],
 )
-def test_reason_to_dress(uid: str, dress: str | None, found: FoundSecret, *, dressed: bool) -> None:
+def test_reason_to_dress(uid: str, apply_metadata: str | None, found: TargetSecret, *, metadata_applied: bool) -> None:
     wanted = request(uid=uid)
-    wanted = replace(wanted, dress_hash=dress or wanted.dress_hash)
+    wanted = replace(wanted, metadata_hash=apply_metadata or wanted.metadata_hash)
 
-    assert reason_to_dress(wanted, found) is dressed
+    assert needs_metadata(wanted, found) is metadata_applied
 
 
 @pytest.mark.parametrize(
-    ("error", "failed", "life", "chance", "seconds"),
+    ("error", "failed", "life", "rand", "seconds"),
     [
         pytest.param(AWAY, 1, HOUR, 0.5, 2, id="the first: up to 4 s"),
         pytest.param(AWAY, 3, HOUR, 0.5, 8, id="the third: up to 16 s"),
@@ -231,12 +232,12 @@ def test_reason_to_dress(uid: str, dress: str | None, found: FoundSecret, *, dre
         pytest.param(ThrottledError(""), 1, HOUR, 0.5, 2, id="throttled without a time: as any other"),
         pytest.param(RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300, id="forbidden: 5 min"),
         pytest.param(RefusedError("SourceInvalid", ""), 1, HOUR, 0.5, 1800, id="refused: half an hour"),
-        pytest.param(RefusedError("SourceMissing", ""), 1, HOUR, 0.5, 60, id="no source: a minute"),
-        pytest.param(RefusedError("WriteRefused", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
+        pytest.param(RefusedError("SourceNotFound", ""), 1, HOUR, 0.5, 60, id="no source: a minute"),
+        pytest.param(RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
     ],
 )
-def test_next_try(error: KeyturnError, failed: int, life: timedelta, chance: float, seconds: int) -> None:
-    assert next_try(REQUEST, error, failed, life, NOW, chance) == NOW + seconds * SECOND
+def test_next_try(error: KeyturnError, failed: int, life: timedelta, rand: float, seconds: int) -> None:
+    assert next_try(REQUEST, error, failed, life, NOW, rand) == NOW + seconds * SECOND
 
 
 def test_next_try_is_never_early_by_a_fraction() -> None:
@@ -246,16 +247,16 @@ def test_next_try_is_never_early_by_a_fraction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settles", "age", "seconds"),
+    ("eventually_consistent", "age", "seconds"),
     [
         pytest.param(True, MINUTE, 5, id="a role that may be new, and a request that is"),
         pytest.param(True, 2 * MINUTE, 300, id="after two minutes"),
         pytest.param(False, MINUTE, 300, id="a refusal that does not settle"),
     ],
 )
-def test_iam_may_settle(*, settles: bool, age: timedelta, seconds: int) -> None:
+def test_iam_may_settle(*, eventually_consistent: bool, age: timedelta, seconds: int) -> None:
     made = replace(REQUEST, created_at=NOW - age)
-    error = RefusedError("AccessDenied", "", settles=settles)
+    error = RefusedError("AccessDenied", "", eventually_consistent=eventually_consistent)
 
     assert next_try(made, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
 

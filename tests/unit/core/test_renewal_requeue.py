@@ -5,13 +5,13 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import Marks
-from keyturn.core.renewal import Setback, next_look
+from keyturn.core.issuance import Issuance
+from keyturn.core.renewal import Failure, next_reconcile
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
 from tests.unit.core.test_issuance import MADE, REQUEST
 
 HELD = replaced(MADE, renew=NOW + 40 * MINUTE)
-SETBACK = Setback(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, waits_for="state")
+SETBACK = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, waits_for="state")
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,17 @@ def test_after_a_restart_any_state_is_the_one_that_failed() -> None:
 
 
 def test_a_renewal_that_was_asked_for_and_failed_is_no_new_wish() -> None:
-    assert replace(SETBACK, handled="now").holds_back(replace(REQUEST, renew_requested="now"), "state", NOW)
+    assert replace(SETBACK, handled_renew_request="now").holds_back(
+        replace(REQUEST, renew_requested="now"), "state", NOW
+    )
 
 
-def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
-    return Setback(RefusedError(reason, ""), 1, NOW + after, generation=1)
+def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
+    return Failure(RefusedError(reason, ""), 1, NOW + after, generation=1)
 
 
 @pytest.mark.parametrize(
-    ("marks", "failed", "now", "look"),
+    ("issuance", "failed", "now", "reconcile"),
     [
         pytest.param(None, None, NOW, NOW, id="never issued: now"),
         pytest.param(HELD, None, NOW, HELD.renew, id="issued: when it is renewed"),
@@ -57,26 +59,26 @@ def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
             id="warned already",
         ),
         pytest.param(
-            HELD, setback("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: when it is tried again"
+            HELD, failure("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: when it is tried again"
         ),
         pytest.param(
             None,
-            setback("SourceInvalid"),
+            failure("SourceInvalid"),
             NOW,
             NOW + MINUTE,
             id="the source was refused: each minute",
         ),
-        pytest.param(None, setback("AccessDenied"), NOW, NOW + 30 * MINUTE, id="forbidden: nothing to look at"),
+        pytest.param(None, failure("AccessDenied"), NOW, NOW + 30 * MINUTE, id="forbidden: nothing to look at"),
         pytest.param(
             replaced(HELD, expires=NOW + 5 * MINUTE),
-            setback("AccessDenied"),
+            failure("AccessDenied"),
             NOW,
             NOW + 5 * MINUTE,
             id="failed: at the expiry, to tell it",
         ),
-        pytest.param(None, setback("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue: now"),
+        pytest.param(None, failure("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue: now"),
         pytest.param(
-            HELD, setback("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue, the Secret valid: now"
+            HELD, failure("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue, the Secret valid: now"
         ),
         pytest.param(
             replaced(HELD, source_warns=HELD.renew + HOUR),
@@ -87,17 +89,17 @@ def setback(reason: str, after: timedelta = 30 * MINUTE) -> Setback:
         ),
     ],
 )
-def test_next_look(marks: Marks | None, failed: Setback | None, now: datetime, look: datetime) -> None:
-    assert next_look(REQUEST, marks, failed, now) == look
+def test_next_look(issuance: Issuance | None, failed: Failure | None, now: datetime, reconcile: datetime) -> None:
+    assert next_reconcile(REQUEST, issuance, failed, now) == reconcile
 
 
 @pytest.mark.parametrize(
-    ("marks", "now", "look"),
+    ("issuance", "now", "reconcile"),
     [
         pytest.param(None, NOW, None, id="never issued: never"),
         pytest.param(HELD, NOW, NOW + HOUR, id="issued: at the expiry, to tell it"),
         pytest.param(HELD, NOW + DAY, None, id="expired: never"),
     ],
 )
-def test_next_look_at_what_is_suspended(marks: Marks | None, now: datetime, look: datetime | None) -> None:
-    assert next_look(request(suspend=True), marks, setback("Unavailable"), now) == look
+def test_next_look_at_what_is_suspended(issuance: Issuance | None, now: datetime, reconcile: datetime | None) -> None:
+    assert next_reconcile(request(suspend=True), issuance, failure("Unavailable"), now) == reconcile

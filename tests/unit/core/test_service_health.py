@@ -1,18 +1,18 @@
 import pytest
 
-from keyturn.core.service_health import Outages
+from keyturn.core.service_health import ServiceHealth
 
 
 def told(*story: tuple[str, str, float]) -> list[str]:
     """What is told in a story of failures and successes, each at its second."""
     heard: list[str] = []
-    outages = Outages()
-    outages.when_over(heard.append)
+    service_health = ServiceHealth()
+    service_health.on_recovery(heard.append)
     for system, what, now in story:
         if what == "failed":
-            outages.failed(system)
+            service_health.failed(system)
         else:
-            outages.worked(system, now)
+            service_health.worked(system, now)
     return heard
 
 
@@ -46,7 +46,7 @@ def test_the_end_of_an_outage_is_told(story: list[tuple[str, str, float]], heard
 
 
 def test_without_a_listener_nothing_happens() -> None:
-    outages = Outages()
-    outages.failed("sts")
+    service_health = ServiceHealth()
+    service_health.failed("sts")
 
-    outages.worked("sts", 0.0)
+    service_health.worked("sts", 0.0)

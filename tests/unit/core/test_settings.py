@@ -32,7 +32,7 @@ def test_its_example_can_be_read() -> None:
     assert parse_settings(yaml.safe_load(example[1])) != Settings()
 
 
-@pytest.mark.parametrize("content", [None, {}, {"aws": {}}, {"renewal": {"leastIntervalSeconds": 10}}])
+@pytest.mark.parametrize("content", [None, {}, {"aws": {}}, {"renewal": {"minIntervalSeconds": 10}}])
 def test_what_is_left_out_is_the_default(content: Any) -> None:
     assert parse_settings(content) == Settings()
 
@@ -42,9 +42,7 @@ def test_what_is_left_out_is_the_default(content: Any) -> None:
     [
         pytest.param({}, None, id="none: AWS's own"),
         pytest.param({"sts": URL}, URL, id="of the service"),
-        pytest.param(
-            {"sts": "https://a.example", "sts/eu-west-1": URL}, URL, id="of the service and region first"
-        ),
+        pytest.param({"sts": "https://a.example", "sts/eu-west-1": URL}, URL, id="of the service and region first"),
         pytest.param({"sts/us-east-1": URL}, None, id="of another region"),
         pytest.param({"license-manager": URL}, None, id="of another service"),
     ],
@@ -67,16 +65,18 @@ def test_by_default_nothing_is_lent_but_tokens_for_sts() -> None:
         pytest.param({"aws": {"endpoints": {"sts": "ftp://x"}}}, r"\$.aws.endpoints", id="no HTTP"),
         pytest.param({"aws": {"endpoints": {"sts": "http://me@x"}}}, r"\$.aws.endpoints", id="a user in the URL"),
         pytest.param({"aws": {"endpoints": {"sts": f"{URL}\n"}}}, r"\$.aws.endpoints", id="a newline at the end"),
-        pytest.param({"renewal": {"leastIntervalSeconds": 0}}, r"\$.renewal.leastInter", id="no interval"),
-        pytest.param({"issuers": {"hosts": "one"}}, r"\$.issuers.hosts", id="hosts that are no list"),
+        pytest.param({"renewal": {"minIntervalSeconds": 0}}, r"\$.renewal.minInter", id="no interval"),
+        pytest.param({"issuers": {"allowedHosts": "one"}}, r"\$.issuers.allowedHosts", id="hosts that are no list"),
         *(
-            pytest.param({"issuers": {"hosts": [host]}}, r"\$.issuers.hosts\[0\]", id=f"no host: {host!r}")
+            pytest.param(
+                {"issuers": {"allowedHosts": [host]}}, r"\$.issuers.allowedHosts\[0\]", id=f"no host: {host!r}"
+            )
             for host in ("https://id.example", "id.example:8443", "*.id.example", "Id.example", "")
         ),
         pytest.param({"issuers": {"proxy": URL}}, r"needs a list of their hosts", id="a proxy to any host"),
-        pytest.param({"issuers": {"privateNetworks": ["10/8"]}}, r"\$.issuers", id="a network cut short"),
-        pytest.param({"issuers": {"privateNetworks": ["10.0.0.1/8"]}}, r"\$.issuers", id="a host in a network"),
-        pytest.param({"issuers": {"privateNetworks": ["all"]}}, r"\$.issuers.privateNet", id="a word"),
+        pytest.param({"issuers": {"allowedPrivateNetworks": ["10/8"]}}, r"\$.issuers", id="a network cut short"),
+        pytest.param({"issuers": {"allowedPrivateNetworks": ["10.0.0.1/8"]}}, r"\$.issuers", id="a host in a network"),
+        pytest.param({"issuers": {"allowedPrivateNetworks": ["all"]}}, r"\$.issuers.allowedPrivateNet", id="a word"),
         pytest.param({"aws": {"proxy": "proxy:3128"}}, r"\$.aws.proxy", id="a proxy that is no URL"),
         pytest.param({"aws": {"caBundle": ""}}, r"\$.aws.caBundle", id="certificates from nowhere"),
         pytest.param({"sources": {"audiences": [""]}}, r"\$.sources.audiences", id="an empty audience"),

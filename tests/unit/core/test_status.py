@@ -5,10 +5,10 @@ from datetime import datetime
 import pytest
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Status
+from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Marks
-from keyturn.core.renewal import Setback
+from keyturn.core.issuance import Issuance
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, events, report
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, ROLE, request
 from tests.unit.core.test_issuance import MADE
@@ -21,8 +21,8 @@ AWAY = UnavailableError("Unreachable", "STS did not answer")
 LATER = NOW + MINUTE
 
 
-def failed(error: KeyturnError, marks: Marks | None = None, at: datetime = LATER) -> Outcome:
-    return Outcome(at, marks, setback=Setback(error, 2, at + MINUTE, 1), tried=True)
+def failed(error: KeyturnError, issuance: Issuance | None = None, at: datetime = LATER) -> Outcome:
+    return Outcome(at, issuance, failure=Failure(error, 2, at + MINUTE, 1), tried=True)
 
 
 def conditions(status: Status) -> dict[str, str]:
@@ -38,18 +38,18 @@ REFUSED = [
     pytest.param(RefusedError(reason, "no"), reason, id=reason)
     for reason in (
         "AccessDenied",
-        "SpecInvalid",
+        "InvalidSpec",
         "SourceInvalid",
         "SourceExpired",
         "TargetConflict",
-        "WriteRefused",
+        "WriteDenied",
     )
 ]
 PASSING = [
     pytest.param(AWAY, "Unreachable", id="Unreachable"),
     pytest.param(UnavailableError("Unavailable", "no"), "Unavailable", id="Unavailable"),
     pytest.param(ThrottledError("slow"), "Throttled", id="Throttled"),
-    pytest.param(RefusedError("SourceMissing", "no"), "SourceMissing", id="SourceMissing"),
+    pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="SourceNotFound"),
 ]
 
 
@@ -113,30 +113,30 @@ def test_refused_for_a_spec_that_the_secret_does_not_match() -> None:
 
 
 def test_drifted_and_healed() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "Drifted", tried=True))
+    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
 
-    assert conditions(status) == row("True Renewed", "True Drifted")
-    assert [event.reason for event in events(FIRST, status)] == ["Drifted"]
+    assert conditions(status) == row("True Renewed", "True DriftCorrected")
+    assert [event.reason for event in events(FIRST, status)] == ["DriftCorrected"]
 
 
 def test_drifted_is_told_again_when_it_is_healed_again() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "Drifted", tried=True))
-    again = report(REQUEST, status, Outcome(LATER, replace(SECOND_ISSUE, revision=3), "Drifted", tried=True))
+    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
+    again = report(REQUEST, status, Outcome(LATER, replace(SECOND_ISSUE, revision=3), "DriftDetected", tried=True))
 
-    assert [event.reason for event in events(status, again)] == ["Drifted"]
+    assert [event.reason for event in events(status, again)] == ["DriftCorrected"]
 
 
 @pytest.mark.parametrize(
-    ("marks", "at", "ready"),
+    ("issuance", "at", "ready"),
     [
         pytest.param(ISSUED, LATER, "True Suspended", id="still valid"),
         pytest.param(ISSUED, NOW + HOUR, "False Suspended", id="expired"),
         pytest.param(None, LATER, "False Suspended", id="never issued"),
     ],
 )
-def test_suspended(marks: Marks | None, at: datetime, ready: str) -> None:
-    previous = FIRST if marks else Status()
-    status = report(request(suspend=True), previous, Outcome(at, marks))
+def test_suspended(issuance: Issuance | None, at: datetime, ready: str) -> None:
+    previous = FIRST if issuance else Status()
+    status = report(request(suspend=True), previous, Outcome(at, issuance))
 
     assert conditions(status)["Ready"] == ready
     assert list(events(previous, status)) == []
@@ -156,8 +156,8 @@ def test_the_source_ends_soon() -> None:
         pytest.param(AWAY, "RenewalFailed", id="away"),
         pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
         pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="forbidden"),
-        pytest.param(RefusedError("SourceMissing", "no"), "SourceMissing", id="no source"),
-        pytest.param(RefusedError("WriteRefused", "no"), "WriteRefused", id="not written"),
+        pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="no source"),
+        pytest.param(RefusedError("WriteDenied", "no"), "WriteDenied", id="not written"),
     ],
 )
 def test_a_failure_is_told_once_in_a_series(error: KeyturnError, event: str) -> None:

@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from keyturn.api.token_request import Request, Status
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import UnavailableError
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
@@ -94,25 +95,25 @@ def test_a_revision_is_not_forgotten_with_the_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "handled"),
+    ("outcome", "handled_renew_request"),
     [
-        pytest.param(Outcome(LATER, replace(ISSUED, handled="t1")), "t1", id="renewed"),
+        pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
         pytest.param(
-            Outcome(LATER, replace(ISSUED, handled="t1"), setback=Setback(AWAY, 1, LATER, 1, "t2")),
+            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
             "t2",
             id="tried and failed",
         ),
         pytest.param(Outcome(LATER), None, id="never asked for"),
     ],
 )
-def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled: str | None) -> None:
-    assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled
+def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled_renew_request: str | None) -> None:
+    assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled_renew_request
 
 
 def test_a_spec_that_cannot_be_read() -> None:
     status = invalid(FIRST, 2, "Expected `bool` (at spec.suspend)", LATER)
 
-    assert conditions(status) == row("False SpecInvalid", "False SpecInvalid", "True SpecInvalid")
+    assert conditions(status) == row("False InvalidSpec", "False InvalidSpec", "True InvalidSpec")
     assert (status.observed_generation, status.expiration_time) == (2, FIRST.expiration_time)
 
 

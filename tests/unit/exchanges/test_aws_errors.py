@@ -13,16 +13,16 @@ from botocore.exceptions import (
 
 import keyturn.exchanges
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, Operation, Verdict, failure, member
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, failure, member
 
-OPERATION = Operation(
+OPERATION = AwsOperation(
     exchange="example",
     service="sts",
     name="example",
     title="Example",
-    verdicts={
-        "Known": Verdict("SourceInvalid", hint="look here"),
-        "Settles": Verdict("AccessDenied", settles=True),
+    classifications={
+        "Known": ErrorClassification("SourceInvalid", hint="look here"),
+        "Settles": ErrorClassification("AccessDenied", eventually_consistent=True),
     },
 )
 
@@ -74,9 +74,7 @@ def test_every_way_to_say_slower_is_throttled_whatever_the_status(code: str) -> 
 
 @pytest.mark.parametrize("code", ["RequestExpired", "RequestTimeTooSkewed"])
 def test_a_clock_that_is_wrong_is_unavailable(code: str) -> None:
-    error = failure(
-        OPERATION, client_error(code, 403), "us-east-1", "; the clock of AWS differs from ours by 90 s"
-    )
+    error = failure(OPERATION, client_error(code, 403), "us-east-1", "; the clock of AWS differs from ours by 90 s")
 
     assert type(error) is UnavailableError
     assert error.message == f"Example: {code}; the clock of AWS differs from ours by 90 s"
@@ -90,7 +88,7 @@ def test_a_refusal_that_settles() -> None:
     error = failure(OPERATION, client_error("Settles", 403), "us-east-1", "")
 
     assert isinstance(error, RefusedError)
-    assert error.settles
+    assert error.eventually_consistent
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_a_member_that_is_missing(members: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "verdict"),
+    ("codes", "classification"),
     [
         pytest.param(
             {"InvalidClientTokenId", "SignatureDoesNotMatch", "InvalidSignatureException",
@@ -155,11 +153,11 @@ def test_a_member_that_is_missing(members: dict[str, object]) -> None:
         pytest.param({"ExpiredToken"}, EXPIRED, id="a session"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_the_signature_has_one_wording(codes: set[str], verdict: Verdict) -> None:
+def test_what_is_wrong_with_the_signature_has_one_wording(codes: set[str], classification: ErrorClassification) -> None:
     names = [info.name for info in pkgutil.walk_packages(keyturn.exchanges.__path__, "keyturn.exchanges.")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
-    operations = [value for value in values if isinstance(value, Operation)]
-    told = [found for one in operations for code, found in one.verdicts.items() if code in codes]
+    operations = [value for value in values if isinstance(value, AwsOperation)]
+    told = [found for one in operations for code, found in one.classifications.items() if code in codes]
 
-    assert {found.hint for found in told} == {verdict.hint}
-    assert "source" not in verdict.hint
+    assert {found.hint for found in told} == {classification.hint}
+    assert "source" not in classification.hint

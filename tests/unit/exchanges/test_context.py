@@ -1,14 +1,14 @@
 from contextlib import closing
 
-from keyturn.api.exchanges.registry import OPERATIONS
+from keyturn.api.exchanges.registry import EXCHANGES as SPECS
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
-from keyturn.exchanges.context import Call, Systems
+from keyturn.exchanges.context import Call, ExchangeContext
 from keyturn.exchanges.registry import EXCHANGES
-from tests.support.exchange_steps import aws, no_token, web
+from tests.support.exchange_steps import aws, issuer_client, no_token
 
 
 def test_every_operation_of_the_api_has_its_exchange() -> None:
-    assert EXCHANGES.keys() == {*OPERATIONS.values()}
+    assert EXCHANGES.keys() == {*SPECS.values()}
 
 
 async def test_a_secret_of_a_step_is_read_in_the_namespace_of_the_request() -> None:
@@ -16,6 +16,6 @@ async def test_a_secret_of_a_step_is_read_in_the_namespace_of_the_request() -> N
         return f"{namespace}/{ref.name}/{ref.key}"
 
     with closing(aws()) as client:
-        call = Call(Systems(client, web(), read_value, no_token), "billing", "us-east-1", "acme")
+        call = Call(ExchangeContext(client, issuer_client(), read_value, no_token), "billing", "us-east-1", "acme")
 
         assert await call.secret(SecretKeyRef(name="client", key="secret")) == "billing/client/secret"

@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from keyturn.core.settings import WebSettings
+from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.ssrf import Resolver
 
 
@@ -40,7 +40,7 @@ from keyturn.exchanges.ssrf import Resolver
     ],
 )
 def test_which_addresses_may_be_spoken_to(address: str, *, allowed: bool) -> None:
-    assert Resolver(WebSettings()).allows(ipaddress.ip_address(address)) is allowed
+    assert Resolver(IssuerSettings()).allows(ipaddress.ip_address(address)) is allowed
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_which_addresses_may_be_spoken_to(address: str, *, allowed: bool) -> Non
 def test_private_networks_that_the_settings_list(address: str, *, allowed: bool) -> None:
     listed = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
 
-    assert Resolver(WebSettings(private_networks=listed)).allows(ipaddress.ip_address(address)) is allowed
+    assert Resolver(IssuerSettings(allowed_private_networks=listed)).allows(ipaddress.ip_address(address)) is allowed
 
 
 @pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16"])
 def test_metadata_is_never_spoken_to(address: str, everything: str) -> None:
-    assert not Resolver(WebSettings(private_networks=(everything,))).allows(ipaddress.ip_address(address))
+    assert not Resolver(IssuerSettings(allowed_private_networks=(everything,))).allows(ipaddress.ip_address(address))

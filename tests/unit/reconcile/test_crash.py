@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from keyturn.api.token_request import Request
-from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, once, rotating, with_code, world
+from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, deps, once, rotating, with_code
 from tests.support.rotation import nothing
 
 DUE = 45 * MINUTE
@@ -44,7 +44,7 @@ async def crash(outside: Outside, wanted: Request, number: int, how: Crash) -> s
             how(task)
 
     outside.watch(checkpoint)
-    task = asyncio.create_task(outside.look(wanted))
+    task = asyncio.create_task(outside.reconcile(wanted))
     await asyncio.wait({task})
     task.cancelled() or task.exception()
     outside.watch(nothing)
@@ -56,8 +56,8 @@ async def run_on(outside: Outside, wanted: Request) -> list[str]:
     outside.restart()
     reasons = []
     for after in (SECOND, *(31 * SECOND,) * 3, *(HOUR,) * 3):
-        outcome = await outside.look(wanted, after)
-        reasons.append(outcome.setback.error.reason if outcome.setback else "")
+        outcome = await outside.reconcile(wanted, after)
+        reasons.append(outcome.failure.error.reason if outcome.failure else "")
     return reasons
 
 
@@ -72,13 +72,13 @@ class Story:
     async def begun(self, *, first: bool) -> Outside:
         outside = self.start()
         if not first:
-            await outside.look(self.wanted)
+            await outside.reconcile(self.wanted)
             outside.now += DUE
         return outside
 
 
 STORIES = {
-    "refresh token": Story(rotating(), "license-keyturn", lambda: world("seed")),
+    "refresh token": Story(rotating(), "license-keyturn", lambda: deps("seed")),
     "code": Story(once(), "sign-in-keyturn", with_code),
 }
 # Every await of a first renewal and of a later one; test_no_await_is_left_out sees to it that it is all of them.
@@ -100,7 +100,7 @@ async def test_after_a_death_the_token_is_live_or_in_doubt(story: Story, number:
 
     if where in SENT:
         # The answer died with the process: one careful try, and then a person must act.
-        assert reasons[-1] == "RefreshInDoubt"
+        assert reasons[-1] == "RefreshOutcomeUnknown"
         assert issuer.reuses == 1
     else:
         assert reasons[-1] == ""
@@ -130,8 +130,8 @@ async def test_a_code_that_gives_no_refresh_token_is_issued_once_or_never(number
     issuer = outside.aws.issuer
 
     # By now what was issued has expired: whatever became of it, a person must give a new code.
-    assert reasons[-1] == ("RefreshInDoubt" if where in SENT else "SourceSpent")
-    assert (issuer.spent.count("seed"), issuer.reuses) == (1, int(where in SENT))
+    assert reasons[-1] == ("RefreshOutcomeUnknown" if where in SENT else "SourceConsumed")
+    assert (issuer.consumed.count("seed"), issuer.reuses) == (1, int(where in SENT))
 
 
 @pytest.mark.parametrize("first", [True, False])

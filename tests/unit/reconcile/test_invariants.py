@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from keyturn.api.token_request import Request, Status
+from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import MARKS
+from keyturn.core.issuance import ISSUANCE_ANNOTATION
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -35,7 +36,7 @@ FORMATS: tuple[list[dict[str, Any]], ...] = (
 )
 API_FAILURES = (
     UnavailableError("Unreachable", "the API server did not answer"),
-    RefusedError("WriteRefused", "a policy"),
+    RefusedError("WriteDenied", "a policy"),
 )
 AWS_FAILURES = (
     UnavailableError("Unavailable", "AWS answered 500"),
@@ -76,60 +77,60 @@ class Promises(RuleBasedStateMachine):
 
     @rule(after=MOMENTS)
     def time_passes(self, after: timedelta) -> None:
-        self._look(after)
+        self._reconcile(after)
 
     @rule(jump=st.sampled_from([-HOUR, -31 * MINUTE, HOUR, 30 * HOUR]))
     def the_clock_is_set(self, jump: timedelta) -> None:
         self.outside.set_clock(jump)
-        self._look()
+        self._reconcile()
 
     @rule(formats=st.sampled_from(FORMATS), secret=st.sampled_from(TARGETS), suspend=st.booleans())
     def the_spec_changes(self, formats: object, secret: str, *, suspend: bool) -> None:
         self.spec |= {"target": {"formats": formats, "secretName": secret}, "suspend": suspend}
-        self._look()
+        self._reconcile()
 
     @rule(secret=st.sampled_from(TARGETS))
     def the_secret_is_deleted(self, secret: str) -> None:
         self.outside.secrets.delete(secret)
-        self._look()
+        self._reconcile()
 
     @rule(secret=st.sampled_from(TARGETS), what=st.sampled_from(["data", "marks"]))
     def the_secret_is_edited(self, secret: str, what: str) -> None:
         if secret in self.outside.secrets.names():
             change: dict[str, Any] = (
-                {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {MARKS: "{}"}}
+                {"data": {"AWS_REGION": "x"}} if what == "data" else {"annotations": {ISSUANCE_ANNOTATION: "{}"}}
             )
             self.outside.secrets.put(secret, **change)
-        self._look()
+        self._reconcile()
 
     @rule()
     def the_user_signs_in_again(self) -> None:
         self._hand_in(self.outside.aws.issuer.sign_in())
         self.spoilt = False
-        self._look()
+        self._reconcile()
 
     @rule()
     def gitops_puts_the_source_back(self) -> None:
-        spent = self.outside.aws.issuer.spent
-        if spent:
-            self._hand_in(spent[0])
-        self._look()
+        consumed = self.outside.aws.issuer.consumed
+        if consumed:
+            self._hand_in(consumed[0])
+        self._reconcile()
 
     # What fails.
 
     @rule(number=st.integers(1, 16))
     def the_process_dies(self, number: int) -> None:
-        spends = len(self.outside.aws.issuer.spent)
+        consumes = len(self.outside.aws.issuer.consumed)
         where = self.runner.run(crash(self.outside, self.wanted, number, die))
-        if len(self.outside.aws.issuer.spent) > spends and where in SENT:
+        if len(self.outside.aws.issuer.consumed) > consumes and where in SENT:
             self.doubts, self.spoilt = self.doubts + 1, True
         self.outside.restart()
-        self._look()
+        self._reconcile()
 
     @rule()
     def the_process_restarts(self) -> None:
         self.outside.restart()
-        self._look()
+        self._reconcile()
 
     @rule(
         name=st.sampled_from(["read_source", "read_target", "rehearse", "write"]),
@@ -138,40 +139,40 @@ class Promises(RuleBasedStateMachine):
     )
     def the_api_server_fails(self, name: str, error: KeyturnError, after: timedelta) -> None:
         self.outside.secrets.failures[name] = error
-        self._look(after)
+        self._reconcile(after)
         self.outside.secrets.failures.clear()
 
     @rule(name=st.sampled_from(["rehearse", "intend", "save"]), times=st.integers(1, 4), after=MOMENTS)
     def the_token_is_hard_to_save(self, name: str, times: int, after: timedelta) -> None:
         self.outside.tokens.failures[name] = [UnavailableError("Unreachable", "away")] * times
-        self._look(after)
+        self._reconcile(after)
         self.outside.tokens.failures.clear()
 
     @rule(error=st.sampled_from(AWS_FAILURES), after=MOMENTS)
     def aws_fails(self, error: KeyturnError, after: timedelta) -> None:
         self.outside.aws.failures.append(error)
-        self._look(after)
+        self._reconcile(after)
         self.outside.aws.failures.clear()
 
     @rule(lost=st.booleans(), after=MOMENTS)
     def the_issuer_fails(self, *, lost: bool, after: timedelta) -> None:
         issuer = self.outside.aws.issuer
-        before = len(issuer.spent)
+        before = len(issuer.consumed)
         issuer.lost, issuer.unavailable = int(lost), int(not lost)
-        self._look(after)
-        if lost and len(issuer.spent) > before:
+        self._reconcile(after)
+        if lost and len(issuer.consumed) > before:
             self.doubts, self.spoilt = self.doubts + 1, True
         issuer.lost = issuer.unavailable = 0
 
     def _hand_in(self, token: str) -> None:
         self.outside.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
 
-    def _look(self, after: timedelta = timedelta()) -> None:
-        spent, calls = len(self.outside.aws.issuer.spent), len(self.outside.aws.calls)
+    def _reconcile(self, after: timedelta = timedelta()) -> None:
+        consumed, calls = len(self.outside.aws.issuer.consumed), len(self.outside.aws.calls)
         self.outside.watch(nothing)
-        self.last = self.runner.run(self.outside.look(self.wanted, after))
+        self.last = self.runner.run(self.outside.reconcile(self.wanted, after))
         self.status = report(self.wanted, self.status, self.last)
-        self.spends = len(self.outside.aws.issuer.spent) - spent
+        self.consumes = len(self.outside.aws.issuer.consumed) - consumed
         self.calls = len(self.outside.aws.calls) - calls
 
     # What holds all the same.
@@ -184,21 +185,21 @@ class Promises(RuleBasedStateMachine):
     def a_token_whose_answer_was_read_is_kept(self) -> None:
         kept = self.outside.tokens.kept.get(("billing", f"{self.SOURCE[0]}-keyturn"))
         issuer = self.outside.aws.issuer
-        if kept and not self.spoilt and issuer.spent:
+        if kept and not self.spoilt and issuer.consumed:
             assert kept.value == issuer.live
 
     @invariant()
     def a_look_exchanges_at_most_once_and_only_with_a_reason(self) -> None:
         if self.last and not self.last.tried:
-            assert (self.spends, self.calls) == (0, 0)
+            assert (self.consumes, self.calls) == (0, 0)
 
     @invariant()
     def ready_means_usable_now(self) -> None:
         ready = self.status.condition("Ready")
         if ready and ready.status == "True":
-            marks = self.outside.marks(self.wanted.secret_name)
-            assert self.outside.now < marks.expires
-            assert marks.request_hash == self.wanted.request_hash
+            issuance = self.outside.issuance(self.wanted.secret_name)
+            assert self.outside.now < issuance.expires
+            assert issuance.request_hash == self.wanted.request_hash
 
     @invariant()
     def what_is_not_ours_is_left_alone(self) -> None:
@@ -215,7 +216,7 @@ class Promises(RuleBasedStateMachine):
     def no_secret_is_told(self) -> None:
         told = repr(self.status) + repr(self.last)
         issuer = self.outside.aws.issuer
-        assert not any(token in told for token in (*issuer.spent, issuer.live) if token)
+        assert not any(token in told for token in (*issuer.consumed, issuer.live) if token)
 
 
 class PromisesOfACode(Promises):

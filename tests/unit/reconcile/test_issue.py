@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.api.token_request import Exchange, Request
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, Holding, Superseded, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded, Token
 from keyturn.reconcile.issue import Circumstances, issue
-from keyturn.reconcile.reconciler import look
-from keyturn.reconcile.state import Memory
+from keyturn.reconcile.reconciler import reconcile
+from keyturn.reconcile.state import ReconcileState
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     DAY,
@@ -32,21 +33,21 @@ class Minting:
     """License Manager: a token for each call; it may delete what was superseded. `seen` is what it was given."""
 
     def __init__(self, outside: Outside) -> None:
-        self.outside, self.seen = outside, list[Holding]()
+        self.outside, self.seen = outside, list[PipelineValues]()
         self.deletes = False
-        self.memory = Memory()
+        self.state = ReconcileState()
 
-    async def exchange(self, _: Request, _step: Exchange, held: Holding) -> Holding:
+    async def exchange(self, _: Request, _step: StepSpec, held: PipelineValues) -> PipelineValues:
         self.seen.append(held)
         number = len(self.seen)
         token = Token(f"token-{number}", self.outside.now + 60 * DAY)
         left = () if self.deletes else held.superseded
         return dataclasses.replace(held, access_token=token, token_id=f"id-{number}", superseded=left)
 
-    async def look(self, wanted: Request = WANTED) -> None:
-        world = dataclasses.replace(self.outside.world, exchange=self.exchange)
-        outcome = await look(world, wanted, self.memory)
-        assert outcome.setback is None
+    async def reconcile(self, wanted: Request = WANTED) -> None:
+        deps = dataclasses.replace(self.outside.deps, exchange=self.exchange)
+        outcome = await reconcile(deps, wanted, self.state)
+        assert outcome.failure is None
         assert outcome.tried
 
 
@@ -54,50 +55,50 @@ async def test_the_tokens_before_are_recorded_until_they_are_deleted() -> None:
     minting = Minting(with_code())
     times = []
     for _ in range(3):
-        await minting.look()
+        await minting.reconcile()
         times.append(minting.outside.now)
         minting.outside.now += 45 * DAY
-    marks = minting.outside.marks()
-    assert marks.token_id == "id-3"
-    assert marks.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
+    issuance = minting.outside.issuance()
+    assert issuance.token_id == "id-3"
+    assert issuance.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
 
     minting.deletes = True
-    await minting.look()
+    await minting.reconcile()
 
-    assert minting.seen[3].superseded == marks.superseded
-    assert [one.token_id for one in minting.outside.marks().superseded] == ["id-3"]
+    assert minting.seen[3].superseded == issuance.superseded
+    assert [one.token_id for one in minting.outside.issuance().superseded] == ["id-3"]
 
 
 async def test_a_restart_forgets_none_of_them() -> None:
     minting = Minting(with_code())
     for _ in range(2):
-        await minting.look()
+        await minting.reconcile()
         minting.outside.now += 45 * DAY
-        minting.memory = Memory()
-    await minting.look()
+        minting.state = ReconcileState()
+    await minting.reconcile()
 
-    assert [one.token_id for one in minting.outside.marks().superseded] == ["id-1", "id-2"]
+    assert [one.token_id for one in minting.outside.issuance().superseded] == ["id-1", "id-2"]
 
 
 async def test_the_numbers_go_on_where_only_the_status_remembers_them() -> None:
     minting = Minting(with_code())
-    minting.memory = Memory(revision=7)
-    await minting.look()
+    minting.state = ReconcileState(revision=7)
+    await minting.reconcile()
 
-    assert (minting.seen[0].revision, minting.outside.marks().revision) == (8, 8)
+    assert (minting.seen[0].revision, minting.outside.issuance().revision) == (8, 8)
 
 
 async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -> None:
     minting = Minting(with_code())
-    await minting.look()
+    await minting.reconcile()
     minting.outside.now += 45 * DAY
-    minting.outside.secrets.failures["write"] = RefusedError("WriteRefused", "a policy")
+    minting.outside.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
     with pytest.raises(AssertionError):
-        await minting.look()
+        await minting.reconcile()
     minting.outside.secrets.failures.clear()
-    minting.memory = Memory()
+    minting.state = ReconcileState()
     for _ in range(2):
-        await minting.look()
+        await minting.reconcile()
         minting.outside.now += 45 * DAY
 
     assert [held.revision for held in minting.seen] == [1, 2, 2, 3]
@@ -108,20 +109,20 @@ async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datet
     outside = with_code()
     outside.secrets.put("license", data={"license_token": "token"})
 
-    async def exchange(_: Request, _step: Exchange, held: Holding) -> Holding:
+    async def exchange(_: Request, _step: StepSpec, held: PipelineValues) -> PipelineValues:
         return dataclasses.replace(held, access_token=Token("token", ends))
 
-    world, memory, wanted = (
-        dataclasses.replace(outside.world, exchange=exchange),
-        Memory(),
+    deps, state, wanted = (
+        dataclasses.replace(outside.deps, exchange=exchange),
+        ReconcileState(),
         request(exchanges=[ACCESS_TOKEN]),
     )
-    first = await look(world, wanted, memory)
+    first = await reconcile(deps, wanted, state)
     outside.now += HOUR
-    again = await look(world, wanted, memory)
+    again = await reconcile(deps, wanted, state)
 
     assert (first.reason, again.reason) == ("SecretMissing", "")
-    assert outside.marks().renew > outside.now + 365 * DAY
+    assert outside.issuance().renew > outside.now + 365 * DAY
 
 
 @pytest.mark.parametrize(
@@ -132,21 +133,19 @@ async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datet
         pytest.param(None, 90 * DAY, 9 * DAY, id="the same, and it lives for long"),
     ],
 )
-def test_the_warning_of_a_refresh_token(
-    begins: timedelta | None, lives: timedelta, warned_before: timedelta
-) -> None:
+def test_the_warning_of_a_refresh_token(begins: timedelta | None, lives: timedelta, warned_before: timedelta) -> None:
     token = signed(None if begins is None else NOW + begins, NOW + lives)
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
-    holding = Holding(source_token=Token(token), credentials=keys)
-    marks, _ = issue(rotating(), holding, Circumstances("source", None, 1, 0.0, NOW))
+    values = PipelineValues(source_token=Token(token), credentials=keys)
+    issuance, _ = issue(rotating(), values, Circumstances("source", None, 1, 0.0, NOW))
 
-    assert marks.source_warns == NOW + lives - warned_before
+    assert issuance.source_warns == NOW + lives - warned_before
 
 
 def test_one_that_stays_is_warned_of_as_long_before_as_any() -> None:
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
-    holding = Holding(source_token=Token(signed(expires=NOW + 90 * DAY)), credentials=keys)
-    first, _ = issue(rotating(), holding, Circumstances("source", None, 1, 0.0, NOW))
-    second, _ = issue(rotating(), holding, Circumstances("source", first, 2, 0.0, NOW))
+    values = PipelineValues(source_token=Token(signed(expires=NOW + 90 * DAY)), credentials=keys)
+    first, _ = issue(rotating(), values, Circumstances("source", None, 1, 0.0, NOW))
+    second, _ = issue(rotating(), values, Circumstances("source", first, 2, 0.0, NOW))
 
     assert second.source_warns == NOW + 76 * DAY

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS, OWNER_UID
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     HOUR,
@@ -13,10 +13,10 @@ from tests.support.dependencies import (
     ROLE,
     SECOND,
     Outside,
+    deps,
     issued,
     request,
     signed,
-    world,
 )
 
 RENEWS_AFTER = 40 * MINUTE
@@ -27,17 +27,17 @@ def no_change(_: Outside) -> None:
 
 
 async def test_the_highest_throw_of_the_dice_makes_marks_that_count() -> None:
-    outside = world()
-    outside.chance = 0.9999
-    await outside.look(request())
+    outside = deps()
+    outside.rand = 0.9999
+    await outside.reconcile(request())
 
-    assert outside.marks().spread == 0.999
+    assert outside.issuance().jitter == 0.999
 
 
 async def test_a_first_issue_is_rehearsed_and_then_written_once() -> None:
-    outside = world()
+    outside = deps()
 
-    outcome = await outside.look(request())
+    outcome = await outside.reconcile(request())
 
     assert outcome.reason == "SecretMissing"
     assert outside.secrets.calls == {"read_target": 1, "read_source": 1, "rehearse": 1, "write": 1}
@@ -46,19 +46,19 @@ async def test_a_first_issue_is_rehearsed_and_then_written_once() -> None:
 
 async def test_what_is_written_is_what_the_last_exchange_gave() -> None:
     outside = await issued()
-    secret, marks = outside.secrets.get("acme"), outside.marks()
+    secret, issuance = outside.secrets.get("acme"), outside.issuance()
 
     assert secret.data["AWS_SECRET_ACCESS_KEY"] == "key-for-access-1"
     assert secret.data["expiration"] == "2026-01-02T04:04:05Z"
-    assert (marks.issued, marks.expires, marks.renew) == (NOW, NOW + HOUR, NOW + RENEWS_AFTER)
-    assert (marks.revision, marks.principal) == (1, ROLE)
+    assert (issuance.issued, issuance.expires, issuance.renew) == (NOW, NOW + HOUR, NOW + RENEWS_AFTER)
+    assert (issuance.revision, issuance.principal) == (1, ROLE)
 
 
 async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
-    outside = world('"refresh-token"\n')
-    await outside.look(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}))
+    outside = deps('"refresh-token"\n')
+    await outside.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}))
     outside.secrets.put("license", data={"license_token": "refresh-token"})
-    await outside.look(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
+    await outside.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
 
     assert outside.exchanges == 1
 
@@ -68,9 +68,9 @@ async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
     [
         pytest.param(lambda o: o.secrets.delete("acme"), request(), "SecretMissing", id="the Secret was deleted"),
         pytest.param(
-            lambda o: o.secrets.put("acme", annotations={MARKS: "{}"}),
+            lambda o: o.secrets.put("acme", annotations={ISSUANCE_ANNOTATION: "{}"}),
             request(),
-            "MarksUnreadable",
+            "IssuanceUnreadable",
             id="the marks were edited",
         ),
         pytest.param(no_change, request(region="eu-west-1"), "SpecChanged", id="the spec changed"),
@@ -87,9 +87,12 @@ async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
             id="there is a new source token",
         ),
         pytest.param(
-            lambda o: o.secrets.put("acme", data={"AWS_REGION": "x"}), request(), "Drifted", id="a key was edited"
+            lambda o: o.secrets.put("acme", data={"AWS_REGION": "x"}),
+            request(),
+            "DriftDetected",
+            id="a key was edited",
         ),
-        pytest.param(no_change, replace(request(), renew_requested="now"), "RenewalAsked", id="renewal asked for"),
+        pytest.param(no_change, replace(request(), renew_requested="now"), "RenewalRequested", id="renewal asked for"),
         pytest.param(
             lambda o: setattr(o, "now", NOW + RENEWS_AFTER),
             request(),
@@ -104,7 +107,7 @@ async def test_each_reason_renews_exactly_once(
     outside = await issued()
     change(outside)
 
-    outcomes = [await outside.look(wanted, after=10 * SECOND * n) for n in (1, 0, 1, 2)]
+    outcomes = [await outside.reconcile(wanted, after=10 * SECOND * n) for n in (1, 0, 1, 2)]
 
     assert [outcome.reason for outcome in outcomes] == [reason, "", "", ""]
     assert (outside.exchanges, outside.secrets.calls["write"]) == (2, 1)
@@ -114,7 +117,7 @@ async def test_who_undoes_our_labels_in_a_loop_has_them_back_once_a_minute() -> 
     outside = await issued()
     for _ in range(60):
         outside.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
-        await outside.look(request(), after=SECOND)
+        await outside.reconcile(request(), after=SECOND)
 
     assert outside.secrets.calls["dress"] == 1
 
@@ -129,7 +132,7 @@ async def test_who_undoes_our_labels_in_a_loop_has_them_back_once_a_minute() -> 
 )
 async def test_nothing_due_is_no_exchange_and_no_write(wanted: Request) -> None:
     outside = await issued()
-    await outside.look(wanted, after=RENEWS_AFTER - SECOND)
+    await outside.reconcile(wanted, after=RENEWS_AFTER - SECOND)
 
     assert (outside.exchanges, outside.secrets.calls["write"], outside.secrets.calls["dress"]) == (0, 0, 0)
 
@@ -137,9 +140,9 @@ async def test_nothing_due_is_no_exchange_and_no_write(wanted: Request) -> None:
 async def test_a_restart_causes_no_exchange() -> None:
     outside = await issued()
     outside.restart()
-    outcome = await outside.look(request(), after=MINUTE)
+    outcome = await outside.reconcile(request(), after=MINUTE)
 
-    assert (outside.exchanges, outcome.marks) == (0, outside.marks())
+    assert (outside.exchanges, outcome.issuance) == (0, outside.issuance())
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ async def test_what_only_dresses_the_secret_is_no_exchange(wanted: Request) -> N
     outside = await issued()
     before = outside.secrets.get("acme").data
     for _ in range(2):
-        await outside.look(wanted, after=MINUTE)
+        await outside.reconcile(wanted, after=MINUTE)
 
     assert (outside.exchanges, outside.secrets.calls["dress"]) == (0, 1)
     assert outside.secrets.get("acme").data == before
@@ -164,31 +167,31 @@ async def test_what_only_dresses_the_secret_is_no_exchange(wanted: Request) -> N
 
 async def test_another_renewal_time_counts_from_the_issue() -> None:
     outside = await issued()
-    await outside.look(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
+    await outside.reconcile(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
 
-    assert outside.marks().renew == NOW + 50 * MINUTE
+    assert outside.issuance().renew == NOW + 50 * MINUTE
 
 
 async def test_made_again_the_secret_gets_its_new_owner() -> None:
     outside = await issued()
-    await outside.look(request(uid="acme-0002"))
+    await outside.reconcile(request(uid="acme-0002"))
 
     assert outside.secrets.get("acme").owners == {"acme-0002"}
 
 
 async def test_the_end_of_the_source_is_noted() -> None:
-    outside = world(signed(NOW, NOW + 100 * HOUR))
-    outcome = await outside.look(request())
+    outside = deps(signed(NOW, NOW + 100 * HOUR))
+    outcome = await outside.reconcile(request())
 
-    assert outcome.marks
-    assert outcome.marks.source_expires == NOW + 100 * HOUR
-    assert outcome.marks.source_warns == NOW + 90 * HOUR
+    assert outcome.issuance
+    assert outcome.issuance.source_expires == NOW + 100 * HOUR
+    assert outcome.issuance.source_warns == NOW + 90 * HOUR
 
 
 async def test_a_suspended_request_is_left_alone() -> None:
     outside = await issued()
     outside.secrets.delete("acme")
-    outcome = await outside.look(request(suspend=True), after=HOUR)
+    outcome = await outside.reconcile(request(suspend=True), after=HOUR)
 
     assert (outcome.reason, outside.exchanges) == ("", 0)
     assert outside.secrets.names() == {"license"}
@@ -198,33 +201,31 @@ async def test_a_suspended_request_is_left_alone() -> None:
     ("annotations", "reason"),
     [
         pytest.param({}, "TargetConflict", id="without consent: refused"),
-        pytest.param({ADOPT_BY: "other"}, "TargetConflict", id="with consent to another: refused"),
-        pytest.param({ADOPT_BY: "acme"}, None, id="with consent: taken"),
+        pytest.param({ADOPTABLE_BY: "other"}, "TargetConflict", id="with consent to another: refused"),
+        pytest.param({ADOPTABLE_BY: "acme"}, None, id="with consent: taken"),
     ],
 )
 async def test_a_secret_of_somebody_else(annotations: dict[str, str], reason: str | None) -> None:
-    outside = world()
+    outside = deps()
     outside.secrets.put("acme", data={"theirs": "x"}, annotations=annotations)
-    outcome = await outside.look(request())
+    outcome = await outside.reconcile(request())
 
-    assert (outcome.setback.error.reason if outcome.setback else None) == reason
+    assert (outcome.failure.error.reason if outcome.failure else None) == reason
     assert outside.exchanges == (0 if reason else 2)
     assert outside.secrets.get("acme").data["theirs"] == "x"
 
 
 async def test_a_secret_of_another_request_is_refused() -> None:
     outside = await issued()
-    outcome = await outside.look(request("other", target={"secretName": "acme"}))
+    outcome = await outside.reconcile(request("other", target={"secretName": "acme"}))
 
-    assert outcome.setback
-    assert outcome.setback.error.message.startswith("Secret acme belongs to TokenRequest acme;")
+    assert outcome.failure
+    assert outcome.failure.error.message.startswith("Secret acme belongs to TokenRequest acme;")
 
 
-@pytest.mark.parametrize(
-    ("policy", "left"), [("Delete", {"license", "new"}), ("Retain", {"license", "new", "acme"})]
-)
+@pytest.mark.parametrize(("policy", "left"), [("Delete", {"license", "new"}), ("Retain", {"license", "new", "acme"})])
 async def test_a_new_secret_name_lets_the_old_one_go(policy: str, left: set[str]) -> None:
     outside = await issued()
-    await outside.look(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
+    await outside.reconcile(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
 
     assert outside.secrets.names() == left

@@ -8,10 +8,10 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import ADOPT_BY, MANAGED_BY, MARKS, read_marks
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, read_issuance
 from tests.support.dependencies import request
 from tests.support.memory_store import Secrets
-from tests.unit.controller.test_secret_store import DATA, SECRETS, TOKEN_REQUEST, cluster, marks
+from tests.unit.controller.test_secret_store import DATA, SECRETS, TOKEN_REQUEST, cluster, issuance
 
 REQUEST = request()
 MOVED = request(target={"secretName": "new"})
@@ -60,13 +60,13 @@ class InCluster:
         metadata = {"annotations": annotations, "labels": gone | (labels or {})}
         meta = self._server.put(self._path, data=encoded, metadata=metadata)
         if MANAGED_BY in was:
-            self.store.seen.observe(meta, alive=MANAGED_BY in meta.labels)
+            self.store.cache.observe(meta, alive=MANAGED_BY in meta.labels)
 
     def delete(self) -> None:
         meta = self._server.meta(self._path)
         del self._server.objects[self._path]
         if MANAGED_BY in meta.labels:
-            self.store.seen.observe(meta, alive=False)
+            self.store.cache.observe(meta, alive=False)
 
     def facts(self) -> Facts:
         paths = [path for path in self._server.objects if path != TOKEN_REQUEST]
@@ -79,8 +79,8 @@ class InCluster:
 
 
 def _facts(data: dict[str, str], labels: dict[str, str], annotations: dict[str, str], owners: set[str]) -> Facts:
-    made = read_marks(annotations)
-    told = {key: value for key, value in annotations.items() if key != MARKS}
+    made = read_issuance(annotations)
+    told = {key: value for key, value in annotations.items() if key != ISSUANCE_ANNOTATION}
     return {"data": data, "labels": labels, "told": told, "owners": owners, "adopted": made and made.adopted}
 
 
@@ -89,26 +89,33 @@ Step = Callable[[Side], Awaitable[object]]
 
 
 def write(wanted: Request = REQUEST) -> Step:
-    return lambda side: side.store.write(wanted, marks(wanted), DATA)
+    return lambda side: side.store.write(wanted, issuance(wanted), DATA)
 
 
-def dress(wanted: Request) -> Step:
-    return lambda side: side.store.dress(wanted, marks(wanted))
+def apply_metadata(wanted: Request) -> Step:
+    return lambda side: side.store.apply_metadata(wanted, issuance(wanted))
 
 
-def rehearse(wanted: Request = REQUEST) -> Step:
-    return lambda side: side.store.rehearse(wanted)
+def dry_run(wanted: Request = REQUEST) -> Step:
+    return lambda side: side.store.dry_run(wanted)
 
 
 async def read(side: Side) -> object:
     found = await side.store.read_target(REQUEST)
-    return found and (found.marks is not None, found.owners, found.annotations.get(ADOPT_BY), found.immutable)
+    return found and (
+        found.issuance is not None,
+        found.owners,
+        found.annotations.get(ADOPTABLE_BY),
+        found.immutable,
+    )
 
 
 def put(labels: dict[str, str] | None = None, data: dict[str, str] | None = None, **annotations: str) -> Step:
     async def step(side: Side) -> None:
         side.put(
-            data or {}, {key.replace("adopt_by", ADOPT_BY): value for key, value in annotations.items()}, labels
+            data or {},
+            {key.replace("adopt_by", ADOPTABLE_BY): value for key, value in annotations.items()},
+            labels,
         )
 
     return step
@@ -136,22 +143,22 @@ async def story(side: Side, steps: list[Step]) -> list[object]:
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param([read, rehearse(), write(), read], id="a first issue"),
+        pytest.param([read, dry_run(), write(), read], id="a first issue"),
         pytest.param([write(), write(), read], id="a renewal"),
-        pytest.param([write(), delete, read, rehearse(), write(), read], id="deleted by hand"),
+        pytest.param([write(), delete, read, dry_run(), write(), read], id="deleted by hand"),
         pytest.param([write(), put(data={"theirs": "x"}), read, write()], id="a key of theirs beside ours"),
-        pytest.param([write(), put(data={"token": "x"}), dress(LABELLED), read, write()], id="a key edited"),
+        pytest.param([write(), put(data={"token": "x"}), apply_metadata(LABELLED), read, write()], id="a key edited"),
         pytest.param([write(), put(labels={}), read, write()], id="its labels removed"),
         pytest.param([write(), write(LABELLED), write()], id="labels that come and go"),
-        pytest.param([write(), dress(LABELLED)], id="dressed"),
+        pytest.param([write(), apply_metadata(LABELLED)], id="dressed"),
         pytest.param([write(), write(AGAIN)], id="taken over"),
         pytest.param([write(), write(MOVED)], id="moved"),
         pytest.param([write(), write(MOVED_RETAINED)], id="moved and retained"),
-        pytest.param([THEIRS, read, rehearse(), read], id="somebody else's"),
-        pytest.param([THEIRS, rehearse(), CONSENT, read, write(), read], id="adopted after a refusal"),
-        pytest.param([THEIRS, rehearse(), delete, read, rehearse()], id="somebody else's, deleted"),
-        pytest.param([THEIRS, CONSENT, rehearse(), write(), write(MOVED)], id="adopted and moved"),
-        pytest.param([THEIRS, CONSENT, rehearse(), write(), put(adopt_by=""), write()], id="consent taken back"),
+        pytest.param([THEIRS, read, dry_run(), read], id="somebody else's"),
+        pytest.param([THEIRS, dry_run(), CONSENT, read, write(), read], id="adopted after a refusal"),
+        pytest.param([THEIRS, dry_run(), delete, read, dry_run()], id="somebody else's, deleted"),
+        pytest.param([THEIRS, CONSENT, dry_run(), write(), write(MOVED)], id="adopted and moved"),
+        pytest.param([THEIRS, CONSENT, dry_run(), write(), put(adopt_by=""), write()], id="consent taken back"),
     ],
 )
 async def test_both_stores_tell_the_same_story(steps: list[Step]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError
-from keyturn.core.token_family import Intent, KeptToken, Lineage
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.reconcile.dependencies import TokenStore
 from keyturn.standalone.token_files import FileTokens
 from tests.support.api_server import ApiServer
@@ -18,11 +18,11 @@ from tests.support.rotation import KeptTokens
 from tests.unit.controller.test_secret_store import SECRETS
 
 REQUEST = rotating()
-KNOWN = Lineage(of="license/license_token", seeds=("1",), live="2", spent=("1",))
-INTENT = Intent(holder="pod-1", spends="2", start=NOW, give_up_seconds=30)
-KEPT = KeptToken("live", KNOWN, previous="before")
-INTENDED = replace(KEPT, lineage=KNOWN.intended(INTENT))
-NEXT = replace(KEPT, value="after", previous="live", lineage=KNOWN.rotated("3"))
+KNOWN = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))
+INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
+KEPT = StoredToken("live", KNOWN, previous="before")
+INTENDED = replace(KEPT, family=KNOWN.intended(INTENT))
+NEXT = replace(KEPT, value="after", previous="live", family=KNOWN.rotated("3"))
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Side:
 
     tokens: TokenStore
     remove: Callable[[], object]
-    held: KeptToken = KEPT
+    held: StoredToken = KEPT
 
 
 def sides(folder: Path) -> list[Side]:
     """Memory, cluster and files."""
-    memory, server, file = KeptTokens(), ApiServer(), folder / "license-keyturn.json"
+    state, server, file = KeptTokens(), ApiServer(), folder / "license-keyturn.json"
     return [
-        Side(memory, memory.kept.clear),
+        Side(state, state.kept.clear),
         Side(TokenSecrets(server), lambda: server.objects.pop(f"{SECRETS}/license-keyturn", None)),
         Side(FileTokens(folder), lambda: file.unlink(missing_ok=True)),
     ]
@@ -47,39 +47,39 @@ def sides(folder: Path) -> list[Side]:
 Step = Callable[[Side], Awaitable[Any]]
 
 
-def as_held(kept: KeptToken, side: Side) -> KeptToken:
+def as_held(kept: StoredToken, side: Side) -> StoredToken:
     """A token that is about to replace the one that this side saw last."""
     return replace(kept, uid=side.held.uid, version=side.held.version)
 
 
-async def read(side: Side) -> KeptToken | None:
+async def read(side: Side) -> StoredToken | None:
     found = await side.tokens.read(REQUEST)
     side.held = found or side.held
     return found
 
 
-def create(kept: KeptToken = KEPT) -> Step:
-    async def step(side: Side) -> KeptToken:
+def create(kept: StoredToken = KEPT) -> Step:
+    async def step(side: Side) -> StoredToken:
         side.held = await side.tokens.create(REQUEST, kept)
         return side.held
 
     return step
 
 
-def keep(kept: KeptToken = INTENDED, *, rehearse: bool = False) -> Step:
-    async def step(side: Side) -> KeptToken:
-        kept_now = await side.tokens.keep(REQUEST, as_held(kept, side), rehearse=rehearse)
-        side.held = side.held if rehearse else kept_now
-        return kept if rehearse else kept_now
+def keep(kept: StoredToken = INTENDED, *, dry_run: bool = False) -> Step:
+    async def step(side: Side) -> StoredToken:
+        kept_now = await side.tokens.keep(REQUEST, as_held(kept, side), dry_run=dry_run)
+        side.held = side.held if dry_run else kept_now
+        return kept if dry_run else kept_now
 
     return step
 
 
-def save(kept: KeptToken = NEXT) -> Step:
+def save(kept: StoredToken = NEXT) -> Step:
     return lambda side: side.tokens.save(REQUEST, as_held(kept, side))
 
 
-def by_another(kept: KeptToken) -> Step:
+def by_another(kept: StoredToken) -> Step:
     """Somebody else writes; this side does not see it."""
 
     async def step(side: Side) -> None:
@@ -90,9 +90,9 @@ def by_another(kept: KeptToken) -> Step:
     return step
 
 
-def stored_with(lineage: Lineage) -> KeptToken:
+def stored_with(family: TokenFamily) -> StoredToken:
     """What another has stored."""
-    return replace(KEPT, value="stored", lineage=lineage)
+    return replace(KEPT, value="stored", family=family)
 
 
 async def remove(side: Side) -> None:
@@ -108,7 +108,7 @@ async def story(side: Side, steps: list[Step]) -> list[Any]:
         except KeyturnError as error:
             told.append(error.reason)
         else:
-            told.append((given.value, given.previous, given.lineage) if given else None)
+            told.append((given.value, given.previous, given.family) if given else None)
     return told
 
 
@@ -119,21 +119,21 @@ async def story(side: Side, steps: list[Step]) -> list[Any]:
         pytest.param([create(), read], id="made"),
         pytest.param([create(), create(NEXT)], id="made twice"),
         pytest.param([keep()], id="kept where there is none"),
-        pytest.param([create(), keep(rehearse=True), keep(), save()], id="a renewal"),
+        pytest.param([create(), keep(dry_run=True), keep(), save()], id="a renewal"),
         pytest.param([create(), keep(), keep(KEPT)], id="an intent taken back"),
-        pytest.param([create(), keep(NEXT, rehearse=True)], id="a rehearsal writes nothing"),
+        pytest.param([create(), keep(NEXT, dry_run=True)], id="a rehearsal writes nothing"),
         pytest.param([create(), by_another(NEXT), keep()], id="kept over another's"),
-        pytest.param([create(), by_another(NEXT), keep(rehearse=True)], id="rehearsed over another's"),
+        pytest.param([create(), by_another(NEXT), keep(dry_run=True)], id="rehearsed over another's"),
         pytest.param([create(), remove, keep()], id="kept after it was deleted"),
         pytest.param([create(), keep(), remove, save()], id="saved after it was deleted"),
         pytest.param([create(), keep(), save(), save()], id="saved twice"),
         *(
-            pytest.param([create(), by_another(stored_with(lineage)), save()], id=f"saved late over {name}")
-            for name, lineage in {
+            pytest.param([create(), by_another(stored_with(family)), save()], id=f"saved late over {name}")
+            for name, family in {
                 "what was spent": KNOWN,
                 "the same token": KNOWN.rotated("3"),
-                "an old copy": Lineage(of=KNOWN.of, seeds=("1",), live="1"),
-                "another sign-in": KNOWN.seeded("9"),
+                "an old copy": TokenFamily(source_id=KNOWN.source_id, initial_tokens=("1",), live="1"),
+                "another sign-in": KNOWN.with_initial_token("9"),
                 "another's token for the same one": KNOWN.rotated("4"),
             }.items()
         ),

@@ -96,11 +96,11 @@ def test_a_name_that_somebody_else_has_is_not_taken(tmp_path: Path, kind: str) -
         (place.touch if kind == "file" else place.mkdir)()
     folder = Folder(tmp_path)
 
-    with pytest.raises(RefusedError, match="config was not made by Keyturn") as rehearsed:
-        folder.rehearse(ONE)
+    with pytest.raises(RefusedError, match="config was not made by Keyturn") as dry_run_done:
+        folder.dry_run(ONE)
     with pytest.raises(RefusedError, match="config was not made by Keyturn"):
         folder.write(ONE)
-    assert (rehearsed.value.reason, names(tmp_path)) == ("TargetConflict", ["config"])
+    assert (dry_run_done.value.reason, names(tmp_path)) == ("TargetConflict", ["config"])
 
 
 def test_data_that_is_no_link_is_somebody_elses(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_data_that_is_no_link_is_somebody_elses(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_leaves_nothing(tmp_path: Path) -> None:
-    Folder(tmp_path).rehearse(ONE)
+    Folder(tmp_path).dry_run(ONE)
 
     assert names(tmp_path) == []
 
@@ -123,11 +123,11 @@ def test_what_cannot_be_written_leaves_what_was_shown(tmp_path: Path) -> None:
     before = names(tmp_path)
     with no_longer_files(100):
         with pytest.raises(RefusedError, match="File too large") as refused:
-            folder.rehearse(ONE)
+            folder.dry_run(ONE)
         with pytest.raises(RefusedError, match="File too large"):
             folder.write(TWO | {"token": "x" * 200})
 
-    assert refused.value.reason == "WriteRefused"
+    assert refused.value.reason == "WriteDenied"
     assert (folder.read(), names(tmp_path)) == (ONE, before)
 
 

@@ -40,7 +40,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     with no_longer_files(100), pytest.raises(RefusedError, match=says) as refused, writing(path):
         put(path, bytes(200), tmp_path / "..next")
 
-    assert (refused.value.reason, path.read_bytes()) == ("WriteRefused", b"before")
+    assert (refused.value.reason, path.read_bytes()) == ("WriteDenied", b"before")
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:

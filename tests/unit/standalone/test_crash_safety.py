@@ -35,7 +35,7 @@ def test_a_death_at_any_call_loses_nothing_but_an_answer_that_is_not_written_yet
 
     # The answer is in no file yet: one careful try, and then a person must act.
     assert [one["call"] for one in lost] == ["open", "write"]
-    assert {(one["reasons"][-1], one["reuses"]) for one in lost} == {("RefreshInDoubt", 1)}
+    assert {(one["reasons"][-1], one["reuses"]) for one in lost} == {("RefreshOutcomeUnknown", 1)}
     # The token lives. Where it was about to be sent it is sent now: who began that is dead, the lock says.
     assert {(one["reasons"][-1], one["reuses"], one["live"]) for one in saved} == {("", 0, True)}
     assert {reason for one in saved for reason in one["reasons"]} == {""}

@@ -81,17 +81,11 @@ def spec(**fields: Any) -> dict[str, Any]:
     ("body", "says"),
     [
         pytest.param("", "r.yaml is empty", id="an empty file"),
-        pytest.param(
-            "# nothing\n", "it must hold one TokenRequest, and it holds 0 documents", id="only a comment"
-        ),
-        pytest.param(
-            f"{yaml.safe_dump(GOOD)}---\n{yaml.safe_dump(GOOD)}", "holds 2 documents", id="two documents"
-        ),
+        pytest.param("# nothing\n", "it must hold one TokenRequest, and it holds 0 documents", id="only a comment"),
+        pytest.param(f"{yaml.safe_dump(GOOD)}---\n{yaml.safe_dump(GOOD)}", "holds 2 documents", id="two documents"),
         pytest.param("[]", "holds nothing with a kind", id="a list"),
         pytest.param("text", "holds nothing with a kind", id="text"),
-        pytest.param(
-            GOOD | {"kind": "Secret"}, "must hold a TokenRequest, and it holds a 'Secret'", id="another kind"
-        ),
+        pytest.param(GOOD | {"kind": "Secret"}, "must hold a TokenRequest, and it holds a 'Secret'", id="another kind"),
         pytest.param(GOOD | {"apiVersion": "keyturn.dev/v1"}, "(at apiVersion)", id="another version"),
         pytest.param({"kind": "TokenRequest"}, "missing required field", id="nothing but a kind"),
         pytest.param(GOOD | {"spec": None}, "missing required field `spec`", id="no spec"),
@@ -102,26 +96,26 @@ def spec(**fields: Any) -> dict[str, Any]:
         pytest.param(spec(renewal={"renewBefore": "soon"}), "(at spec.renewal.renewBefore)", id="a bad value"),
         pytest.param(spec(region=7), "Expected `str | null`, got `int` (at spec.region)", id="a number"),
         pytest.param(GOOD | {1: 2}, "r.yaml: ", id="a key that is a number"),
-        pytest.param("kind: TokenRequest\nkind: TokenRequest\n", "'kind' is there twice", id="a key twice"),
-        pytest.param(BOMB, "an alias (*) has no place in a manifest", id="a bomb"),
-        pytest.param("{", "no YAML that can be read: expected the node content", id="no YAML"),
+        pytest.param("kind: TokenRequest\nkind: TokenRequest\n", "duplicate key 'kind'", id="a key twice"),
+        pytest.param(BOMB, "aliases (*) are not allowed here", id="a bomb"),
+        pytest.param("{", "not valid YAML: expected the node content", id="no YAML"),
         pytest.param("a: b: c", "(line 1, column 5)", id="no YAML, with its place"),
         pytest.param("kind: !!python/name:os.system x", "could not determine a constructor", id="a tag"),
-        pytest.param(f"kind: {'[' * 5000}", "no YAML that can be read", id="nested deep"),
-        pytest.param("kind: !!int ''", "a value that is no !!int", id="a number without digits"),
-        pytest.param("kind: !!bool x", "a value that is no !!bool", id="a boolean that is neither"),
-        pytest.param("kind: !!timestamp x", "!!timestamp, or too long for one (line 1, column 7)", id="no time"),
-        pytest.param(f"kind: {'9' * 5000}", "!!int, or too long for one", id="a number of 5000 digits"),
-        pytest.param(GOOD | {"metadata": {"name": "\ud800"}}, "a value that is no !!str", id="half a surrogate"),
+        pytest.param(f"kind: {'[' * 5000}", "nested too deep", id="nested deep"),
+        pytest.param("kind: !!int ''", "the value is not a valid !!int", id="a number without digits"),
+        pytest.param("kind: !!bool x", "the value is not a valid !!bool", id="a boolean that is neither"),
+        pytest.param("kind: !!timestamp x", "!!timestamp or is too long (line 1, column 7)", id="no time"),
+        pytest.param(f"kind: {'9' * 5000}", "!!int or is too long", id="a number of 5000 digits"),
+        pytest.param(GOOD | {"metadata": {"name": "\ud800"}}, "the value is not a valid !!str", id="half a surrogate"),
         pytest.param(GOOD | {"a\nb\x1b[31m": 1}, r"field `a\x0ab\x1b[31m`", id="a name with control characters"),
-        pytest.param("kind: \x00", "no YAML that can be read", id="a control character"),
+        pytest.param("kind: \x00", "not valid YAML: ", id="a control character"),
     ],
 )
 def test_what_is_no_request_is_one_line(tmp_path: Path, body: Any, says: str) -> None:
     with pytest.raises(RefusedError) as refused:
         written(tmp_path / "r.yaml", body).read()
 
-    assert refused.value.reason == "SpecInvalid"
+    assert refused.value.reason == "InvalidSpec"
     assert says in refused.value.message
     assert refused.value.message.startswith(str(tmp_path / "r.yaml"))
     assert len(refused.value.message.splitlines()) == 1

@@ -44,8 +44,8 @@ async def test_it_is_read_fresh_each_time(tmp_path: Path) -> None:
         ),
         pytest.param(token(NOW), "SourceExpired", "expired at 2026-01-02T03:04:05Z", id="expired"),
         pytest.param("planted", "SourceInvalid", "holds no JWT", id="no token"),
-        pytest.param("", "SourceMissing", "is empty", id="empty"),
-        pytest.param(None, "SourceMissing", "does not exist", id="no file"),
+        pytest.param("", "SourceNotFound", "is empty", id="empty"),
+        pytest.param(None, "SourceNotFound", "does not exist", id="no file"),
     ],
 )  # fmt: skip
 async def test_what_is_no_token_for_this(tmp_path: Path, content: str | None, reason: str, says: str) -> None:
@@ -68,5 +68,5 @@ async def test_each_audience_that_is_asked_for_must_be_there(tmp_path: Path) -> 
 
 
 async def test_without_a_file_there_is_none() -> None:
-    with pytest.raises(RefusedError, match="--service-account-token"):
+    with pytest.raises(RefusedError, match="--service-account-token-file"):
         await made(None)

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import Marks
-from keyturn.core.pipeline_values import Credentials, Holding, Token
+from keyturn.core.issuance import Issuance
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.reconcile.issue import Circumstances, issue
 from keyturn.sidecar.credential_cache import Held, UnservableError
 from keyturn.standalone.file_store import Issued
@@ -13,7 +13,7 @@ from keyturn.standalone.publisher import Giving, is_servable
 from tests.support.dependencies import HOUR, NOW, request
 
 EXPIRES = NOW + HOUR
-HOLDING = Holding(
+HOLDING = PipelineValues(
     access_token=Token("planted-access", EXPIRES),
     credentials=Credentials("ASIA1", "planted-key", "planted-session", EXPIRES),
 )
@@ -75,4 +75,4 @@ def test_data_without_marks_are_nothing() -> None:
     Giving(held, serves=True).give(asked, Issued(None, issued(asked).data))
 
     assert held.served is None
-    assert isinstance(issued(asked).marks, Marks)
+    assert isinstance(issued(asked).issuance, Issuance)

@@ -51,14 +51,14 @@ class Here:
 
     async def run(self, length: timedelta) -> Held:
         """Run a process for so long; what it holds is returned."""
-        world, self.held = self.outside.world, Held(lambda: self.outside.now)
+        deps, self.held = self.outside.deps, Held(lambda: self.outside.now)
         file = ManifestFile(self.file, self.outside.now)
         request, giving = file.read(), Giving(self.held, self.serves)
         store = FileStore(
             Sources(self.path / "sources"), Folder(self.path / "write") if self.write else None, giving.give
         )
-        world = replace(world, store=store, tokens=FileTokens(self.path / "state"), sleep=self._sleep)
-        self.renewing = Renewing(world, store, file, request, giving)
+        deps = replace(deps, store=store, tokens=FileTokens(self.path / "state"), sleep=self._sleep)
+        self.renewing = Renewing(deps, store, file, request, giving)
         self.ends = self.outside.now + length
         self.running = asyncio.create_task(self.renewing.go_on())
         await asyncio.wait({self.running})
@@ -181,7 +181,7 @@ async def test_a_source_that_vanishes_is_told_and_what_is_held_is_served(tmp_pat
 
     assert (here.calls, condition(here, "Renewed"), condition(here, "Ready")[0]) == (
         2,
-        ("False", "SourceMissing"),
+        ("False", "SourceNotFound"),
         "True",
     )
     assert held.trouble.endswith("license/license_token does not exist")
@@ -214,7 +214,7 @@ async def test_a_refusal_waits_no_longer_when_a_file_was_written_anew(tmp_path: 
 
 async def test_iam_has_two_minutes_to_know_a_role_and_not_for_ever(tmp_path: Path) -> None:
     here = Here(tmp_path)
-    here.outside.aws.failures = [RefusedError("AccessDenied", "no", settles=True) for _ in range(1000)]
+    here.outside.aws.failures = [RefusedError("AccessDenied", "no", eventually_consistent=True) for _ in range(1000)]
     here.happenings[2 * MINUTE] = lambda it: soon.append(it.calls)
     soon: list[int] = []
     await here.run(12 * MINUTE)
@@ -234,9 +234,7 @@ async def test_edits_in_a_loop_are_no_calls_in_a_loop(tmp_path: Path) -> None:
     assert here.calls <= 7
 
 
-async def test_another_manifest_is_followed_within_a_second(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_another_manifest_is_followed_within_a_second(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Other"}}
     here = Here(tmp_path, {20 * SECOND: lambda it: it.say(exchanges=[ACCESS_TOKEN, role])})
     with caplog.at_level(logging.INFO):
@@ -280,7 +278,7 @@ async def test_a_folder_that_is_edited_is_healed_within_a_second(tmp_path: Path)
     here = Here(tmp_path, {20 * SECOND: edit}, write=True)
     held = await here.run(22 * SECOND)
 
-    assert (here.calls, condition(here, "Renewed")) == (4, ("True", "Drifted"))
+    assert (here.calls, condition(here, "Renewed")) == (4, ("True", "DriftCorrected"))
     assert b"session-4" in held.document()
     assert "session-4" in (tmp_path / "write" / "credentials.json").read_text()
 
@@ -340,8 +338,8 @@ async def test_twenty_renewals_spend_twenty_tokens(tmp_path: Path) -> None:
         await here.run(150 * SECOND)
 
     issuer = here.outside.aws.issuer
-    assert len(issuer.spent) == 20
-    assert (issuer.reuses, len(set(issuer.spent))) == (0, 20)
+    assert len(issuer.consumed) == 20
+    assert (issuer.reuses, len(set(issuer.consumed))) == (0, 20)
     found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file, START).read())
     assert found
     assert found.value == issuer.live
@@ -352,7 +350,7 @@ async def test_an_end_in_an_exchange_saves_what_is_answered(tmp_path: Path) -> N
     here.say(exchanges=[REFRESH, ASSUME_ROLE])
 
     async def end(where: str) -> None:
-        if where == "before OauthToken":
+        if where == "before OauthTokenSpec":
             here.running.cancel()
             await asyncio.sleep(0.01)
 
@@ -361,8 +359,8 @@ async def test_an_end_in_an_exchange_saves_what_is_answered(tmp_path: Path) -> N
     found = await FileTokens(tmp_path / "state").read(ManifestFile(here.file, START).read())
 
     assert found
-    assert found.lineage
-    assert (found.value, found.lineage.intent, here.outside.aws.issuer.live) == ("refresh-1", None, "refresh-1")
+    assert found.family
+    assert (found.value, found.family.intent, here.outside.aws.issuer.live) == ("refresh-1", None, "refresh-1")
     assert here.calls == 0
 
 

@@ -28,11 +28,11 @@ def start(given: Files, *, serves: bool = False) -> None:
 
 
 def test_folders_are_made_for_us_alone_and_left(tmp_path: Path) -> None:
-    start(files(tmp_path, sources="sources", write="out/write", state="state"), serves=True)
+    start(files(tmp_path, sources_dir="sources", output_dir="out/write", state_dir="state"), serves=True)
 
     assert names(tmp_path / "out" / "write") == names(tmp_path / "state") == ["..lock"]
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("out/write", "state")] == [0o750, 0o700]
-    start(files(tmp_path, write="out/write", state="state"))
+    start(files(tmp_path, output_dir="out/write", state_dir="state"))
 
 
 def test_a_sidecar_does_not_look_like_an_operator_that_leads(tmp_path: Path) -> None:
@@ -44,14 +44,30 @@ def test_a_sidecar_does_not_look_like_an_operator_that_leads(tmp_path: Path) -> 
 
 
 BAD = {
-    "no state": ({"exchanges": [REFRESH, ASSUME_ROLE]}, {}, "uses up what its source holds.*--state"),
+    "no state": ({"exchanges": [REFRESH, ASSUME_ROLE]}, {}, "uses up what its source holds.*--state-dir"),
     "a bad manifest": ({"region": 7}, {}, r"r\.yaml: .*\(at spec\.region\)"),
     "nothing to serve": ({"target": {"formats": [{"credentialsFile": {}}]}}, {}, "one of env and credential"),
-    "one folder for two": ({}, {"write": "one", "state": "one"}, "--write and --state must be folders apart"),
-    "one folder, told otherwise": ({}, {"sources": "one", "state": "one/."}, "--sources and --state must be"),
-    "the state in what is shown": ({}, {"write": "one", "state": "one/two"}, "--write and --state must be"),
-    "what is shown in the state": ({}, {"write": "one/two", "state": "one"}, "--write and --state must be"),
-    "a file for a folder": ({}, {"write": "r.yaml"}, r"r\.yaml cannot be used"),
+    "one folder for two": (
+        {},
+        {"output_dir": "one", "state_dir": "one"},
+        "--output-dir and --state-dir must be folders apart",
+    ),
+    "one folder, told otherwise": (
+        {},
+        {"sources_dir": "one", "state_dir": "one/."},
+        "--sources-dir and --state-dir must be",
+    ),
+    "the state in what is shown": (
+        {},
+        {"output_dir": "one", "state_dir": "one/two"},
+        "--output-dir and --state-dir must be",
+    ),
+    "what is shown in the state": (
+        {},
+        {"output_dir": "one/two", "state_dir": "one"},
+        "--output-dir and --state-dir must be",
+    ),
+    "a file for a folder": ({}, {"output_dir": "r.yaml"}, r"r\.yaml cannot be used"),
 }
 
 
@@ -67,7 +83,7 @@ def test_what_cannot_work_is_refused_at_the_start(
     assert names(tmp_path) == ["r.yaml"]
 
 
-@pytest.mark.parametrize("place", ["write", "state"])
+@pytest.mark.parametrize("place", ["output_dir", "state_dir"])
 def test_a_link_that_leads_to_itself(tmp_path: Path, place: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
@@ -75,7 +91,7 @@ def test_a_link_that_leads_to_itself(tmp_path: Path, place: str) -> None:
         start(files(tmp_path, None, **{place: "loop"}))
 
 
-@pytest.mark.parametrize("place", ["write", "state"])
+@pytest.mark.parametrize("place", ["output_dir", "state_dir"])
 def test_a_folder_that_another_process_works_in(tmp_path: Path, place: str) -> None:
     with locked(tmp_path / place, 0o700), pytest.raises(UnusableError, match="another process works in"):
         start(files(tmp_path, None, **{place: place}))
@@ -85,13 +101,13 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "write" / "..data").mkdir(parents=True)
 
     with pytest.raises(UnusableError, match="is not a link of Keyturn's"):
-        start(files(tmp_path, write="write"))
+        start(files(tmp_path, output_dir="write"))
 
 
 def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
     for left in ("write/..keyturn-old", "state"):
         (tmp_path / left).mkdir(parents=True)
     (tmp_path / "state" / "..license-keyturn.room").touch()
-    start(files(tmp_path, write="write", state="state"))
+    start(files(tmp_path, output_dir="write", state_dir="state"))
 
     assert (names(tmp_path / "write"), names(tmp_path / "state")) == (["..lock"], ["..lock"])

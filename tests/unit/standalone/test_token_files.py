@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.token_family import KeptToken, Lineage
+from keyturn.core.token_family import StoredToken, TokenFamily
 from keyturn.standalone.atomic_files import locked
 from keyturn.standalone.token_files import FileTokens
 from tests.support.dependencies import ASSUME_ROLE, REFRESH, request, rotating
@@ -17,7 +17,7 @@ REQUEST = rotating()
 PLANTED = replace(KEPT, value="planted-token", previous="planted-before")
 
 
-async def kept(folder: Path) -> tuple[FileTokens, KeptToken]:
+async def kept(folder: Path) -> tuple[FileTokens, StoredToken]:
     tokens = FileTokens(folder)
     return tokens, await tokens.create(REQUEST, PLANTED)
 
@@ -28,7 +28,7 @@ def file(folder: Path) -> Path:
 
 async def test_it_is_for_its_owner_only(tmp_path: Path) -> None:
     tokens, made = await kept(tmp_path)
-    await tokens.keep(REQUEST, made, rehearse=True)
+    await tokens.keep(REQUEST, made, dry_run=True)
 
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)} == {0o600}
 
@@ -51,7 +51,7 @@ async def test_the_room_for_the_save_is_taken_before(tmp_path: Path) -> None:
     """A disk that fills up during the exchange takes the longest token all the same."""
     with small_disk(tmp_path / "disk") as disk:
         tokens, made = await kept(disk)
-        await tokens.keep(REQUEST, made, rehearse=True)
+        await tokens.keep(REQUEST, made, dry_run=True)
         intended = await tokens.keep(REQUEST, replace(INTENDED, uid=made.uid, version=made.version))
         long = replace(NEXT, value="x" * 60_000, uid=intended.uid, version=intended.version)
         with full(disk):
@@ -59,7 +59,7 @@ async def test_the_room_for_the_save_is_taken_before(tmp_path: Path) -> None:
             found = await FileTokens(disk).read(REQUEST)
 
     assert found
-    assert (found.value, found.lineage) == (long.value, NEXT.lineage)
+    assert (found.value, found.family) == (long.value, NEXT.family)
 
 
 @pytest.mark.parametrize("what", ["full", "read-only"])
@@ -67,12 +67,12 @@ async def test_a_disk_that_takes_nothing_is_found_out_by_the_rehearsal(tmp_path:
     with small_disk(tmp_path / "disk") as disk:
         tokens, made = await kept(disk)
         with full(disk) if what == "full" else read_only(disk), pytest.raises(RefusedError) as refused:
-            await tokens.keep(REQUEST, made, rehearse=True)
+            await tokens.keep(REQUEST, made, dry_run=True)
         found = await tokens.read(REQUEST)
 
     says = {"full": "No space left on device", "read-only": "Read-only file system"}[what]
     assert (refused.value.reason, refused.value.message) == (
-        "WriteRefused",
+        "WriteDenied",
         f"{file(disk)} cannot be written: {says}",
     )
     assert found == made
@@ -81,14 +81,14 @@ async def test_a_disk_that_takes_nothing_is_found_out_by_the_rehearsal(tmp_path:
 async def test_a_limit_of_files_is_found_out_by_the_rehearsal(tmp_path: Path) -> None:
     tokens, made = await kept(tmp_path)
     with no_longer_files(30_000), pytest.raises(RefusedError, match="File too large"):
-        await tokens.keep(REQUEST, made, rehearse=True)
+        await tokens.keep(REQUEST, made, dry_run=True)
 
     assert await tokens.read(REQUEST) == made
 
 
 def told(**changes: object) -> str:
     """A file with some of its fields changed."""
-    whole = {"namespace": "billing", "token": "planted", "previous": "", "lineage": json.loads(KNOWN.encoded())}
+    whole = {"namespace": "billing", "token": "planted", "previous": "", "family": json.loads(KNOWN.encoded())}
     return json.dumps(whole | changes)
 
 
@@ -132,7 +132,7 @@ async def test_the_token_of_another_namespace_is_not_taken_for_a_new_one(tmp_pat
 
 
 async def test_without_a_folder_nothing_is_spent() -> None:
-    with pytest.raises(RefusedError, match="--state"):
+    with pytest.raises(RefusedError, match="--state-dir"):
         await FileTokens(None).read(REQUEST)
 
 
@@ -150,26 +150,26 @@ async def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
 async def test_a_save_that_a_crash_came_into_is_finished(tmp_path: Path) -> None:
     tokens, _ = await kept(tmp_path)
     room = tmp_path / "..license-keyturn.room"
-    room.write_bytes(told(token="after", lineage=json.loads(KNOWN.rotated("3").encoded())).encode() + bytes(9))
+    room.write_bytes(told(token="after", family=json.loads(KNOWN.rotated("3").encoded())).encode() + bytes(9))
     tokens.tidy()
     found = await tokens.read(REQUEST)
 
     assert found
-    assert (found.value, found.lineage, names(tmp_path)) == ("after", NEXT.lineage, ["license-keyturn.json"])
+    assert (found.value, found.family, names(tmp_path)) == ("after", NEXT.family, ["license-keyturn.json"])
 
 
 @pytest.mark.parametrize(
-    "lineage",
+    "family",
     [
         pytest.param(KNOWN, id="the token that is live"),
         pytest.param(KNOWN.rotated("3").rotated("4"), id="a token after the next"),
-        pytest.param(KNOWN.seeded("9"), id="another sign-in"),
+        pytest.param(KNOWN.with_initial_token("9"), id="another sign-in"),
         pytest.param(KNOWN.rotated(""), id="no token"),
     ],
 )
-async def test_what_is_no_answer_to_the_live_token_replaces_nothing(tmp_path: Path, lineage: Lineage) -> None:
+async def test_what_is_no_answer_to_the_live_token_replaces_nothing(tmp_path: Path, family: TokenFamily) -> None:
     tokens, made = await kept(tmp_path)
-    (tmp_path / "..license-keyturn.room").write_text(told(lineage=json.loads(lineage.encoded())))
+    (tmp_path / "..license-keyturn.room").write_text(told(family=json.loads(family.encoded())))
     tokens.tidy()
 
     assert await tokens.read(REQUEST) == made

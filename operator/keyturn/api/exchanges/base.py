@@ -1,88 +1,86 @@
-"""What all operations share."""
+"""What all exchange types share."""
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Part, Region
+from keyturn.api.base import ApiStruct, Kind, Region
 from keyturn.api.source import BundleValue, SecretKeyRef, SecretValue
 
-# What a step may be given that works only once.
-PROOFS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
+# Grant types (RFC 6749, RFC 7523, RFC 8693) and token types (RFC 8693 section 3).
+AUTHORIZATION_CODE = "authorization_code"
+CLIENT_CREDENTIALS = "client_credentials"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+ID_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the name of a type
+REFRESH_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:refresh_token"  # noqa: S105 - the name of a type
 
-ReadFrom = Annotated[
+# The fields for a credential that the service accepts only once.
+SINGLE_USE_FIELDS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
+
+TokenToRead = Annotated[
     Literal["accessToken", "idToken"],
     Meta(
-        description="Which token goes on: the newest access token (or the source's; the default), or the ID token"
-        " of an exchange before."
+        description="The token to send: accessToken (the newest access token, or the source token) or idToken (the ID"
+        " token that an earlier exchange returned). Default: accessToken."
     ),
 ]
 
 
-class Operation(Part, frozen=True):
-    """What every operation tells of itself: the kinds of value that it needs and gives.
+class ExchangeSpec(ApiStruct, frozen=True):
+    """Base of all exchanges: the kinds of value that an exchange requires and produces, and what it consumes.
 
-    `NEEDS_IF` has a condition (CEL, the step is {0}) for kinds that are needed by some grants only; `needs` says
-    the same in Python. `DEFAULT_SECONDS` is the lifetime that AWS gives where none is asked for, None where it
-    cannot be chosen. `CONSUMES` is the condition (CEL) under which the step spends the source token, `USES_UP` the
-    one of `uses_up_token`. `IS_ROLE`: it gives the session of a role; `FOR_USERS_ONLY`: it takes only the keys of
-    an IAM user.
+    `DEFAULT_SECONDS` is AWS's default for `durationSeconds`, None if the exchange has no such field. `IS_ROLE`: it
+    produces the session of a role. `FOR_USERS_ONLY`: it accepts only the access keys of an IAM user.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("token",)
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES_ID_TOKEN: ClassVar[bool] = False
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = False
     DEFAULT_SECONDS: ClassVar[int | None] = None
-    CONSUMES: ClassVar[str] = ""
-    USES_UP: ClassVar[str] = ""
     IS_ROLE: ClassVar[bool] = False
     FOR_USERS_ONLY: ClassVar[bool] = False
 
     @property
-    def needs(self) -> tuple[Kind, ...]:
-        """The kinds of value that this very step needs."""
-        return self.NEEDS
+    def required_kinds(self) -> tuple[Kind, ...]:
+        """REQUIRES, and the kinds that the exchange requires because of its fields."""
+        return self.REQUIRES
 
     @property
-    def consumes(self) -> bool:
-        """Whether the answer may replace the source token: what was sent is then spent."""
+    def consumes_refresh_token(self) -> bool:
+        """Whether the response may replace the source token, which is then consumed."""
         return False
 
     @property
-    def proof(self) -> SecretValue | None:
-        """What the step is given that works only once, such as an authorization code."""
-        # Not structs.fields: it evaluates all annotations at each call.
+    def single_use_credential(self) -> SecretValue | None:
+        """The exchange's own credential that the service accepts only once, such as an authorization code."""
+        # msgspec.structs.fields would evaluate all annotations at each call.
         names = zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
-        given = (getattr(self, name) for name, written in names if written in PROOFS)
-        return next((value for value in given if value), None)
+        values = (getattr(self, name) for name, encoded in names if encoded in SINGLE_USE_FIELDS)
+        return next((value for value in values if value), None)
 
     @property
-    def once(self) -> bool:
-        """Whether the step works only once, with a proof of its own."""
-        return self.proof is not None
-
-    @property
-    def uses_up_token(self) -> bool:
-        """Whether the token that the step reads works only once here: what is answered for it goes on instead."""
+    def consumes_token(self) -> bool:
+        """Whether the service accepts the token only once, and later renewals use a token from its response."""
         return False
 
     @property
-    def party(self) -> str:
-        """Who takes what the step uses up, and answers what goes on in its place: nobody else may see that."""
+    def recipient(self) -> str:
+        """The party that receives a single-use credential. A token that it returned is never sent to another one."""
         return ""
 
     @property
     def references(self) -> tuple[SecretKeyRef, ...]:
-        """Where the step's own secrets are."""
+        """The Secret keys that the exchange's own fields refer to."""
         values = msgspec.structs.astuple(self)
         refs = (v.secret_key_ref for v in values if isinstance(v, SecretValue | BundleValue))
         return tuple(ref for ref in refs if ref)
 
 
-class AwsOperation(Operation, frozen=True):
-    """An operation of AWS, in a region."""
+class AwsExchangeSpec(ExchangeSpec, frozen=True):
+    """An AWS API operation in a region."""
 
     region: Annotated[Region, Meta(description="AWS region of this exchange. Default: spec.region.")] | None = None

@@ -4,16 +4,15 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Part, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.base import ApiStruct, Kind, Rule
+from keyturn.api.exchanges.base import AwsExchangeSpec
 
 DEFAULT_TOKEN_SECONDS = 43200
-_LEAST_TOKEN_SECONDS = 900
 PackageFormat = Literal["npm", "pypi", "maven", "nuget", "generic", "ruby", "swift", "cargo"]
 
 
-class Repository(Part, frozen=True):
-    """A repository, and for which package formats its endpoints are wanted."""
+class Repository(ApiStruct, frozen=True):
+    """A repository, and the package formats to get endpoints for."""
 
     repository: Annotated[
         str,
@@ -26,26 +25,26 @@ class Repository(Part, frozen=True):
     ]
     formats: Annotated[
         tuple[PackageFormat, ...],
-        Meta(min_length=1, max_length=8, description="Package formats, one endpoint each."),
+        Meta(min_length=1, max_length=8, description="Package formats to get an endpoint for."),
     ]
     endpoint_type: (
         Annotated[
             Literal["dualstack", "ipv4"],
-            Meta(description="Whether the endpoints have IPv6 addresses too. Default: AWS's, which is ipv4."),
+            Meta(description="Whether the endpoints have IPv6 addresses too (dualstack). Default: ipv4."),
         ]
         | None
     ) = None
 
 
-class CodeArtifactGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
-    """codeartifact GetAuthorizationToken: credentials for a token that opens the repositories of a domain.
+class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges credentials for an authorization token of a CodeArtifact domain (GetAuthorizationToken).
 
-    The caller needs codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken. The token outlives the
-    session that it was made with, and nothing revokes it.
+    The caller needs codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken. The token remains valid after the
+    caller's session expires and cannot be revoked.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token", "packageEndpoints")
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token", "packageEndpoints")
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_TOKEN_SECONDS
 
     domain: Annotated[
@@ -64,8 +63,8 @@ class CodeArtifactGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True)
                 min_length=12,
                 max_length=12,
                 pattern=r"^[0-9]{12}\Z",
-                description="Account that owns the domain. Default: the caller's. Where it is given, endpoints are"
-                " asked for once and not with each renewal.",
+                description="AWS account that owns the domain. If set, endpoints are cached instead of requested at"
+                " each renewal. Default: the caller's account.",
             ),
         ]
         | None
@@ -76,24 +75,19 @@ class CodeArtifactGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True)
             Meta(
                 ge=0,
                 le=43200,
-                description="Wanted lifetime in seconds, 900 to 43200, or 0: as long as the role's session."
-                " Default: 43200.",
+                description="Lifetime in seconds: 900 to 43200, or 0 to expire with the role session. Default: 43200.",
             ),
         ]
         | None
     ) = None
     repositories: (
-        Annotated[
-            tuple[Repository, ...], Meta(max_length=10, description="Repositories whose endpoints are wanted.")
-        ]
-        | None
+        Annotated[tuple[Repository, ...], Meta(max_length=10, description="Repositories to get endpoints of.")] | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="durationSeconds must be 0, or 900 to 43200",
-            cel=f"!has(self.durationSeconds) || self.durationSeconds == 0 || "
-            f"self.durationSeconds >= {_LEAST_TOKEN_SECONDS}",
-            holds=lambda it: not it.duration_seconds or it.duration_seconds >= _LEAST_TOKEN_SECONDS,
+            message="durationSeconds must be 0, or 900 to 43200",
+            cel="!has(self.durationSeconds) || self.durationSeconds == 0 || self.durationSeconds >= 900",
+            is_met_by=lambda spec: not spec.duration_seconds or spec.duration_seconds >= 900,  # noqa: PLR2004
         ),
     )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.exchanges.session_parameters import RoleArn
 
 IdentityPoolId = Annotated[
@@ -15,7 +15,7 @@ IdentityPoolId = Annotated[
         min_length=1,
         max_length=55,
         pattern=r"^[A-Za-z0-9_-]+:[0-9a-f-]+\Z",
-        description="The pool, such as us-east-1:12345678-1234-1234-1234-123456789012.",
+        description="ID of the identity pool, such as us-east-1:12345678-1234-1234-1234-123456789012.",
     ),
 ]
 Logins = Annotated[
@@ -23,20 +23,15 @@ Logins = Annotated[
     Meta(
         min_length=1,
         max_length=10,
-        description="Login providers by the names that the pool knows them by, such as"
-        " cognito-idp.us-east-1.amazonaws.com/us-east-1_abc, each with the token that is shown for it: accessToken"
-        " (the newest, or the source's) or idToken (of an exchange before).",
+        description="The token to send for each login provider. Keys are the provider names of the identity pool, such"
+        " as cognito-idp.us-east-1.amazonaws.com/us-east-1_abc. Values are accessToken (the newest access token, or the"
+        " source token) or idToken (the ID token that an earlier exchange returned).",
     ),
 ]
-_LOGINS_RULE = Rule(
-    says="the name of a login provider has 1 to 128 printable characters, without spaces",
-    cel="self.logins.all(name, name.matches('^[!-~]{1,128}$'))",
-    holds=lambda it: all(re.fullmatch(r"[!-~]{1,128}", name) for name in it.logins),
-)
 
 
-class CognitoOperation(AwsOperation, frozen=True, kw_only=True):
-    """An operation for an identity in a pool. The identity is asked for once (GetId) and kept."""
+class CognitoExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """An operation for an identity of a pool. Keyturn caches the identity ID, which does not change."""
 
     identity_pool_id: IdentityPoolId
     account_id: (
@@ -46,30 +41,44 @@ class CognitoOperation(AwsOperation, frozen=True, kw_only=True):
                 min_length=1,
                 max_length=15,
                 pattern=r"^[0-9]+\Z",
-                description="The account of the pool. Not needed for authenticated identities.",
+                description="AWS account of the identity pool. Not required for authenticated identities.",
             ),
         ]
         | None
     ) = None
     logins: Logins
 
-    RULES: ClassVar[tuple[Rule, ...]] = (_LOGINS_RULE,)
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            message="login provider names must have 1 to 128 printable ASCII characters without spaces",
+            cel="self.logins.all(name, name.matches('^[!-~]{1,128}$'))",
+            is_met_by=lambda spec: all(re.fullmatch(r"[!-~]{1,128}", name) for name in spec.logins),
+        ),
+    )
 
 
-class CognitoGetCredentials(CognitoOperation, frozen=True, kw_only=True):
-    """cognito-identity GetId, once, and GetCredentialsForIdentity (the enhanced flow; unsigned)."""
+class CognitoGetCredentialsSpec(CognitoExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges tokens for credentials of an identity pool (GetId, GetCredentialsForIdentity).
+
+    This is the enhanced flow. The calls are unsigned.
+    """
 
     IS_ROLE: ClassVar[bool] = True
 
     custom_role_arn: (
-        Annotated[RoleArn, Meta(description="Which of the roles in the token. Default: the pool's choice.")] | None
+        Annotated[
+            RoleArn,
+            Meta(description="ARN of the role to use if the token lists several. Default: the identity pool decides."),
+        ]
+        | None
     ) = None
 
 
-class CognitoGetOpenIdToken(CognitoOperation, frozen=True, kw_only=True):
-    """cognito-identity GetId, once, and GetOpenIdToken (unsigned): a token of 10 minutes.
+class CognitoGetOpenIdTokenSpec(CognitoExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges tokens for an OpenID token of an identity pool (GetId, GetOpenIdToken), valid for 10 minutes.
 
-    assumeRoleWithWebIdentity after it is the basic flow: any role that trusts the pool, for up to 12 hours.
+    Followed by assumeRoleWithWebIdentity, this is the basic flow: it supports any role that trusts the identity pool,
+    for up to 12 hours. The calls are unsigned.
     """
 
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)

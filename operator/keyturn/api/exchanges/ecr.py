@@ -5,18 +5,18 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.exchanges.base import AwsExchangeSpec
 
 
-class EcrGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
-    """ecr or ecr-public GetAuthorizationToken: credentials for the password of a container registry, for 12 hours.
+class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges credentials for a container registry login, valid for 12 hours (ECR GetAuthorizationToken).
 
-    The caller needs ecr:GetAuthorizationToken; of a public registry ecr-public:GetAuthorizationToken and
-    sts:GetServiceBearerToken. Several of these steps, in several regions, add up.
+    The caller needs ecr:GetAuthorizationToken, or ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken for
+    the public registry. Several such exchanges, for example in several regions, add their logins.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
 
     registry_ids: (
         Annotated[
@@ -24,7 +24,7 @@ class EcrGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
             Meta(
                 min_length=1,
                 max_length=10,
-                description="Accounts whose registries are wanted. Default: the caller's own.",
+                description="AWS accounts of the registries. Default: the caller's account.",
             ),
         ]
         | None
@@ -32,15 +32,15 @@ class EcrGetAuthorizationToken(AwsOperation, frozen=True, kw_only=True):
     public: (
         Annotated[
             bool,
-            Meta(description="The public registry public.ecr.aws, always in us-east-1. Default: false."),
+            Meta(description="Log in to the public registry public.ecr.aws, in us-east-1. Default: false."),
         ]
         | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="registryIds are of private registries: give them, or public: true",
+            message="registryIds cannot be combined with public: true",
             cel="!has(self.registryIds) || !has(self.public) || !self.public",
-            holds=lambda it: it.registry_ids is None or not it.public,
+            is_met_by=lambda spec: spec.registry_ids is None or not spec.public,
         ),
     )

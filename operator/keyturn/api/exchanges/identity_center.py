@@ -1,58 +1,74 @@
-"""AWS IAM Identity Center: its tokens, and the credentials of what its users are assigned to."""
+"""AWS IAM Identity Center: its tokens, and credentials for permission sets."""
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation, ReadFrom
-from keyturn.api.exchanges.grant_types import (
-    A_REFRESH_TOKEN,
-    AN_ACCESS_TOKEN,
-    ASKED_TO_REFRESH,
+from keyturn.api.exchanges.base import (
     AUTHORIZATION_CODE,
     JWT_BEARER,
     REFRESH_TOKEN,
+    REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
+    AwsExchangeSpec,
+    TokenToRead,
 )
 from keyturn.api.source import SecretValue
 
-# By grant: the fields that say something to it alone.
-_OF_GRANT = {
-    AUTHORIZATION_CODE: ("codeFrom", "redirectUri", "codeVerifierFrom"),
-    JWT_BEARER: ("assertionFrom",),
-    TOKEN_EXCHANGE: ("subjectTokenType", "requestedTokenType"),
-}
-_NO_TOKEN = f"{{0}}.grantType == '{AUTHORIZATION_CODE}' || has({{0}}.assertionFrom)"
+_RULES = (
+    Rule(
+        message="grantType authorization_code requires codeFrom and redirectUri",
+        cel=f"self.grantType != '{AUTHORIZATION_CODE}' || (has(self.codeFrom) && has(self.redirectUri))",
+        is_met_by=lambda spec: spec.grant_type != AUTHORIZATION_CODE or bool(spec.code_from and spec.redirect_uri),
+    ),
+    Rule(
+        message=f"codeFrom, redirectUri and codeVerifierFrom require grantType {AUTHORIZATION_CODE}",
+        cel=f"""
+            self.grantType == '{AUTHORIZATION_CODE}' ||
+            !(has(self.codeFrom) || has(self.redirectUri) || has(self.codeVerifierFrom))
+        """,
+        is_met_by=lambda spec: (
+            spec.grant_type == AUTHORIZATION_CODE
+            or not (spec.code_from or spec.redirect_uri or spec.code_verifier_from)
+        ),
+    ),
+    Rule(
+        message=f"assertionFrom requires grantType {JWT_BEARER}",
+        cel=f"self.grantType == '{JWT_BEARER}' || !has(self.assertionFrom)",
+        is_met_by=lambda spec: spec.grant_type == JWT_BEARER or spec.assertion_from is None,
+    ),
+    Rule(
+        message=f"subjectTokenType and requestedTokenType require grantType {TOKEN_EXCHANGE}",
+        cel=f"""
+            self.grantType == '{TOKEN_EXCHANGE}' ||
+            !(has(self.subjectTokenType) || has(self.requestedTokenType))
+        """,
+        is_met_by=lambda spec: (
+            spec.grant_type == TOKEN_EXCHANGE or not (spec.subject_token_type or spec.requested_token_type)
+        ),
+    ),
+    Rule(
+        message="from requires grantType jwt-bearer without assertionFrom, or token-exchange",
+        cel=f"""
+            !has(self.from) ||
+            (self.grantType in ['{JWT_BEARER}', '{TOKEN_EXCHANGE}'] && !has(self.assertionFrom))
+        """,
+        is_met_by=lambda spec: (
+            spec.from_ is None or (spec.grant_type in (JWT_BEARER, TOKEN_EXCHANGE) and not spec.assertion_from)
+        ),
+    ),
+)
 
 
-def _has(it: msgspec.Struct, name: str) -> bool:
-    fields = dict(zip(it.__struct_encode_fields__, it.__struct_fields__, strict=True))
-    return getattr(it, fields[name]) is not None
+class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Gets an access token of IAM Identity Center for a customer managed application (CreateTokenWithIAM)."""
 
-
-def _only_for(grant: str) -> Rule:
-    names = _OF_GRANT[grant]
-    return Rule(
-        says=f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} for grantType {grant}",
-        cel=f"self.grantType == '{grant}' || !({' || '.join(f'has(self.{name})' for name in names)})",
-        holds=lambda it: it.grant_type == grant or not any(_has(it, name) for name in names),
-    )
-
-
-class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
-    """sso-oidc CreateTokenWithIAM: an access token of IAM Identity Center, as an application of its own."""
-
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials", "token")
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {"token": f"!({_NO_TOKEN})"}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
-    GIVES_ID_TOKEN: ClassVar[bool] = True
-    CONSUMES: ClassVar[str] = f"{{0}}.grantType == '{REFRESH_TOKEN}'"
-    USES_UP: ClassVar[str] = (
-        f"({{0}}.grantType == '{JWT_BEARER}' && !has({{0}}.assertionFrom)) || ({ASKED_TO_REFRESH})"
-    )
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = True
+    RULES: ClassVar[tuple[Rule, ...]] = _RULES
 
     client_id: Annotated[
         str,
@@ -71,101 +87,90 @@ class IdentityCenterCreateToken(AwsOperation, frozen=True, kw_only=True):
             "urn:ietf:params:oauth:grant-type:token-exchange",
         ],
         Meta(
-            description="authorization_code takes codeFrom once, and then the refresh token that it answers;"
-            " refresh_token takes source.token; jwt-bearer a token of a trusted issuer; token-exchange an access"
-            " token that Identity Center gave to another application."
+            description="authorization_code consumes codeFrom and later renewals use the refresh token from the"
+            " response. refresh_token uses source.token. jwt-bearer sends a token of a trusted token issuer."
+            " token-exchange sends an access token that Identity Center issued to another application."
         ),
     ]
     scope: (
         Annotated[
             tuple[Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")], ...],
-            Meta(min_length=1, max_length=64, description="Scopes to ask for. Default: those of the application."),
+            Meta(min_length=1, max_length=64, description="Scopes to request. Default: those of the application."),
         ]
         | None
     ) = None
-    code_from: Annotated[SecretValue, Meta(description="The authorization code; it works once.")] | None = None
+    code_from: Annotated[SecretValue, Meta(description="The authorization code, for single use.")] | None = None
     redirect_uri: (
         Annotated[
             str,
-            Meta(min_length=1, max_length=2048, pattern=r"^[!-~]+\Z", description="Where the code was sent to."),
+            Meta(
+                min_length=1,
+                max_length=2048,
+                pattern=r"^[!-~]+\Z",
+                description="The redirect URI of the authorization request.",
+            ),
         ]
         | None
     ) = None
     code_verifier_from: (
-        Annotated[SecretValue, Meta(description="The code verifier of PKCE (RFC 7636 section 4.1).")] | None
+        Annotated[SecretValue, Meta(description="The PKCE code verifier (RFC 7636 section 4.1).")] | None
     ) = None
     assertion_from: (
         Annotated[
             SecretValue,
-            Meta(description="The JWT of a trusted token issuer; it works once. Default: the newest token."),
+            Meta(description="A JWT of a trusted token issuer, for single use. Default: the token selected by `from`."),
         ]
         | None
     ) = None
-    from_: ReadFrom | None = msgspec.field(default=None, name="from")
+    from_: TokenToRead | None = msgspec.field(default=None, name="from")
     subject_token_type: (
         Annotated[
             Literal["urn:ietf:params:oauth:token-type:access_token"],
-            Meta(description=f"Default: {AN_ACCESS_TOKEN}."),
+            Meta(description="Type of the token to exchange. Default: urn:ietf:params:oauth:token-type:access_token."),
         ]
         | None
     ) = None
     requested_token_type: (
         Annotated[
-            Literal[
-                "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"
-            ],
+            Literal["urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"],
             Meta(
-                description="What Identity Center is to answer. Default: an access token. Where it is"
-                " refresh_token, a source token in a Secret is shown once, and renewals use the refresh token"
-                " that it gave; of the token of a ServiceAccount, or of an exchange before, none is kept."
+                description="Type of the token to request. With refresh_token, a source token from a Secret is sent"
+                " once, and later renewals use the refresh token from the response; a ServiceAccount token or a token"
+                " of an earlier exchange is sent at each renewal. Default: access_token."
             ),
         ]
         | None
     ) = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            says="grantType authorization_code needs codeFrom and redirectUri",
-            cel="self.grantType != 'authorization_code' || (has(self.codeFrom) && has(self.redirectUri))",
-            holds=lambda it: it.grant_type != AUTHORIZATION_CODE or bool(it.code_from and it.redirect_uri),
-        ),
-        *(_only_for(grant) for grant in _OF_GRANT),
-        Rule(
-            says="from says which token an assertion or a subject token is; this grant reads none",
-            cel="!has(self.from) || (self.grantType in "
-            f"['{JWT_BEARER}', '{TOKEN_EXCHANGE}'] && !has(self.assertionFrom))",
-            holds=lambda it: (
-                it.from_ is None or (it.grant_type in (JWT_BEARER, TOKEN_EXCHANGE) and not it.assertion_from)
-            ),
-        ),
-    )
+    @property
+    def required_kinds(self) -> tuple[Kind, ...]:
+        """Credentials, and a token unless the exchange has its own code or assertion."""
+        has_own = self.grant_type == AUTHORIZATION_CODE or self.assertion_from
+        return self.REQUIRES if has_own else (*self.REQUIRES, "token")
 
     @property
-    def needs(self) -> tuple[Kind, ...]:
-        """Credentials, and a token where none comes with the code or the assertion."""
-        no_token = self.grant_type == AUTHORIZATION_CODE or self.assertion_from
-        return ("credentials",) if no_token else self.NEEDS
-
-    @property
-    def consumes(self) -> bool:
-        """Whether the answer may replace the source token."""
+    def consumes_refresh_token(self) -> bool:
+        """Identity Center may rotate the refresh token."""
         return self.grant_type == REFRESH_TOKEN
 
     @property
-    def party(self) -> str:
-        """The application."""
-        return self.client_id
-
-    @property
-    def uses_up_token(self) -> bool:
-        """Identity Center takes no assertion twice (`jti`); a refresh token that was asked for is to be used."""
-        return self.requested_token_type == A_REFRESH_TOKEN or (
+    def consumes_token(self) -> bool:
+        """Identity Center accepts an assertion once (`jti`); a refresh token is requested in order to be used."""
+        return self.requested_token_type == REFRESH_TOKEN_TYPE or (
             self.grant_type == JWT_BEARER and not self.assertion_from
         )
 
+    @property
+    def recipient(self) -> str:
+        """The application."""
+        return self.client_id
 
-class IdentityCenterGetRoleCredentials(AwsOperation, frozen=True, kw_only=True):
-    """sso GetRoleCredentials (unsigned): an access token for the credentials of a role that its user has."""
+
+class IdentityCenterGetRoleCredentialsSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges an access token of IAM Identity Center for credentials of a permission set (GetRoleCredentials).
+
+    The call is unsigned.
+    """
 
     IS_ROLE: ClassVar[bool] = True
 
@@ -175,7 +180,7 @@ class IdentityCenterGetRoleCredentials(AwsOperation, frozen=True, kw_only=True):
             min_length=1,
             max_length=64,
             pattern=r"^[A-Za-z0-9_+=,.@-]+\Z",
-            description="Name of the permission set that the user is assigned to.",
+            description="Name of a permission set that is assigned to the user.",
         ),
     ]
-    account_id: Annotated[str, Meta(pattern=r"^[0-9]{12}\Z", description="The account of that assignment.")]
+    account_id: Annotated[str, Meta(pattern=r"^[0-9]{12}\Z", description="AWS account of the assignment.")]

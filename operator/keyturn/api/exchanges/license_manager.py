@@ -5,83 +5,85 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Part
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.base import ApiStruct, Kind
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.times import DURATION, duration
 
-# The operation's own page; the model has no more than a length. RE2 counts no further than 1000: the last part has
-# 1024 characters there.
+# From the API reference of CreateToken; botocore's model has only a length. RE2 limits repetition to 1000, so the
+# limit of 1024 for the last part is left out.
 _ARN = (
     r"^arn:aws(-(cn|us-gov|iso-b|iso-c|iso-d))?:[A-Za-z0-9][A-Za-z0-9_/.-]{0,62}:[A-Za-z0-9_/.-]{0,63}"
     r":[A-Za-z0-9_/.-]{0,63}:[A-Za-z0-9][A-Za-z0-9:_/+=,@.-]*\Z"
 )
-_TokenProperty = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
-class LicenseManagerGetAccessToken(AwsOperation, frozen=True, kw_only=True):
-    """license-manager GetAccessToken: a refresh token for an access token that lives one hour."""
+class LicenseManagerGetAccessTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges a License Manager refresh token for an access token, valid for one hour (GetAccessToken)."""
 
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
 
     token_properties: (
         Annotated[
             tuple[str, ...],
-            Meta(max_length=3, description="Values that the token's own properties must hold."),
+            Meta(max_length=3, description="Values that the refresh token's properties must contain."),
         ]
         | None
     ) = None
 
 
-class RevokeSuperseded(Part, frozen=True):
-    """What becomes of the tokens that were issued before: DeleteToken, at a renewal, once their time is over."""
+class RevokeSuperseded(ApiStruct, frozen=True):
+    """Deletes superseded refresh tokens (DeleteToken) at the first renewal after their grace period."""
 
-    after: Annotated[
+    grace_period: Annotated[
         str,
         Meta(
             min_length=2,
             max_length=20,
             pattern=DURATION,
-            description="How long one is left in use beside the next, such as 168h.",
+            description="How long a superseded token stays valid, such as 168h.",
         ),
     ]
 
     @property
-    def time(self) -> timedelta:
-        """`after` as a duration."""
-        return duration(self.after)
+    def grace_time(self) -> timedelta:
+        """`gracePeriod` as a timedelta."""
+        return duration(self.grace_period)
 
 
-class LicenseManagerCreateToken(AwsOperation, frozen=True, kw_only=True):
-    """license-manager CreateToken: AWS credentials for a long-lived refresh token of a license."""
+class LicenseManagerCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges credentials for a long-lived refresh token of a license (License Manager CreateToken)."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
 
     license_arn: Annotated[
-        str, Meta(max_length=2048, pattern=_ARN, description="ARN of the license: `aud` of the token.")
+        str, Meta(max_length=2048, pattern=_ARN, description="ARN of the license. It becomes the token's `aud` claim.")
     ]
     role_arns: (
         Annotated[
             tuple[Annotated[str, Meta(max_length=2048, pattern=_ARN)], ...],
-            Meta(max_length=32, description="ARNs of roles to name in the token."),
+            Meta(max_length=32, description="ARNs of the IAM roles to embed in the token."),
         ]
         | None
     ) = None
     expiration_in_days: (
-        # No page has a limit: what lives longer than 20 years, marks do not count.
+        # AWS documents no maximum; 20 years is the longest lifetime that an issuance record stores.
         Annotated[int, Meta(ge=1, le=7300, description="Lifetime in days. Default: 365.")] | None
     ) = None
     token_properties: (
         Annotated[
-            tuple[_TokenProperty, ...],
-            Meta(max_length=3, description="Values to put in the token: its `amr`."),
+            tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...],
+            Meta(max_length=3, description="Values to embed in the token, as its `amr` claim."),
         ]
         | None
     ) = None
     revoke_superseded: (
         Annotated[
             RevokeSuperseded,
-            Meta(description="Delete the tokens that this TokenRequest issued before. Default: they expire."),
+            Meta(
+                description="Delete tokens that this TokenRequest created earlier. Default: they stay valid until they"
+                " expire."
+            ),
         ]
         | None
     ) = None

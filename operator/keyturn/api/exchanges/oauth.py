@@ -1,18 +1,17 @@
-"""OAuth 2.0 at any issuer."""
+"""OAuth 2.0, for any issuer."""
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import Operation, ReadFrom
-from keyturn.api.exchanges.grant_types import (
-    A_REFRESH_TOKEN,
-    ASKED_TO_REFRESH,
+from keyturn.api.exchanges.base import (
     CLIENT_CREDENTIALS,
     REFRESH_TOKEN,
+    REFRESH_TOKEN_TYPE,
+    ExchangeSpec,
+    TokenToRead,
 )
 from keyturn.api.exchanges.oauth_rules import RULES
 from keyturn.api.source import BundleValue, SecretValue
@@ -26,19 +25,17 @@ _Algorithm = Literal[
 ]  # fmt: skip
 
 
-class OauthToken(Operation, frozen=True, kw_only=True):
-    """A token endpoint of OAuth 2.0 (RFC 6749), at any issuer: a token, or the client alone, for a token."""
+class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
+    """Requests a token from the token endpoint of an OAuth 2.0 issuer (RFC 6749)."""
 
-    NEEDS_IF: ClassVar[Mapping[Kind, str]] = {"token": "{0}.grantType != 'client_credentials'"}
-    GIVES: ClassVar[tuple[Kind, ...]] = ("token",)
-    GIVES_ID_TOKEN: ClassVar[bool] = True
-    CONSUMES: ClassVar[str] = "{0}.grantType == 'refresh_token'"
-    USES_UP: ClassVar[str] = ASKED_TO_REFRESH
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ()
+    PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
+    PRODUCES_ID_TOKEN: ClassVar[bool] = True
     RULES: ClassVar[tuple[Rule, ...]] = RULES
 
     token_url: Annotated[
         str,
-        Meta(max_length=2048, pattern=r"^https://[^/?#@\s]+(/[^?#\s]*)?\Z", description="The token endpoint."),
+        Meta(max_length=2048, pattern=r"^https://[^/?#@\s]+(/[^?#\s]*)?\Z", description="URL of the token endpoint."),
     ]
     grant_type: Annotated[
         Literal[
@@ -48,8 +45,9 @@ class OauthToken(Operation, frozen=True, kw_only=True):
             "urn:ietf:params:oauth:grant-type:jwt-bearer",
         ],
         Meta(
-            description="refresh_token (RFC 6749 section 6) uses source.token, client_credentials (section 4.4) no"
-            " token, token-exchange (RFC 8693) and jwt-bearer (RFC 7523) the newest one."
+            description="refresh_token (RFC 6749 section 6) uses source.token. client_credentials (RFC 6749 section"
+            " 4.4) uses no token. token-exchange (RFC 8693) and jwt-bearer (RFC 7523) send the token selected"
+            " by `from`."
         ),
     ]
     client_id: (
@@ -59,25 +57,26 @@ class OauthToken(Operation, frozen=True, kw_only=True):
                 min_length=1,
                 max_length=1024,
                 pattern=r"^[ -~]+\Z",
-                description="The client that asks. Only token-exchange and jwt-bearer may go without.",
+                description="Client ID. Optional only for token-exchange and jwt-bearer.",
             ),
         ]
         | None
     ) = None
-    client_secret_from: Annotated[SecretValue, Meta(description="The client's secret.")] | None = None
+    client_secret_from: Annotated[SecretValue, Meta(description="Client secret.")] | None = None
     client_key_from: (
         Annotated[
             SecretValue,
-            Meta(description="The client's private key (PEM; RSA up to 4096 bits), for private_key_jwt."),
+            Meta(description="Private key of the client for private_key_jwt (PEM; RSA up to 4096 bits)."),
         ]
         | None
     ) = None
     client_authentication: (
         Annotated[
-            Literal["basic", "post", "private_key_jwt", "none"],
+            Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
             Meta(
-                description="How the client shows who it is (RFC 6749 section 2.3.1, RFC 7523 section 2.2)."
-                " Default: basic with clientSecretFrom, private_key_jwt with clientKeyFrom, else none."
+                description="How the client authenticates: client_secret_basic (HTTP Basic, RFC 6749 section 2.3.1),"
+                " client_secret_post (in the form), private_key_jwt (RFC 7523 section 2.2) or none (a public client)."
+                " Default: client_secret_basic with clientSecretFrom, private_key_jwt with clientKeyFrom, else none."
             ),
         ]
         | None
@@ -85,87 +84,95 @@ class OauthToken(Operation, frozen=True, kw_only=True):
     key_id: (
         Annotated[
             str,
-            Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z", description="`kid` of the client's key."),
+            Meta(
+                min_length=1,
+                max_length=1024,
+                pattern=r"^[ -~]+\Z",
+                description="`kid` header for the key of clientKeyFrom.",
+            ),
         ]
         | None
     ) = None
-    algorithm: (
-        Annotated[_Algorithm, Meta(description="What the client's key signs with. Default: RS256.")] | None
-    ) = None
+    algorithm: Annotated[_Algorithm, Meta(description="Signature algorithm of the key. Default: RS256.")] | None = None
     scope: (
-        Annotated[tuple[_Scope, ...], Meta(max_length=64, description="Scopes to ask for. Default: the issuer's.")]
+        Annotated[
+            tuple[_Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")
+        ]
         | None
     ) = None
     audience: (
         Annotated[
             tuple[_Audience, ...],
-            Meta(min_length=1, max_length=16, description="Whom the token is for (RFC 8693 section 2.1)."),
+            Meta(min_length=1, max_length=16, description="Audiences to request (RFC 8693 section 2.1)."),
         ]
         | None
     ) = None
     resource: (
         Annotated[
             tuple[_Resource, ...],
-            Meta(min_length=1, max_length=16, description="URIs that the token is for (RFC 8707 section 2)."),
+            Meta(min_length=1, max_length=16, description="URIs of the resources to access (RFC 8707 section 2)."),
         ]
         | None
     ) = None
-    from_: ReadFrom | None = msgspec.field(default=None, name="from")
+    from_: TokenToRead | None = msgspec.field(default=None, name="from")
     subject_token_type: (
-        Annotated[_TokenType, Meta(description="What the token is that goes on (RFC 8693 section 3).")] | None
+        Annotated[_TokenType, Meta(description="Type of the token to exchange (RFC 8693 section 3).")] | None
     ) = None
     requested_token_type: (
         Annotated[
             _TokenType,
             Meta(
-                description="What is to be answered. Where it is urn:ietf:params:oauth:token-type:refresh_token, a"
-                " source token in a Secret is shown once, and renewals use the refresh token that it gave; of the"
-                " token of a ServiceAccount, or of an exchange before, none is kept."
+                description="Type of the token to request. With urn:ietf:params:oauth:token-type:refresh_token, a"
+                " source token from a Secret is sent once, and later renewals use the refresh token from the response;"
+                " a ServiceAccount token or a token of an earlier exchange is sent at each renewal. Default: the"
+                " issuer decides."
             ),
         ]
         | None
     ) = None
-    actor_token_from: Annotated[SecretValue, Meta(description="The token of who acts for the subject.")] | None = (
-        None
-    )
-    actor_token_type: Annotated[_TokenType, Meta(description="What the actor's token is.")] | None = None
+    actor_token_from: (
+        Annotated[SecretValue, Meta(description="Token of the party that acts on behalf of the subject.")] | None
+    ) = None
+    actor_token_type: Annotated[_TokenType, Meta(description="Type of the actor token.")] | None = None
     extra_parameters: (
         Annotated[
             dict[
                 Annotated[str, Meta(max_length=128)],
                 Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")],
             ],
-            Meta(max_length=16, description="Parameters of the issuer's own, none of them secret."),
+            Meta(max_length=16, description="Issuer-specific parameters. Values must not be secret."),
         ]
         | None
     ) = None
     ca_bundle_from: (
-        Annotated[BundleValue, Meta(description="Certificates (PEM) that are trusted instead of the usual ones.")]
-        | None
+        Annotated[BundleValue, Meta(description="CA certificates (PEM) to trust instead of the system's.")] | None
     ) = None
 
     @property
-    def needs(self) -> tuple[Kind, ...]:
-        """A token, but for the grant that has none."""
-        return () if self.grant_type == CLIENT_CREDENTIALS else self.NEEDS
+    def required_kinds(self) -> tuple[Kind, ...]:
+        """A token, unless the client acts on its own behalf."""
+        return () if self.grant_type == CLIENT_CREDENTIALS else ("token",)
 
     @property
-    def consumes(self) -> bool:
-        """Whether the answer may replace the source token: any issuer may rotate a refresh token."""
+    def consumes_refresh_token(self) -> bool:
+        """Any issuer may rotate refresh tokens."""
         return self.grant_type == REFRESH_TOKEN
 
     @property
-    def uses_up_token(self) -> bool:
-        """A refresh token that was asked for is to be used: what it was given for may end at any time."""
-        return self.requested_token_type == A_REFRESH_TOKEN
+    def consumes_token(self) -> bool:
+        """A refresh token is requested in order to be used: the token that it was exchanged for may expire."""
+        return self.requested_token_type == REFRESH_TOKEN_TYPE
 
     @property
-    def party(self) -> str:
-        """The issuer, and whom it gives tokens to."""
+    def recipient(self) -> str:
+        """The issuer and the client."""
         return f"{self.token_url} {self.client_id or ''}"
 
     @property
     def authentication(self) -> str:
-        """How the client shows who it is."""
-        usual = "basic" if self.client_secret_from else "private_key_jwt" if self.client_key_from else "none"
-        return self.client_authentication or usual
+        """The client authentication, with the default applied."""
+        if self.client_authentication:
+            return self.client_authentication
+        return (
+            "client_secret_basic" if self.client_secret_from else "private_key_jwt" if self.client_key_from else "none"
+        )

@@ -1,83 +1,57 @@
-"""The operations that turn what is held into something shorter-lived, one type each."""
+"""The registry of exchanges: one field of StepSpec for each."""
 
 import msgspec
 
-from keyturn.api.base import Part, exactly_one_of
-from keyturn.api.exchanges.base import AwsOperation, Operation
-from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationToken
-from keyturn.api.exchanges.cognito import CognitoGetCredentials, CognitoGetOpenIdToken
-from keyturn.api.exchanges.ecr import EcrGetAuthorizationToken
+from keyturn.api.base import ApiStruct, exactly_one_of, member_name
+from keyturn.api.exchanges.base import ExchangeSpec
+from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
+from keyturn.api.exchanges.cognito import CognitoGetCredentialsSpec, CognitoGetOpenIdTokenSpec
+from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.api.exchanges.identity_center import (
-    IdentityCenterCreateToken,
-    IdentityCenterGetRoleCredentials,
+    IdentityCenterCreateTokenSpec,
+    IdentityCenterGetRoleCredentialsSpec,
 )
-from keyturn.api.exchanges.license_manager import LicenseManagerCreateToken, LicenseManagerGetAccessToken
-from keyturn.api.exchanges.oauth import OauthToken
+from keyturn.api.exchanges.license_manager import LicenseManagerCreateTokenSpec, LicenseManagerGetAccessTokenSpec
+from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.exchanges.sts import (
-    AssumeRole,
-    AssumeRoleWithWebIdentity,
-    GetFederationToken,
-    GetSessionToken,
-)
-
-__all__ = [
-    "OPERATIONS", "REFERENCES", "AssumeRole", "AssumeRoleWithWebIdentity", "AwsOperation",
-    "CodeArtifactGetAuthorizationToken", "CognitoGetCredentials", "CognitoGetOpenIdToken",
-    "EcrGetAuthorizationToken", "Exchange", "GetFederationToken", "GetSessionToken", "IdentityCenterCreateToken",
-    "IdentityCenterGetRoleCredentials", "LicenseManagerCreateToken", "LicenseManagerGetAccessToken", "OauthToken",
-    "Operation",
-]  # fmt: skip
-
-AnyOperation = (
-    LicenseManagerGetAccessToken
-    | LicenseManagerCreateToken
-    | OauthToken
-    | IdentityCenterCreateToken
-    | IdentityCenterGetRoleCredentials
-    | AssumeRoleWithWebIdentity
-    | AssumeRole
-    | GetSessionToken
-    | GetFederationToken
-    | CognitoGetCredentials
-    | CognitoGetOpenIdToken
-    | CodeArtifactGetAuthorizationToken
-    | EcrGetAuthorizationToken
+    AssumeRoleSpec,
+    AssumeRoleWithWebIdentitySpec,
+    GetFederationTokenSpec,
+    GetSessionTokenSpec,
 )
 
 
-class Exchange(Part, frozen=True):
-    """One step of the pipeline: exactly one operation."""
+class StepSpec(ApiStruct, frozen=True):
+    """One step of the pipeline. Set exactly one exchange."""
 
-    license_manager_get_access_token: LicenseManagerGetAccessToken | None = None
-    license_manager_create_token: LicenseManagerCreateToken | None = None
-    oauth_token: OauthToken | None = None
-    identity_center_create_token: IdentityCenterCreateToken | None = None
-    identity_center_get_role_credentials: IdentityCenterGetRoleCredentials | None = None
-    assume_role_with_web_identity: AssumeRoleWithWebIdentity | None = None
-    assume_role: AssumeRole | None = None
-    get_session_token: GetSessionToken | None = None
-    get_federation_token: GetFederationToken | None = None
-    cognito_get_credentials: CognitoGetCredentials | None = None
-    cognito_get_open_id_token: CognitoGetOpenIdToken | None = None
-    code_artifact_get_authorization_token: CodeArtifactGetAuthorizationToken | None = None
-    ecr_get_authorization_token: EcrGetAuthorizationToken | None = None
+    license_manager_get_access_token: LicenseManagerGetAccessTokenSpec | None = None
+    license_manager_create_token: LicenseManagerCreateTokenSpec | None = None
+    oauth_token: OauthTokenSpec | None = None
+    identity_center_create_token: IdentityCenterCreateTokenSpec | None = None
+    identity_center_get_role_credentials: IdentityCenterGetRoleCredentialsSpec | None = None
+    assume_role_with_web_identity: AssumeRoleWithWebIdentitySpec | None = None
+    assume_role: AssumeRoleSpec | None = None
+    get_session_token: GetSessionTokenSpec | None = None
+    get_federation_token: GetFederationTokenSpec | None = None
+    cognito_get_credentials: CognitoGetCredentialsSpec | None = None
+    cognito_get_open_id_token: CognitoGetOpenIdTokenSpec | None = None
+    code_artifact_get_authorization_token: CodeArtifactGetAuthorizationTokenSpec | None = None
+    ecr_get_authorization_token: EcrGetAuthorizationTokenSpec | None = None
 
     @property
-    def operation(self) -> AnyOperation:
-        """The one member that is set."""
-        members: tuple[AnyOperation | None, ...] = msgspec.structs.astuple(self)
+    def exchange(self) -> ExchangeSpec:
+        """The one exchange that is set."""
+        members: tuple[ExchangeSpec | None, ...] = msgspec.structs.astuple(self)
         return next(member for member in members if member is not None)
 
+    @property
+    def name(self) -> str:
+        """The name of the exchange, as in a manifest."""
+        return member_name(self)
 
-# By name in a manifest.
-OPERATIONS: dict[str, type[Operation]] = {
-    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(Exchange)
+
+# Exchange types by their names in a manifest.
+EXCHANGES: dict[str, type[ExchangeSpec]] = {
+    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(StepSpec)
 }
-# Where the steps name secrets of their own: operation and field.
-REFERENCES = [
-    (name, field.encode_name)
-    for name, operation in OPERATIONS.items()
-    for field in msgspec.structs.fields(operation)
-    if field.name.endswith("_from")
-]
-Exchange.RULES = (exactly_one_of(*OPERATIONS),)
+StepSpec.RULES = (exactly_one_of(*EXCHANGES),)

@@ -1,11 +1,11 @@
-"""What sessions of AWS have in common: policies that narrow them, tags, names, an MFA code."""
+"""Parameters that several session exchanges share: names, session policies, tags and MFA."""
 
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import TEXT, Part, Rule
-from keyturn.api.exchanges.base import AwsOperation
+from keyturn.api.base import TEXT, ApiStruct, Rule
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.source import SecretValue
 
 RoleArn = Annotated[
@@ -17,33 +17,33 @@ RoleArn = Annotated[
         description="ARN of the role.",
     ),
 ]
-# With {namespace} and {name} in it, which no session name may hold as they are.
+# The placeholders {namespace} and {name} cannot be confused with a name: AWS allows no braces.
 _NAME = r"^([A-Za-z0-9_+=,.@-]|\{namespace\}|\{name\})*\Z"
-_NAME_SAYS = " {namespace} and {name} stand for those of the TokenRequest. Default: {namespace}.{name}."
+_PLACEHOLDERS = "{namespace} and {name} are replaced by those of the TokenRequest. Default: {namespace}.{name}."
 RoleSessionName = Annotated[
     str,
     Meta(
         min_length=2,
         max_length=64,
         pattern=_NAME,
-        description=f"Name of the session in CloudTrail.{_NAME_SAYS}",
+        description=f"Name of the session, as shown in CloudTrail. {_PLACEHOLDERS}",
     ),
 ]
 FederatedUserName = Annotated[
-    str, Meta(min_length=2, max_length=32, pattern=_NAME, description=f"Name of the federated user.{_NAME_SAYS}")
+    str, Meta(min_length=2, max_length=32, pattern=_NAME, description=f"Name of the federated user. {_PLACEHOLDERS}")
 ]
-# RE2 and Python both take the last character as it is; neither knows the other's \u00FF.
+# A literal ÿ: RE2 and Python have no common escape for it.
 _POLICY = r"^[\t\n\r -ÿ]+\Z"
-_POLICY_SAYS = "An IAM policy (JSON) that the session's permissions are cut down to."
-# Of AssumeRole alone the model has no maximum any more: what AWS thinks too large is PackedPolicyTooLarge.
-LongPolicy = Annotated[str, Meta(min_length=1, max_length=10240, pattern=_POLICY, description=_POLICY_SAYS)]
-Policy = Annotated[str, Meta(min_length=1, max_length=2048, pattern=_POLICY, description=_POLICY_SAYS)]
+_POLICY_TEXT = "Session policy (JSON). It limits the permissions of the session."
+# Only for AssumeRole botocore's model has no maximum; AWS reports PackedPolicyTooLarge.
+LongPolicy = Annotated[str, Meta(min_length=1, max_length=10240, pattern=_POLICY, description=_POLICY_TEXT)]
+Policy = Annotated[str, Meta(min_length=1, max_length=2048, pattern=_POLICY, description=_POLICY_TEXT)]
 _TagText = rf"{TEXT}_.:/=+@-"
 TagKey = Annotated[str, Meta(min_length=1, max_length=128, pattern=rf"^[{_TagText}]+\Z")]
-TagValue = Annotated[str, Meta(max_length=256, pattern=rf"^[{_TagText}]*\Z", description="The tag's value.")]
+TagValue = Annotated[str, Meta(max_length=256, pattern=rf"^[{_TagText}]*\Z", description="Value of the tag.")]
 
 
-class PolicyArn(Part, frozen=True):
+class PolicyArn(ApiStruct, frozen=True):
     """A managed policy."""
 
     arn: Annotated[
@@ -52,66 +52,70 @@ class PolicyArn(Part, frozen=True):
             min_length=20,
             max_length=2048,
             pattern=r"^arn:aws[-a-z0-9]*:iam::(aws|[0-9]{12}):policy/[!-~]+\Z",
-            description="Its ARN.",
+            description="ARN of the policy.",
         ),
     ]
 
 
 PolicyArns = Annotated[
     tuple[PolicyArn, ...],
-    Meta(max_length=10, description="Managed policies that the session's permissions are cut down to."),
+    Meta(max_length=10, description="Managed session policies. They limit the permissions of the session."),
 ]
 
 
-class Tag(Part, frozen=True):
+class Tag(ApiStruct, frozen=True):
     """A session tag."""
 
-    key: Annotated[TagKey, Meta(description="The tag's key; no two may differ by case only.")]
+    key: Annotated[TagKey, Meta(description="Key of the tag. Keys are compared case-insensitively.")]
     value: TagValue
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            says="tag keys under aws: are AWS's own",
+            message="tag keys must not start with aws:, which AWS reserves",
             cel="!self.key.lowerAscii().startsWith('aws:')",
-            holds=lambda it: not it.key.lower().startswith("aws:"),
+            is_met_by=lambda tag: not tag.key.lower().startswith("aws:"),
         ),
     )
 
 
 Tags = Annotated[tuple[Tag, ...], Meta(max_length=50, description="Session tags.")]
 TAG_KEYS_RULE = Rule(
-    says="two tag keys are the same or differ by case only",
-    # In a list of one, the keys get a name: to make them small for each comparison would cost too much.
-    cel="!has(self.tags) || [self.tags.map(t, t.key.lowerAscii())].all(keys, "
-    "keys.all(k, keys.exists_one(other, other == k)))",
-    holds=lambda it: len({_lower_ascii(tag.key) for tag in it.tags or ()}) == len(it.tags or ()),
+    message="tag keys must be unique, ignoring case",
+    # The list of one binds `keys`: lowerAscii() in each comparison would exceed the API server's cost limit.
+    cel="""
+        !has(self.tags) || [self.tags.map(t, t.key.lowerAscii())].all(keys,
+            keys.all(k, keys.exists_one(other, other == k)))
+    """,
+    is_met_by=lambda spec: len({_lower_ascii(tag.key) for tag in spec.tags or ()}) == len(spec.tags or ()),
 )
-TokenSize = Annotated[int, Meta(ge=0, le=4096, description="Least size of the session token.")]
+TokenSize = Annotated[int, Meta(ge=0, le=4096, description="Minimum size of the session token, in bytes.")]
 SerialNumber = Annotated[
     str,
     Meta(
         min_length=9,
         max_length=256,
         pattern=r"^[A-Za-z0-9_+=/:,.@-]*\Z",
-        description="Serial number or ARN of the user's MFA device. With it the step works only once.",
+        description="Serial number or ARN of the user's MFA device. Renewal requires a new code each time.",
     ),
 ]
 _MFA_RULE = Rule(
-    says="give serialNumber and tokenCodeFrom, or neither",
+    message="serialNumber and tokenCodeFrom must be set together",
     cel="has(self.serialNumber) == has(self.tokenCodeFrom)",
-    holds=lambda it: (it.serial_number is None) == (it.token_code_from is None),
+    is_met_by=lambda spec: (spec.serial_number is None) == (spec.token_code_from is None),
 )
 
 
-class MfaOperation(AwsOperation, frozen=True, kw_only=True):
-    """An operation that may show a code of an MFA device: the code is spent with the call."""
+class MfaExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """An exchange that can send an MFA code. The call consumes the code."""
 
     serial_number: SerialNumber | None = None
-    token_code_from: Annotated[SecretValue, Meta(description="The code that the device shows.")] | None = None
+    token_code_from: (
+        Annotated[SecretValue, Meta(description="The current code of the MFA device, for single use.")] | None
+    ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (_MFA_RULE,)
 
 
 def _lower_ascii(text: str) -> str:
-    # As CEL's lowerAscii does: the API server knows no other.
+    # str.lower() also changes non-ASCII letters, unlike CEL's lowerAscii().
     return text.translate({upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)})

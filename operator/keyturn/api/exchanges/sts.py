@@ -6,12 +6,12 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsOperation, ReadFrom
+from keyturn.api.exchanges.base import AwsExchangeSpec, TokenToRead
 from keyturn.api.exchanges.session_parameters import (
     TAG_KEYS_RULE,
     FederatedUserName,
     LongPolicy,
-    MfaOperation,
+    MfaExchangeSpec,
     Policy,
     PolicyArns,
     RoleArn,
@@ -24,17 +24,20 @@ from keyturn.api.source import SecretValue
 
 DEFAULT_ROLE_SECONDS = 3600
 DEFAULT_SESSION_SECONDS = 43200
-_OF_USER = "Wanted lifetime in seconds. Default: 43200."
+_USER_SESSION = "Lifetime in seconds. Default: 43200."
 
 
-class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
-    """sts AssumeRoleWithWebIdentity (unsigned): an ID token or access token for the credentials of a role."""
+class AssumeRoleWithWebIdentitySpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges an ID token or access token for credentials of an IAM role (STS AssumeRoleWithWebIdentity).
+
+    The call is unsigned.
+    """
 
     IS_ROLE: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_ROLE_SECONDS
 
     role_arn: RoleArn
-    from_: ReadFrom | None = msgspec.field(default=None, name="from")
+    from_: TokenToRead | None = msgspec.field(default=None, name="from")
     role_session_name: RoleSessionName | None = None
     provider_id: (
         Annotated[
@@ -43,8 +46,8 @@ class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
                 min_length=4,
                 max_length=2048,
                 pattern=r"^[!-~]+\Z",
-                description="Host of an OAuth 2.0 provider, such as www.amazon.com, for its access tokens only;"
-                " never for OpenID Connect.",
+                description="Host of the OAuth 2.0 provider, such as www.amazon.com. Only for OAuth 2.0 access tokens;"
+                " must not be set for OpenID Connect.",
             ),
         ]
         | None
@@ -57,7 +60,7 @@ class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
             Meta(
                 ge=900,
                 le=43200,
-                description="Wanted lifetime in seconds, up to the role's maximum. Default: 3600.",
+                description="Lifetime in seconds, up to the role's maximum session duration. Default: 3600.",
             ),
         ]
         | None
@@ -65,10 +68,10 @@ class AssumeRoleWithWebIdentity(AwsOperation, frozen=True, kw_only=True):
     minimum_session_token_size: TokenSize | None = None
 
 
-class AssumeRole(MfaOperation, frozen=True, kw_only=True):
-    """sts AssumeRole: credentials for the credentials of a role."""
+class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges credentials for credentials of an IAM role (STS AssumeRole)."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     IS_ROLE: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_ROLE_SECONDS
 
@@ -81,17 +84,19 @@ class AssumeRole(MfaOperation, frozen=True, kw_only=True):
                 min_length=2,
                 max_length=1224,
                 pattern=r"^[A-Za-z0-9_+=,.@:/-]*\Z",
-                description="What the role's trust policy may demand of callers from another account.",
+                description="External ID that the role's trust policy requires.",
             ),
         ]
         | None
     ) = None
-    external_id_from: Annotated[SecretValue, Meta(description="The same, from a Secret.")] | None = None
+    external_id_from: Annotated[SecretValue, Meta(description="External ID, from a Secret.")] | None = None
     tags: Tags | None = None
     transitive_tag_keys: (
         Annotated[
             tuple[TagKey, ...],
-            Meta(max_length=50, description="Keys of the tags that go on to the roles after this one."),
+            Meta(
+                max_length=50, description="Keys of the tags that are passed on to subsequent sessions (role chaining)."
+            ),
         ]
         | None
     ) = None
@@ -102,7 +107,7 @@ class AssumeRole(MfaOperation, frozen=True, kw_only=True):
                 min_length=2,
                 max_length=64,
                 pattern=r"^[A-Za-z0-9_+=,.@-]*\Z",
-                description="Who stands behind the session; the same through all roles that follow.",
+                description="Source identity of the session. It persists through role chaining.",
             ),
         ]
         | None
@@ -115,8 +120,8 @@ class AssumeRole(MfaOperation, frozen=True, kw_only=True):
             Meta(
                 ge=900,
                 le=43200,
-                description="Wanted lifetime in seconds, up to the role's maximum; at most 3600 after another"
-                " role. Default: 3600.",
+                description="Lifetime in seconds, up to the role's maximum session duration, or 3600 after another"
+                " role (role chaining). Default: 3600.",
             ),
         ]
         | None
@@ -124,40 +129,43 @@ class AssumeRole(MfaOperation, frozen=True, kw_only=True):
     minimum_session_token_size: TokenSize | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        *MfaOperation.RULES,
+        *MfaExchangeSpec.RULES,
         TAG_KEYS_RULE,
         Rule(
-            says="give externalId or externalIdFrom, not both",
+            message="externalId and externalIdFrom are mutually exclusive",
             cel="!has(self.externalId) || !has(self.externalIdFrom)",
-            holds=lambda it: it.external_id is None or it.external_id_from is None,
+            is_met_by=lambda spec: spec.external_id is None or spec.external_id_from is None,
         ),
         Rule(
-            says="each of transitiveTagKeys must be the key of one of the tags",
-            cel="!has(self.transitiveTagKeys) || self.transitiveTagKeys.all(k, "
-            "has(self.tags) && self.tags.exists(t, t.key == k))",
-            holds=lambda it: {*(it.transitive_tag_keys or ())} <= {tag.key for tag in it.tags or ()},
+            message="each of transitiveTagKeys must be the key of a tag in tags",
+            cel="""
+                !has(self.transitiveTagKeys) ||
+                self.transitiveTagKeys.all(k, has(self.tags) && self.tags.exists(t, t.key == k))
+            """,
+            is_met_by=lambda spec: {*(spec.transitive_tag_keys or ())} <= {tag.key for tag in spec.tags or ()},
         ),
     )
 
 
-class GetSessionToken(MfaOperation, frozen=True, kw_only=True):
-    """sts GetSessionToken: the long-lived keys of an IAM user for short-lived credentials of the same user."""
+class GetSessionTokenSpec(MfaExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges the access keys of an IAM user for temporary credentials of the same user (STS GetSessionToken)."""
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     FOR_USERS_ONLY: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_SESSION_SECONDS
 
-    duration_seconds: Annotated[int, Meta(ge=900, le=129600, description=_OF_USER)] | None = None
+    duration_seconds: Annotated[int, Meta(ge=900, le=129600, description=_USER_SESSION)] | None = None
     minimum_session_token_size: TokenSize | None = None
 
 
-class GetFederationToken(AwsOperation, frozen=True, kw_only=True):
-    """sts GetFederationToken: the keys of an IAM user for a guest, who may do what user and policies both allow.
+class GetFederationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
+    """Exchanges the access keys of an IAM user for credentials of a federated user (STS GetFederationToken).
 
-    Without policy and policyArns the guest may do nothing but what resources' own policies allow him.
+    They are limited to the intersection of the user's permissions and the session policies. Without a session policy,
+    only resource-based policies apply.
     """
 
-    NEEDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     FOR_USERS_ONLY: ClassVar[bool] = True
     DEFAULT_SECONDS: ClassVar[int | None] = DEFAULT_SESSION_SECONDS
 
@@ -165,7 +173,7 @@ class GetFederationToken(AwsOperation, frozen=True, kw_only=True):
     policy: Policy | None = None
     policy_arns: PolicyArns | None = None
     tags: Tags | None = None
-    duration_seconds: Annotated[int, Meta(ge=900, le=129600, description=_OF_USER)] | None = None
+    duration_seconds: Annotated[int, Meta(ge=900, le=129600, description=_USER_SESSION)] | None = None
     minimum_session_token_size: TokenSize | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (TAG_KEYS_RULE,)

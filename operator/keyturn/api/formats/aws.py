@@ -1,70 +1,75 @@
-"""The formats that AWS SDKs read."""
+"""The formats for AWS SDKs."""
 
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind
-from keyturn.api.formats.base import ENV_KEYS, OneFile, OneFormat
+from keyturn.api.formats.base import ENV_KEYS, FileFormatOptions, FormatOptions
 
 MOUNTED_AT = "/var/run/secrets/keyturn"
 
 
-class EnvFormat(OneFormat, frozen=True):
-    """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, from spec.region, AWS_REGION."""
+class EnvFormat(FormatOptions, frozen=True):
+    """The keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, if spec.region is set, AWS_REGION."""
 
-    # By its first key: two env formats are a repeated key like any other.
+    # The first of its keys: two env formats are then reported as a duplicate key.
     KEY: ClassVar[str] = ENV_KEYS[0]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that this format may write."""
+        """The keys that the format may write."""
         return ENV_KEYS
 
 
-class CredentialProcessFormat(OneFile, frozen=True):
-    """The JSON that `credential_process = cat FILE` hands to an AWS SDK."""
+class CredentialProcessFormat(FileFormatOptions, frozen=True):
+    """JSON for an AWS SDK that is configured with `credential_process = cat FILE`."""
 
     KEY: ClassVar[str] = "credentials.json"
 
-    key: Annotated[Key, Meta(description="Default: credentials.json.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: credentials.json.")] | None = None
 
 
-class CredentialsFileFormat(OneFile, frozen=True):
-    """A shared credentials file. Only the AWS SDK for Java reads it again after it has changed."""
+class CredentialsFileFormat(FileFormatOptions, frozen=True):
+    """A shared credentials file. Only the AWS SDK for Java reloads it when it changes."""
 
     KEY: ClassVar[str] = "credentials"
 
-    key: Annotated[Key, Meta(description="Default: credentials.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: credentials.")] | None = None
     profile: (
         Annotated[
             str,
-            Meta(min_length=1, max_length=64, pattern=r"^[-A-Za-z0-9_.@]+\Z", description="Default: default."),
+            Meta(
+                min_length=1,
+                max_length=64,
+                pattern=r"^[-A-Za-z0-9_.@]+\Z",
+                description="Name of the profile. Default: default.",
+            ),
         ]
         | None
     ) = None
 
 
-class AwsConfigFormat(OneFile, frozen=True):
-    """A shared config file for AWS_CONFIG_FILE: spec.region, and `credential_process = cat FILE`.
+class AwsConfigFormat(FileFormatOptions, frozen=True):
+    """A shared config file for AWS_CONFIG_FILE, with spec.region and `credential_process = cat FILE`.
 
-    FILE is the key of the credentialProcess format, which must be there too, in the mounted Secret.
+    FILE is the path of the credentialProcess format, which is required in the same Secret.
     """
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ()
+    WRITES: ClassVar[tuple[Kind, ...]] = ()
     KEY: ClassVar[str] = "config"
 
-    key: Annotated[Key, Meta(description="Default: config.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: config.")] | None = None
     mount_path: (
         Annotated[
             str,
             Meta(
                 min_length=2,
                 max_length=512,
-                # What neither a shell nor Python's shlex, by which botocore splits the line, takes for its own.
+                # No character that is special to a shell or to Python's shlex, which botocore splits the line with.
                 pattern=r"^(/[-A-Za-z0-9_.+@]+)+\Z",
-                description="Where the containers mount the Secret, without a slash at the end. Default: "
-                f"{MOUNTED_AT}/SECRET, with the name of the Secret.",
+                description="Path at which containers mount the Secret, without a trailing slash. Default: "
+                f"{MOUNTED_AT}/ followed by the name of the Secret.",
             ),
         ]
         | None

@@ -1,49 +1,49 @@
-"""What all formats share: the kinds of value that they hold, and the keys of the Secret that they write."""
+"""What all format types share: the kinds of value and the keys that they write."""
 
 from typing import ClassVar
 
-from keyturn.api.base import Key, Kind, Part, Rule
+from keyturn.api.base import ApiStruct, Key, Kind, Rule
 
 ENV_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
-RESERVED_KEYS = (*ENV_KEYS, "expiration")
+RESERVED_KEYS = [*ENV_KEYS, "expiration"]
 
-key_is_free = Rule(
-    says=f"key must not be one of {', '.join(RESERVED_KEYS)}",
-    cel=f"!has(self.key) || !(self.key in {list(RESERVED_KEYS)})",
-    holds=lambda it: it.key not in RESERVED_KEYS,
+KEY_RULE = Rule(
+    message=f"key must not be one of the reserved keys {', '.join(RESERVED_KEYS)}",
+    cel=f"!has(self.key) || !(self.key in {RESERVED_KEYS})",
+    is_met_by=lambda options: options.key not in RESERVED_KEYS,
 )
 
 
-class OneFormat(Part, frozen=True):
-    """What every format tells of itself. `KEY` is the key that it writes where none is asked for."""
+class FormatOptions(ApiStruct, frozen=True):
+    """Base of all formats. `WRITES` is empty if the kinds depend on the options; `KEY` is the default key."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("credentials",)
+    WRITES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     KEY: ClassVar[str]
 
     @property
-    def holds(self) -> tuple[Kind, ...]:
-        """The kinds of value that are in what it writes."""
-        return self.HOLDS
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of value that the format contains."""
+        return self.WRITES
 
     @property
-    def ends(self) -> bool:
-        """Whether what it writes has an end: else there would be nothing to renew."""
-        return bool(self.HOLDS)
+    def has_expiring_value(self) -> bool:
+        """Whether the format contains a value that expires. Otherwise there would be nothing to renew."""
+        return bool(self.WRITES)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the Secret that it may write."""
+        """The keys of the Secret that the format may write."""
         return (self.KEY,)
 
 
-class OneFile(OneFormat, frozen=True):
-    """A format that writes one key, which may be another than its own."""
+class FileFormatOptions(FormatOptions, frozen=True):
+    """A format that writes one key, whose name can be changed."""
 
     key: Key | None = None
 
-    RULES: ClassVar[tuple[Rule, ...]] = (key_is_free,)
+    RULES: ClassVar[tuple[Rule, ...]] = (KEY_RULE,)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The one key that it writes."""
+        """The key that the format writes."""
         return (self.key or self.KEY,)

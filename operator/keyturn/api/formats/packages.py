@@ -1,53 +1,53 @@
-"""The formats that container and package clients read."""
+"""The formats for container runtimes and package managers."""
 
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind
-from keyturn.api.formats.base import OneFile, OneFormat
+from keyturn.api.formats.base import FileFormatOptions, FormatOptions
 
-# CodeArtifact's pattern of a repository name.
+# The same pattern as CodeArtifact's.
 Repository = Annotated[
     str,
     Meta(
         min_length=2,
         max_length=100,
         pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{1,99}\Z",
-        description="Which of the repositories. Default: the only one of this kind.",
+        description="Name of the CodeArtifact repository. Default: the only one with this package format.",
     ),
 ]
 
 
-class DockerConfigJsonFormat(OneFormat, frozen=True):
-    """The logins of all registries, for imagePullSecrets: the Secret is of type kubernetes.io/dockerconfigjson."""
+class DockerConfigJsonFormat(FormatOptions, frozen=True):
+    """Registry logins for imagePullSecrets. The Secret has the type kubernetes.io/dockerconfigjson."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
+    WRITES: ClassVar[tuple[Kind, ...]] = ("registryLogins",)
     KEY: ClassVar[str] = ".dockerconfigjson"
 
 
-class PackageFormat(OneFile, frozen=True):
-    """The configuration of a package manager: one repository, and the token as its password."""
+class PackageFormat(FileFormatOptions, frozen=True):
+    """The configuration of a package manager for one repository, with the token as the password."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("packageEndpoints", "token")
+    WRITES: ClassVar[tuple[Kind, ...]] = ("packageEndpoints", "token")
 
     repository: Repository | None = None
 
 
 class PipFormat(PackageFormat, frozen=True):
-    """A pip.conf for PIP_CONFIG_FILE, with the repository as its index-url."""
+    """A pip.conf for PIP_CONFIG_FILE, with the repository as index-url."""
 
     KEY: ClassVar[str] = "pip.conf"
 
-    key: Annotated[Key, Meta(description="Default: pip.conf.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: pip.conf.")] | None = None
 
 
 class NpmFormat(PackageFormat, frozen=True):
-    """An .npmrc for NPM_CONFIG_USERCONFIG, with the repository as its registry."""
+    """An .npmrc for NPM_CONFIG_USERCONFIG, with the repository as registry."""
 
     KEY: ClassVar[str] = ".npmrc"
 
-    key: Annotated[Key, Meta(description="Default: .npmrc.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: .npmrc.")] | None = None
     scope: (
         Annotated[
             str,
@@ -55,7 +55,7 @@ class NpmFormat(PackageFormat, frozen=True):
                 min_length=2,
                 max_length=214,
                 pattern=r"^@[-a-z0-9~][-a-z0-9._~]*\Z",
-                description="Use the repository for the packages of this scope only, such as @acme. Default: all.",
+                description="Use the repository only for packages of this scope, such as @acme. Default: all packages.",
             ),
         ]
         | None
@@ -63,11 +63,11 @@ class NpmFormat(PackageFormat, frozen=True):
 
 
 class MavenFormat(PackageFormat, frozen=True):
-    """A settings.xml for `mvn --settings`: server, and an active profile with the repository."""
+    """A settings.xml for `mvn --settings`, with a server and an active profile for the repository."""
 
     KEY: ClassVar[str] = "settings.xml"
 
-    key: Annotated[Key, Meta(description="Default: settings.xml.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: settings.xml.")] | None = None
     server_id: (
         Annotated[
             str,
@@ -75,7 +75,7 @@ class MavenFormat(PackageFormat, frozen=True):
                 min_length=1,
                 max_length=128,
                 pattern=r"^[-A-Za-z0-9_.]+\Z",
-                description="The id of server and repository, as in a pom.xml. Default: the repository's name.",
+                description="ID of the server and repository in a pom.xml. Default: the name of the repository.",
             ),
         ]
         | None

@@ -1,37 +1,27 @@
-"""The ways to write what is held, one type each."""
-
-from typing import ClassVar
+"""The registry of formats: one field of FormatSpec for each."""
 
 import msgspec
 
-from keyturn.api.base import Kind, Part, exactly_one_of, member_name
+from keyturn.api.base import ApiStruct, Kind, exactly_one_of, member_name
 from keyturn.api.formats.aws import (
-    MOUNTED_AT,
     AwsConfigFormat,
     CredentialProcessFormat,
     CredentialsFileFormat,
     EnvFormat,
 )
-from keyturn.api.formats.base import OneFormat
+from keyturn.api.formats.base import FormatOptions
 from keyturn.api.formats.packages import (
     DockerConfigJsonFormat,
     MavenFormat,
     NpmFormat,
     PipFormat,
 )
-from keyturn.api.formats.template import ENDING, NAMES, PLACE, TemplateFormat, names_in_cel
+from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.formats.token import TokenFormat, WebIdentityTokenFormat
 
-__all__ = [
-    "ENDING", "FORMATS", "KEY_IN_CEL", "MOUNTED_AT", "NAMES", "PLACE", "AwsConfigFormat",
-    "CredentialProcessFormat", "CredentialsFileFormat", "DockerConfigJsonFormat", "EnvFormat", "Format",
-    "MavenFormat", "NpmFormat", "OneFormat", "PipFormat", "TemplateFormat", "TokenFormat",
-    "WebIdentityTokenFormat", "names_in_cel",
-]  # fmt: skip
 
-
-class Format(Part, frozen=True):
-    """A way to write what is held: exactly one member."""
+class FormatSpec(ApiStruct, frozen=True):
+    """A format to write to the Secret. Set exactly one member."""
 
     env: EnvFormat | None = None
     credential_process: CredentialProcessFormat | None = None
@@ -45,43 +35,41 @@ class Format(Part, frozen=True):
     maven: MavenFormat | None = None
     template: TemplateFormat | None = None
 
-    # By the kind of the last value, the first that it is of.
-    DEFAULTS: ClassVar[dict[Kind, tuple["Format", ...]]] = {}
-
     @property
-    def options(self) -> OneFormat:
+    def options(self) -> FormatOptions:
         """The one member that is set."""
-        members: tuple[OneFormat | None, ...] = msgspec.structs.astuple(self)
+        members: tuple[FormatOptions | None, ...] = msgspec.structs.astuple(self)
         return next(member for member in members if member is not None)
 
     @property
     def name(self) -> str:
-        """The name of the member that is set, as in a manifest."""
+        """The name of the format, as in a manifest."""
         return member_name(self)
 
 
-# By name in a manifest.
-FORMATS: dict[str, type[OneFormat]] = {
-    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(Format)
+# Format types by their names in a manifest.
+FORMATS: dict[str, type[FormatOptions]] = {
+    field.encode_name: field.type.__args__[0] for field in msgspec.structs.fields(FormatSpec)
 }
-Format.RULES = (exactly_one_of(*FORMATS),)
-Format.DEFAULTS.update(
-    {
-        "credentials": (Format(env=EnvFormat()), Format(credential_process=CredentialProcessFormat())),
-        "registryLogins": (Format(docker_config_json=DockerConfigJsonFormat()),),
-        "token": (Format(token=TokenFormat()),),
-    }
-)
+FormatSpec.RULES = (exactly_one_of(*FORMATS),)
+
+# The default formats, by what the last exchange produces. If it produces several kinds, the first entry applies.
+DEFAULT_FORMATS: dict[Kind, tuple[FormatSpec, ...]] = {
+    "credentials": (FormatSpec(env=EnvFormat()), FormatSpec(credential_process=CredentialProcessFormat())),
+    "registryLogins": (FormatSpec(docker_config_json=DockerConfigJsonFormat()),),
+    "token": (FormatSpec(token=TokenFormat()),),
+}
 
 
-def _key_in_cel() -> str:
-    told = "''"
-    # Reversed, so that env, which most manifests have, is asked for first.
-    for name, one in reversed(FORMATS.items()):
-        key = f"{{0}}.{name}.?key.orValue('{one.KEY}')" if "key" in one.__struct_fields__ else f"'{one.KEY}'"
-        told = f"has({{0}}.{name}) ? {key} : {told}"
-    return f"({told})"
-
-
-# The key that a format writes, or its first.
-KEY_IN_CEL = _key_in_cel()
+def key_in_cel(union: str) -> str:
+    """Return the CEL expression for the key that a format writes (the first one, if there are several)."""
+    cel = "''"
+    # Reversed, so that CEL tests for env first: most manifests have it.
+    for name, options in reversed(FORMATS.items()):
+        key = (
+            f"{union}.{name}.?key.orValue('{options.KEY}')"
+            if "key" in options.__struct_fields__
+            else f"'{options.KEY}'"
+        )
+        cel = f"has({union}.{name}) ? {key} : {cel}"
+    return cel

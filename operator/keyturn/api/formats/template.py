@@ -1,15 +1,15 @@
-"""A file of the user's own, with the names of what travels in it."""
+"""The template format."""
 
 import re
-from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind, Rule
-from keyturn.api.formats.base import OneFormat, key_is_free
+from keyturn.api.formats.base import KEY_RULE, FormatOptions
 
-# By name in a text: the kind of value that an exchange must give, None where that is not known before.
+# The names of placeholders, with the kind of value that an exchange must produce for it. None: no exchange is needed,
+# or it is known only after the exchange whether there is a value.
 NAMES: dict[str, Kind | None] = {
     "accessToken": "token",
     "idToken": "token",
@@ -27,68 +27,65 @@ NAMES: dict[str, Kind | None] = {
     "region": None,
     "expiration": None,
 }
-# What of them has an end of its own; the others are facts.
-ENDING = tuple(
+# The names of values that expire.
+EXPIRING_NAMES = [
     name
     for name, kind in NAMES.items()
     if kind not in (None, "packageEndpoints") and name not in ("principal", "tokenId")
-)
-PLACE = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
-# Every {{ begins a known name: a misspelt one would be written as it is, and found out by the tool that reads it.
-_TEXT = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
+]
+PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
+# Every {{ must start a placeholder with a known name: a misspelt one would be written to the Secret unchanged.
+TEXT_PATTERN = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
 
 
-class TemplateFormat(OneFormat, frozen=True):
-    """A text of your own: each {{ name }} in it becomes that value, once, as it is, and nothing else changes.
+class TemplateFormat(FormatOptions, frozen=True):
+    """Custom text in which each placeholder {{ NAME }} is replaced by the value.
 
-    There is no logic and no escaping: a value with more than letters, digits and -._~+/=:,@ is refused.
+    There is no logic and no escaping: a value that contains characters other than letters, digits and -._~+/=:,@ is
+    an error.
     """
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ()
+    WRITES: ClassVar[tuple[Kind, ...]] = ()
     KEY: ClassVar[str] = ""
 
-    key: Annotated[Key, Meta(description="Under which key of the Secret.")]
+    key: Annotated[Key, Meta(description="Key of the Secret.")]
     text: Annotated[
         str,
         Meta(
             min_length=1,
             max_length=16384,
-            description=f"At most 16384 characters. The names: {', '.join(NAMES)}. Those of a registry and of a "
-            "packageEndpoint need an exchange that gives exactly one, and region is spec.region.",
+            description=f"The text. NAME is one of {', '.join(NAMES)}. registryHost, registryUsername,"
+            " registryPassword and packageEndpoint require an exchange that produces exactly one; region is"
+            " spec.region.",
         ),
     ]
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        key_is_free,
+        KEY_RULE,
         Rule(
-            says=f"in text, {{{{ may only begin {{{{ NAME }}}}, with a NAME of {', '.join(NAMES)}",
-            cel=f"self.text.matches(r'^{_TEXT}$')",
-            holds=lambda it: re.fullmatch(_TEXT, it.text) is not None,
+            message="text may contain {{ only in placeholders {{ NAME }}, where NAME is one of " + ", ".join(NAMES),
+            cel=f"self.text.matches(r'^{TEXT_PATTERN}$')",
+            is_met_by=lambda options: re.fullmatch(TEXT_PATTERN, options.text) is not None,
         ),
     )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in the text, each once."""
-        return tuple(dict.fromkeys(PLACE.findall(self.text)))
+        """The names in the text, without duplicates."""
+        return tuple(dict.fromkeys(PLACEHOLDER.findall(self.text)))
 
     @property
-    def holds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[Kind, ...]:
         """The kinds of value that the text names."""
         kinds = (NAMES[name] for name in self.names)
         return tuple(dict.fromkeys(kind for kind in kinds if kind))
 
     @property
-    def ends(self) -> bool:
-        """Whether the text names a value that has an end."""
-        return not {*self.names}.isdisjoint(ENDING)
+    def has_expiring_value(self) -> bool:
+        """Whether the text names a value that expires."""
+        return not {*self.names}.isdisjoint(EXPIRING_NAMES)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The one key that it writes."""
+        """The key that the format writes."""
         return (self.key,)
-
-
-def names_in_cel(names: Iterable[str]) -> str:
-    """The test whether the text of a template `f` has one of the names, in CEL."""
-    return f"f.template.text.matches(r'\\{{\\{{ *(?:{'|'.join(names)}) *\\}}\\}}')"

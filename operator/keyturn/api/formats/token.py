@@ -1,26 +1,26 @@
-"""The formats that are a token and nothing else."""
+"""The formats that contain only a token."""
 
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind
-from keyturn.api.formats.base import OneFile
+from keyturn.api.formats.base import FileFormatOptions
 
 
-class TokenFormat(OneFile, frozen=True):
-    """The newest token as it is, without a newline."""
+class TokenFormat(FileFormatOptions, frozen=True):
+    """The newest token, without a newline."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("token",)
+    WRITES: ClassVar[tuple[Kind, ...]] = ("token",)
     KEY: ClassVar[str] = "token"
 
-    key: Annotated[Key, Meta(description="Default: token.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: token.")] | None = None
 
 
-class WebIdentityTokenFormat(OneFile, frozen=True):
-    """The newest token for AWS_WEB_IDENTITY_TOKEN_FILE, with which an AWS SDK assumes AWS_ROLE_ARN by itself."""
+class WebIdentityTokenFormat(FileFormatOptions, frozen=True):
+    """The newest token for AWS_WEB_IDENTITY_TOKEN_FILE. The AWS SDK itself assumes AWS_ROLE_ARN with it."""
 
-    HOLDS: ClassVar[tuple[Kind, ...]] = ("token",)
+    WRITES: ClassVar[tuple[Kind, ...]] = ("token",)
     KEY: ClassVar[str] = "web_identity_token"
 
-    key: Annotated[Key, Meta(description="Default: web_identity_token.")] | None = None
+    key: Annotated[Key, Meta(description="Key of the Secret. Default: web_identity_token.")] | None = None

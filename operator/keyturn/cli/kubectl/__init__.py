@@ -1,7 +1,7 @@
-"""kubectl keyturn: what people do with TokenRequests, as a plugin of kubectl.
+"""kubectl keyturn: a kubectl plugin to inspect and renew TokenRequests.
 
-kubectl itself speaks to the cluster, in a process of its own: it has the kubeconfig, the login and the proxy of
-the user, and it starts in a tenth of the time that the Python client needs to be imported.
+It runs kubectl as a subprocess. kubectl already has the user's kubeconfig, login and proxy, and it starts in a tenth of
+the time that importing the Python client takes.
 """
 
 import os
@@ -12,37 +12,38 @@ import click
 from click.shell_completion import ShellComplete
 
 from keyturn import __version__
-from keyturn.cli import COMMANDS as KEYTURN
-from keyturn.cli import Commands
+from keyturn.cli import COMMANDS as KEYTURN_COMMANDS
+from keyturn.cli import LazyCommand, LazyGroup
 
-COMMANDS: Mapping[str, str] = {
-    "status": "Show how TokenRequests are, and what they wait for.",
-    "renew": "Renew now.",
-    "inspect": "Show what a Secret is and holds, without its values.",
-    "check": KEYTURN["check"],
-    "forget": "Delete a token Secret: start again from the source.",
+COMMANDS: Mapping[str, LazyCommand] = {
+    "status": LazyCommand("keyturn.cli.kubectl.status", "Show the status of TokenRequests."),
+    "renew": LazyCommand("keyturn.cli.kubectl.renew", "Renew TokenRequests now."),
+    "inspect": LazyCommand("keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values."),
+    "check": KEYTURN_COMMANDS["check"],
+    "forget": LazyCommand("keyturn.cli.kubectl.secret_commands", "Delete a token Secret and start from the source."),
 }
-_VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"
-_NO_FILES = ":4"  # a directive of cobra, which kubectl is made with
+_COMPLETION_VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"
+# A completion directive of cobra, the library that kubectl is written with.
+_NO_FILE_COMPLETION = ":4"
 
 
-@click.group(cls=Commands, package="keyturn.cli.kubectl", lines=COMMANDS)
+@click.group(cls=LazyGroup, lazy_commands=COMMANDS)
 @click.version_option(__version__, prog_name="kubectl keyturn")
 def plugin() -> None:
-    """Look at and renew the short-lived AWS credentials that Keyturn keeps fresh."""
+    """Inspect and renew the short-lived AWS credentials that Keyturn keeps fresh."""
 
 
 def main() -> None:
     """Run the plugin."""
-    # A shell completes the program's own name; kubectl asks `complete` below.
-    name = "kubectl-keyturn" if _VARIABLE in os.environ else "kubectl keyturn"
-    plugin(prog_name=name, complete_var=_VARIABLE)
+    # A shell completes the name of the program; kubectl calls `complete` instead.
+    name = "kubectl-keyturn" if _COMPLETION_VARIABLE in os.environ else "kubectl keyturn"
+    plugin(prog_name=name, complete_var=_COMPLETION_VARIABLE)
 
 
 def complete() -> None:
-    """Answer kubectl, which runs kubectl_complete-keyturn with the words so far, the last one unfinished."""
+    """Print completions. kubectl runs kubectl_complete-keyturn with the words so far, the last one unfinished."""
     *words, unfinished = sys.argv[1:] or [""]
-    completion = ShellComplete(plugin, {}, "kubectl keyturn", _VARIABLE)
+    completion = ShellComplete(plugin, {}, "kubectl keyturn", _COMPLETION_VARIABLE)
     for item in completion.get_completions(words, unfinished):
         click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
-    click.echo(_NO_FILES)
+    click.echo(_NO_FILE_COMPLETION)

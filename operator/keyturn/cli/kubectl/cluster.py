@@ -1,4 +1,4 @@
-"""The cluster, as kubectl lets its user see it."""
+"""Access to the cluster through kubectl, with the user's own rights."""
 
 import difflib
 import functools
@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,163 +16,165 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from keyturn.api.token_request import GROUP, PLURAL
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import PLURAL
 
 REQUESTS = f"{PLURAL}.{GROUP}"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-Body = dict[str, Any]
+Object = dict[str, Any]
 _FLAGS = frozenset({"namespace", "context", "kubeconfig"})
 
 _NOT_FOUND = re.compile(r"\(NotFound\): \S+ \"(.*)\" not found")
-# What kubectl says, and what to do about it.
+# Patterns of kubectl's error messages, and what the user can do.
 _ADVICE: Mapping[str, str] = {
     r"doesn't have a resource type|could not find the requested resource": (
-        "this cluster has no TokenRequests: is Keyturn installed here? Its CRD is in the chart (crds.enabled)"
+        "this cluster has no TokenRequest CRD; is Keyturn installed? The chart installs it with crds.enabled"
     ),
-    r"\(Forbidden\)": "ask who runs the cluster for that right; `kubectl auth can-i --list` shows those you have",
-    # It asks for a name or a browser, and nobody can answer here.
-    r"Unauthorized|provide credentials|^(Please enter .*)?EOF$": "log in first, as by `kubectl get pods`",
+    r"\(Forbidden\)": "ask your cluster administrator for this right; `kubectl auth can-i --list` shows yours",
+    # A login plugin tried to prompt for a name or to open a browser, but stdin is closed.
+    r"Unauthorized|provide credentials|^(Please enter .*)?EOF$": "log in first, for example with `kubectl get pods`",
     r"[Uu]nable to connect|was refused|no such host|i/o timeout|deadline exceeded": (
-        "is that the right cluster? `kubectl config current-context` names it, --context chooses another"
+        "is this the right cluster? `kubectl config current-context` shows it; --context selects another"
     ),
-    r"timed out waiting": "it was asked for and not tried yet: does an operator work in this namespace?",
-    r"context .* does not exist|no context exists": "`kubectl config get-contexts` lists those there are",
+    r"timed out waiting": "no operator has picked up the request yet; is one running for this namespace?",
+    r"context .* does not exist|no context exists": "`kubectl config get-contexts` lists the contexts",
 }
 
 
 class ClusterError(click.ClickException):
-    """What kubectl could not do, in its words, and what to do about it."""
+    """kubectl failed. The message is kubectl's, followed by what the user can do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A namespace of a cluster, seen through kubectl with these flags of its own."""
+    """A namespace of a cluster, accessed through kubectl with these additional flags."""
 
     flags: tuple[str, ...] = ()
 
-    def get(self, kind: str, name: str) -> Body:
-        """Get an object. Raises ClusterError, for one that is not there with names that are like it."""
-        done = self._run("get", kind, name, "--output=json")
-        if done.returncode == 0:
-            return _read(done.stdout)
-        if _NOT_FOUND.search(done.stderr):
-            raise ClusterError(f"{_said(done.stderr)}; {self._instead(kind, name)}")
-        raise _refusal(done.stderr)
+    def get(self, kind: str, name: str) -> Object:
+        """Get an object. Raises ClusterError, which suggests similar names if the object does not exist."""
+        result = self._run("get", kind, name, "--output=json")
+        if result.returncode == 0:
+            return _parse(result.stdout)
+        if _NOT_FOUND.search(result.stderr):
+            raise ClusterError(f"{_last_message(result.stderr)}; {self._suggestion(kind, name)}")
+        raise cluster_error(result.stderr)
 
-    def find(self, kind: str, *more: str) -> list[Body]:
-        """List objects; raises ClusterError."""
-        items: list[Body] = _read(self.run("get", kind, "--output=json", *more))["items"]
+    def list_objects(self, kind: str, *arguments: str) -> list[Object]:
+        """List objects. Raises ClusterError."""
+        items: list[Object] = _parse(self.run("get", kind, "--output=json", *arguments))["items"]
         return items
 
-    def watch(self, kind: str, *more: str) -> Iterator[Body]:
-        """Yield objects as they are and each time that they change, until kubectl ends; raises ClusterError."""
-        command = self._command("get", kind, "--output=json", "--watch", *more)
+    def watch(self, kind: str, *arguments: str) -> Iterator[Object]:
+        """Yield the current objects, then each changed object, until kubectl ends. Raises ClusterError."""
+        command = self._command("get", kind, "--output=json", "--watch", *arguments)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        with subprocess.Popen(  # noqa: S603 - kubectl, and arguments of its own user
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
-        ) as kubectl:
+        # Not a pipe for stderr: kubectl would block when its warnings fill the pipe, which is read only at the end.
+        with tempfile.TemporaryFile("w+") as stderr, subprocess.Popen(  # noqa: S603 - arguments of the user who runs this
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()
+        ) as kubectl:  # fmt: skip
             try:
-                yield from _objects(kubectl.stdout or ())
-                said = kubectl.stderr.read() if kubectl.stderr else ""
+                yield from objects_in_stream(kubectl.stdout or ())
             except BaseException:
-                # By a signal, or because nobody reads any more: it would wait for a change, for ever.
+                # A signal, or a closed pipe: kubectl itself would go on waiting for changes.
                 kubectl.terminate()
                 raise
-        if kubectl.returncode:
-            raise _refusal(said)
+            if kubectl.wait():
+                stderr.seek(0)
+                raise cluster_error(stderr.read())
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl and return what it prints; raises ClusterError."""
-        done = self._run(*arguments, stdin=stdin)
-        if done.returncode:
-            raise _refusal(done.stderr)
-        return done.stdout
+        """Run kubectl and return its stdout. Raises ClusterError."""
+        result = self._run(*arguments, stdin=stdin)
+        if result.returncode:
+            raise cluster_error(result.stderr)
+        return result.stdout
 
-    def names(self, kind: str, *more: str) -> list[str]:
-        """The names there are, as far as the user may know them: none where not."""
-        done = self._run("get", kind, "--output=jsonpath={.items[*].metadata.name}", *more)
-        return done.stdout.split() if done.returncode == 0 else []
+    def names(self, kind: str, *arguments: str) -> list[str]:
+        """Return the names of all objects of a kind, or none if the user may not list them."""
+        result = self._run("get", kind, "--output=jsonpath={.items[*].metadata.name}", *arguments)
+        return result.stdout.split() if result.returncode == 0 else []
 
-    def _instead(self, kind: str, name: str) -> str:
-        near = difflib.get_close_matches(name, self.names(kind), cutoff=0.5)
-        if near:
-            return f"did you mean {' or '.join(near)}?"
-        place = "--output=jsonpath={.items[*].metadata.namespace}"
-        elsewhere = self._run("get", kind, "--all-namespaces", f"--field-selector=metadata.name={name}", place)
-        found = elsewhere.stdout.split() if elsewhere.returncode == 0 else []
-        return f"there is one in namespace {', '.join(found)}" if found else "-n chooses another namespace"
+    def _suggestion(self, kind: str, name: str) -> str:
+        matches = difflib.get_close_matches(name, self.names(kind), cutoff=0.5)
+        if matches:
+            return f"did you mean {' or '.join(matches)}?"
+        output = "--output=jsonpath={.items[*].metadata.namespace}"
+        result = self._run("get", kind, "--all-namespaces", f"--field-selector=metadata.name={name}", output)
+        namespaces = result.stdout.split() if result.returncode == 0 else []
+        return f"it exists in namespace {', '.join(namespaces)}" if namespaces else "-n selects another namespace"
 
     def _run(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         try:
-            return subprocess.run(  # noqa: S603 - the same
+            return subprocess.run(  # noqa: S603 - as above
                 self._command(*arguments), input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
                 capture_output=True, text=True, check=False, env=_environment(),
             )  # fmt: skip
         except FileNotFoundError:
-            raise ClusterError("kubectl is not on the PATH, and it is what speaks to the cluster") from None
+            raise ClusterError("kubectl was not found on the PATH; the plugin needs it to access the cluster") from None
 
     def _command(self, *arguments: str) -> list[str]:
         return ["kubectl", *arguments, *self.flags]
 
 
 def cluster_options(command: _Command) -> Callable[..., Any]:
-    """Give a command kubectl's flags that say which cluster and namespace, as its argument `cluster`."""
+    """Add kubectl's flags for the cluster and the namespace, and pass them on as the argument `cluster`."""
 
     @functools.wraps(command)
-    def with_cluster(**given: Any) -> Any:
-        return command(cluster=_named(given), **{key: given[key] for key in given.keys() - _FLAGS})
+    def with_cluster(**params: Any) -> Any:
+        return command(cluster=_cluster(params), **{key: params[key] for key in params.keys() - _FLAGS})
 
-    for names, explained in (
-        (("-n", "--namespace"), "Default: that of the context."),
-        (("--context",), "A context of the kubeconfig. Default: the current one."),
-        (("--kubeconfig",), "Default: as kubectl's own."),
+    for names, text in (
+        (("-n", "--namespace"), "Namespace. Default: that of the context."),
+        (("--context",), "Context of the kubeconfig. Default: the current one."),
+        (("--kubeconfig",), "Path of the kubeconfig. Default: that of kubectl."),
     ):
-        with_cluster = click.option(*names, help=explained)(with_cluster)
+        with_cluster = click.option(*names, help=text)(with_cluster)
     return with_cluster
 
 
 def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Complete a name of this kind from the cluster."""
+    """Return a click completion function for the names of this kind."""
 
-    def names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-        found = _named(context.params).names(kind, "--request-timeout=2s")
-        return [CompletionItem(name) for name in found if name.startswith(begun)]
+    def complete(context: click.Context, _: click.Parameter, prefix: str) -> list[CompletionItem]:
+        names = _cluster(context.params).names(kind, "--request-timeout=2s")
+        return [CompletionItem(name) for name in names if name.startswith(prefix)]
 
-    return names
+    return complete
 
 
-def _named(given: Mapping[str, Any]) -> Cluster:
-    """The cluster that the flags of a command name."""
-    return Cluster(tuple(f"--{flag}={given[flag]}" for flag in sorted(_FLAGS) if given.get(flag)))
+def objects_in_stream(lines: Any) -> Iterator[Object]:
+    """Split a stream of indented JSON objects: each ends with a brace at the start of a line."""
+    buffer: list[str] = []
+    for line in lines:
+        buffer.append(line)
+        if line.rstrip() == "}":
+            yield _parse("".join(buffer))
+            buffer.clear()
+
+
+def cluster_error(stderr: str) -> ClusterError:
+    """Turn kubectl's stderr into one message with advice."""
+    message = _last_message(stderr)
+    advice = next((advice for pattern, advice in _ADVICE.items() if re.search(pattern, message)), "")
+    return ClusterError(f"{message}; {advice}" if advice else message)
+
+
+def _cluster(params: Mapping[str, Any]) -> Cluster:
+    return Cluster(tuple(f"--{flag}={params[flag]}" for flag in sorted(_FLAGS) if params.get(flag)))
 
 
 def _environment() -> dict[str, str]:
-    # Its errors are read, so they must be in English; aliases of the user must not change what it prints.
+    # _ADVICE matches English messages, and aliases in the user's kuberc could change the output.
     return os.environ | {"LC_ALL": "C", "KUBERC": "off"}
 
 
-def _read(text: str) -> Body:
-    body: Body = json.loads(text)
+def _parse(text: str) -> Object:
+    body: Object = json.loads(text)
     return body
 
 
-def _objects(lines: Any) -> Iterator[Body]:
-    """The JSON objects of a stream in which each ends with a brace at the begin of a line."""
-    held: list[str] = []
-    for line in lines:
-        held.append(line)
-        if line.rstrip() == "}":
-            yield _read("".join(held))
-            held.clear()
-
-
-def _said(stderr: str) -> str:
-    """The last thing that kubectl says; what comes before are its tries."""
+def _last_message(stderr: str) -> str:
+    """Return the last line that is not a log line or a warning; earlier ones are about retries."""
     lines = [line for line in stderr.splitlines() if line.strip() and not re.match(r"[EWI]\d{4} |Warning:", line)]
     return (lines or ["kubectl failed"])[-1].removeprefix("error: ")
-
-
-def _refusal(stderr: str) -> ClusterError:
-    said = _said(stderr)
-    advice = next((advice for pattern, advice in _ADVICE.items() if re.search(pattern, said)), "")
-    return ClusterError(f"{said}; {advice}" if advice else said)

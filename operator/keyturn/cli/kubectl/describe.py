@@ -1,4 +1,4 @@
-"""A TokenRequest as it is told to people: its pipeline, its times, how the last try went, what it waits for."""
+"""A TokenRequest as text: its pipeline, its times, the result of the last attempt, and what needs attention."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -6,21 +6,24 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.base import member_name
-from keyturn.api.status import read_status
+from keyturn.api.base import InvalidSpecError, member_name
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.status import Status, read_status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Exchange, Request, Spec, Status, parse, renewal_asked
-from keyturn.cli.kubectl.humanize import both, length
-from keyturn.core.errors import REACTIONS, RefusedError
+from keyturn.api.token_request import Request, TokenRequestSpec, parse, renew_requested
+from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration
+from keyturn.core.errors import REASONS
 
-# The field that tells most of a step, the first that it has.
-_TELLING = ("role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids")
-_LATE = timedelta(minutes=1)
-_OPERATOR = "is an operator running that works in this namespace?"
+# The fields that identify an exchange best; the first one that it has is shown.
+_IDENTIFYING_FIELDS = (
+    "role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids",
+)  # fmt: skip
+_OVERDUE = timedelta(minutes=1)
+_OPERATOR_HINT = "is an operator running for this namespace?"
 
 
-class Told(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What `status` says of a TokenRequest, with -o json too. `advice` is what a person should look at."""
+class RequestView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What `status` shows of a TokenRequest, also with -o json. `advice` is what needs attention."""
 
     namespace: str
     name: str
@@ -30,50 +33,56 @@ class Told(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     advice: tuple[str, ...] = ()
 
     def condition(self, kind: str) -> tuple[str, str]:
-        """The status and the reason of a condition; Unknown where it is not told."""
-        found = self.status.condition(kind)
-        return (found.status, found.reason) if found else ("Unknown", "")
+        """Return status and reason of a condition; Unknown if it is not set."""
+        condition = self.status.condition(kind)
+        return (condition.status, condition.reason) if condition else ("Unknown", "")
 
 
-def tell(body: Mapping[str, Any], now: datetime) -> Told:
-    """Read a TokenRequest as the API server gives it; what this release cannot read is said so."""
-    about, status = body["metadata"], read_status(body)
+def view_request(body: Mapping[str, Any], now: datetime) -> RequestView:
+    """Build the view of a TokenRequest from the API server. A spec that cannot be parsed becomes advice."""
+    meta, status = body["metadata"], read_status(body)
     renewed = status.condition("Renewed")
-    request, unread = _parsed(body)
-    return Told(
-        namespace=about.get("namespace", ""),
-        name=about["name"],
+    try:
+        request, parse_error = parse(body), ""
+    except InvalidSpecError as error:
+        request, parse_error = None, f"this version of kubectl keyturn cannot read the spec: {error.message}"
+    return RequestView(
+        namespace=meta.get("namespace", ""),
+        name=meta["name"],
         pipeline=tuple(_pipeline(request)) if request else (),
         status=status,
-        last_error=renewed.message if renewed and renewed.status != "True" and renewed.reason in REACTIONS else "",
-        advice=(*unread, *_advice(about, request, status, now)),
+        last_error=renewed.message if renewed and renewed.status != "True" and renewed.reason in REASONS else "",
+        advice=(*((parse_error,) if parse_error else ()), *_advice(meta, request, status, now)),
     )
 
 
-def lines(told: Told, now: datetime) -> Iterator[str]:
-    """Tell one TokenRequest."""
-    status = told.status
-    yield f"TokenRequest {told.namespace}/{told.name}"
+def describe(view: RequestView, now: datetime) -> Iterator[str]:
+    """Yield the lines that describe one TokenRequest."""
+    status = view.status
+    yield f"TokenRequest {view.namespace}/{view.name}"
     for condition in status.conditions:
         yield row(condition.type, f"{condition.status} {condition.reason}: {condition.message}")
-    for number, step in enumerate(told.pipeline):
+    for number, step in enumerate(view.pipeline):
         yield row("Pipeline" if number == 0 else "", step)
     times = {
-        "Issued": status.issue_time, "Expires": status.expiration_time, "Renews": status.renewal_time,
-        "Last try": status.last_attempt_time, "Next try": status.next_attempt_time,
-        "Source ends": status.source_expiration_time,
+        "Issued": status.issue_time, "Expires": status.expiration_time, "Renewal": status.renewal_time,
+        "Last attempt": status.last_attempt_time, "Next attempt": status.next_attempt_time,
+        "Source expires": status.source_expiration_time,
     }  # fmt: skip
-    yield from (row(name, both(at, now)) for name, at in times.items() if at)
+    yield from (row(name, absolute_and_relative(time, now)) for name, time in times.items() if time)
     if status.failed_attempts:
         yield row("Failures", f"{status.failed_attempts} in a row")
-    yield from (row(name, value) for name, value in _issue(status) if value)
-    yield from (row("Note", advice) for advice in told.advice)
+    if status.principal:
+        yield row("Principal", status.principal)
+    if status.revision:
+        yield row("Revision", str(status.revision))
+    yield from (row("Note", advice) for advice in view.advice)
 
 
-def table(requests: list[Told], now: datetime, *, namespaces: bool) -> Iterator[str]:
-    """Tell many, a line each, the column of namespaces where it is asked for."""
-    head = ("NAMESPACE", "NAME", "READY", "REASON", "EXPIRES", "RENEWS", "LAST TRY", "NEXT TRY")
-    rows = [head, *(cells(told, now) for told in requests)]
+def table(views: list[RequestView], now: datetime, *, namespaces: bool) -> Iterator[str]:
+    """Yield a table of many TokenRequests, with a column of namespaces if requested."""
+    header = ("NAMESPACE", "NAME", "READY", "REASON", "EXPIRES", "RENEWAL", "LAST ATTEMPT", "NEXT ATTEMPT")
+    rows = [header, *(table_row(view, now) for view in views)]
     shown = [row if namespaces else row[1:] for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     for row in shown:
@@ -81,98 +90,87 @@ def table(requests: list[Told], now: datetime, *, namespaces: bool) -> Iterator[
 
 
 def row(name: str, value: str) -> str:
-    """A line of what is told."""
-    return f"  {name:<12}{value}"
+    """Return a line with a name and a value, as `kubectl describe` has them."""
+    return f"  {name:<16}{value}"
 
 
-def cells(told: Told, now: datetime) -> tuple[str, ...]:
-    """The line of one in the table."""
-    status, (ready, reason) = told.status, told.condition("Ready")
+def table_row(view: RequestView, now: datetime) -> tuple[str, ...]:
+    """Return the cells of one TokenRequest in the table."""
+    status, (ready, reason) = view.status, view.condition("Ready")
     expires = read_time(status.expiration_time)
-    if ready == "True" and expires and expires <= now:  # without an operator nobody writes that it is over
+    # Without a running operator nothing sets Ready to False.
+    if ready == "True" and expires and expires <= now:
         reason += ", expired"
-    renewed, why = told.condition("Renewed")
-    went = "good" if renewed == "True" else why or "-"
-    if told.condition("Stalled")[0] == "True":
-        went += ", stalled"
+    renewed, renewed_reason = view.condition("Renewed")
+    last_attempt = "succeeded" if renewed == "True" else renewed_reason or "-"
+    if view.condition("Stalled")[0] == "True":
+        last_attempt += ", stalled"
     return (
-        told.namespace,
-        told.name,
+        view.namespace,
+        view.name,
         ready,
         reason,
-        _short(status.expiration_time, now),
-        _short(status.renewal_time, now),
-        went,
-        _short(status.next_attempt_time, now),
+        _cell(status.expiration_time, now),
+        _cell(status.renewal_time, now),
+        last_attempt,
+        _cell(status.next_attempt_time, now),
     )
-
-
-def _parsed(body: Mapping[str, Any]) -> tuple[Request | None, tuple[str, ...]]:
-    try:
-        return parse(body), ()
-    except RefusedError as error:
-        return None, (f"this release of kubectl keyturn cannot read the spec: {error.message}",)
 
 
 def _pipeline(request: Request) -> Iterator[str]:
     spec = request.spec
     yield from _source(spec)
     yield from (f"-> {_step(exchange, spec.region)}" for exchange in spec.exchanges)
-    yield f"-> Secret {request.secret_name}: {', '.join(wanted.name for wanted in spec.formats)}"
+    yield f"-> Secret {request.secret_name}: {', '.join(member.name for member in spec.formats)}"
 
 
-def _source(spec: Spec) -> Iterator[str]:
+def _source(spec: TokenRequestSpec) -> Iterator[str]:
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
-        kept = f", kept in Secret {spec.spending.secret}" if spec.spending else ""
-        yield f"token: key {token.secret_key_ref.key} of Secret {token.secret_key_ref.name}{kept}"
+        stored = f", stored in Secret {spec.consumption.secret}" if spec.consumption else ""
+        yield f"token: key {token.secret_key_ref.key} of Secret {token.secret_key_ref.name}{stored}"
     if token and token.service_account:
-        yield f"token: of ServiceAccount {token.service_account.name}"
+        yield f"token: ServiceAccount {token.service_account.name}"
     if credentials:
         ref = credentials.secret_ref
-        yield f"credentials: Secret {ref.name}" if ref else "credentials: the operator's own"
+        yield f"credentials: Secret {ref.name}" if ref else "credentials: the operator's ambient identity"
 
 
-def _step(exchange: Exchange, region: str | None) -> str:
-    operation, name = exchange.operation, member_name(exchange)
-    found = next((value for field in _TELLING if (value := getattr(operation, field, None))), "")
-    about = ", ".join(found) if isinstance(found, tuple) else found
-    where = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)
-    return " ".join(word for word in (name, about, f"({where})" if where else "") if word)
+def _step(exchange: StepSpec, region: str | None) -> str:
+    operation = exchange.exchange
+    value = next((value for field in _IDENTIFYING_FIELDS if (value := getattr(operation, field, None))), "")
+    identifier = ", ".join(value) if isinstance(value, tuple) else value
+    region = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)
+    return " ".join(word for word in (member_name(exchange), identifier, f"({region})" if region else "") if word)
 
 
-def _issue(status: Status) -> Iterator[tuple[str, str]]:
-    yield "Principal", status.principal or ""
-    yield "Revision", str(status.revision or "")
-
-
-def _advice(about: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:
-    generation, asked = about.get("generation", 0), renewal_asked(about.get("annotations") or {})
-    if "deletionTimestamp" in about:
-        yield "it is being deleted"
+def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:
+    generation, requested = meta.get("generation", 0), renew_requested(meta.get("annotations") or {})
+    if "deletionTimestamp" in meta:
+        yield "the TokenRequest is being deleted"
     elif not status.conditions:
-        yield f"no operator has looked at it yet; {_OPERATOR}"
+        yield f"not reconciled yet; {_OPERATOR_HINT}"
     elif status.observed_generation < generation:
-        yield f"this is of generation {status.observed_generation}, the spec is at {generation}; {_OPERATOR}"
+        yield f"the status is of generation {status.observed_generation}, the spec of {generation}; {_OPERATOR_HINT}"
     elif request and request.spec.suspend:
-        yield "spec.suspend is set: nothing is renewed"
+        yield "spec.suspend is true: credentials are not renewed"
     else:
-        yield from _waiting(asked, status, now)
+        yield from _overdue(requested, status, now)
 
 
-def _waiting(asked: str, status: Status, now: datetime) -> Iterator[str]:
+def _overdue(requested: str, status: Status, now: datetime) -> Iterator[str]:
     due = read_time(status.next_attempt_time or status.renewal_time)
-    if asked not in ("", status.last_handled_renew_request):
-        tried = read_time(status.last_attempt_time)
-        # Whoever has tried within this minute runs, and what was asked for since may be a second old.
-        runs = tried is not None and now - tried < _LATE
-        yield f"a renewal was asked for ({asked}) and has not begun" + ("" if runs else f"; {_OPERATOR}")
-    if due and now - due > _LATE:
-        yield f"what was to be tried is {length(now - due)} late; {_OPERATOR}"
+    if requested not in ("", status.last_handled_renew_request):
+        last_attempt = read_time(status.last_attempt_time)
+        # An operator that made an attempt within the last minute runs; the renewal may be requested since then.
+        is_running = last_attempt is not None and now - last_attempt < _OVERDUE
+        yield f"the renewal requested at {requested} has not started" + ("" if is_running else f"; {_OPERATOR_HINT}")
+    if due and now - due > _OVERDUE:
+        yield f"the next attempt is overdue by {human_duration(now - due)}; {_OPERATOR_HINT}"
 
 
-def _short(told: str | None, now: datetime) -> str:
-    moment = read_time(told)
+def _cell(time: str | None, now: datetime) -> str:
+    moment = read_time(time)
     if moment is None:
         return "-"
-    return length(moment - now) if moment >= now else f"{length(now - moment)} ago"
+    return human_duration(moment - now) if moment >= now else f"{human_duration(now - moment)} ago"

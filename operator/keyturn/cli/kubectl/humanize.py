@@ -1,30 +1,25 @@
-"""Moments as people read them."""
+"""Times and durations as people read them."""
 
 from datetime import datetime, timedelta
 
 from keyturn.api.times import read_time
 
-_UNITS = (
-    (timedelta(days=2), timedelta(days=1), "days"),
-    (timedelta(hours=3), timedelta(hours=1), "h"),
-    (timedelta(minutes=3), timedelta(minutes=1), "min"),
-    (timedelta(), timedelta(seconds=1), "s"),
-)
 
-
-def both(told: str | None, now: datetime) -> str:
-    """A time of a status, absolute and relative; empty where none is told."""
-    moment = read_time(told)
-    return f"{told} ({relative(moment, now)})" if moment else ""
+def absolute_and_relative(time: str | None, now: datetime) -> str:
+    """Format a time of a status, such as `2026-01-02T04:04:05Z (in 55m)`; empty if there is none."""
+    moment = read_time(time)
+    return f"{time} ({relative(moment, now)})" if moment else ""
 
 
 def relative(moment: datetime, now: datetime) -> str:
-    """How far a moment is away: in 5 min, 3 h ago."""
-    ahead = moment - now
-    return f"in {length(ahead)}" if ahead >= timedelta() else f"{length(-ahead)} ago"
+    """Format the distance of a time from now, such as `in 11h59m` or `5m ago`."""
+    return f"in {human_duration(moment - now)}" if moment >= now else f"{human_duration(now - moment)} ago"
 
 
-def length(span: timedelta) -> str:
-    """A time in one unit, cut to a whole number that is at least two."""
-    at_least, unit, name = next(it for it in _UNITS if span >= it[0])
-    return f"{span // unit if at_least else int(span.total_seconds())} {name}"
+def human_duration(duration: timedelta) -> str:
+    """Format a duration in its two largest units, such as `11h59m`; smaller units are dropped, never rounded up."""
+    seconds = int(duration.total_seconds())
+    units = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("m", seconds // 60 % 60), ("s", seconds % 60))
+    largest = next((index for index, (_, number) in enumerate(units) if number), len(units) - 1)
+    (unit, number), *smaller = units[largest : largest + 2]
+    return f"{number}{unit}" + "".join(f"{number}{unit}" for unit, number in smaller if number)

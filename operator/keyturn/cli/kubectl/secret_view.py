@@ -1,4 +1,4 @@
-"""A Secret as it is told to people: whose it is and what it holds, never a value."""
+"""A Secret as text: who wrote it and what it contains, never a value."""
 
 import base64
 import binascii
@@ -7,181 +7,189 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.formats.base import ENV_KEYS
-from keyturn.api.formats.registry import FORMATS, Format
+from keyturn.api.formats.registry import FORMATS, FormatSpec
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request, parse
-from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, ClusterError
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object
 from keyturn.cli.kubectl.describe import row
-from keyturn.cli.kubectl.humanize import both, length
-from keyturn.core.errors import RefusedError
-from keyturn.core.issuance import MANAGED_BY, MARKS, Marks, data_hash, read_marks
-from keyturn.core.token_family import LINEAGE, Lineage, read_lineage, token_fingerprint
+from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, Issuance, data_hash, read_issuance
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily, read_family, token_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A Secret, and the TokenRequests of its namespace, None where the user may not know them."""
+class SecretView:
+    """A Secret and the TokenRequests in its namespace; `requests` is None if the user may not list them."""
 
     name: str
     namespace: str
     type: str
-    # In one of them kubectl apply keeps the values.
+    # kubectl apply stores the values in an annotation.
     annotations: Mapping[str, str] = field(repr=False)
     labels: Mapping[str, str]
     uid: str
-    version: str
-    body: Mapping[str, bytes] = field(repr=False)
+    resource_version: str
+    data: Mapping[str, bytes] = field(repr=False)
     requests: tuple[Request, ...] | None
 
     @property
-    def marks(self) -> Marks | None:
-        """Whose it is and when it was issued, where Keyturn wrote so and nobody edited it."""
-        return read_marks(self.annotations)
+    def issuance(self) -> Issuance | None:
+        """The issuance record of a target; None if there is none or it was edited."""
+        return read_issuance(self.annotations)
 
     @property
-    def lineage(self) -> Lineage | None:
-        """The lineage of a token Secret."""
-        return read_lineage(self.annotations.get(LINEAGE, ""))
+    def family(self) -> TokenFamily | None:
+        """The token family of a token Secret."""
+        return read_family(self.annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
 
     @property
     def writer(self) -> Request | None:
-        """The TokenRequest that writes it."""
-        return next((it for it in self.requests or () if it.secret_name == self.name), None)
+        """The TokenRequest that has this Secret as its target."""
+        return next((request for request in self.requests or () if request.secret_name == self.name), None)
 
     @property
     def readers(self) -> list[str]:
-        """The TokenRequests that start from it, or keep a token in it."""
-        return [it.name for it in self.requests or () if self.name in it.spec.secrets_read]
+        """The names of the TokenRequests that have this Secret as a source or as their token Secret."""
+        return [request.name for request in self.requests or () if self.name in request.spec.secrets_read]
 
 
-def find(cluster: Cluster, name: str) -> Found:
-    """Read a Secret and who has to do with it; raises ClusterError."""
+def read_secret(cluster: Cluster, name: str) -> SecretView:
+    """Read a Secret and the TokenRequests in its namespace. Raises ClusterError."""
     body = cluster.get("secret", name)
-    about = body["metadata"]
-    return Found(
+    meta = body["metadata"]
+    return SecretView(
         name=name,
-        namespace=about["namespace"],
+        namespace=meta["namespace"],
         type=body.get("type", ""),
-        annotations=about.get("annotations") or {},
-        labels=about.get("labels") or {},
-        uid=about["uid"],
-        version=about["resourceVersion"],
-        body={key: _decoded(value) for key, value in (body.get("data") or {}).items()},
-        requests=_requests(cluster),
+        annotations=meta.get("annotations") or {},
+        labels=meta.get("labels") or {},
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        data={key: _decode(value) for key, value in (body.get("data") or {}).items()},
+        requests=_list_requests(cluster),
     )
 
 
-def lines(found: Found, now: datetime) -> Iterator[str]:
-    """Tell a Secret."""
-    yield f"Secret {found.namespace}/{found.name} ({found.type})"
-    marks = found.marks
-    if found.lineage:
-        yield from kept(found, found.lineage, now)
-    elif marks:
-        yield from _written(found, marks, now)
-    elif found.labels.get(MANAGED_BY) == "keyturn" or MARKS in found.annotations:
-        yield row("Written by", "Keyturn, and its marks are gone or were edited: it is made anew at the next look")
+def describe(view: SecretView, now: datetime) -> Iterator[str]:
+    """Yield the lines that describe a Secret."""
+    yield f"Secret {view.namespace}/{view.name} ({view.type})"
+    issuance = view.issuance
+    if view.family:
+        yield from describe_family(view, view.family, now)
+    elif issuance:
+        yield from _describe_issuance(view, issuance, now)
+    elif view.labels.get(MANAGED_BY) == "keyturn" or ISSUANCE_ANNOTATION in view.annotations:
+        yield row("Written by", "Keyturn, but the issuance record is missing or was edited; the Secret is reissued")
     else:
-        yield row("Written by", "somebody else: Keyturn does not touch it")
-    if found.readers and not found.lineage:
-        yield row("Read by", f"TokenRequest {', '.join(found.readers)}")
-    if found.requests is None:
-        yield row("Note", "TokenRequests may not be listed here: who reads it is not known")
-    yield from _keys(found)
+        yield row("Written by", "someone else; Keyturn does not modify it")
+    if view.readers and not view.family:
+        yield row("Read by", f"TokenRequest {', '.join(view.readers)}")
+    if view.requests is None:
+        yield row("Note", "you may not list TokenRequests here, so those that read this Secret are not shown")
+    yield from _describe_keys(view)
 
 
-def kept(found: Found, lineage: Lineage, now: datetime) -> Iterator[str]:
-    """Tell what a token Secret keeps."""
-    source, _, key = lineage.of.partition("/")
-    yield row("Keeps", f"the live token of Secret {source}, key {key}")
-    yield row("Used by", f"TokenRequest {', '.join(found.readers)}" if found.readers else "no TokenRequest here")
-    yield row("Lineage", f"{len(lineage.seeds)} handed in, {len(lineage.spent)} spent (a hundred are remembered)")
-    yield row("Shows", _shown(found, lineage, key))
-    yield row("Intent", _intent(lineage, now))
+def describe_family(view: SecretView, family: TokenFamily, now: datetime) -> Iterator[str]:
+    """Yield the lines that describe the token family in a token Secret."""
+    source, _, key = family.source_id.partition("/")
+    yield row("Token of", f"Secret {source}, key {key}")
+    yield row("Used by", f"TokenRequest {', '.join(view.readers)}" if view.readers else "no TokenRequest here")
+    yield row(
+        "Token family",
+        f"{len(family.initial_tokens)} from the source, {len(family.consumed)} consumed (at most 100 each)",
+    )
+    yield row("Contains", _token_state(view, family, key))
+    yield row("Intent", _intent(family, now))
 
 
-def _written(found: Found, marks: Marks, now: datetime) -> Iterator[str]:
-    yield row("Written by", f"TokenRequest {marks.request}, {_owner(found, marks)}")
-    if found.requests is not None and found.writer:
-        yield row("Data", "as issued" if _is_whole(found, marks) else "edited since: it is made anew (Drifted)")
-    if marks.principal:
-        yield row("Principal", marks.principal)
-    yield row("Issued", both(rfc3339(marks.issued), now))
-    yield row("Expires", both(rfc3339(marks.expires), now))
-    yield row("Renews", "never: its source works once" if marks.once else both(rfc3339(marks.renew), now))
-    yield row("Revision", str(marks.revision))
-    if marks.source_expires:
-        yield row("Source ends", both(rfc3339(marks.source_expires), now))
+def _describe_issuance(view: SecretView, issuance: Issuance, now: datetime) -> Iterator[str]:
+    yield row("Written by", f"TokenRequest {issuance.request}, {_owner_state(view, issuance)}")
+    if view.requests is not None and view.writer:
+        yield row(
+            "Data", "as issued" if _is_unchanged(view, issuance) else "edited; Keyturn reissues it (DriftDetected)"
+        )
+    if issuance.principal:
+        yield row("Principal", issuance.principal)
+    yield row("Issued", absolute_and_relative(rfc3339(issuance.issued), now))
+    yield row("Expires", absolute_and_relative(rfc3339(issuance.expires), now))
+    renewal = "never: the source credential is single-use"
+    yield row("Renewal", renewal if issuance.once else absolute_and_relative(rfc3339(issuance.renew), now))
+    yield row("Revision", str(issuance.revision))
+    if issuance.source_expires:
+        yield row("Source expires", absolute_and_relative(rfc3339(issuance.source_expires), now))
 
 
-def _owner(found: Found, marks: Marks) -> str:
-    if found.requests is None:
-        return f"uid {marks.uid}"
-    living = next((it for it in found.requests if it.name == marks.request), None)
-    if living is None:
-        return "which is gone: nobody renews it"
-    if living.secret_name != found.name:
-        return f"which now writes Secret {living.secret_name}"
-    return "which is there" if living.uid == marks.uid else "which was made anew and takes it over"
+def _owner_state(view: SecretView, issuance: Issuance) -> str:
+    if view.requests is None:
+        return f"uid {issuance.uid}"
+    owner = next((request for request in view.requests if request.name == issuance.request), None)
+    if owner is None:
+        return "which no longer exists; the Secret is not renewed"
+    if owner.secret_name != view.name:
+        return f"which now writes Secret {owner.secret_name}"
+    return "which exists" if owner.uid == issuance.uid else "which was recreated and takes the Secret over"
 
 
-def _is_whole(found: Found, marks: Marks) -> bool:
-    texts = {key: found.body[key].decode(errors="replace") for key in marks.keys if key in found.body}
-    return found.writer is not None and data_hash(texts, found.writer) == marks.data_hash
+def _is_unchanged(view: SecretView, issuance: Issuance) -> bool:
+    data = {key: view.data[key].decode(errors="replace") for key in issuance.keys if key in view.data}
+    return view.writer is not None and data_hash(data, view.writer) == issuance.data_hash
 
 
-def _shown(found: Found, lineage: Lineage, key: str) -> str:
-    value = found.body.get(key, b"").decode(errors="replace")
-    if not value:
-        return "nothing: what the user handed in worked once, and is used" if not lineage.live else "no token"
-    mark = token_fingerprint(value, found.namespace, found.name)
-    if mark == lineage.live:
-        return "the live token" + (", as it was handed in" if mark in lineage.seeds else "")
-    return "a spent token (SourceReverted)" if mark in lineage.spent else "a token younger than its lineage"
+def _token_state(view: SecretView, family: TokenFamily, key: str) -> str:
+    token = view.data.get(key, b"").decode(errors="replace")
+    if not token:
+        return "no token" if family.live else "no token: the single-use source credential has already been used"
+    fingerprint = token_fingerprint(token, view.namespace, view.name)
+    if fingerprint == family.live:
+        return "the live token" + (", as it was in the source" if fingerprint in family.initial_tokens else "")
+    if fingerprint in family.consumed:
+        return "a consumed token (StaleTokenRestored)"
+    return "a token that is newer than the recorded token family"
 
 
-def _intent(lineage: Lineage, now: datetime) -> str:
-    intent = lineage.intent
+def _intent(family: TokenFamily, now: datetime) -> str:
+    intent = family.intent
     if intent is None:
-        return "none: nobody is spending the token"
-    since = length(max(now - intent.start, timedelta()))
-    tried = "; tried once more, carefully" if intent.careful else ""
-    return f"{intent.holder} began to spend the token {since} ago, for {intent.give_up_seconds} s at most{tried}"
+        return "none: no renewal is in progress"
+    age = human_duration(max(now - intent.start, timedelta()))
+    final = "; this is the final attempt" if intent.final_attempt else ""
+    return f"{intent.holder} started using the token {age} ago, for at most {intent.give_up_seconds}s{final}"
 
 
-def _keys(found: Found) -> Iterator[str]:
+def _describe_keys(view: SecretView) -> Iterator[str]:
     yield "Keys"
-    of, written = _formats(found), found.marks.keys if found.marks else ()
-    for key in sorted(found.body):
-        what = of.get(key, "") if key in written else "not Keyturn's" if found.marks else ""
-        yield f"  {key:<26}{len(found.body[key]):>7} B  {what}".rstrip()
+    formats, written = _formats_by_key(view), view.issuance.keys if view.issuance else ()
+    for key in sorted(view.data):
+        note = formats.get(key, "") if key in written else "not managed by Keyturn" if view.issuance else ""
+        yield f"  {key:<26}{len(view.data[key]):>7} B  {note}".rstrip()
 
 
-def _formats(found: Found) -> dict[str, str]:
-    """By key, the format that it is of: as the TokenRequest says, else as by default."""
-    usual = {options.KEY: name for name, options in FORMATS.items()}
-    wanted: Iterable[Format] = found.writer.spec.formats if found.writer else ()
-    return {**usual, **dict.fromkeys(ENV_KEYS, "env"), "expiration": "when the first of it expires",
-            **{key: one.name for one in wanted for key in one.options.keys}}  # fmt: skip
+def _formats_by_key(view: SecretView) -> dict[str, str]:
+    """Map keys to the format that writes them: those of the TokenRequest, and the defaults."""
+    defaults = {options.KEY: name for name, options in FORMATS.items()}
+    members: Iterable[FormatSpec] = view.writer.spec.formats if view.writer else ()
+    return {**defaults, **dict.fromkeys(ENV_KEYS, "env"), "expiration": "the earliest expiration time",
+            **{key: member.name for member in members for key in member.options.keys}}  # fmt: skip
 
 
-def _requests(cluster: Cluster) -> tuple[Request, ...] | None:
+def _list_requests(cluster: Cluster) -> tuple[Request, ...] | None:
     try:
-        return tuple(_parsed(cluster.find(REQUESTS)))
+        return tuple(_parse_valid(cluster.list_objects(REQUESTS)))
     except ClusterError:
         return None
 
 
-def _parsed(bodies: list[Body]) -> Iterator[Request]:
+def _parse_valid(bodies: list[Object]) -> Iterator[Request]:
     for body in bodies:
         try:
             yield parse(body)
-        except RefusedError:
+        except InvalidSpecError:
             continue
 
 
-def _decoded(value: Any) -> bytes:
+def _decode(value: Any) -> bytes:
     try:
         return base64.b64decode(value)
     except binascii.Error:

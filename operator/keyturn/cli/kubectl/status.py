@@ -8,68 +8,67 @@ import msgspec
 
 from keyturn.cli.clock import now
 from keyturn.cli.kubectl import COMMANDS
-from keyturn.cli.kubectl.cluster import REQUESTS, Body, Cluster, cluster_options, completing
-from keyturn.cli.kubectl.describe import Told, cells, lines, table, tell
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, Object, cluster_options, completing
+from keyturn.cli.kubectl.describe import RequestView, describe, table, table_row, view_request
 
 
-@click.command(help=COMMANDS["status"])
+@click.command(help=COMMANDS["status"].summary)
 @click.argument("name", required=False, shell_complete=completing(REQUESTS))
-@click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="List TokenRequests in all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
-@click.option("-w", "--watch", is_flag=True, help="Go on, and show each change, until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Keep watching and show each change.")
 @cluster_options
 def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
-    """Show how TokenRequests are."""
     if name and all_namespaces:
-        raise click.UsageError("give a NAME or --all-namespaces")
-    more = ["--all-namespaces"] if all_namespaces else [f"--field-selector=metadata.name={name}"] if name else []
-    if name:
-        found: Any = cluster.get(REQUESTS, name)
+        raise click.UsageError("NAME and --all-namespaces cannot be combined")
+    # A missing object is reported before a watch of it would wait forever.
+    request: Any = cluster.get(REQUESTS, name) if name else None
+    selection = ["--all-namespaces"] if all_namespaces else [f"--field-selector=metadata.name={name}"] if name else []
     if watch:
-        _watch(cluster.watch(REQUESTS, *more), output, one=name is not None)
+        _watch(cluster.watch(REQUESTS, *selection), output, as_rows=name is None)
     elif name:
-        _show(tell(found, now()), output)
+        _show(view_request(request, now()), output)
     else:
-        _show_all(cluster.find(REQUESTS, *more), output, namespaces=all_namespaces)
+        _show_all(cluster.list_objects(REQUESTS, *selection), output, namespaces=all_namespaces)
 
 
-def _watch(bodies: Iterable[Body], output: str, *, one: bool) -> None:
-    for body in bodies:
+def _watch(requests: Iterable[Object], output: str, *, as_rows: bool) -> None:
+    for request in requests:
         at = now()
-        told = tell(body, at)
-        if output == "text" and not one:
-            click.echo("   ".join(cells(told, at)))
+        view = view_request(request, at)
+        if output == "text" and as_rows:
+            click.echo("   ".join(table_row(view, at)))
         else:
-            _show(told, output, apart=True)
+            _show(view, output, in_stream=True)
 
 
-def _show(told: Told, output: str, *, apart: bool = False) -> None:
+def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:
     if output == "text":
-        click.echo("\n".join(lines(told, now())) + ("\n" if apart else ""))
+        click.echo("\n".join(describe(view, now())) + ("\n" if in_stream else ""))
     else:
-        _WRITE[output](msgspec.to_builtins(told), apart)
+        _WRITERS[output](msgspec.to_builtins(view), in_stream)
 
 
-def _show_all(bodies: list[Body], output: str, *, namespaces: bool) -> None:
+def _show_all(requests: list[Object], output: str, *, namespaces: bool) -> None:
     at = now()
-    requests = [tell(body, at) for body in bodies]
+    views = [view_request(request, at) for request in requests]
     if output != "text":
-        _WRITE[output](msgspec.to_builtins(requests), False)  # noqa: FBT003 - the writers' own shape
-    elif requests:
-        click.echo("\n".join(table(requests, at, namespaces=namespaces)))
+        _WRITERS[output](msgspec.to_builtins(views), False)  # noqa: FBT003 - the signature of the writers
+    elif views:
+        click.echo("\n".join(table(views, at, namespaces=namespaces)))
     else:
-        click.echo("no TokenRequests here; -A looks in all namespaces", err=True)
+        click.echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
 
 
-def _json(value: object, apart: bool) -> None:  # noqa: FBT001 - one line each, where there are many
+def _write_json(value: object, in_stream: bool) -> None:  # noqa: FBT001 - called by position
     text = msgspec.json.encode(value)
-    click.echo(text if apart else msgspec.json.format(text, indent=2))
+    click.echo(text if in_stream else msgspec.json.format(text, indent=2))
 
 
-def _yaml(value: object, apart: bool) -> None:  # noqa: FBT001
-    import yaml  # noqa: PLC0415 - what nobody asked for must not cost its start
+def _write_yaml(value: object, in_stream: bool) -> None:  # noqa: FBT001
+    import yaml  # noqa: PLC0415 - the other outputs do not need it, and importing it takes time
 
-    click.echo(yaml.safe_dump(value, sort_keys=False, width=120, explicit_start=apart), nl=False)
+    click.echo(yaml.safe_dump(value, sort_keys=False, width=120, explicit_start=in_stream), nl=False)
 
 
-_WRITE: dict[str, Callable[[object, bool], None]] = {"json": _json, "yaml": _yaml}
+_WRITERS: dict[str, Callable[[object, bool], None]] = {"json": _write_json, "yaml": _write_yaml}

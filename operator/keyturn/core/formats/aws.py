@@ -1,55 +1,57 @@
-"""The files of AWS SDKs."""
+"""The files and variables that AWS SDKs read."""
 
 import json
 
-from keyturn.api.formats.registry import MOUNTED_AT, AwsConfigFormat, CredentialsFileFormat
+from keyturn.api.formats.aws import MOUNTED_AT, AwsConfigFormat, CredentialProcessFormat, CredentialsFileFormat
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
-from keyturn.core.formats.values import credentials
-from keyturn.core.pipeline_values import Holding
+from keyturn.core.formats.context import FormatContext, require_credentials
+from keyturn.core.pipeline_values import PipelineValues
 
 
-def env(request: Request, holding: Holding) -> dict[str, str]:
-    """Variables; what there is not has no key."""
-    held, region = credentials(holding), request.spec.region
+def env(request: Request, values: PipelineValues) -> dict[str, str]:
+    """Environment variables by name. A variable without a value is left out."""
+    credentials, region = require_credentials(values), request.spec.region
     return {
-        "AWS_ACCESS_KEY_ID": held.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": held.secret_access_key,
-        **({"AWS_SESSION_TOKEN": held.session_token} if held.session_token else {}),
+        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        **({"AWS_SESSION_TOKEN": credentials.session_token} if credentials.session_token else {}),
         **({"AWS_REGION": region} if region else {}),
     }
 
 
-def credential_process(_: object, __: Request, holding: Holding) -> str:
-    """What a `credential_process` prints, version 1."""
-    held = credentials(holding)
+def credential_process(context: FormatContext[CredentialProcessFormat]) -> str:
+    """The JSON document, version 1, that a `credential_process` prints."""
+    credentials = require_credentials(context.values)
     fields = {
         "Version": 1,
-        "AccessKeyId": held.access_key_id,
-        "SecretAccessKey": held.secret_access_key,
-        **({"SessionToken": held.session_token} if held.session_token else {}),
-        **({"Expiration": rfc3339(held.expires_at)} if held.expires_at else {}),
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key,
+        **({"SessionToken": credentials.session_token} if credentials.session_token else {}),
+        **({"Expiration": rfc3339(credentials.expires_at)} if credentials.expires_at else {}),
     }
     return json.dumps(fields)
 
 
-def credentials_file(options: CredentialsFileFormat, _: Request, holding: Holding) -> str:
+def credentials_file(context: FormatContext[CredentialsFileFormat]) -> str:
     """A shared credentials file with one profile."""
-    held = credentials(holding)
+    credentials = require_credentials(context.values)
     lines = [
-        f"[{options.profile or 'default'}]",
-        f"aws_access_key_id = {held.access_key_id}",
-        f"aws_secret_access_key = {held.secret_access_key}",
-        *([f"aws_session_token = {held.session_token}"] if held.session_token else []),
+        f"[{context.options.profile or 'default'}]",
+        f"aws_access_key_id = {credentials.access_key_id}",
+        f"aws_secret_access_key = {credentials.secret_access_key}",
+        *([f"aws_session_token = {credentials.session_token}"] if credentials.session_token else []),
     ]
     return "\n".join(lines) + "\n"
 
 
-def aws_config(options: AwsConfigFormat, request: Request, _: Holding) -> str:
+def aws_config(context: FormatContext[AwsConfigFormat]) -> str:
     """A shared config file whose default profile reads the first credentialProcess format of the same Secret."""
-    (file, *_more) = [
-        key for wanted in request.spec.formats if wanted.credential_process for key in wanted.options.keys
-    ]
-    folder = options.mount_path or f"{MOUNTED_AT}/{request.secret_name}"
+    request = context.request
+    (key, *_) = [
+        key for format_spec in request.spec.formats if format_spec.credential_process
+        for key in format_spec.options.keys
+    ]  # fmt: skip
+    directory = context.options.mount_path or f"{MOUNTED_AT}/{request.secret_name}"
     region = f"region = {request.spec.region}\n" if request.spec.region else ""
-    return f"[default]\n{region}credential_process = cat {folder}/{file}\n"
+    return f"[default]\n{region}credential_process = cat {directory}/{key}\n"

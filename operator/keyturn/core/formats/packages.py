@@ -1,59 +1,60 @@
-"""The files of container and package clients."""
+"""The configuration files of container and package clients."""
 
 import base64
 import json
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from keyturn.api.formats.registry import MavenFormat, NpmFormat, PipFormat
-from keyturn.api.token_request import Request
-from keyturn.core.formats.values import endpoint, logins, password
-from keyturn.core.pipeline_values import Holding, safe
+from keyturn.api.formats.packages import DockerConfigJsonFormat, MavenFormat, NpmFormat, PipFormat
+from keyturn.core.formats.context import FormatContext, package_endpoint, package_password, registry_logins
+from keyturn.core.pipeline_values import safe
 
-# CodeArtifact's one user name.
+# The user name that CodeArtifact expects.
 _USER = "aws"
 
 
-def docker_config_json(_: object, __: Request, holding: Holding) -> str:
-    """What `kubectl create secret docker-registry` makes, for all registries at once."""
+def docker_config_json(context: FormatContext[DockerConfigJsonFormat]) -> str:
+    """The file that `kubectl create secret docker-registry` writes, for all registries together."""
     auths = {}
-    for login in logins(holding):
-        secret = safe(login.password, f"the password of {login.host}")
-        both = base64.b64encode(f"{login.username}:{secret}".encode()).decode()
-        auths[login.host] = {"username": login.username, "password": secret, "auth": both}
+    for login in registry_logins(context.values):
+        password = safe(login.password, f"the password of {login.host}")
+        auth = base64.b64encode(f"{login.username}:{password}".encode()).decode()
+        auths[login.host] = {"username": login.username, "password": password, "auth": auth}
     return json.dumps({"auths": auths})
 
 
-def pip(options: PipFormat, _: Request, holding: Holding) -> str:
-    """A pip.conf. The password is a part of the URL, and so percent-encoded (RFC 3986 section 3.2.1)."""
-    url = endpoint("pypi", options.repository, holding).url.rstrip("/")
-    scheme, _colon, place = url.partition("://")
-    return f"[global]\nindex-url = {scheme}://{_USER}:{quote(password(holding), safe='')}@{place}/simple/\n"
+def pip(context: FormatContext[PipFormat]) -> str:
+    """A pip.conf. The password is part of the URL and therefore percent-encoded (RFC 3986 section 3.2.1)."""
+    url = package_endpoint("pypi", context.options.repository, context.values).url.rstrip("/")
+    scheme, _, location = url.partition("://")
+    password = quote(package_password(context.values), safe="")
+    return f"[global]\nindex-url = {scheme}://{_USER}:{password}@{location}/simple/\n"
 
 
-def npm(options: NpmFormat, _: Request, holding: Holding) -> str:
-    """An .npmrc. npm finds the token by the URL of the registry without its scheme, up to the last slash."""
-    url = endpoint("npm", options.repository, holding).url.rstrip("/") + "/"
-    of_scope = f"{options.scope}:" if options.scope else ""
-    return f"{of_scope}registry={url}\n//{url.partition('://')[2]}:_authToken={password(holding)}\n"
+def npm(context: FormatContext[NpmFormat]) -> str:
+    """An .npmrc. npm looks the token up by the URL of the registry, without its scheme and with a final slash."""
+    url = package_endpoint("npm", context.options.repository, context.values).url.rstrip("/") + "/"
+    prefix = f"{context.options.scope}:" if context.options.scope else ""
+    return f"{prefix}registry={url}\n//{url.partition('://')[2]}:_authToken={package_password(context.values)}\n"
 
 
-def maven(options: MavenFormat, _: Request, holding: Holding) -> str:
+def maven(context: FormatContext[MavenFormat]) -> str:
     """A settings.xml: the server with the token, and an active profile with its repository."""
-    found = endpoint("maven", options.repository, holding)
-    name, url = escape(options.server_id or found.repository), escape(found.url)
-    # Maven reads ${...} and {...} in a value as its own; a token of RFC 6750 has neither.
+    endpoint = package_endpoint("maven", context.options.repository, context.values)
+    server, url = escape(context.options.server_id or endpoint.repository), escape(endpoint.url)
+    # Maven expands ${...} and {...} in a value, but a token of RFC 6750 contains no braces.
+    password = escape(package_password(context.values))
     return f"""\
 <settings xmlns="http://maven.apache.org/SETTINGS/1.0.0">
   <servers>
-    <server><id>{name}</id><username>{_USER}</username><password>{escape(password(holding))}</password></server>
+    <server><id>{server}</id><username>{_USER}</username><password>{password}</password></server>
   </servers>
   <profiles>
     <profile>
-      <id>{name}</id>
-      <repositories><repository><id>{name}</id><url>{url}</url></repository></repositories>
+      <id>{server}</id>
+      <repositories><repository><id>{server}</id><url>{url}</url></repository></repositories>
     </profile>
   </profiles>
-  <activeProfiles><activeProfile>{name}</activeProfile></activeProfiles>
+  <activeProfiles><activeProfile>{server}</activeProfile></activeProfiles>
 </settings>
 """

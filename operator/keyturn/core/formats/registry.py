@@ -1,61 +1,64 @@
-"""Credentials and tokens become the files that tools read. Each format has its own escaper."""
+"""Renders a request's formats into the data of its Secret. Each format escapes in its own way."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from keyturn.api.base import Kind
+from keyturn.api.formats.registry import FormatSpec
+from keyturn.api.formats.token import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import Format, Request
+from keyturn.api.token_request import Request
 from keyturn.core.formats.aws import aws_config, credential_process, credentials_file, env
+from keyturn.core.formats.context import FormatContext, registry_logins, require_credentials
 from keyturn.core.formats.packages import docker_config_json, maven, npm, pip
-from keyturn.core.formats.template import named, template
-from keyturn.core.formats.values import credentials, logins
-from keyturn.core.pipeline_values import Holding, safe
-
-__all__ = ["expiry", "render"]
+from keyturn.core.formats.template import template, template_values
+from keyturn.core.pipeline_values import PipelineValues, safe
 
 
-def render(request: Request, holding: Holding) -> dict[str, str]:
-    """Write what is held in each of the formats, and `expiration`: the data of the Secret."""
+def render(request: Request, values: PipelineValues) -> dict[str, str]:
+    """Return the data of the Secret: the keys of each format and, if anything expires, `expiration`.
+
+    Raises RefusedError: InvalidSpec for a value that the exchanges do not provide, SourceInvalid for a value that
+    the format cannot represent.
+    """
     data: dict[str, str] = {}
-    ends = expiry(request.spec.formats, holding)
-    for wanted in request.spec.formats:
-        if wanted.env:
-            data |= env(request, holding)
-        elif wanted.template:
-            data[wanted.template.key] = template(wanted.template, request, holding, ends)
+    expires_at = expiry(request.spec.formats, values)
+    for format_spec in request.spec.formats:
+        if format_spec.env:
+            data |= env(request, values)
         else:
-            data[wanted.options.keys[0]] = _WRITERS[wanted.name](wanted.options, request, holding)
-    return data | ({"expiration": rfc3339(ends)} if ends else {})
+            context: FormatContext[Any] = FormatContext(format_spec.options, request, values, expires_at)
+            data[format_spec.options.keys[0]] = _WRITERS[format_spec.name](context)
+    return data | ({"expiration": rfc3339(expires_at)} if expires_at else {})
 
 
-def expiry(formats: tuple[Format, ...], holding: Holding) -> datetime | None:
-    """The earliest expiry among the values that the formats hold."""
-    ends = [end for wanted in formats for end in _ends(wanted, holding)]
-    return min((end for end in ends if end), default=None)
+def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime | None:
+    """Return the earliest expiration time among the values that the formats contain; None if none expires."""
+    times = [time for format_spec in formats for time in _expiration_times(format_spec, values)]
+    return min((time for time in times if time), default=None)
 
 
-def _ends(wanted: Format, holding: Holding) -> Iterable[datetime | None]:
-    if wanted.template:
-        return [value.expires_at for value in named(wanted.template, holding)]
-    return [end for kind in wanted.options.holds for end in _ENDS[kind](holding)]
+def _expiration_times(format_spec: FormatSpec, values: PipelineValues) -> Iterable[datetime | None]:
+    if format_spec.template:
+        return [value.expires_at for value in template_values(format_spec.template, values)]
+    return [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
 
 
-def _token(_: object, __: Request, holding: Holding) -> str:
-    # No newline: a Go, Java, JavaScript or Rust SDK refuses a token file that ends in one.
-    return safe(holding.newest_token.value, "the token")
+def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:
+    # No newline: the SDKs for Go, Java, JavaScript and Rust refuse a token file that ends in one.
+    return safe(context.values.newest_token.value, "the token")
 
 
-_ENDS: Mapping[Kind, Callable[[Holding], Iterable[datetime | None]]] = {
-    "credentials": lambda it: [credentials(it).expires_at],
-    "token": lambda it: [it.newest_token.expires_at],
-    "registryLogins": lambda it: [login.expires_at for login in logins(it)],
+_EXPIRATION_TIMES: Mapping[Kind, Callable[[PipelineValues], Iterable[datetime | None]]] = {
+    "credentials": lambda values: [require_credentials(values).expires_at],
+    "token": lambda values: [values.newest_token.expires_at],
+    "registryLogins": lambda values: [login.expires_at for login in registry_logins(values)],
     "packageEndpoints": lambda _: [],
 }
 
-# The formats that write one key: options of the format, the request and what is held.
-_WRITERS: Mapping[str, Callable[[Any, Request, Holding], str]] = {
+# The formats that write one key.
+_WRITERS: Mapping[str, Callable[[FormatContext[Any]], str]] = {
     "credentialProcess": credential_process,
     "credentialsFile": credentials_file,
     "awsConfig": aws_config,
@@ -65,4 +68,5 @@ _WRITERS: Mapping[str, Callable[[Any, Request, Holding], str]] = {
     "pip": pip,
     "npm": npm,
     "maven": maven,
+    "template": template,
 }

@@ -1,105 +1,96 @@
-"""The text of a template with the values in it."""
+"""Fills in the text of the template format."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
 
-from keyturn.api.formats.registry import PLACE, TemplateFormat
+from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.formats.values import logins, safe_endpoint
-from keyturn.core.pipeline_values import Holding, Token, jwt_times
+from keyturn.core.formats.context import FormatContext, check_endpoint, registry_logins
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 
-# What means itself in a shell, in quotes, in JSON, XML and INI: which of them the text is, nobody knows.
+# Characters without a meaning in a shell, in quotes, in JSON, XML and INI: the syntax of the text is unknown.
 _PLAIN = re.compile(r"[-A-Za-z0-9._~+/=:,@]+")
-# A value with its own end, or None where it is not held.
-_Take = Callable[[Holding], Token | None]
+# Returns a value with its own expiration time, or None if the pipeline does not provide it.
+_Getter = Callable[[PipelineValues], Token | None]
 
 
-def named(options: TemplateFormat, holding: Holding) -> Iterator[Token]:
-    """What the text names of what travels; raises RefusedError (SpecInvalid) for what no exchange gave."""
+def template_values(options: TemplateFormat, values: PipelineValues) -> Iterator[Token]:
+    """Yield the pipeline values that the text uses; raises RefusedError (InvalidSpec) if one is missing."""
     for name in options.names:
-        if name in _TRAVELS:
-            yield _taken(name, holding)
+        if name in _GETTERS:
+            yield _require(name, _GETTERS[name](values))
 
 
-def template(options: TemplateFormat, request: Request, holding: Holding, ends: datetime | None) -> str:
-    """Put the values into the text, in one pass: what a value looks like changes nothing.
+def template(context: FormatContext[TemplateFormat]) -> str:
+    """Insert the values into the text in a single pass: `{{` inside a value is not expanded again.
 
-    Raises RefusedError: SpecInvalid for a name that nobody gave, SourceInvalid for a value that is not plain.
+    Raises RefusedError: InvalidSpec for a value that is missing, SourceInvalid for a value that is not plain.
     """
-    about = {"region": request.spec.region, "expiration": rfc3339(ends) if ends else None}
+    expiration = rfc3339(context.expires_at) if context.expires_at else None
+    settings = {"region": context.request.spec.region, "expiration": expiration}
+    texts = {}
+    for name in context.options.names:
+        if name in _GETTERS:
+            text = _require(name, _GETTERS[name](context.values)).value
+            if not _PLAIN.fullmatch(text):
+                raise RefusedError("SourceInvalid", f"the value of {name} has characters that need escaping")
+        else:
+            text = _require(name, _optional_token(settings[name])).value
+        texts[name] = text
+    return PLACEHOLDER.sub(lambda match: texts[match[1]], context.options.text)
 
-    def value(name: str) -> str:
-        if name in _TRAVELS:
-            return _plain(name, _taken(name, holding).value)
-        return about[name] or _missing(name)
 
-    values = {name: value(name) for name in options.names}
-    return PLACE.sub(lambda found: values[found[1]], options.text)
-
-
-def _taken(name: str, holding: Holding) -> Token:
-    return _TRAVELS[name](holding) or _missing(name)
-
-
-def _plain(name: str, value: str) -> str:
-    if not _PLAIN.fullmatch(value):
-        raise RefusedError(
-            "SourceInvalid", f"the value of {name} has characters that a template would have to escape"
-        )
+def _require(name: str, value: Token | None) -> Token:
+    if value is None:
+        count = " exactly one" if name.startswith(("registry", "package")) else ""
+        raise RefusedError("InvalidSpec", f"a template uses {name}, but the exchanges do not provide{count or ' it'}")
     return value
 
 
-def _missing(name: str) -> Any:
-    one = " exactly one" if name.startswith(("registry", "package")) else ""
-    raise RefusedError("SpecInvalid", f"a template names {name}, and the exchanges do not give{one or ' it'}")
-
-
-def _token(value: str | None, expires_at: datetime | None = None) -> Token | None:
+def _optional_token(value: str | None, expires_at: datetime | None = None) -> Token | None:
     return Token(value, expires_at) if value else None
 
 
-def _key(field: str) -> _Take:
-    def take(holding: Holding) -> Token | None:
-        held = holding.credentials
-        return _token(getattr(held, field), held.expires_at) if held else None
+def _from_credentials(field: str) -> _Getter:
+    def get(values: PipelineValues) -> Token | None:
+        credentials = values.credentials
+        return _optional_token(getattr(credentials, field), credentials.expires_at) if credentials else None
 
-    return take
-
-
-def _login(field: str) -> _Take:
-    def take(holding: Holding) -> Token | None:
-        held = logins(holding)
-        return _token(getattr(held[0], field), held[0].expires_at) if len(held) == 1 else None
-
-    return take
+    return get
 
 
-def _identity_context(holding: Holding) -> Token | None:
-    context = holding.identity_context
-    return _token(context, jwt_times(context)[1] if context else None)
+def _from_login(field: str) -> _Getter:
+    def get(values: PipelineValues) -> Token | None:
+        logins = registry_logins(values)
+        return _optional_token(getattr(logins[0], field), logins[0].expires_at) if len(logins) == 1 else None
+
+    return get
 
 
-def _endpoint(holding: Holding) -> Token | None:
-    held = holding.package_endpoints
-    return _token(safe_endpoint(held[0]).url) if len(held) == 1 else None
+def _identity_context(values: PipelineValues) -> Token | None:
+    context = values.identity_context
+    return _optional_token(context, jwt_times(context)[1] if context else None)
 
 
-_TRAVELS: Mapping[str, _Take] = {
-    "accessToken": lambda it: it.access_token,
-    "idToken": lambda it: it.id_token,
+def _package_endpoint(values: PipelineValues) -> Token | None:
+    endpoints = values.package_endpoints
+    return _optional_token(check_endpoint(endpoints[0]).url) if len(endpoints) == 1 else None
+
+
+_GETTERS: Mapping[str, _Getter] = {
+    "accessToken": lambda values: values.access_token,
+    "idToken": lambda values: values.id_token,
     "identityContext": _identity_context,
-    "tokenId": lambda it: _token(it.token_id),
-    "accessKeyId": _key("access_key_id"),
-    "secretAccessKey": _key("secret_access_key"),
-    "sessionToken": _key("session_token"),
-    "principal": lambda it: _token(it.principal),
-    "registryHost": _login("host"),
-    "registryUsername": _login("username"),
-    "registryPassword": _login("password"),
-    "packageEndpoint": _endpoint,
-    "identityId": lambda it: _token(it.identity_id),
+    "tokenId": lambda values: _optional_token(values.token_id),
+    "accessKeyId": _from_credentials("access_key_id"),
+    "secretAccessKey": _from_credentials("secret_access_key"),
+    "sessionToken": _from_credentials("session_token"),
+    "principal": lambda values: _optional_token(values.principal),
+    "registryHost": _from_login("host"),
+    "registryUsername": _from_login("username"),
+    "registryPassword": _from_login("password"),
+    "packageEndpoint": _package_endpoint,
+    "identityId": lambda values: _optional_token(values.identity_id),
 }

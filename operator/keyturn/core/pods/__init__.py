@@ -1,10 +1,4 @@
-"""Pods that use what is renewed: the sidecar that serves them, and mistakes by which they would not see it.
+"""Pods that use Keyturn's Secrets: injection of the sidecar, and a lint for mistakes that keep renewals from a pod.
 
-The chart's policies do in a cluster what `injected` does to a manifest; a test holds them against each other.
+The chart's admission policies make the same change and print the same warnings in a cluster. A test compares both.
 """
-
-from keyturn.core.pods.injection import Sidecar, injected
-from keyturn.core.pods.lint import Trap, traps
-from keyturn.core.pods.manifest import INJECT, ManifestError
-
-__all__ = ["INJECT", "ManifestError", "Sidecar", "Trap", "injected", "traps"]

@@ -1,4 +1,4 @@
-"""The native sidecar that serves one Secret to all containers of a pod, through the container endpoint."""
+"""Injects the native sidecar that serves the credentials in a Secret to the containers of a pod."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ from keyturn.core.pods.manifest import Container, Pod, read_pod, template_path
 
 NAME = "keyturn"
 URI, TOKEN_FILE = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
-# With one of these a container has credentials already, or an endpoint: every SDK, or some, would read it instead.
-OWN = (
+# A container with one of these has its own credentials or endpoint, which some or all SDKs prefer to the sidecar.
+CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -23,8 +23,7 @@ OWN = (
     TOKEN_FILE,
 )
 USER = GROUP = 65532
-
-SECRET, AUTHORIZATION, NO_TOKEN = VOLUMES = f"{NAME}-secret", f"{NAME}-authorization", f"{NAME}-no-token"
+VOLUMES = SECRET, AUTHORIZATION, NO_TOKEN = f"{NAME}-secret", f"{NAME}-authorization", f"{NAME}-no-token"
 
 _DIRECTORY = "/var/run/secrets/keyturn.dev"
 _SECRET = f"{_DIRECTORY}/secret"
@@ -32,15 +31,26 @@ _AUTHORIZATION = f"{_DIRECTORY}/authorization"
 TOKEN_PATH = f"{_AUTHORIZATION}/token"
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LONGEST_NAME = 253
+_MAX_NAME_LENGTH = 253
+_RESTRICTED = MappingProxyType(
+    {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": GROUP,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+)
 _RESOURCES = MappingProxyType({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}})
 
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sidecar:
-    """What may differ between sidecars. `port` is the endpoint's on loopback; the probes have the next one."""
+class SidecarConfig:
+    """The settings of an injected sidecar. The endpoint listens on `port` of loopback, the probes on `port` + 1."""
 
     image: str
     pull_policy: str = "IfNotPresent"
@@ -49,74 +59,74 @@ class Sidecar:
 
     @property
     def url(self) -> str:
-        """Where the SDKs ask."""
+        """The URL of the credentials endpoint."""
         return f"http://127.0.0.1:{self.port}/"
 
 
-def injected(manifest: Json, sidecar: Sidecar) -> Json:
-    """Give the pod of a manifest what its annotation `keyturn.dev/inject: SECRET` asks for.
+def inject_sidecar(manifest: Json, sidecar: SidecarConfig) -> Json:
+    """Return the manifest with the sidecar in pods that have the annotation `keyturn.dev/inject: SECRET`.
 
-    The sidecar is the first of its init containers, so that the others are served too. A container that has
-    credentials of its own is left as it is; a manifest is returned unchanged where no container is left to be
-    served, where the sidecar is there already, or where there is no pod. Raises ManifestError.
+    The sidecar is the first init container, so that the other init containers can use it too. Containers with their
+    own credentials are not changed. The manifest is returned unchanged if it has no pod, if the sidecar is present,
+    or if every container has its own credentials. Raises ManifestError.
     """
     if str(manifest.get("kind")).endswith("List") and isinstance(manifest.get("items"), list):
         items = manifest["items"]
-        return {**manifest, "items": [injected(it, sidecar) if isinstance(it, Mapping) else it for it in items]}
+        return {**manifest, "items": [inject_sidecar(it, sidecar) if isinstance(it, Mapping) else it for it in items]}
     path = template_path(manifest)
     if path is None:
         return manifest
     pod = read_pod(manifest, path)
-    return _changed(manifest, path, lambda template: _served(template, pod, sidecar))
+    return _replace_at(manifest, path, lambda template: _inject(template, pod, sidecar))
 
 
-def has_own(container: Container) -> list[str]:
-    """List the variables by which a container has credentials of its own."""
-    ours = {URI, TOKEN_FILE} if container.literals.get(TOKEN_FILE) == TOKEN_PATH else set()
-    return [env.name for env in container.env if env.name in OWN and env.name not in ours]
+def credential_variables(container: Container) -> list[str]:
+    """Return the variables that give a container its own credentials; those of the sidecar do not count."""
+    injected = {URI, TOKEN_FILE} if container.literals.get(TOKEN_FILE) == TOKEN_PATH else set()
+    return [env.name for env in container.env if env.name in CREDENTIAL_VARIABLES and env.name not in injected]
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a Secret may be called so."""
-    return len(name) <= _LONGEST_NAME and bool(_SECRET_NAME.fullmatch(name))
+    """Whether this is a valid name of a Secret."""
+    return len(name) <= _MAX_NAME_LENGTH and bool(_SECRET_NAME.fullmatch(name))
 
 
 def has_sidecar(pod: Pod) -> bool:
-    """Whether there is a container of the sidecar's name."""
+    """Whether a container has the name of the sidecar."""
     return any(container.name == NAME for _, container in pod.spec.all_containers)
 
 
-def _changed(manifest: Json, path: tuple[str, ...], change: Callable[[Json], Json]) -> Json:
+def _replace_at(manifest: Json, path: tuple[str, ...], change: Callable[[Json], Json]) -> Json:
     if not path:
         return change(manifest)
-    return {**manifest, path[0]: _changed(manifest[path[0]], path[1:], change)}
+    return {**manifest, path[0]: _replace_at(manifest[path[0]], path[1:], change)}
 
 
-def _served(template: Json, pod: Pod, sidecar: Sidecar) -> Json:
-    free = [container for _, container in pod.spec.all_containers if not has_own(container)]
-    if pod.inject is None or not is_secret_name(pod.inject) or has_sidecar(pod) or not free:
+def _inject(template: Json, pod: Pod, sidecar: SidecarConfig) -> Json:
+    is_used = any(not credential_variables(container) for _, container in pod.spec.all_containers)
+    if pod.inject is None or not is_secret_name(pod.inject) or has_sidecar(pod) or not is_used:
         return template
     spec = template["spec"]
-    given = {
+    containers = {
         name: [
-            raw if has_own(container) else _with_endpoint(raw, sidecar)
-            for raw, container in zip(spec.get(name) or (), containers, strict=True)
+            raw if credential_variables(container) else _with_endpoint(raw, sidecar)
+            for raw, container in zip(spec.get(name) or (), parsed, strict=True)
         ]
-        for name, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers))
+        for name, parsed in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers))
     }
     return {
         **template,
         "spec": {
             **spec,
             "securityContext": _with_group(spec.get("securityContext") or {}),
-            "initContainers": [_container(sidecar), *given["initContainers"]],
-            "containers": given["containers"],
+            "initContainers": [_container(sidecar), *containers["initContainers"]],
+            "containers": containers["containers"],
             "volumes": [*(spec.get("volumes") or ()), *_volumes(pod.inject)],
         },
     }
 
 
-def _with_endpoint(container: Json, sidecar: Sidecar) -> Json:
+def _with_endpoint(container: Json, sidecar: SidecarConfig) -> Json:
     env = [{"name": URI, "value": sidecar.url}, {"name": TOKEN_FILE, "value": TOKEN_PATH}]
     mount = {"name": AUTHORIZATION, "mountPath": _AUTHORIZATION, "readOnly": True}
     return {
@@ -127,24 +137,24 @@ def _with_endpoint(container: Json, sidecar: Sidecar) -> Json:
 
 
 def _with_group(context: Json) -> Json:
-    # The token's file is 0440 and the containers may run as anybody: what they share is the group of the volumes.
+    # The token file has mode 0440 and the containers may run as any user: all of them are in the volumes' group.
     if context.get("fsGroup") is not None:
         return context
-    # Else the kubelet would walk through all files of a large volume at each start.
+    # By default the kubelet would change the group of every file in every volume at each start of the pod.
     policy = context.get("fsGroupChangePolicy") or "OnRootMismatch"
     return {**context, "fsGroup": GROUP, "fsGroupChangePolicy": policy}
 
 
 def _volumes(secret: str) -> list[Json]:
     return [
-        # Not optional: without the Secret the pod waits, instead of running without credentials.
+        # Not optional: the pod waits for the Secret instead of starting without credentials.
         {"name": SECRET, "secret": {"secretName": secret, "defaultMode": 0o440}},
         {"name": AUTHORIZATION, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
 
 
-def _container(sidecar: Sidecar) -> Json:
+def _container(sidecar: SidecarConfig) -> Json:
     probes = sidecar.port + 1
     return {
         "name": NAME,
@@ -153,9 +163,9 @@ def _container(sidecar: Sidecar) -> Json:
         "restartPolicy": "Always",
         "args": [
             "sidecar",
-            f"--secret={_SECRET}",
+            f"--secret-dir={_SECRET}",
             f"--listen=127.0.0.1:{sidecar.port}",
-            f"--probes-listen=:{probes}",
+            f"--http-bind-address=:{probes}",
             f"--authorization-file={TOKEN_PATH}",
         ],
         "ports": [{"name": NAME, "containerPort": probes}],
@@ -169,28 +179,12 @@ def _container(sidecar: Sidecar) -> Json:
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "resources": {name: dict(given) for name, given in sidecar.resources.items()},
-        "securityContext": _restricted(),
-        "volumeMounts": _mounts(),
+        "resources": {name: dict(amounts) for name, amounts in sidecar.resources.items()},
+        "securityContext": dict(_RESTRICTED),
+        "volumeMounts": [
+            {"name": SECRET, "mountPath": _SECRET, "readOnly": True},
+            {"name": AUTHORIZATION, "mountPath": _AUTHORIZATION},
+            # Kubernetes does not mount the service account token over another mount: the sidecar needs none.
+            {"name": NO_TOKEN, "mountPath": _SERVICE_ACCOUNT, "readOnly": True},
+        ],
     }
-
-
-def _restricted() -> Json:
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": GROUP,
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
-def _mounts() -> list[Json]:
-    return [
-        {"name": SECRET, "mountPath": _SECRET, "readOnly": True},
-        {"name": AUTHORIZATION, "mountPath": _AUTHORIZATION},
-        # Kubernetes puts no token of the service account where something is mounted already.
-        {"name": NO_TOKEN, "mountPath": _SERVICE_ACCOUNT, "readOnly": True},
-    ]

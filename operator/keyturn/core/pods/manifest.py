@@ -1,4 +1,4 @@
-"""The parts of a pod's manifest that are read, and where in a Deployment or a Job they stand."""
+"""The fields of a pod that Keyturn reads, and the path of the pod template in a Deployment, a Job and so on."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 from keyturn.api.base import GROUP, without_nulls
 
 INJECT = f"{GROUP}/inject"
-# By API group and kind: where the template of the pods stands. A Job of another group is another thing.
+# The path of the pod template by API group and kind: other groups have a Job of their own.
 _TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "Pod"): (),
     ("", "PodTemplate"): ("template",),
@@ -23,34 +23,34 @@ _TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 class ManifestError(ValueError):
-    """A manifest is not what its kind must be; the message ends with the path of the field."""
+    """A manifest does not have the fields of its kind. The message ends with the path of the field."""
 
 
-class _Read(msgspec.Struct, frozen=True, rename="camel"):
-    """What is not read is not looked at: the API server sees to that."""
+class _Part(msgspec.Struct, frozen=True, rename="camel"):
+    """Part of a manifest. Other fields are ignored: validating them is the API server's task."""
 
 
-class Named(_Read, frozen=True):
+class ObjectRef(_Part, frozen=True):
     """A reference to a Secret or a ConfigMap."""
 
     name: str = ""
 
 
-class KeyOf(_Read, frozen=True):
+class SecretKey(_Part, frozen=True):
     """A reference to a key of a Secret."""
 
     name: str = ""
     key: str = ""
 
 
-class EnvSource(_Read, frozen=True):
-    """Where a variable's text comes from."""
+class EnvSource(_Part, frozen=True):
+    """The source of a variable's value."""
 
-    secret_key_ref: KeyOf | None = None
+    secret_key_ref: SecretKey | None = None
 
 
-class Env(_Read, frozen=True):
-    """A variable. Its text may be a secret and is not in the repr."""
+class Env(_Part, frozen=True):
+    """An environment variable. The repr omits the value, which may be a secret."""
 
     name: str = ""
     literal: str = msgspec.field(name="value", default="")
@@ -60,21 +60,21 @@ class Env(_Read, frozen=True):
         return f"Env({self.name!r})"
 
 
-class EnvFrom(_Read, frozen=True):
-    """All keys of a Secret or a ConfigMap as variables."""
+class EnvFrom(_Part, frozen=True):
+    """All keys of a Secret or a ConfigMap as environment variables."""
 
-    secret_ref: Named | None = None
-    config_map_ref: Named | None = None
+    secret_ref: ObjectRef | None = None
+    config_map_ref: ObjectRef | None = None
 
     @property
-    def told(self) -> str:
-        """What it takes them from, such as "Secret x"."""
+    def origin(self) -> str:
+        """The object that the variables come from, such as "Secret x"."""
         kind, ref = ("Secret", self.secret_ref) if self.secret_ref else ("ConfigMap", self.config_map_ref)
         return f"{kind} {ref.name if ref else ''}"
 
 
-class Mount(_Read, frozen=True):
-    """Where a container sees a volume, or a part of it."""
+class Mount(_Part, frozen=True):
+    """The mount of a volume, or of a part of it, in a container."""
 
     name: str = ""
     mount_path: str = ""
@@ -82,7 +82,7 @@ class Mount(_Read, frozen=True):
     sub_path_expr: str = ""
 
 
-class Container(_Read, frozen=True):
+class Container(_Part, frozen=True):
     """A container or an init container."""
 
     name: str = ""
@@ -93,18 +93,18 @@ class Container(_Read, frozen=True):
 
     @property
     def literals(self) -> dict[str, str]:
-        """The variables by name, those from elsewhere as empty texts."""
+        """The variables by name; one with valueFrom has an empty value."""
         return {env.name: env.literal for env in self.env}
 
 
-class Item(_Read, frozen=True):
-    """A key of a Secret, as a file."""
+class Item(_Part, frozen=True):
+    """A key of a Secret that a volume contains as a file."""
 
     key: str = ""
 
 
-class SecretFiles(_Read, frozen=True):
-    """A Secret as files: a volume, or a part of a projected one."""
+class SecretFiles(_Part, frozen=True):
+    """A Secret as files: a secret volume, or a source of a projected volume."""
 
     secret_name: str = ""
     name: str = ""
@@ -112,25 +112,25 @@ class SecretFiles(_Read, frozen=True):
     optional: bool = False
 
     @property
-    def of(self) -> str:
-        """The name of the Secret: the two places call it differently."""
+    def secret(self) -> str:
+        """The name of the Secret: a secret volume calls it secretName, a projected volume name."""
         return self.secret_name or self.name
 
 
-class Projection(_Read, frozen=True):
-    """One of the sources of a projected volume."""
+class Projection(_Part, frozen=True):
+    """A source of a projected volume."""
 
     secret: SecretFiles | None = None
 
 
-class Projected(_Read, frozen=True):
-    """A volume of several sources."""
+class Projected(_Part, frozen=True):
+    """A projected volume."""
 
     sources: tuple[Projection, ...] = ()
 
 
-class Volume(_Read, frozen=True):
-    """A volume; only Secrets in it matter here."""
+class Volume(_Part, frozen=True):
+    """A volume of a pod."""
 
     name: str = ""
     secret: SecretFiles | None = None
@@ -138,68 +138,68 @@ class Volume(_Read, frozen=True):
 
     @property
     def secrets(self) -> tuple[SecretFiles, ...]:
-        """The Secrets whose keys are files in it."""
-        of_projected = (source.secret for source in self.projected.sources)
-        return tuple(secret for secret in (self.secret, *of_projected) if secret)
+        """The Secrets whose keys are files in the volume."""
+        projected = (source.secret for source in self.projected.sources)
+        return tuple(secret for secret in (self.secret, *projected) if secret)
 
 
-class PodMeta(_Read, frozen=True):
-    """The metadata that matter."""
+class PodMeta(_Part, frozen=True):
+    """The metadata of a pod or of a workload."""
 
     name: str = ""
     namespace: str = ""
     annotations: dict[str, str] = {}
 
 
-class SecurityContext(_Read, frozen=True):
-    """Who the containers run as; what it says is not read."""
+class SecurityContext(_Part, frozen=True):
+    """The security context of a pod; none of its fields is read."""
 
 
-class System(_Read, frozen=True):
-    """What the node runs: linux or windows."""
+class PodOS(_Part, frozen=True):
+    """The operating system of a pod: linux or windows."""
 
     name: str = ""
 
 
-class PodSpec(_Read, frozen=True):
-    """The containers and what they mount."""
+class PodSpec(_Part, frozen=True):
+    """The spec of a pod."""
 
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     host_network: bool = False
-    os: System = System()
+    os: PodOS = PodOS()
     node_selector: dict[str, str] = {}
     security_context: SecurityContext = SecurityContext()
 
     @property
     def all_containers(self) -> Iterator[tuple[str, Container]]:
-        """Each container with its path below the pod."""
+        """The containers and init containers with their paths in the pod."""
         for name, group in (("initContainers", self.init_containers), ("containers", self.containers)):
             for index, container in enumerate(group):
                 yield f"spec.{name}[{index}]", container
 
 
-class Pod(_Read, frozen=True):
-    """A pod, or the template of one."""
+class Pod(_Part, frozen=True):
+    """A pod or a pod template."""
 
     metadata: PodMeta = PodMeta()
     spec: PodSpec = PodSpec()
 
     @property
     def inject(self) -> str | None:
-        """The name of the Secret that its sidecar is to serve."""
+        """The Secret that the pod's sidecar should serve: the value of the annotation keyturn.dev/inject."""
         return self.metadata.annotations.get(INJECT)
 
 
 def template_path(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Find where in a manifest the pod is; None where its kind has none."""
+    """Return the path of the pod in a manifest; None if its kind has no pod."""
     group, slash, _ = str(manifest.get("apiVersion")).partition("/")
     return _TEMPLATES.get((group if slash else "", str(manifest.get("kind"))))
 
 
 def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:
-    """Read the pod, or the template of pods, that stands at a path. Raises ManifestError."""
+    """Parse the pod or pod template at a path. Raises ManifestError."""
     for index, name in enumerate(path):
         manifest = manifest.get(name)  # type: ignore[assignment]
         if not isinstance(manifest, Mapping):
@@ -207,11 +207,11 @@ def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:
     try:
         return msgspec.convert(without_nulls(manifest), Pod)
     except msgspec.ValidationError as error:
-        says, _, where = str(error).partition(" - at `$")
-        place = ".".join((*path, where.rstrip("`").lstrip("."))).strip(".")
-        raise ManifestError(f"{says} (at {place or 'the manifest'})") from None
+        problem, _, location = str(error).partition(" - at `$")
+        field = ".".join((*path, location.rstrip("`").lstrip("."))).strip(".")
+        raise ManifestError(f"{problem} (at {field or 'the manifest'})") from None
 
 
 def read_meta(manifest: Mapping[str, Any]) -> PodMeta:
-    """Read what the metadata of any manifest tell. Raises ManifestError."""
+    """Parse the metadata of any manifest. Raises ManifestError."""
     return read_pod({"metadata": manifest.get("metadata")}).metadata

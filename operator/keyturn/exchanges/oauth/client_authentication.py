@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from keyturn.api.exchanges.registry import OauthToken
+from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.exchanges.context import Call
@@ -23,18 +23,18 @@ _LONGEST_PEM, _MOST_BITS = 8192, 4096
 Fields = list[tuple[str, str]]
 
 
-async def authenticate(call: Call, wanted: OauthToken, fields: Fields, now: datetime) -> dict[str, str]:
+async def authenticate(call: Call, wanted: OauthTokenSpec, fields: Fields, now: datetime) -> dict[str, str]:
     """Add the client's authentication to the fields, or return it as headers.
 
     RFC 6749 section 2.3.1 for basic and post, RFC 7523 section 2.2 for private_key_jwt.
     """
     how, client_id = wanted.authentication, wanted.client_id or ""
-    if how == "basic":
+    if how == "client_secret_basic":
         pair = f"{quote_plus(client_id)}:{quote_plus(await _secret(call, wanted.client_secret_from))}"
         return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
     if client_id:
         fields.append(("client_id", client_id))
-    if how == "post":
+    if how == "client_secret_post":
         fields.append(("client_secret", await _secret(call, wanted.client_secret_from)))
     if how == "private_key_jwt":
         key = await _secret(call, wanted.client_key_from)
@@ -42,7 +42,7 @@ async def authenticate(call: Call, wanted: OauthToken, fields: Fields, now: date
     return {}
 
 
-async def trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
+async def trusted(call: Call, wanted: OauthTokenSpec) -> ssl.SSLContext | None:
     """Read the certificates that are trusted instead of the usual ones; None where none are named."""
     ref = wanted.ca_bundle_from.ref if wanted.ca_bundle_from else None
     if ref is None:
@@ -52,7 +52,7 @@ async def trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
         # Python takes an empty bundle for none, and would trust the usual certificates.
         context = ssl.create_default_context(cadata=bundle or "none")
     except (ssl.SSLError, ValueError):
-        raise RefusedError("SpecInvalid", "caBundleFrom holds no certificates in PEM") from None
+        raise RefusedError("InvalidSpec", "caBundleFrom holds no certificates in PEM") from None
     # Python 3.13 wants extensions in certificates that many an authority of a company does without.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
@@ -60,11 +60,11 @@ async def trusted(call: Call, wanted: OauthToken) -> ssl.SSLContext | None:
 
 async def _secret(call: Call, value: SecretValue | None) -> str:
     if value is None:
-        raise RefusedError("SpecInvalid", "the client's authentication needs what the spec does not name")
+        raise RefusedError("InvalidSpec", "the client's authentication needs what the spec does not name")
     return await call.secret(value.secret_key_ref)
 
 
-def _assertion(wanted: OauthToken, key: str, now: datetime) -> str:
+def _assertion(wanted: OauthTokenSpec, key: str, now: datetime) -> str:
     """Sign who the client is (RFC 7523 section 3): for this endpoint, once, for a minute."""
     algorithm, headers = wanted.algorithm or "RS256", {"kid": wanted.key_id} if wanted.key_id else None
     claims = {
@@ -80,7 +80,7 @@ def _assertion(wanted: OauthToken, key: str, now: datetime) -> str:
     except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError, AttributeError):
         # Not "from error": it may show a line of the key. A public key has no attribute `sign`.
         raise RefusedError(
-            "SpecInvalid", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
+            "InvalidSpec", f"clientKeyFrom holds no PEM key that signs {algorithm}, RSA of at most 4096 bits"
         ) from None
 
 

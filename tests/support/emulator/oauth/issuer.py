@@ -33,10 +33,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _seeded_clients() -> dict[str, Client]:
-    clients = (
-        Client(CLIENT_ID, CLIENT_SECRET),
-        Client(NON_ROTATING_CLIENT_ID, CLIENT_SECRET, rotates=False),
-    )
+    clients = (Client(CLIENT_ID, CLIENT_SECRET), Client(NON_ROTATING_CLIENT_ID, CLIENT_SECRET, rotates=False))
     return {client.client_id: client for client in clients}
 
 
@@ -68,11 +65,7 @@ class IssuerState:
         if authorization:
             client_id, secret = _decode_basic(authorization)
         client = self.clients.get(client_id)
-        if (
-            client is None
-            or client.public_key
-            or not compare_digest(client.client_secret.encode(), secret.encode())
-        ):
+        if client is None or client.public_key or not compare_digest(client.client_secret.encode(), secret.encode()):
             raise OAuthError("invalid_client", "client authentication failed", 401)
         if form.get("client_id", client_id) != client_id:
             raise OAuthError("invalid_request", "client_id is not the authenticated client")

@@ -1,95 +1,100 @@
-"""What kubectl keyturn status says of a TokenRequest in each of the states it can be in."""
-
 from typing import Any
 
 import msgspec
 import pytest
 
-from keyturn.api.token_request import RENEW_REQUESTED, Request, Status
-from keyturn.cli.kubectl.describe import cells, lines, table, tell
+from keyturn.api.status import Status
+from keyturn.api.token_request import RENEW_REQUESTED
+from keyturn.cli.kubectl.describe import describe, table, table_row, view_request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.renewal import Setback
+from keyturn.core.renewal import Failure
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
     CODE,
+    DAY,
     HOUR,
     MINUTE,
     NOW,
     REFRESH,
     ROLE,
-    SECOND,
     manifest,
     request,
 )
-from tests.unit.core.test_status import AWAY, ISSUED, WARNED
+from tests.support.kubectl_views import ISSUED
 
 LATER = NOW + 5 * MINUTE
+UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
+DENIED = RefusedError("AccessDenied", "STS AssumeRoleWithWebIdentity: AccessDenied", request_id="id-9")
+SOURCE_EXPIRING = msgspec.structs.replace(ISSUED, source_expires=NOW + DAY, source_warns=NOW)
 
 
-def told_of(outcome: Outcome, **spec: Any) -> dict[str, Any]:
-    """A TokenRequest as the API server gives it, with the status after a look."""
-    wanted: Request = request(**spec)
-    return manifest(**spec) | {"status": msgspec.to_builtins(report(wanted, Status(), outcome))}
+def reconciled(outcome: Outcome, **spec: Any) -> dict[str, Any]:
+    """A TokenRequest as the API server returns it after a reconciliation with this outcome."""
+    return manifest(**spec) | {"status": msgspec.to_builtins(report(request(**spec), Status(), outcome))}
+
+
+def failed(error: RefusedError | UnavailableError, *, is_valid: bool = True) -> dict[str, Any]:
+    failure = Failure(error, 3, LATER + MINUTE, 1)
+    return reconciled(Outcome(LATER, ISSUED if is_valid else None, failure=failure, tried=True))
+
+
+def change(body: dict[str, Any], *, status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    return body | {"metadata": body["metadata"] | metadata, "status": body["status"] | (status or {})}
 
 
 def text(body: dict[str, Any]) -> str:
-    return "\n".join(lines(tell(body, LATER), LATER))
+    return "\n".join(describe(view_request(body, LATER), LATER))
 
 
-def failing(error: RefusedError | UnavailableError, *, valid: bool = True) -> dict[str, Any]:
-    setback = Setback(error, 3, LATER + MINUTE, 1)
-    return told_of(Outcome(LATER, ISSUED if valid else None, setback=setback, tried=True))
+RENEWED = reconciled(Outcome(NOW, ISSUED, "SecretMissing", tried=True))
+REQUESTED = {"annotations": {RENEW_REQUESTED: "t1"}}
 
 
-GOOD = told_of(Outcome(NOW, ISSUED, "SecretMissing", tried=True))
-REFUSED = RefusedError("AccessDenied", "STS AssumeRoleWithWebIdentity: AccessDenied", request_id="id-9")
+def test_renewed_request_is_described_completely() -> None:
+    ready, renewed, *rest = text(RENEWED).splitlines()[1:]
 
-
-def test_a_good_one_whole() -> None:
-    assert text(GOOD).splitlines() == [
-        "TokenRequest billing/acme",
-        "  Ready       True Issued: Secret acme is valid until 2026-01-02T04:04:05Z",
-        "  Renewed     True Issued: issued for 3600 s, next at 2026-01-02T03:44:05Z",
-        "  Pipeline    token: key license_token of Secret license",
-        "              -> licenseManagerGetAccessToken (us-east-1)",
-        f"              -> assumeRoleWithWebIdentity {ROLE} (us-east-1)",
-        "              -> Secret acme: env, credentialProcess",
-        "  Issued      2026-01-02T03:04:05Z (5 min ago)",
-        "  Expires     2026-01-02T04:04:05Z (in 55 min)",
-        "  Renews      2026-01-02T03:44:05Z (in 35 min)",
-        "  Last try    2026-01-02T03:04:05Z (5 min ago)",
-        f"  Principal   {ROLE}",
-        "  Revision    1",
+    assert ready.startswith("  Ready           True Issued: ")
+    assert renewed.startswith("  Renewed         True Issued: ")
+    assert rest == [
+        "  Pipeline        token: key license_token of Secret license",
+        "                  -> licenseManagerGetAccessToken (us-east-1)",
+        f"                  -> assumeRoleWithWebIdentity {ROLE} (us-east-1)",
+        "                  -> Secret acme: env, credentialProcess",
+        "  Issued          2026-01-02T03:04:05Z (5m ago)",
+        "  Expires         2026-01-02T04:04:05Z (in 55m)",
+        "  Renewal         2026-01-02T03:44:05Z (in 35m)",
+        "  Last attempt    2026-01-02T03:04:05Z (5m ago)",
+        f"  Principal       {ROLE}",
+        "  Revision        1",
     ]
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "line"),
     [
-        pytest.param(failing(AWAY), "Failures    3 in a row", id="a series of failures"),
-        pytest.param(failing(AWAY), "Next try    2026-01-02T03:10:05Z (in 60 s)", id="the next try"),
-        pytest.param(failing(REFUSED), "Stalled     True AccessDenied: STS", id="stalled"),
-        pytest.param(failing(REFUSED), "(AWS request id id-9)", id="the request id"),
+        pytest.param(failed(UNREACHABLE), "Failures        3 in a row", id="repeated failures"),
+        pytest.param(failed(UNREACHABLE), "Next attempt    2026-01-02T03:10:05Z (in 1m)", id="next attempt"),
+        pytest.param(failed(DENIED), "Stalled         True AccessDenied: STS", id="stalled"),
+        pytest.param(failed(DENIED), "id-9", id="request ID of AWS"),
         pytest.param(
-            failing(REFUSED), "see docs/operations/troubleshooting.md#accessdenied", id="where to read on"
+            reconciled(Outcome(NOW, SOURCE_EXPIRING)),
+            "Source expires  2026-01-03T03:04:05Z (in 23h55m)",
+            id="source expires",
         ),
+        pytest.param(manifest(), "Note            not reconciled yet; is an operator", id="not reconciled"),
         pytest.param(
-            told_of(Outcome(NOW, WARNED)), "Source ends 2026-01-03T03:04:05Z (in 23 h)", id="source ends"
-        ),
-        pytest.param(manifest(), "Note        no operator has looked at it yet", id="nobody looked"),
-        pytest.param(
-            told_of(Outcome(NOW, ISSUED), suspend=True), "Note        spec.suspend is set", id="suspended"
+            reconciled(Outcome(NOW, ISSUED), suspend=True), "Note            spec.suspend is true", id="suspended"
         ),
         pytest.param(
             manifest(exchanges=[{"newInAnotherRelease": {}}]),
             "cannot read the spec: Object",
-            id="of another release",
+            id="a spec of another release",
         ),
         pytest.param(
             manifest(source={"token": {"serviceAccount": {"name": "app"}}}, exchanges=[ASSUME_ROLE]),
-            "token: of ServiceAccount app",
-            id="a ServiceAccount",
+            "token: ServiceAccount app",
+            id="a ServiceAccount as source",
         ),
         pytest.param(
             manifest(
@@ -97,119 +102,106 @@ def test_a_good_one_whole() -> None:
                 exchanges=[REFRESH],
                 target={"formats": [{"token": {}}]},
             ),
-            "token: key rt of Secret source, kept in Secret source-keyturn",
-            id="a token that rotates",
+            "token: key rt of Secret source, stored in Secret source-keyturn",
+            id="a rotating token",
         ),
         pytest.param(
             manifest(source={"credentials": {"secretRef": {"name": "keys"}}}, exchanges=[CODE], target=None),
             "credentials: Secret keys",
-            id="keys",
+            id="access keys as source",
         ),
     ],
 )
-def test_what_is_told(body: dict[str, Any], says: str) -> None:
-    assert says in text(body)
-
-
-def change(
-    body: dict[str, Any], *, metadata: dict[str, Any], status: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    return body | {"metadata": body["metadata"] | metadata, "status": body["status"] | (status or {})}
+def test_description_contains_the_state(body: dict[str, Any], line: str) -> None:
+    assert line in text(body)
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "advice"),
     [
         pytest.param(
-            change(GOOD, metadata={"generation": 2}),
-            "this is of generation 1, the spec is at 2",
-            id="not seen yet",
+            change(RENEWED, generation=2),
+            "the status is of generation 1, the spec of 2; is an operator running for this namespace?",
+            id="a new generation",
         ),
         pytest.param(
-            change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}),
-            "asked for (t1) and has not begun; is an operator running",
-            id="asked for",
+            change(RENEWED, **REQUESTED),
+            "the renewal requested at t1 has not started; is an operator running for this namespace?",
+            id="a renewal request",
         ),
-        pytest.param(change(GOOD, metadata={"deletionTimestamp": "2026-01-02T04:04:05Z"}), "deleted", id="going"),
         pytest.param(
-            change(GOOD, metadata={}, status={"renewalTime": "2026-01-02T03:00:05Z"}), "is 9 min late", id="late"
+            change(RENEWED, **REQUESTED, status={"lastAttemptTime": "2026-01-02T03:09:00Z"}),
+            "the renewal requested at t1 has not started",
+            id="a renewal request, but the operator runs",
         ),
+        pytest.param(
+            change(RENEWED, deletionTimestamp="2026-01-02T04:04:05Z"),
+            "the TokenRequest is being deleted",
+            id="being deleted",
+        ),
+        pytest.param(
+            change(RENEWED, status={"renewalTime": "2026-01-02T03:00:05Z"}),
+            "the next attempt is overdue by 9m; is an operator running for this namespace?",
+            id="overdue",
+        ),
+        pytest.param(
+            change(RENEWED, **REQUESTED, status={"lastHandledRenewRequest": "t1"}), None, id="a handled renewal request"
+        ),
+        pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="due just now"),
     ],
 )
-def test_what_a_person_should_look_at(body: dict[str, Any], says: str) -> None:
-    (advice,) = tell(body, LATER).advice
-
-    assert says in advice
-
-
-def test_an_operator_that_has_just_tried_runs() -> None:
-    tried = {"lastAttemptTime": "2026-01-02T03:09:00Z"}
-    body = change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}, status=tried)
-
-    assert tell(body, LATER).advice == ("a renewal was asked for (t1) and has not begun",)
+def test_advice_says_what_needs_attention(body: dict[str, Any], advice: str | None) -> None:
+    assert view_request(body, LATER).advice == ((advice,) if advice else ())
 
 
 @pytest.mark.parametrize(
-    "status",
+    ("body", "cells"),
     [
-        pytest.param({"lastHandledRenewRequest": "t1"}, id="asked for, and handled"),
-        pytest.param({"lastHandledRenewRequest": "t1", "renewalTime": "2026-01-02T03:09:00Z"}, id="due just now"),
-    ],
-)
-def test_nothing_to_look_at(status: dict[str, Any]) -> None:
-    body = change(GOOD, metadata={"annotations": {RENEW_REQUESTED: "t1"}}, status=status)
-
-    assert tell(body, LATER).advice == ()
-
-
-@pytest.mark.parametrize(
-    ("body", "row"),
-    [
-        pytest.param(GOOD, "billing acme True Issued 55 min,35 min,good,-", id="good"),
-        pytest.param(failing(AWAY), "billing acme True Issued 55 min,35 min,Unreachable,60 s", id="failing"),
+        pytest.param(RENEWED, "billing acme True Issued|55m|35m|succeeded|-", id="renewed"),
+        pytest.param(failed(UNREACHABLE), "billing acme True Issued|55m|35m|Unreachable|1m", id="failing"),
         pytest.param(
-            failing(REFUSED, valid=False),
-            "billing acme False AccessDenied -,-,AccessDenied, stalled,60 s",
+            failed(DENIED, is_valid=False),
+            "billing acme False AccessDenied|-|-|AccessDenied, stalled|1m",
             id="stalled",
         ),
-        pytest.param(manifest(), "billing acme Unknown  -,-,-,-", id="not looked at"),
+        pytest.param(manifest(), "billing acme Unknown |-|-|-|-", id="not reconciled"),
         pytest.param(
-            change(GOOD, metadata={}, status={"expirationTime": "2026-01-02T03:08:05Z"}),
-            "billing acme True Issued, expired 60 s ago,35 min,good,-",
-            id="expired, and no operator wrote it",
+            change(RENEWED, status={"expirationTime": "2026-01-02T03:08:05Z"}),
+            "billing acme True Issued, expired|1m ago|35m|succeeded|-",
+            id="expired without an operator",
         ),
     ],
 )
-def test_a_line_of_the_table(body: dict[str, Any], row: str) -> None:
-    found = cells(tell(body, LATER), LATER)
+def test_table_row_summarizes_the_request(body: dict[str, Any], cells: str) -> None:
+    row = table_row(view_request(body, LATER), LATER)
 
-    assert f"{' '.join(found[:4])} {','.join(found[4:])}" == row
+    assert "|".join((" ".join(row[:4]), *row[4:])) == cells
 
 
-@pytest.mark.parametrize(("namespaces", "head"), [(True, "NAMESPACE   NAME"), (False, "NAME   READY")])
-def test_the_table_is_aligned(*, namespaces: bool, head: str) -> None:
-    first, second = table([tell(GOOD, LATER)], LATER, namespaces=namespaces)
+@pytest.mark.parametrize(("namespaces", "header"), [(True, "NAMESPACE   NAME"), (False, "NAME   READY")])
+def test_table_is_aligned(*, namespaces: bool, header: str) -> None:
+    first, second = table([view_request(RENEWED, LATER)], LATER, namespaces=namespaces)
 
-    assert first.startswith(head)
+    assert first.startswith(header)
     assert first.index("REASON") == second.index("Issued")
 
 
-def test_expired_is_told_as_ago() -> None:
-    assert cells(tell(GOOD, NOW + 2 * HOUR), NOW + 2 * HOUR)[4] == "60 min ago"
+def test_past_expiration_is_ago() -> None:
+    assert table_row(view_request(RENEWED, NOW + 2 * HOUR), NOW + 2 * HOUR)[4] == "1h ago"
 
 
-def test_a_doubt_is_an_error() -> None:
-    doubt = UnavailableError("RefreshInDoubt", "sent, and no answer was read", in_doubt=True)
+def test_unknown_outcome_is_an_error() -> None:
+    error = UnavailableError("RefreshOutcomeUnknown", "sent, but no response was received", outcome_unknown=True)
 
-    assert tell(failing(doubt), LATER + SECOND).last_error.startswith("sent, and no answer was read; next try")
-
-
-def test_none_tried_is_no_error() -> None:
-    assert tell(told_of(Outcome(NOW)), NOW).last_error == ""
+    assert view_request(failed(error), LATER).last_error.startswith("sent, but no response was received")
 
 
-def test_json_has_what_the_text_has() -> None:
-    found = msgspec.json.decode(msgspec.json.encode(tell(failing(REFUSED), LATER)))
+def test_no_attempt_is_no_error() -> None:
+    assert view_request(reconciled(Outcome(NOW)), NOW).last_error == ""
 
-    assert found["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied (AWS request id id-9)")
-    assert (found["name"], len(found["pipeline"]), found["status"]["failedAttempts"]) == ("acme", 4, 3)
+
+def test_json_contains_what_the_text_contains() -> None:
+    view = msgspec.json.decode(msgspec.json.encode(view_request(failed(DENIED), LATER)))
+
+    assert view["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied")
+    assert (view["name"], len(view["pipeline"]), view["status"]["failedAttempts"]) == ("acme", 4, 3)

@@ -2,32 +2,38 @@ from datetime import timedelta
 
 import pytest
 
-from keyturn.cli.kubectl.humanize import both, relative
+from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration, relative
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 
 
 @pytest.mark.parametrize(
-    ("ahead", "says"),
+    ("duration", "text"),
     [
-        pytest.param(0 * SECOND, "in 0 s", id="now"),
-        pytest.param(59.9 * SECOND, "in 59 s", id="cut, not rounded: nothing is there before its time"),
-        pytest.param(179 * SECOND, "in 179 s", id="seconds up to three minutes"),
-        pytest.param(3 * MINUTE, "in 3 min", id="minutes"),
-        pytest.param(179 * MINUTE, "in 179 min", id="minutes up to three hours"),
-        pytest.param(3 * HOUR, "in 3 h", id="hours"),
-        pytest.param(2 * DAY, "in 2 days", id="days"),
-        pytest.param(-5 * SECOND, "5 s ago", id="past"),
-        pytest.param(-400 * DAY, "400 days ago", id="long past"),
+        pytest.param(0 * SECOND, "0s", id="zero"),
+        pytest.param(59.9 * SECOND, "59s", id="dropped, not rounded up"),
+        pytest.param(MINUTE, "1m", id="one minute"),
+        pytest.param(5 * MINUTE - SECOND, "4m59s", id="minutes and seconds"),
+        pytest.param(12 * HOUR - SECOND, "11h59m", id="hours and minutes"),
+        pytest.param(HOUR + SECOND, "1h", id="a zero unit between"),
+        pytest.param(2 * DAY + 3 * HOUR, "2d3h", id="days and hours"),
+        pytest.param(400 * DAY, "400d", id="many days"),
     ],
 )
-def test_how_far_a_moment_is_away(ahead: timedelta, says: str) -> None:
-    assert relative(NOW + ahead, NOW) == says
+def test_duration_has_its_two_largest_units(duration: timedelta, text: str) -> None:
+    assert human_duration(duration) == text
 
 
-def test_a_time_is_told_both_ways() -> None:
-    assert both("2026-01-02T04:04:05Z", NOW) == "2026-01-02T04:04:05Z (in 60 min)"
+@pytest.mark.parametrize(
+    ("ahead", "text"), [(5 * MINUTE, "in 5m"), (0 * SECOND, "in 0s"), (-5 * SECOND, "5s ago")], ids=str
+)
+def test_time_is_relative_to_now(ahead: timedelta, text: str) -> None:
+    assert relative(NOW + ahead, NOW) == text
 
 
-@pytest.mark.parametrize("told", [None, "", "soon", "2026-01-02", "2026-01-02T04:04:05"])
-def test_what_is_no_time_is_not_told(told: str | None) -> None:
-    assert both(told, NOW) == ""
+def test_time_of_a_status_is_absolute_and_relative() -> None:
+    assert absolute_and_relative("2026-01-02T04:04:05Z", NOW) == "2026-01-02T04:04:05Z (in 1h)"
+
+
+@pytest.mark.parametrize("text", [None, "", "soon", "2026-01-02", "2026-01-02T04:04:05"])
+def test_invalid_time_is_empty(text: str | None) -> None:
+    assert absolute_and_relative(text, NOW) == ""

@@ -1,195 +1,176 @@
-"""What kubectl keyturn inspect and forget say of a Secret: whose it is and what is in it, and no value."""
-
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from keyturn.cli.kubectl.forget import _state
-from keyturn.cli.kubectl.secret_view import Found, lines
-from keyturn.core.issuance import MANAGED_BY, MARKS, data_hash
-from keyturn.core.token_family import LINEAGE, Intent, Lineage, token_fingerprint
+from keyturn.cli.kubectl.secret_commands import forget_effect
+from keyturn.cli.kubectl.secret_view import SecretView, describe
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, Intent, TokenFamily, token_fingerprint
 from tests.support.dependencies import DAY, NOW, REFRESH, ROLE, SECOND, request
-from tests.unit.core.test_issuance import MADE
+from tests.support.kubectl_views import DATA, ISSUED, REQUEST
 
-PLANTED = "planted-value"
-DATA = {
-    "AWS_ACCESS_KEY_ID": b"AKIAPLANTED", "credentials.json": b'{"planted-value": 1}', "expiration": b"2026",
-}  # fmt: skip
-REQUEST = request()
-MARKED = msgspec.structs.replace(
-    MADE, keys=tuple(DATA), principal=ROLE, data_hash=data_hash({k: v.decode() for k, v in DATA.items()}, REQUEST)
-)
-OURS = Found(
+TARGET = SecretView(
     name="acme",
     namespace="billing",
     type="Opaque",
-    annotations={MARKS: MARKED.encoded()},
+    annotations={ISSUANCE_ANNOTATION: ISSUED.encoded()},
     labels={MANAGED_BY: "keyturn"},
     uid="secret-1",
-    version="7",
-    body=DATA,
+    resource_version="7",
+    data={key: value.encode() for key, value in DATA.items()},
     requests=(REQUEST,),
 )
 
 
-def marked(**fields: Any) -> dict[str, str]:
-    return {MARKS: msgspec.structs.replace(MARKED, **fields).encoded()}
+def record(**fields: Any) -> dict[str, str]:
+    return {ISSUANCE_ANNOTATION: msgspec.structs.replace(ISSUED, **fields).encoded()}
 
 
-def text(found: Found) -> str:
-    return "\n".join(lines(found, NOW))
+def text(view: SecretView) -> str:
+    return "\n".join(describe(view, NOW))
 
 
-def test_ours_whole() -> None:
-    assert text(OURS).splitlines() == [
+def test_target_is_described_completely() -> None:
+    assert text(TARGET).splitlines() == [
         "Secret billing/acme (Opaque)",
-        "  Written by  TokenRequest acme, which is there",
-        "  Data        as issued",
-        f"  Principal   {ROLE}",
-        "  Issued      2026-01-02T03:04:05Z (in 0 s)",
-        "  Expires     2026-01-02T04:04:05Z (in 60 min)",
-        "  Renews      2026-01-02T03:04:05Z (in 0 s)",
-        "  Revision    1",
+        "  Written by      TokenRequest acme, which exists",
+        "  Data            as issued",
+        f"  Principal       {ROLE}",
+        "  Issued          2026-01-02T03:04:05Z (in 0s)",
+        "  Expires         2026-01-02T04:04:05Z (in 1h)",
+        "  Renewal         2026-01-02T03:44:05Z (in 40m)",
+        "  Revision        1",
         "Keys",
         "  AWS_ACCESS_KEY_ID              11 B  env",
         "  credentials.json               20 B  credentialProcess",
-        "  expiration                      4 B  when the first of it expires",
+        "  expiration                      4 B  the earliest expiration time",
     ]
 
 
+OTHER_TARGET = request(target={"secretName": "other"})
+OTHER_KEY = request(target={"formats": [{"credentialProcess": {"key": "mine.json"}}]})
+
+
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("changes", "line"),
     [
-        pytest.param(replace(OURS, requests=()), "TokenRequest acme, which is gone", id="its request is gone"),
+        pytest.param({"requests": ()}, "TokenRequest acme, which no longer exists", id="owner deleted"),
+        pytest.param({"requests": (request(uid="new"),)}, "was recreated and takes", id="owner recreated"),
+        pytest.param({"requests": (OTHER_TARGET,)}, "which now writes Secret other", id="a former target"),
+        pytest.param({"requests": None}, "you may not list TokenRequests here", id="no right to list"),
+        pytest.param({"data": {**TARGET.data, "credentials.json": b"edited"}}, "(DriftDetected)", id="edited data"),
+        pytest.param({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn", id="a key of the user"),
+        pytest.param({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or was edited", id="edited record"),
+        pytest.param({"annotations": {}}, "is missing or was edited", id="no record"),
+        pytest.param({"annotations": {}, "labels": {}}, "someone else", id="not of Keyturn"),
         pytest.param(
-            replace(OURS, requests=(request(uid="new"),)), "was made anew and takes it over", id="made anew"
+            {"name": "license", "annotations": {}, "labels": {}}, "Read by         TokenRequest acme", id="a source"
         ),
+        pytest.param({"annotations": record(once=True)}, "never: the source credential is single-use", id="single-use"),
+        pytest.param({"annotations": record(source_expires=NOW + 3 * DAY)}, "(in 3d)", id="source expires"),
         pytest.param(
-            replace(OURS, requests=(request(target={"secretName": "other"}),)),
-            "which now writes Secret other",
-            id="a former Secret",
-        ),
-        pytest.param(replace(OURS, requests=None), "TokenRequests may not be listed here", id="no right to list"),
-        pytest.param(replace(OURS, body=DATA | {"credentials.json": b"edited"}), "(Drifted)", id="edited by hand"),
-        pytest.param(replace(OURS, body=DATA | {"mine": b"x"}), "1 B  not Keyturn's", id="a key of the user"),
-        pytest.param(replace(OURS, annotations={MARKS: "edited"}), "gone or were edited", id="bad marks"),
-        pytest.param(replace(OURS, annotations={}), "marks are gone or were edited", id="no marks"),
-        pytest.param(replace(OURS, annotations={}, labels={}), "somebody else", id="of somebody else"),
-        pytest.param(
-            replace(OURS, name="license", annotations={}, labels={}), "Read by     TokenRequest acme", id="source"
-        ),
-        pytest.param(replace(OURS, annotations=marked(once=True)), "never: its source works once", id="once"),
-        pytest.param(
-            replace(OURS, annotations=marked(source_expires=NOW + 3 * DAY)), "(in 3 days)", id="its source ends"
-        ),
-        pytest.param(
-            replace(OURS, requests=(request(target={"formats": [{"credentialProcess": {"key": "mine.json"}}]}),),
-                    annotations=marked(keys=("mine.json",)), body={"mine.json": b"{}"}),
+            {"requests": (OTHER_KEY,), "annotations": record(keys=("mine.json",)), "data": {"mine.json": b"{}"}},
             "mine.json                       2 B  credentialProcess",
             id="a key that the spec names",
         ),
     ],
-)  # fmt: skip
-def test_what_is_told(found: Found, says: str) -> None:
-    assert says in text(found)
+)
+def test_description_contains_the_state(changes: dict[str, Any], line: str) -> None:
+    assert line in text(replace(TARGET, **changes))
 
 
 def fingerprint(token: str) -> str:
     return token_fingerprint(token, "billing", "source-keyturn")
 
 
-SPENDS = request(
+ROTATING = request(
     source={"token": {"secretKeyRef": {"name": "source", "key": "rt"}}},
     exchanges=[REFRESH],
     target={"formats": [{"token": {}}]},
 )
-LINE = Lineage(
-    of="source/rt", seeds=(fingerprint("seed"),), live=fingerprint("live"), spent=(fingerprint("seed"),)
+FAMILY = TokenFamily(
+    source_id="source/rt",
+    initial_tokens=(fingerprint("initial"),),
+    live=fingerprint("live"),
+    consumed=(fingerprint("initial"),),
 )
-INTENT = Intent(holder="pod-1", spends=LINE.live, start=NOW - 10 * SECOND, give_up_seconds=30)
+NEVER_ROTATED = msgspec.structs.replace(FAMILY, live=fingerprint("initial"), consumed=())
+USED = msgspec.structs.replace(FAMILY, live="")
+INTENT = Intent(holder="pod-1", consumes=FAMILY.live, start=NOW - 10 * SECOND, give_up_seconds=30)
+FINAL = msgspec.structs.replace(INTENT, final_attempt=True)
 
 
-def token_secret(lineage: Lineage = LINE, token: bytes = b"live") -> Found:
+def token_secret(family: TokenFamily = FAMILY, token: bytes = b"live") -> SecretView:
     return replace(
-        OURS,
+        TARGET,
         name="source-keyturn",
-        annotations={LINEAGE: lineage.encoded()},
-        body={"rt": token, "rt.previous": b"seed"},
-        requests=(SPENDS,),
+        annotations={TOKEN_FAMILY_ANNOTATION: family.encoded()},
+        data={"rt": token, "rt.previous": b"initial"},
+        requests=(ROTATING,),
     )
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("view", "line"),
     [
-        pytest.param(token_secret(), "Keeps       the live token of Secret source, key rt", id="what it keeps"),
-        pytest.param(token_secret(), "Used by     TokenRequest acme", id="who uses it"),
-        pytest.param(replace(token_secret(), requests=()), "no TokenRequest here", id="nobody uses it"),
-        pytest.param(token_secret(), "Lineage     1 handed in, 1 spent", id="its lineage"),
-        pytest.param(token_secret(), "Shows       the live token", id="live"),
+        pytest.param(token_secret(), "Token of        Secret source, key rt", id="source"),
+        pytest.param(token_secret(), "Used by         TokenRequest acme", id="user"),
+        pytest.param(replace(token_secret(), requests=()), "no TokenRequest here", id="no user"),
+        pytest.param(token_secret(), "Token family    1 from the source, 1 consumed", id="family"),
+        pytest.param(token_secret(), "Contains        the live token", id="live"),
         pytest.param(
-            token_secret(msgspec.structs.replace(LINE, live=fingerprint("seed"), spent=()), b"seed"),
-            "the live token, as it was handed in",
-            id="never rotated",
+            token_secret(NEVER_ROTATED, b"initial"), "the live token, as it was in the source", id="never rotated"
         ),
-        pytest.param(token_secret(token=b"seed"), "a spent token (SourceReverted)", id="put back"),
-        pytest.param(token_secret(token=b"late"), "younger than its lineage", id="a late save"),
+        pytest.param(token_secret(token=b"initial"), "a consumed token (StaleTokenRestored)", id="restored"),
+        pytest.param(token_secret(token=b"late"), "newer than the recorded token family", id="a late save"),
         pytest.param(token_secret(token=b""), "no token", id="emptied"),
+        pytest.param(token_secret(USED, b""), "single-use source credential has already been used", id="used"),
+        pytest.param(token_secret(), "no renewal is in progress", id="no intent"),
         pytest.param(
-            token_secret(msgspec.structs.replace(LINE, live=""), b""), "worked once, and is used", id="used"
+            token_secret(FAMILY.intended(INTENT)), "pod-1 started using the token 10s ago, for at most 30s", id="intent"
         ),
-        pytest.param(token_secret(), "nobody is spending the token", id="no intent"),
-        pytest.param(
-            token_secret(LINE.intended(INTENT)),
-            "pod-1 began to spend the token 10 s ago, for 30 s",
-            id="an intent",
-        ),
-        pytest.param(
-            token_secret(LINE.intended(msgspec.structs.replace(INTENT, careful=True))),
-            "; tried once more",
-            id="careful",
-        ),
+        pytest.param(token_secret(FAMILY.intended(FINAL)), "; this is the final attempt", id="final attempt"),
     ],
 )
-def test_what_is_told_of_a_token_secret(found: Found, says: str) -> None:
-    assert says in text(found)
+def test_token_secret_description_contains_the_state(view: SecretView, line: str) -> None:
+    assert line in text(view)
+
+
+PLANTED = "planted-value"
+LAST_APPLIED = {"kubectl.kubernetes.io/last-applied-configuration": PLANTED}
 
 
 @pytest.mark.parametrize(
-    "found",
+    "view",
     [
-        OURS,
-        token_secret(),
-        token_secret(token=b"seed"),
-        replace(OURS, annotations={}, labels={}),
-        replace(OURS, annotations={"kubectl.kubernetes.io/last-applied-configuration": PLANTED},
-                body={"AWS_SECRET_ACCESS_KEY": PLANTED.encode(), "bytes": b"\xff\xfeplanted"}),
+        pytest.param(TARGET, id="target"),
+        pytest.param(token_secret(), id="token Secret"),
+        pytest.param(token_secret(token=b"initial"), id="token Secret with a consumed token"),
+        pytest.param(replace(TARGET, annotations={}, labels={}), id="another Secret"),
+        pytest.param(
+            replace(TARGET, annotations=LAST_APPLIED, data={"key": PLANTED.encode(), "bytes": b"\xff\xfeplanted"}),
+            id="values in an annotation",
+        ),
     ],
-)  # fmt: skip
-def test_no_value_is_told(found: Found) -> None:
-    told = text(found) + repr(found)
+)
+def test_no_value_is_shown(view: SecretView) -> None:
+    shown = text(view) + repr(view)
 
-    assert [it for it in found.body.values() if len(it) > 4 and it.decode(errors="replace") in told] == []
-    assert PLANTED not in told
-    assert LINE.live not in told
+    assert [value for value in view.data.values() if len(value) > 7 and value.decode(errors="replace") in shown] == []
+    assert PLANTED not in shown
+    assert FAMILY.live not in shown
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("token", "message"),
     [
-        pytest.param("live", "the same token, unspent: nothing is lost", id="never rotated"),
-        pytest.param("seed", "a SPENT token", id="spent"),
-        pytest.param("new", "a new token, which is used by itself", id="signed in again"),
-        pytest.param(None, "no token that can be read", id="gone"),
+        pytest.param("live", "the same token, not yet consumed: nothing is lost", id="never rotated"),
+        pytest.param("initial", "a CONSUMED token", id="consumed"),
+        pytest.param("new", "a new token, which Keyturn uses without forget", id="signed in again"),
+        pytest.param(None, "no readable token", id="no token"),
     ],
 )
-def test_what_it_means_to_forget(source: str | None, says: str) -> None:
-    assert says in _state(fingerprint(source) if source else None, LINE, "source")
-
-
-def test_the_times_are_of_this_moment() -> None:
-    assert "(59 min ago)" not in text(OURS)
-    assert "(2 days ago)" in "\n".join(lines(OURS, NOW + timedelta(days=2)))
+def test_forget_effect_depends_on_the_source(token: str | None, message: str) -> None:
+    assert message in forget_effect(fingerprint(token) if token else None, FAMILY, "source")

@@ -1,16 +1,16 @@
-"""The sidecar in a manifest."""
-
 import copy
 from typing import Any
 
 import pytest
 import yaml
 
-from keyturn.core.pods import INJECT, ManifestError, Sidecar, injected, traps
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
+from keyturn.core.pods.lint import lint_pod
+from keyturn.core.pods.manifest import INJECT, ManifestError
 from tests.support.pods import CASES, Case, container, pod
 
-SIDECAR = Sidecar(image="keyturn:1")
-EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+SIDECAR = SidecarConfig(image="keyturn:1")
+ALL_CASES = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 EXPECTED = """
 apiVersion: v1
 kind: Pod
@@ -24,9 +24,9 @@ spec:
     restartPolicy: Always
     args:
     - sidecar
-    - --secret=/var/run/secrets/keyturn.dev/secret
+    - --secret-dir=/var/run/secrets/keyturn.dev/secret
     - --listen=127.0.0.1:9911
-    - --probes-listen=:9912
+    - --http-bind-address=:9912
     - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
     ports: [{name: keyturn, containerPort: 9912}]
     startupProbe: {httpGet: {path: /readyz, port: 9912}, periodSeconds: 1, failureThreshold: 120}
@@ -80,8 +80,8 @@ def workload(api_version: str, kind: str, path: tuple[str, ...], template: Any) 
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "app"}, **body}
 
 
-def served(body: Any) -> tuple[str, ...]:
-    """Name the containers that have the endpoint, in their order."""
+def served_containers(body: Any) -> tuple[str, ...]:
+    """The names of the containers that have the endpoint."""
     spec = body["spec"]
     return tuple(
         it["name"]
@@ -92,41 +92,41 @@ def served(body: Any) -> tuple[str, ...]:
     )
 
 
-def test_what_one_container_gets() -> None:
-    assert injected(pod(), SIDECAR) == yaml.safe_load(EXPECTED)
+def test_pod_gets_the_sidecar() -> None:
+    assert inject_sidecar(pod(), SIDECAR) == yaml.safe_load(EXPECTED)
 
 
-@EACH
-def test_whom_it_serves(case: Case) -> None:
-    assert served(injected(case.pod, SIDECAR)) == case.served
+@ALL_CASES
+def test_containers_without_credentials_are_served(case: Case) -> None:
+    assert served_containers(inject_sidecar(case.pod, SIDECAR)) == case.served
 
 
-@EACH
-def test_the_sidecar_is_first_if_anybody_is_served(case: Case) -> None:
-    changed = injected(case.pod, SIDECAR)
+@ALL_CASES
+def test_sidecar_is_the_first_init_container(case: Case) -> None:
+    changed = inject_sidecar(case.pod, SIDECAR)
     names = [it["name"] for it in changed["spec"].get("initContainers") or ()]
 
     assert changed == case.pod if not case.served else names[0] == "keyturn"
 
 
-@EACH
-def test_again_changes_nothing(case: Case) -> None:
-    once = injected(case.pod, SIDECAR)
+@ALL_CASES
+def test_injection_is_idempotent(case: Case) -> None:
+    once = inject_sidecar(case.pod, SIDECAR)
 
-    assert injected(once, SIDECAR) == once
+    assert inject_sidecar(once, SIDECAR) == once
 
 
-@EACH
-def test_the_manifest_that_was_given_is_not_touched(case: Case) -> None:
+@ALL_CASES
+def test_argument_is_not_modified(case: Case) -> None:
     before = copy.deepcopy(case.pod)
-    injected(case.pod, SIDECAR)
+    inject_sidecar(case.pod, SIDECAR)
 
     assert case.pod == before
 
 
-@EACH
-def test_what_there_was_stays(case: Case) -> None:
-    before, after = case.pod["spec"], injected(case.pod, SIDECAR)["spec"]
+@ALL_CASES
+def test_existing_fields_are_kept(case: Case) -> None:
+    before, after = case.pod["spec"], inject_sidecar(case.pod, SIDECAR)["spec"]
     for old, new in zip(before["containers"], after["containers"], strict=True):
         assert [env for env in new.get("env") or () if env in (old.get("env") or ())] == (old.get("env") or [])
     for name in ("volumes", "initContainers"):
@@ -135,68 +135,68 @@ def test_what_there_was_stays(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("context", "expected"),
     [
-        pytest.param({}, {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}, id="none: ours"),
-        pytest.param({"fsGroup": 7}, {"fsGroup": 7}, id="one: it stays, and so does how it is changed"),
-        pytest.param({"fsGroup": 0}, {"fsGroup": 0}, id="root's: it stays"),
+        pytest.param({}, {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}, id="without a group"),
+        pytest.param({"fsGroup": 7}, {"fsGroup": 7}, id="a group"),
+        pytest.param({"fsGroup": 0}, {"fsGroup": 0}, id="group 0"),
         pytest.param(
             {"fsGroupChangePolicy": "Always"},
             {"fsGroup": 65532, "fsGroupChangePolicy": "Always"},
-            id="a policy: it stays",
+            id="a policy",
         ),
     ],
 )
-def test_the_group_that_may_read_the_token(given: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert injected(pod(securityContext=given), SIDECAR)["spec"]["securityContext"] == expected
+def test_fs_group_is_set_unless_the_pod_has_one(context: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert inject_sidecar(pod(securityContext=context), SIDECAR)["spec"]["securityContext"] == expected
 
 
-def test_one_list_that_two_containers_share_is_not_extended_twice() -> None:
+def test_list_shared_by_two_containers_is_extended_once() -> None:
     env = [{"name": "A", "value": "1"}]
-    changed = injected(pod(container("a", env=env), container("b", env=env)), SIDECAR)
+    changed = inject_sidecar(pod(container("a", env=env), container("b", env=env)), SIDECAR)
 
     assert [len(it["env"]) for it in changed["spec"]["containers"]] == [3, 3]
 
 
-def test_what_may_be_chosen() -> None:
-    chosen = Sidecar("b:2", pull_policy="Always", port=7000, resources={"limits": {"cpu": "1"}})
-    changed = injected(pod(), chosen)["spec"]
+def test_config_sets_image_port_and_resources() -> None:
+    config = SidecarConfig("b:2", pull_policy="Always", port=7000, resources={"limits": {"cpu": "1"}})
+    changed = inject_sidecar(pod(), config)["spec"]
     sidecar = changed["initContainers"][0]
 
     assert (sidecar["image"], sidecar["imagePullPolicy"]) == ("b:2", "Always")
-    assert {"--listen=127.0.0.1:7000", "--probes-listen=:7001"} <= set(sidecar["args"])
+    assert {"--listen=127.0.0.1:7000", "--http-bind-address=:7001"} <= set(sidecar["args"])
     assert sidecar["startupProbe"]["httpGet"]["port"] == sidecar["livenessProbe"]["httpGet"]["port"] == 7001
     assert sidecar["resources"] == {"limits": {"cpu": "1"}}
     assert changed["containers"][0]["env"][0]["value"] == "http://127.0.0.1:7000/"
 
 
 @pytest.mark.parametrize(("api_version", "kind", "path"), TEMPLATES, ids=[kind for _, kind, _ in TEMPLATES])
-def test_the_template_of_a_workload(api_version: str, kind: str, path: tuple[str, ...]) -> None:
+def test_template_of_a_workload_is_changed(api_version: str, kind: str, path: tuple[str, ...]) -> None:
     before = workload(api_version, kind, path, {"metadata": pod()["metadata"], "spec": pod()["spec"]})
-    template = {key: injected(pod(), SIDECAR)[key] for key in ("metadata", "spec")}
+    template = {key: inject_sidecar(pod(), SIDECAR)[key] for key in ("metadata", "spec")}
 
-    assert injected(before, SIDECAR) == workload(api_version, kind, path, template)
+    assert inject_sidecar(before, SIDECAR) == workload(api_version, kind, path, template)
 
 
 @pytest.mark.parametrize(
     ("api_version", "kind"),
     [("v1", "Secret"), ("batch.volcano.sh/v1alpha1", "Job"), ("keyturn.dev/v1alpha1", "TokenRequest")],
 )
-def test_another_kind_stays_as_it_is(api_version: str, kind: str) -> None:
+def test_other_kinds_are_unchanged_and_not_linted(api_version: str, kind: str) -> None:
     body = {**workload(api_version, kind, ("spec", "template"), pod()), "spec": 7}
 
-    assert injected(body, SIDECAR) == body
-    assert traps(body) == []
+    assert inject_sidecar(body, SIDECAR) == body
+    assert lint_pod(body) == []
 
 
-def test_a_list_of_manifests() -> None:
+def test_items_of_a_list_are_changed() -> None:
     listed = {"apiVersion": "v1", "kind": "List", "items": [pod(), {"kind": "Secret"}, 7]}
 
-    assert injected(listed, SIDECAR)["items"] == [injected(pod(), SIDECAR), {"kind": "Secret"}, 7]
+    assert inject_sidecar(listed, SIDECAR)["items"] == [inject_sidecar(pod(), SIDECAR), {"kind": "Secret"}, 7]
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         pytest.param({**pod(), "spec": []}, "Expected `object`, got `array` (at spec)", id="a list for a spec"),
         pytest.param(
@@ -207,9 +207,7 @@ def test_a_list_of_manifests() -> None:
         pytest.param(
             pod(inject=5), "Expected `str`, got `int` (at metadata.annotations[...])", id="a number for a name"
         ),
-        pytest.param(
-            {"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)", id="no template"
-        ),
+        pytest.param({"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)", id="no template"),
         pytest.param(
             {"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"jobTemplate": 1}},
             "expected an object (at spec.jobTemplate)",
@@ -225,32 +223,32 @@ def test_a_list_of_manifests() -> None:
         ),
     ],
 )
-def test_what_is_no_pod(body: dict[str, Any], says: str) -> None:
-    with pytest.raises(ManifestError) as caught:
-        injected(body, SIDECAR)
+def test_malformed_pod_is_refused_with_its_path(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError) as error:
+        inject_sidecar(body, SIDECAR)
 
-    assert str(caught.value) == says
+    assert str(error.value) == message
 
 
-def test_no_value_of_a_variable_is_told() -> None:
+def test_error_does_not_contain_the_value_of_a_variable() -> None:
     body = pod(container(env=[{"name": "A", "value": "hunter2", "valueFrom": []}]))
-    with pytest.raises(ManifestError) as caught:
-        injected(body, SIDECAR)
+    with pytest.raises(ManifestError) as error:
+        inject_sidecar(body, SIDECAR)
 
-    assert "hunter2" not in str(caught.value)
-
-
-@EACH
-def test_what_users_are_told_of_the_sidecar(case: Case) -> None:
-    assert [trap.says for trap in traps(case.pod)] == list(case.says)
-    assert [trap.says for trap in traps(injected(case.pod, SIDECAR))] == list(case.says)
+    assert "hunter2" not in str(error.value)
 
 
-def test_where_the_annotation_does_nothing() -> None:
+@ALL_CASES
+def test_findings_are_the_same_before_and_after_injection(case: Case) -> None:
+    assert [finding.message for finding in lint_pod(case.pod)] == list(case.messages)
+    assert [finding.message for finding in lint_pod(inject_sidecar(case.pod, SIDECAR))] == list(case.messages)
+
+
+def test_misplaced_annotation_is_reported() -> None:
     body = workload("apps/v1", "Deployment", ("spec", "template"), pod(inject=None))
     body["metadata"]["annotations"] = {INJECT: "acme-billing"}
 
-    [trap] = traps(body)
+    [finding] = lint_pod(body)
 
-    assert trap.path == f"metadata.annotations.{INJECT}"
-    assert trap.says == "it belongs to spec.template.metadata: here it does nothing"
+    assert finding.path == f"metadata.annotations.{INJECT}"
+    assert finding.message == "the annotation has no effect here: move it to spec.template.metadata"

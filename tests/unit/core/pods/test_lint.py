@@ -1,19 +1,18 @@
-"""The mistakes by which a pod would not see what is renewed."""
-
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from keyturn.api.token_request import parse
-from keyturn.core.pods import INJECT, Sidecar, Trap, injected, traps
+from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
+from keyturn.core.pods.lint import Finding, lint_pod
+from keyturn.core.pods.manifest import INJECT
 from tests.support.dependencies import manifest
 from tests.support.pods import Body, container, pod
 
 REQUEST = parse(manifest(target={"secretName": "acme-aws"}))
 CONFIGURED = parse(
-    manifest(
-        "other", target={"secretName": "with-config", "formats": [{"awsConfig": {}}, {"credentialProcess": {}}]}
-    )
+    manifest("other", target={"secretName": "with-config", "formats": [{"awsConfig": {}}, {"credentialProcess": {}}]})
 )
 TOKEN = parse(manifest("third", target={"secretName": "only-token", "formats": [{"token": {}}]}))
 REQUESTS = (REQUEST, CONFIGURED, TOKEN)
@@ -25,7 +24,7 @@ def volume(of: str = "acme-aws", **more: Any) -> Body:
 
 
 def mounting(*volumes: Body, mount: Body | None = None, path: str = AT, **more: Any) -> Body:
-    """Make a pod that mounts its volume, as it should be."""
+    """A pod that mounts its volume correctly."""
     mounts = [{"name": "aws", "mountPath": path, "readOnly": True, **(mount or {})}]
     return pod(container(volumeMounts=mounts, **more), inject=None, volumes=list(volumes) or [volume()])
 
@@ -43,203 +42,195 @@ def projected(**more: Any) -> Body:
     return {"name": "aws", "projected": {"sources": sources}}
 
 
-FINE: dict[str, Body] = {
-    "a pod with the sidecar in it": dict(injected(pod(os={"name": "linux"}), Sidecar("keyturn"))),
+CORRECT: dict[str, Body] = {
+    "a pod with the sidecar in it": dict(inject_sidecar(pod(os={"name": "linux"}), SidecarConfig("keyturn"))),
     "a mounted Secret": mounting(),
     "a mounted Secret, beside others": mounting(projected()),
     "both names of the region": mounting(env=[*variable("AWS_REGION", "x"), *variable("AWS_DEFAULT_REGION", "x")]),
-    "a config file of our own, where it says": mounting(
+    "a config file at its mountPath": mounting(
         volume("with-config"),
         path="/var/run/secrets/keyturn/with-config",
         env=variable("AWS_CONFIG_FILE", "/var/run/secrets/keyturn/with-config/config"),
     ),
-    "a key that is written": mounting(
+    "items that the TokenRequest writes": mounting(
         volume(items=[{"key": "credentials.json", "path": "a"}, {"key": "expiration"}])
     ),
-    "a Secret of somebody else, by subPath": mounting(volume("other"), mount={"subPath": "a"}),
-    "a Secret of somebody else, as a variable": pod(container(env=from_secret("A", "other")), inject=None),
-    "keys of its own, and nothing of ours": pod(container("app", "AWS_ACCESS_KEY_ID", "AWS_REGION"), inject=None),
+    "another Secret, by subPath": mounting(volume("other"), mount={"subPath": "a"}),
+    "another Secret, as a variable": pod(container(env=from_secret("A", "other")), inject=None),
+    "its own access keys and nothing of Keyturn": pod(container("app", "AWS_ACCESS_KEY_ID", "AWS_REGION"), inject=None),
     "a token file in a volume": mounting(env=variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", f"{AT}/token")),
-    "an optional Secret of somebody else": mounting(volume("other", optional=True)),
-    "a profile file of the image": pod(container(env=variable("AWS_CONFIG_FILE", "/etc/aws/config")), inject=None),
-    "a file of ours, mounted": mounting(
+    "another Secret that is optional": mounting(volume("other", optional=True)),
+    "a config file in the image": pod(container(env=variable("AWS_CONFIG_FILE", "/etc/aws/config")), inject=None),
+    "a variable with the path of a mounted file": mounting(
         path="/var/run/secrets/keyturn/acme-aws", env=variable("X", "/var/run/secrets/keyturn/acme-aws/expiration")
     ),
 }
-TRAPPED: dict[str, tuple[Body, Trap]] = {
+MISTAKES: dict[str, tuple[Body, Finding]] = {
     "env of a renewed Secret": (
         pod(container(env=from_secret("AWS_ACCESS_KEY_ID", "acme-aws")), inject=None),
-        Trap(
+        Finding(
             "spec.containers[0].env[0]",
-            "a variable keeps its first value: mount Secret acme-aws as a volume",
-            breaks=True,
+            "a variable is not updated after a renewal: mount Secret acme-aws as a volume",
+            is_error=True,
         ),
     ),
     "env of an init container": (
         pod(initContainers=[container(env=from_secret("X", "acme-aws"))], inject=None),
-        Trap(
+        Finding(
             "spec.initContainers[0].env[0]",
-            "a variable keeps its first value: mount Secret acme-aws as a volume",
-            breaks=True,
+            "a variable is not updated after a renewal: mount Secret acme-aws as a volume",
+            is_error=True,
         ),
     ),
     "a session token from any Secret": (
         pod(container(env=from_secret("AWS_SESSION_TOKEN", "other")), inject=None),
-        Trap("spec.containers[0].env[0]", "a session token expires, and a variable keeps its first value"),
+        Finding("spec.containers[0].env[0]", "a session token expires, but a variable is not updated"),
     ),
     "envFrom of a renewed Secret": (
-        pod(
-            container(envFrom=[{"configMapRef": {"name": "x"}}, {"secretRef": {"name": "acme-aws"}}]), inject=None
-        ),
-        Trap(
+        pod(container(envFrom=[{"configMapRef": {"name": "x"}}, {"secretRef": {"name": "acme-aws"}}]), inject=None),
+        Finding(
             "spec.containers[0].envFrom[1]",
-            "variables keep their first values: mount Secret acme-aws as a volume",
-            breaks=True,
+            "variables are not updated after a renewal: mount Secret acme-aws as a volume",
+            is_error=True,
         ),
     ),
     "subPath": (
         mounting(mount={"subPath": "credentials.json"}),
-        Trap(
+        Finding(
             "spec.containers[0].volumeMounts[0].subPath",
-            "a subPath keeps its first file: mount all of Secret acme-aws",
-            breaks=True,
+            "a subPath mount is not updated after a renewal: mount Secret acme-aws as a directory",
+            is_error=True,
         ),
     ),
     "subPathExpr of a projected volume": (
         mounting(projected(), mount={"subPathExpr": "$(A)"}),
-        Trap(
+        Finding(
             "spec.containers[0].volumeMounts[0].subPath",
-            "a subPath keeps its first file: mount all of Secret acme-aws",
-            breaks=True,
+            "a subPath mount is not updated after a renewal: mount Secret acme-aws as a directory",
+            is_error=True,
         ),
     ),
     "an optional volume": (
         mounting(volume(optional=True)),
-        Trap(
-            "spec.volumes[0]", "Secret acme-aws is optional: the pod would start before its credentials are there"
-        ),
+        Finding("spec.volumes[0]", "Secret acme-aws is optional: the pod may start before it exists"),
     ),
     "an optional part of a projected volume": (
         mounting(projected(optional=True)),
-        Trap(
-            "spec.volumes[0]", "Secret acme-aws is optional: the pod would start before its credentials are there"
-        ),
+        Finding("spec.volumes[0]", "Secret acme-aws is optional: the pod may start before it exists"),
     ),
-    "a key that nobody writes": (
+    "an item that the TokenRequest does not write": (
         mounting(volume(items=[{"key": "password", "path": "a"}])),
-        Trap("spec.volumes[0]", "the TokenRequest writes no key password into Secret acme-aws", breaks=True),
+        Finding("spec.volumes[0]", "the TokenRequest writes no key password into Secret acme-aws", is_error=True),
     ),
     "a missing volume": (
         pod(container(volumeMounts=[{"name": "aws", "mountPath": AT}]), inject=None),
-        Trap("spec.containers[0].volumeMounts[0]", "there is no volume aws", breaks=True),
+        Finding("spec.containers[0].volumeMounts[0]", "the pod has no volume aws", is_error=True),
     ),
-    "a token file that no volume has": (
+    "a token file without a volume": (
         pod(container(env=variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/x/token")), inject=None),
-        Trap(
+        Finding(
             "spec.containers[0].env[0]",
-            "no volume is mounted where AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE points to",
-            breaks=True,
+            "no volume is mounted at the path in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            is_error=True,
         ),
     ),
-    "a file of ours that no volume has": (
+    "a config file without a volume": (
         pod(container(env=variable("AWS_CONFIG_FILE", "/var/run/secrets/keyturn/a/config")), inject=None),
-        Trap("spec.containers[0].env[0]", "no volume is mounted where AWS_CONFIG_FILE points to", breaks=True),
+        Finding("spec.containers[0].env[0]", "no volume is mounted at the path in AWS_CONFIG_FILE", is_error=True),
     ),
-    "a config file that names another directory": (
+    "a config file for another directory": (
         mounting(volume("with-config"), env=variable("AWS_CONFIG_FILE", f"{AT}/config")),
-        Trap(
+        Finding(
             "spec.containers[0].volumeMounts[0].mountPath",
-            "its config file names files in /var/run/secrets/keyturn/with-config: mount Secret with-config there, "
-            "or set mountPath",
-            breaks=True,
+            "the config file refers to files in /var/run/secrets/keyturn/with-config: mount Secret with-config there, "
+            "or set mountPath in the awsConfig format",
+            is_error=True,
         ),
     ),
-    "keys that are read first": (
+    "access keys before files": (
         mounting(env=variable("AWS_ACCESS_KEY_ID", "x")),
-        Trap(
-            "spec.containers[0].env[0]", "SDKs may read AWS_ACCESS_KEY_ID before the files of the renewed Secret"
-        ),
+        Finding("spec.containers[0].env[0]", "SDKs may read AWS_ACCESS_KEY_ID before the files of the renewed Secret"),
     ),
-    "a static profile": (
+    "a profile before files": (
         mounting(env=variable("AWS_PROFILE", "x")),
-        Trap("spec.containers[0].env[0]", "SDKs may read AWS_PROFILE before the files of the renewed Secret"),
+        Finding("spec.containers[0].env[0]", "SDKs may read AWS_PROFILE before the files of the renewed Secret"),
     ),
-    "a web identity that is read first": (
+    "a web identity before files": (
         mounting(env=variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/irsa/token")),
-        Trap(
+        Finding(
             "spec.containers[0].env[0]",
             "SDKs may read AWS_WEB_IDENTITY_TOKEN_FILE before the files of the renewed Secret",
         ),
     ),
     "a shared credentials file": (
         mounting(env=variable("AWS_SHARED_CREDENTIALS_FILE", f"{AT}/credentials")),
-        Trap(
+        Finding(
             "spec.containers[0].env[0]",
-            "of the AWS SDKs only Java's reads a shared credentials file again: use credential_process",
+            "only the AWS SDK for Java reloads a shared credentials file: use credential_process",
         ),
     ),
     "AWS_REGION alone": (
         mounting(env=variable("AWS_REGION", "x")),
-        Trap("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
+        Finding("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
     ),
     "AWS_DEFAULT_REGION alone, with the sidecar": (
         pod(container(env=variable("AWS_DEFAULT_REGION", "x"))),
-        Trap("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
+        Finding("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
     ),
-    "a volume by the name of one of the sidecar's": (
+    "a volume with the name of a sidecar volume": (
         pod(volumes=[{"name": "data"}, {"name": "keyturn-secret"}]),
-        Trap(
+        Finding(
             "spec.volumes[1].name",
-            "the sidecar has a volume keyturn-secret, and the pod would be refused: give this another name",
-            breaks=True,
+            "the sidecar needs a volume named keyturn-secret: rename this one, or the pod is refused",
+            is_error=True,
         ),
     ),
     "a sidecar on Windows": (
         pod(os={"name": "windows"}),
-        Trap("spec.os.name", "the sidecar is a program for Linux: on Windows mount the Secret", breaks=True),
+        Finding("spec.os.name", "the sidecar runs on Linux only: on Windows mount the Secret", is_error=True),
     ),
-    "a sidecar on nodes with Windows": (
+    "a sidecar on Windows nodes": (
         pod(nodeSelector={"kubernetes.io/os": "windows"}),
-        Trap("spec.nodeSelector", "the sidecar is a program for Linux: on Windows mount the Secret", breaks=True),
+        Finding("spec.nodeSelector", "the sidecar runs on Linux only: on Windows mount the Secret", is_error=True),
     ),
-    "a sidecar for a TokenRequest whose Secret has another name": (
+    "an annotation with the name of the TokenRequest": (
         pod(inject="acme"),
-        Trap(
+        Finding(
             f"metadata.annotations.{INJECT}",
-            "TokenRequest acme writes Secret acme-aws: give this name",
-            breaks=True,
+            "TokenRequest acme writes Secret acme-aws: use the name of the Secret",
+            is_error=True,
         ),
     ),
-    "a sidecar for a Secret that it cannot read": (
+    "a Secret that the sidecar cannot serve": (
         pod(inject="only-token"),
-        Trap(
+        Finding(
             f"metadata.annotations.{INJECT}",
-            "Secret only-token gets neither credentials.json nor AWS_ACCESS_KEY_ID: the sidecar cannot serve it",
-            breaks=True,
+            "Secret only-token has neither credentials.json nor AWS_ACCESS_KEY_ID, so the sidecar cannot serve it",
+            is_error=True,
         ),
     ),
 }
 
 
-@pytest.mark.parametrize("body", FINE.values(), ids=FINE.keys())
-def test_no_trap(body: Body) -> None:
-    assert traps(body, REQUESTS) == []
+@pytest.mark.parametrize("body", CORRECT.values(), ids=CORRECT.keys())
+def test_correct_pod_has_no_findings(body: Body) -> None:
+    assert lint_pod(body, REQUESTS) == []
 
 
-@pytest.mark.parametrize(("body", "trap"), TRAPPED.values(), ids=TRAPPED.keys())
-def test_a_trap(body: Body, trap: Trap) -> None:
-    assert traps(body, REQUESTS) == [trap]
+@pytest.mark.parametrize(("body", "finding"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistake_is_found(body: Body, finding: Finding) -> None:
+    assert lint_pod(body, REQUESTS) == [finding]
 
 
-@pytest.mark.parametrize(("body", "trap"), TRAPPED.values(), ids=TRAPPED.keys())
-def test_a_trap_in_a_template(body: Body, trap: Trap) -> None:
+@pytest.mark.parametrize(("body", "finding"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistake_in_a_template_has_the_full_path(body: Body, finding: Finding) -> None:
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {"template": body}}
 
-    assert traps(job, REQUESTS) == [Trap(f"spec.template.{trap.path}", trap.says, breaks=trap.breaks)]
+    assert lint_pod(job, REQUESTS) == [replace(finding, path=f"spec.template.{finding.path}")]
 
 
-def test_a_secret_of_another_namespace_is_another_one() -> None:
+def test_requests_of_other_namespaces_are_ignored() -> None:
     body = mounting(mount={"subPath": "a"})
     body["metadata"]["namespace"] = "elsewhere"
 
-    assert traps(body, REQUESTS) == []
+    assert lint_pod(body, REQUESTS) == []

@@ -1,0 +1,62 @@
+"""Rules about credentials that an exchange consumes: at most one per TokenRequest, and it must be replaceable."""
+
+from typing import Any
+
+from keyturn.api.base import Rule
+from keyturn.api.exchanges.base import REFRESH_TOKEN_TYPE
+from keyturn.api.rules.names import PRODUCE, earlier, pipeline, produces
+
+# Conditions on exchange x at index i.
+REFRESHES = """(
+    (x == 'oauthToken' && self.exchanges[i].oauthToken.grantType == 'refresh_token') ||
+    (x == 'identityCenterCreateToken' && self.exchanges[i].identityCenterCreateToken.grantType == 'refresh_token')
+)"""
+HAS_SINGLE_USE_CREDENTIAL = """(
+    (x == 'identityCenterCreateToken' && (has(self.exchanges[i].identityCenterCreateToken.codeFrom) ||
+                                          has(self.exchanges[i].identityCenterCreateToken.assertionFrom))) ||
+    (x == 'assumeRole' && has(self.exchanges[i].assumeRole.tokenCodeFrom)) ||
+    (x == 'getSessionToken' && has(self.exchanges[i].getSessionToken.tokenCodeFrom))
+)"""
+CONSUMES_TOKEN = f"""(
+    (x == 'oauthToken' &&
+        (has(self.exchanges[i].oauthToken.requestedTokenType) &&
+         self.exchanges[i].oauthToken.requestedTokenType == '{REFRESH_TOKEN_TYPE}')) ||
+    (x == 'identityCenterCreateToken' &&
+        ((self.exchanges[i].identityCenterCreateToken.grantType == 'urn:ietf:params:oauth:grant-type:jwt-bearer' &&
+          !has(self.exchanges[i].identityCenterCreateToken.assertionFrom)) ||
+         (has(self.exchanges[i].identityCenterCreateToken.requestedTokenType) &&
+          self.exchanges[i].identityCenterCreateToken.requestedTokenType == '{REFRESH_TOKEN_TYPE}')))
+)"""
+
+SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef)"  # noqa: S105
+
+
+def _consumed_credentials(spec: Any) -> int:
+    own = sum(bool(exchange.consumes_refresh_token or exchange.single_use_credential) for exchange, _ in pipeline(spec))
+    # Several exchanges may consume a token, but only the first reads the source token: it produces another one.
+    consumes_source = spec.source.token_ref is not None and any(
+        exchange.consumes_token and not produces(before, "token") for exchange, before in pipeline(spec)
+    )
+    return own + consumes_source
+
+
+CONSUMPTION_RULES = (
+    Rule(
+        message="grantType refresh_token uses source.token: it must be in a Secret, and no earlier exchange may produce"
+        " a token",
+        cel=f"steps.all(i, x, !{REFRESHES} || ({SOURCE_IS_SECRET} && !{earlier(PRODUCE['token'])}))",
+        is_met_by=lambda spec: all(
+            spec.source.token_ref and not produces(before, "token")
+            for exchange, before in pipeline(spec)
+            if exchange.consumes_refresh_token
+        ),
+    ),
+    Rule(
+        message="only one exchange may consume its input: a refresh token or a single-use credential",
+        cel=f"""
+            steps.transformList(i, x, {REFRESHES} || {HAS_SINGLE_USE_CREDENTIAL}, x).size() +
+            ({SOURCE_IS_SECRET} && steps.exists(i, x, {CONSUMES_TOKEN} && !{earlier(PRODUCE["token"])}) ? 1 : 0) <= 1
+        """,
+        is_met_by=lambda spec: _consumed_credentials(spec) <= 1,
+    ),
+)

@@ -1,0 +1,93 @@
+"""Rules between formats and exchanges: each format must find its values."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from keyturn.api.base import Kind, Rule
+from keyturn.api.formats.registry import FORMATS, FormatSpec
+from keyturn.api.formats.template import EXPIRING_NAMES, NAMES
+from keyturn.api.rules.names import PRODUCE, produces
+
+FORMATS_WITH_EXPIRING_VALUE = [name for name, options in FORMATS.items() if options.WRITES]
+
+
+def formats_with(kind: Kind) -> list[str]:
+    """Return the names of the formats that contain a kind of value, except for template."""
+    return [name for name, options in FORMATS.items() if kind in options.WRITES]
+
+
+def names_of(kind: Kind) -> list[str]:
+    """Return the names of the placeholders in a template for a kind of value."""
+    return [name for name, named_kind in NAMES.items() if named_kind == kind]
+
+
+def placeholder(names: Iterable[str]) -> str:
+    """CEL: a regular expression for a placeholder with one of these names."""
+    return rf"r'\{{\{{ *(?:{'|'.join(names)}) *\}}\}}'"
+
+
+def template_with(names: Iterable[str]) -> str:
+    """CEL: a template contains a placeholder with one of these names."""
+    return f"""(
+        'template' in formats &&
+        self.target.formats.exists(f, has(f.template) && f.template.text.matches({placeholder(names)}))
+    )"""
+
+
+def contained(kind: Kind) -> str:
+    """CEL: a format contains a kind of value."""
+    return f"(formats.exists(f, f in {formats_with(kind)}) || {template_with(names_of(kind))})"
+
+
+def chosen(spec: Any, kind: Kind) -> list[FormatSpec]:
+    """Return the formats in a spec that contain a kind of value."""
+    return [choice for choice in (spec.target and spec.target.formats) or () if kind in choice.options.kinds]
+
+
+def _all_produced(spec: Any, kind: Kind) -> bool:
+    return not chosen(spec, kind) or produces((step.exchange for step in spec.exchanges), kind)
+
+
+def produced_rule(kind: Kind, text: str) -> Rule:
+    """Return the rule that a format must find its kind of value, which the message calls `text`."""
+    return Rule(
+        message=f"formats that contain {text} require one of these exchanges: {', '.join(PRODUCE[kind])}",
+        cel=f"steps.exists(x, x in {PRODUCE[kind]}) || !{contained(kind)}",
+        is_met_by=lambda spec: _all_produced(spec, kind),
+    )
+
+
+FORMAT_RULES = (
+    produced_rule("credentials", "credentials"),
+    Rule(
+        message="formats that contain a token require source.token (except for templates) or one of these exchanges: "
+        + ", ".join(PRODUCE["token"]),
+        cel=f"""
+            steps.exists(x, x in {PRODUCE["token"]}) || !(
+                (!has(self.source.token) && formats.exists(f, f in {formats_with("token")})) ||
+                {template_with(names_of("token"))})
+        """,
+        is_met_by=lambda spec: (
+            _all_produced(spec, "token")
+            or (spec.source.token is not None and not any(choice.template for choice in chosen(spec, "token")))
+        ),
+    ),
+    produced_rule("registryLogins", "registry logins"),
+)
+TEMPLATE_RULES = (
+    Rule(
+        message="a template contains region, but spec.region is not set",
+        cel=f"has(self.region) || !{template_with(['region'])}",
+        is_met_by=lambda spec: bool(
+            spec.region or not any(choice.template and "region" in choice.template.names for choice in spec.formats)
+        ),
+    ),
+    Rule(
+        message="at least one format must contain a value that expires (credentials, token or registry login)",
+        cel=f"""
+            formats.size() == 0 ||
+            formats.exists(f, f in {FORMATS_WITH_EXPIRING_VALUE}) || {template_with(EXPIRING_NAMES)}
+        """,
+        is_met_by=lambda spec: any(choice.options.has_expiring_value for choice in spec.formats),
+    ),
+)

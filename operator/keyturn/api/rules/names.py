@@ -1,0 +1,43 @@
+"""Names that the rules share: in CEL, lists of the exchanges with a property; in Python, the pipeline."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, get_args
+
+from keyturn.api.base import Kind
+from keyturn.api.exchanges.base import AwsExchangeSpec, ExchangeSpec
+from keyturn.api.exchanges.registry import EXCHANGES
+
+
+def _exchanges(has_property: Callable[[type[ExchangeSpec]], bool]) -> list[str]:
+    return [name for name, exchange in EXCHANGES.items() if has_property(exchange)]
+
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+# Without the exchanges that require a kind only with some values of their fields.
+REQUIRE = {kind: _exchanges(lambda exchange, kind=kind: kind in exchange.REQUIRES) for kind in _KINDS}  # type: ignore[misc]
+PRODUCE = {kind: _exchanges(lambda exchange, kind=kind: kind in exchange.PRODUCES) for kind in _KINDS}  # type: ignore[misc]
+PRODUCE_ID_TOKEN = _exchanges(lambda exchange: exchange.PRODUCES_ID_TOKEN)
+AWS = _exchanges(lambda exchange: issubclass(exchange, AwsExchangeSpec))
+ROLES = _exchanges(lambda exchange: exchange.IS_ROLE)
+USERS_ONLY = _exchanges(lambda exchange: exchange.FOR_USERS_ONLY)
+
+
+def earlier(names: list[str]) -> str:
+    """CEL: one of these exchanges comes before exchange `i`."""
+    return f"steps.exists(j, y, j < i && y in {names})"
+
+
+def any_of(conditions: Iterable[str]) -> str:
+    """CEL: one of these conditions is met."""
+    return f"({' || '.join(conditions)})"
+
+
+def pipeline(spec: Any) -> Iterator[tuple[ExchangeSpec, Sequence[ExchangeSpec]]]:
+    """Yield each exchange of a spec with the exchanges before it."""
+    exchanges = [step.exchange for step in spec.exchanges]
+    return ((exchange, exchanges[:index]) for index, exchange in enumerate(exchanges))
+
+
+def produces(exchanges: Iterable[ExchangeSpec], kind: Kind) -> bool:
+    """Whether one of the exchanges produces a kind of value."""
+    return any(kind in exchange.PRODUCES for exchange in exchanges)

@@ -1,0 +1,72 @@
+"""kubectl keyturn inspect and forget."""
+
+import json
+from datetime import timedelta
+
+import click
+
+from keyturn.cli.clock import now
+from keyturn.cli.kubectl import COMMANDS
+from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
+from keyturn.cli.kubectl.describe import row
+from keyturn.cli.kubectl.secret_view import SecretView, describe, describe_family, read_secret
+from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import unwrapped
+from keyturn.core.token_family import TokenFamily, token_fingerprint
+
+
+@click.command(help=COMMANDS["inspect"].summary)
+@click.argument("secret", shell_complete=completing("secret"))
+@cluster_options
+def inspect(cluster: Cluster, secret: str) -> None:
+    click.echo("\n".join(describe(read_secret(cluster, secret), now())))
+
+
+@click.command(help=COMMANDS["forget"].summary)
+@click.argument("secret", shell_complete=completing("secret"))
+@click.option("-y", "--yes", is_flag=True, help="Delete without confirmation.")
+@cluster_options
+def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
+    view = read_secret(cluster, secret)
+    family = view.family
+    if family is None:
+        raise ClusterError(f"Secret {secret} is not a token Secret of Keyturn; use kubectl delete secret")
+    click.echo("\n".join((f"Token Secret {view.namespace}/{secret}", *describe_family(view, family, now()))))
+    source, _, key = family.source_id.partition("/")
+    click.echo(
+        row("Effect", f"the stored token is deleted but stays valid at the issuer; Secret {source} is used next")
+    )
+    click.echo(row("", forget_effect(_source_fingerprint(cluster, view, source, key), family, source)))
+    intent = family.intent
+    if intent and now() < intent.start + timedelta(seconds=intent.give_up_seconds):
+        raise ClusterError(f"{intent.holder} is using the token now and would recreate the Secret; retry in a minute")
+    if not yes:
+        click.confirm("Delete it?", abort=True)
+    # Only the version that was shown: the operator may have written a newer token meanwhile.
+    options = {"preconditions": {"uid": view.uid, "resourceVersion": view.resource_version}}
+    path = f"/api/v1/namespaces/{view.namespace}/secrets/{secret}"
+    cluster.run("delete", "--raw", path, "--filename=-", stdin=json.dumps(options))
+    click.echo(f"Secret {secret} deleted")
+
+
+def _source_fingerprint(cluster: Cluster, view: SecretView, source: str, key: str) -> str | None:
+    """Return the fingerprint of the token in the source Secret; None if there is none or it cannot be read."""
+    try:
+        value = read_secret(cluster, source).data.get(key, b"").decode(errors="replace")
+        return token_fingerprint(unwrapped(value, "the token"), view.namespace, view.name)
+    except (ClusterError, RefusedError):
+        return None
+
+
+def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> str:
+    """Describe what deleting the token Secret means for the token that the source Secret contains."""
+    if fingerprint is None:
+        return f"Secret {source} contains no readable token: store a new one there first"
+    if fingerprint == family.live:
+        return f"Secret {source} contains the same token, not yet consumed: nothing is lost"
+    if family.knows(fingerprint):
+        return (
+            f"Secret {source} contains a CONSUMED token, and the issuer may revoke the whole family if it is sent: "
+            "store a new one there first"
+        )
+    return f"Secret {source} contains a new token, which Keyturn uses without forget"

@@ -1,0 +1,72 @@
+"""What a format is rendered from: the context, and checked access to the pipeline's values.
+
+Each accessor raises an error if the value is missing or unfit for a file.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from keyturn.api.token_request import Request
+from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, RegistryLogin
+
+Options = TypeVar("Options")
+
+# RFC 6750 section 2.1. Every client accepts these as a bearer token, and no file format gives them a meaning.
+_B64TOKEN = re.compile(r"[-A-Za-z0-9._~+/]+=*")
+_URL = re.compile(r"https?://[-A-Za-z0-9.:]+(/[-A-Za-z0-9._~]+)*/?")
+
+
+@dataclass(frozen=True, slots=True)
+class FormatContext(Generic[Options]):
+    """The format's own options, the request, the pipeline's values, and when the first rendered value expires."""
+
+    options: Options
+    request: Request
+    values: PipelineValues
+    expires_at: datetime | None
+
+
+def require_credentials(values: PipelineValues) -> Credentials:
+    """Return the credentials. The rules of the API ensure that an exchange provides them."""
+    if values.credentials is None:
+        raise AssertionError("a format needs credentials, but no exchange provides them")
+    return values.credentials
+
+
+def registry_logins(values: PipelineValues) -> tuple[RegistryLogin, ...]:
+    """Return the last login for each host."""
+    return tuple({login.host: login for login in values.registry_logins}.values())
+
+
+def package_password(values: PipelineValues) -> str:
+    """Return the password for the package endpoints; raises RefusedError (SourceInvalid) if it is no bearer token."""
+    token = values.access_token
+    if token is None or not _B64TOKEN.fullmatch(token.value):
+        raise RefusedError(
+            "SourceInvalid", "the token has characters that RFC 6750 does not allow, so package managers cannot use it"
+        )
+    return token.value
+
+
+def package_endpoint(package_format: str, repository: str | None, values: PipelineValues) -> PackageEndpoint:
+    """Return the endpoint of a repository for a package format, such as pypi; without a name, of the only one.
+
+    Raises RefusedError: InvalidSpec if none or several match, SourceInvalid if its URL is not plain.
+    """
+    candidates = [endpoint for endpoint in values.package_endpoints if endpoint.format == package_format]
+    matches = [endpoint for endpoint in candidates if repository in (None, endpoint.repository)]
+    if len(matches) != 1:
+        available = ", ".join(endpoint.repository for endpoint in candidates) or "none"
+        needed = f"{package_format} repository {repository}" if repository else f"one {package_format} repository"
+        raise RefusedError("InvalidSpec", f"a format needs {needed}, but the exchanges provide {available}")
+    return check_endpoint(matches[0])
+
+
+def check_endpoint(endpoint: PackageEndpoint) -> PackageEndpoint:
+    """Return the endpoint; raises RefusedError (SourceInvalid) if its URL could break a file."""
+    if not _URL.fullmatch(endpoint.url):
+        raise RefusedError("SourceInvalid", f"the endpoint of repository {endpoint.repository} is not a plain URL")
+    return endpoint

@@ -1,0 +1,138 @@
+"""An operator that is stopped or suspended while it refreshes a rotating token does not lose the token."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster.api_proxy import ApiProxy
+from tests.support.cluster.leadership import is_leader, is_ready, patch_lease
+from tests.support.cluster.namespace import Namespace
+from tests.support.cluster.operator import LOOPBACK, Cluster, Operator, running_operator
+from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.controlplane import ControlPlane
+from tests.support.emulator.client import Emulator
+from tests.support.processes import until
+
+SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
+LOST = "the Lease could not be renewed in time"
+Start = Callable[[Cluster], Operator]
+
+
+@pytest.fixture
+def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
+    """Start operators that share the chart's Lease and may call issuers on loopback."""
+    with ExitStack() as stack:
+
+        def start_operator(cluster: Cluster) -> Operator:
+            directory = tmp_path / str(len(list(tmp_path.iterdir())))
+            directory.mkdir()
+            operator = stack.enter_context(running_operator(cluster, aws, directory, settings=LOOPBACK))
+            stack.callback(operator.thaw)  # before it is stopped
+            return operator
+
+        yield start_operator
+        patch_lease(installed, holderIdentity=None)
+
+
+@pytest.fixture
+def pair(start: Start, api_proxy: ApiProxy, installed: ControlPlane) -> tuple[Operator, Operator]:
+    """The leader and a standby."""
+    first = start(api_proxy)
+    until(lambda: is_leader(first))
+    second = start(installed)
+    until(lambda: is_ready(second))
+    return first, second
+
+
+def refresh(namespace: Namespace, aws: Emulator, api_proxy: ApiProxy, *, can_save: bool, **fault: str) -> str:
+    """Start the second refresh of a new token family, and return the initial token.
+
+    The issuer's response is delayed. If `can_save` is false, the save fails until the proxy's faults are cleared.
+    """
+    seed = sign_in(namespace, aws)
+    namespace.apply(rotating_request(aws))
+    namespace.wait_until_ready("acme")
+    aws.fault("oauth:token", delay_seconds=7 if can_save else 1, **fault)
+    namespace.request_renewal("acme", "1")
+    until(lambda: aws.calls("oauth:token") == 2)
+    if not can_save:
+        api_proxy.add_fault(SAVE, 503)
+        until(lambda: api_proxy.count(SAVE) >= 4)  # the first save and the second intent came before
+    return seed
+
+
+@pytest.mark.parametrize("can_save", [True, False], ids=["while the issuer is slow", "while the save fails"])
+def test_stopped_operator_saves_the_token_first(
+    start: Start, api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, *, can_save: bool
+) -> None:
+    operator = start(api_proxy)
+    seed = refresh(namespace, aws, api_proxy, can_save=can_save)
+
+    operator.process.terminate()
+    if not can_save:
+        # kopf cancels its tasks after five seconds; the save must survive that.
+        with pytest.raises(subprocess.TimeoutExpired):
+            operator.process.wait(timeout=6)
+        api_proxy.clear_faults()
+
+    assert operator.process.wait(timeout=20) == 0
+    operator.start()
+    namespace.wait_for_revision(2)
+    family = aws.family(seed)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+
+
+@pytest.mark.long
+def test_resumed_operator_saves_the_token_and_exits(
+    pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace
+) -> None:
+    first, second = pair
+    seed = refresh(namespace, aws, api_proxy, can_save=False)
+
+    first.freeze()
+    until(lambda: is_leader(second), seconds=50)
+    namespace.wait_for_condition("acme", "Renewed", "RefreshOutcomeUnknown")
+    api_proxy.clear_faults()
+    count = len(api_proxy.requests)
+    first.thaw()
+
+    assert first.process.wait(timeout=20) == 1
+    assert LOST in first.log()
+    assert {request for request in api_proxy.requests[count:] if not request.startswith("GET ")} == {
+        f"PATCH /api/v1/namespaces/{namespace.name}/secrets/source-keyturn?fieldManager=keyturn-token"
+    }
+    namespace.wait_for_revision(2, seconds=50)
+    family = aws.family(seed)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_suspended_operator_leads_to_one_final_attempt(
+    pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, drop: str
+) -> None:
+    first, second = pair
+    seed = refresh(namespace, aws, api_proxy, can_save=True, drop=drop)
+    stored = namespace.secret_data("source-keyturn")
+
+    first.freeze()
+    until(lambda: is_leader(second), seconds=50)
+    namespace.wait_for_condition("acme", "Renewed", "RefreshOutcomeUnknown")
+    first.thaw()
+
+    assert first.process.wait(timeout=20) == 1
+    assert namespace.secret_data("source-keyturn") == stored
+    if drop == "before":
+        # The issuer never saw the token, which is still valid.
+        namespace.wait_for_revision(2, seconds=50)
+        end = (0, [0, 1], "")
+    else:
+        # The issuer saw the token twice and revoked its family.
+        namespace.wait_for_condition("acme", "Stalled", "RefreshOutcomeUnknown", seconds=50)
+        end = (1, [0, 1], "RefreshOutcomeUnknown")
+    family = aws.family(seed)
+    assert (family.reuses, family.consumed, namespace.condition("acme", "Stalled")[1]) == end
+    assert aws.calls("oauth:token") == 3

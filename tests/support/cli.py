@@ -1,0 +1,28 @@
+"""`keyturn` called in this process."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from click.testing import CliRunner, Result
+
+from keyturn.cli import main
+
+
+def run_keyturn(*arguments: str, stdin: str = "", **environment: str) -> Result:
+    """Run a command as a new process would: without log handlers, and with the environment of this process."""
+    with _process_state():
+        return CliRunner(env={"KUBECONFIG": None, **environment}).invoke(main, arguments, input=stdin)
+
+
+@contextmanager
+def _process_state() -> Iterator[None]:
+    """Restore the log handlers and the recursion limit, which commands set for their process. The log level stays."""
+    root, depth = logging.getLogger(), sys.getrecursionlimit()
+    before, root.handlers = root.handlers, []
+    try:
+        yield
+    finally:
+        root.handlers = before
+        sys.setrecursionlimit(depth)

@@ -1,0 +1,26 @@
+"""The pinned requirements and the software bill of materials agree."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PINNED = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
+
+
+def pins(name: str) -> dict[str, str]:
+    return dict(PINNED.findall((ROOT / "requirements" / f"{name}.txt").read_text()))
+
+
+def test_sbom_lists_the_requirements_of_the_image() -> None:
+    subprocess.run(["make", "sbom"], cwd=ROOT, check=True, capture_output=True)
+    sbom = json.loads((ROOT / "build" / "sbom.json").read_text())
+
+    assert {component["name"]: component["version"] for component in sbom["components"]} == pins("run")
+    assert all(component["externalReferences"][0]["hashes"] for component in sbom["components"])
+    assert sbom["metadata"]["component"]["name"] == "keyturn"
+
+
+def test_image_uses_the_versions_that_are_tested() -> None:
+    assert pins("run").items() <= pins("dev").items()

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keyturn.cli.run import run, standalone
+from tests.support.cli import run_keyturn
+from tests.support.dependencies import manifest
+
+
+@pytest.fixture
+def manifest_file(tmp_path: Path) -> str:
+    (tmp_path / "request.yaml").write_text(yaml.safe_dump(manifest()))
+    return str(tmp_path / "request.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param("run --output-dir={}/w --filename=/not/there", "does not exist", id="no manifest"),
+        pytest.param("run --once --output-dir={}/w --filename=/not/there", "does not exist", id="once, no manifest"),
+        pytest.param("run --listen=0.0.0.0:0 --authorization-file={}/t", "127.0.0.1", id="not loopback"),
+        pytest.param(
+            "sidecar --mode=standalone --authorization-file={}/not/there", "authorization", id="no authorization file"
+        ),
+        pytest.param(
+            "run --once --output-dir={0}/w --sources-dir={0}/s",
+            "license_token does not exist",
+            id="no source",
+        ),
+    ],
+)
+def test_run_that_cannot_work_fails_in_one_line(
+    arguments: str, message: str, manifest_file: str, tmp_path: Path
+) -> None:
+    result = run_keyturn(*arguments.format(tmp_path).split(), KEYTURN_FILENAME=manifest_file)
+
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "ERROR   keyturn: " in result.stderr
+    assert message in result.stderr
+
+
+def test_run_and_standalone_sidecar_have_the_same_flags() -> None:
+    flags = [{option.opts[0] for option in command.params} for command in (run, standalone)]
+
+    assert flags[0] - {"--once"} == flags[1]
