@@ -45,7 +45,7 @@ class Service:
     """An AWS service: its operations, and the constraints of its documentation that its model lacks.
 
     `unsigned_allowed` are operations that check a signature only if there is one, `home_region_only` those that
-    redirect from other regions. `prefix` tells apart operations of the same name in counts and faults.
+    redirect from other regions. `prefix` distinguishes operations of the same name in counts and faults.
     """
 
     name: str
