@@ -79,12 +79,12 @@ def test_make_demo_leaves_nothing_in_a_cluster(own_plane: ControlPlane) -> None:
 
 
 def test_manifest_is_the_example() -> None:
-    shown = yaml.safe_load(re.search(r"```yaml\n(apiVersion.*?)```", _README, re.DOTALL)[1])  # type: ignore[index]
+    example = yaml.safe_load(re.search(r"```yaml\n(apiVersion.*?)```", _README, re.DOTALL)[1])  # type: ignore[index]
 
-    assert shown == yaml.safe_load((ROOT / "examples" / "license-manager.yaml").read_text())
+    assert example == yaml.safe_load((ROOT / "examples" / "license-manager.yaml").read_text())
 
 
 def test_pod_is_the_example() -> None:
-    shown = re.search(r"```yaml\n(  containers:.*?)```", _README, re.DOTALL)[1]  # type: ignore[index]
+    example = re.search(r"```yaml\n(  containers:.*?)```", _README, re.DOTALL)[1]  # type: ignore[index]
 
-    assert shown in (ROOT / "examples" / "pod.yaml").read_text()
+    assert example in (ROOT / "examples" / "pod.yaml").read_text()

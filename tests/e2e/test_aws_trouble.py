@@ -22,13 +22,6 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
         ),
         pytest.param({"operation": STS, "drop": "after"}, "Unreachable", "did not answer", id="lost response"),
         pytest.param({"operation": LICENSE_MANAGER, "status": 500}, "Unavailable", "License Manager", id="500"),
-        pytest.param({"operation": LICENSE_MANAGER, "status": 429}, "Throttled", "License Manager", id="429"),
-        pytest.param(
-            {"operation": LICENSE_MANAGER, "code": "RateLimitExceededException"},
-            "Throttled",
-            "License Manager GetAccessToken: RateLimitExceededException",
-            id="License Manager throttles",
-        ),
         pytest.param(
             {"operation": STS, "code": "AccessDenied", "status": 403},
             "AccessDenied",
@@ -41,11 +34,8 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
             "answered without AccessToken",
             id="a page, not JSON",
         ),
-        pytest.param({"operation": STS, "body": "html"}, "Unavailable", "no usable answer", id="a page, not XML"),
+        pytest.param({"operation": STS, "code": "Throttling"}, "Throttled", "STS", id="throttled"),
         pytest.param({"operation": STS, "expired": True}, "Unavailable", "has expired already", id="already expired"),
-        pytest.param(
-            {"operation": STS, "code": "Unheard", "status": 418}, "SourceInvalid", "Unheard", id="unknown 4xx"
-        ),
     ],
 )
 def test_valid_secret_stays_while_aws_fails(
@@ -62,9 +52,7 @@ def test_valid_secret_stays_while_aws_fails(
     status = namespace.status("acme")
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
     assert text in message
-    assert message.endswith(
-        f"; next try at {status['nextAttemptTime']}; see docs/operations/troubleshooting.md#{reason.lower()}"
-    )
+    assert message.endswith(f"; next attempt at {status['nextAttemptTime']}")
     assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(status["lastAttemptTime"])
     assert status["failedAttempts"] >= 1
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()
@@ -90,7 +78,7 @@ def test_ready_is_false_after_expiry_until_renewal_succeeds(
     message = namespace.wait_for_condition("acme", "Ready", "Expired")
 
     assert namespace.condition("acme", "Ready")[0] == "False"
-    assert "has expired at" in message
+    assert "expired at" in message
     changed = namespace.status("acme")["conditions"][0]["lastTransitionTime"]
     assert 0 <= datetime.fromisoformat(changed).timestamp() - expires <= 2
     failed = until(

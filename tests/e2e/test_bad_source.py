@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.controlplane import KubectlError
 from tests.support.emulator.client import Emulator
 
 RECHECK_SECONDS = 75  # a failed source is checked again every minute
@@ -18,25 +17,6 @@ LABELLED = {"keyturn.dev/source": "true"}
 
 def source(name: str, key: str = "license_token") -> dict[str, Any]:
     return {"token": {"secretKeyRef": {"name": name, "key": key}}}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        pytest.param({"region": None}, "region is missing: set spec.region", id="region"),
-        pytest.param({"exchanges": [{}]}, "exactly one of licenseManagerGetAccessToken", id="exchange"),
-        pytest.param(
-            {"target": {"secretName": "license"}},
-            "the target must not be a Secret that the spec reads",
-            id="target is source",
-        ),
-    ],
-)
-def test_invalid_manifest_is_refused_with_a_message(namespace: Namespace, wrong: dict[str, Any], message: str) -> None:
-    manifest = token_request(**wrong)
-
-    with pytest.raises(KubectlError, match=message):
-        namespace.apply(manifest)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +37,7 @@ def test_missing_source_is_reported(
 
     reported = namespace.wait_for_condition("acme", "Renewed", "SourceNotFound")
     assert message in reported
-    assert "; next try at 2" in reported
+    assert "; next attempt at 2" in reported
     assert namespace.condition("acme", "Ready")[:2] == ("False", "SourceNotFound")
     assert message in namespace.kubectl("get", "events", "--field-selector=reason=SourceNotFound")
     assert namespace.events("acme") == ["SourceNotFound"]
@@ -120,23 +100,11 @@ def test_fixed_sources_are_used_within_a_minute(operator: Operator, aws: Emulato
     assert aws.calls("GetAccessToken") in (5, 6)
 
 
-@pytest.mark.parametrize("wrap", ["{}\n", '"{}"', "'{}'\n", "  {}\r\n", '"{}"\n'], ids=repr)
-def test_token_is_trimmed_and_unquoted(operator: Operator, aws: Emulator, namespace: Namespace, wrap: str) -> None:
-    namespace.put_token(wrap.format(aws.refresh_token()))
-
-    namespace.apply(token_request())
-
-    namespace.wait_until_ready("acme")
-
-
 @pytest.mark.parametrize(
     "token",
     [
-        pytest.param("a b", id="space"),
         pytest.param("a\nb", id="two lines"),
-        pytest.param('""', id="only quotes"),
         pytest.param('a"b\\c', id="quote and backslash"),
-        pytest.param("tök", id="not ASCII"),
         pytest.param("x" * 500_000, id="huge"),
         pytest.param("e30." + "W1tb" * 50_000 + ".e30", id="JSON too deep"),
         pytest.param(WRONG, id="not a JWT"),

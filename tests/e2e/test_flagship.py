@@ -1,16 +1,11 @@
 """The main use: a License Manager token becomes credentials in a Secret that is renewed before they expire."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import jwt
-import pytest
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
@@ -18,7 +13,6 @@ from tests.support.cluster.writes import count_writes
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
-WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 LICENSE_MANAGER: dict[str, Any] = {"licenseManagerGetAccessToken": {}}
 OWN_KEYS = [
@@ -27,7 +21,6 @@ OWN_KEYS = [
     {"credentialsFile": {"key": "aws", "profile": "billing"}},
     {"token": {"key": "access_token"}},
 ]
-CONFIG = "[default]\nregion = us-east-1\ncredential_process = cat {}\n"
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 
@@ -62,37 +55,6 @@ def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: E
     assert secret["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "keyturn"
     assert [it["name"] for it in secret["metadata"]["ownerReferences"]] == ["acme"]
     assert "finalizers" not in namespace.get("tokenrequest", "acme")["metadata"]
-
-
-def env(data: dict[str, str], _: Path) -> dict[str, str]:
-    return {key: value for key, value in data.items() if key.startswith("AWS_")}
-
-
-def process(data: dict[str, str], directory: Path) -> dict[str, str]:
-    (directory / "process.json").write_text(data["process.json"])
-    (directory / "config").write_text(CONFIG.format(directory / "process.json"))
-    return {"AWS_CONFIG_FILE": str(directory / "config")}
-
-
-def file(data: dict[str, str], directory: Path) -> dict[str, str]:
-    (directory / "aws").write_text(data["aws"])
-    return {
-        "AWS_SHARED_CREDENTIALS_FILE": str(directory / "aws"),
-        "AWS_PROFILE": "billing",
-    }
-
-
-@pytest.mark.parametrize("configure", [env, process, file])
-def test_client_works_with_the_secret_alone(
-    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, configure: Any
-) -> None:
-    namespace.issue(aws, target={"formats": OWN_KEYS})
-
-    variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ENDPOINT_URL": aws.url}
-    variables |= configure(namespace.secret_data("acme"), tmp_path)
-    command = [sys.executable, "-c", WHO_AM_I]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout.strip() == namespace.status("acme")["principal"]
 
 
 def test_all_formats_contain_the_same_credentials(operator: Operator, aws: Emulator, namespace: Namespace) -> None:

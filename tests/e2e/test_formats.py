@@ -34,6 +34,15 @@ class FormatCase:
 
 
 CASES = {
+    "env": FormatCase(
+        [{"env": {}}],
+        {"FOLDER": "{}"},
+        prepare='for file in "$FOLDER"/AWS_*; do export "$(basename "$file")=$(cat "$file")"; done',
+    ),
+    "credentialsFile": FormatCase(
+        [{"credentialsFile": {"key": "aws", "profile": "billing"}}],
+        {"AWS_SHARED_CREDENTIALS_FILE": "{}/aws", "AWS_PROFILE": "billing"},
+    ),
     "awsConfig": FormatCase(
         [{"credentialProcess": {}}, {"awsConfig": {"mountPath": "{}"}}], {"AWS_CONFIG_FILE": "{}/config"}
     ),

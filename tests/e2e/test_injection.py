@@ -28,15 +28,15 @@ RESTRICTED = {
 
 def create_pod(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> Body:
     """Return a pod as the API server would store it, without generated fields."""
-    made = json.loads(plane.kubectl("--namespace", namespace, *CREATE, stdin=json.dumps(body)))
-    return {"annotations": made["metadata"].get("annotations"), "spec": made["spec"]}
+    created = json.loads(plane.kubectl("--namespace", namespace, *CREATE, stdin=json.dumps(body)))
+    return {"annotations": created["metadata"].get("annotations"), "spec": created["spec"]}
 
 
 def warnings(plane: ControlPlane, body: Body, namespace: str = NAMESPACE) -> list[str]:
     """Return the warnings of the chart's policy."""
     command = ("--namespace", namespace, *CREATE, "--warnings-as-errors")
-    shown = plane.kubectl(*command, stdin=json.dumps(body), check=False)
-    lines = [line for line in shown.splitlines() if line.startswith("Warning:") and "keyturn-injection" in line]
+    output = plane.kubectl(*command, stdin=json.dumps(body), check=False)
+    lines = [line for line in output.splitlines() if line.startswith("Warning:") and "keyturn-injection" in line]
     return [
         warning for line in lines for warning in line.partition("' with binding 'keyturn-injection': ")[2].split("; ")
     ]
@@ -89,17 +89,17 @@ def test_pod_of_a_job_is_injected(injecting: ControlPlane) -> None:
 
 
 def create_job(plane: ControlPlane, job: Body) -> Body:
-    made = json.loads(plane.kubectl("--namespace", NAMESPACE, *CREATE, stdin=json.dumps(job)))
-    spec: Body = made["spec"]["template"]["spec"]
+    created = json.loads(plane.kubectl("--namespace", NAMESPACE, *CREATE, stdin=json.dumps(job)))
+    spec: Body = created["spec"]["template"]["spec"]
     return spec
 
 
 def test_example_is_injected_without_warnings(injecting: ControlPlane) -> None:
     [document] = read_documents(str(EXAMPLE))
-    made = create_pod(injecting, document.body)
+    created = create_pod(injecting, document.body)
 
-    assert made == create_pod(injecting, dict(inject_sidecar(document.body, SIDECAR)), "default")
-    assert made["spec"]["volumes"][0]["secret"]["secretName"] == "acme-billing-aws"
+    assert created == create_pod(injecting, dict(inject_sidecar(document.body, SIDECAR)), "default")
+    assert created["spec"]["volumes"][0]["secret"]["secretName"] == "acme-billing-aws"
     assert warnings(injecting, document.body) == []
 
 
@@ -112,20 +112,20 @@ def test_pod_in_another_namespace_is_not_changed(injecting: ControlPlane) -> Non
 
 def test_sidecar_meets_the_restricted_pod_security_standard(injecting: ControlPlane) -> None:
     injecting.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    made = create_pod(injecting, pod(container(securityContext=RESTRICTED)))
+    created = create_pod(injecting, pod(container(securityContext=RESTRICTED)))
     with pytest.raises(RuntimeError, match="violates PodSecurity"):
         create_pod(injecting, pod())
     injecting.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce-")
 
-    assert made["spec"]["initContainers"][0]["name"] == "keyturn"
+    assert created["spec"]["initContainers"][0]["name"] == "keyturn"
 
 
 def test_helm_detects_mutating_policies_and_notes_them(injecting: ControlPlane) -> None:
     dry = ("install", "other", str(CHART), "--dry-run=server", "--namespace=default")
-    shown = helm(*dry, values={**VALUES, "crds": {"enabled": False}}, kubeconfig=injecting.kubeconfig)
+    output = helm(*dry, values={**VALUES, "crds": {"enabled": False}}, kubeconfig=injecting.kubeconfig)
 
-    assert "kind: MutatingAdmissionPolicy\n" in shown
-    assert "get the sidecar" in shown.partition("NOTES:")[2]
+    assert "kind: MutatingAdmissionPolicy\n" in output
+    assert "get the sidecar" in output.partition("NOTES:")[2]
 
 
 def test_policies_are_valid_in_strict_mode(injecting: ControlPlane) -> None:

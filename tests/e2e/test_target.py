@@ -33,7 +33,7 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
 @pytest.mark.parametrize(
     ("secret", "message"),
     [
-        pytest.param(foreign(), "Secret acme was not made by Keyturn", id="somebody else's"),
+        pytest.param(foreign(), "Secret acme was not created by Keyturn", id="somebody else's"),
         pytest.param(foreign(immutable=True), "Secret acme is immutable", id="immutable"),
         pytest.param(
             foreign(immutable=True, annotations={"keyturn.dev/adoptable-by": "acme"}),
@@ -42,12 +42,12 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
         ),
         pytest.param(
             foreign(annotations={"keyturn.dev/adoptable-by": "other"}),
-            "Secret acme was not made by Keyturn",
+            "Secret acme was not created by Keyturn",
             id="with its consent to another request",
         ),
         pytest.param(
             foreign(type="kubernetes.io/basic-auth", stringData={"username": "x", "password": "y"}),
-            "Secret acme was not made by Keyturn",
+            "Secret acme was not created by Keyturn",
             id="of another type",
         ),
     ],
@@ -77,7 +77,7 @@ def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(
 
     namespace.apply(token_request("second", secret="theirs"))
 
-    assert "was not made by Keyturn" in namespace.wait_for_condition("second", "Stalled", "TargetConflict")
+    assert "was not created by Keyturn" in namespace.wait_for_condition("second", "Stalled", "TargetConflict")
     namespace.request_renewal("second", "1")
     until(lambda: namespace.status("second").get("lastHandledRenewRequest") == "1")
     assert namespace.get("secret", "theirs") == before

@@ -22,15 +22,13 @@ from typing import Any
 
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash, read_issuance
-from keyturn.core.status import Outcome
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.state import ReconcileState
+from keyturn.core.state import ReconcileState
 from keyturn.standalone.atomic_dir import Folder
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Issued
 from keyturn.standalone.runner import token_locks
 from keyturn.standalone.source_files import Sources
 from keyturn.standalone.token_files import FileTokens
-from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, once, rotating
+from tests.support.dependencies import HOUR, MINUTE, SECOND, Attempt, Outside, attempt, once, rotating
 from tests.support.mounts import put
 from tests.support.rotation import RotatingIssuer
 
@@ -67,7 +65,7 @@ class Life:
         self.target.tidy()
         self.tokens.tidy()
 
-    async def reconcile(self, after: timedelta = timedelta()) -> Outcome:
+    async def reconcile(self, after: timedelta = timedelta()) -> Attempt:
         """Look at the request, a while later."""
         self.outside.now += after
         store = FileStore(Sources(self.folder / "sources"), self.target, lambda _, __: None)
@@ -75,7 +73,9 @@ class Life:
         deps = replace(
             self.outside.deps, store=store, tokens=self.tokens, token_locks=token_locks(holder), holder=holder
         )
-        return await reconcile(deps, self.wanted, self.state)
+        done = await attempt(deps, self.wanted, self.state)
+        self.state = done.reconciled.state
+        return done
 
     async def _remember(self, where: str) -> None:
         if where.startswith("after "):

@@ -1,4 +1,4 @@
-"""The outside of the spine, in memory: Secrets, AWS, a clock and dice, each set by the test."""
+"""The dependencies of the reconciler, in memory: Secrets, AWS, a clock and randomness, each set by the test."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -8,15 +8,15 @@ from typing import Any
 import jwt
 
 from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.status import Status
 from keyturn.api.token_request import Request, parse
 from keyturn.core.errors import KeyturnError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.core.status import Outcome
+from keyturn.core.state import Failure, ReconcileState
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.state import ReconcileState
+from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.memory_store import Secrets
 from tests.support.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
 
@@ -94,15 +94,55 @@ class Issuer:
         return replace(values, credentials=given, principal=operation.role_arn, request_id=asked)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A reconciliation and what it counted: whether a renewal was tried, and why it was renewed."""
+
+    reconciled: Reconciled
+    tried: bool
+    reason: str
+
+    @property
+    def failure(self) -> Failure | None:
+        """The last failure."""
+        return self.reconciled.state.failure
+
+    @property
+    def issuance(self) -> Issuance | None:
+        """The issuance record on the target."""
+        return self.reconciled.state.issuance
+
+    @property
+    def status(self) -> Status:
+        """The status to write."""
+        return self.reconciled.status
+
+
+async def attempt(deps: Dependencies, request: Request, state: ReconcileState, status: Status | None = None) -> Attempt:
+    """Reconcile a request; the metrics tell what it did."""
+    before = _renewals(deps.metrics)
+    reconciled = await reconcile(deps, request, state, status or Status())
+    counted = [labels for labels, number in _renewals(deps.metrics).items() if number != before.get(labels, 0)]
+    reasons = [reason for result, reason in counted if result == "success"]
+    return Attempt(reconciled, bool(counted), reasons[0] if reasons else "")
+
+
+def _renewals(metrics: Metrics) -> dict[tuple[str, str], float]:
+    (family,) = metrics.renewals.collect()
+    samples = [sample for sample in family.samples if sample.name.endswith("_total")]
+    return {(sample.labels["result"], sample.labels["reason"]): sample.value for sample in samples}
+
+
 @dataclass(slots=True)
 class Outside:
-    """All that the spine is given. A test changes `now`, `chance`, the Secrets and what AWS does."""
+    """All that the reconciler depends on. A test changes `now`, `rand`, the Secrets and what AWS does."""
 
     now: datetime = NOW
     rand: float = 0.0
     secrets: Secrets = field(default_factory=Secrets)
     aws: Issuer = field(default_factory=Issuer)
-    memories: dict[str, ReconcileState] = field(default_factory=dict)
+    states: dict[str, ReconcileState] = field(default_factory=dict)
+    statuses: dict[str, Status] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     tokens: KeptTokens = field(default_factory=KeptTokens)
     checkpoint: Checkpoint = nothing
@@ -144,14 +184,17 @@ class Outside:
         """How many calls AWS has had."""
         return len(self.aws.calls)
 
-    async def reconcile(self, request: Request, after: timedelta = timedelta()) -> Outcome:
-        """Look at a request, a while later; what the process remembers of it is kept."""
+    async def reconcile(self, request: Request, after: timedelta = timedelta()) -> Attempt:
+        """Reconcile a request, a while later; its state and status are kept."""
         self.now += after
-        return await reconcile(self.deps, request, self.memories.setdefault(request.uid, ReconcileState()))
+        state, status = self.states.get(request.uid, ReconcileState()), self.statuses.get(request.uid)
+        done = await attempt(self.deps, request, state, status)
+        self.states[request.uid], self.statuses[request.uid] = done.reconciled.state, done.status
+        return done
 
     def restart(self) -> None:
-        """Forget what a process remembers."""
-        self.memories.clear()
+        """Lose the state, as a process does that ends."""
+        self.states.clear()
         self.token_locks = TokenLocks(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
@@ -162,7 +205,7 @@ class Outside:
         return issuance
 
     async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
-        name = type(step.exchange).__name__
+        name = type(step.exchange).__name__.removesuffix("Spec")
         await self.checkpoint(f"before {name}")
         given = await self.aws.exchange(step, values, self.now)
         await self.checkpoint(f"after {name}")

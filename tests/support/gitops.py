@@ -8,7 +8,7 @@ import msgspec
 from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import Failure
+from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED

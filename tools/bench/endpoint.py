@@ -43,8 +43,8 @@ async def endpoint_standalone(table: Table) -> None:
 
 async def standalone_renewals(table: Table) -> None:
     """Measure the memory after a hundred renewals."""
-    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made, running_emulator() as aws:
-        place = Place(Path(made), aws)
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as temporary, running_emulator() as aws:
+        place = Place(Path(temporary), aws)
         place.flagship()
         with place.running() as sidecar:
             for number in range(_RENEWALS):
@@ -95,8 +95,8 @@ def _mount(directory: Path) -> None:
 
 
 def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms: float | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as made:
-        directory = Path(made)
+    with tempfile.TemporaryDirectory(prefix="keyturn-bench-") as temporary:
+        directory = Path(temporary)
         with running(directory) as sidecar:
             table.add(f"{name}: memory at first", usage.memory_mib(sidecar.process.pid), "MiB")
             _unlimited(table, name, sidecar, directory)

@@ -26,6 +26,15 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     observed_generation: Annotated[int, Meta(description="The generation that the condition was computed from.")] = 0
 
 
+class LastError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Why the last attempt failed."""
+
+    reason: Annotated[str, Meta(max_length=128, description="One of the reasons of the condition Renewed.")]
+    message: Annotated[str, Meta(max_length=1024, description="What failed.")]
+    # No default is left out when it is encoded: in a merge patch, only null removes an old ID.
+    request_id: Annotated[str, Meta(max_length=256, description="The AWS request ID.")] | None = None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Observed state. It never causes a renewal; after a restart Keyturn reads it to continue a wait."""
 
@@ -46,6 +55,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     renewal_time: Annotated[Time, Meta(description="Time of the next scheduled renewal.")] = None
     last_attempt_time: Annotated[Time, Meta(description="Time of the last renewal attempt.")] = None
     next_attempt_time: Annotated[Time, Meta(description="Time of the next attempt, after a failure.")] = None
+    last_error: Annotated[LastError, Meta(description="Last error, until an attempt succeeds.")] | None = None
     failed_attempts: Annotated[int, Meta(description="Number of consecutive failed attempts.")] = 0
     revision: Annotated[int, Meta(description="Number of times that credentials were issued.")] = 0
     principal: Annotated[str, Meta(description="Principal of the current credentials, as AWS reports it.")] | None = (

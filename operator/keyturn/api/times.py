@@ -32,6 +32,16 @@ def read_time(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
+def human_duration(span: timedelta) -> str:
+    """Format a duration by its two largest units, truncated: 11h59m, 45s, 3d12h. Days are used from 48 hours on."""
+    seconds = max(0, int(span.total_seconds()))
+    days, hours = divmod(seconds // 3600, 24) if seconds >= 48 * 3600 else (0, seconds // 3600)
+    parts = [(days, "d"), (hours, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
+    first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
+    text = "".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number)
+    return text or "0s"
+
+
 def duration(text: str) -> timedelta:
     """Parse a string that matches DURATION."""
     parts = re.findall(r"([0-9]+)([hms])", text)

@@ -1,4 +1,4 @@
-"""From an event in the cluster to the agenda, and from the agenda to the spine and back into the status."""
+"""Controller: turns watch events into queue items and reconciles them one at a time."""
 
 import logging
 from collections.abc import Mapping
@@ -10,27 +10,25 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status, read_status
 from keyturn.api.token_request import Request, parse, renew_requested
-from keyturn.controller.request_index import Entry, RequestIndex, remembered
-from keyturn.controller.secret_cache import target
+from keyturn.controller.request_index import Entry, RequestIndex, restored_failure
+from keyturn.controller.secret_cache import target_place
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
-from keyturn.core.renewal import needs_metadata, renewal_reason
-from keyturn.core.status import events, invalid, report
+from keyturn.core.renewal import Idle, decide, next_reconcile
+from keyturn.core.state import ReconcileState
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.requeue import AFTER_A_BUG, LEAST_PAUSE, next_time, where
-from keyturn.reconcile.state import ReconcileState
+from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, SHORTEST_PAUSE, InvalidRequest, describe_bug, reconcile
 
-_TELL_AGAIN = timedelta(seconds=10)
-_IF_IT_WAS_NO_END = timedelta(minutes=5)
+_STATUS_RETRY = timedelta(seconds=10)
+_DELETION_TIMEOUT = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Keeps every TokenRequest on the agenda, and sees to it when its time has come."""
+    """Keeps every TokenRequest in the work queue, and reconciles it when it is due."""
 
     def __init__(
         self, deps: Dependencies, store: SecretStore, work_queue: WorkQueue, status_writer: StatusWriter
@@ -39,193 +37,165 @@ class Controller:
         self._store = store
         self._work_queue = work_queue
         self._status_writer = status_writer
-        self._untold: dict[str, tuple[Mapping[str, Any], RefusedError]] = {}
         self.index = RequestIndex()
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
-        """Take in a TokenRequest that is there, has changed or has gone."""
-        uid = body["metadata"]["uid"]
-        if not alive or "deletionTimestamp" in body["metadata"]:
-            self._forget(uid)
-            return
+        """Handle a TokenRequest that exists, has changed or was deleted."""
+        uid, metadata = body["metadata"]["uid"], body["metadata"]
         entry = self.index.entries.get(uid)
-        if entry and not _has_changed(entry.request, body["metadata"]):
-            return
-        try:
-            request = parse(body)
-        except InvalidSpecError as error:
-            self._forget(uid)
-            await self._tell_invalid(body, RefusedError("InvalidSpec", error.message))
-            return
-        if entry:
-            self.index.put(replace(entry, request=request))
-            self._put(request, self._soon(entry), entry.state)
-        else:
-            self._meet(request, read_status(body))
+        if not alive or "deletionTimestamp" in metadata:
+            self._drop(uid)
+        elif entry is None or isinstance(entry.request, InvalidRequest):
+            if entry is None or _has_changed(entry.request, metadata):
+                entry = self._first_entry(_parse(body), entry.status if entry else read_status(body))
+                self._add(entry, self._first_due(entry))
+        elif _has_changed(entry.request, metadata):
+            self._add(replace(entry, request=_parse(body)), self._soon(entry))
 
     def on_request_list(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Take in which TokenRequests there are, in a namespace or in all: others have gone unseen."""
+        """Handle a full list of a namespace, or of all namespaces if it is empty: other requests are deleted."""
         for uid in self.index.uids(namespace) - uids:
-            self._forget(uid)
+            self._drop(uid)
 
-    def on_secret(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
-        """Take in a Secret of ours that is there, has changed or has gone.
+    def on_secret(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
+        """Handle a Secret that Keyturn manages.
 
-        Who writes it looks again. Who reads it does so only where the last try failed: a source that is a
-        target of ours changes often, and must not pull renewals forward.
+        The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
+        a source that is also a target changes often, and must not bring renewals forward.
         """
-        if not self._store.cache.observe(meta, alive):
-            return
-        for uid in self.index.users_of(meta.namespace, meta.name):
-            entry = self.index.entries[uid]
-            if entry.request.secret_name == meta.name or entry.state.failure:
-                self._expedite(uid, entry)
+        if self._store.cache.observe(meta, alive):
+            for uid in self.index.users_of(meta.namespace, meta.name):
+                entry = self.index.entries[uid]
+                if entry.state.failure or _writes(entry.request, meta):
+                    self._work_queue.expedite(uid, self._soon(entry))
 
-    def on_source_secret(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
-        """Take in a Secret labelled keyturn.dev/source: whoever reads it looks again at once."""
+    def on_source_secret(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
+        """Handle a Secret labelled keyturn.dev/source: every request that reads it is reconciled."""
         for uid in self.index.users_of(meta.namespace, meta.name):
-            self._expedite(uid, self.index.entries[uid])
+            self._work_queue.expedite(uid, self._soon(self.index.entries[uid]))
 
-    def on_service_recovered(self, system: str) -> None:
-        """Hurry those whose last try failed because of a system that works again, the most urgent first."""
+    def on_service_recovered(self, service: str) -> None:
+        """Retry the requests that failed because of a service that works again."""
         now = self._deps.now()
-        for uid, entry in self.index.entries.items():
+        for uid, entry in list(self.index.entries.items()):
             failure = entry.state.failure
-            if failure and isinstance(failure.error, UnavailableError) and failure.error.service == system:
-                entry.state.failure = replace(failure, next_attempt_time=now)
+            if failure and isinstance(failure.error, UnavailableError) and failure.error.service == service:
+                self.index.update(uid, state=replace(entry.state, failure=replace(failure, next_attempt_time=now)))
                 self._work_queue.expedite(uid, now)
 
     def on_clock_set_back(self) -> None:
-        """Look at all again: a look knows which times still count."""
+        """Reconcile all requests: the times in the queue were computed by another clock."""
         for uid in self.index.entries:
             self._work_queue.expedite(uid, self._deps.now())
 
     async def run_one(self, uid: str) -> None:
-        """Look at a request, tell how it went, and give it its next place on the agenda."""
-        entry = self.index.entries.get(uid)
-        await (self._run_one(entry) if entry else self._tell_again(uid))
-
-    async def _run_one(self, entry: Entry) -> None:
-        request, entry.reconciled = entry.request, self._deps.now()
+        """Reconcile a request, write its status and Events, and add it to the queue again."""
+        if not (entry := self.index.entries.get(uid)):
+            return
+        request, now = entry.request, self._deps.now
+        self.index.update(uid, reconciled_at=now())
         try:
-            await self._tell(request, entry.status, await self._reconcile(entry))
-            due = self._next(request, entry.state)
+            reconciled = await reconcile(self._deps, request, entry.state, entry.status)
+            self.index.update(uid, state=reconciled.state)
+            # A spec that changed meanwhile has its own place in the queue; this status must not replace its status.
+            if self._is_current(request) and reconciled.status != entry.status:
+                await self._status_writer.status(request.namespace, request.name, uid, reconciled.status)
+                self.index.update(uid, status=reconciled.status)
+                for event in reconciled.events:
+                    _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
+                    await self._status_writer.event(request, event)
+            due = now() + SHORTEST_PAUSE if self._must_read_target(request, reconciled.state) else reconciled.requeue_at
         except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s/%s: %s", request.namespace, request.name, error)
-            due = self._deps.now() + _IF_IT_WAS_NO_END
+            due = now() + _DELETION_TIMEOUT
         except KeyturnError as error:
-            _log.warning("%s/%s: not told: %s", request.namespace, request.name, error)
-            due = self._deps.now() + _TELL_AGAIN
-        except Exception as error:  # noqa: BLE001 - a bug that one request meets must not stop the others
-            _log.error("%s/%s: a bug: %s", request.namespace, request.name, where(error))
-            due = self._deps.now() + AFTER_A_BUG
+            _log.warning("%s/%s: the status was not written: %s", request.namespace, request.name, error)
+            due = now() + _STATUS_RETRY
+        except Exception as error:  # noqa: BLE001 - a bug that one request triggers must not stop the others
+            _log.error("%s/%s: internal error: %s", request.namespace, request.name, describe_bug(error))
+            due = now() + PAUSE_AFTER_BUG
         if self._is_current(request):
-            self._put(request, due, entry.state)
+            self._enqueue(self.index.entries[uid], due)
 
-    async def _reconcile(self, entry: Entry) -> Status:
-        request = entry.request
-        outcome = await reconcile(self._deps, request, entry.state)
-        _log.debug("%s/%s: looked at: %s", request.namespace, request.name, outcome)
-        return report(request, entry.status, outcome)
+    def _add(self, entry: Entry, due: datetime | None) -> None:
+        self.index.put(entry)
+        self._enqueue(entry, due)
 
-    def _expedite(self, uid: str, entry: Entry) -> None:
-        self._work_queue.expedite(uid, self._soon(entry))
+    def _enqueue(self, entry: Entry, due: datetime | None) -> None:
+        issuance = entry.state.issuance
+        self._work_queue.add(entry.request.uid, due, issuance.expires if issuance else due, entry.request.namespace)
+
+    def _drop(self, uid: str) -> None:
+        entry = self.index.drop(uid)
+        self._work_queue.remove(uid)
+        if entry and isinstance(entry.request, Request):
+            self._store.cache.release(entry.request)
 
     def _soon(self, entry: Entry) -> datetime:
-        """When to look at what changed: now, but not at every edit that somebody makes in a loop."""
+        """Return when to reconcile what changed: now, but edits in a loop are reconciled once a second."""
         now = self._deps.now()
-        return max(now, entry.reconciled + LEAST_PAUSE) if entry.reconciled and entry.reconciled <= now else now
+        is_recent = entry.reconciled_at is not None and entry.reconciled_at <= now
+        return max(now, entry.reconciled_at + SHORTEST_PAUSE) if is_recent and entry.reconciled_at else now
 
-    def _is_current(self, request: Request) -> bool:
-        """Whether neither spec nor life of the request changed during the look; if they did, it has a place."""
+    def _is_current(self, request: Request | InvalidRequest) -> bool:
+        """Whether the request was neither changed nor deleted during its reconciliation."""
         entry = self.index.entries.get(request.uid)
         return entry is not None and entry.request is request
 
-    async def _tell(self, request: Request, before: Status, status: Status) -> None:
-        if status == before:
-            return
-        await self._status_writer.status(request.namespace, request.name, request.uid, status)
-        entry = self.index.entries.get(request.uid)
-        if entry:
-            entry.status = status
-        for event in events(before, status):
-            _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
-            await self._status_writer.event(request, event)
+    def _must_read_target(self, request: Request | InvalidRequest, state: ReconcileState) -> bool:
+        """Whether the target changed while it was written, so that the cache cannot be trusted."""
+        if isinstance(request, InvalidRequest) or request.spec.suspend or state.failure:
+            return False
+        return self._store.cache.is_stale(request)
 
-    def _meet(self, request: Request, status: Status) -> None:
-        """Place a request that is new to this process by what the lists tell: nothing is read, nothing written."""
-        found = self._store.cache.get(target(request))
-        state = ReconcileState(revision=status.revision, failure=remembered(status))
-        written = found or self._store.cache.written_by(request)
+    def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
+        """Return the entry of a request that is new to this process. Nothing is read from the API server."""
+        state, cache = ReconcileState(revision=status.revision, failure=restored_failure(status)), self._store.cache
+        if isinstance(request, InvalidRequest):
+            return Entry(request, status, state)
+        target = cache.get(target_place(request))
+        written = target or cache.written_by(request)
         if written and written.issuance and written.issuance.request == request.name:
-            state.saw(written.issuance)
-        if found is None:
-            state.issuance = None
+            state = state.with_issuance(written.issuance)
+        if target is None:
+            state = replace(state, issuance=None)
             if status.revision:
-                # It was issued once, and no list shows it: perhaps only its label has gone.
-                self._store.cache.invalidate(request)
-        self.index.put(Entry(request, status, state))
-        self._put(request, self._first(request, status, state), state)
+                # It was issued once, and no list shows it: perhaps only its label was removed.
+                cache.invalidate(request)
+        return Entry(request, status, state)
 
-    def _first(self, request: Request, status: Status, state: ReconcileState) -> datetime:
-        """When to look at it first: by its own time, if nothing that the lists tell calls for a look now."""
-        now = self._deps.now()
-        if not self._store.watched:
+    def _first_due(self, entry: Entry) -> datetime | None:
+        """Return when to reconcile a new entry: if status and cached Secret show that nothing is due, not now."""
+        request, status, state, now = entry.request, entry.status, entry.state, self._deps.now()
+        if isinstance(request, InvalidRequest) or not self._store.watched:
             return now
         if state.failure:
-            return self._next(request, state) if state.failure.holds_back(request, "", now) else now
-        told = status.observed_generation == request.generation and status.revision == state.revision
-        return self._next(request, state) if told and self._is_settled(request, now) else now
-
-    def _is_settled(self, request: Request, now: datetime) -> bool:
-        found = self._store.cache.get(target(request))
-        if found is None or self._store.cache.is_stale(request):
-            return False
-        try:
-            return not (renewal_reason(request, found, None, now) or needs_metadata(request, found))
-        except RefusedError:
-            return False
-
-    def _next(self, request: Request, state: ReconcileState) -> datetime:
-        now = self._deps.now()
-        waits = state.failure or request.spec.suspend
-        if not waits and self._store.cache.is_stale(request):
-            return now + LEAST_PAUSE
-        return next_time(request, state, now)
-
-    def _put(self, request: Request, due: datetime, state: ReconcileState) -> None:
-        expires = state.issuance.expires if state.issuance else due
-        self._work_queue.put(request.uid, due, expires, request.namespace)
-
-    def _forget(self, uid: str) -> None:
-        entry = self.index.drop(uid)
-        self._work_queue.remove(uid)
-        self._untold.pop(uid, None)
-        if entry:
-            self._store.cache.release(entry.request)
-
-    async def _tell_again(self, uid: str) -> None:
-        if untold := self._untold.pop(uid, None):
-            await self._tell_invalid(*untold)
-
-    async def _tell_invalid(self, body: Mapping[str, Any], error: RefusedError) -> None:
-        meta, before = body["metadata"], read_status(body)
-        status = invalid(before, meta.get("generation", 0), error.message, self._deps.now())
-        self.index.put_invalid(meta["uid"], meta["namespace"], meta["name"], status)
-        if status == before:
-            return
-        try:
-            await self._status_writer.status(meta["namespace"], meta["name"], meta["uid"], status)
-        except BeingDeletedError:
-            self._forget(meta["uid"])
-        except (KeyturnError, LeaseLostError) as failed:
-            _log.warning("%s/%s: not told that %s: %s", meta["namespace"], meta["name"], error, failed)
-            self._untold[meta["uid"]] = body, error
-            due = self._deps.now() + _TELL_AGAIN
-            self._work_queue.put(meta["uid"], due, due, meta["namespace"])
+            is_held_back = state.failure.holds_back(request, "", now)
+            return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
+        target = self._store.cache.get(target_place(request))
+        is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
+        if target is None or self._store.cache.is_stale(request) or not is_reported:
+            return now
+        decision = decide(request, target, None, state, now, self._deps.least_interval)
+        if not isinstance(decision, Idle):
+            return now
+        return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
 
 
-def _has_changed(index: Request, metadata: Mapping[str, Any]) -> bool:
-    """Whether a new version says anything that matters here; labels and status do not."""
-    asked = renew_requested(metadata.get("annotations", {}))
-    return (index.generation, index.renew_requested) != (metadata.get("generation", 0), asked)
+def _parse(body: Mapping[str, Any]) -> Request | InvalidRequest:
+    try:
+        return parse(body)
+    except InvalidSpecError as error:
+        meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), refused)
+
+
+def _has_changed(request: Request | InvalidRequest, metadata: Mapping[str, Any]) -> bool:
+    """Whether a new version of a TokenRequest differs in more than labels and status."""
+    if request.generation != metadata.get("generation", 0):
+        return True
+    return isinstance(request, Request) and request.renew_requested != renew_requested(metadata.get("annotations", {}))
+
+
+def _writes(request: Request | InvalidRequest, meta: Meta) -> bool:
+    return isinstance(request, Request) and request.secret_name == meta.name

@@ -1,37 +1,36 @@
-"""What is known of each TokenRequest: parsed once, with the status that was last told."""
+"""The TokenRequests that exist: each parsed once, with its status and state, found by uid or by Secret."""
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
-from keyturn.core.renewal import Failure
+from keyturn.core.state import Failure, ReconcileState
 from keyturn.metrics import Series
-from keyturn.reconcile.requeue import conditions, series
-from keyturn.reconcile.state import ReconcileState
+from keyturn.reconcile.reconciler import InvalidRequest, series
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A TokenRequest, what was told about it, what is remembered of it, and when it was looked at last."""
+    """A TokenRequest, its last written status, its state, and when it was last reconciled."""
 
-    request: Request
+    request: Request | InvalidRequest
     status: Status
     state: ReconcileState = field(default_factory=ReconcileState)
-    reconciled: datetime | None = None
+    reconciled_at: datetime | None = None
 
 
 class RequestIndex:
-    """The TokenRequests that are alive, found by uid, by target and by source."""
+    """The TokenRequests that exist, by uid, by target and by source."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        self._unreadable: dict[str, Series] = {}
 
     def put(self, entry: Entry) -> None:
         """Add or replace an entry."""
@@ -40,19 +39,17 @@ class RequestIndex:
         for place in _secrets(entry.request):
             self._by_secret[place].add(entry.request.uid)
 
-    def put_invalid(self, uid: str, namespace: str, name: str, status: Status) -> None:
-        """Export the conditions of a TokenRequest whose spec cannot be read; nothing else is known of it."""
-        self._unreadable[uid] = Series(namespace, name, conditions(status), status.failed_attempts)
+    def update(self, uid: str, **changes: Any) -> None:
+        """Change fields of an entry, but not its request; does nothing if the request is gone."""
+        if entry := self.entries.get(uid):
+            self.entries[uid] = replace(entry, **changes)
 
     def uids(self, namespace: str) -> set[str]:
-        """The uids of all that are alive in a namespace, or in all, those that cannot be read among them."""
-        known = {uid: entry.request.namespace for uid, entry in self.entries.items()}
-        known |= {uid: series.namespace for uid, series in self._unreadable.items()}
-        return {uid for uid, place in known.items() if namespace in ("", place)}
+        """Return the uids of all requests in a namespace, or in all namespaces."""
+        return {uid for uid, entry in self.entries.items() if namespace in ("", entry.request.namespace)}
 
     def drop(self, uid: str) -> Entry | None:
-        """Forget a request; its series go with it."""
-        self._unreadable.pop(uid, None)
+        """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
             for place in _secrets(entry.request):
@@ -62,27 +59,23 @@ class RequestIndex:
         return entry
 
     def users_of(self, namespace: str, secret: str) -> frozenset[str]:
-        """The uids of the requests that read or write a Secret."""
+        """Return the uids of the requests that read or write a Secret."""
         return frozenset(self._by_secret.get((namespace, secret), ()))
 
     def series(self) -> Iterator[Series]:
-        """What is exported of each."""
-        yield from list(self._unreadable.values())
+        """Return the metrics of each request."""
         for entry in list(self.entries.values()):
             yield series(entry.request, entry.status, entry.state)
 
 
-def remembered(status: Status) -> Failure | None:
-    """The last failure, as the status tells it: the time of the next try survives a restart."""
-    renewed = status.condition("Renewed")
-    if not (renewed and renewed.status != "True" and renewed.reason in REASONS and status.next_attempt_time):
-        return None
-    next_attempt_time = read_time(status.next_attempt_time)
-    if next_attempt_time is None:
+def restored_failure(status: Status) -> Failure | None:
+    """Return the last failure as the status reports it: the time of the next attempt survives a restart."""
+    error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
+    if error is None or error.reason not in REASONS or next_attempt_time is None:
         return None
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Failure(
-        error=kind(renewed.reason, renewed.message.rpartition("; next try at ")[0]),
+        error=kind(error.reason, error.message, request_id=error.request_id or ""),
         failed_attempts=status.failed_attempts,
         next_attempt_time=next_attempt_time,
         generation=status.observed_generation,
@@ -91,6 +84,7 @@ def remembered(status: Status) -> Failure | None:
     )
 
 
-def _secrets(request: Request) -> frozenset[tuple[str, str]]:
-    names = {request.secret_name, *request.spec.secrets_read}
-    return frozenset((request.namespace, name) for name in names)
+def _secrets(request: Request | InvalidRequest) -> frozenset[tuple[str, str]]:
+    if isinstance(request, InvalidRequest):
+        return frozenset()
+    return frozenset((request.namespace, name) for name in (request.secret_name, *request.spec.secrets_read))

@@ -13,7 +13,7 @@ Place = tuple[str, str]
 _REMEMBERED = 10_000
 
 
-def target(request: Request) -> Place:
+def target_place(request: Request) -> Place:
     """Namespace and name of the Secret that a request writes."""
     return request.namespace, request.secret_name
 
@@ -70,7 +70,7 @@ class SecretCache:
 
     def is_stale(self, request: Request) -> bool:
         """Whether the target must be read again before it is believed."""
-        return target(request) in self._stale
+        return target_place(request) in self._stale
 
     def get(self, place: Place) -> TargetSecret | None:
         """Find a Secret."""
@@ -87,16 +87,16 @@ class SecretCache:
 
     def invalidate(self, request: Request) -> None:
         """Have the target read before it is believed."""
-        self._stale.add(target(request))
+        self._stale.add(target_place(request))
 
     def was_deleted(self, request: Request) -> bool:
         """Whether the end of the target was seen, and nothing after it."""
-        return target(request) in self._deleted
+        return target_place(request) in self._deleted
 
     def release(self, request: Request) -> None:
         """Drop the doubt about a target that is gone with its request. A look in hand still learns of its end."""
-        if target(request) not in self._found:
-            self._stale.discard(target(request))
+        if target_place(request) not in self._found:
+            self._stale.discard(target_place(request))
 
     def was_read(self, place: Place, found: TargetSecret | None) -> None:
         """Take in what a read showed. No watch shows a Secret without our label: that one is doubted each time."""

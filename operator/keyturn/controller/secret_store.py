@@ -11,7 +11,7 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
 from keyturn.controller.api_client import APPLY, JSON, MERGE, ONE, ApiClient, ApiResponse, refusal, secrets_path
-from keyturn.controller.secret_cache import Place, SecretCache, target
+from keyturn.controller.secret_cache import Place, SecretCache, target_place
 from keyturn.controller.secret_manifest import (
     empty_manifest,
     read_secret,
@@ -64,7 +64,7 @@ class SecretStore:
         """Find the target as the watch saw it; read it where the watch left a doubt, or there is none."""
         if not self.watched or self.cache.is_stale(request):
             await self._read(request)
-        return self.cache.get(target(request))
+        return self.cache.get(target_place(request))
 
     async def dry_run(self, request: Request) -> None:
         """Apply without writing. A Secret that is there must turn out to be ours.
@@ -97,12 +97,12 @@ class SecretStore:
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Apply data and marks in one request; then go the Secrets of a former spec.target.secretName."""
         try:
-            with self.cache.writing(target(request)):
+            with self.cache.writing(target_place(request)):
                 await self._apply(request, issuance, data)
         except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.pop(request.namespace, None)
             raise
-        for former in self.cache.former_targets(request) - {target(request)}:
+        for former in self.cache.former_targets(request) - {target_place(request)}:
             try:
                 await self._let_go(request, former)
             except UnavailableError as error:
@@ -130,7 +130,7 @@ class SecretStore:
             raise BeingDeletedError("the TokenRequest is gone")
 
     async def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        known = self.cache.get(target(request))
+        known = self.cache.get(target_place(request))
         response = await self._send(request, _manifest(request, issuance, data, known))
         if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
             # Somebody holds a field of ours, or it is immutable. Force is for what a read has shown to be ours.
@@ -147,7 +147,7 @@ class SecretStore:
             nothing = empty_manifest(request.secret_name, known.uid)
             retired = await self._send(request, nothing, fieldManager=former, force="true")
             response = response if retired.refused else retired
-        self.cache.was_written(target(request), target_secret(_meta(response)))
+        self.cache.was_written(target_place(request), target_secret(_meta(response)))
 
     async def _of_its_type(
         self, request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret
@@ -157,7 +157,7 @@ class SecretStore:
         if manifest.get("type", found.type) == found.type:
             return found
         await retire(self._api, request, manifest, data, found.uid)
-        self.cache.forget(target(request))
+        self.cache.forget(target_place(request))
         return None
 
     async def _let_go(self, request: Request, place: Place) -> None:
@@ -180,11 +180,11 @@ class SecretStore:
 
     async def _send(self, request: Request, manifest: dict[str, Any], **query: str) -> ApiResponse:
         query = {"fieldManager": field_manager(request.uid)} | query
-        path = secrets_path(*target(request))
+        path = secrets_path(*target_place(request))
         return await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
 
     async def _read(self, request: Request) -> tuple[TargetSecret | None, dict[str, str]]:
-        place = target(request)
+        place = target_place(request)
         before = self.cache.get(place)
         response = await self._api.request("GET", secrets_path(*place))
         if response.refused and response.found:

@@ -14,6 +14,7 @@ from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
 from keyturn.controller.api_client import MERGE, ApiClient
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.status import Event
+from keyturn.reconcile.reconciler import InvalidRequest
 
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
@@ -42,7 +43,7 @@ class StatusWriter:
         if response.refused:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
-    async def event(self, request: Request, event: Event) -> None:
+    async def event(self, request: Request | InvalidRequest, event: Event) -> None:
         """Post an Event; that it cannot be posted must not stop anything."""
         now = rfc3339(self._now())
         about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,

@@ -1,58 +1,64 @@
-"""When and why credentials are renewed."""
+"""Decisions about renewals: why, when, and what to do now."""
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, unchanged
+from keyturn.core.state import Failure, ReconcileState
 
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
-_IAM_SETTLES = timedelta(minutes=2)
-_LEAST_LIMIT, _NO_LIFE_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
-_UNTIL_GIVEN_UP = timedelta(seconds=32)  # a little more than spend.GIVE_UP_SECONDS
+# How long an operator must have seen another's intent unchanged before it makes the final attempt.
+INTENT_SECONDS = 30
+_AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
+_IAM_PROPAGATION = timedelta(minutes=2)
+_METADATA_INTERVAL = timedelta(minutes=1)
+_SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 
 
 def renewal_reason(
-    request: Request, found: TargetSecret | None, source: str | None, now: datetime, last: Issuance | None = None
+    request: Request, target: TargetSecret | None, source: str | None, now: datetime, last: Issuance | None = None
 ) -> str | None:
-    """Find the first reason to renew, or None; raises RefusedError (TargetConflict) for a Secret of another.
+    """Return the first reason to renew, or None.
 
-    `source` is the fingerprint of the source, None where it was not read. `last` are the marks of the last issue,
-    wherever it was written.
+    `source` is the fingerprint of the source, None if it was not read. `last` is the issuance record of the last issue,
+    wherever it was written. `target` is None or a Secret that the request may write.
     """
-    if found is None:
-        return _reason_without(request, last, now)
-    check_ours(request, found)
-    issuance = found.issuance
+    if target is None:
+        return _reason_without_target(request, last, now)
+    issuance = target.issuance
     if issuance is None:
         return "IssuanceUnreadable"
     checks = (
         (
             "SpecChanged",
-            not unchanged(request.request_hash, issuance.request_hash) and not _only_moved(request, issuance),
+            not unchanged(request.request_hash, issuance.request_hash) and not _can_wait(request, issuance),
         ),
         ("SourceChanged", source is not None and source != issuance.source),
-        ("DriftDetected", found.data_hash is not None and not unchanged(found.data_hash, issuance.data_hash)),
+        ("DriftDetected", target.data_hash is not None and not unchanged(target.data_hash, issuance.data_hash)),
         ("RenewalRequested", request.renew_requested not in ("", issuance.handled_renew_request)),
         ("Due", now >= issuance.renew),
     )
-    return next((reason for reason, holds in checks if holds), None)
+    return next((reason for reason, is_met in checks if is_met), None)
 
 
-def _reason_without(request: Request, last: Issuance | None, now: datetime) -> str | None:
-    """Why to issue where there is no Secret: what a person moved is no healing, which waits ever longer."""
+def _reason_without_target(request: Request, last: Issuance | None, now: datetime) -> str | None:
+    # A user who changed secretName did not damage anything: no repair reason, whose interval grows.
     if last is None or unchanged(request.request_hash, last.request_hash):
         return "SecretMissing"
-    if _only_moved(request, last):
+    if _can_wait(request, last):
         return None if now < last.renew else "Due"
     return "SpecChanged"
 
 
-def _only_moved(request: Request, issuance: Issuance) -> bool:
-    """Whether only formats or secretName changed and the source is spent by use: that waits for its time."""
+def _can_wait(request: Request, issuance: Issuance) -> bool:
+    """Whether only formats or secretName changed, which is not worth consuming a token before it is due."""
     return (
         request.spec.consumption is not None
         and not unchanged(request.request_hash, issuance.request_hash)
@@ -60,46 +66,47 @@ def _only_moved(request: Request, issuance: Issuance) -> bool:
     )
 
 
-def check_ours(request: Request, found: TargetSecret) -> None:
-    """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
-    if found.immutable:
-        raise RefusedError("TargetConflict", f"Secret {request.secret_name} is immutable; nothing can renew it")
-    advice = "choose another spec.target.secretName"
-    if is_ours(request, found):
-        _check_type(request, found, advice)
-        return
-    if found.issuance:
-        whose = f"belongs to TokenRequest {found.issuance.request}; {advice}"
+def target_conflict(request: Request, target: TargetSecret) -> RefusedError | None:
+    """Return why the request may not write this Secret, or None if it may."""
+    name, advice = request.secret_name, "choose another spec.target.secretName"
+    if target.immutable:
+        conflict = "is immutable and cannot be renewed"
+    elif is_ours(request, target):
+        # A Secret that Keyturn created is replaced by one of the new type; an adopted one must keep its type.
+        needed = request.spec.secret_type
+        if not is_adopted(request, target) or needed == OPAQUE or target.type in ("", needed):
+            return None
+        conflict = f"has type {target.type}, but its formats need {needed}; {advice}"
+    elif target.issuance:
+        conflict = f"belongs to TokenRequest {target.issuance.request}; {advice}"
     else:
-        consent = f"consent by the annotation keyturn.dev/adoptable-by: {request.name} on the Secret"
-        whose = f"was not made by Keyturn; {advice}, or {consent}"
-    raise RefusedError("TargetConflict", f"Secret {request.secret_name} {whose}")
+        consent = f"set the annotation keyturn.dev/adoptable-by: {request.name} on the Secret"
+        conflict = f"was not created by Keyturn; {advice}, or {consent}"
+    return RefusedError("TargetConflict", f"Secret {name} {conflict}")
 
 
-def _check_type(request: Request, found: TargetSecret, advice: str) -> None:
-    # One of ours is made anew with another type; one that somebody else made stays as it is.
-    wanted = request.spec.secret_type
-    if is_adopted(request, found) and wanted != OPAQUE and found.type not in ("", wanted):
-        says = f"Secret {request.secret_name} is of type {found.type}, and its formats need {wanted}; {advice}"
-        raise RefusedError("TargetConflict", says)
+def check_ours(request: Request, target: TargetSecret) -> None:
+    """Raise RefusedError (TargetConflict) unless the request may write this Secret."""
+    if error := target_conflict(request, target):
+        raise error
 
 
-def needs_metadata(request: Request, found: TargetSecret) -> bool:
-    """Whether the Secret must be applied again, with the data it has: metadata, owner or renewal changed."""
-    issuance = found.issuance
+def needs_metadata(request: Request, target: TargetSecret) -> bool:
+    """Whether metadata, owner or renewal time in the Secret differ from the spec."""
+    issuance = target.issuance
     return issuance is not None and not (
-        has_current_metadata(request, found)
+        has_current_metadata(request, target)
         and issuance.uid == request.uid
         and unchanged(request.metadata_hash, issuance.metadata_hash)
     )
 
 
 def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, jitter: float) -> datetime:
-    """Pick the moment of the next renewal, once per issue, in whole seconds.
+    """Return when to renew, truncated to whole seconds.
 
-    `spread` in [0, 1) moves it earlier by up to a tenth of the lifetime, so that requests issued together do
-    not renew together. The result is stored, never computed again: a fresh draw on each look would keep
-    moving the moment away.
+    `jitter` in [0, 1) moves the time earlier by up to a tenth of the lifetime, so that credentials issued together are
+    not renewed together. The result is stored in the issuance record: drawing it again on each reconciliation would
+    keep moving it.
     """
     lifetime = expires_at - issued_at
     latest = expires_at - min(renew_before, lifetime / 2)
@@ -107,7 +114,7 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
 
 
 def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
-    """How long before the expiry to renew: as asked for, else a third of the real lifetime."""
+    """Return how long before the expiry to renew: as the spec says, or a third of the real lifetime."""
     if renewal and renewal.before is not None:
         return renewal.before
     if renewal and renewal.renew_before_percentage is not None:
@@ -116,107 +123,75 @@ def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
 
 
 def when_to_renew(
-    request: Request, issued_at: datetime, ends: tuple[datetime, datetime | None], jitter: float
+    request: Request, issued_at: datetime, expirations: tuple[datetime, datetime | None], jitter: float
 ) -> datetime:
-    """Pick the moment by the life of what was issued, and of the source: `ends` of both, where they are known.
+    """Return when to renew, by the expirations of what was issued and of the source, if that is known.
 
-    A refresh token is replaced by its use only, and may end before what it gave does (Keycloak's, after half an
-    hour of disuse): then nothing could be renewed. Any other source ends when it ends.
+    A refresh token is replaced only when it is used, and it may expire before the credentials (Keycloak: after 30
+    minutes without use); then nothing could be renewed. Any other source is not affected by its use.
     """
-    expires_at, source_ends_at = ends
+    expires_at, source_expires_at = expirations
     moment = renewal_time(issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter)
-    unused = _life_unused(request, issued_at, source_ends_at)
+    unused = _refresh_token_life(request, issued_at, source_expires_at)
     return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
 
 
 def life(request: Request, issuance: Issuance) -> timedelta:
-    """The life that decides when it is due: of what was issued, or of a refresh token that ends before."""
+    """Return the lifetime that the renewal depends on: of the credentials, or of a refresh token that expires first."""
     lifetime = issuance.expires - issuance.issued
-    return min(lifetime, _life_unused(request, issuance.issued, issuance.source_expires) or lifetime)
+    return min(lifetime, _refresh_token_life(request, issuance.issued, issuance.source_expires) or lifetime)
 
 
-def _life_unused(request: Request, issued_at: datetime, source_ends_at: datetime | None) -> timedelta | None:
-    """How long a refresh token lives that is not used, where it says so."""
-    if request.spec.consumption is None or source_ends_at is None or source_ends_at <= issued_at:
+def _refresh_token_life(request: Request, issued_at: datetime, source_expires_at: datetime | None) -> timedelta | None:
+    """Return how long an unused refresh token lives, None if it does not say so."""
+    if request.spec.consumption is None or source_expires_at is None or source_expires_at <= issued_at:
         return None
-    return source_ends_at - issued_at
+    return source_expires_at - issued_at
 
 
-def least_interval(reason: str, lifetime: timedelta, least: timedelta, heals: int) -> timedelta:
-    """The least time between two exchanges of a request.
+def least_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
+    """Return the least time between two exchanges of a request.
 
-    What a person changed is worth an exchange after `least` (10 s by default). What merely became due has a
-    twentieth of the lifetime, so that no clock or issuer can make a loop of it. Healing doubles from a minute
-    to half an hour with the `heals` of late: whoever keeps breaking a Secret would keep us exchanging.
+    A user's change waits for `minimum` (10 s by default). A renewal that is due waits for a twentieth of the lifetime
+    as well, so that no wrong clock and no issuer can cause a loop. A repair waits from one minute, doubled with each of
+    the `repairs` in a row, to half an hour: somebody who keeps damaging a Secret must not keep us exchanging.
     """
     if reason in REPAIR_REASONS:
-        doubled = timedelta(minutes=1) * 2 ** min(max(heals - 1, 0), 5)
-        return min(doubled, timedelta(minutes=30)) if heals else timedelta()
-    return max(least, lifetime / 20) if reason == "Due" else least
+        doubled = timedelta(minutes=1) * 2 ** min(max(repairs - 1, 0), 5)
+        return min(doubled, timedelta(minutes=30)) if repairs else timedelta()
+    return max(minimum, lifetime / 20) if reason == "Due" else minimum
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The last try failed: why, how often in a row, when it is tried again, and what would change that.
-
-    `waits_for` names the state that was refused (the hashes of spec, source and Secret); None after a restart.
-    `failed_at` is when it failed: a clock that shows less than that was set back, and the time of the next try
-    was reckoned by another.
-    """
-
-    error: KeyturnError
-    failed_attempts: int
-    next_attempt_time: datetime
-    generation: int
-    handled_renew_request: str = ""
-    waits_for: str | None = None
-    failed_at: datetime | None = None
-
-    def is_still(self, error: KeyturnError, now: datetime) -> bool:
-        """Whether a look found only what is known: the same refusal, before its time."""
-        return self.error.message == error.message and self._waits(now)
-
-    def holds_back(self, request: Request, state: str, now: datetime) -> bool:
-        """Whether it is too early to try again: neither the time has come nor has anything changed."""
-        asked = request.renew_requested not in ("", self.handled_renew_request)
-        changed = request.generation != self.generation or self.waits_for not in (None, state)
-        return self._waits(now) and not asked and not changed
-
-    def _waits(self, now: datetime) -> bool:
-        return (self.failed_at is None or self.failed_at <= now) and now < self.next_attempt_time
-
-
-def next_try(
-    request: Request, error: KeyturnError, failed: int, life_left: timedelta, now: datetime, rand: float
+def next_attempt_time(
+    request: Request, error: KeyturnError, failed_attempts: int, life_left: timedelta, now: datetime, rand: float
 ) -> datetime:
-    """When to try again after the `failed`th failure in a row, in whole seconds.
+    """Return when to try again after a number of failed attempts in a row, rounded up to whole seconds.
 
-    Exponential with full jitter (`chance` in [0, 1)), at most a quarter of the life that is left, between 5 s
-    and 5 min, or a minute where none is left: there is nothing to save, and many may wait for the same system.
-    Reasons with a wait of their own keep it. A throttled call waits at least as long as it was told.
+    Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the lifetime that is left,
+    between 5 s and 5 min, or 1 min after the expiry: nothing can be saved then, and many requests may wait for the same
+    service. A reason with a `retry_after` keeps it. A throttled call waits at least as long as the service requires.
     """
     wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown:
-        wait = _UNTIL_GIVEN_UP
+        wait = _AFTER_INTENT
     if _may_become_consistent(request, error, now):
         wait = timedelta(seconds=5)
     if wait is None:
-        limit = min(max(life_left / 4, _LEAST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _NO_LIFE_LIMIT
-        wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed, 10)))
+        limit = min(max(life_left / 4, _SHORTEST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _EXPIRED_LIMIT
+        wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed_attempts, 10)))
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
     return whole(now + wait + timedelta(milliseconds=999))
 
 
 def _may_become_consistent(request: Request, error: KeyturnError, now: datetime) -> bool:
-    # IAM is eventually consistent: a role that was just made is refused for some seconds. To try again at once is
-    # for those who use nothing up by it.
-    young = now - (request.created_at or now) < _IAM_SETTLES
-    return isinstance(error, RefusedError) and error.eventually_consistent and young and not request.spec.consumption
+    # IAM is eventually consistent: a new role is refused for some seconds. Retry soon only if that consumes nothing.
+    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
+    return isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
-    """When to warn that the source ends: 14 days before, or in the last tenth of a life that is shorter."""
+    """Return when to warn that the source expires: 14 days before, or in the last tenth of a shorter lifetime."""
     if expires_at is None:
         return None
     notice = timedelta(days=14)
@@ -226,18 +201,179 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
 def next_reconcile(
     request: Request, issuance: Issuance | None, failure: Failure | None, now: datetime
 ) -> datetime | None:
-    """When to look at the request again; None where only a change can bring news.
+    """Return when to reconcile the request again; None if only a change matters.
 
-    A time to act that is past already means now. A time that only changes what is told (the expiry, the warning
-    that the source ends) counts while it is to come.
+    A time at which something must be done may be past, which means now. A time at which only the status changes (the
+    expiry, the warning that the source expires) counts only while it is in the future.
     """
-    told = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
-    act: list[datetime] = []
+    reports = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
+    actions: list[datetime] = []
     if failure and not request.spec.suspend:
         recheck = REASONS[failure.error.reason].recheck_interval
-        act = [failure.next_attempt_time, *([now + recheck] if recheck else [])]
+        actions = [failure.next_attempt_time, *([now + recheck] if recheck else [])]
     elif not request.spec.suspend:
-        act = [issuance.renew if issuance else now]
-        told = [issuance.source_warns] if issuance and issuance.source_warns else []
-    moments = [max(now, moment) for moment in act] + [moment for moment in told if moment > now]
+        actions = [issuance.renew if issuance else now]
+        reports = [issuance.source_warns] if issuance and issuance.source_warns else []
+    moments = [max(now, moment) for moment in actions] + [moment for moment in reports if moment > now]
     return min(moments, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Exchange and write, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyMetadata:
+    """Write metadata, owner and this issuance record around the data that the target contains."""
+
+    issuance: Issuance
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The last attempt failed, and the next one is not due; reconcile again at `until`."""
+
+    until: datetime
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request must not be renewed."""
+
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing is due; reconcile again at `requeue_at`, or only after a change if it is None."""
+
+    requeue_at: datetime | None
+
+
+Decision = Renew | ApplyMetadata | Wait | Refuse | Idle
+
+
+def decide(
+    request: Request,
+    target: TargetSecret | None,
+    source_fingerprint: str | None,
+    state: ReconcileState,
+    now: datetime,
+    minimum: timedelta,
+) -> Decision:
+    """Decide what to do about a request.
+
+    `source_fingerprint` is None if the source was not read. `minimum` is the setting for the least time between two
+    exchanges of a request.
+    """
+    if target and (error := target_conflict(request, target)):
+        return Refuse(error)
+    reason = renewal_reason(request, target, source_fingerprint, now, state.last)
+    if reason is None:
+        return _decide_metadata(request, target, state, now)
+    if state.failure:
+        return _decide_retry(request, state, state.failure, reason, now, minimum)
+    earliest = _earliest_renewal(request, state, reason, now, minimum)
+    if earliest and now < earliest:
+        return Idle(_before_expiry(earliest, state, now))
+    return Renew(reason)
+
+
+def _decide_metadata(
+    request: Request, target: TargetSecret | None, state: ReconcileState, now: datetime
+) -> ApplyMetadata | Idle:
+    if target is None or target.issuance is None:
+        # Only formats or secretName of a rotating source changed: the new Secret is written when the old one is due.
+        return Idle(state.last.renew if state.last else now)
+    issuance = target.issuance
+    idle = Idle(next_reconcile(request, issuance, None, now))
+    # If the spec has changed, the data is not the spec's, and the metadata must not claim that it is.
+    if not needs_metadata(request, target) or not unchanged(request.request_hash, issuance.request_hash):
+        return idle
+    is_requested = issuance.uid != request.uid or not unchanged(request.metadata_hash, issuance.metadata_hash)
+    since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
+    if not is_requested and timedelta() <= since < _METADATA_INTERVAL:
+        # Somebody reverts the metadata that we apply: do not compete with them in a loop.
+        return Idle(_before_expiry(min(now + _METADATA_INTERVAL - since, issuance.renew), state, now))
+    return ApplyMetadata(
+        replace(
+            issuance,
+            uid=request.uid,
+            metadata_hash=request.metadata_hash,
+            renew=when_to_renew(request, issuance.issued, (issuance.expires, issuance.source_expires), issuance.jitter),
+        )
+    )
+
+
+def _decide_retry(
+    request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, minimum: timedelta
+) -> Renew | Wait:
+    if failure.inputs is None:
+        # After a restart: what is there now counts as what the attempt failed with.
+        failure = dataclasses.replace(failure, inputs=state.inputs)
+    if failure.holds_back(request, state.inputs, now):
+        return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
+    if state.exchanged_at and state.exchanged_at <= now:
+        # Something has changed, but changes in a loop must not become exchanges in a loop.
+        earliest = min(state.exchanged_at + minimum, failure.next_attempt_time)
+        if now < earliest:
+            return Wait(_before_expiry(earliest, state, now), failure)
+    return Renew(reason)
+
+
+def _earliest_renewal(
+    request: Request, state: ReconcileState, reason: str, now: datetime, minimum: timedelta
+) -> datetime | None:
+    last = state.last
+    if last is None or now < last.issued:  # the clock was set back
+        return None
+    earliest = last.issued + least_interval(reason, life(request, last), minimum, state.repairs)
+    if reason in REPAIR_REASONS:
+        # However often the Secret is damaged, it is renewed before it expires.
+        earliest = min(earliest, max(last.renew, last.issued + minimum))
+    return earliest
+
+
+def _before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> datetime:
+    """The expiry changes the status, so it must not be missed."""
+    return min(moment, state.issuance.expires) if state.issuance and now < state.issuance.expires else moment
+
+
+def after_failure(
+    request: Request, state: ReconcileState, error: KeyturnError, now: datetime, rand: float
+) -> tuple[ReconcileState, bool]:
+    """Return the state after an error, and whether it counts as an attempt.
+
+    The same refusal again, before the time of the next attempt and without an exchange, does not count.
+    """
+    before = state.failure
+    if before and state.exchanged_at != now and before.is_repeated_by(error, now):
+        failure = dataclasses.replace(
+            before, generation=request.generation, handled_renew_request=request.renew_requested, inputs=state.inputs
+        )
+        return dataclasses.replace(state, failure=failure), False
+    failed_attempts = before.failed_attempts if before else 0
+    # Our own rate limit says nothing new about the service, so it must not make the next wait longer.
+    is_own_limit = isinstance(error, ThrottledError) and error.nothing_sent
+    failed_attempts = max(failed_attempts, 1) if is_own_limit else failed_attempts + 1
+    life_left = _life_left(request, state.issuance, now) if state.issuance else timedelta()
+    failure = Failure(
+        error,
+        failed_attempts,
+        next_attempt_time(request, error, failed_attempts, life_left, now, rand),
+        generation=request.generation,
+        handled_renew_request=request.renew_requested,
+        inputs=state.inputs,
+        failed_at=now,
+    )
+    return dataclasses.replace(state, failure=failure), True
+
+
+def _life_left(request: Request, issuance: Issuance, now: datetime) -> timedelta:
+    """How long a renewal is still possible. A refresh token that has expired since leaves no hope before the expiry."""
+    left = issuance.issued + life(request, issuance) - now
+    return left if left > timedelta() else issuance.expires - now

@@ -1,4 +1,4 @@
-"""All that is outside the spine: where things are kept, the exchanges, the clocks and the dice."""
+"""What a reconciliation depends on: stores, exchanges, clocks and randomness."""
 
 import asyncio
 import math
@@ -18,58 +18,58 @@ from keyturn.metrics import Metrics
 
 
 class Store(Protocol):
-    """Where sources are read, targets and rotated tokens kept. All of it raises the errors of core.errors."""
+    """Reads sources and writes targets. Raises the errors of core.errors."""
 
     async def read_source(self, request: Request) -> SourceValues:
-        """Read the source, fresh; SourceNotFound where a Secret or a key is not there."""
+        """Read the source, uncached. Raises RefusedError (SourceNotFound) if a Secret or a key does not exist."""
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Find the target as it is, or as a watch that is still true saw it; None where there is none."""
+        """Return the target, from a watch if its cache is not stale; None if it does not exist."""
 
     async def dry_run(self, request: Request) -> None:
-        """Try the write without writing: TargetConflict or WriteDenied before anything is exchanged."""
+        """Try the write. Raises RefusedError (TargetConflict, WriteDenied) before anything is exchanged."""
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        """Write the data and the marks at once, and let go of what the request wrote elsewhere before."""
+        """Write data and issuance record in one request, and release targets that the request wrote before."""
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
-        """Write marks, labels, annotations and owner anew around the data that the target holds."""
+        """Write issuance record, labels, annotations and owner, and leave the data of the target unchanged."""
 
 
 class TokenStore(Protocol):
-    """Where tokens are kept that their issuer rotates. All of it raises the errors of core.errors."""
+    """Stores tokens that their issuer rotates. Raises the errors of core.errors."""
 
     async def read(self, request: Request) -> StoredToken | None:
-        """Read the token Secret, fresh; None where there is none."""
+        """Read the token Secret, uncached; None if it does not exist."""
 
-    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Make the token Secret; Unavailable where there is one by now."""
+    async def create(self, request: Request, stored: StoredToken) -> StoredToken:
+        """Create the token Secret. Raises UnavailableError if it exists by now."""
 
-    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
-        """Write all of a kept token in one request, or only try it; Unavailable where another wrote meanwhile."""
+    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
+        """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
-    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Write a token that was answered, also when the Lease is lost, and whatever happened meanwhile.
+    async def save(self, request: Request, stored: StoredToken) -> StoredToken:
+        """Write a token that was received, even if the Lease is lost or the Secret changed meanwhile.
 
-        Only where what is stored came after it, it is not written, and what is stored is returned.
+        If the Secret contains a newer token, nothing is written, and that token is returned.
         """
 
 
 @dataclass(slots=True)
 class TokenLocks:
-    """One use of a token Secret at a time; and for how long an intent has been watched unchanged, by our clock.
+    """One user of a token Secret at a time, and how long an intent has been seen unchanged, by our own clock.
 
-    `is_dead` says that the holder of an intent is gone for sure: such a one need not be watched.
+    `is_dead` tells whether the holder of an intent has certainly ended; then nobody has to wait.
     """
 
     monotonic: Callable[[], float]
     is_dead: Callable[[str], bool] = lambda _: False
     _locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    _watched: dict[tuple[str, str], tuple[Intent, float]] = field(default_factory=dict)
+    _seen: dict[tuple[str, str], tuple[Intent, float]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
-        """Wait for the token Secret of a request that may spend a token; any other has its turn at once."""
+        """Wait for the lock of the token Secret; a request that consumes nothing needs none."""
         if not request.spec.consumption:
             yield
             return
@@ -78,33 +78,33 @@ class TokenLocks:
             yield
 
     def is_taken(self, request: Request) -> bool:
-        """Whether another request spends the token of the same source just now."""
+        """Whether another request is consuming the token of the same source."""
         lock = self._locks.get(token_place(request)) if request.spec.consumption else None
         return lock is not None and lock.locked()
 
-    def watched(self, request: Request, intent: Intent) -> float:
-        """For how many seconds this very intent has been seen; the first look at it starts the count."""
+    def seconds_seen(self, request: Request, intent: Intent) -> float:
+        """Return for how many seconds this intent has been seen unchanged; the first call starts the count."""
         if self.is_dead(intent.holder):
             return math.inf
         place = token_place(request)
-        seen, since = self._watched.get(place, (None, 0.0))
+        seen, since = self._seen.get(place, (None, 0.0))
         if seen != intent:
             since = self.monotonic()
-            self._watched[place] = (intent, since)
+            self._seen[place] = (intent, since)
         return self.monotonic() - since
 
 
 def token_place(request: Request) -> tuple[str, str]:
-    """Namespace and name of the token Secret."""
+    """Return namespace and name of the token Secret."""
     consumption = request.spec.consumption
     return request.namespace, consumption.secret if consumption else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The stores, the exchanges, the clocks and the dice (in [0, 1)).
+    """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
-    `permit` raises UnavailableError unless this process may write for so many seconds to come; `holder` names it.
+    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
     """
 
     store: Store

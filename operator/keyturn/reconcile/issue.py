@@ -1,4 +1,4 @@
-"""What a pipeline starts with, and what is written of what it gave."""
+"""The values that a pipeline starts with, and the issuance record and data of what it returned."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
-from keyturn.core.renewal import Failure, source_warning, when_to_renew
+from keyturn.core.renewal import source_warning, when_to_renew
+from keyturn.core.state import Failure
 from keyturn.core.token_family import StoredToken
 
 _REMEMBERED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What an issue is marked with besides what it gave: the source's fingerprint, the last issue, its number."""
+class IssueContext:
+    """What an issuance record contains besides the pipeline's values: source fingerprint, last issue, its number."""
 
     source: str
     last: Issuance | None
@@ -27,43 +28,46 @@ class Circumstances:
     now: datetime
 
 
-def check_not_spent(kept: StoredToken | None, failure: Failure | None) -> None:
-    """Raise RefusedError (SourceConsumed) where what the user handed in works only once, and has been used."""
-    if kept is None or not kept.is_consumed:
+def check_not_consumed(stored: StoredToken | None, failure: Failure | None) -> None:
+    """Raise RefusedError (SourceConsumed) if the source is a single-use credential that has been used."""
+    if stored is None or not stored.is_consumed:
         return
     if failure and failure.error.reason == "SourceConsumed":
         raise RefusedError("SourceConsumed", failure.error.message)
-    why = f"; the last try failed: {failure.error.message}" if failure else ""
-    raise RefusedError("SourceConsumed", f"what the source holds works once, and is used; put a new one there{why}")
+    why = f"; the last attempt failed: {failure.error.message}" if failure else ""
+    advice = "store a new one in the source Secret"
+    raise RefusedError("SourceConsumed", f"the single-use source credential has already been used; {advice}{why}")
 
 
-def start(request: Request, source: SourceValues, kept: StoredToken | None, given: Circumstances) -> PipelineValues:
-    """What the pipeline starts with. A token whose own words say that it has expired is not sent anywhere."""
-    once = request.spec.consumption is not None and request.spec.consumption.is_single_use
-    value = kept.value if kept and not once else source.token
+def initial_values(
+    request: Request, source: SourceValues, stored: StoredToken | None, context: IssueContext
+) -> PipelineValues:
+    """Return what the pipeline starts with. Raises RefusedError (SourceExpired) for a JWT whose `exp` is past."""
+    is_single_use = request.spec.consumption is not None and request.spec.consumption.is_single_use
+    value = stored.value if stored and not is_single_use else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
-    # What was answered for it may live on.
-    needed = kept is None or kept.answered is None or not once
-    if needed and token and token.expires_at and token.expires_at <= given.now:
+    # A refresh token that was issued for a single-use credential may live longer than it.
+    is_needed = stored is None or stored.answered is None or not is_single_use
+    if is_needed and token and token.expires_at and token.expires_at <= context.now:
         raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
     return PipelineValues(
         source_token=token,
         credentials=source.credentials,
-        revision=given.revision,
-        identity_id=kept_identity(given.last, request),
-        superseded=given.last.superseded if given.last else (),
+        revision=context.revision,
+        identity_id=kept_identity(context.last, request),
+        superseded=context.last.superseded if context.last else (),
     )
 
 
-def issue(request: Request, values: PipelineValues, given: Circumstances) -> tuple[Issuance, dict[str, str]]:
-    """Render what is held, and pick the renewal time, once.
+def issue(request: Request, values: PipelineValues, context: IssueContext) -> tuple[Issuance, dict[str, str]]:
+    """Return the issuance record and the rendered data, and draw the renewal time.
 
-    Raises RefusedError (InvalidSpec) for what nobody says the end of, UnavailableError for what is over.
+    Raises RefusedError (InvalidSpec) if the expiry is unknown, UnavailableError if it is past.
     """
-    issued, jitter = whole(given.now), math.floor(given.rand * 1000) / 1000
-    expires = _end(request, values, given.now)
+    issued, jitter = whole(context.now), math.floor(context.rand * 1000) / 1000
+    expires = _expiry(request, values, context.now)
     data = render(request, values)
-    source_issued, source_expires = _source_times(request, values, given)
+    source_issued, source_expires = _source_times(request, values, context)
     issuance = Issuance(
         request=request.name,
         uid=request.uid,
@@ -75,7 +79,7 @@ def issue(request: Request, values: PipelineValues, given: Circumstances) -> tup
         exchange_hash=request.exchange_hash,
         metadata_hash=request.metadata_hash,
         data_hash=data_hash(data, request),
-        source=given.source,
+        source=context.source,
         revision=values.revision,
         keys=tuple(data),
         handled_renew_request=request.renew_requested,
@@ -85,38 +89,40 @@ def issue(request: Request, values: PipelineValues, given: Circumstances) -> tup
         once=values.ends,
         token_id=values.token_id,
         identity_id=values.identity_id,
-        superseded=_superseded(values, given.last, issued),
+        superseded=_superseded(values, context.last, issued),
     )
     return issuance, data
 
 
-def _end(request: Request, values: PipelineValues, now: datetime) -> datetime:
+def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime:
     expires = expiry(request.spec.formats, values)
     if expires is None:
         raise RefusedError(
-            "InvalidSpec", "nothing says when the token that is written ends, so it cannot be renewed in time"
+            "InvalidSpec", "the expiry of the token to write is unknown, so it cannot be renewed in time"
         )
     if expires <= now:
-        raise UnavailableError("Unavailable", "the issuer answered what has expired already; is this clock right?")
-    # Marks of what lives longer would not count, and it would be issued again and again.
+        raise UnavailableError(
+            "Unavailable", "the issuer returned credentials that have already expired; check the node's clock"
+        )
+    # An issuance record with a later expiry would be rejected, and the credentials issued again and again.
     return min(expires, whole(now) + LONGEST_LIFE)
 
 
 def _source_times(
-    request: Request, values: PipelineValues, given: Circumstances
+    request: Request, values: PipelineValues, context: IssueContext
 ) -> tuple[datetime | None, datetime | None]:
-    """When the source began and ends; the end of what is used up, or is made anew each time, is no news."""
-    passing = values.ends or request.spec.source.service_account is not None
-    if passing or values.source_token is None:
+    """Return when the source was issued and expires, unless it is consumed or created for each issue."""
+    is_temporary = values.ends or request.spec.source.service_account is not None
+    if is_temporary or values.source_token is None:
         return None, None
     issued, expires = jwt_times(values.source_token.value)
-    # Where `iat` is left out, a token that ends otherwise than the one before is as old as this issue.
-    known = given.last is not None and given.last.source_expires == expires
-    return issued or (whole(given.now) if request.spec.consumption and not known else None), expires
+    # Without `iat`, a token with another expiry than the one before counts as issued now.
+    is_known = context.last is not None and context.last.source_expires == expires
+    return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires
 
 
 def _superseded(values: PipelineValues, last: Issuance | None, now: datetime) -> tuple[Superseded, ...]:
-    """Which tokens of before are not revoked, the one that is followed now among them."""
-    followed = last is not None and last.token_id not in ("", values.token_id)
-    before = (Superseded(last.token_id, now),) if last and followed else ()
+    """Return the earlier tokens that are not revoked yet, including the one that is replaced now."""
+    is_replaced = last is not None and last.token_id not in ("", values.token_id)
+    before = (Superseded(last.token_id, now),) if last and is_replaced else ()
     return (*values.superseded, *before)[-_REMEMBERED:]

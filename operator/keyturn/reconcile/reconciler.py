@@ -1,181 +1,243 @@
-"""The spine: read, decide, exchange, save a rotated token, write."""
+"""One reconciliation: read, decide, exchange, write, and report."""
 
 import contextlib
 import dataclasses
 import time
+import traceback
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from msgspec.structs import replace
-
-from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.status import Status
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint, unchanged
-from keyturn.core.pipeline_values import PipelineValues, SourceValues
+from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint
+from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import (
     REPAIR_REASONS,
-    needs_metadata,
-    renewal_reason,
-    when_to_renew,
+    ApplyMetadata,
+    Idle,
+    Refuse,
+    Renew,
+    Wait,
+    after_failure,
+    decide,
+    next_reconcile,
 )
-from keyturn.core.status import Outcome
+from keyturn.core.state import ReconcileState
+from keyturn.core.status import Event, Outcome, events, invalid, report
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
+from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies, token_place
-from keyturn.reconcile.issue import Circumstances, check_not_spent, issue, start
-from keyturn.reconcile.state import ReconcileState, failed, should_wait
+from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_values, issue
 from keyturn.reconcile.token_refresh import consume
 
-_TURN = timedelta(seconds=1)
-_UNDRESSED = timedelta(minutes=1)
+SHORTEST_PAUSE = timedelta(seconds=1)
+PAUSE_AFTER_BUG = timedelta(minutes=5)
 
 
-async def reconcile(deps: Dependencies, request: Request, state: ReconcileState) -> Outcome:
-    """Look at a request once: renew it if there is a reason to, and say how that ended.
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A TokenRequest whose spec cannot be parsed."""
 
-    Failures end up in the outcome and in the memory. What is raised is LeavingError, or a bug.
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """The result of a reconciliation. With `requeue_at` None, only a change matters."""
+
+    state: ReconcileState
+    status: Status
+    events: tuple[Event, ...]
+    requeue_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The source as it was read, the token to use if the issuer rotates it, and the fingerprint of both."""
+
+    source: SourceValues
+    stored: StoredToken | None
+    fingerprint: str
+
+
+async def reconcile(
+    deps: Dependencies, request: Request | InvalidRequest, state: ReconcileState, status: Status
+) -> Reconciled:
+    """Renew a request if it is due. Returns its new state and status, the Events to record, and when to come back.
+
+    A failure is part of the result. Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
-    # Another request of the same source spends its token: to wait for that here would cost a worker.
-    taken = deps.token_locks.is_taken(request)
-    state.not_before = now + _TURN if taken else None
+    if isinstance(request, InvalidRequest):
+        return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
     if request.spec.suspend:
         with contextlib.suppress(UnavailableError, RefusedError):
-            await _read_target(deps, request, state)
-    if request.spec.suspend or taken:
-        return Outcome(now, state.issuance, failure=state.failure)
+            state = state.with_target(request, await deps.store.read_target(request))
+        return _reconciled(deps, request, state, status, Outcome(now, state.issuance, failure=state.failure))
+    # Another request is using the token of the same source. To wait for it here would occupy a worker.
+    if deps.token_locks.is_taken(request):
+        outcome = Outcome(now, state.issuance, failure=state.failure)
+        return _reconciled(deps, request, state, status, outcome, now + SHORTEST_PAUSE)
+    async with deps.token_locks.acquire(request):
+        state, outcome, requeue_at = await _renew_if_due(deps, request, state, now)
+    return _reconciled(deps, request, state, status, outcome, requeue_at)
+
+
+async def _renew_if_due(
+    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
+) -> tuple[ReconcileState, Outcome, datetime | None]:
+    """Read, decide and act, in this order. What was learned before a failure stays in the state."""
+    requeue_at: datetime | None = None
     try:
-        async with deps.token_locks.acquire(request):
-            outcome = await renew(deps, request, state, now)
+        target = await deps.store.read_target(request)
+        state = state.with_target(request, target)
+        inputs = await _read_inputs(deps, request)
+        state = dataclasses.replace(state, inputs=_inputs_hash(request, inputs.fingerprint, target))
+        match decide(request, target, inputs.fingerprint, state, now, deps.least_interval):
+            case Renew(reason):
+                started = time.monotonic()
+                # Whatever can be refused is refused before the exchange, which cannot be undone.
+                await _dry_run(deps, request, state, target, inputs.stored)
+                last, state = state.last, dataclasses.replace(state, exchanged_at=now)
+                issuance, data, request_id = await _exchange(deps, request, state, inputs, now)
+                # If the write fails, the next attempt starts with a dry run.
+                state = dataclasses.replace(state, unwritten=True)
+                await deps.store.write(request, issuance, data)
+                repairs = state.repairs + 1 if reason in REPAIR_REASONS and last else 0
+                state = dataclasses.replace(state, unwritten=False, repairs=repairs)
+                _count(deps, last, reason, now, started)
+                outcome = Outcome(now, issuance, reason, request_id, tried=True)
+            case ApplyMetadata(issuance):
+                state = dataclasses.replace(state, metadata_applied_at=now)
+                await deps.store.apply_metadata(request, issuance)
+                outcome = Outcome(now, issuance)
+            case Wait(requeue_at, failure):
+                outcome = Outcome(now, state.issuance, failure=failure)
+            case Idle(requeue_at):
+                outcome = Outcome(now, state.issuance)
+            case Refuse(error):
+                return _failed(deps, request, state, error, now)
     except KeyturnError as error:
-        return failed(deps, request, state, error, now)
-    state.after(outcome)
-    return outcome
+        return _failed(deps, request, state, error, now)
+    state = dataclasses.replace(state.with_issuance(outcome.issuance), failure=outcome.failure)
+    return state, outcome, requeue_at
 
 
-async def renew(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> Outcome:
-    """Renew what a request holds, if there is a reason to. This is the one place where the order is decided."""
-    found = await _read_target(deps, request, state)
+def _failed(
+    deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
+) -> tuple[ReconcileState, Outcome, None]:
+    # The failure is kept for long, and the frames of its traceback would keep tokens alive with it.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    state, tried = after_failure(request, state, error, now, deps.rand())
+    if tried:
+        deps.metrics.renewals.labels("failure", error.reason).inc()
+    return state, Outcome(now, state.issuance, failure=state.failure, tried=tried), None
+
+
+async def _read_inputs(deps: Dependencies, request: Request) -> _Inputs:
     source = await deps.store.read_source(request)
-    kept = await _live_token(deps, request, source) if request.spec.consumption else None
-    fingerprint = kept.family.initial_tokens[-1] if kept and kept.family else source_fingerprint(source, request)
-    state.inputs = _inputs(request, fingerprint, found)
-
-    reason = renewal_reason(request, found, fingerprint, now, state.last)
-    if reason is None:
-        return Outcome(now, await _apply_metadata_if_due(deps, request, state, found))
-    if should_wait(deps, request, state, reason, now):
-        return Outcome(now, state.issuance, failure=state.failure)
-
-    started = time.monotonic()
-    await _dry_run(deps, request, state, found, kept)
-    state.exchanged = now
-    given = Circumstances(fingerprint, state.last, state.revision + 1, deps.rand(), now)
-    values = start(request, source, kept, given)
-    for step in request.spec.exchanges:
-        # A token that the issuer rotates is saved before the next exchange: that may fail, and the old is spent.
-        values = await _exchanged(deps, request, kept, step, values)
-
-    issuance, data = issue(request, values, given)
-    await _write(deps, request, state, issuance, data)
-    _count(deps, state, reason, now, started)
-    return Outcome(now, issuance, reason, values.request_id, tried=True)
-
-
-async def _read_target(deps: Dependencies, request: Request, state: ReconcileState) -> TargetSecret | None:
-    found = await deps.store.read_target(request)
-    state.saw(found.issuance if found and is_ours(request, found) else None)
-    return found
-
-
-async def _live_token(deps: Dependencies, request: Request, source: SourceValues) -> StoredToken:
+    consumption = request.spec.consumption
+    if consumption is None:
+        return _Inputs(source, None, source_fingerprint(source, request))
     namespace, name = token_place(request)
-    kept = await deps.tokens.read(request)
-    source_id = request.spec.consumption.source_id if request.spec.consumption else ""
-    handed_in = source.token if source.proof is None else source.proof
-    return live_token(handed_in or "", kept, lambda token: token_fingerprint(token, namespace, name), source_id, name)
+    stored = live_token(
+        (source.token if source.proof is None else source.proof) or "",
+        await deps.tokens.read(request),
+        lambda token: token_fingerprint(token, namespace, name),
+        consumption.source_id,
+        name,
+    )
+    fingerprint = stored.family.initial_tokens[-1] if stored.family else source_fingerprint(source, request)
+    return _Inputs(source, stored, fingerprint)
+
+
+def _inputs_hash(request: Request, fingerprint: str, target: TargetSecret | None) -> str:
+    # Not the target's resourceVersion: anybody who edits the Secret would cause another attempt each time.
+    is_writable = target is not None and not target.immutable and is_ours(request, target)
+    return canonical_hash([request.request_hash, fingerprint, target is None, is_writable])
 
 
 async def _dry_run(
-    deps: Dependencies,
-    request: Request,
-    state: ReconcileState,
-    found: TargetSecret | None,
-    kept: StoredToken | None,
+    deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
-    """Refuse what is used up already, and try the write of what could not be issued again."""
-    check_not_spent(kept, state.failure)
-    if found is None or state.unwritten or _works_once(request, kept):
+    """Refuse a consumed single-use credential, and try the write if its refusal would cost an exchange."""
+    check_not_consumed(stored, state.failure)
+    consumption = request.spec.consumption
+    is_single_use = (
+        consumption is not None and consumption.is_single_use and stored is not None and stored.answered is None
+    )
+    if target is None or state.unwritten or is_single_use:
         await deps.store.dry_run(request)
 
 
-def _works_once(request: Request, kept: StoredToken | None) -> bool:
-    """Whether what is issued now cannot be issued again, should the write be refused."""
-    consumption = request.spec.consumption
-    return consumption is not None and consumption.is_single_use and kept is not None and kept.answered is None
+async def _exchange(
+    deps: Dependencies, request: Request, state: ReconcileState, inputs: _Inputs, now: datetime
+) -> tuple[Issuance, dict[str, str], str]:
+    """Run the pipeline; returns the issuance record, the data to write, and AWS's request ID."""
+    context = IssueContext(inputs.fingerprint, state.last, state.revision + 1, deps.rand(), now)
+    values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
+    for step in request.spec.exchanges:
+        if inputs.stored and consumption and step.exchange is consumption.step:
+            # A rotated token is saved before the next exchange: that one may fail, and the old token is consumed.
+            values = await consume(deps, request, inputs.stored, step, values)
+        else:
+            values = await deps.exchange(request, step, values)
+        # The refresh token is saved by now; a later step must not take it for its own.
+        values = dataclasses.replace(values, refresh_token=None)
+    issuance, data = issue(request, values, context)
+    return issuance, data, values.request_id
 
 
-async def _apply_metadata_if_due(
-    deps: Dependencies, request: Request, state: ReconcileState, found: TargetSecret | None
-) -> Issuance | None:
-    """Nothing is exchanged: only metadata, owner and renewal time are brought up to the spec."""
-    issuance = found.issuance if found else None
-    if issuance is None or found is None:
-        state.not_before = state.last.renew if state.last else None
-        return None
-    if not needs_metadata(request, found) or not _may_apply_metadata(deps, request, state, issuance):
-        return issuance
-    state.metadata_applied = deps.now()
-    anew = replace(
-        issuance,
-        uid=request.uid,
-        metadata_hash=request.metadata_hash,
-        renew=when_to_renew(request, issuance.issued, (issuance.expires, issuance.source_expires), issuance.jitter),
-    )
-    await deps.store.apply_metadata(request, anew)
-    return anew
-
-
-def _may_apply_metadata(deps: Dependencies, request: Request, state: ReconcileState, issuance: Issuance) -> bool:
-    """Whether the data are those of the spec, and nobody undoes in a loop what we dress."""
-    if not unchanged(request.request_hash, issuance.request_hash):
-        return False
-    asked = issuance.uid != request.uid or not unchanged(request.metadata_hash, issuance.metadata_hash)
-    since = deps.now() - state.metadata_applied if state.metadata_applied else _UNDRESSED
-    if asked or not timedelta() <= since < _UNDRESSED:
-        return True
-    state.not_before = min(deps.now() + _UNDRESSED - since, issuance.renew)
-    return False
-
-
-async def _exchanged(
-    deps: Dependencies, request: Request, kept: StoredToken | None, step: StepSpec, values: PipelineValues
-) -> PipelineValues:
-    consumption = request.spec.consumption
-    if kept and consumption and step.exchange is consumption.step:
-        given = await consume(deps, request, kept, step, values)
-    else:
-        given = await deps.exchange(request, step, values)
-    # An answered refresh token is saved by now; a later step must not take it for its own.
-    return dataclasses.replace(given, refresh_token=None)
-
-
-async def _write(
-    deps: Dependencies, request: Request, state: ReconcileState, issuance: Issuance, data: dict[str, str]
-) -> None:
-    state.unwritten = True
-    await deps.store.write(request, issuance, data)
-    state.unwritten = False
-
-
-def _inputs(request: Request, fingerprint: str, found: TargetSecret | None) -> str:
-    # Not the version of the target: whoever touches it would have a failing renewal tried again each time.
-    ours = found is not None and not found.immutable and is_ours(request, found)
-    return canonical_hash([request.request_hash, fingerprint, found is None, ours])
-
-
-def _count(deps: Dependencies, state: ReconcileState, reason: str, now: datetime, started: float) -> None:
-    state.repairs = state.repairs + 1 if reason in REPAIR_REASONS and state.last else 0
+def _count(deps: Dependencies, last: Issuance | None, reason: str, now: datetime, started: float) -> None:
     deps.metrics.renewals.labels("success", reason).inc()
     deps.metrics.duration.observe(time.monotonic() - started)
-    if reason == "Due" and state.last:
-        deps.metrics.lateness.observe((now - state.last.renew).total_seconds())
+    if reason == "Due" and last:
+        deps.metrics.lateness.observe((now - last.renew).total_seconds())
+
+
+def _reconciled(
+    deps: Dependencies,
+    request: Request,
+    state: ReconcileState,
+    previous: Status,
+    outcome: Outcome,
+    requeue_at: datetime | None = None,
+) -> Reconciled:
+    now, status = deps.now(), report(request, previous, outcome)
+    requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
+    requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None
+    return Reconciled(state, status, tuple(events(previous, status)), requeue_at)
+
+
+def series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:
+    """Return the metrics of a request."""
+    conditions = tuple((condition.type, condition.status) for condition in status.conditions)
+    if isinstance(request, InvalidRequest):
+        return Series(request.namespace, request.name, conditions, status.failed_attempts)
+    issuance = state.issuance
+    return Series(
+        namespace=request.namespace,
+        name=request.name,
+        issued=issuance.issued if issuance else None,
+        renews=issuance.renew if issuance and not issuance.once else None,
+        expires=issuance.expires if issuance else None,
+        source_expires=issuance.source_expires if issuance else None,
+        source_warns=issuance.source_warns if issuance else None,
+        conditions=conditions,
+        failed_attempts=status.failed_attempts,
+        suspended=bool(request.spec.suspend),
+    )
+
+
+def describe_bug(error: Exception) -> str:
+    """Return an exception's type and place. Its message is left out: it may contain a secret."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return f"{type(error).__name__} in " + " < ".join(
+        f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1]
+    )

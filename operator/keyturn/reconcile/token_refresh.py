@@ -1,9 +1,10 @@
-"""Spending a token that the answer may replace: intent, one call, save."""
+"""Consuming a token that the issuer may replace: write the intent, make one call, save the new token."""
 
 import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,68 +13,75 @@ from msgspec import structs
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
+from keyturn.core.renewal import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.reconcile.dependencies import Dependencies, token_place
 
-# The whole of a call: 5 s for a free connection, 10 s for the answer (aiohttp rounds up), and some for us.
+# The whole call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
-GIVE_UP_SECONDS = 30
 _PAUSES = (0.2, 0.5, 1, 2, 5)
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 async def consume(
-    deps: Dependencies, request: Request, kept: StoredToken, step: StepSpec, values: PipelineValues
+    deps: Dependencies, request: Request, stored: StoredToken, step: StepSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Exchange the token of `kept`, and save what the answer replaced it by before anything else happens.
+    """Exchange a stored token, and save the token that replaces it before anything else happens.
 
-    Sends no token that is known to be spent. Where another may have spent it and died, it waits until that
-    one's intent has been watched for its whole time, tries once, carefully, and then never again.
+    A token that is known to be consumed is never sent. If a process died after writing an intent, the token may be
+    consumed: then it is sent once more, after the intent was seen unchanged for its full duration, and never again.
     """
     consumption = request.spec.consumption
-    once = consumption is not None and consumption.is_single_use
-    proof = kept.value if once and kept.answered is None else None
-    values = replace(values, proof=proof, refresh_token=kept.answered if once else None)
-    intended = await _intend(deps, request, kept)
-    # Not even our own end may come between reading the answer and the save.
-    return await _to_the_end(_exchange_and_save(deps, request, step, values, intended))
+    is_single_use = consumption is not None and consumption.is_single_use
+    values = replace(
+        values,
+        proof=stored.value if is_single_use and stored.answered is None else None,
+        refresh_token=stored.answered if is_single_use else None,
+    )
+    intended = await _write_intent(deps, request, stored)
+    # From here on even the end of this process must not come between reading the response and the save.
+    return await _uninterrupted(_exchange_and_save(deps, request, step, values, intended))
 
 
-async def _intend(deps: Dependencies, request: Request, kept: StoredToken) -> StoredToken:
-    """Write down that we are about to spend the token, once a rehearsal has shown that the save will work."""
-    family = _lineage(kept)
+async def _write_intent(deps: Dependencies, request: Request, stored: StoredToken) -> StoredToken:
+    """Write that the token is about to be consumed, once a dry run has shown that it can be saved afterwards."""
+    family = _family(stored)
     final_attempt = _is_outcome_unknown(deps, request, family)
     deps.check_lease(CONSUME_SECONDS)
     intent = Intent(
         holder=deps.holder,
         consumes=family.live,
         start=whole(deps.now()),
-        give_up_seconds=GIVE_UP_SECONDS,
+        give_up_seconds=INTENT_SECONDS,
         final_attempt=final_attempt,
     )
-    wanted = replace(kept, family=family.intended(intent))
-    if not kept.uid:
-        # First without an intent: the rehearsal of what must be possible afterwards needs something to patch.
-        made = await deps.tokens.create(request, kept)
-        wanted = replace(wanted, uid=made.uid, version=made.version)
-    await deps.tokens.keep(request, wanted, dry_run=True)
-    return await deps.tokens.keep(request, wanted)
+    intended = replace(stored, family=family.intended(intent))
+    if not stored.uid:
+        # Created without the intent: the dry run tests a patch, which is what the save will be.
+        created = await deps.tokens.create(request, stored)
+        intended = replace(intended, uid=created.uid, version=created.version)
+    await deps.tokens.keep(request, intended, dry_run=True)
+    return await deps.tokens.keep(request, intended)
 
 
 def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamily) -> bool:
-    """Whether a dead process may have consumed the live token; raises RefreshOutcomeUnknown until sure."""
+    """Whether a process may have died after it consumed the live token.
+
+    Raises UnavailableError until its intent was seen long enough, RefusedError after the final attempt.
+    """
     intent = family.intent
     if intent is None or intent.consumes != family.live:
         return False
     if intent.final_attempt:
-        raise _given_up()
-    if deps.token_locks.watched(request, intent) < intent.give_up_seconds:
+        raise _final_attempt_failed()
+    if deps.token_locks.seconds_seen(request, intent) < intent.give_up_seconds:
         raise UnavailableError(
             "RefreshOutcomeUnknown",
-            f"{intent.holder} began to spend the token at {rfc3339(intent.start)} and saved no new one",
+            f"{intent.holder} started using the token at {rfc3339(intent.start)} and has not stored a replacement;"
+            f" waiting {intent.give_up_seconds} s before one retry",
             outcome_unknown=True,
         )
     return True
@@ -83,62 +91,56 @@ async def _exchange_and_save(
     deps: Dependencies, request: Request, step: StepSpec, values: PipelineValues, intended: StoredToken
 ) -> PipelineValues:
     try:
-        # Again: the writes before may have taken long, and the Lease may be another's by now.
+        # Once more: the writes before may have taken long, and another operator may hold the Lease by now.
         deps.check_lease(CONSUME_SECONDS)
-        given = await _in_time(deps.exchange(request, step, values))
+        try:
+            # The call must end before another process may assume that we died.
+            async with asyncio.timeout(CONSUME_SECONDS):
+                response = await deps.exchange(request, step, values)
+        except TimeoutError:
+            raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=True) from None
     except KeyturnError as error:
-        raise await _after_failure(deps, request, _refused(step, values, intended, error), error) from None
-    # Where the issuer answers none, a refresh token lives on, and what works once is used up.
-    token = given.refresh_token or ("" if values.proof else intended.value)
-    await _until_it_holds(deps, request, _saved(request, intended, token))
-    deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
-    if given.access_token is None and "token" in step.exchange.PRODUCES:
-        raise UnavailableError("Unavailable", "the issuer answered a new refresh token and no access token")
-    # When the source ends is told of the token that is kept now, and that decides when it must be renewed.
-    kept = Token(token, jwt_times(token)[1]) if token else given.source_token
-    return replace(given, proof=None, ends=not token, source_token=kept)
-
-
-def _saved(request: Request, intended: StoredToken, token: str) -> StoredToken:
-    """What is kept after the answer: its refresh token, or nothing to go on with."""
-    family = _lineage(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
+        stored = _after_refusal(step, values, intended, error)
+        raise await _settle_intent(deps, request, stored, error) from None
+    # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
+    # single-use credential is consumed.
+    token = response.refresh_token or ("" if values.proof else intended.value)
+    family = _family(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
     previous = intended.value if token != intended.value else intended.previous
-    return replace(intended, value=token, previous=previous, family=family)
+    await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
+    deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
+    if response.access_token is None and "token" in step.exchange.PRODUCES:
+        raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
+    # The expiry of the source is that of the token that is stored now: it decides when to renew.
+    source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
+    return replace(response, proof=None, ends=not token, source_token=source_token)
 
 
-def _refused(step: StepSpec, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
-    """What is kept after a refusal: what works only once, and was refused itself, is not sent again."""
-    # STS calls a wrong MFA code AccessDenied.
-    of_proof = _is_of_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
-    if values.proof is None or not of_proof or _is_final_attempt(intended):
+def _after_refusal(step: StepSpec, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
+    """Return what to store after a failure: a single-use credential that was refused itself is not sent again."""
+    # STS reports a wrong MFA code as AccessDenied.
+    is_refused = _concerns_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
+    if values.proof is None or not is_refused or _is_final_attempt(intended):
         return intended
-    family = structs.replace(_lineage(intended).rotated(""), intent=_lineage(intended).intent)
+    family = structs.replace(_family(intended).rotated(""), intent=_family(intended).intent)
     return replace(intended, value="", previous=intended.value, family=family)
 
 
-def _is_of_token(error: KeyturnError) -> bool:
-    """Whether what was sent is refused itself, or may be."""
+def _concerns_token(error: KeyturnError) -> bool:
+    """Whether the token itself was refused, or may have been."""
     return error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.may_concern_token)
 
 
-def _is_final_attempt(kept: StoredToken) -> bool:
-    intent = _lineage(kept).intent
+def _is_final_attempt(stored: StoredToken) -> bool:
+    intent = _family(stored).intent
     return intent is not None and intent.final_attempt
 
 
-async def _in_time(exchange: Awaitable[PipelineValues]) -> PipelineValues:
-    """End a call before anybody else may take the token for abandoned."""
-    try:
-        async with asyncio.timeout(CONSUME_SECONDS):
-            return await exchange
-    except TimeoutError:
-        raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=True) from None
-
-
-async def _until_it_holds(deps: Dependencies, request: Request, saved: StoredToken) -> None:
+async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
+    """Save a token, however often that fails; raises BeingDeletedError if there is no place left for it."""
     for attempt in itertools.count():
         try:
-            await deps.tokens.save(request, saved)
+            await deps.tokens.save(request, stored)
         except KeyturnError as error:
             name = "/".join(token_place(request))
             _log.error("the new token of %s is not saved yet: %s", name, error)
@@ -148,49 +150,50 @@ async def _until_it_holds(deps: Dependencies, request: Request, saved: StoredTok
             return
 
 
-async def _after_failure(
+async def _settle_intent(
     deps: Dependencies, request: Request, intended: StoredToken, error: KeyturnError
 ) -> KeyturnError:
-    """Take the intent back if the token is certainly not spent; else leave it, and say what that means."""
-    family, final_attempt = _lineage(intended), _is_final_attempt(intended)
+    """Withdraw the intent if the token is certainly not consumed, and return the error to report."""
+    family, final_attempt = _family(intended), _is_final_attempt(intended)
     outcome_unknown = isinstance(error, UnavailableError) and error.outcome_unknown
-    if outcome_unknown or (final_attempt and _is_of_token(error)):
+    if outcome_unknown or (final_attempt and _concerns_token(error)):
         deps.metrics.rotations.labels("outcome_unknown").inc()
-        if family.intent and not final_attempt:
-            deps.token_locks.watched(request, family.intent)
-        return (
-            _given_up()
-            if final_attempt
-            else UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
-        )
+        if final_attempt:
+            return _final_attempt_failed()
+        if family.intent:
+            deps.token_locks.seconds_seen(request, family.intent)
+        return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
     before = structs.replace(family.intent, final_attempt=False) if final_attempt and family.intent else None
     try:
         await deps.tokens.keep(request, replace(intended, family=family.intended(before)))
-    except KeyturnError as failed:
-        # The intent stays: the worst that follows is a doubt where there need be none.
-        _log.warning("an intent was not taken back: %s", failed)
+    except (KeyturnError, BeingDeletedError, LeaseLostError) as failed:
+        # The intent stays: the worst that follows is a wait that was not necessary.
+        _log.warning("an intent was not withdrawn: %s", failed)
     return error
 
 
-def _given_up() -> RefusedError:
+def _final_attempt_failed() -> RefusedError:
     return RefusedError(
         "RefreshOutcomeUnknown",
-        "the token was sent and no answer was read, and one careful try did not help: it may be spent; sign in "
-        "again and put the new token in the source",
+        "the refresh token was sent but no response was received, and the single retry failed; it may already be"
+        " consumed. Sign in again and store the new token in the source Secret",
     )
 
 
-def _lineage(kept: StoredToken) -> TokenFamily:
-    if kept.family is None:
-        raise AssertionError("core.lineage.live_token refuses a token Secret without lineage")
-    return kept.family
+def _family(stored: StoredToken) -> TokenFamily:
+    if stored.family is None:
+        raise AssertionError("core.token_family.live_token refuses a token Secret without a family")
+    return stored.family
 
 
-async def _to_the_end(work: Awaitable[_T]) -> _T:
-    """Run something to its end even if we are cancelled; then let the cancellation go on."""
+async def _uninterrupted(work: Awaitable[_T]) -> _T:
+    """Run something to its end, however often this task is cancelled; then let the cancellation pass."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task})
+        while not task.done():
+            # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
         raise

@@ -1,4 +1,4 @@
-"""The life of one request: look, tell, wait until it is due or something has changed, look again."""
+"""Reconciles one request whenever it is due or a file has changed."""
 
 import asyncio
 import logging
@@ -8,26 +8,24 @@ from datetime import datetime
 
 from prometheus_client import generate_latest
 
-from keyturn.api.status import Condition, Status
+from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
-from keyturn.core.status import report
+from keyturn.core.state import ReconcileState
 from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.requeue import AFTER_A_BUG, next_time, series, where
-from keyturn.reconcile.state import ReconcileState
+from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, describe_bug, reconcile, series
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.publisher import NOTHING_TO_SERVE, Giving, is_servable
 
-# How often the files are looked at, and the clock: one that was set is noticed as soon.
+# How often the files are checked, and the clock.
 _POLL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
 class Renewing:
-    """Renews `request`, and what its manifest says from then on."""
+    """Renews a request, and follows changes of its manifest."""
 
     def __init__(
         self, deps: Dependencies, store: FileStore, manifest: ManifestFile, request: Request, giving: Giving
@@ -41,47 +39,47 @@ class Renewing:
         self.status = Status()
 
     async def go_on(self) -> None:
-        """Renew until cancelled. A token that is being spent is saved first."""
+        """Renew until cancelled. A token that is being consumed is saved first."""
         while True:
             before, due = self.status, await self.reconcile()
-            _tell(self._request, before, self.status)
-            await self._rest(due)
+            _log_changes(self._request, before, self.status)
+            await self._wait(due)
             await asyncio.to_thread(self._read_manifest)
 
-    async def reconcile(self) -> datetime:
-        """Look at the request once, and return when it is due again; `status` says how it went."""
+    async def reconcile(self) -> datetime | None:
+        """Reconcile the request once, and return when to do it again; None if only a change matters."""
         request = self._request
         if await asyncio.to_thread(self._is_cause_gone):
             self._expedite()
         try:
-            outcome = await reconcile(self._deps, request, self._state)
-        except Exception as error:  # noqa: BLE001 - what is held is served all the same
-            _log.error("%s: a bug: %s", _name(request), where(error))
-            self._giving.held.trouble = "a bug of Keyturn's; its log says where"
-            return self._deps.now() + AFTER_A_BUG
-        self.status = report(request, self.status, outcome)
+            reconciled = await reconcile(self._deps, request, self._state, self.status)
+        except Exception as error:  # noqa: BLE001 - the credentials that exist are served all the same
+            _log.error("%s: internal error: %s", _name(request), describe_bug(error))
+            self._giving.held.trouble = "internal error in Keyturn; see its log"
+            return self._deps.now() + PAUSE_AFTER_BUG
+        self._state, self.status = reconciled.state, reconciled.status
         self._giving.held.trouble = self._trouble()
-        return next_time(request, self._state, self._deps.now())
+        return reconciled.requeue_at
 
     def _trouble(self) -> str:
-        """Say why nothing newer comes, in what an SDK's user reads."""
+        """Return why nothing is renewed, for the message that an SDK shows."""
         if self._request.spec.suspend:
             return "spec.suspend is set: nothing is renewed"
         return self._state.failure.error.message if self._state.failure else ""
 
     def series(self) -> Iterator[Series]:
-        """What is exported of it."""
+        """Return the metrics of the request."""
         yield series(self._request, self.status, self._state)
 
     def exposition(self) -> bytes:
-        """The metrics of the process, as Prometheus reads them."""
+        """Return the metrics of the process in Prometheus' text format."""
         return generate_latest(self._deps.metrics.registry)
 
-    async def _rest(self, due: datetime) -> None:
-        """Sleep at least once: whatever changes all the time must not make a loop of looks."""
+    async def _wait(self, due: datetime | None) -> None:
+        """Sleep at least once: a file that changes all the time must not cause a loop."""
         now, changed = self._deps.now(), False
-        while now < due and not changed:
-            await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()))
+        while (due is None or now < due) and not changed:
+            await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()) if due else _POLL_SECONDS)
             before, now = now, self._deps.now()
             changed = now < before or await asyncio.to_thread(self._has_changed)
 
@@ -89,57 +87,53 @@ class Renewing:
         return self._manifest.has_changed() or self._store.has_changed()
 
     def _read_manifest(self) -> None:
-        """Take in another manifest; one that cannot be used is told, and the last goes on."""
+        """Read a changed manifest. If it is invalid, that is logged and the previous one stays in use."""
         if not self._manifest.has_changed():
             return
         try:
             request = self._manifest.read()
             self._check_follows(request)
         except KeyturnError as error:
-            _log.error("%s; what it said before goes on", error)
+            _log.error("%s; the previous manifest stays in use", error)
             return
         if request != self._request:
             _log.info("%s: the manifest has changed", _name(request))
             self._request = request
 
     def _check_follows(self, request: Request) -> None:
-        """Refuse what this process cannot go on with."""
+        """Raise RefusedError for a manifest that this process cannot follow."""
         if _name(request) != _name(self._request):
-            raise RefusedError("InvalidSpec", f"it holds {_name(request)} now: start a process of its own for that")
+            raise RefusedError(
+                "InvalidSpec", f"the manifest contains {_name(request)} now: start another process for it"
+            )
         if self._giving.serves and not is_servable(request):
             raise RefusedError("InvalidSpec", NOTHING_TO_SERVE)
 
     def _is_cause_gone(self) -> bool:
-        """Whether what the last try failed of may be gone; other failures are no matter of the folder."""
+        """Whether the cause of the last failure may be gone. The folder matters only for a TargetConflict."""
         failure = self._state.failure
-        taken = failure is not None and failure.error.reason == "TargetConflict"
-        return self._store.take_source_changes() or (taken and self._store.has_folder_changed())
+        is_conflict = failure is not None and failure.error.reason == "TargetConflict"
+        return self._store.take_source_changes() or (is_conflict and self._store.has_folder_changed())
 
     def _expedite(self) -> None:
-        """Let a failure wait no longer than for the next try that is allowed: its cause may be gone."""
+        """Bring the next attempt forward as far as allowed: the cause of the failure may be gone."""
         state, failure, now = self._state, self._state.failure, self._deps.now()
         if failure:
-            allowed = (state.exchanged or now) + self._deps.least_interval
+            allowed = (state.exchanged_at or now) + self._deps.least_interval
             next_attempt_time = min(failure.next_attempt_time, max(now, allowed))
-            state.failure = replace(failure, next_attempt_time=next_attempt_time)
+            self._state = replace(state, failure=replace(failure, next_attempt_time=next_attempt_time))
 
 
-def _tell(request: Request, before: Status, now: Status) -> None:
+def _log_changes(request: Request, before: Status, now: Status) -> None:
     """Log each condition that has changed, and each renewal."""
     for condition in now.conditions:
-        was, renewed = before.condition(condition.type), now.revision != before.revision
-        news = was is None or (was.status, was.reason) != (condition.status, condition.reason)
-        if news or (renewed and condition.type == "Renewed"):
-            level = logging.INFO if _is_good(condition) else logging.WARNING
-            _log.log(level, "%s: %s: %s", _name(request), _told(condition), condition.message)
-
-
-def _is_good(condition: Condition) -> bool:
-    return (condition.status == "True") != (condition.type == "Stalled")
-
-
-def _told(condition: Condition) -> str:
-    return f"{condition.type}={condition.status}, {condition.reason}"
+        was, is_renewed = before.condition(condition.type), now.revision != before.revision
+        has_changed = was is None or (was.status, was.reason) != (condition.status, condition.reason)
+        if has_changed or (is_renewed and condition.type == "Renewed"):
+            is_good = (condition.status == "True") != (condition.type == "Stalled")
+            kind, status, reason = condition.type, condition.status, condition.reason
+            message = f"{kind}={status}, {reason}: {condition.message}"
+            _log.log(logging.INFO if is_good else logging.WARNING, "%s: %s", _name(request), message)
 
 
 def _name(request: Request) -> str:

@@ -102,10 +102,10 @@ def test_another_manifest_is_followed(place: Place, aws: Emulator) -> None:
         place.say(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
         until(lambda: count_exchanges(aws) == 4)
         place.say({"kind": "Secret"})
-        until(lambda: "what it said before goes on" in sidecar.log())
+        until(lambda: "the previous manifest stays in use" in sidecar.log())
 
         assert ready(sidecar)
-        assert sidecar.log().count("what it said before goes on") == 1
+        assert sidecar.log().count("the previous manifest stays in use") == 1
 
 
 def test_the_projected_token_of_a_service_account(place: Place, aws: Emulator) -> None:

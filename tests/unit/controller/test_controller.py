@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -54,7 +55,7 @@ class Operator:
     async def work(self, until: datetime | None = None) -> int:
         """Look at all that is due; returns how many looks that were."""
         self.outside.now, reconciliations = until or self.outside.now, 0
-        while uid := self.work_queue.take(self.outside.now):
+        while uid := self.work_queue.get(self.outside.now):
             await self.controller.run_one(uid)
             self.work_queue.done(uid)
             reconciliations += 1
@@ -217,6 +218,7 @@ async def test_a_spec_that_cannot_be_read_is_told_until_it_is_told() -> None:
     operator = Operator()
     operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
     await operator.see(region="-")
+    await operator.work()
     operator.server.responses.clear()
     await operator.work(NOW + 10 * SECOND)
 
@@ -266,9 +268,11 @@ async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> No
     operator = Operator()
     for _ in range(2):
         await operator.see(region="-")
+        await operator.work()
 
     assert operator.server.count("PATCH") == 1
-    assert (await operator.work(), operator.status()["conditions"][0]["reason"]) == (0, "InvalidSpec")
+    assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
+    assert await operator.work(NOW + 24 * HOUR) == 0
 
 
 async def listed_no_more(operator: Operator) -> None:
@@ -288,6 +292,7 @@ async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
 ) -> None:
     operator = Operator()
     await operator.see(region="-")
+    await operator.work()
     (series,) = operator.controller.index.series()
     await ends(operator)
     await operator.work()
@@ -371,3 +376,39 @@ async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
 
     assert await operator.work(NOW + 40 * MINUTE) == 1
     assert await operator.work(NOW + 40 * MINUTE + SECOND) == 1
+
+
+async def test_invalid_spec_is_not_overwritten_by_a_stale_reconciliation() -> None:
+    operator = await issued()
+
+    class Meanwhile(Issuer):
+        async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
+            await operator.see(region="-")
+            return await super().exchange(step, values, now)
+
+    operator.outside.aws = Meanwhile()
+    await operator.work(NOW + 40 * MINUTE)
+    await operator.work(NOW + 40 * MINUTE + SECOND)
+
+    assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
+    assert operator.status()["observedGeneration"] == 2
+    assert await operator.work(NOW + 24 * HOUR) == 0
+
+
+async def test_deleted_invalid_request_leaves_no_metrics_and_no_queue_entry() -> None:
+    operator = Operator()
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
+    await operator.see(region="-")
+    await operator.work()
+    operator.server.responses.clear()
+
+    # The DELETED event arrives while the status is written again, and that finds nothing.
+    writing = asyncio.create_task(operator.work(NOW + 10 * SECOND))
+    await asyncio.sleep(0)
+    await operator.see(alive=False, region="-")
+    del operator.server.objects[TOKEN_REQUEST]
+    await writing
+
+    assert list(operator.controller.index.series()) == []
+    assert operator.work_queue.next_due() is None
+    assert operator.work_queue.counts() == {"delayed": 0, "ready": 0, "in_progress": 0}

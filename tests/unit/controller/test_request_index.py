@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
-from keyturn.controller.request_index import Entry, RequestIndex, remembered
+from keyturn.controller.request_index import Entry, RequestIndex, restored_failure
 from keyturn.core.errors import RefusedError
+from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
-from keyturn.reconcile.state import ReconcileState
 from tests.support.dependencies import HOUR, NOW, request
 from tests.unit.core.test_issuance import MADE
 from tests.unit.core.test_status import FIRST, REQUEST, failed
@@ -71,14 +71,14 @@ def test_series_of_a_request_that_was_never_issued() -> None:
     assert (one.issued, one.expires, one.failed_attempts, one.suspended) == (None, None, 0, False)
 
 
-def test_a_failure_is_remembered_as_the_status_tells_it() -> None:
+def test_failure_is_restored_from_the_last_error() -> None:
     error = RefusedError("SourceInvalid", "no; really", request_id="id")
-    found = remembered(report(REQUEST, FIRST, failed(error)))
+    found = restored_failure(report(REQUEST, FIRST, failed(error)))
 
     assert found
-    assert (found.error.reason, found.error.message) == ("SourceInvalid", "no; really (AWS request id id)")
+    assert (found.error.reason, found.error.message, found.error.request_id) == ("SourceInvalid", "no; really", "id")
     assert (found.failed_attempts, found.next_attempt_time - NOW) == (2, timedelta(minutes=2))
-    assert found.waits_for is None
+    assert found.inputs is None
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def test_a_failure_is_remembered_as_the_status_tells_it() -> None:
         pytest.param(invalid(FIRST, 1, "no", NOW), id="the spec could not be read"),
     ],
 )
-def test_what_is_no_failure_is_not_remembered(status: Status) -> None:
-    assert remembered(status) is None
+def test_status_without_a_failure_restores_none(status: Status) -> None:
+    assert restored_failure(status) is None

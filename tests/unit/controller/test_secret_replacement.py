@@ -142,7 +142,7 @@ async def test_an_adopted_secret_of_another_type_is_refused_before_anything_is_e
     server, store = cluster()
     server.put(TARGET, type=OPAQUE, data={"theirs": "eA=="}, metadata=CONSENT)
 
-    with pytest.raises(RefusedError, match=f"is of type {OPAQUE}, and its formats need {DOCKER}") as refused:
+    with pytest.raises(RefusedError, match=f"has type {OPAQUE}, but its formats need {DOCKER}") as refused:
         await store.dry_run(IMAGES)
 
     assert (refused.value.reason, server.data(TARGET)) == ("TargetConflict", {"theirs": "x"})

@@ -96,7 +96,7 @@ async def test_a_rehearsal_refuses_a_foreign_secret() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
 
-    with pytest.raises(RefusedError, match="was not made by Keyturn") as refused:
+    with pytest.raises(RefusedError, match="was not created by Keyturn") as refused:
         await store.dry_run(REQUEST)
 
     assert refused.value.reason == "TargetConflict"

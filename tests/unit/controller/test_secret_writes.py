@@ -117,7 +117,7 @@ async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
 
-    with pytest.raises(RefusedError, match="was not made by Keyturn"):
+    with pytest.raises(RefusedError, match="was not created by Keyturn"):
         await store.write(REQUEST, issuance(), DATA)
 
     assert server.data(TARGET) == {"theirs": "x"}

@@ -31,7 +31,7 @@ class Cluster:
 
     def comes(self, uid: str, due: datetime, expires: datetime) -> None:
         self.due[uid], self.expires[uid] = due, expires
-        self.work_queue.put(uid, due, expires, uid.partition("/")[0])
+        self.work_queue.add(uid, due, expires, uid.partition("/")[0])
 
     async def run_one(self, uid: str) -> None:
         """Renew: one call, then a new place."""

@@ -10,13 +10,13 @@ def work_queue(*uids: str, workers: int = 4) -> WorkQueue:
     """An agenda on which requests of one namespace are due now, in that order."""
     made = WorkQueue(workers)
     for number, uid in enumerate(uids):
-        made.put(uid, NOW, NOW + HOUR + number * SECOND, "billing")
+        made.add(uid, NOW, NOW + HOUR + number * SECOND, "billing")
     return made
 
 
 def take_all(made: WorkQueue, now: datetime = NOW) -> list[str]:
     taken = []
-    while uid := made.take(now):
+    while uid := made.get(now):
         taken.append(uid)
         made.done(uid)
     return taken
@@ -24,17 +24,17 @@ def take_all(made: WorkQueue, now: datetime = NOW) -> list[str]:
 
 def test_nothing_is_taken_before_its_time() -> None:
     made = WorkQueue(4)
-    made.put("a", NOW + SECOND, NOW, "billing")
+    made.add("a", NOW + SECOND, NOW, "billing")
 
-    assert (made.take(NOW), made.next_due()) == (None, NOW + SECOND)
-    assert made.take(NOW + SECOND) == "a"
+    assert (made.get(NOW), made.next_due()) == (None, NOW + SECOND)
+    assert made.get(NOW + SECOND) == "a"
 
 
 def test_among_the_overdue_the_soonest_to_expire_goes_first() -> None:
     made = WorkQueue(4)
-    made.put("late", NOW - HOUR, NOW + DAY, "billing")
-    made.put("urgent", NOW, NOW + MINUTE, "billing")
-    made.put("elsewhere", NOW, NOW + HOUR, "other")
+    made.add("late", NOW - HOUR, NOW + DAY, "billing")
+    made.add("urgent", NOW, NOW + MINUTE, "billing")
+    made.add("elsewhere", NOW, NOW + HOUR, "other")
 
     assert take_all(made) == ["urgent", "elsewhere", "late"]
 
@@ -42,7 +42,7 @@ def test_among_the_overdue_the_soonest_to_expire_goes_first() -> None:
 def test_equals_go_in_the_order_in_which_they_came() -> None:
     made = WorkQueue(4)
     for uid in "cab":
-        made.put(uid, NOW, NOW, "billing")
+        made.add(uid, NOW, NOW, "billing")
 
     assert take_all(made) == ["c", "a", "b"]
 
@@ -50,42 +50,42 @@ def test_equals_go_in_the_order_in_which_they_came() -> None:
 def test_no_more_are_taken_than_there_are_workers() -> None:
     made = work_queue("a", "b", "c", workers=2)
 
-    assert [made.take(NOW) for _ in range(3)] == ["a", "b", None]
+    assert [made.get(NOW) for _ in range(3)] == ["a", "b", None]
 
 
 def test_a_namespace_has_half_of_the_workers_while_others_wait() -> None:
     made = work_queue("a", "b", "c", "d", workers=4)
-    made.put("x", NOW, NOW + DAY, "other")
+    made.add("x", NOW, NOW + DAY, "other")
 
-    assert [made.take(NOW) for _ in range(5)] == ["a", "b", "x", "c", None]
+    assert [made.get(NOW) for _ in range(5)] == ["a", "b", "x", "c", None]
 
 
 def test_a_namespace_has_all_workers_while_nobody_else_waits() -> None:
     made = work_queue("a", "b", "c", "d", "e", workers=4)
 
-    assert [made.take(NOW) for _ in range(5)] == ["a", "b", "c", "d", None]
+    assert [made.get(NOW) for _ in range(5)] == ["a", "b", "c", "d", None]
 
 
 def test_two_namespaces_with_their_share_leave_no_worker_to_either() -> None:
     made = WorkQueue(2)
     for number in range(3):
-        made.put(f"a{number}", NOW, NOW + SECOND, "a")
-        made.put(f"b{number}", NOW, NOW + HOUR, "b")
-    first = [made.take(NOW) for _ in range(3)]
+        made.add(f"a{number}", NOW, NOW + SECOND, "a")
+        made.add(f"b{number}", NOW, NOW + HOUR, "b")
+    first = [made.get(NOW) for _ in range(3)]
     made.done("b0")
 
     assert first == ["a0", "b0", None]
-    assert made.take(NOW) == "b1"
+    assert made.get(NOW) == "b1"
 
 
 def test_those_beyond_their_share_go_on_when_the_one_before_them_has_left() -> None:
     made = work_queue("a", "b", "c", "d", workers=2)
     for number in range(3):
-        made.put(f"x{number}", NOW, NOW + DAY, "other")
-    first = [made.take(NOW), made.take(NOW)]
+        made.add(f"x{number}", NOW, NOW + DAY, "other")
+    first = [made.get(NOW), made.get(NOW)]
     made.done("a")
     made.remove("b")
-    second = made.take(NOW)
+    second = made.get(NOW)
     made.done("x0")
     made.done("c")
 
@@ -95,35 +95,35 @@ def test_those_beyond_their_share_go_on_when_the_one_before_them_has_left() -> N
 
 def test_a_request_that_is_looked_at_is_not_taken_again() -> None:
     made = work_queue("a")
-    made.take(NOW)
-    made.put("a", NOW, NOW, "billing")
+    made.get(NOW)
+    made.add("a", NOW, NOW, "billing")
 
-    assert made.take(NOW) is None
+    assert made.get(NOW) is None
 
 
 def test_a_place_given_during_a_look_counts_after_it() -> None:
     made = work_queue("a")
-    made.take(NOW)
-    made.put("a", NOW, NOW, "billing")
+    made.get(NOW)
+    made.add("a", NOW, NOW, "billing")
     made.done("a")
 
-    assert made.take(NOW) == "a"
+    assert made.get(NOW) == "a"
 
 
 def test_a_new_place_replaces_the_old_one() -> None:
     made = work_queue("a")
-    made.put("a", NOW + HOUR, NOW + DAY, "billing")
+    made.add("a", NOW + HOUR, NOW + DAY, "billing")
 
-    assert (made.take(NOW), made.next_due()) == (None, NOW + HOUR)
+    assert (made.get(NOW), made.next_due()) == (None, NOW + HOUR)
 
 
 def test_a_new_place_replaces_one_that_was_overdue() -> None:
     made = work_queue("a", "b", workers=1)
-    made.take(NOW)
-    made.put("b", NOW + HOUR, NOW + DAY, "billing")
+    made.get(NOW)
+    made.add("b", NOW + HOUR, NOW + DAY, "billing")
     made.done("a")
 
-    assert made.take(NOW) is None
+    assert made.get(NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -136,38 +136,38 @@ def test_a_new_place_replaces_one_that_was_overdue() -> None:
 )
 def test_hurry(due: datetime, expedited: datetime, taken: str | None) -> None:
     made = WorkQueue(4)
-    made.put("a", due, NOW + DAY, "billing")
+    made.add("a", due, NOW + DAY, "billing")
     made.expedite("a", expedited)
 
-    assert made.take(NOW) == taken
+    assert made.get(NOW) == taken
 
 
 def test_a_busy_one_that_is_hurried_is_looked_at_again() -> None:
     made = work_queue("a")
-    made.take(NOW)
+    made.get(NOW)
     made.expedite("a", NOW)
-    made.put("a", NOW + HOUR, NOW + DAY, "billing")
+    made.add("a", NOW + HOUR, NOW + DAY, "billing")
     made.done("a")
 
-    assert made.take(NOW) == "a"
+    assert made.get(NOW) == "a"
 
 
 def test_a_hurry_is_for_one_look() -> None:
     made = work_queue("a")
-    made.take(NOW)
+    made.get(NOW)
     made.expedite("a", NOW)
     for _ in range(2):
-        made.put("a", NOW + HOUR, NOW + DAY, "billing")
+        made.add("a", NOW + HOUR, NOW + DAY, "billing")
     made.done("a")
 
-    assert made.take(NOW) is None
+    assert made.get(NOW) is None
 
 
 def test_what_is_not_on_the_agenda_cannot_be_hurried() -> None:
     made = WorkQueue(4)
     made.expedite("a", NOW)
 
-    assert made.take(NOW) is None
+    assert made.get(NOW) is None
 
 
 def test_what_is_removed_is_not_taken() -> None:
@@ -179,28 +179,28 @@ def test_what_is_removed_is_not_taken() -> None:
 
 def test_what_is_removed_during_a_look_does_not_come_back() -> None:
     made = work_queue("a")
-    made.take(NOW)
+    made.get(NOW)
     made.expedite("a", NOW)
     made.remove("a")
     made.done("a")
-    gone = (made.take(NOW), made.next_due())
-    made.put("a", NOW + HOUR, NOW + DAY, "billing")
+    gone = (made.get(NOW), made.next_due())
+    made.add("a", NOW + HOUR, NOW + DAY, "billing")
 
     assert gone == (None, None)
-    assert made.take(NOW) is None
+    assert made.get(NOW) is None
 
 
 def test_who_is_hurried_often_leaves_nothing_behind() -> None:
     made = WorkQueue(4)
     for number in range(10_000):
-        made.put("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
+        made.add("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
 
-    assert len(made._coming) <= 1002
+    assert len(made._delayed) <= 1002
 
 
 def test_counts() -> None:
     made = work_queue("a", "b", workers=1)
-    made.put("c", NOW + HOUR, NOW + DAY, "billing")
-    made.take(NOW)
+    made.add("c", NOW + HOUR, NOW + DAY, "billing")
+    made.get(NOW)
 
     assert made.counts() == {"delayed": 1, "ready": 1, "in_progress": 1}

@@ -52,7 +52,7 @@ async def test_run_looks_at_all_that_is_due_with_so_many_workers() -> None:
 async def test_run_wakes_when_somebody_comes() -> None:
     desk, made = Desk(), WorkQueue(2)
     desk.open.set()
-    asyncio.get_running_loop().call_later(0.01, made.put, "a", NOW, NOW, "billing")
+    asyncio.get_running_loop().call_later(0.01, made.add, "a", NOW, NOW, "billing")
     await desk.run(made, 1)
 
     assert desk.seen == ["a"]
@@ -61,7 +61,7 @@ async def test_run_wakes_when_somebody_comes() -> None:
 async def test_run_sleeps_until_the_time_has_come() -> None:
     desk, made, loop = Desk(), WorkQueue(2), asyncio.get_running_loop()
     desk.open.set()
-    made.put("a", NOW + 0.05 * SECOND, NOW, "billing")
+    made.add("a", NOW + 0.05 * SECOND, NOW, "billing")
     loop.call_later(0.01, setattr, desk, "now", NOW + SECOND)
     start = loop.time()
     await desk.run(made, 1)
@@ -93,10 +93,10 @@ async def test_a_clock_that_is_set_back_is_told_once(seconds: int, told: int) ->
 
     def step() -> None:
         desk.now += seconds * SECOND
-        made.put("a", desk.now, NOW, "billing")
+        made.add("a", desk.now, NOW, "billing")
 
     loop.call_later(0.01, step)
-    loop.call_later(0.02, made.put, "b", NOW - 120 * SECOND, NOW, "billing")
+    loop.call_later(0.02, made.add, "b", NOW - 120 * SECOND, NOW, "billing")
     await desk.run(made, 2)
 
     assert desk.sets_back == told

@@ -15,7 +15,7 @@ from keyturn.core.renewal import (
     check_ours,
     least_interval,
     needs_metadata,
-    next_try,
+    next_attempt_time,
     renew_before,
     renewal_reason,
     renewal_time,
@@ -185,11 +185,11 @@ def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | N
     ("found", "says"),
     [
         pytest.param(
-            changed(immutable=True), "Secret acme is immutable; nothing can renew it", id="an immutable Secret"
+            changed(immutable=True), "Secret acme is immutable and cannot be renewed", id="an immutable Secret"
         ),
         pytest.param(
             changed(issuance=None, labels={}, owners=frozenset()),
-            "was not made by Keyturn; choose another",
+            "was not created by Keyturn; choose another",
             id="foreign",
         ),
     ],
@@ -237,11 +237,11 @@ def test_reason_to_dress(uid: str, apply_metadata: str | None, found: TargetSecr
     ],
 )
 def test_next_try(error: KeyturnError, failed: int, life: timedelta, rand: float, seconds: int) -> None:
-    assert next_try(REQUEST, error, failed, life, NOW, rand) == NOW + seconds * SECOND
+    assert next_attempt_time(REQUEST, error, failed, life, NOW, rand) == NOW + seconds * SECOND
 
 
 def test_next_try_is_never_early_by_a_fraction() -> None:
-    at = next_try(REQUEST, AWAY, 1, HOUR, NOW + timedelta(milliseconds=1), 0.5)
+    at = next_attempt_time(REQUEST, AWAY, 1, HOUR, NOW + timedelta(milliseconds=1), 0.5)
 
     assert at == NOW + 3 * SECOND
 
@@ -258,7 +258,7 @@ def test_iam_may_settle(*, eventually_consistent: bool, age: timedelta, seconds:
     made = replace(REQUEST, created_at=NOW - age)
     error = RefusedError("AccessDenied", "", eventually_consistent=eventually_consistent)
 
-    assert next_try(made, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
+    assert next_attempt_time(made, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from msgspec.structs import replace as replaced
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import Failure, next_reconcile
+from keyturn.core.renewal import next_reconcile
+from keyturn.core.state import Failure
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
 from tests.unit.core.test_issuance import MADE, REQUEST
 
 HELD = replaced(MADE, renew=NOW + 40 * MINUTE)
-SETBACK = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, waits_for="state")
+SETBACK = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, inputs="state")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_a_setback_holds_back(changes: dict[str, object], state: str, after: int
 
 
 def test_after_a_restart_any_state_is_the_one_that_failed() -> None:
-    assert replace(SETBACK, waits_for=None).holds_back(REQUEST, "any", NOW)
+    assert replace(SETBACK, inputs=None).holds_back(REQUEST, "any", NOW)
 
 
 def test_a_renewal_that_was_asked_for_and_failed_is_no_new_wish() -> None:

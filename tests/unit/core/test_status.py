@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance
-from keyturn.core.renewal import Failure
+from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, events, report
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, ROLE, request
 from tests.unit.core.test_issuance import MADE

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import UnavailableError
-from keyturn.core.renewal import Failure
+from keyturn.core.state import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.unit.core.test_status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
@@ -17,10 +17,7 @@ def test_a_failure_names_the_next_try_and_the_request_id() -> None:
     renewed = report(REQUEST, FIRST, failed(error, ISSUED)).condition("Renewed")
 
     assert renewed
-    assert renewed.message == (
-        "STS: InternalFailure (AWS request id id-9); next try at 2026-01-02T03:06:05Z;"
-        " see docs/operations/troubleshooting.md#unavailable"
-    )
+    assert renewed.message == ("STS: InternalFailure (AWS request ID id-9); next attempt at 2026-01-02T03:06:05Z")
 
 
 @pytest.mark.parametrize(
@@ -29,25 +26,25 @@ def test_a_failure_names_the_next_try_and_the_request_id() -> None:
         pytest.param(
             REQUEST,
             Outcome(NOW, ISSUED, "SecretMissing", "id-1"),
-            "issued for 3600 s, next at 2026-01-02T03:44:05Z (AWS request id id-1)",
+            "issued for 1h; next renewal at 2026-01-02T03:44:05Z (AWS request ID id-1)",
             id="the first",
         ),
         pytest.param(
             REQUEST,
             Outcome(NOW, SECOND_ISSUE, "SourceChanged"),
-            "issued because of SourceChanged for 3600 s, next at 2026-01-02T03:44:05Z",
+            "issued because of SourceChanged for 1h; next renewal at 2026-01-02T03:44:05Z",
             id="another, with its reason",
         ),
         pytest.param(
             REQUEST,
             Outcome(NOW, SECOND_ISSUE, "Due"),
-            "issued for 3600 s, next at 2026-01-02T03:44:05Z",
+            "issued for 1h; next renewal at 2026-01-02T03:44:05Z",
             id="another, because it was time",
         ),
         pytest.param(
             request(renewal={"renewBefore": "50m"}, exchanges=[ACCESS_TOKEN]),
             Outcome(NOW, ISSUED, "SecretMissing"),
-            "issued for 3600 s; renewBefore is cut to half of it, next at 2026-01-02T03:44:05Z",
+            "issued for 1h; renewBefore is limited to half of the lifetime; next renewal at 2026-01-02T03:44:05Z",
             id="a renewBefore that is too long",
         ),
     ],

@@ -13,7 +13,6 @@ from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import ISSUANCE_ANNOTATION
-from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
     CODE,
@@ -21,6 +20,7 @@ from tests.support.dependencies import (
     MINUTE,
     REFRESH,
     SECOND,
+    Attempt,
     Outside,
     request,
     with_code,
@@ -58,7 +58,7 @@ class Promises(RuleBasedStateMachine):
         self.outside.secrets.put("license", data={"license_token": "seed"})
         self.spec: dict[str, Any] = {**self.SPEC}
         self.status = Status()
-        self.last: Outcome | None = None
+        self.last: Attempt | None = None
         self.doubts = 0
         self.spoilt = False
 
@@ -171,7 +171,7 @@ class Promises(RuleBasedStateMachine):
         consumed, calls = len(self.outside.aws.issuer.consumed), len(self.outside.aws.calls)
         self.outside.watch(nothing)
         self.last = self.runner.run(self.outside.reconcile(self.wanted, after))
-        self.status = report(self.wanted, self.status, self.last)
+        self.status = self.last.status
         self.consumes = len(self.outside.aws.issuer.consumed) - consumed
         self.calls = len(self.outside.aws.calls) - calls
 
@@ -214,7 +214,7 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def no_secret_is_told(self) -> None:
-        told = repr(self.status) + repr(self.last)
+        told = repr(self.last)
         issuer = self.outside.aws.issuer
         assert not any(token in told for token in (*issuer.consumed, issuer.live) if token)
 

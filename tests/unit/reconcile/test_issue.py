@@ -9,9 +9,8 @@ from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded, Token
-from keyturn.reconcile.issue import Circumstances, issue
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.state import ReconcileState
+from keyturn.core.state import ReconcileState
+from keyturn.reconcile.issue import IssueContext, issue
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     DAY,
@@ -19,6 +18,7 @@ from tests.support.dependencies import (
     MINUTE,
     NOW,
     Outside,
+    attempt,
     request,
     rotating,
     signed,
@@ -46,7 +46,8 @@ class Minting:
 
     async def reconcile(self, wanted: Request = WANTED) -> None:
         deps = dataclasses.replace(self.outside.deps, exchange=self.exchange)
-        outcome = await reconcile(deps, wanted, self.state)
+        outcome = await attempt(deps, wanted, self.state)
+        self.state = outcome.reconciled.state
         assert outcome.failure is None
         assert outcome.tried
 
@@ -117,9 +118,9 @@ async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datet
         ReconcileState(),
         request(exchanges=[ACCESS_TOKEN]),
     )
-    first = await reconcile(deps, wanted, state)
+    first = await attempt(deps, wanted, state)
     outside.now += HOUR
-    again = await reconcile(deps, wanted, state)
+    again = await attempt(deps, wanted, first.reconciled.state)
 
     assert (first.reason, again.reason) == ("SecretMissing", "")
     assert outside.issuance().renew > outside.now + 365 * DAY
@@ -137,7 +138,7 @@ def test_the_warning_of_a_refresh_token(begins: timedelta | None, lives: timedel
     token = signed(None if begins is None else NOW + begins, NOW + lives)
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
     values = PipelineValues(source_token=Token(token), credentials=keys)
-    issuance, _ = issue(rotating(), values, Circumstances("source", None, 1, 0.0, NOW))
+    issuance, _ = issue(rotating(), values, IssueContext("source", None, 1, 0.0, NOW))
 
     assert issuance.source_warns == NOW + lives - warned_before
 
@@ -145,7 +146,7 @@ def test_the_warning_of_a_refresh_token(begins: timedelta | None, lives: timedel
 def test_one_that_stays_is_warned_of_as_long_before_as_any() -> None:
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
     values = PipelineValues(source_token=Token(signed(expires=NOW + 90 * DAY)), credentials=keys)
-    first, _ = issue(rotating(), values, Circumstances("source", None, 1, 0.0, NOW))
-    second, _ = issue(rotating(), values, Circumstances("source", first, 2, 0.0, NOW))
+    first, _ = issue(rotating(), values, IssueContext("source", None, 1, 0.0, NOW))
+    second, _ = issue(rotating(), values, IssueContext("source", first, 2, 0.0, NOW))
 
     assert second.source_warns == NOW + 76 * DAY

@@ -8,7 +8,7 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import BeingDeletedError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY
-from keyturn.reconcile.state import ReconcileState
+from keyturn.core.state import ReconcileState
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Outside, deps, issued, request, signed
 
 RENEWS_AFTER = 40 * MINUTE
@@ -112,7 +112,7 @@ async def test_a_leaving_request_is_no_failure() -> None:
     with pytest.raises(BeingDeletedError):
         await outside.reconcile(request(), after=RENEWS_AFTER)
 
-    assert outside.memories["acme-0001"].failure is None
+    assert outside.states["acme-0001"].failure is None
 
 
 async def test_a_source_that_has_expired_is_refused_without_an_exchange() -> None:
@@ -182,7 +182,7 @@ async def test_after_a_restart_a_setback_waits_for_its_time() -> None:
     outside.aws.failures = [RefusedError("SourceInvalid", "no")]
     outcome = await outside.reconcile(request(), after=RENEWS_AFTER)
     assert outcome.failure
-    outside.memories["acme-0001"] = ReconcileState(failure=replace(outcome.failure, waits_for=None))
+    outside.states["acme-0001"] = ReconcileState(failure=replace(outcome.failure, inputs=None))
     await outside.reconcile(request(), after=MINUTE)
 
     assert outside.exchanges == 1

@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 
 from keyturn.api.exchanges.registry import StepSpec
-from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
-from keyturn.core.status import Outcome, report
+from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import StoredToken
-from keyturn.reconcile.reconciler import reconcile
-from keyturn.reconcile.state import ReconcileState
 from tests.support.dependencies import (
     ASSUME_ROLE,
     CODE,
@@ -23,7 +20,9 @@ from tests.support.dependencies import (
     MINUTE,
     REFRESH,
     SECOND,
+    Attempt,
     Outside,
+    attempt,
     once,
     request,
     signed,
@@ -63,7 +62,7 @@ async def never_again() -> Outside:
     return outside
 
 
-async def stalls(outside: Outside, after: timedelta) -> Outcome:
+async def stalls(outside: Outside, after: timedelta) -> Attempt:
     outcome = await outside.reconcile(once(), after)
     assert outcome.failure
     assert outcome.failure.error.reason == "SourceConsumed"
@@ -94,9 +93,8 @@ async def test_an_issuer_that_does_not_rotate_what_it_answered_for_the_code() ->
 async def test_without_a_refresh_token_it_is_issued_once_and_stalls_before_it_expires() -> None:
     outside = await never_again()
     first = await outside.reconcile(once(), MINUTE)
-    told = report(once(), Status(), first)
-    stalled = await stalls(outside, DUE)
-    later = report(once(), told, stalled)
+    told = first.status
+    later = (await stalls(outside, DUE)).status
 
     assert (told.renewal_time, kept(outside).value, outside.issuance().once) == (None, "", True)
     assert [(c.type, c.status, c.reason) for c in later.conditions] == [
@@ -149,7 +147,7 @@ async def test_a_refused_code_is_not_sent_again() -> None:
     assert first.failure
     assert first.failure.error.reason == "SourceInvalid"
     assert later.failure
-    assert later.failure.error.message.endswith("; the last try failed: invalid_grant")
+    assert later.failure.error.message.endswith("; the last attempt failed: invalid_grant")
     assert again.failure
     assert again.failure.error.message == later.failure.error.message
     assert kept(outside).is_consumed
@@ -204,7 +202,9 @@ async def test_a_failure_after_the_code_was_spent_is_told_with_it() -> None:
     later = await stalls(outside, HOUR)
 
     assert first.failure.error.reason == "AccessDenied"
-    assert first.failure.next_attempt_time - first.at >= (REASONS["AccessDenied"].retry_after or timedelta())
+    assert first.failure.failed_at
+    wait = first.failure.next_attempt_time - first.failure.failed_at
+    assert wait >= (REASONS["AccessDenied"].retry_after or timedelta())
     assert later.failure
     assert "a trust policy" in later.failure.error.message
 
@@ -239,7 +239,7 @@ async def test_the_refresh_token_of_one_step_is_not_taken_for_that_of_another() 
     outside = with_code()
     steps = [REFRESH, *SHOWN_ONCE.values()]
     wanted = request(source=BOTH, exchanges=steps, target={"formats": [{"token": {}}]})
-    outcome = await reconcile(dataclasses.replace(outside.deps, exchange=exchange), wanted, ReconcileState())
+    outcome = await attempt(dataclasses.replace(outside.deps, exchange=exchange), wanted, ReconcileState())
 
     assert outcome.failure is None
     assert given == [None, None, None, None]

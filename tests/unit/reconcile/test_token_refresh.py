@@ -95,10 +95,10 @@ async def test_three_requests_of_one_source_spend_in_order() -> None:
         outside.now += DUE
         waiting = requests
         while waiting:
-            # Those whose turn it is not come back in a second.
+            # Those that find the token in use come back in a second.
             outside.now += SECOND
-            await asyncio.gather(*(outside.reconcile(one) for one in waiting))
-            waiting = [one for one in waiting if outside.memories[one.uid].not_before]
+            done = await asyncio.gather(*(outside.reconcile(one) for one in waiting))
+            waiting = [one for one, attempt in zip(waiting, done, strict=True) if not attempt.tried]
 
     assert len(outside.aws.issuer.consumed) == 60
     assert outside.aws.issuer.reuses == 0

@@ -6,7 +6,7 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.reconcile.issue import Circumstances, issue
+from keyturn.reconcile.issue import IssueContext, issue
 from keyturn.sidecar.credential_cache import Held, UnservableError
 from keyturn.standalone.file_store import Issued
 from keyturn.standalone.publisher import Giving, is_servable
@@ -26,7 +26,7 @@ def wanted(*formats: dict[str, Any]) -> Request:
 
 
 def issued(wanted: Request) -> Issued:
-    return Issued(*issue(wanted, HOLDING, Circumstances("source", None, 1, 0.0, NOW)))
+    return Issued(*issue(wanted, HOLDING, IssueContext("source", None, 1, 0.0, NOW)))
 
 
 @pytest.mark.parametrize(

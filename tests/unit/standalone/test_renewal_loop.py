@@ -251,7 +251,7 @@ async def test_another_manifest_is_followed_within_a_second(tmp_path: Path, capl
         pytest.param(lambda it: it.file.write_text("kind: Tok"), "must hold a TokenRequest", id="half-written"),
         pytest.param(lambda it: it.file.unlink(), "does not exist", id="removed"),
         pytest.param(lambda it: it.say(region=7), "(at spec.region)", id="invalid"),
-        pytest.param(lambda it: it.say(name="other"), "it holds billing/other now", id="another request"),
+        pytest.param(lambda it: it.say(name="other"), "the manifest contains billing/other now", id="another request"),
         pytest.param(
             lambda it: it.say(target={"formats": [{"credentialsFile": {}}]}), "one of env and credentialProcess",
             id="without what is served",
@@ -266,7 +266,7 @@ async def test_a_manifest_that_cannot_be_used_is_told_once_and_the_last_goes_on(
     await here.run(3 * MINUTE)
 
     assert here.calls == 4
-    assert [says in message for message in caplog.messages if "goes on" in message] == [True]
+    assert [says in message for message in caplog.messages if "stays in use" in message] == [True]
 
 
 async def test_a_folder_that_is_edited_is_healed_within_a_second(tmp_path: Path) -> None:
@@ -325,8 +325,8 @@ async def test_a_bug_is_told_by_its_place_and_what_is_held_is_served(
     held = await here.run(2 * MINUTE + 2 * SECOND)
 
     assert held.document()
-    assert held.trouble == "a bug of Keyturn's; its log says where"
-    assert any("a bug: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
+    assert held.trouble == "internal error in Keyturn; see its log"
+    assert any("internal error: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
     assert "planted-secret" not in caplog.text
 
 

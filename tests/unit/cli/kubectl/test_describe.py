@@ -7,7 +7,7 @@ from keyturn.api.status import Status
 from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.cli.kubectl.describe import describe, table, table_row, view_request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.renewal import Failure
+from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import (
     ASSUME_ROLE,
