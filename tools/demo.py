@@ -19,7 +19,7 @@ from tests.support.cluster.chart import RIGHTS, chart_objects
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.sources import caller_arn
 from tests.support.controlplane import ControlPlane, ExistingCluster
-from tests.support.emulator.running import Aws, running_emulator
+from tests.support.emulator.client import Emulator, running_emulator
 
 _ROOT = Path(__file__).parents[1]
 _EXAMPLE = _ROOT / "examples" / "license-manager.yaml"
@@ -86,13 +86,13 @@ def _installed(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
-def _operator(cluster: Cluster, aws: Aws, directory: Path) -> Iterator[Operator]:
+def _operator(cluster: Cluster, aws: Emulator, directory: Path) -> Iterator[Operator]:
     flags = (f"--watch-namespace={_NAMESPACE}", f"--lease-namespace={_NAMESPACE}")
     with running_operator(cluster, aws, directory, account=(_NAMESPACE, "keyturn"), flags=flags) as operator:
         yield operator
 
 
-def _show(cluster: Cluster, aws: Aws, operator: Operator) -> None:
+def _show(cluster: Cluster, aws: Emulator, operator: Operator) -> None:
     def kubectl(*args: str, stdin: str | None = None) -> str:
         return cluster.kubectl("--namespace", _NAMESPACE, *args, stdin=stdin).strip()
 
@@ -118,7 +118,7 @@ def _show(cluster: Cluster, aws: Aws, operator: Operator) -> None:
     print(kubectl("get", "events", f"--field-selector=involvedObject.name={_NAME}"))
 
 
-def _show_identity(kubectl: Callable[..., str], aws: Aws) -> None:
+def _show_identity(kubectl: Callable[..., str], aws: Emulator) -> None:
     """Call sts:GetCallerIdentity with only the credentials in the Secret."""
     secret = json.loads(kubectl("get", "secret", _SECRET, "-o", "json"))
     data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}

@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 import yaml
 
-from tests.support.emulator.running import Aws, endpoints, running_emulator
+from tests.support.emulator.client import Emulator, endpoints, running_emulator
 from tests.support.processes import ROOT, RestartableProcess
 
 _EXAMPLE = ROOT / "examples" / "license-manager.yaml"
@@ -43,7 +43,7 @@ def say(sentence: str) -> None:
     print(f"\n=== {sentence}", flush=True)
 
 
-def prepare(folder: Path, aws: Aws) -> None:
+def prepare(folder: Path, aws: Emulator) -> None:
     """Write the source that the TokenRequest names, and the settings."""
     source = folder / "sources" / "acme-license"
     source.mkdir(parents=True)
@@ -98,7 +98,7 @@ def wait_for_address(log: Path) -> str:
     return text.partition(" credentials on ")[2].split()[0]
 
 
-def show(aws: Aws, session: boto3.Session) -> None:
+def show(aws: Emulator, session: boto3.Session) -> None:
     """Call AWS repeatedly until the credentials were renewed twice."""
     client = session.client("sts", region_name="us-east-1", endpoint_url=aws.url)
     keys: list[str] = []

@@ -1,7 +1,7 @@
 """Builds and runs the container image without a daemon: `python -m tools.image`.
 
 buildah builds and podman runs the image. debootstrap creates the base image from the Debian mirror that apt is
-configured with, so that no image registry is needed. Everything is stored in the user's cache.
+configured with, so that no image registry is needed. Everything is stored in the user's cache_dir.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support.controlplane.cache import cache, locked
+from tests.support.controlplane.cache import cache_dir, file_lock
 
 ROOT = Path(__file__).parents[1]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -22,7 +22,7 @@ BASE = f"localhost/keyturn-base:{SUITE}"
 IMAGE = "localhost/keyturn:dev"
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
 INSTALL = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends")
-STORED = cache() / "image"
+STORED = cache_dir() / "image"
 STORE = ("--root", str(STORED / "store"), "--runroot", str(STORED / "run"), "--storage-driver", "overlay")
 
 
@@ -57,7 +57,7 @@ def build() -> str:
     """Build the image from this checkout and return its id; its base is built only once."""
     require_root_on_debian()
     require_tools()
-    with locked(STORED / "lock"):
+    with file_lock(STORED / "lock"):
         return _build()
 
 
@@ -103,7 +103,7 @@ def _build_base() -> None:
         packages = "--include=python3,python3-venv,ca-certificates"
         command = ("debootstrap", "--variant=minbase", packages, SUITE, root, _mirror())
         subprocess.run(command, check=True, stdout=sys.stderr)
-        shutil.rmtree(Path(root, "var/cache/apt/archives"))
+        shutil.rmtree(Path(root, "var/cache_dir/apt/archives"))
         shutil.rmtree(Path(root, "var/lib/apt/lists"))
         _buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
         _buildah("commit", "--quiet", container, BASE)

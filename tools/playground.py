@@ -19,12 +19,12 @@ import pytest
 
 from tests.support.cluster.operator import running_operator
 from tests.support.controlplane import ControlPlane, binary
-from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane.cluster import write_private_file
 from tests.support.controlplane.configuration import free_ports
-from tests.support.emulator.running import Aws, running_emulator
-from tests.support.prometheus.binaries import binary as monitoring
+from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.prometheus.binaries import prometheus_binary as monitoring
 from tests.support.prometheus.rules import RULES
-from tests.support.prometheus.running import running_prometheus
+from tests.support.prometheus.server import running_prometheus
 from tools.demo import say
 
 _ENVIRONMENT = Path("build") / "playground.env"
@@ -41,7 +41,7 @@ def main(environment: Path) -> None:
         variables = stack.enter_context(monitored(directory, address)) | _variables(plane, aws)
         stack.callback(environment.unlink, missing_ok=True)
         environment.parent.mkdir(exist_ok=True)
-        write_secretly(environment, _exports(variables))
+        write_private_file(environment, _exports(variables))
         say("Ready until Ctrl-C. In another shell:")
         print(f". {environment}", flush=True)
         _wait_for_release(plane)
@@ -61,7 +61,7 @@ def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
 
 
 @contextmanager
-def _aws() -> Iterator[Aws]:
+def _aws() -> Iterator[Emulator]:
     sessions = int(os.environ.get("SESSION_SECONDS", "60"))
     say(f"Starting an AWS emulator with sessions of {sessions} s")
     with running_emulator(session_seconds=sessions) as aws:
@@ -83,7 +83,7 @@ def monitored(directory: Path, address: str) -> Iterator[dict[str, str]]:
         yield {"PROMETHEUS": started.url}
 
 
-def _variables(plane: ControlPlane, aws: Aws) -> dict[str, str]:
+def _variables(plane: ControlPlane, aws: Emulator) -> dict[str, str]:
     # kubectl caches discovery by address: on a reused port it would return another cluster's resources.
     return {
         "KUBECONFIG": str(plane.kubeconfig),

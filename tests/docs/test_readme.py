@@ -12,7 +12,7 @@ import yaml
 from tests.support.cluster.operator import running_operator
 from tests.support.cluster.page import ROOT, run_command, shell_blocks
 from tests.support.controlplane import ControlPlane, binary
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 
 _README = (ROOT / "README.md").read_text()
 _BLOCKS = shell_blocks("README.md")
@@ -28,7 +28,7 @@ def own_plane(tmp_path: Path) -> Iterator[ControlPlane]:
         yield plane
 
 
-def test_commands_for_a_cluster_run(own_plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:
+def test_commands_for_a_cluster_run(own_plane: ControlPlane, aws: Emulator, tmp_path: Path) -> None:
     path = os.pathsep.join({str(binary(name).parent) for name in ("helm", "kubectl")} | {os.environ["PATH"]})
     variables = os.environ | {
         "PATH": path,

@@ -10,7 +10,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.page import run_command, shell_blocks
 from tests.support.cluster.plugin import Plugin
 from tests.support.controlplane import binary
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 
 # These need the operator's pods or prometheus-operator.
 SKIPPED = ("kubectl -n keyturn top", "kubectl -n keyturn logs", "kubectl -n keyturn get servicemonitors")
@@ -18,7 +18,7 @@ CREATE_SOURCE = "kubectl create secret generic acme-license --from-literal=licen
 
 
 @pytest.fixture
-def variables(namespace: Namespace, aws: Aws, tmp_path: Path) -> dict[str, str]:
+def variables(namespace: Namespace, aws: Emulator, tmp_path: Path) -> dict[str, str]:
     """The environment of a shell that works in the namespace."""
     kubeconfig = Path(shutil.copy(namespace.plane.kubeconfig, tmp_path / "kubeconfig"))
     Plugin(namespace, tmp_path, kubeconfig)  # installs kubectl-keyturn there

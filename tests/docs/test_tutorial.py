@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.page import ROOT, run_command, shell_blocks
-from tests.support.controlplane import dies_with_us
+from tests.support.controlplane import die_with_parent
 from tools.playground import monitored
 
 _, *_REST = shell_blocks("docs/getting-started.md")
@@ -24,7 +24,7 @@ _SESSION_SECONDS = "20"
 def playground(tmp_path: Path) -> Iterator[Path]:
     """A running playground; the value is its environment file."""
     environment = tmp_path / "playground.env"
-    command = dies_with_us([sys.executable, "-m", "tools.playground", str(environment)])
+    command = die_with_parent([sys.executable, "-m", "tools.playground", str(environment)])
     variables = os.environ | {"SESSION_SECONDS": _SESSION_SECONDS}
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:

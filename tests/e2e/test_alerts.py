@@ -14,24 +14,26 @@ from tests.support.cluster.alert_scenario import Scenario
 from tests.support.cluster.namespace import Namespace
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.configuration import free_ports
-from tests.support.emulator.running import Aws
-from tests.support.prometheus.binaries import binary
+from tests.support.emulator.client import Emulator
+from tests.support.prometheus.binaries import prometheus_binary
 from tests.support.prometheus.dashboard import queries
 from tests.support.prometheus.rules import ALERTS
-from tests.support.prometheus.running import running_prometheus
+from tests.support.prometheus.server import running_prometheus
 
 VARIABLES = {"namespace": "test-.*", "name": ".+", "__rate_interval": "10s"}
 
 
 @pytest.fixture(scope="module")
-def scenario(installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+def scenario(
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scenario]:
     """The scenario after its last phase."""
     directory, (first, second, _) = tmp_path_factory.mktemp("alerts"), free_ports()
     targets = {"a": f"127.0.0.1:{first}", "b": f"127.0.0.1:{second}"}
-    emulator.reset()
+    shared_emulator.reset()
     namespace = Namespace.create(installed)
     with running_prometheus(directory, targets) as prometheus:
-        yield from Scenario(prometheus, installed, namespace, emulator, directory).run(*targets.values())
+        yield from Scenario(prometheus, installed, namespace, shared_emulator, directory).run(*targets.values())
     namespace.kubectl("delete", "tokenrequests", "--all")
 
 
@@ -55,7 +57,7 @@ def test_panel_has_data(scenario: Scenario, expression: str) -> None:
 
 
 def test_promtool_accepts_the_metrics(scenario: Scenario) -> None:
-    command = [str(binary("promtool")), "check", "metrics"]
+    command = [str(prometheus_binary("promtool")), "check", "metrics"]
     done = subprocess.run(command, input=scenario.metrics, capture_output=True, text=True, timeout=30, check=False)
 
     assert "keyturn_request_condition" in scenario.metrics

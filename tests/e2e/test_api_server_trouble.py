@@ -12,7 +12,7 @@ from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.cluster.rotating_source import rotating_request, sign_in
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 STATUSES = (409, 429, 500, 503)
@@ -22,7 +22,7 @@ EXCHANGES = ("GetAccessToken", "AssumeRoleWithWebIdentity")
 
 
 @pytest.fixture
-def operator(api_proxy: ApiProxy, aws: Aws, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
+def operator(api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
     """An operator behind the proxy, which must survive the test."""
     with running_operator(api_proxy, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator
@@ -30,7 +30,7 @@ def operator(api_proxy: ApiProxy, aws: Aws, namespace: Namespace, tmp_path: Path
         assert "internal error" not in operator.log()
 
 
-def calls(aws: Aws) -> tuple[int, ...]:
+def calls(aws: Emulator) -> tuple[int, ...]:
     """Count the calls of each exchange of the flagship TokenRequest."""
     return tuple(aws.calls(operation) for operation in EXCHANGES)
 
@@ -42,7 +42,7 @@ def seconds_until(time: str) -> float:
 
 @pytest.mark.parametrize("server", ["kube-apiserver", pytest.param("etcd", marks=pytest.mark.long)])
 def test_renewal_due_while_the_server_is_frozen(
-    operator: Operator, aws: Aws, namespace: Namespace, server: str
+    operator: Operator, aws: Emulator, namespace: Namespace, server: str
 ) -> None:
     aws.settings(session_seconds=30)
     namespace.issue(aws, renewal={"renewBeforePercentage": 50})
@@ -64,7 +64,7 @@ def test_renewal_due_while_the_server_is_frozen(
 
 
 @pytest.mark.long
-def test_etcd_is_gone_for_two_minutes(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_etcd_is_gone_for_two_minutes(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=240)
     namespace.issue(aws, renewal={"renewBeforePercentage": 50})
     expires = namespace.status("acme")["expirationTime"]
@@ -84,7 +84,7 @@ def test_etcd_is_gone_for_two_minutes(operator: Operator, aws: Aws, namespace: N
 
 
 def test_failed_secret_write_costs_one_exchange(
-    operator: Operator, aws: Aws, namespace: Namespace, api_proxy: ApiProxy
+    operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy
 ) -> None:
     namespace.issue(aws, "of-409")
     namespace.apply(*(token_request(f"of-{status}") for status in STATUSES))
@@ -110,7 +110,7 @@ def test_failed_secret_write_costs_one_exchange(
 
 
 def test_failed_status_write_costs_no_exchange(
-    operator: Operator, aws: Aws, namespace: Namespace, api_proxy: ApiProxy
+    operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy
 ) -> None:
     names = [f"of-{status}" for status in STATUSES]
     for status in STATUSES:
@@ -129,7 +129,7 @@ def test_failed_status_write_costs_no_exchange(
 
 @pytest.mark.parametrize("status", [409, 503, *(pytest.param(status, marks=pytest.mark.long) for status in (429, 500))])
 def test_save_of_a_rotated_token_is_retried(
-    operator: Operator, aws: Aws, namespace: Namespace, api_proxy: ApiProxy, status: int
+    operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy, status: int
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -147,11 +147,11 @@ def test_save_of_a_rotated_token_is_retried(
     until(lambda: namespace.revision() == 3)
 
     family = aws.family(seed)
-    assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 def test_failed_target_write_costs_one_rotation(
-    operator: Operator, aws: Aws, namespace: Namespace, api_proxy: ApiProxy
+    operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
@@ -164,7 +164,7 @@ def test_failed_target_write_costs_one_rotation(
     until(lambda: namespace.revision() == 2, seconds=40)
 
     family = aws.family(seed)
-    assert (family.spends, family.reuses) == ([0, 1, 2], 0)
+    assert (family.consumed, family.reuses) == ([0, 1, 2], 0)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_failed_target_write_costs_one_rotation(
     ],
 )
 def test_changes_while_the_watch_is_broken_are_processed(
-    operator: Operator, aws: Aws, namespace: Namespace, api_proxy: ApiProxy, status: int, body: str
+    operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy, status: int, body: str
 ) -> None:
     namespace.issue(aws, "edited")
     namespace.issue(aws, "deleted-secret")
@@ -201,7 +201,7 @@ def test_changes_while_the_watch_is_broken_are_processed(
 
 @pytest.mark.long
 def test_changes_are_processed_though_a_watch_is_silent(
-    operator: Operator, aws: Aws, namespace: Namespace, api_proxy: ApiProxy
+    operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy
 ) -> None:
     namespace.issue(aws, "edited")
     namespace.issue(aws, "deleted-secret")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
@@ -39,7 +39,7 @@ TRUST = "check that the role exists and that its trust policy allows this issuer
     ],
 )
 def test_valid_secret_stays_while_aws_fails(
-    operator: Operator, aws: Aws, namespace: Namespace, fault: dict[str, Any], reason: str, text: str
+    operator: Operator, aws: Emulator, namespace: Namespace, fault: dict[str, Any], reason: str, text: str
 ) -> None:
     namespace.issue(aws)
     before = namespace.get("secret", "acme")
@@ -66,7 +66,9 @@ def test_valid_secret_stays_while_aws_fails(
     assert len(namespace.events("acme")) == 2
 
 
-def test_ready_is_false_after_expiry_until_renewal_succeeds(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_ready_is_false_after_expiry_until_renewal_succeeds(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     aws.settings(session_seconds=6)
     namespace.issue(aws)
     expires = datetime.fromisoformat(namespace.status("acme")["expirationTime"]).timestamp()
@@ -90,7 +92,7 @@ def test_ready_is_false_after_expiry_until_renewal_succeeds(operator: Operator, 
     assert sorted(namespace.events("acme")) == ["Expired", "Issued", "RenewalFailed"]
 
 
-def test_first_issue_is_retried(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_first_issue_is_retried(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.fault(LICENSE_MANAGER, times=None, drop="before")
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request())
@@ -103,7 +105,7 @@ def test_first_issue_is_retried(operator: Operator, aws: Aws, namespace: Namespa
     assert namespace.events("acme") == ["RenewalFailed", "Issued"]
 
 
-def test_changed_spec_is_tried_at_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_changed_spec_is_tried_at_once(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown", "durationSeconds": 900}}
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request(exchanges=[{"licenseManagerGetAccessToken": {}}, role]))
@@ -114,7 +116,7 @@ def test_changed_spec_is_tried_at_once(operator: Operator, aws: Aws, namespace: 
     namespace.wait_until_ready("acme", timeout=5)
 
 
-def test_changed_spec_that_fails_is_not_ready(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_changed_spec_that_fails_is_not_ready(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.get("secret", "acme")
 
@@ -127,7 +129,7 @@ def test_changed_spec_that_fails_is_not_ready(operator: Operator, aws: Aws, name
     assert namespace.get("secret", "acme") == before
 
 
-def test_clock_skew_is_reported(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_clock_skew_is_reported(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     aws.settings(clock_offset_seconds=-7200)
 
@@ -138,7 +140,9 @@ def test_clock_skew_is_reported(operator: Operator, aws: Aws, namespace: Namespa
     assert offset == pytest.approx(-7200, abs=5)
 
 
-def test_write_refused_by_the_api_server_costs_no_aws_call(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_write_refused_by_the_api_server_costs_no_aws_call(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.put_token(aws.refresh_token())
     metadata = {"labels": {f"{'a' * 254}/name": "x"}}  # a prefix has at most 253 characters
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 
 RECHECK_SECONDS = 75  # a failed source is checked again every minute
 WRONG = "not.a.token"
@@ -28,7 +28,7 @@ def source(name: str, key: str = "license_token") -> dict[str, Any]:
     ],
 )
 def test_missing_source_is_reported(
-    operator: Operator, aws: Aws, namespace: Namespace, wrong: dict[str, Any], message: str
+    operator: Operator, aws: Emulator, namespace: Namespace, wrong: dict[str, Any], message: str
 ) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.patch("secret", "license", {"data": {"empty": ""}})
@@ -44,7 +44,7 @@ def test_missing_source_is_reported(
     assert aws.calls("GetAccessToken") == 0
 
 
-def test_labelled_source_is_watched(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_labelled_source_is_watched(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.apply(token_request())
     namespace.wait_for_condition("acme", "Renewed", "SourceNotFound")
 
@@ -56,7 +56,7 @@ def test_labelled_source_is_watched(operator: Operator, aws: Aws, namespace: Nam
     assert "because of SourceChanged" in namespace.condition("acme", "Renewed")[2]
 
 
-def test_unchanged_labelled_source_causes_no_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_unchanged_labelled_source_causes_no_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token(), labels=LABELLED)
     namespace.apply(token_request())
     namespace.wait_until_ready("acme")
@@ -68,7 +68,7 @@ def test_unchanged_labelled_source_causes_no_renewal(operator: Operator, aws: Aw
     assert aws.calls("GetAccessToken") == 2
 
 
-def test_fixed_sources_are_used_within_a_minute(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_fixed_sources_are_used_within_a_minute(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.put_token(WRONG, name="wrong")
     foreign = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}}
@@ -110,7 +110,7 @@ def test_fixed_sources_are_used_within_a_minute(operator: Operator, aws: Aws, na
         pytest.param(WRONG, id="not a JWT"),
     ],
 )
-def test_invalid_token_is_refused(operator: Operator, aws: Aws, namespace: Namespace, token: str) -> None:
+def test_invalid_token_is_refused(operator: Operator, aws: Emulator, namespace: Namespace, token: str) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "license"}}
     namespace.kubectl("create", "-f", "-", stdin=json.dumps(secret | {"stringData": {"license_token": token}}))
 
@@ -120,7 +120,7 @@ def test_invalid_token_is_refused(operator: Operator, aws: Aws, namespace: Names
     assert namespace.events("acme") == ["Stalled"]
 
 
-def test_refused_token_keeps_the_valid_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_refused_token_keeps_the_valid_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token(), labels=LABELLED)
     namespace.apply(token_request())
     namespace.wait_until_ready("acme")
@@ -139,7 +139,7 @@ def test_refused_token_keeps_the_valid_secret(operator: Operator, aws: Aws, name
     assert namespace.status("acme")["failedAttempts"] == 0
 
 
-def test_expired_token_is_not_sent(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_expired_token_is_not_sent(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token(expires_in=-60))
 
     namespace.apply(token_request())
@@ -148,7 +148,7 @@ def test_expired_token_is_not_sent(operator: Operator, aws: Aws, namespace: Name
     assert aws.calls("GetAccessToken") == 0
 
 
-def test_expiring_source_is_reported_once(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_expiring_source_is_reported_once(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token(expires_in=10))
 
     namespace.apply(token_request())

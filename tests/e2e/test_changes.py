@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 ISSUANCE_ANNOTATION = "keyturn.dev/issuance"
@@ -24,7 +24,7 @@ def with_issuance(value: str | None) -> Patch:
     return {"metadata": {"annotations": {ISSUANCE_ANNOTATION: value}}}
 
 
-def test_target_metadata_is_applied_and_removed(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_target_metadata_is_applied_and_removed(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     data = namespace.secret_data("acme")
 
@@ -48,7 +48,7 @@ def test_target_metadata_is_applied_and_removed(operator: Operator, aws: Aws, na
     assert count_exchanges(aws) == 2
 
 
-def test_deletion_policy_sets_and_removes_the_owner(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_deletion_policy_sets_and_removes_the_owner(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
 
     namespace.patch("treq", "acme", {"spec": {"target": {"deletionPolicy": "Retain"}}})
@@ -68,7 +68,7 @@ def test_deletion_policy_sets_and_removes_the_owner(operator: Operator, aws: Aws
     ],
 )
 def test_renewal_settings_move_the_renewal_time(
-    operator: Operator, aws: Aws, namespace: Namespace, renewal: Patch, seconds_before_expiry: tuple[int, int]
+    operator: Operator, aws: Emulator, namespace: Namespace, renewal: Patch, seconds_before_expiry: tuple[int, int]
 ) -> None:
     namespace.issue(aws)
 
@@ -88,7 +88,7 @@ def test_renewal_settings_move_the_renewal_time(
     assert count_exchanges(aws) == 2
 
 
-def test_metadata_of_the_request_changes_nothing(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_metadata_of_the_request_changes_nothing(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     secret, status = namespace.get("secret", "acme"), namespace.status("acme")
 
@@ -101,7 +101,7 @@ def test_metadata_of_the_request_changes_nothing(operator: Operator, aws: Aws, n
     assert count_exchanges(aws) == 4
 
 
-def test_changed_formats_replace_the_keys(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_changed_formats_replace_the_keys(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.patch("secret", "acme", {"stringData": {"mine": "stays"}})
 
@@ -112,7 +112,9 @@ def test_changed_formats_replace_the_keys(operator: Operator, aws: Aws, namespac
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
 
 
-def test_requested_renewal_happens_once_and_is_reported(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_requested_renewal_happens_once_and_is_reported(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issue(aws)
 
     namespace.request_renewal("acme", "first")
@@ -128,7 +130,7 @@ def test_requested_renewal_happens_once_and_is_reported(operator: Operator, aws:
     assert count_exchanges(aws) == 8
 
 
-def test_suspended_request_is_not_renewed_or_repaired(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_suspended_request_is_not_renewed_or_repaired(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
     namespace.wait_for_condition("acme", "Ready", "Suspended")
@@ -146,7 +148,9 @@ def test_suspended_request_is_not_renewed_or_repaired(operator: Operator, aws: A
     until(lambda: namespace.condition("acme", "Ready")[0] == "True")
 
 
-def test_request_suspended_from_the_start_is_not_issued(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_request_suspended_from_the_start_is_not_issued(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request(suspend=True))
     namespace.wait_for_condition("acme", "Ready", "Suspended")
@@ -165,7 +169,7 @@ def test_request_suspended_from_the_start_is_not_issued(operator: Operator, aws:
     ],
 )
 def test_edited_data_is_corrected_and_reported(
-    operator: Operator, aws: Aws, namespace: Namespace, patch: Patch
+    operator: Operator, aws: Emulator, namespace: Namespace, patch: Patch
 ) -> None:
     namespace.issue(aws)
     before = namespace.secret_data("acme")
@@ -181,7 +185,7 @@ def test_edited_data_is_corrected_and_reported(
     assert count_exchanges(aws) == 4
 
 
-def test_deleted_secret_is_issued_again(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_deleted_secret_is_issued_again(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.secret_data("acme")
 
@@ -193,7 +197,7 @@ def test_deleted_secret_is_issued_again(operator: Operator, aws: Aws, namespace:
     assert count_exchanges(aws) == 4
 
 
-def test_repeated_deletion_causes_no_further_exchange(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_repeated_deletion_causes_no_further_exchange(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.kubectl("delete", "secret", "acme")
     namespace.wait_for_revision(2)
@@ -206,7 +210,7 @@ def test_repeated_deletion_causes_no_further_exchange(operator: Operator, aws: A
 
 @pytest.mark.parametrize("value", [None, "{}", "gibberish"], ids=["removed", "no fields", "not JSON"])
 def test_lost_issuance_record_causes_a_renewal(
-    operator: Operator, aws: Aws, namespace: Namespace, value: str | None
+    operator: Operator, aws: Emulator, namespace: Namespace, value: str | None
 ) -> None:
     namespace.issue(aws)
 
@@ -217,7 +221,7 @@ def test_lost_issuance_record_causes_a_renewal(
     assert count_exchanges(aws) == 4
 
 
-def test_edited_issuance_record_causes_a_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_edited_issuance_record_causes_a_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     issuance = secret_metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]
 
@@ -238,7 +242,7 @@ def test_edited_issuance_record_causes_a_renewal(operator: Operator, aws: Aws, n
     ],
 )
 def test_edited_metadata_is_restored_without_an_exchange(
-    operator: Operator, aws: Aws, namespace: Namespace, patch: Patch
+    operator: Operator, aws: Emulator, namespace: Namespace, patch: Patch
 ) -> None:
     namespace.issue(aws, target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "n"}}})
     before, data = secret_metadata(namespace), namespace.secret_data("acme")
@@ -252,7 +256,7 @@ def test_edited_metadata_is_restored_without_an_exchange(
     assert namespace.events("acme") == ["Issued"]
 
 
-def test_huge_annotations_do_not_prevent_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_huge_annotations_do_not_prevent_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
 
     namespace.patch("secret", "acme", {"metadata": {"annotations": {"huge": "x" * 250_000}}})
@@ -261,7 +265,9 @@ def test_huge_annotations_do_not_prevent_renewal(operator: Operator, aws: Aws, n
     namespace.wait_for_revision(2)
 
 
-def test_deeply_nested_issuance_does_not_stop_the_operator(operator: Operator, namespace: Namespace, aws: Aws) -> None:
+def test_deeply_nested_issuance_does_not_stop_the_operator(
+    operator: Operator, namespace: Namespace, aws: Emulator
+) -> None:
     text = '{"x":' + "[" * 50_000 + "]" * 50_000 + "}"
     issuance = f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'
     metadata = {

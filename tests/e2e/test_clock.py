@@ -9,7 +9,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 HOUR = 3600
@@ -31,7 +31,7 @@ def set_clock(tmp_path: Path) -> SetClock:
 
 @pytest.fixture
 def operator(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path, set_clock: SetClock
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, set_clock: SetClock
 ) -> Iterator[Operator]:
     """An operator whose clock can be set."""
     program = ("-m", "tests.support.cluster.settable_clock", str(tmp_path / "ahead"))
@@ -40,7 +40,9 @@ def operator(
         assert "internal error" not in operator.log()
 
 
-def test_clock_set_forward_and_back(operator: Operator, aws: Aws, namespace: Namespace, set_clock: SetClock) -> None:
+def test_clock_set_forward_and_back(
+    operator: Operator, aws: Emulator, namespace: Namespace, set_clock: SetClock
+) -> None:
     namespace.issue(aws)
     before = namespace.get("secret", "acme")
 
@@ -59,7 +61,7 @@ def test_clock_set_forward_and_back(operator: Operator, aws: Aws, namespace: Nam
     assert timedelta(minutes=30) < renews - datetime.now(UTC) < timedelta(hours=1)  # noqa: TID251 - the real clock
 
 
-def test_clock_set_back(operator: Operator, aws: Aws, namespace: Namespace, set_clock: SetClock) -> None:
+def test_clock_set_back(operator: Operator, aws: Emulator, namespace: Namespace, set_clock: SetClock) -> None:
     namespace.issue(aws)
     before = namespace.get("secret", "acme")
 

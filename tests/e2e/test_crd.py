@@ -9,7 +9,7 @@ from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tools.bench.usage import cpu_seconds
 
@@ -41,7 +41,7 @@ def garbage_collector(namespace: Namespace) -> None:
 
 
 @pytest.mark.usefixtures("restore_crd", "garbage_collector")
-def test_crd_is_deleted_and_created_again(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_crd_is_deleted_and_created_again(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.issue(aws, "retained", target=RETAIN)
     before = namespace.secret_data("retained")
@@ -65,7 +65,7 @@ def test_crd_is_deleted_and_created_again(own_operator: Operator, aws: Aws, name
 
 
 @pytest.mark.usefixtures("restore_crd")
-def test_operator_waits_for_the_crd_at_startup(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_operator_waits_for_the_crd_at_startup(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     own_operator.kill()
     namespace.plane.kubectl("delete", CRD, "--timeout=60s")
     own_operator.start()

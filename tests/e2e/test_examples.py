@@ -16,11 +16,18 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.cluster.sources import CODE_VERIFIER
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.directory import APPLICATION_ARN, DEFAULT_SCOPES, OTHER_APPLICATION_ARN
-from tests.support.emulator.oauth.asking import ask
-from tests.support.emulator.oauth.clients import CLIENT_ID
-from tests.support.emulator.running import Aws, running_emulator
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_TRUST_POLICY, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_TRUST_POLICY,
+    APPLICATION_ARN,
+    CLIENT_ID,
+    DEFAULT_SCOPES,
+    OTHER_APPLICATION_ARN,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+)
+from tests.support.emulator.oauth.client import send
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 KEYS = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
@@ -38,7 +45,7 @@ def test_api_server_accepts_the_example(namespace: Namespace, example: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def own_aws() -> Iterator[Aws]:
+def own_aws() -> Iterator[Emulator]:
     """A separate emulator: the examples change its issuer and applications."""
     with running_emulator() as aws:
         yield aws
@@ -46,7 +53,7 @@ def own_aws() -> Iterator[Aws]:
 
 @pytest.fixture(scope="module")
 def ambient_operator(
-    installed: ControlPlane, own_aws: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, own_aws: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator with an ambient identity that trusts the issuer's CA and may create ServiceAccount tokens."""
     directory = tmp_path_factory.mktemp("examples")
@@ -70,15 +77,15 @@ class Environment:
     """The namespace, AWS and issuer that replace those of an example."""
 
     namespace: Namespace
-    aws: Aws
+    aws: Emulator
     issuer: str
 
     def adapt(self, text: str) -> str:
         """Replace the issuers, names and namespaces of an example."""
-        text = text.replace("https://issuer.example.com/oauth2/token", f"{self.aws.issuer}/token")
+        text = text.replace("https://issuer.example.com/oauth2/token", f"{self.aws.issuer_url}/token")
         for name in ("issuer.example.com", "login.example.com"):
             text = text.replace(name, self.issuer.removeprefix("https://"))
-        text = text.replace("https://sts.partner.example/token", f"{self.aws.issuer}/token")
+        text = text.replace("https://sts.partner.example/token", f"{self.aws.issuer_url}/token")
         text = text.replace("the one in the Secret", EXTERNAL_ID).replace("role/Keyturn", "user/keyturn")
         text = text.replace('kubernetes-namespace": "billing', f'kubernetes-namespace": "{self.namespace.name}')
         return text.replace(":serviceaccount:billing:", f":serviceaccount:{self.namespace.name}:")
@@ -96,8 +103,8 @@ class Environment:
 
     def trust_issuer(self, audience: str) -> None:
         """Let AWS trust the issuer for an audience."""
-        if self.issuer == self.aws.issuer:
-            keys = ask(f"{self.issuer}/jwks", self.aws.ca).text
+        if self.issuer == self.aws.issuer_url:
+            keys = send(f"{self.issuer}/jwks", self.aws.ca).text
         else:
             keys = self.namespace.plane.kubectl("get", "--raw", "/openid/v1/jwks")
         self.aws.trust_issuer(self.issuer, json.loads(keys), audience)
@@ -165,11 +172,14 @@ def _orders(environment: Environment) -> Values:
 def _portal(environment: Environment) -> Values:
     scopes = sorted(DEFAULT_SCOPES | {OTHER_APPLICATION_ARN})
     environment.aws.control("POST", "identity-center-applications", arn=PORTAL_ARN, scopes=scopes)
-    return {"portal-token": {"token": environment.aws.center_token(PORTAL_ARN)}, "base-aws": KEYS}
+    return {"portal-token": {"token": environment.aws.identity_center_token(PORTAL_ARN)}, "base-aws": KEYS}
 
 
 def _sign_in(environment: Environment) -> Values:
-    return {"sign-in": {"code": environment.aws.code(CODE_VERIFIER), "verifier": CODE_VERIFIER}, "base-aws": KEYS}
+    return {
+        "sign-in": {"code": environment.aws.authorization_code(CODE_VERIFIER), "verifier": CODE_VERIFIER},
+        "base-aws": KEYS,
+    }
 
 
 def _account(environment: Environment) -> Values:
@@ -203,9 +213,9 @@ WITH_REQUEST = [example for example in EXAMPLES if _requests(example.read_text()
 
 @pytest.mark.usefixtures("ambient_operator")
 @pytest.mark.parametrize("example", WITH_REQUEST, ids=lambda path: path.stem)
-def test_example_becomes_ready(example: Path, own_aws: Aws, namespace: Namespace) -> None:
+def test_example_becomes_ready(example: Path, own_aws: Emulator, namespace: Namespace) -> None:
     cluster = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    environment = Environment(namespace, own_aws, cluster if example.stem == "service-account" else own_aws.issuer)
+    environment = Environment(namespace, own_aws, cluster if example.stem == "service-account" else own_aws.issuer_url)
     text = environment.adapt(example.read_text())
     values = PREPARE.get(example.stem, _keys)(environment)
     environment.create_roles(text)

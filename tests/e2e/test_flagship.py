@@ -10,7 +10,7 @@ import jwt
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import count_writes
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
@@ -24,7 +24,7 @@ OWN_KEYS = [
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 
-def test_status_describes_the_issue(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_status_describes_the_issue(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, secret="acme-aws")
 
     status = namespace.status("acme")
@@ -42,7 +42,7 @@ def test_status_describes_the_issue(operator: Operator, aws: Aws, namespace: Nam
     ]
 
 
-def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
 
     data, secret = namespace.secret_data("acme"), namespace.get("secret", "acme")
@@ -57,7 +57,7 @@ def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: A
     assert "finalizers" not in namespace.get("tokenrequest", "acme")["metadata"]
 
 
-def test_all_formats_contain_the_same_credentials(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_all_formats_contain_the_same_credentials(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, target={"formats": OWN_KEYS})
 
     data = namespace.secret_data("acme")
@@ -77,7 +77,7 @@ def test_all_formats_contain_the_same_credentials(operator: Operator, aws: Aws, 
     assert jwt.decode(data["access_token"], options={"verify_signature": False})["sub"] == "111122223333"
 
 
-def test_token_expires_when_its_jwt_expires(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_token_expires_when_its_jwt_expires(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(access_token_seconds=600)
     namespace.issue(aws, exchanges=[LICENSE_MANAGER])
 
@@ -88,7 +88,7 @@ def test_token_expires_when_its_jwt_expires(operator: Operator, aws: Aws, namesp
     assert aws.calls("AssumeRoleWithWebIdentity") == 0
 
 
-def test_kubectl_get_shows_the_next_times(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_kubectl_get_shows_the_next_times(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
 
     header, row = namespace.kubectl("get", "treq").splitlines()
@@ -99,7 +99,9 @@ def test_kubectl_get_shows_the_next_times(operator: Operator, aws: Aws, namespac
     assert re.search(rf"{namespace.name}\.acme +1 +0 +[0-9]+s$", row)
 
 
-def test_metrics_have_a_series_until_the_request_is_deleted(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_metrics_have_a_series_until_the_request_is_deleted(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issue(aws)
     labels = f'name="acme",namespace="{namespace.name}"'
 
@@ -112,7 +114,7 @@ def test_metrics_have_a_series_until_the_request_is_deleted(operator: Operator, 
     until(lambda: labels not in operator.get("/metrics"))
 
 
-def test_renewal_writes_once_and_records_no_event(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_renewal_writes_once_and_records_no_event(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=6)
     namespace.issue(aws)
     renewals = 'keyturn_renewals_total{reason="Due",result="success"}'

@@ -18,16 +18,16 @@ from tests.support.cluster.sources import (
     trust_service_account,
 )
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import (
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     DOMAIN,
+    POOL_ID,
     POOL_ROLE_ARN,
     REPOSITORY,
     USER_KEY_ID,
-    trusting,
+    trust_policy,
 )
 from tests.support.processes import until
 from tests.support.registry_client import basic, is_authorized
@@ -37,13 +37,13 @@ AMBIENT = {"sources": {"ambient": [{"namespaces": ["test-*"], "roles": [ACCOUNT_
 Data = Mapping[str, str]
 
 
-def package_index(data: Data, aws: Aws) -> str:
+def package_index(data: Data, aws: Emulator) -> str:
     """Return the package repository if it accepts the token."""
     url = f"{aws.url}/pypi/{REPOSITORY}/simple/"
     return REPOSITORY if is_authorized(url, basic("aws", data["token"])) else ""
 
 
-def registries(data: Data, aws: Aws) -> str:
+def registries(data: Data, aws: Emulator) -> str:
     """Return the hosts whose registries accept their logins."""
     logins = json.loads(data[".dockerconfigjson"])["auths"]
     return " ".join(host for host in sorted(logins) if is_authorized(f"{aws.url}/v2/", f"Basic {logins[host]['auth']}"))
@@ -67,14 +67,14 @@ SERVICE_ACCOUNT: dict[str, Any] = {
 }
 
 
-def pool(aws: Aws, operation: str) -> dict[str, Any]:
-    logins = {aws.issuer.removeprefix("https://"): "accessToken"}
+def pool(aws: Emulator, operation: str) -> dict[str, Any]:
+    logins = {aws.issuer_url.removeprefix("https://"): "accessToken"}
     return {operation: {"identityPoolId": POOL_ID, "logins": logins}}
 
 
-Flow = Callable[[Aws], dict[str, Any]]
+Flow = Callable[[Emulator], dict[str, Any]]
 # For each flow: the spec, how to use the Secret and the result, and the number of calls in three issues.
-FLOWS: dict[str, tuple[Flow, Callable[[Data, Aws], str], str, dict[str, int]]] = {
+FLOWS: dict[str, tuple[Flow, Callable[[Data, Emulator], str], str, dict[str, int]]] = {
     "a chain of roles with an external id": (
         lambda _: {
             "source": KEYS_SOURCE,
@@ -153,7 +153,7 @@ FLOWS: dict[str, tuple[Flow, Callable[[Data, Aws], str], str, dict[str, int]]] =
 
 @pytest.fixture(scope="module")
 def service_account_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator that may create tokens of service accounts."""
     name, account = "service-account-tokens", "--serviceaccount=keyturn:keyturn"
@@ -161,14 +161,16 @@ def service_account_operator(
     installed.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", account)
     audience = json.loads(installed.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     settings = {"sources": {"audiences": ["sts.amazonaws.com", audience]} | AMBIENT["sources"]}
-    with running_operator(installed, emulator, tmp_path_factory.mktemp("operator"), settings=settings) as operator:
+    with running_operator(
+        installed, shared_emulator, tmp_path_factory.mktemp("operator"), settings=settings
+    ) as operator:
         yield operator
         assert "internal error" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", name)
 
 
 @pytest.fixture
-def flows(service_account_operator: Operator, aws: Aws, namespace: Namespace) -> Namespace:
+def flows(service_account_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
     """A namespace with the source of every flow, and an AWS that trusts the sources."""
     namespace.put_secret("keys", USER_KEYS)
     namespace.put_secret("login", {"id_token": aws.id_token()})
@@ -176,7 +178,7 @@ def flows(service_account_operator: Operator, aws: Aws, namespace: Namespace) ->
     namespace.kubectl("create", "serviceaccount", "app")
     actions = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
     root = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
-    partner = trusting(root, actions, {"StringEquals": {"sts:ExternalId": "blue/1"}})
+    partner = trust_policy(root, actions, {"StringEquals": {"sts:ExternalId": "blue/1"}})
     aws.control("POST", "roles", arn=PARTNER, trust_policy=partner)
     trust_service_account(aws, namespace)
     aws.control("DELETE", "identities")
@@ -187,7 +189,12 @@ def flows(service_account_operator: Operator, aws: Aws, namespace: Namespace) ->
     ("flow", "use", "result", "calls"), [pytest.param(*row, id=name) for name, row in FLOWS.items()]
 )
 def test_flow_is_issued_and_renewed_twice(
-    flow: Flow, use: Callable[[Data, Aws], str], result: str, calls: dict[str, int], aws: Aws, flows: Namespace
+    flow: Flow,
+    use: Callable[[Data, Emulator], str],
+    result: str,
+    calls: dict[str, int],
+    aws: Emulator,
+    flows: Namespace,
 ) -> None:
     flows.apply(token_request(**flow(aws)))
     secrets = set()
@@ -206,7 +213,7 @@ def test_flow_is_issued_and_renewed_twice(
 @pytest.mark.parametrize(
     ("operation", "fields"), [("GetSessionToken", {}), ("AssumeRole", {"roleArn": ACCOUNT_ROLE_ARN})]
 )
-def test_mfa_code_is_used_once(operation: str, fields: dict[str, Any], aws: Aws, flows: Namespace) -> None:
+def test_mfa_code_is_used_once(operation: str, fields: dict[str, Any], aws: Emulator, flows: Namespace) -> None:
     serial, code = aws.mfa_code()
     flows.put_secret("mfa", {"code": code})
     aws.settings(session_seconds=8)
@@ -222,14 +229,14 @@ def test_mfa_code_is_used_once(operation: str, fields: dict[str, Any], aws: Aws,
     assert aws.calls(operation) == 1
 
 
-def test_service_account_has_no_source_expiration(aws: Aws, flows: Namespace) -> None:
+def test_service_account_has_no_source_expiration(aws: Emulator, flows: Namespace) -> None:
     flows.apply(token_request(**SERVICE_ACCOUNT))
     flows.wait_until_ready("acme")
 
     assert "sourceExpirationTime" not in flows.status("acme")
 
 
-def test_audience_of_the_api_server_is_refused(aws: Aws, flows: Namespace) -> None:
+def test_audience_of_the_api_server_is_refused(aws: Emulator, flows: Namespace) -> None:
     audience = service_account_issuer(flows)
     source = {"token": {"serviceAccount": {"name": "app", "audiences": [audience]}}}
     flows.apply(token_request(**SERVICE_ACCOUNT | {"source": source}))
@@ -253,22 +260,22 @@ def test_audience_of_the_api_server_is_refused(aws: Aws, flows: Namespace) -> No
     ],
 )
 def test_identity_needs_to_be_allowed_in_the_settings(
-    source: dict[str, Any], exchange: dict[str, Any], setting: str, aws: Aws, flows: Namespace
+    source: dict[str, Any], exchange: dict[str, Any], setting: str, aws: Emulator, flows: Namespace
 ) -> None:
     flows.apply(token_request(source=source, exchanges=[exchange]))
 
     assert setting in flows.wait_for_condition("acme", "Stalled", "IdentityNotAllowed")
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
-def test_missing_service_account_is_reported(aws: Aws, flows: Namespace) -> None:
+def test_missing_service_account_is_reported(aws: Emulator, flows: Namespace) -> None:
     flows.kubectl("delete", "serviceaccount", "app")
     flows.apply(token_request(**SERVICE_ACCOUNT))
 
     assert "ServiceAccount app does not exist" in flows.wait_for_condition("acme", "Renewed", "SourceNotFound")
 
 
-def test_missing_key_does_not_fall_back_to_the_ambient_identity(aws: Aws, flows: Namespace) -> None:
+def test_missing_key_does_not_fall_back_to_the_ambient_identity(aws: Emulator, flows: Namespace) -> None:
     flows.put_secret("incomplete", {"AWS_ACCESS_KEY_ID": USER_KEY_ID})
     flows.apply(token_request(source={"credentials": {"secretRef": {"name": "incomplete"}}}, exchanges=[ROLE]))
     flows.wait_for_condition("acme", "Renewed", "SourceNotFound")
@@ -277,7 +284,7 @@ def test_missing_key_does_not_fall_back_to_the_ambient_identity(aws: Aws, flows:
 
 
 def test_ambient_identity_assumes_an_allowed_role(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in USER_KEYS.items():
         monkeypatch.setenv(name, value)

@@ -8,10 +8,19 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.sources import CODE_VERIFIER, KEYS_SOURCE, USER_KEYS, caller_arn
-from tests.support.emulator.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, LICENSE_ARN, OIDC_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_ROLE_ARN,
+    APPLICATION_ARN,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    LICENSE_ARN,
+    OIDC_ROLE_ARN,
+    OTHER_APPLICATION_ARN,
+    PERMISSION_SET,
+    REDIRECT_URI,
+)
 from tests.support.processes import until
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -25,7 +34,7 @@ NO_REFRESH_ARN = f"{APPLICATION_ARN[:-1]}0"
 
 
 @pytest.fixture
-def flows(loopback_operator: Operator, aws: Aws, namespace: Namespace) -> Namespace:
+def flows(loopback_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
     """A namespace with the user's keys, the client's secrets, and the issuer's CA in a ConfigMap."""
     namespace.put_secret("keys", USER_KEYS)
     namespace.put_secret("client", {"secret": CLIENT_SECRET, "verifier": CODE_VERIFIER})
@@ -38,11 +47,11 @@ def key_ref(name: str, key: str) -> dict[str, Any]:
     return {"secretKeyRef": {"name": name, "key": key}}
 
 
-def oauth(aws: Aws, grant: str, **fields: Any) -> dict[str, Any]:
+def oauth(aws: Emulator, grant: str, **fields: Any) -> dict[str, Any]:
     """Return an oauthToken exchange for the emulator's issuer."""
     return {
         "oauthToken": {
-            "tokenUrl": f"{aws.issuer}/token",
+            "tokenUrl": f"{aws.issuer_url}/token",
             "grantType": grant,
             "clientId": CLIENT_ID,
             "clientSecretFrom": key_ref("client", "secret"),
@@ -66,9 +75,9 @@ def code(application: str = APPLICATION_ARN) -> dict[str, Any]:
     )
 
 
-def put_code(namespace: Namespace, aws: Aws, application: str = APPLICATION_ARN) -> str:
+def put_code(namespace: Namespace, aws: Emulator, application: str = APPLICATION_ARN) -> str:
     """Sign in to Identity Center and store the authorization code."""
-    authorization_code = aws.code(CODE_VERIFIER, application)
+    authorization_code = aws.authorization_code(CODE_VERIFIER, application)
     namespace.put_token(authorization_code, name="sign-in", key="code")
     return authorization_code
 
@@ -77,7 +86,7 @@ def put_source(namespace: Namespace, token: str) -> None:
     namespace.put_token(token, name="source", key="token")
 
 
-def assert_usable(data: dict[str, str], aws: Aws) -> None:
+def assert_usable(data: dict[str, str], aws: Emulator) -> None:
     """Check that the Secret contains working credentials or a token that was issued."""
     if "token" in data:
         assert data["token"] in aws.secrets()
@@ -85,11 +94,11 @@ def assert_usable(data: dict[str, str], aws: Aws) -> None:
         assert ACCOUNT in caller_arn(data, aws)
 
 
-Prepare = Callable[[Namespace, Aws], Any]
-Exchanges = Callable[[Aws], list[dict[str, Any]]]
+Prepare = Callable[[Namespace, Emulator], Any]
+Exchanges = Callable[[Emulator], list[dict[str, Any]]]
 
 
-def no_preparation(_namespace: Namespace, _aws: Aws) -> None:
+def no_preparation(_namespace: Namespace, _aws: Emulator) -> None:
     """The flow needs no source but the user's keys."""
 
 
@@ -110,7 +119,7 @@ FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
     "an assertion of a client": (
         KEYS_SOURCE,
         no_preparation,
-        lambda aws: [oauth(aws, "client_credentials", audience=[aws.issuer]), oauth(aws, BEARER)],
+        lambda aws: [oauth(aws, "client_credentials", audience=[aws.issuer_url]), oauth(aws, BEARER)],
     ),
     "an ID token for a role": (
         SOURCE,
@@ -125,7 +134,7 @@ FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
     "a code, with the credentials of a role": (KEYS_SOURCE, put_code, lambda _: [ROLE, code(), ROLE]),
     "a refresh token of Identity Center": (
         SOURCE | KEYS_SOURCE,
-        lambda namespace, aws: put_source(namespace, aws.center_token(refresh=True)),
+        lambda namespace, aws: put_source(namespace, aws.identity_center_token(refresh=True)),
         lambda _: [center("refresh_token"), PORTAL],
     ),
     "an assertion of a trusted issuer, issued for each renewal": (
@@ -145,12 +154,12 @@ FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
     ),
     "a token of another application": (
         SOURCE | KEYS_SOURCE,
-        lambda namespace, aws: put_source(namespace, aws.center_token(OTHER_APPLICATION_ARN)),
+        lambda namespace, aws: put_source(namespace, aws.identity_center_token(OTHER_APPLICATION_ARN)),
         lambda _: [center(EXCHANGE), ROLE],
     ),
     "a token of another application, exchanged once for a refresh token": (
         SOURCE | KEYS_SOURCE,
-        lambda namespace, aws: put_source(namespace, aws.center_token(OTHER_APPLICATION_ARN)),
+        lambda namespace, aws: put_source(namespace, aws.identity_center_token(OTHER_APPLICATION_ARN)),
         lambda _: [center(EXCHANGE, requestedTokenType=REFRESH), ROLE],
     ),
     "a token of any issuer, exchanged once for a refresh token": (
@@ -163,7 +172,7 @@ FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
 
 @pytest.mark.parametrize(("source", "prepare", "exchanges"), FLOWS.values(), ids=FLOWS)
 def test_flow_is_renewed_twice(
-    source: dict[str, Any], prepare: Prepare, exchanges: Exchanges, flows: Namespace, aws: Aws
+    source: dict[str, Any], prepare: Prepare, exchanges: Exchanges, flows: Namespace, aws: Emulator
 ) -> None:
     prepare(flows, aws)
     flows.apply(token_request(source=source, exchanges=exchanges(aws)))
@@ -179,22 +188,22 @@ def test_flow_is_renewed_twice(
     assert flows.events("acme") == ["Issued"]
 
 
-def test_code_and_its_refresh_tokens_are_consumed_in_order(flows: Namespace, aws: Aws) -> None:
+def test_code_and_its_refresh_tokens_are_consumed_in_order(flows: Namespace, aws: Emulator) -> None:
     authorization_code = put_code(flows, aws)
     aws.settings(oauth_access_seconds=6, identity_center_seconds=6, session_seconds=6)
     flows.apply(token_request(source=KEYS_SOURCE, exchanges=[code(), ROLE]))
     until(lambda: flows.revision() >= 3, seconds=60)
     flows.patch("treq", "acme", {"spec": {"suspend": True}})
     flows.wait_for_condition("acme", "Ready", "Suspended")
-    family = aws.center_family(authorization_code)
+    family = aws.identity_center_family(authorization_code)
 
-    assert family.spends == list(range(len(family.spends)))
-    assert len(family.spends) >= 2
+    assert family.consumed == list(range(len(family.consumed)))
+    assert len(family.consumed) >= 2
     assert (family.reuses, family.revoked) == (0, False)
     assert aws.calls("AssumeRole:with context") >= 3
 
 
-def test_code_without_refresh_token_is_used_once(flows: Namespace, aws: Aws) -> None:
+def test_code_without_refresh_token_is_used_once(flows: Namespace, aws: Emulator) -> None:
     aws.control("POST", "identity-center-applications", arn=NO_REFRESH_ARN, grants=["authorization_code"])
     put_code(flows, aws, NO_REFRESH_ARN)
     aws.settings(session_seconds=10)
@@ -214,7 +223,7 @@ def test_code_without_refresh_token_is_used_once(flows: Namespace, aws: Aws) -> 
     assert aws.calls("CreateTokenWithIAM") == 2
 
 
-def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: Aws) -> None:
+def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: Emulator) -> None:
     create = {"licenseManagerCreateToken": {"licenseArn": LICENSE_ARN, "revokeSuperseded": {"gracePeriod": "1s"}}}
     flows.apply(token_request("license", source=KEYS_SOURCE, exchanges=[create]))
     flows.wait_until_ready("license")
@@ -233,7 +242,7 @@ def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: A
     assert flows.status("license")["expirationTime"] > "2027"
 
 
-def test_html_response_of_an_issuer_is_not_repeated(flows: Namespace, aws: Aws) -> None:
+def test_html_response_of_an_issuer_is_not_repeated(flows: Namespace, aws: Emulator) -> None:
     aws.fault("oauth:token", times=None, body="html")
     flows.apply(token_request(source=KEYS_SOURCE, exchanges=[oauth(aws, "client_credentials")]))
     message = flows.wait_for_condition("acme", "Renewed", "Unavailable")

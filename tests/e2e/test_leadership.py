@@ -11,7 +11,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.writes import count_writes
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 RENEWALS = 'keyturn_renewals_total{reason="RenewalRequested",result="success"}'
@@ -19,7 +19,7 @@ Start = Callable[[], Operator]
 
 
 @pytest.fixture
-def start(installed: ControlPlane, aws: Aws, tmp_path: Path) -> Iterator[Start]:
+def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
     """Start operators that share the chart's Lease."""
     with ExitStack() as stack:
 
@@ -32,7 +32,7 @@ def start(installed: ControlPlane, aws: Aws, tmp_path: Path) -> Iterator[Start]:
         patch_lease(installed, holderIdentity=None)
 
 
-def test_standby_takes_over_when_the_leader_stops(start: Start, aws: Aws, namespace: Namespace) -> None:
+def test_standby_takes_over_when_the_leader_stops(start: Start, aws: Emulator, namespace: Namespace) -> None:
     first = start()
     until(lambda: is_leader(first))
     namespace.issue(aws)
@@ -66,7 +66,7 @@ def test_standby_exits_with_code_0_and_keeps_the_lease(start: Start, installed: 
 
 
 def test_failover_renews_and_writes_nothing(
-    start: Start, installed: ControlPlane, aws: Aws, namespace: Namespace
+    start: Start, installed: ControlPlane, aws: Emulator, namespace: Namespace
 ) -> None:
     first = start()
     until(lambda: is_leader(first))
@@ -87,7 +87,7 @@ def test_failover_renews_and_writes_nothing(
 
 
 @pytest.mark.long
-def test_standby_takes_over_when_the_leader_is_killed(start: Start, aws: Aws, namespace: Namespace) -> None:
+def test_standby_takes_over_when_the_leader_is_killed(start: Start, aws: Emulator, namespace: Namespace) -> None:
     first = start()
     until(lambda: is_leader(first))
     namespace.issue(aws)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tools.bench.client import Client, run_all
 from tools.bench.usage import memory_mib
@@ -54,7 +54,7 @@ def peak_after_a_renewal(operator: Operator, namespace: Namespace, value: str) -
 
 
 async def test_unrelated_secrets_use_no_memory(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, other_namespace: Namespace, tmp_path: Path
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, other_namespace: Namespace, tmp_path: Path
 ) -> None:
     with running_operator(installed, aws, tmp_path) as operator:
         namespace.issue(aws)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.chart import Values, chart_objects
 from tests.support.controlplane import ControlPlane
-from tests.support.prometheus.crds import KINDS, crds
+from tests.support.prometheus.crds import KINDS, crd_files
 
 RELABEL = [{"action": "labeldrop", "regex": "blue"}]
 MONITOR = {
@@ -23,7 +23,7 @@ STRICT = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--
 @pytest.fixture(scope="module")
 def monitored(installed: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane with these CRDs, which are deleted afterwards."""
-    for path in crds():
+    for path in crd_files():
         installed.kubectl("apply", "--server-side", "--filename", str(path))
     names = [f"crd/{kind}.monitoring.coreos.com" for kind in KINDS]
     installed.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)

@@ -10,10 +10,8 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.sources import KEYS_SOURCE, USER_KEYS
-from tests.support.emulator.directory import APPLICATION_ARN, REDIRECT_URI
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import DOMAIN, LICENSE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import APPLICATION_ARN, DOMAIN, LICENSE_ARN, POOL_ID, REDIRECT_URI
 from tests.support.processes import until
 from tests.support.secret_search import find_secrets
 
@@ -79,7 +77,7 @@ def leaky_policy(namespace: Namespace) -> Iterator[None]:
     namespace.plane.kubectl("delete", kinds, LEAKY_POLICY)
 
 
-def issue_and_renew(aws: Aws, namespace: Namespace) -> None:
+def issue_and_renew(aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=6)
     namespace.issue(aws, target={"formats": FORMATS})
     namespace.wait_for_revision(3)
@@ -87,9 +85,9 @@ def issue_and_renew(aws: Aws, namespace: Namespace) -> None:
     namespace.wait_for_revision(4)
 
 
-def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
+def issue_by_other_flows(aws: Emulator, namespace: Namespace) -> None:
     """Issue and renew what a code, a license, a package domain, a registry and an identity pool return."""
-    data = {"keys": USER_KEYS, "sign-in": {"code": aws.code()}, "login": {"token": aws.id_token()}}
+    data = {"keys": USER_KEYS, "sign-in": {"code": aws.authorization_code()}, "login": {"token": aws.id_token()}}
     for name, values in data.items():
         namespace.put_secret(name, values)
     center = {"clientId": APPLICATION_ARN, "redirectUri": REDIRECT_URI, "codeFrom": key_ref("sign-in", "code")}
@@ -100,7 +98,7 @@ def issue_by_other_flows(aws: Aws, namespace: Namespace) -> None:
         "images": (KEYS_SOURCE, {"ecrGetAuthorizationToken": {}}),
         "pool": (
             {"token": key_ref("login", "token")},
-            {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {aws.issuer[8:]: "accessToken"}}},
+            {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {aws.issuer_url[8:]: "accessToken"}}},
         ),
     }
     for name, (source, exchange) in flows.items():
@@ -116,7 +114,7 @@ def correct_drift(namespace: Namespace) -> None:
     namespace.wait_for_condition("acme", "Renewed", "DriftCorrected")
 
 
-def fail_at_aws(aws: Aws, namespace: Namespace) -> None:
+def fail_at_aws(aws: Emulator, namespace: Namespace) -> None:
     token = namespace.secret_data("license")["license_token"]
     secret = namespace.secret_data("acme")["AWS_SECRET_ACCESS_KEY"]
     failures: list[tuple[str, dict[str, Any], str]] = [
@@ -153,7 +151,7 @@ def fail_by_source(namespace: Namespace) -> None:
 
 
 @pytest.mark.usefixtures("leaky_policy")
-def test_secret_values_are_nowhere_but_in_secrets(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_values_are_nowhere_but_in_secrets(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     issue_and_renew(aws, namespace)
     issue_by_other_flows(aws, namespace)
     correct_drift(namespace)

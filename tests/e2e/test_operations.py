@@ -13,7 +13,7 @@ from tests.support.cluster.plugin import Plugin
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.cluster.sources import KEYS_SOURCE, USER_KEYS
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws, endpoints, running_emulator
+from tests.support.emulator.client import Emulator, endpoints, running_emulator
 from tests.support.processes import until
 
 BACKED_UP = ("name", "labels", "annotations")
@@ -34,7 +34,7 @@ def backup(namespace: Namespace) -> list[dict[str, Any]]:
     return sorted(items, key=lambda item: str(item["kind"]))
 
 
-def test_restore_into_a_new_cluster(own_operator: Operator, namespace: Namespace, aws: Aws) -> None:
+def test_restore_into_a_new_cluster(own_operator: Operator, namespace: Namespace, aws: Emulator) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotating"))
     namespace.issue(aws)
@@ -51,10 +51,10 @@ def test_restore_into_a_new_cluster(own_operator: Operator, namespace: Namespace
     owners = namespace.get("secret", "acme")["metadata"]["ownerReferences"]
     assert uid_before != uid(namespace) == owners[0]["uid"]
     assert [namespace.secret_data(name) for name in ("acme", "rotating", "source-keyturn")] == before
-    assert (count_exchanges(aws), aws.family(seed).spends) == (2, [0])
+    assert (count_exchanges(aws), aws.family(seed).consumed) == (2, [0])
     namespace.request_renewal("rotating", "now")
     namespace.wait_for_revision(2, "rotating")
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0, 1], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 
 def uid(namespace: Namespace) -> str:
@@ -69,7 +69,7 @@ def restore(namespace: Namespace, objects: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def other_region() -> Iterator[Aws]:
+def other_region() -> Iterator[Emulator]:
     """AWS in another region."""
     with running_emulator() as aws:
         aws.settings(region="eu-west-1")
@@ -77,7 +77,7 @@ def other_region() -> Iterator[Aws]:
 
 
 def test_pull_secret_for_several_regions(
-    installed: ControlPlane, aws: Aws, other_region: Aws, namespace: Namespace, tmp_path: Path
+    installed: ControlPlane, aws: Emulator, other_region: Emulator, namespace: Namespace, tmp_path: Path
 ) -> None:
     namespace.put_secret("keys", USER_KEYS)
     steps: list[dict[str, Any]] = [
@@ -98,7 +98,9 @@ def test_pull_secret_for_several_regions(
     }
 
 
-def test_expiring_source_is_replaced(own_operator: Operator, namespace: Namespace, aws: Aws, plugin: Plugin) -> None:
+def test_expiring_source_is_replaced(
+    own_operator: Operator, namespace: Namespace, aws: Emulator, plugin: Plugin
+) -> None:
     namespace.put_token(aws.refresh_token(expires_in=10))
     namespace.apply(token_request())
     namespace.wait_for_condition("acme", "Ready", "SourceExpiring", seconds=30)
@@ -112,7 +114,7 @@ def test_expiring_source_is_replaced(own_operator: Operator, namespace: Namespac
     assert namespace.status("acme")["sourceExpirationTime"] > expiration
 
 
-def test_leaked_token_is_replaced(own_operator: Operator, namespace: Namespace, aws: Aws, plugin: Plugin) -> None:
+def test_leaked_token_is_replaced(own_operator: Operator, namespace: Namespace, aws: Emulator, plugin: Plugin) -> None:
     leaked = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotating"))
     namespace.issue(aws)
@@ -126,13 +128,13 @@ def test_leaked_token_is_replaced(own_operator: Operator, namespace: Namespace, 
 
     after = [namespace.secret_data(name) for name in ("acme", "rotating")]
     assert [old for old, new in zip(before, after, strict=True) if old == new] == []
-    assert (aws.family(leaked).spends, len(aws.family(new_token).spends)) == ([0], 1)
+    assert (aws.family(leaked).consumed, len(aws.family(new_token).consumed)) == ([0], 1)
     plugin.succeed("renew", "--all", "--wait")
-    assert (aws.family(leaked).spends, aws.family(new_token).reuses) == ([0], 0)
+    assert (aws.family(leaked).consumed, aws.family(new_token).reuses) == ([0], 0)
 
 
 def test_kubectl_wait_ignores_an_outdated_ready_condition(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issue(aws)
     own_operator.kill()
@@ -145,7 +147,7 @@ def test_kubectl_wait_ignores_an_outdated_ready_condition(
     namespace.kubectl(*wait, "--timeout=20s")
 
 
-def test_secret_stays_valid_without_the_operator(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_stays_valid_without_the_operator(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.secret_data("acme")
 
@@ -158,14 +160,14 @@ def test_secret_stays_valid_without_the_operator(own_operator: Operator, aws: Aw
 
 
 def test_source_without_the_required_label(
-    installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path
 ) -> None:
     namespace.put_token(aws.refresh_token())
     settings = {"sources": {"requireLabel": True}}
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=settings):
         namespace.apply(token_request())
         assert "sources.requireLabel" in namespace.wait_for_condition("acme", "Renewed", "SourceNotFound")
-        assert aws.recent() == []
+        assert aws.recent_calls() == []
 
         namespace.kubectl("label", "secret", "license", "keyturn.dev/source=true")
         namespace.wait_until_ready("acme")

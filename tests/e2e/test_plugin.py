@@ -15,7 +15,7 @@ from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -45,7 +45,9 @@ def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
     return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
 
 
-def test_status_describes_a_renewed_request(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_describes_a_renewed_request(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issue(aws)
     output = plugin.succeed("status", "acme")
 
@@ -55,7 +57,9 @@ def test_status_describes_a_renewed_request(operator: Operator, aws: Aws, namesp
     assert re.search(rf"  Renewal         {TIME} \(in 3[3-9]m[0-9]*s?\)\n", output)
 
 
-def test_status_without_a_name_is_a_table(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_without_a_name_is_a_table(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issue(aws)
     namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
     namespace.wait_for_condition("waits", "Renewed", "SourceNotFound")
@@ -95,7 +99,7 @@ def test_status_without_a_name_is_a_table(operator: Operator, aws: Aws, namespac
 )
 @pytest.mark.usefixtures("operator")
 def test_status_describes_a_problem(
-    aws: Aws, namespace: Namespace, plugin: Plugin, spec: dict[str, Any], condition: tuple[str, str], line: str
+    aws: Emulator, namespace: Namespace, plugin: Plugin, spec: dict[str, Any], condition: tuple[str, str], line: str
 ) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request(**spec))
@@ -105,7 +109,7 @@ def test_status_describes_a_problem(
 
 
 def test_status_is_available_as_json_and_yaml(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
 ) -> None:
     namespace.issue(aws)
     view = json.loads(plugin.succeed("status", "acme", "-o", "json"))
@@ -115,7 +119,7 @@ def test_status_is_available_as_json_and_yaml(
     assert json.loads(plugin.succeed("status", "-o", "json")) == [view]
 
 
-def test_watch_shows_each_change(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_watch_shows_each_change(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
 
     with plugin.watching("status", "--watch") as rows:
@@ -126,7 +130,9 @@ def test_watch_shows_each_change(operator: Operator, aws: Aws, namespace: Namesp
         assert json.loads(next(objects))["status"]["revision"] == 2
 
 
-def test_missing_request_has_a_suggestion(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_missing_request_has_a_suggestion(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issue(aws, "acme-billing")
     other = Namespace.create(namespace.plane)
     other.apply(token_request("only-there", suspend=True))
@@ -137,7 +143,9 @@ def test_missing_request_has_a_suggestion(operator: Operator, aws: Aws, namespac
     other.kubectl("delete", "treq", "--all")
 
 
-def test_renew_wait_ends_after_the_renewal(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_wait_ends_after_the_renewal(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issue(aws)
     namespace.apply(token_request("second"), token_request("suspended", suspend=True))
     namespace.wait_until_ready("second")
@@ -148,7 +156,9 @@ def test_renew_wait_ends_after_the_renewal(operator: Operator, aws: Aws, namespa
     assert "spec.suspend" in plugin.fail("renew", "suspended")
 
 
-def test_renew_wait_reports_the_failure(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_wait_reports_the_failure(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     namespace.issue(aws)
     namespace.kubectl("delete", "secret", "license")
 
@@ -156,7 +166,7 @@ def test_renew_wait_reports_the_failure(operator: Operator, aws: Aws, namespace:
     assert "acme: Secret license does not exist" in plugin.fail("renew", "acme", "--wait")
 
 
-def test_renew_wait_times_out(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_wait_times_out(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
     operator.freeze()
     try:
@@ -167,7 +177,7 @@ def test_renew_wait_times_out(operator: Operator, aws: Aws, namespace: Namespace
     assert "no operator has picked up the request" in error
 
 
-def test_inspect_describes_a_target(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_inspect_describes_a_target(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
     output = plugin.succeed("inspect", "acme")
 
@@ -178,7 +188,7 @@ def test_inspect_describes_a_target(operator: Operator, aws: Aws, namespace: Nam
     assert "did you mean" in plugin.fail("inspect", "acm")
 
 
-def test_inspect_detects_an_edit(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_inspect_detects_an_edit(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
     namespace.patch("treq", "acme", {"spec": {"suspend": True}})
     namespace.wait_for_condition("acme", "Ready", "Suspended")
@@ -187,7 +197,7 @@ def test_inspect_detects_an_edit(operator: Operator, aws: Aws, namespace: Namesp
     assert "(DriftDetected)" in plugin.succeed("inspect", "acme")
 
 
-def test_forget_explains_and_asks(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_forget_explains_and_asks(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -199,7 +209,9 @@ def test_forget_explains_and_asks(operator: Operator, aws: Aws, namespace: Names
     assert "is not a token Secret" in plugin.fail("forget", "source", "--yes")
 
 
-def test_forget_starts_from_the_new_source(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_forget_starts_from_the_new_source(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -215,11 +227,13 @@ def test_forget_starts_from_the_new_source(operator: Operator, aws: Aws, namespa
     namespace.patch("treq", "acme", {"spec": {"suspend": False}})
 
     plugin.succeed("renew", "acme", "--wait")
-    assert len(aws.family(token).spends) >= 1
+    assert len(aws.family(token).consumed) >= 1
     assert aws.family(token).reuses == 0
 
 
-def test_no_command_shows_a_secret_value(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_no_command_shows_a_secret_value(
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
+) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "rotates"))
     namespace.wait_until_ready("rotates")
@@ -264,7 +278,7 @@ def test_unreachable_cluster_is_reported(plugin: Plugin, tmp_path: Path) -> None
 
 
 def test_kubectl_completes_commands_and_names(
-    operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin
+    operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin
 ) -> None:
     namespace.issue(aws, "acme-billing")
 
@@ -276,14 +290,14 @@ def test_kubectl_completes_commands_and_names(
     assert completions("inspect", "--namespace", namespace.name, "lic") == ["license"]
 
 
-def test_status_takes_half_a_second(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_status_takes_half_a_second(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
 
     # CPU time, because the machine may be busy. Measured: 0.3 s on two cores.
     assert min(plugin("status", "acme").cpu_seconds for _ in range(5)) < 0.5
 
 
-def test_documented_commands_work(operator: Operator, aws: Aws, namespace: Namespace, plugin: Plugin) -> None:
+def test_documented_commands_work(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, "portal"))
     namespace.issue(aws, "acme-billing", secret="acme-billing-aws")

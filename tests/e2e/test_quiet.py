@@ -13,7 +13,7 @@ from tests.support.cluster.namespace import Namespace, count_exchanges, token_re
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import count_writes
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 RETAIN = {"deletionPolicy": "Retain"}
@@ -74,7 +74,7 @@ def managed_state(namespace: Namespace) -> list[Any]:
 )
 @pytest.mark.usefixtures("own_operator", "restored_crd")
 def test_change_causes_no_renewal_and_no_write(
-    aws: Aws, namespace: Namespace, change: Callable[[Namespace], None], writes: dict[str, int]
+    aws: Emulator, namespace: Namespace, change: Callable[[Namespace], None], writes: dict[str, int]
 ) -> None:
     namespace.issue(aws)
     namespace.apply(token_request("retained", target=RETAIN))
@@ -99,7 +99,7 @@ def test_change_causes_no_renewal_and_no_write(
     assert managed_state(namespace) == state
 
 
-def test_deletion_missed_by_the_watch_is_noticed(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_deletion_missed_by_the_watch_is_noticed(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, "gone", target=RETAIN)
     own_operator.freeze()
     try:

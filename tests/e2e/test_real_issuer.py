@@ -10,8 +10,8 @@ from tests.support import npm
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
-from tests.support.issuer.running import AUDIENCE, Issuer, running_issuer
+from tests.support.emulator.client import Emulator
+from tests.support.issuer.server import AUDIENCE, Issuer, running_issuer
 
 pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 NAMES = ("first", "second")
@@ -25,7 +25,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def operator(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
+def operator(installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
     """An operator that may call issuers on loopback; the test may stop it."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as running:
         yield running
@@ -57,7 +57,7 @@ def renew(namespace: Namespace, revision: int) -> None:
 
 
 def test_two_requests_consume_each_token_once(
-    operator: Operator, aws: Aws, namespace: Namespace, issuer: Issuer
+    operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
 ) -> None:
     sign_in(namespace, issuer)
     namespace.apply(*(request(issuer, name, target=TOKEN) for name in NAMES))
@@ -80,7 +80,7 @@ def test_two_requests_consume_each_token_once(
 
 
 def test_token_becomes_the_credentials_of_a_role(
-    operator: Operator, aws: Aws, namespace: Namespace, issuer: Issuer
+    operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
 ) -> None:
     role = aws.trust_issuer(issuer.url, issuer.jwks(), AUDIENCE)
     sign_in(namespace, issuer, jwt=True)

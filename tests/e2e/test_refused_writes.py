@@ -9,7 +9,7 @@ from tests.support.cluster.namespace import Namespace, count_exchanges, token_re
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, allow_secrets, refusing
 from tests.support.cluster.rotating_source import rotating_request, sign_in
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 QUOTA = "exceeded quota: few, requested: count/secrets=1"
@@ -43,7 +43,7 @@ def renew(namespace: Namespace) -> None:
     namespace.wait_until_ready("acme")
 
 
-def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     with refusing(namespace, "acme"):
         namespace.apply(token_request())
@@ -59,7 +59,7 @@ def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Aw
     assert count_exchanges(aws) == 2
 
 
-def test_policy_at_a_renewal_keeps_the_valid_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_at_a_renewal_keeps_the_valid_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.get("secret", "acme")
     with refusing(namespace, "acme"):
@@ -79,7 +79,7 @@ def test_policy_at_a_renewal_keeps_the_valid_secret(operator: Operator, aws: Aws
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
 
 
-def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     aws.settings(session_seconds=8)
     with refusing(namespace, "acme", kinds=("tokenrequests/status",)):
@@ -96,7 +96,7 @@ def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Aws
     assert consumed <= 2 * namespace.status("acme")["revision"]
 
 
-def test_policy_on_the_token_secret_at_the_first_issue(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_on_the_token_secret_at_the_first_issue(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     with refusing(namespace, TOKEN_SECRET):
         namespace.apply(rotating_request(aws))
@@ -106,10 +106,10 @@ def test_policy_on_the_token_secret_at_the_first_issue(operator: Operator, aws: 
         assert (aws.calls("oauth:token"), namespace.get("secret", TOKEN_SECRET)) == (0, {})
 
     namespace.wait_until_ready("acme")
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0], 0)
 
 
-def test_policy_on_the_token_secret_at_a_renewal(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_on_the_token_secret_at_a_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -125,10 +125,10 @@ def test_policy_on_the_token_secret_at_a_renewal(operator: Operator, aws: Aws, n
 
     renew(namespace)
     namespace.wait_for_revision(2)
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == ([0, 1], 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 
-def test_policy_on_the_target_loses_no_token(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_policy_on_the_target_loses_no_token(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -140,10 +140,10 @@ def test_policy_on_the_target_loses_no_token(operator: Operator, aws: Aws, names
     renew(namespace)
     namespace.wait_for_revision(2)
     family = aws.family(seed)
-    assert (family.spends, family.reuses) == ([*range(len(family.spends))], 0)
+    assert (family.consumed, family.reuses) == ([*range(len(family.consumed))], 0)
 
 
-def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_full_quota_costs_no_aws_call(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     allow_secrets(namespace, 0)
 
@@ -166,7 +166,7 @@ def test_full_quota_costs_no_aws_call(operator: Operator, aws: Aws, namespace: N
     ],
 )
 def test_full_quota_loses_no_token(
-    operator: Operator, aws: Aws, namespace: Namespace, *, more: int, adopted: bool, consumes: list[int]
+    operator: Operator, aws: Emulator, namespace: Namespace, *, more: int, adopted: bool, consumes: list[int]
 ) -> None:
     seed = sign_in(namespace, aws)
     if adopted:
@@ -178,7 +178,7 @@ def test_full_quota_loses_no_token(
     wait_until_denied(namespace, QUOTA)
     try_again(namespace)
 
-    assert (aws.family(seed).spends, aws.family(seed).reuses) == (consumes, 0)
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == (consumes, 0)
     allow_secrets(namespace, 2)
     namespace.wait_until_ready("acme")
     assert aws.family(seed).reuses == 0

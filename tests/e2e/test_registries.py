@@ -11,8 +11,8 @@ import pytest
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.sources import KEYS_SOURCE, USER_KEYS
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY
 from tests.support.registry_client import basic, is_authorized
 
 DOCKER = "kubernetes.io/dockerconfigjson"
@@ -58,7 +58,7 @@ def npm(data: dict[str, str]) -> bool:
 )
 def test_login_in_the_secret_opens_the_registry(
     operator: Operator,
-    aws: Aws,
+    aws: Emulator,
     namespace: Namespace,
     exchanges: list[dict[str, Any]],
     formats: list[dict[str, Any]] | None,
@@ -77,7 +77,7 @@ def test_login_in_the_secret_opens_the_registry(
     assert len(seen) == 3
 
 
-def test_secret_type_follows_the_exchanges(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_type_follows_the_exchanges(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     issue(namespace, ROLE)
     seen = []
     for revision, exchanges in ((2, ECR), (3, ROLE)):

@@ -8,7 +8,7 @@ import pytest
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import count_writes
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 LATER = "acme-later"
@@ -20,7 +20,7 @@ def wait_until_caught_up(namespace: Namespace) -> None:
     namespace.wait_until_ready(LATER)
 
 
-def test_restart_renews_and_writes_nothing(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_restart_renews_and_writes_nothing(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.issue(aws, "retained", target={"deletionPolicy": "Retain"})
     names = ("acme", "retained")
@@ -40,7 +40,7 @@ def test_restart_renews_and_writes_nothing(own_operator: Operator, aws: Aws, nam
 
 
 def test_kill_during_an_exchange_costs_one_more_exchange(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     aws.fault("AssumeRoleWithWebIdentity", delay_seconds=5)
     namespace.put_token(aws.refresh_token())
@@ -57,7 +57,7 @@ def test_kill_during_an_exchange_costs_one_more_exchange(
 
 
 def test_changes_while_stopped_are_processed_at_the_start(
-    own_operator: Operator, aws: Aws, namespace: Namespace
+    own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issue(aws)
     namespace.issue(aws, "gone")
@@ -73,7 +73,7 @@ def test_changes_while_stopped_are_processed_at_the_start(
     assert count_exchanges(aws) == 10
 
 
-def test_next_attempt_survives_a_restart(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_next_attempt_survives_a_restart(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token("not.a.token")
     namespace.apply(token_request())
     namespace.wait_for_condition("acme", "Stalled", "SourceInvalid")
@@ -95,7 +95,7 @@ def test_next_attempt_survives_a_restart(own_operator: Operator, aws: Aws, names
     assert namespace.status("acme")["failedAttempts"] == 0
 
 
-def test_sigterm_exits_within_seconds_with_code_0(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_sigterm_exits_within_seconds_with_code_0(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     started = time.monotonic()
 
@@ -105,7 +105,7 @@ def test_sigterm_exits_within_seconds_with_code_0(own_operator: Operator, aws: A
     assert "internal error" not in own_operator.log()
 
 
-def test_sigterm_does_not_wait_for_a_hanging_call(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_sigterm_does_not_wait_for_a_hanging_call(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.fault("GetAccessToken", times=None, delay_seconds=20)
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request())
@@ -118,7 +118,9 @@ def test_sigterm_does_not_wait_for_a_hanging_call(own_operator: Operator, aws: A
     aws.clear_faults()
 
 
-def test_namespace_can_be_deleted_without_the_operator(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_namespace_can_be_deleted_without_the_operator(
+    own_operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issue(aws)
     own_operator.kill()
 
@@ -127,7 +129,9 @@ def test_namespace_can_be_deleted_without_the_operator(own_operator: Operator, a
     assert namespace.plane.kubectl("get", "namespace", namespace.name, "--ignore-not-found") == ""
 
 
-def test_namespace_can_be_deleted_under_the_operator(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_namespace_can_be_deleted_under_the_operator(
+    own_operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issue(aws)
 
     namespace.plane.kubectl("delete", "namespace", namespace.name, "--timeout=60s")
@@ -138,7 +142,7 @@ def test_namespace_can_be_deleted_under_the_operator(own_operator: Operator, aws
 
 
 @pytest.fixture
-def terminating(own_operator: Operator, aws: Aws, namespace: Namespace) -> Iterator[None]:
+def terminating(own_operator: Operator, aws: Emulator, namespace: Namespace) -> Iterator[None]:
     """A TokenRequest that is being deleted and has a finalizer."""
     namespace.issue(aws)
     namespace.patch("treq", "acme", {"metadata": {"finalizers": ["example.com/test"]}})
@@ -148,7 +152,7 @@ def terminating(own_operator: Operator, aws: Aws, namespace: Namespace) -> Itera
 
 
 @pytest.mark.usefixtures("terminating")
-def test_request_being_deleted_is_ignored(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_request_being_deleted_is_ignored(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     place = f'name="acme",namespace="{namespace.name}"'
     until(lambda: place not in own_operator.get("/metrics"))
     status = namespace.status("acme")
@@ -163,7 +167,9 @@ def test_request_being_deleted_is_ignored(own_operator: Operator, aws: Aws, name
     assert count_exchanges(aws) == 4
 
 
-def test_operator_survives_a_restart_of_the_api_server(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_operator_survives_a_restart_of_the_api_server(
+    own_operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issue(aws)
     status = namespace.status("acme")
 

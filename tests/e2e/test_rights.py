@@ -14,12 +14,12 @@ from tests.support.cluster.operator import LOOPBACK, running_operator
 from tests.support.cluster.rotating_source import refresh_step, rotating_request, sign_in
 from tests.support.cluster.sources import APP_ROLE_ARN, trust_service_account
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 pytestmark = pytest.mark.cluster
 TOKENS: dict[str, Any] = {"rbac": {"serviceAccountTokens": True}}
-Flow = Callable[[Namespace, Aws], None]
+Flow = Callable[[Namespace, Emulator], None]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlP
 )
 def test_rights_granted_are_rights_used(
     audited: tuple[ControlPlane, Audit],
-    aws: Aws,
+    aws: Emulator,
     values: Values,
     *,
     scoped: bool,
@@ -77,13 +77,13 @@ def _in_scope(right: Right, *, scoped: bool) -> Right:
     return right if scoped or right.namespace == "keyturn" else right._replace(namespace="")
 
 
-def issue_and_renew(namespace: Namespace, aws: Aws) -> None:
+def issue_and_renew(namespace: Namespace, aws: Emulator) -> None:
     namespace.issue(aws)
     namespace.request_renewal("acme", "1")
     namespace.wait_for_revision(2)
 
 
-def repair(namespace: Namespace, aws: Aws) -> None:
+def repair(namespace: Namespace, aws: Emulator) -> None:
     """Edit and delete Secrets, and request a renewal because Secrets may not be watched."""
     namespace.kubectl("delete", "secret", "acme")
     namespace.issue(aws, "edited")
@@ -97,13 +97,13 @@ def has_reached(namespace: Namespace, name: str, revision: int) -> bool:
     return namespace.revision(name) >= revision
 
 
-def rename_secret(namespace: Namespace, aws: Aws) -> None:
+def rename_secret(namespace: Namespace, aws: Emulator) -> None:
     namespace.issue(aws, "moving")
     namespace.patch("treq", "moving", {"spec": {"target": {"secretName": "moved"}}})
     until(lambda: namespace.get("secret", "moving") == {} and namespace.get("secret", "moved"))
 
 
-def rotate(namespace: Namespace, aws: Aws) -> None:
+def rotate(namespace: Namespace, aws: Emulator) -> None:
     """Use a rotating source whose issuer's CA is in a ConfigMap."""
     sign_in(namespace, aws)
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca": aws.ca}})
@@ -112,7 +112,7 @@ def rotate(namespace: Namespace, aws: Aws) -> None:
     namespace.wait_until_ready("rotating")
 
 
-def use_service_account(namespace: Namespace, aws: Aws) -> None:
+def use_service_account(namespace: Namespace, aws: Emulator) -> None:
     namespace.kubectl("create", "serviceaccount", "app")
     trust_service_account(aws, namespace)
     source = {"token": {"serviceAccount": {"name": "app", "expirationSeconds": 600}}}
@@ -121,7 +121,7 @@ def use_service_account(namespace: Namespace, aws: Aws) -> None:
     namespace.wait_until_ready("app")
 
 
-def delete(namespace: Namespace, _: Aws) -> None:
+def delete(namespace: Namespace, _: Emulator) -> None:
     namespace.kubectl("delete", "treq", "--all")
     assert namespace.get("secret", "source-keyturn")
 

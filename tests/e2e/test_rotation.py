@@ -6,12 +6,14 @@ import time
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.rotating_source import refresh_step, rotating_request, sign_in
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import OIDC_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import OIDC_ROLE_ARN
 from tests.support.processes import until
 
 
-def test_three_requests_consume_the_tokens_in_order(own_operator: Operator, namespace: Namespace, aws: Aws) -> None:
+def test_three_requests_consume_the_tokens_in_order(
+    own_operator: Operator, namespace: Namespace, aws: Emulator
+) -> None:
     aws.settings(oauth_access_seconds=3)
     seed = sign_in(namespace, aws)
     names = ("a", "b", "c")
@@ -27,12 +29,12 @@ def test_three_requests_consume_the_tokens_in_order(own_operator: Operator, name
     family = aws.family(seed)
 
     assert family.reuses == 0
-    assert family.spends == list(range(sum(revisions())))
-    assert len(family.spends) >= 30
+    assert family.consumed == list(range(sum(revisions())))
+    assert len(family.consumed) >= 30
     assert not family.revoked
 
 
-def test_source_restored_by_gitops_is_ignored(own_operator: Operator, namespace: Namespace, aws: Aws) -> None:
+def test_source_restored_by_gitops_is_ignored(own_operator: Operator, namespace: Namespace, aws: Emulator) -> None:
     seed = sign_in(namespace, aws)
     before = namespace.get("secret", "source")["metadata"]["resourceVersion"]
     namespace.apply(rotating_request(aws))
@@ -47,25 +49,25 @@ def test_source_restored_by_gitops_is_ignored(own_operator: Operator, namespace:
     # Nothing is to happen: this is longer than a reconciliation takes.
     time.sleep(2)
 
-    assert aws.family(seed).spends == list(range(5))
+    assert aws.family(seed).consumed == list(range(5))
     assert namespace.revision() == 5
 
 
 def test_recreated_request_continues_with_the_live_token(
-    own_operator: Operator, namespace: Namespace, aws: Aws
+    own_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)
     for revision in (1, 2):
         namespace.apply(rotating_request(aws))
         namespace.wait_until_ready("acme")
         namespace.kubectl("delete", "treq/acme", "secret/acme", "--ignore-not-found")
-        assert len(aws.family(seed).spends) == revision
+        assert len(aws.family(seed).consumed) == revision
 
     assert aws.family(seed).reuses == 0
 
 
 def test_rotated_token_becomes_the_credentials_of_a_role(
-    own_operator: Operator, namespace: Namespace, aws: Aws
+    own_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     sign_in(namespace, aws)
     role = {"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}
@@ -75,7 +77,7 @@ def test_rotated_token_becomes_the_credentials_of_a_role(
     assert "OidcConsumer" in namespace.status("acme")["principal"]
 
 
-def test_lost_response_needs_a_new_token(own_operator: Operator, namespace: Namespace, aws: Aws) -> None:
+def test_lost_response_needs_a_new_token(own_operator: Operator, namespace: Namespace, aws: Emulator) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -92,11 +94,11 @@ def test_lost_response_needs_a_new_token(own_operator: Operator, namespace: Name
     namespace.kubectl("label", "secret/source", "keyturn.dev/source=true")
     namespace.put_token(new_token, name="source", key="refresh_token")
     until(lambda: namespace.condition("acme", "Renewed")[0] == "True", seconds=70)
-    assert aws.family(new_token).spends == [0]
+    assert aws.family(new_token).consumed == [0]
 
 
 def test_kill_during_the_exchange_leads_to_one_final_attempt(
-    own_operator: Operator, namespace: Namespace, aws: Aws
+    own_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))

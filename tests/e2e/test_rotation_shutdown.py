@@ -13,7 +13,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Cluster, Operator, running_operator
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
@@ -22,7 +22,7 @@ Start = Callable[[Cluster], Operator]
 
 
 @pytest.fixture
-def start(installed: ControlPlane, aws: Aws, tmp_path: Path) -> Iterator[Start]:
+def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
     """Start operators that share the chart's Lease and may call issuers on loopback."""
     with ExitStack() as stack:
 
@@ -47,7 +47,7 @@ def pair(start: Start, api_proxy: ApiProxy, installed: ControlPlane) -> tuple[Op
     return first, second
 
 
-def refresh(namespace: Namespace, aws: Aws, api_proxy: ApiProxy, *, can_save: bool, **fault: str) -> str:
+def refresh(namespace: Namespace, aws: Emulator, api_proxy: ApiProxy, *, can_save: bool, **fault: str) -> str:
     """Start the second refresh of a new token family, and return the initial token.
 
     The issuer's response is delayed. If `can_save` is false, the save fails until the proxy's faults are cleared.
@@ -66,7 +66,7 @@ def refresh(namespace: Namespace, aws: Aws, api_proxy: ApiProxy, *, can_save: bo
 
 @pytest.mark.parametrize("can_save", [True, False], ids=["while the issuer is slow", "while the save fails"])
 def test_stopped_operator_saves_the_token_first(
-    start: Start, api_proxy: ApiProxy, aws: Aws, namespace: Namespace, *, can_save: bool
+    start: Start, api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, *, can_save: bool
 ) -> None:
     operator = start(api_proxy)
     seed = refresh(namespace, aws, api_proxy, can_save=can_save)
@@ -82,12 +82,12 @@ def test_stopped_operator_saves_the_token_first(
     operator.start()
     namespace.wait_for_revision(2)
     family = aws.family(seed)
-    assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 @pytest.mark.long
 def test_resumed_operator_saves_the_token_and_exits(
-    pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Aws, namespace: Namespace
+    pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace
 ) -> None:
     first, second = pair
     seed = refresh(namespace, aws, api_proxy, can_save=False)
@@ -106,13 +106,13 @@ def test_resumed_operator_saves_the_token_and_exits(
     }
     namespace.wait_for_revision(2, seconds=50)
     family = aws.family(seed)
-    assert (family.spends, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("drop", ["before", "after"])
 def test_suspended_operator_leads_to_one_final_attempt(
-    pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Aws, namespace: Namespace, drop: str
+    pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, drop: str
 ) -> None:
     first, second = pair
     seed = refresh(namespace, aws, api_proxy, can_save=True, drop=drop)
@@ -134,5 +134,5 @@ def test_suspended_operator_leads_to_one_final_attempt(
         namespace.wait_for_condition("acme", "Stalled", "RefreshOutcomeUnknown", seconds=50)
         end = (1, [0, 1], "RefreshOutcomeUnknown")
     family = aws.family(seed)
-    assert (family.reuses, family.spends, namespace.condition("acme", "Stalled")[1]) == end
+    assert (family.reuses, family.consumed, namespace.condition("acme", "Stalled")[1]) == end
     assert aws.calls("oauth:token") == 3

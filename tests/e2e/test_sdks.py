@@ -1,4 +1,4 @@
-"""AWS SDKs with each way to get credentials in a pod: no call fails in ten renewals, and none uses an old key."""
+"""AWS SDKs on every way to a pod's credentials, through ten renewals: no call fails or uses an old key."""
 
 import json
 import os
@@ -10,32 +10,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.support import npm
-from tests.support.controlplane import dies_with_us
-from tests.support.emulator.running import Aws, endpoints, running_emulator
-from tests.support.emulator.world import ROLE_ARN
-from tests.support.processes import RestartableProcess, http_get, until
-from tests.support.sdk import golang
+from tests.support.cluster.namespace import token_request
+from tests.support.controlplane import die_with_parent
+from tests.support.emulator.client import Emulator, endpoints, running_emulator
+from tests.support.processes import ROOT, RestartableProcess, http_get, until
+from tests.support.sdk import go_caller
 
-ROOT = Path(__file__).parents[2]
 JAVASCRIPT = ROOT / "tests" / "support" / "sdk" / "javascript"
-LISTENING = re.compile(r"credentials on (\S+:\d+)")
-SESSION_SECONDS = 12  # renewed after 7 to 8 seconds
-RENEWALS = 10
-# With so little lifetime left, boto3 reloads before each call and JavaScript during each call.
-MAX_AGE_SECONDS = 4
-# Go reloads from an endpoint as boto3 does, but keeps the output of a process until it expires.
-MAX_AGE_SECONDS_OF_A_PROCESS = {"Go": 8}
+LISTENING = re.compile(r"ing credentials on (\S+:\d+)")
+SESSION_SECONDS = 12  # renewed after 7 to 8
+KEYS = 10
+# So close to the expiry boto3 refreshes before each call, JavaScript during a call: its key is 1 or 2 s old.
+OLD_SECONDS = 4
+# Go refreshes from the endpoint like boto3, but uses credentials of a process until they expire: up to 6 s more.
+OLD_SECONDS_OF_A_PROCESS = {"Go": 8}
 
 
 @dataclass
 class Pod:
-    """The folder of two sidecars, and when each access key appeared in it."""
+    """A folder with a mounted Secret, the sidecars that serve it, and when each access key appeared in it."""
 
     folder: Path
     keys: dict[str, float] = field(default_factory=dict)
@@ -46,7 +44,6 @@ class Pod:
         return self.folder / "secret"
 
     def record_key(self) -> None:
-        """Record the current access key."""
         try:
             credentials = json.loads((self.secret / "credentials.json").read_text())
         except FileNotFoundError:
@@ -54,7 +51,7 @@ class Pod:
         self.keys.setdefault(credentials["AccessKeyId"], time.monotonic())
 
     def replaced_at(self, key: str) -> float:
-        """Return when this key was replaced; infinity if it was not."""
+        """Return when the next access key appeared; infinity if none has."""
         order = list(self.keys)
         later = order[order.index(key) + 1 :]
         return self.keys[later[0]] if later else float("inf")
@@ -65,99 +62,84 @@ class Pod:
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(self.folder / f"{sidecar}-token"),
         }
 
-    def config(self, command: str) -> dict[str, str]:
-        name = self.folder / f"config-{len(list(self.folder.glob('config-*')))}"
-        name.write_text(f"[default]\ncredential_process = {command}\n")
-        return {"AWS_CONFIG_FILE": str(name)}
+    def credential_process(self, command: str) -> dict[str, str]:
+        path = self.folder / f"config-{len(list(self.folder.glob('config-*')))}"
+        path.write_text(f"[default]\ncredential_process = {command}\n")
+        return {"AWS_CONFIG_FILE": str(path)}
+
+    def start_sidecar(self, name: str, stack: ExitStack, *arguments: str) -> None:
+        flags = ("--listen=127.0.0.1:0", "--http-bind-address=127.0.0.1:0")
+        command = [sys.executable, "-m", "keyturn", *arguments, *flags]
+        sidecar = RestartableProcess(
+            [*command, f"--authorization-file={self.folder}/{name}-token"], self.folder / f"{name}.log"
+        )
+        self.urls[name] = f"http://{sidecar.launch(LISTENING)}/"
+        stack.callback(sidecar.stop)
 
 
-def keyturn(*arguments: str) -> str:
-    return f"{sys.executable} -m keyturn {' '.join(arguments)}"
-
-
-# The environment variables that a manifest sets in a pod.
+# The environment of each way, which a manifest would set.
 WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
-    "credential_process = cat": lambda pod: pod.config(f"cat {pod.secret}/credentials.json"),
+    "credential_process = cat": lambda pod: pod.credential_process(f"cat {pod.secret}/credentials.json"),
     "the format awsConfig": lambda pod: {"AWS_CONFIG_FILE": f"{pod.secret}/config"},
-    "keyturn credential-process": lambda pod: pod.config(keyturn("credential-process", f"--secret-dir={pod.secret}")),
-    "the endpoint of the reader": lambda pod: pod.endpoint("reader"),
-    "the endpoint of keyturn run": lambda pod: pod.endpoint("run"),
-}
-Program = tuple[list[str], Path | None, Path]  # the command, its stdin, its working directory
-SDKS: Mapping[str, Callable[[], Program]] = {
-    "boto3": lambda: ([sys.executable, "-m", "tests.support.sdk.caller"], None, ROOT),
-    # With a script from stdin, node resolves packages from its working directory.
-    "JavaScript": lambda: (
-        ["node", "--input-type=module"],
-        JAVASCRIPT / "caller.mjs",
-        npm.installed("sdk-javascript", JAVASCRIPT),
+    "keyturn credential-process": lambda pod: pod.credential_process(
+        f"{sys.executable} -m keyturn credential-process --secret-dir={pod.secret}"
     ),
-    "Go": lambda: ([str(golang.caller())], None, ROOT),
+    "endpoint of the sidecar": lambda pod: pod.endpoint("sidecar"),
+    "endpoint of keyturn run": lambda pod: pod.endpoint("run"),
 }
-MISSING: Mapping[str, Callable[[], str]] = {"JavaScript": npm.missing, "Go": golang.missing}
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """The program that calls STS with an SDK; `missing` says why it cannot run on this machine."""
+
+    command: Callable[[], list[str]]
+    stdin: Path = Path(os.devnull)
+    folder: Callable[[], Path] = lambda: ROOT
+    missing: Callable[[], str] = lambda: ""
+
+
+SDKS: Mapping[str, Sdk] = {
+    "boto3": Sdk(lambda: [sys.executable, "-m", "tests.support.sdk.caller"]),
+    # Node resolves packages from the working directory only for a program on stdin.
+    "JavaScript": Sdk(
+        lambda: ["node", "--input-type=module"],
+        JAVASCRIPT / "caller.mjs",
+        lambda: npm.installed("sdk-javascript", JAVASCRIPT),
+        npm.missing,
+    ),
+    "Go": Sdk(lambda: [str(go_caller.go_caller())], missing=go_caller.missing),
+}
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with running_emulator(session_seconds=SESSION_SECONDS) as emulator:
-        yield emulator
-
-
-def manifest(pod: Pod) -> dict[str, Any]:
-    return {
-        "apiVersion": "keyturn.dev/v1alpha1",
-        "kind": "TokenRequest",
-        "metadata": {"name": "acme"},
-        "spec": {
-            "source": {"token": {"secretKeyRef": {"name": "acme-license", "key": "license_token"}}},
-            "region": "us-east-1",
-            "exchanges": [
-                {"licenseManagerGetAccessToken": {}},
-                {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN}},
-            ],
-            "target": {"formats": [{"credentialProcess": {}}, {"awsConfig": {"mountPath": str(pod.secret)}}]},
-        },
-    }
-
-
-def start_sidecar(stack: ExitStack, pod: Pod, name: str, *arguments: str) -> None:
-    """Start a sidecar and record its URL."""
-    flags = [
-        "--listen=127.0.0.1:0",
-        "--http-bind-address=127.0.0.1:0",
-        f"--authorization-file={pod.folder}/{name}-token",
-    ]
-    keyturn = RestartableProcess([sys.executable, "-m", "keyturn", *arguments, *flags], pod.folder / f"{name}.log")
-    pod.urls[name] = f"http://{keyturn.launch(LISTENING)}/"
-    stack.callback(keyturn.stop)
+def aws() -> Iterator[Emulator]:
+    with running_emulator(session_seconds=SESSION_SECONDS) as shared_emulator:
+        yield shared_emulator
 
 
 @pytest.fixture(scope="module")
-def pod(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    """A folder that is updated as the kubelet updates a mounted Secret, and both modes of the sidecar."""
+def pod(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    """A folder that `keyturn run` renews as the kubelet updates a mounted Secret, and a sidecar that serves it."""
     pod = Pod(tmp_path_factory.mktemp("pod"))
-    source = pod.folder / "sources" / "acme-license"
+    source = pod.folder / "sources" / "license"
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
-    (pod.folder / "request.yaml").write_text(yaml.safe_dump(manifest(pod)))
+    target = {"formats": [{"credentialProcess": {}}, {"awsConfig": {"mountPath": str(pod.secret)}}]}
+    (pod.folder / "request.yaml").write_text(yaml.safe_dump(token_request(target=target)))
     settings = {"aws": {"endpoints": endpoints(aws.url)}, "renewal": {"minIntervalSeconds": 1}}
     (pod.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+    paths = {"filename": "request.yaml", "sources-dir": "sources", "config": "settings.yaml", "output-dir": "secret"}
     with ExitStack() as stack:
-        files = {
-            "filename": "request.yaml",
-            "sources-dir": "sources",
-            "config": "settings.yaml",
-            "output-dir": "secret",
-        }
-        start_sidecar(stack, pod, "run", "run", *(f"--{flag}={pod.folder}/{name}" for flag, name in files.items()))
+        pod.start_sidecar("run", stack, "run", *(f"--{name}={pod.folder / it}" for name, it in paths.items()))
         until((pod.secret / "credentials.json").exists)
-        start_sidecar(stack, pod, "reader", "sidecar", f"--secret-dir={pod.secret}")
+        pod.start_sidecar("sidecar", stack, "sidecar", f"--secret-dir={pod.secret}")
         yield pod
 
 
 @dataclass
 class Call:
-    """A call to STS: when it was logged, and the access key or the error."""
+    """A call of STS: its time, and its access key or its error."""
 
     at: float
     key: str = ""
@@ -165,42 +147,36 @@ class Call:
 
 
 @pytest.fixture(scope="module")
-def calls(aws: Aws, pod: Pod) -> dict[tuple[str, str], list[Call]]:
-    """The calls of each SDK in each way, all at the same time."""
-    # Build all programs before starting one: the time of a call is when its line is read.
-    programs = {sdk: build() for sdk, build in SDKS.items() if not missing(sdk)}
-    calls: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in programs for way in WAYS}
+def calls(aws: Emulator, pod: Pod) -> dict[tuple[str, str], list[Call]]:
+    """The calls of each SDK on each way, all at the same time, until each has used KEYS access keys."""
+    # Built before any is started: the times of calls during a build would not be recorded.
+    commands = {name: (sdk.command(), sdk.folder()) for name, sdk in SDKS.items() if not sdk.missing()}
+    calls: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in commands for way in WAYS}
     with ExitStack() as stack:
-        logs = {key: start(stack, aws, pod, *key, programs[key[0]]) for key in calls}
-        while len(pod.keys) <= RENEWALS + 1:
+        logs = {it: start_caller(stack, aws, pod, it, *commands[it[0]]) for it in calls}
+        # A caller that fails or keeps an old key must not make the others wait forever.
+        while len(pod.keys) <= KEYS + 3 and any(len({call.key for call in it}) < KEYS for it in calls.values()):
             pod.record_key()
-            for key, log in logs.items():
-                calls[key] += [Call(time.monotonic(), **json.loads(line)) for line in log]
+            for it, log in logs.items():
+                calls[it] += [Call(time.monotonic(), **json.loads(line)) for line in log]
             time.sleep(0.02)
     return calls
 
 
-def missing(sdk: str) -> str:
-    """Describe what an SDK needs that is not installed; empty if nothing is missing."""
-    return MISSING[sdk]() if sdk in MISSING else ""
-
-
-def max_age_seconds(sdk: str, way: str) -> int:
-    return MAX_AGE_SECONDS if "endpoint" in way else MAX_AGE_SECONDS_OF_A_PROCESS.get(sdk, MAX_AGE_SECONDS)
-
-
-def start(stack: ExitStack, aws: Aws, pod: Pod, sdk: str, way: str, program: Program) -> Iterator[str]:
-    """Start an SDK; the iterator yields its new lines each time it is used."""
-    command, stdin, directory = program
+def start_caller(
+    stack: ExitStack, aws: Emulator, pod: Pod, caller: tuple[str, str], command: list[str], folder: Path
+) -> Iterator[str]:
+    """Start an SDK's program on a way, and return the lines of its output that were not read yet."""
+    sdk, way = caller
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     env |= {"HOME": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": aws.url}
     env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[way](pod)
-    output = pod.folder / f"{sdk} {way}.log"
-    with output.open("wb") as out, (stdin or Path(os.devnull)).open() as text:
-        process = subprocess.Popen(dies_with_us(command), cwd=directory, env=env, stdin=text, stdout=out)
+    log = pod.folder / f"{sdk} {way}.log"
+    with log.open("wb") as output, SDKS[sdk].stdin.open() as program:
+        process = subprocess.Popen(die_with_parent(command), cwd=folder, env=env, stdin=program, stdout=output)
     stack.callback(process.wait)
     stack.callback(process.terminate)
-    return stack.enter_context(output.open())
+    return stack.enter_context(log.open())
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -208,14 +184,14 @@ def start(stack: ExitStack, aws: Aws, pod: Pod, sdk: str, way: str, program: Pro
 def test_no_call_fails_or_uses_an_old_key(
     pod: Pod, calls: dict[tuple[str, str], list[Call]], sdk: str, way: str
 ) -> None:
-    if reason := missing(sdk):
+    if reason := SDKS[sdk].missing():
         pytest.skip(reason)
-    made_calls = calls[sdk, way]
+    old_seconds = OLD_SECONDS if "endpoint" in way else OLD_SECONDS_OF_A_PROCESS.get(sdk, OLD_SECONDS)
 
-    assert [call.error for call in made_calls if call.error] == []
-    assert len({call.key for call in made_calls}) >= RENEWALS
-    assert [call for call in made_calls if call.at > pod.replaced_at(call.key) + max_age_seconds(sdk, way)] == []
+    assert [call.error for call in calls[sdk, way] if call.error] == []
+    assert len({call.key for call in calls[sdk, way]}) >= KEYS
+    assert [call for call in calls[sdk, way] if call.at > pod.replaced_at(call.key) + old_seconds] == []
 
 
-def test_wrong_authorization_token_is_refused(pod: Pod) -> None:
+def test_endpoint_refuses_another_authorization_token(pod: Pod) -> None:
     assert [http_get(url, Authorization="another")[0] for url in pod.urls.values()] == [401, 401]

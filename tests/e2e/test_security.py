@@ -19,8 +19,8 @@ from tests.support.cluster.namespace import ROLE, Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.sources import USER_KEYS
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
 from tests.support.manifests import MANIFESTS
 from tests.support.manifests.fields import Place, replaced, texts_of, texts_of_schema
 from tests.support.processes import until
@@ -160,7 +160,7 @@ class Tenant:
 
 
 @pytest.fixture
-def tenant(powerful_operator: Operator, namespace: Namespace, aws: Aws) -> Tenant:
+def tenant(powerful_operator: Operator, namespace: Namespace, aws: Emulator) -> Tenant:
     namespace.put_token(aws.refresh_token())
     namespace.kubectl("create", "serviceaccount", "tenant")
     namespace.kubectl("create", "role", "tenant", "--verb=create", "--resource=tokenrequests.keyturn.dev")
@@ -170,7 +170,7 @@ def tenant(powerful_operator: Operator, namespace: Namespace, aws: Aws) -> Tenan
 
 @pytest.fixture(scope="module")
 def powerful_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator with an ambient AWS identity and the right to create tokens of service accounts."""
     installed.kubectl("create", "clusterrole", "powerful", "--verb=create", "--resource=serviceaccounts/token")
@@ -181,7 +181,7 @@ def powerful_operator(
             environment.setenv(name, value)
         audiences = {"sources": {"audiences": ["sts.amazonaws.com", api_server_audience(installed)]}}
         directory = tmp_path_factory.mktemp("powerful")
-        with running_operator(installed, emulator, directory, settings=audiences) as operator:
+        with running_operator(installed, shared_emulator, directory, settings=audiences) as operator:
             yield operator
             assert "internal error" not in operator.log()
     installed.kubectl("delete", "clusterrole,clusterrolebinding", "powerful")
@@ -204,22 +204,22 @@ def oauth_spec(url: str, **source: Any) -> dict[str, Any]:
     return {"source": with_source, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
 
 
-def test_other_namespaces_are_out_of_reach(tenant: Tenant, aws: Aws) -> None:
+def test_other_namespaces_are_out_of_reach(tenant: Tenant, aws: Emulator) -> None:
     other = Namespace.create(tenant.namespace.plane)
     other.put_token(aws.refresh_token(), name="treasure")
 
     assert "forbidden" in tenant.create(token_request(), namespace=other.name)
     tenant.create(token_request(source=secret_source("treasure")))
     assert "Secret treasure does not exist" in tenant.wait_until_refused("SourceNotFound")
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
-def test_ambient_identity_is_out_of_reach(tenant: Tenant, aws: Aws) -> None:
+def test_ambient_identity_is_out_of_reach(tenant: Tenant, aws: Emulator) -> None:
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     tenant.create(token_request(source={"credentials": {"ambient": {}}}, exchanges=[role]))
 
     assert "sources.ambient" in tenant.wait_until_refused("IdentityNotAllowed")
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_ambient_identity_is_out_of_reach(tenant: Tenant, aws: Aws) -> None:
         pytest.param("license", {"target": {"secretName": "license-2"}}, id="as the source"),
     ],
 )
-def test_foreign_secrets_are_not_written(tenant: Tenant, aws: Aws, name: str, spec: dict[str, Any]) -> None:
+def test_foreign_secrets_are_not_written(tenant: Tenant, aws: Emulator, name: str, spec: dict[str, Any]) -> None:
     if name != "license":
         tenant.namespace.put_token("theirs", name=name, key="password")
     before = tenant.namespace.get("secret", name)
@@ -262,7 +262,7 @@ def test_foreign_secrets_are_not_written(tenant: Tenant, aws: Aws, name: str, sp
         ("vault", "sources.audiences"),
     ],
 )
-def test_tokens_for_the_api_server_are_refused(tenant: Tenant, aws: Aws, audience: str, message: str) -> None:
+def test_tokens_for_the_api_server_are_refused(tenant: Tenant, aws: Emulator, audience: str, message: str) -> None:
     account = {
         "name": "tenant",
         "audiences": ["sts.amazonaws.com", audience or api_server_audience(tenant.namespace.plane)],
@@ -273,7 +273,7 @@ def test_tokens_for_the_api_server_are_refused(tenant: Tenant, aws: Aws, audienc
 
     assert message in tenant.wait_until_refused("IdentityNotAllowed")
     assert tenant.namespace.get("secret", "acme") == {}
-    assert aws.recent() == []
+    assert aws.recent_calls() == []
 
 
 def test_internal_addresses_are_not_called(tenant: Tenant) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 FOREIGN_DATA = {"theirs": "precious", "AWS_REGION": "mars"}
@@ -53,7 +53,7 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
     ],
 )
 def test_foreign_secret_is_refused(
-    operator: Operator, aws: Aws, namespace: Namespace, secret: Object, message: str
+    operator: Operator, aws: Emulator, namespace: Namespace, secret: Object, message: str
 ) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(secret)
@@ -69,7 +69,7 @@ def test_foreign_secret_is_refused(
 
 
 def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issue(aws)
     namespace.apply(foreign("theirs", stringData={"unrelated": "key"}))
@@ -84,7 +84,7 @@ def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(
     assert count_exchanges(aws) == 2 * calls  # one more issue, before the write was refused
 
 
-def test_secret_of_another_request_is_refused(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_of_another_request_is_refused(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before, calls = namespace.get("secret", "acme"), count_exchanges(aws)
 
@@ -97,14 +97,14 @@ def test_secret_of_another_request_is_refused(operator: Operator, aws: Aws, name
     assert count_exchanges(aws) == calls
 
 
-def test_one_of_two_requests_gets_the_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_one_of_two_requests_gets_the_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request("first", secret="one"), token_request("second", secret="one"))
 
     until(lambda: {namespace.condition(it, "Ready")[1] for it in ("first", "second")} == {"Issued", "TargetConflict"})
 
 
-def test_adopted_secret_keeps_foreign_keys(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_adopted_secret_keeps_foreign_keys(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
 
     namespace.issue(aws)
@@ -116,7 +116,7 @@ def test_adopted_secret_keeps_foreign_keys(operator: Operator, aws: Aws, namespa
 
 
 def test_adopted_secret_has_no_owner_after_consent_is_removed(
-    operator: Operator, aws: Aws, namespace: Namespace
+    operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
     namespace.issue(aws)
@@ -129,7 +129,7 @@ def test_adopted_secret_has_no_owner_after_consent_is_removed(
 
 
 @pytest.mark.parametrize("then", ["consents", "is deleted"])
-def test_conflict_ends_when_the_secret(operator: Operator, aws: Aws, namespace: Namespace, then: str) -> None:
+def test_conflict_ends_when_the_secret(operator: Operator, aws: Emulator, namespace: Namespace, then: str) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(foreign(), token_request())
     namespace.wait_for_condition("acme", "Stalled", "TargetConflict")
@@ -144,7 +144,7 @@ def test_conflict_ends_when_the_secret(operator: Operator, aws: Aws, namespace: 
     assert namespace.condition("acme", "Stalled")[0] == ""
 
 
-def test_immutable_secret_stays_ready_and_stalls(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_immutable_secret_stays_ready_and_stalls(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     calls = count_exchanges(aws)
 
@@ -157,7 +157,7 @@ def test_immutable_secret_stays_ready_and_stalls(operator: Operator, aws: Aws, n
     namespace.wait_for_revision(2)
 
 
-def test_secret_of_a_deleted_request_is_collected(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_secret_of_a_deleted_request_is_collected(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.kubectl("delete", "treq", "acme")
     until(lambda: not namespace.get("secret", "acme"), seconds=COLLECTION_SECONDS)
@@ -174,7 +174,7 @@ def test_secret_of_a_deleted_request_is_collected(operator: Operator, aws: Aws, 
     assert not any(namespace.get("secret", name) for name in names)
 
 
-def test_retained_secret_is_taken_over(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_retained_secret_is_taken_over(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, target=RETAIN)
     before, first = namespace.secret_data("acme"), uid(namespace, "secret")
     assert owners(namespace) == []
@@ -190,7 +190,9 @@ def test_retained_secret_is_taken_over(operator: Operator, aws: Aws, namespace: 
     assert namespace.status("acme")["revision"] == 1
 
 
-def test_recreated_request_takes_over_before_collection(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_recreated_request_takes_over_before_collection(
+    operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.issue(aws)
     before, first = namespace.secret_data("acme"), uid(namespace, "secret")
 
@@ -214,7 +216,9 @@ def test_recreated_request_takes_over_before_collection(operator: Operator, aws:
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
-def test_former_secret_is_deleted_or_released(operator: Operator, aws: Aws, namespace: Namespace, policy: str) -> None:
+def test_former_secret_is_deleted_or_released(
+    operator: Operator, aws: Emulator, namespace: Namespace, policy: str
+) -> None:
     namespace.issue(aws, target={"secretName": "old", "deletionPolicy": policy})
     before = namespace.secret_data("old")
 
@@ -231,7 +235,7 @@ def test_former_secret_is_deleted_or_released(operator: Operator, aws: Aws, name
     assert "labels" not in namespace.get("secret", "old")["metadata"]
 
 
-def test_released_secret_is_refused_without_consent(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_released_secret_is_refused_without_consent(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, target={"secretName": "old", **RETAIN})
     namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "new"}}})
     until(lambda: "labels" not in namespace.get("secret", "old")["metadata"])

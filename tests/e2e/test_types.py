@@ -16,7 +16,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import ServiceHealth
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.manifest_text import writing
 from tests.support.processes import until
 from tests.support.secret_store import issuance
@@ -68,7 +68,7 @@ async def test_rejected_replacement_leaves_the_old_secret(installed: object, nam
     assert type_and_data(namespace) == ("Opaque", TOKEN)
 
 
-def test_operator_repairs_the_type_of_its_secret(operator: Operator, aws: Aws, namespace: Namespace) -> None:
+def test_operator_repairs_the_type_of_its_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     secret, before = namespace.get("secret", "acme"), namespace.secret_data("acme")
     metadata = {key: secret["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}

@@ -21,11 +21,17 @@ from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
 from tests.support.dependencies import ROLE, request
-from tests.support.emulator import running
-from tests.support.emulator.directory import APPLICATION_ARN
-from tests.support.emulator.oauth.clients import CLIENT_ID
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, LICENSE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator, endpoints
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_ROLE_ARN,
+    APPLICATION_ARN,
+    CLIENT_ID,
+    LICENSE_ARN,
+    POOL_ID,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+)
 from tests.support.manifests.tokens import EXCHANGE
 
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
@@ -129,7 +135,7 @@ async def step(client: Aws, values: PipelineValues, token_request: Request, numb
     return await exchange(context(client), token_request, token_request.spec.exchanges[number], values)
 
 
-async def failing(client: Aws, emulator: running.Aws, operation: str, **fault: Any) -> KeyturnError:
+async def failing(client: Aws, emulator: Emulator, operation: str, **fault: Any) -> KeyturnError:
     """The error of an exchange whose operation fails at every attempt."""
     emulator.fault(operation, times=None, **fault)
     failed = get_access_token if operation == "GetAccessToken" else assume_role
@@ -138,9 +144,9 @@ async def failing(client: Aws, emulator: running.Aws, operation: str, **fault: A
     return raised.value
 
 
-def emulator_settings(emulator: running.Aws) -> AwsSettings:
+def emulator_settings(emulator: Emulator) -> AwsSettings:
     """Settings whose endpoints are the emulator's."""
-    return AwsSettings(endpoints=running.endpoints(emulator.url))
+    return AwsSettings(endpoints=endpoints(emulator.url))
 
 
 async def run_pipeline(
@@ -195,10 +201,10 @@ def basic_authorization(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def refresh_request(emulator: running.Aws, *before: dict[str, Any], **changes: Any) -> Request:
+def refresh_request(emulator: Emulator, *before: dict[str, Any], **changes: Any) -> Request:
     """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
     fields = {
-        "tokenUrl": f"{emulator.issuer}/token",
+        "tokenUrl": f"{emulator.issuer_url}/token",
         "grantType": "refresh_token",
         "clientId": CLIENT_ID,
         "clientSecretFrom": SECRET_FROM,

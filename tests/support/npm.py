@@ -5,7 +5,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from tests.support.controlplane.cache import cache, made_once, run_visibly
+from tests.support.controlplane.cache import build_once, cache_dir, run_with_progress
 
 # Install the pinned versions only: run no scripts and send no telemetry.
 _NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
@@ -20,11 +20,11 @@ def missing() -> str:
 def installed(name: str, pins: Path) -> Path:
     """Install the packages that the lock file in a folder pins, and return the folder to run node in."""
     digest = hashlib.sha256(b"".join((pins / file).read_bytes() for file in _PINS)).hexdigest()[:16]
-    return made_once(cache() / f"{name}-{digest}", partial(_install, name, pins))
+    return build_once(cache_dir() / f"{name}-{digest}", partial(_install, name, pins))
 
 
 def _install(name: str, pins: Path, folder: Path) -> None:
     folder.mkdir()
     for file in _PINS:
         shutil.copy(pins / file, folder)
-    run_visibly(name, _NPM_CI, 5, folder, {})
+    run_with_progress(name, _NPM_CI, 5, folder, {})

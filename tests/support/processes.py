@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support.controlplane import dies_with_us
+from tests.support.controlplane import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class RestartableProcess:
     def spawn(self) -> None:
         """Start the process without waiting."""
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(dies_with_us(self.command), cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(die_with_parent(self.command), cwd=ROOT, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """Kill the process with SIGKILL, as the kernel does when memory runs out."""

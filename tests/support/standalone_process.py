@@ -13,10 +13,9 @@ import yaml
 
 from keyturn.api.token_request import RENEW_REQUESTED
 from tests.support.cluster.namespace import token_request
-from tests.support.controlplane import dies_with_us
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws, endpoints
-from tests.support.emulator.world import OIDC_ROLE_ARN
+from tests.support.controlplane import die_with_parent
+from tests.support.emulator.client import Emulator, endpoints
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, OIDC_ROLE_ARN
 from tests.support.mounts import put
 from tests.support.sidecar_process import Sidecar
 
@@ -35,7 +34,7 @@ class StandaloneDirectory:
     """The directory: r.yaml, settings.yaml, sources, write, state, and token for the authorization."""
 
     path: Path
-    aws: Aws
+    aws: Emulator
     log_file: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,7 +96,7 @@ class StandaloneDirectory:
     def run_once_command(self, *places: str) -> list[str]:
         """The command of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
-        return dies_with_us([sys.executable, "-m", "keyturn", "run", "--once", *flags])
+        return die_with_parent([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
     def get_credentials(self, sidecar: Sidecar) -> tuple[int, str]:
         """Request credentials as an SDK does; return the status and the body."""
@@ -108,10 +107,10 @@ class StandaloneDirectory:
         return (self.path / "write" / name).read_text()
 
 
-def rotating(aws: Aws, **spec: Any) -> dict[str, Any]:
+def rotating(aws: Emulator, **spec: Any) -> dict[str, Any]:
     """The spec of a request whose issuer rotates the token."""
     refresh = {
-        "tokenUrl": f"{aws.issuer}/token",
+        "tokenUrl": f"{aws.issuer_url}/token",
         "grantType": "refresh_token",
         "clientId": CLIENT_ID,
         "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}},
@@ -142,7 +141,7 @@ def renewals(sidecar: Sidecar) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
 
 
-def caller_arn(aws: Aws, session: boto3.Session) -> str:
+def caller_arn(aws: Emulator, session: boto3.Session) -> str:
     """Return the ARN of the caller, from a signed request."""
     arn: str = session.client("sts", region_name="us-east-1", endpoint_url=aws.url).get_caller_identity()["Arn"]
     return arn

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from tests.support.certificates import ServerCertificate, issue_loopback_certificate
 from tests.support.clock import real_now
-from tests.support.emulator.oauth.authority import Certified, certify_loopback
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CERTIFIED = certify_loopback(real_now())
+CERTIFIED = issue_loopback_certificate(real_now())
 TLS = CERTIFIED.server_context()
 
 
@@ -26,7 +26,7 @@ class Served:
 
 
 @asynccontextmanager
-async def served(handler: Handler, certified: Certified = CERTIFIED) -> AsyncIterator[Served]:
+async def served(handler: Handler, certified: ServerCertificate = CERTIFIED) -> AsyncIterator[Served]:
     """Serve on loopback with a certificate of `certified.ca`."""
     server_info = Served()
 

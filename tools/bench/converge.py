@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from keyturn.api.status import Status
-from tests.support.controlplane import dies_with_us
-from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tests.support.controlplane import die_with_parent
+from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tools.bench import usage
 from tools.bench.client import run_all
 from tools.bench.environment import OPERATION, Environment, collection, namespaces, token_request, until
@@ -142,7 +142,7 @@ async def _raw(env: Environment, *, dry_run: bool) -> float:
         "places": places,
     }
     called, started = env.aws.calls(OPERATION), time.monotonic()
-    command = dies_with_us([sys.executable, "-m", "tools.bench.raw"])
+    command = die_with_parent([sys.executable, "-m", "tools.bench.raw"])
     subprocess.run(command, input=json.dumps(work), text=True, check=True, timeout=_LIMIT_SECONDS)  # noqa: ASYNC221
     elapsed = time.monotonic() - started
     if env.aws.calls(OPERATION) - called != len(places):

@@ -14,7 +14,7 @@ from statistics import median
 
 from keyturn.cli.clock import now
 from tests.support.cluster.namespace import token_request
-from tests.support.emulator.running import running_emulator
+from tests.support.emulator.client import running_emulator
 from tests.support.kubelet_mount import process, swap
 from tests.support.processes import until
 from tests.support.sidecar_process import Sidecar, running_sidecar

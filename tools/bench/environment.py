@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from tests.support.cluster.chart import RIGHTS, chart_objects
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws, running_emulator
-from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tools.bench import usage as process_usage
 from tools.bench.client import API, Client, run_all
 from tools.bench.usage import Usage
@@ -38,7 +38,7 @@ class Environment:
     """A fresh cluster and AWS. The operator runs with default flags and the chart's service account."""
 
     plane: ControlPlane
-    aws: Aws
+    aws: Emulator
     client: Client
     directory: Path
     stack: AsyncExitStack
@@ -90,7 +90,7 @@ class Environment:
     def pids(self) -> dict[str, int]:
         """Return the processes whose CPU time is reported."""
         servers = {"API server": "kube-apiserver", "etcd": "etcd"}
-        pids = {name: self.plane._servers[server]._running().pid for name, server in servers.items()}
+        pids = {name: self.plane.pid(server) for name, server in servers.items()}
         running = self._operator and self._operator.process.poll() is None
         operator = {"operator": self.operator.process.pid} if running else {}
         return pids | operator | {"emulator": self.aws.pid}

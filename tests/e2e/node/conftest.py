@@ -1,4 +1,4 @@
-"""Fixtures of the tests on a node: the node, an AWS that its pods reach, and Keyturn installed by Helm."""
+"""Fixtures of the tests on a node: the node, the emulator for its pods, and Keyturn installed by Helm."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,45 +6,50 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.cluster.namespace import NamespaceOf
-from tests.support.emulator.fixtures import emulator
-from tests.support.emulator.running import Aws
-from tests.support.node import Node, UnfitError, require_fitness
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.fixtures import shared_emulator
+from tests.support.node import Node, UnfitError, require_node_support
 from tests.support.node.release import Release
 
-__all__ = ["emulator"]
+__all__ = ["shared_emulator"]
 
 
 @pytest.fixture(scope="session")
-def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One node for the whole session; each test has its own namespace."""
+def node_support() -> None:
+    """Skip tests on machines that cannot run a node."""
+    try:
+        require_node_support()
+    except UnfitError as error:
+        pytest.skip(f"no node can be started here: {error}")
+
+
+@pytest.fixture(scope="session")
+def node(node_support: None, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One node for the whole session; tests use their own namespaces."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with ExitStack() as stack:
-        with capture.global_and_fixture_disabled():  # the first build takes minutes and reports its progress
-            try:
-                require_fitness()
-            except UnfitError as error:
-                pytest.skip(f"no node can be started here: {error}")
-            started = stack.enter_context(Node.started(tmp_path_factory.mktemp("node")))
-        yield started
+        with capture.global_and_fixture_disabled():  # the first build takes minutes and logs its progress
+            node = stack.enter_context(Node.started(tmp_path_factory.mktemp("node")))
+        yield node
 
 
 @pytest.fixture
-def aws(emulator: Aws) -> Aws:
-    """AWS with sessions of 20 s."""
-    emulator.reset()
-    emulator.settings(session_seconds=20)
-    return emulator
+def aws(shared_emulator: Emulator) -> Emulator:
+    """The shared_emulator, with sessions of 14 s."""
+    shared_emulator.reset()
+    shared_emulator.settings(session_seconds=14)
+    return shared_emulator
 
 
 @pytest.fixture(scope="session")
-def endpoint(node: Node, emulator: Aws) -> str:
-    """The URL of AWS for pods."""
-    return node.forwarded(emulator.url)
+def endpoint(node: Node, shared_emulator: Emulator) -> str:
+    """The emulator's URL for pods."""
+    return node.forward(shared_emulator.url)
 
 
 @pytest.fixture(scope="session")
 def release(node: Node, endpoint: str) -> Release:
-    """Keyturn, installed cluster-wide by Helm."""
+    """Keyturn for the whole cluster, installed by Helm."""
     release = Release(node, endpoint)
     release.install()
     return release
@@ -52,7 +57,7 @@ def release(node: Node, endpoint: str) -> Release:
 
 @pytest.fixture
 def namespace(node: Node, release: Release) -> Iterator[NamespaceOf[Node]]:
-    """A new namespace; its pods and TokenRequests are deleted after the test."""
+    """A new namespace, without pods and TokenRequests after the test."""
     namespace = NamespaceOf.create(node)
     yield namespace
     namespace.kubectl("delete", "pods", "--all", "--now", "--wait=false")

@@ -1,32 +1,32 @@
-"""Pods on a real node: Keyturn installed by Helm, and programs that use its Secrets."""
+"""Pods on a real node that use Keyturn's Secrets, with Keyturn installed by Helm."""
 
 from typing import Any
 
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.node import Node
-from tests.support.node.programs import (
+from tests.support.node.release import Release
+from tests.support.node.workloads import (
     CALLS,
-    NO_POWER,
     PYTHON,
-    Space,
-    asked,
+    RESTRICTED,
+    NodeNamespace,
     container,
     failures,
+    inspect,
     job,
-    keys,
-    mounting,
+    key_count,
+    log_lines,
     pod,
-    said,
+    pod_with_secret,
 )
-from tests.support.node.release import Release
 from tests.support.processes import until
 
 FORMATS = {"secretName": "acme", "formats": [{"credentialProcess": {}}, {"awsConfig": {}}]}
-INJECTED = {"keyturn.dev/inject": "acme"}
+INJECT = {"keyturn.dev/inject": "acme"}
 
 
-def test_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoint: str) -> None:
-    namespace.apply(mounting(endpoint))
+def test_pod_waits_until_its_secret_exists(namespace: NodeNamespace, aws: Emulator, endpoint: str) -> None:
+    namespace.apply(pod_with_secret(endpoint))
     events = ("get", "events", "--output=jsonpath={.items[*].message}")
     until(lambda: 'secret "acme" not found' in namespace.kubectl(*events))
     [app] = namespace.get("pod", "app")["status"]["containerStatuses"]
@@ -35,81 +35,79 @@ def test_pod_waits_until_its_secret_exists(namespace: Space, aws: Aws, endpoint:
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=60s")
 
     assert app["state"] == {"waiting": {"reason": "ContainerCreating"}}
-    assert failures(until(lambda: said(namespace))) == []
+    assert failures(until(lambda: log_lines(namespace))) == []
 
 
-def test_program_works_through_renewals_upgrade_and_rollback(
-    namespace: Space, release: Release, aws: Aws, endpoint: str
+def test_calls_succeed_across_renewals_upgrade_and_rollback(
+    namespace: NodeNamespace, release: Release, aws: Emulator, endpoint: str
 ) -> None:
     namespace.issue(aws, target=FORMATS)
-    namespace.apply(mounting(endpoint))
+    namespace.apply(pod_with_secret(endpoint))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
-    first = release.pod()
+    pods = [release.pod()]
 
     release.upgrade(log={"level": "debug"})
-    second = release.pod()
+    pods.append(release.pod())
     release.rollback()
-    third = release.pod()
-    until(lambda: keys(said(namespace)) >= 3, seconds=60, every=1)
+    pods.append(release.pod())
+    until(lambda: key_count(log_lines(namespace)) >= 3, seconds=60)
 
-    assert failures(said(namespace)) == []
-    assert len({it["metadata"]["name"] for it in (first, second, third)}) == 3
-    levels = [it["spec"]["containers"][0]["args"][2] for it in (first, second, third)]
+    assert failures(log_lines(namespace)) == []
+    assert len({it["metadata"]["name"] for it in pods}) == 3
+    levels = [it["spec"]["containers"][0]["args"][2] for it in pods]
     assert levels == ["--log-level=info", "--log-level=debug", "--log-level=info"]
 
 
-def test_operator_has_no_privileges_and_fits_its_memory_request(
-    namespace: Space, node: Node, release: Release, aws: Aws
+def test_operator_is_restricted_and_stays_within_its_memory_request(
+    namespace: NodeNamespace, node: Node, release: Release, aws: Emulator
 ) -> None:
     namespace.issue(aws)
 
-    running = release.pod()
-    name, [status] = running["metadata"]["name"], running["status"]["containerStatuses"]
-    requested = running["spec"]["containers"][0]["resources"]["requests"]["memory"]
-    power, memory = asked(node, "keyturn", name, "operator")
+    operator = release.pod()
+    name, [status] = operator["metadata"]["name"], operator["status"]["containerStatuses"]
+    memory_request = operator["spec"]["containers"][0]["resources"]["requests"]["memory"]
+    privileges, memory = inspect(node, "keyturn", name, "operator")
 
-    assert (power, status["restartCount"]) == (NO_POWER, 0)
-    assert memory < int(requested.removesuffix("Mi"))
+    assert (privileges, status["restartCount"]) == (RESTRICTED, 0)
+    assert memory < int(memory_request.removesuffix("Mi"))
 
 
 def terminations(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the terminated state of each container of a pod."""
-    containers = (*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"])
-    return {container["name"]: container["state"]["terminated"] for container in containers}
+    """Return how each container of a terminated pod ended."""
+    statuses = (*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"])
+    return {it["name"]: it["state"]["terminated"] for it in statuses}
 
 
-def test_job_is_served_from_its_first_to_its_last_container(
-    namespace: Space, node: Node, aws: Aws, endpoint: str
+def test_sidecar_serves_a_job_from_its_first_to_its_last_container(
+    namespace: NodeNamespace, node: Node, aws: Emulator, endpoint: str
 ) -> None:
     namespace.issue(aws, target=FORMATS)
-    work = pod([container("one", endpoint, 2), container("two", endpoint, 2)], INJECTED)
+    work = pod([container("one", endpoint, 2), container("two", endpoint, 2)], INJECT)
     work["spec"]["initContainers"] = [container("prepare", endpoint, 1)]
     namespace.apply(job(work))
     started = "--output=jsonpath={.items[*].status.containerStatuses[?(@.started==true)].name}"
-    until(lambda: "one" in namespace.kubectl("get", "pods", started), seconds=60, every=1)
+    until(lambda: "one" in namespace.kubectl("get", "pods", started), seconds=60)
     name = namespace.kubectl("get", "pods", "--output=jsonpath={.items[*].metadata.name}")
-    power, memory = asked(node, namespace.name, name, "keyturn")
+    privileges, memory = inspect(node, namespace.name, name, "keyturn")
     namespace.kubectl("wait", "--for=condition=Complete", "job/app", "--timeout=90s")
 
-    ended = terminations(namespace.get("pod", name))
-    assert [failures(said(namespace, container, name)) for container in ("prepare", "one", "two")] == [[], [], []]
-    assert {container: state["exitCode"] for container, state in ended.items()} == {
-        "keyturn": 0,
-        "prepare": 0,
-        "one": 0,
-        "two": 0,
-    }
-    assert min(ended, key=lambda name: ended[name]["startedAt"]) == "keyturn"
-    assert ended["keyturn"]["finishedAt"] == max(state["finishedAt"] for state in ended.values())
-    assert power == NO_POWER
+    ends = terminations(namespace.get("pod", name))
+    for app in ("prepare", "one", "two"):
+        assert failures(log_lines(namespace, app, name)) == []
+    assert {app: it["exitCode"] for app, it in ends.items()} == dict.fromkeys(("keyturn", "prepare", "one", "two"), 0)
+    assert min(ends, key=lambda it: ends[it]["startedAt"]) == "keyturn"
+    assert ends["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ends.values())
+    assert privileges == RESTRICTED
     assert memory < 28  # MiB, the goal of docs/design/performance.md
 
 
-def test_killed_sidecar_restarts_without_failed_calls(namespace: Space, node: Node, aws: Aws, endpoint: str) -> None:
-    # boto3 tries to reload credentials in their last 15 minutes, and must succeed in their last 10.
+def test_killed_sidecar_causes_no_failed_call(
+    namespace: NodeNamespace, node: Node, aws: Emulator, endpoint: str
+) -> None:
+    # boto3 requests credentials before each call in the last 15 minutes, and must receive them in the last 10.
     aws.settings(session_seconds=800)
     namespace.issue(aws, target=FORMATS)
-    namespace.apply(pod([container("app", endpoint, 2)], INJECTED))
+    namespace.apply(pod([container("app", endpoint, 2)], INJECT))
     namespace.kubectl("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
 
     def sidecar() -> dict[str, Any]:
@@ -118,19 +116,21 @@ def test_killed_sidecar_restarts_without_failed_calls(namespace: Space, node: No
 
     node.kill(sidecar()["containerID"])
     until(lambda: sidecar()["restartCount"] == 1 and sidecar()["ready"])
-    called = namespace.kubectl("exec", "app", "--container=app", "--", PYTHON, "-c", CALLS, "1")
+    calls = namespace.kubectl("exec", "app", "--container=app", "--", PYTHON, "-c", CALLS, "1")
 
-    assert failures(called.splitlines()) == []
-    assert failures(said(namespace)) == []
+    assert failures(calls.splitlines()) == []
+    assert failures(log_lines(namespace)) == []
 
 
-def test_uninstall_keeps_requests_and_secrets(namespace: Space, release: Release, aws: Aws) -> None:
+def test_uninstall_keeps_requests_and_secrets_for_the_next_install(
+    namespace: NodeNamespace, release: Release, aws: Emulator
+) -> None:
     namespace.issue(aws)
 
     release.uninstall()
     until(lambda: not release.pods())
-    remaining = namespace.secret_data("acme")
+    data = namespace.secret_data("acme")
     release.install()
 
-    assert remaining == namespace.secret_data("acme")
+    assert data == namespace.secret_data("acme")
     assert namespace.status("acme")["secretName"] == "acme"

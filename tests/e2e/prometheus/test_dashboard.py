@@ -10,7 +10,7 @@ import yaml
 from keyturn.metrics import Metrics, Series
 from tests.support.cluster.chart import chart_objects
 from tests.support.dependencies import NOW
-from tests.support.prometheus.dashboard import DASHBOARD, dashboard, panels, queries, recorded, series_in
+from tests.support.prometheus.dashboard import DASHBOARD, dashboard, panels, queries, recorded_series, series_in
 from tests.support.prometheus.rules import RULES
 
 VARIABLES = {"namespace": ".*", "name": ".*", "__rate_interval": "5m"}
@@ -78,8 +78,8 @@ def test_queries_and_rules_use_existing_series() -> None:
     rules = [rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     used = set(itertools.chain(*(series_in(text) for text in [*rules, *(expr for _, expr in queries(VARIABLES))])))
 
-    assert used - exported_series() - recorded() == set()
-    assert recorded() - used == set()
+    assert used - exported_series() - recorded_series() == set()
+    assert recorded_series() - used == set()
 
 
 def test_chart_ships_the_dashboard_unchanged() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.prometheus.binaries import binary
+from tests.support.prometheus.binaries import prometheus_binary
 from tests.support.prometheus.rules import ALERTS, RULES
 
 CASES = Path(__file__).with_name("rules_test.yaml")
@@ -14,7 +14,9 @@ CASES = Path(__file__).with_name("rules_test.yaml")
 
 def promtool(*arguments: str | Path) -> str:
     """Run promtool and return its output. Fails with the output if promtool does."""
-    done = subprocess.run([binary("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [prometheus_binary("promtool"), *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
     output = done.stdout + done.stderr
 
     assert done.returncode == 0, output

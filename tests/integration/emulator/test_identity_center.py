@@ -1,132 +1,100 @@
-"""What Identity Center refuses, and what is gone once it was used."""
-
 from typing import Any
 
-import pytest
-
-from tests.integration.emulator.conftest import USER, Client, as_keys, refusal
-from tests.support.emulator.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT
+from tests.support.cases import cases
+from tests.support.emulator.boto import USER, Boto, error_of
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import APPLICATION_ARN, OTHER_APPLICATION_ARN, REDIRECT_URI
 
 CODE = "authorization_code"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS = "urn:ietf:params:oauth:token-type:access_token"
+INVALID_GRANT = ("InvalidGrantException", 400)
 
 
-def create(aws: Aws, client: Client, grant: str, **params: Any) -> Any:
-    given = {"clientId": APPLICATION_ARN, "grantType": grant, **params}
-    return client("sso-oidc", **USER).create_token_with_iam(**given)
+def create(boto: Boto, grant: str, **params: Any) -> Any:
+    params = {"clientId": APPLICATION_ARN, "grantType": grant, **params}
+    if grant == CODE:
+        params = {"redirectUri": REDIRECT_URI, **params}
+    return boto("sso-oidc", **USER).create_token_with_iam(**params)
 
 
-def of_code(aws: Aws, client: Client, code: str = "", **params: Any) -> Any:
-    return create(aws, client, CODE, **({"code": code or aws.code(), "redirectUri": REDIRECT_URI} | params))
+def test_reuse_of_a_code_revokes_its_tokens(aws: Emulator, boto: Boto) -> None:
+    code = aws.authorization_code()
+    refresh_token = create(boto, CODE, code=code)["refreshToken"]
+
+    assert error_of(create, boto, CODE, code=code) == INVALID_GRANT
+    assert error_of(create, boto, "refresh_token", refreshToken=refresh_token) == INVALID_GRANT
 
 
-def test_a_code_that_is_shown_again_ends_what_came_of_it(aws: Aws, client: Client) -> None:
-    code = aws.code()
-    given = of_code(aws, client, code)
-    assert refusal(of_code, aws=aws, client=client, code=code) == ("InvalidGrantException", 400)
+def test_reuse_of_a_refresh_token_revokes_its_family(aws: Emulator, boto: Boto) -> None:
+    first = aws.identity_center_token(refresh=True)
+    second = create(boto, "refresh_token", refreshToken=first)["refreshToken"]
+    errors = [error_of(create, boto, "refresh_token", refreshToken=token) for token in (first, second)]
 
-    refreshed = refusal(create, aws=aws, client=client, grant="refresh_token", refreshToken=given["refreshToken"])
-
-    assert refreshed == ("InvalidGrantException", 400)
-
-
-def test_a_spent_refresh_token_ends_its_family(aws: Aws, client: Client) -> None:
-    first = aws.center_token(refresh=True)
-    second = create(aws, client, "refresh_token", refreshToken=first)["refreshToken"]
-    tokens = [first, second]
-    codes = [refusal(create, aws=aws, client=client, grant="refresh_token", refreshToken=one) for one in tokens]
-
-    assert codes == [("InvalidGrantException", 400)] * 2
-    assert aws.center_family(first).reuses == 1
+    assert errors == [INVALID_GRANT] * 2
+    assert aws.identity_center_family(first).reuses == 1
 
 
-@pytest.mark.parametrize(
-    ("params", "code", "status"),
-    [
-        pytest.param({"clientId": APPLICATION_ARN + "x"}, "InvalidClientException", 401, id="no application"),
-        pytest.param({"grantType": "password"}, "UnsupportedGrantTypeException", 400, id="no grant"),
-        pytest.param({"redirectUri": "http://127.0.0.1/"}, "InvalidGrantException", 400, id="another redirect"),
-        pytest.param({"clientId": OTHER_APPLICATION_ARN}, "InvalidGrantException", 400, id="another's code"),
-        pytest.param({"code": "x"}, "InvalidGrantException", 400, id="no code of ours"),
-        pytest.param({"code": ""}, "InvalidRequestException", 400, id="an empty code"),
-        pytest.param({"scope": ["admin"]}, "InvalidScopeException", 400, id="more than the application has"),
-    ],
+@cases(
+    "params, error",
+    {
+        "application does not exist": ({"clientId": APPLICATION_ARN + "x"}, ("InvalidClientException", 401)),
+        "unknown grant": ({"grantType": "password"}, ("UnsupportedGrantTypeException", 400)),
+        "another redirect URI": ({"redirectUri": "http://127.0.0.1/"}, INVALID_GRANT),
+        "code of another application": ({"clientId": OTHER_APPLICATION_ARN}, INVALID_GRANT),
+        "unknown code": ({"code": "x"}, INVALID_GRANT),
+        "empty code": ({"code": ""}, ("InvalidRequestException", 400)),
+        "scope exceeds the application's": ({"scope": ["admin"]}, ("InvalidScopeException", 400)),
+    },
 )
-def test_a_code_is_refused(params: dict[str, Any], code: str, status: int, aws: Aws, client: Client) -> None:
-    given = {"grantType": CODE, "code": aws.code(), "redirectUri": REDIRECT_URI, "clientId": APPLICATION_ARN}
-
-    assert refusal(client("sso-oidc", **USER).create_token_with_iam, **(given | params)) == (code, status)
+def test_code_is_refused(params: dict[str, Any], error: tuple[str, int], aws: Emulator, boto: Boto) -> None:
+    assert error_of(create, boto, CODE, **({"code": aws.authorization_code()} | params)) == error
 
 
-@pytest.mark.parametrize(
-    ("verifier", "shown", "good"),
-    [
-        pytest.param("a" * 43, "a" * 43, True, id="the same"),
-        pytest.param("a" * 43, "b" * 43, False, id="another"),
-        pytest.param("a" * 43, "", False, id="none"),
-        pytest.param("", "", True, id="none wanted"),
-    ],
+@cases(
+    "verifier, sent, is_valid",
+    {
+        "same verifier": ("a" * 43, "a" * 43, True),
+        "another verifier": ("a" * 43, "b" * 43, False),
+        "verifier missing": ("a" * 43, "", False),
+        "no challenge": ("", "", True),
+    },
 )
-def test_the_code_verifier(verifier: str, shown: str, aws: Aws, client: Client, *, good: bool) -> None:
-    params = {"code": aws.code(verifier), **({"codeVerifier": shown} if shown else {})}
-    if good:
-        assert of_code(aws, client, **params)["accessToken"]
+def test_code_verifier(verifier: str, sent: str, aws: Emulator, boto: Boto, *, is_valid: bool) -> None:
+    params = {"code": aws.authorization_code(verifier), **({"codeVerifier": sent} if sent else {})}
+    if is_valid:
+        assert create(boto, CODE, **params)["accessToken"]
     else:
-        assert refusal(of_code, aws=aws, client=client, **params) == ("InvalidGrantException", 400)
+        assert error_of(create, boto, CODE, **params) == INVALID_GRANT
 
 
-@pytest.mark.parametrize(
-    ("claims", "code"),
-    [
-        pytest.param({"audience": "somebody"}, "InvalidGrantException", id="for somebody else"),
-        pytest.param({"expires_in": -1}, "InvalidGrantException", id="over"),
-        pytest.param({"subject": "stranger"}, "AccessDeniedException", id="a user without an assignment"),
-    ],
+@cases(
+    "claims, code",
+    {
+        "another audience": ({"audience": "somebody"}, "InvalidGrantException"),
+        "expired": ({"expires_in": -1}, "InvalidGrantException"),
+        "user without an assignment": ({"subject": "stranger"}, "AccessDeniedException"),
+    },
 )
-def test_an_assertion_is_refused(claims: dict[str, Any], code: str, aws: Aws, client: Client) -> None:
+def test_assertion_is_refused(claims: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
     assertion = aws.jwt(**({"audience": APPLICATION_ARN} | claims))
 
-    assert refusal(create, aws=aws, client=client, grant=BEARER, assertion=assertion) == (code, 400)
+    assert error_of(create, boto, BEARER, assertion=assertion) == (code, 400)
 
 
-def test_a_grant_that_the_application_does_not_allow(aws: Aws, client: Client) -> None:
+def test_grant_must_be_allowed_by_the_application(aws: Emulator, boto: Boto) -> None:
     arn = APPLICATION_ARN[:-1] + "1"
     aws.control("POST", "identity-center-applications", arn=arn, grants=[CODE])
-    params = {"clientId": arn, "grantType": BEARER, "assertion": aws.jwt(arn)}
+    error = error_of(create, boto, BEARER, clientId=arn, assertion=aws.jwt(arn))
 
-    assert refusal(client("sso-oidc", **USER).create_token_with_iam, **params) == (
-        "UnauthorizedClientException",
-        400,
-    )
+    assert error == ("UnauthorizedClientException", 400)
 
 
-def test_a_token_is_exchanged_only_by_whom_it_names(aws: Aws, client: Client) -> None:
-    good = {"subjectToken": aws.center_token(OTHER_APPLICATION_ARN), "subjectTokenType": ACCESS}
-    own = good | {"subjectToken": aws.center_token()}
-    other = good | {"clientId": OTHER_APPLICATION_ARN, "subjectToken": aws.center_token()}
+def test_token_exchange_needs_the_application_in_the_scopes(aws: Emulator, boto: Boto) -> None:
+    own = {"subjectToken": aws.identity_center_token(), "subjectTokenType": ACCESS}
+    other = own | {"subjectToken": aws.identity_center_token(OTHER_APPLICATION_ARN)}
 
-    assert create(aws, client, EXCHANGE, **good)["issuedTokenType"] == ACCESS
-    for bad in (own, other):
-        assert refusal(create, aws=aws, client=client, grant=EXCHANGE, **bad) == ("InvalidGrantException", 400)
-
-
-def test_the_credentials_of_a_permission_set_are_its_users(aws: Aws, client: Client) -> None:
-    asked = {"roleName": PERMISSION_SET, "accountId": ACCOUNT, "accessToken": aws.center_token()}
-    given = client("sso").get_role_credentials(**asked)["roleCredentials"]
-    keys = as_keys({name[0].upper() + name[1:]: value for name, value in given.items()})
-    told = client("sts", **keys).get_caller_identity()["Arn"]
-    refused = refusal(client("sso").get_role_credentials, **(asked | {"accessToken": "x"}))
-
-    assert told == f"arn:aws:sts::{ACCOUNT}:assumed-role/AWSReservedSSO_Reader_0123456789abcdef/demo-user"
-    assert refused == ("UnauthorizedException", 401)
-
-
-def test_create_token_is_signed(aws: Aws, client: Client) -> None:
-    call = client("sso-oidc").create_token_with_iam
-    params = {"clientId": APPLICATION_ARN, "grantType": CODE, "code": "x", "redirectUri": REDIRECT_URI}
-
-    assert refusal(call, **params) == ("MissingAuthenticationTokenException", 403)
+    assert create(boto, EXCHANGE, **other)["issuedTokenType"] == ACCESS
+    assert error_of(create, boto, EXCHANGE, **own) == INVALID_GRANT
+    assert error_of(create, boto, EXCHANGE, **own, clientId=OTHER_APPLICATION_ARN) == INVALID_GRANT

@@ -1,167 +1,86 @@
 import base64
-import json
 import ssl
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import jwt
 import pytest
 
-from tests.integration.emulator.conftest import refresh
-from tests.support.emulator.oauth.asking import ask, basic
-from tests.support.emulator.oauth.authority import certify_loopback
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET, LASTING_CLIENT_ID
-from tests.support.emulator.oauth.families import Families, History
-from tests.support.emulator.oauth.refusal import OAuthError
-from tests.support.emulator.running import Aws
+from tests.support.cases import cases
+from tests.support.certificates import issue_loopback_certificate
+from tests.support.clock import real_now
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
+from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
+from tests.support.emulator.oauth.token_families import History
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-BASIC = basic(CLIENT_ID, CLIENT_SECRET)
-
-
-def test_a_refresh_rotates(aws: Aws) -> None:
-    first = aws.oauth_refresh_token()
-    second = refresh(aws, first)
-    third = refresh(aws, second["refresh_token"])
-
-    assert (second.status, third.status, second["token_type"]) == (200, 200, "Bearer")
-    assert len({first, second["refresh_token"], third["refresh_token"]}) == 3
-    assert second.headers["cache-control"] == "no-store"
-    assert aws.calls("oauth:refresh_token") == aws.calls("oauth:token") == 2
+BASIC = basic_authorization(CLIENT_ID, CLIENT_SECRET)
+NOT_ENCODED = {"Authorization": "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()}
+SCOPES = "offline_access openid"
 
 
-def test_a_spent_token_shown_again_ends_the_family(aws: Aws) -> None:
+def refresh(aws: Emulator, token: str, headers: dict[str, str] = BASIC, **form: str) -> HttpResponse:
+    form = {"grant_type": "refresh_token", "refresh_token": token, **form}
+    return send(f"{aws.issuer_url}/token", aws.ca, form, headers)
+
+
+def test_reuse_revokes_the_family(aws: Emulator) -> None:
     first = aws.oauth_refresh_token()
     second = refresh(aws, first)["refresh_token"]
     third = refresh(aws, second)["refresh_token"]
-    refused = [refresh(aws, token) for token in (second, third, first)]
+    responses = [refresh(aws, token) for token in (second, third, first)]
 
-    assert {(answer.status, answer["error"]) for answer in refused} == {(400, "invalid_grant")}
-    assert aws.family(third) == aws.family(first) == History(2, spends=[0, 1], reuses=2, revoked=True)
+    assert {(response.status, response["error"]) for response in responses} == {(400, "invalid_grant")}
+    assert aws.family(third) == aws.family(first) == History(2, consumed=[0, 1], reuses=2, revoked=True)
     assert (aws.calls("oauth:refresh_token"), aws.calls("oauth:token")) == (2, 5)
 
 
-def test_families_do_not_know_each_other(aws: Aws) -> None:
-    first, other = aws.oauth_refresh_token(), aws.oauth_refresh_token()
-    refresh(aws, first)
-    refresh(aws, first)
-
-    assert refresh(aws, other).status == 200
-    assert aws.family(other) == History(1, spends=[0])
-
-
-def test_within_the_grace_a_lost_answer_comes_again(aws: Aws) -> None:
-    aws.settings(oauth_grace_seconds=60)
-    first = aws.oauth_refresh_token()
-    second, again = refresh(aws, first), refresh(aws, first)
-
-    assert again["refresh_token"] == second["refresh_token"]
-    assert refresh(aws, again["refresh_token"]).status == 200
-    assert refresh(aws, first).status == 400
-    assert aws.family(first) == History(2, spends=[0, 1], reuses=2, revoked=True)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "revoked"),
-    [
-        pytest.param(59, False, id="within the grace"),
-        pytest.param(60, True, id="after the grace"),
-    ],
+@cases(
+    "headers, form, error",
+    {
+        "wrong secret, basic": (basic_authorization(CLIENT_ID, "wrong"), {}, "invalid_client"),
+        "wrong secret, post": ({}, {"client_id": CLIENT_ID, "client_secret": "wrong"}, "invalid_client"),
+        "unknown client": (basic_authorization("unknown", CLIENT_SECRET), {}, "invalid_client"),
+        "basic is not base64": ({"Authorization": "Basic ?"}, {}, "invalid_client"),
+        "basic is not form-encoded": (NOT_ENCODED, {}, "invalid_client"),
+        "no client": ({}, {}, "invalid_client"),
+        "no secret": ({}, {"client_id": CLIENT_ID}, "invalid_client"),
+        "neither basic nor post": ({"Authorization": "Bearer x"}, {}, "invalid_request"),
+        "basic and post": (BASIC, {"client_secret": CLIENT_SECRET}, "invalid_request"),
+        "two clients": (BASIC, {"client_id": "other"}, "invalid_request"),
+        "token of another client": (basic_authorization(NON_ROTATING_CLIENT_ID, CLIENT_SECRET), {}, "invalid_grant"),
+        "scope exceeds the grant": (BASIC, {"scope": "openid admin"}, "invalid_scope"),
+        "unknown grant": (BASIC, {"grant_type": "password"}, "unsupported_grant_type"),
+        "no grant": (BASIC, {"grant_type": ""}, "invalid_request"),
+        "no refresh token": (BASIC, {"refresh_token": ""}, "invalid_request"),
+        "unknown refresh token": (BASIC, {"refresh_token": "unknown"}, "invalid_grant"),
+    },
 )
-def test_the_grace_ends(seconds: int, *, revoked: bool) -> None:
-    families = Families()
-    family = families.start("client", "subject", frozenset())
-    first = family.newest
-    families.spend(first, NOW, rotates=True)
-
-    try:
-        families.check(first, "client", NOW + timedelta(seconds=seconds), timedelta(seconds=60))
-    except OAuthError:
-        assert revoked
-
-    assert (family.history.revoked, family.history.reuses) == (revoked, 1)
-
-
-def test_a_client_that_does_not_rotate(aws: Aws) -> None:
-    token, headers = aws.oauth_refresh_token(LASTING_CLIENT_ID), basic(LASTING_CLIENT_ID, CLIENT_SECRET)
-    answers = [refresh(aws, token, headers) for _ in range(3)]
-
-    assert [answer.status for answer in answers] == [200] * 3
-    assert "refresh_token" not in answers[0].members
-    assert aws.family(token) == History(spends=[0, 0, 0])
-
-
-def test_a_client_of_its_own(aws: Aws) -> None:
-    aws.control("POST", "oauth-clients", client_id="own", client_secret="own-secret", audience="somewhere")
-    answer = refresh(aws, aws.oauth_refresh_token("own"), basic("own", "own-secret"))
-
-    assert jwt.decode(answer["access_token"], options={"verify_signature": False})["aud"] == "somewhere"
-    assert "own-secret" in aws.secrets()
-
-
-def test_the_secret_may_be_in_the_body(aws: Aws) -> None:
-    form = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-
-    assert refresh(aws, aws.oauth_refresh_token(), {}, **form).status == 200
-
-
-@pytest.mark.parametrize(
-    ("headers", "form", "code", "status"),
-    [
-        pytest.param(basic(CLIENT_ID, "wrong"), {}, "invalid_client", 401, id="a wrong secret, basic"),
-        pytest.param(
-            {}, {"client_id": CLIENT_ID, "client_secret": "wrong"}, "invalid_client", 401, id="a wrong one, post"
-        ),
-        pytest.param(basic("unknown", CLIENT_SECRET), {}, "invalid_client", 401, id="an unknown client"),
-        pytest.param({"Authorization": "Basic ?"}, {}, "invalid_client", 401, id="basic that is no base64"),
-        pytest.param({}, {}, "invalid_client", 401, id="nobody"),
-        pytest.param({}, {"client_id": CLIENT_ID}, "invalid_client", 401, id="no secret"),
-        pytest.param(
-            {"Authorization": "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()},
-            {},
-            "invalid_client",
-            401,
-            id="basic that was not form-encoded",
-        ),
-        pytest.param({"Authorization": "Bearer x"}, {}, "invalid_request", 400, id="neither basic nor post"),
-        pytest.param(BASIC, {"client_secret": CLIENT_SECRET}, "invalid_request", 400, id="basic and post"),
-        pytest.param(BASIC, {"client_id": "other"}, "invalid_request", 400, id="two clients"),
-        pytest.param(basic(LASTING_CLIENT_ID, CLIENT_SECRET), {}, "invalid_grant", 400, id="another client"),
-        pytest.param(BASIC, {"scope": "openid admin"}, "invalid_scope", 400, id="more scope than granted"),
-        pytest.param(BASIC, {"grant_type": "password"}, "unsupported_grant_type", 400, id="another grant"),
-        pytest.param(BASIC, {"grant_type": ""}, "invalid_request", 400, id="no grant"),
-        pytest.param(BASIC, {"refresh_token": ""}, "invalid_request", 400, id="no refresh token"),
-        pytest.param(BASIC, {"refresh_token": "unknown"}, "invalid_grant", 400, id="an unknown token"),
-    ],
-)
-def test_what_is_refused_spends_nothing(
-    headers: dict[str, str], form: dict[str, str], code: str, status: int, aws: Aws
+def test_rejected_request_consumes_nothing(
+    headers: dict[str, str], form: dict[str, str], error: str, aws: Emulator
 ) -> None:
     token = aws.oauth_refresh_token()
-    refused = refresh(aws, token, headers, **form)
+    response = refresh(aws, token, headers, **form)
 
-    assert (refused.status, refused["error"]) == (status, code)
-    assert ("www-authenticate" in refused.headers) is (status == 401)
+    assert (response.status, response["error"]) == (401 if error == "invalid_client" else 400, error)
+    assert ("www-authenticate" in response.headers) is (response.status == 401)
     assert aws.family(token) == History()
     assert refresh(aws, token).status == 200
 
 
-@pytest.mark.parametrize(
-    ("form", "headers"),
-    [
-        pytest.param([("grant_type", "refresh_token")] * 2, {}, id="a parameter twice"),
-        pytest.param([("grant_type", "refresh_token")], {"Content-Type": "application/json"}, id="no form"),
-    ],
+@cases(
+    "form, headers",
+    {
+        "repeated parameter": ([("grant_type", "refresh_token")] * 2, {}),
+        "not a form": ([("grant_type", "refresh_token")], {"Content-Type": "application/json"}),
+    },
 )
-def test_the_body_is_a_form_with_each_parameter_once(
-    form: list[tuple[str, str]], headers: dict[str, str], aws: Aws
-) -> None:
-    both = [*form, ("refresh_token", aws.oauth_refresh_token())]
-    answer = ask(f"{aws.issuer}/token", aws.ca, both, BASIC | headers)
+def test_malformed_form_is_rejected(form: list[tuple[str, str]], headers: dict[str, str], aws: Emulator) -> None:
+    form = [*form, ("refresh_token", aws.oauth_refresh_token())]
+    response = send(f"{aws.issuer_url}/token", aws.ca, form, BASIC | headers)
 
-    assert (answer.status, answer["error"]) == (400, "invalid_request")
+    assert (response.status, response["error"]) == (400, "invalid_request")
 
 
-def test_an_expired_refresh_token_is_refused(aws: Aws) -> None:
+def test_expired_refresh_token_is_rejected(aws: Emulator) -> None:
     token = aws.oauth_refresh_token(expires_in=100)
     second = refresh(aws, token)["refresh_token"]
     aws.settings(clock_offset_seconds=101)
@@ -170,17 +89,32 @@ def test_an_expired_refresh_token_is_refused(aws: Aws) -> None:
     assert not aws.family(second).revoked
 
 
-def test_all_secrets_are_known_and_none_is_told(aws: Aws) -> None:
-    first = aws.oauth_refresh_token()
-    answer = refresh(aws, first)
-    issued = {first, CLIENT_SECRET, *(answer[name] for name in ("refresh_token", "access_token", "id_token"))}
-    told = json.dumps(aws.recent())
-
-    assert issued <= set(aws.secrets())
-    assert not [secret for secret in aws.secrets() if secret in told]
-    assert (aws.recent()[-1]["principal"], aws.recent()[-1]["outcome"]) == (CLIENT_ID, "200")
-
-
-def test_only_its_own_ca_vouches_for_it(aws: Aws) -> None:
+def test_server_is_verified_by_its_own_ca_only(aws: Emulator) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
-        ask(f"{aws.issuer}/jwks", certify_loopback(NOW).ca)
+        send(f"{aws.issuer_url}/jwks", issue_loopback_certificate(real_now()).ca)
+
+
+@cases(
+    "requested, scope, has_id_token",
+    {
+        "all granted scopes by default": ("", SCOPES, True),
+        "fewer scopes": ("openid", "openid", True),
+        "no ID token without openid": ("offline_access", "offline_access", False),
+    },
+)
+def test_scope(requested: str, scope: str, aws: Emulator, *, has_id_token: bool) -> None:
+    response = refresh(aws, aws.oauth_refresh_token(), scope=requested)
+
+    assert (response["scope"], "id_token" in response.members) == (scope, has_id_token)
+
+
+def test_fewer_scopes_do_not_narrow_the_grant(aws: Emulator) -> None:
+    second = refresh(aws, aws.oauth_refresh_token(), scope="openid")["refresh_token"]
+
+    assert refresh(aws, second)["scope"] == SCOPES
+
+
+@pytest.mark.parametrize("fault", [{"without": "expires_in"}, {"token_characters": 1}], ids=str)
+def test_oauth_fault_is_rejected_for_aws(fault: dict[str, Any], aws: Emulator) -> None:
+    with pytest.raises(ValueError, match="apply to OAuth only"):
+        aws.fault("GetAccessToken", **fault)

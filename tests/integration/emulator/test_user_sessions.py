@@ -1,113 +1,77 @@
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.emulator.conftest import USER, Client, as_keys, refusal
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN
+from tests.support.cases import cases
+from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN
 
-USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
-GUEST = {"Name": "guest"}
 Operation = Callable[..., Any]
+EITHER = pytest.mark.parametrize("name", ["GetSessionToken", "GetFederationToken"])
 
 
-def _operations(client: Client, keys: dict[str, str] = USER) -> tuple[Operation, Operation]:
-    sts = client("sts", **keys)
-    return sts.get_session_token, lambda **asked: sts.get_federation_token(**{**GUEST, **asked})
+def operation(boto: Boto, name: str, keys: dict[str, Any] = USER) -> Operation:
+    sts = boto("sts", **keys)
+    if name == "GetSessionToken":
+        return sts.get_session_token  # type: ignore[no-any-return]
+    return lambda **params: sts.get_federation_token(**{"Name": "guest", **params})
 
 
-def test_a_session_token_is_the_user_again(aws: Aws, client: Client) -> None:
-    keys = as_keys(_operations(client)[0]()["Credentials"])
-
-    assert client("sts", **keys).get_caller_identity()["Arn"] == USER_ARN
-
-
-def test_a_federated_user_is_a_guest_of_the_account(aws: Aws, client: Client) -> None:
-    answer = _operations(client)[1](Policy="{}", Tags=[{"Key": "Team", "Value": "blue"}])
-    identity = client("sts", **as_keys(answer["Credentials"])).get_caller_identity()
-
-    assert identity["Arn"] == f"arn:aws:sts::{ACCOUNT}:federated-user/guest"
-    assert answer["FederatedUser"] == {"FederatedUserId": f"{ACCOUNT}:guest", "Arn": identity["Arn"]}
+@EITHER
+def test_lifetime_over_36_hours_is_refused(name: str, aws: Emulator, boto: Boto) -> None:
+    assert error_of(operation(boto, name), DurationSeconds=129601) == ("ValidationError", 400)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize(
-    ("asked", "hours"),
-    [
-        pytest.param({}, 12, id="12 hours if nothing is asked"),
-        pytest.param({"DurationSeconds": 129600}, 36, id="36 hours at most"),
-    ],
+@EITHER
+def test_session_credentials_are_refused(name: str, aws: Emulator, boto: Boto) -> None:
+    role = boto("sts", **USER).assume_role(RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
+    sessions = [role, operation(boto, "GetSessionToken")(), operation(boto, "GetFederationToken")()]
+    errors = [error_of(operation(boto, name, as_keys(it["Credentials"]))) for it in sessions]
+
+    assert errors == [("AccessDenied", 403)] * 3
+
+
+def test_federated_user_cannot_assume_a_role(aws: Emulator, boto: Boto) -> None:
+    guest = boto("sts", **as_keys(operation(boto, "GetFederationToken")()["Credentials"]))
+    error = error_of(guest.assume_role, RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
+
+    assert error == ("AccessDenied", 403)
+
+
+@cases(
+    "params, code",
+    {
+        "policy is not JSON": ({"Policy": "{"}, "MalformedPolicyDocument"),
+        "reserved tag key": ({"Tags": [{"Key": "aws:x", "Value": ""}]}, "InvalidParameterValue"),
+    },
 )
-def test_lifetimes(which: int, asked: dict[str, int], hours: int, aws: Aws, client: Client) -> None:
-    left = _operations(client)[which](**asked)["Credentials"]["Expiration"] - datetime.now(UTC)  # noqa: TID251 - a real server
-
-    assert timedelta(hours=hours, minutes=-1) < left <= timedelta(hours=hours)
+def test_get_federation_token_refuses(params: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
+    assert error_of(operation(boto, "GetFederationToken"), **params) == (code, 400)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_lifetime_over_36_hours_is_refused(which: int, aws: Aws, client: Client) -> None:
-    assert refusal(_operations(client)[which], DurationSeconds=129601) == ("ValidationError", 400)
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_only_a_users_own_keys_will_do(which: int, aws: Aws, client: Client) -> None:
-    role = client("sts", **USER).assume_role(RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
-    session, guest = (operation() for operation in _operations(client))
-    refused = [refusal(_operations(client, as_keys(one["Credentials"]))[which]) for one in (role, session, guest)]
-
-    assert refused == [("AccessDenied", 403)] * 3
-
-
-def test_a_federated_user_becomes_no_role(aws: Aws, client: Client) -> None:
-    guest = client("sts", **as_keys(_operations(client)[1]()["Credentials"]))
-
-    assert refusal(guest.assume_role, RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo") == ("AccessDenied", 403)
-
-
-@pytest.mark.parametrize(
-    ("asked", "code"),
-    [
-        pytest.param({"Name": "x" * 33}, "ValidationError", id="a name of 33 characters"),
-        pytest.param({"Name": "a b"}, "ValidationError", id="a space in the name"),
-        pytest.param({"Policy": "{"}, "MalformedPolicyDocument", id="a policy that is no JSON"),
-        pytest.param({"Policy": '"' + "x" * 2047 + '"'}, "ValidationError", id="a policy over 2048 characters"),
-        pytest.param({"Tags": [{"Key": "aws:x", "Value": ""}]}, "InvalidParameterValue", id="a tag of AWS"),
-    ],
-)
-def test_get_federation_token_refuses(asked: dict[str, Any], code: str, aws: Aws, client: Client) -> None:
-    assert refusal(_operations(client)[1], **asked) == (code, 400)
-
-
-def test_an_mfa_code_works_once(aws: Aws, client: Client) -> None:
-    get_session_token, _ = _operations(client)
-    serial, code = aws.mfa_code()
-
-    assert get_session_token(SerialNumber=serial, TokenCode=code)["Credentials"]
-    assert refusal(get_session_token, SerialNumber=serial, TokenCode=code) == ("AccessDenied", 403)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        pytest.param({"TokenCode": None}, "must provide both", id="no code"),
-        pytest.param({"SerialNumber": None}, "must provide both", id="no device"),
-        pytest.param({"SerialNumber": f"arn:aws:iam::{ACCOUNT}:mfa/other"}, "unable to validate", id="device"),
-        pytest.param({"TokenCode": "12345x"}, "TokenCode", id="a code with a letter"),
-    ],
-)
-def test_get_session_token_refuses_mfa(changes: dict[str, Any], told: str, aws: Aws, client: Client) -> None:
-    serial, code = aws.mfa_code()
-    asked = {"SerialNumber": serial, "TokenCode": code, **changes}
-
-    with pytest.raises(ClientError, match=told):
-        _operations(client)[0](**{name: value for name, value in asked.items() if value})
-
-
-def test_an_mfa_code_ends(aws: Aws, client: Client) -> None:
+def test_mfa_code_expires(aws: Emulator, boto: Boto) -> None:
     serial, code = aws.mfa_code()
     aws.settings(clock_offset_seconds=91)
+    error = error_of(operation(boto, "GetSessionToken"), SerialNumber=serial, TokenCode=code)
 
-    assert refusal(_operations(client)[0], SerialNumber=serial, TokenCode=code) == ("AccessDenied", 403)
+    assert error == ("AccessDenied", 403)
+
+
+@cases(
+    "changes, message",
+    {
+        "no code": ({"TokenCode": None}, "must provide both"),
+        "no device": ({"SerialNumber": None}, "must provide both"),
+        "another device": ({"SerialNumber": f"arn:aws:iam::{ACCOUNT}:mfa/other"}, "unable to validate"),
+        "code with a letter": ({"TokenCode": "12345x"}, "TokenCode"),
+    },
+)
+def test_wrong_mfa_is_refused(changes: dict[str, Any], message: str, aws: Emulator, boto: Boto) -> None:
+    serial, code = aws.mfa_code()
+    params = {"SerialNumber": serial, "TokenCode": code, **changes}
+
+    with pytest.raises(ClientError, match=message):
+        operation(boto, "GetSessionToken")(**{name: value for name, value in params.items() if value})

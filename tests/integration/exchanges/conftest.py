@@ -7,19 +7,18 @@ import pytest
 
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import RateLimiters
-from tests.support.emulator import running
-from tests.support.emulator.running import running_emulator
+from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.exchange_steps import aws, emulator_settings
 
 
 @pytest.fixture(scope="session")
-def running_aws() -> Iterator[running.Aws]:
+def running_aws() -> Iterator[Emulator]:
     with running_emulator() as emulator:
         yield emulator
 
 
 @pytest.fixture
-def emulator(running_aws: running.Aws) -> running.Aws:
+def emulator(running_aws: Emulator) -> Emulator:
     """The emulator without faults, and with all counters at zero."""
     running_aws.reset()
     return running_aws
@@ -37,7 +36,7 @@ async def all_closed() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared_client(running_aws: running.Aws) -> Iterator[Aws]:
+def shared_client(running_aws: Emulator) -> Iterator[Aws]:
     """One client for all tests: creating it takes a quarter of a second."""
     with closing(aws(emulator_settings(running_aws))) as made:
         yield made

@@ -8,9 +8,8 @@ from keyturn.core.settings import AmbientRule, SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import MINUTE, NOW, request, signed
-from tests.support.emulator import running
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID
 from tests.support.exchange_steps import (
     AMBIENT_SETTINGS,
     AMBIENT_SOURCE,
@@ -46,7 +45,7 @@ def account(**more: Any) -> dict[str, Any]:
     ],
 )
 async def test_service_account_token_is_created_once_per_renewal(
-    more: dict[str, Any], received: tuple[Any, ...], client: Aws, emulator: running.Aws
+    more: dict[str, Any], received: tuple[Any, ...], client: Aws, emulator: Emulator
 ) -> None:
     accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
     exchange_context = context(client, sources=settings, make_token=accounts.make_token)
@@ -56,10 +55,10 @@ async def test_service_account_token_is_created_once_per_renewal(
         await fail_pipeline(exchange_context, source=account(**more), exchanges=[pool, pool])
 
     assert accounts.received == [received] * 2
-    assert [call["operation"] for call in emulator.recent()] == ["GetId"] * 2
+    assert [call["operation"] for call in emulator.recent_calls()] == ["GetId"] * 2
 
 
-async def test_existing_source_token_is_not_created_again(client: Aws, emulator: running.Aws) -> None:
+async def test_existing_source_token_is_not_created_again(client: Aws, emulator: Emulator) -> None:
     accounts = Accounts()
     exchange_context = context(client, make_token=accounts.make_token)
     token_request = request(source=account())
@@ -71,12 +70,12 @@ async def test_existing_source_token_is_not_created_again(client: Aws, emulator:
     assert accounts.received == []
 
 
-async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulator: running.Aws) -> None:
+async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulator: Emulator) -> None:
     accounts = Accounts()
     exchange_context = context(client, make_token=accounts.make_token)
     error = await fail_pipeline(exchange_context, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
 
-    assert (error.reason, accounts.received, emulator.recent()) == ("IdentityNotAllowed", [], [])
+    assert (error.reason, accounts.received, emulator.recent_calls()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
 
 
@@ -100,12 +99,12 @@ async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulato
     ],
 )
 async def test_ambient_identity_requires_a_matching_rule(
-    sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: running.Aws
+    sources: SourceSettings, namespace: str, role: str, client: Aws, emulator: Emulator
 ) -> None:
     spec = {"source": AMBIENT_SOURCE, "exchanges": [{"assumeRole": {"roleArn": role}}]}
     error = await fail_pipeline(context(client, sources=sources), namespace, **spec)
 
-    assert (error.reason, emulator.recent()) == ("IdentityNotAllowed", [])
+    assert (error.reason, emulator.recent_calls()) == ("IdentityNotAllowed", [])
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from keyturn.exchanges.ambient import MAX_CLIENTS, OwnIdentity
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, SECOND
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import (
     AMBIENT_SETTINGS,
     AMBIENT_SOURCE,
@@ -46,12 +46,12 @@ def become(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> No
 
 
 @contextmanager
-def lender(emulator: running.Aws) -> Iterator[Aws]:
+def lender(emulator: Emulator) -> Iterator[Aws]:
     with closing(aws(emulator_settings(emulator), allow_ambient=True)) as made:
         yield made
 
 
-async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: running.Aws) -> None:
+async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     become(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with lender(emulator) as client:
@@ -60,11 +60,11 @@ async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch
         )
 
     assert values.principal == f"{SESSION}/billing.acme"
-    assert [call["principal"] for call in emulator.recent()] == [USER_ARN, f"{SESSION}/billing.acme"]
+    assert [call["principal"] for call in emulator.recent_calls()] == [USER_ARN, f"{SESSION}/billing.acme"]
 
 
 async def test_ambient_session_is_tagged_with_namespace_and_name(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     become(monkeypatch)
     received: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ async def test_ambient_session_is_tagged_with_namespace_and_name(
 
 
 async def test_ambient_identity_that_arrives_later_is_found(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     with lender(emulator) as client:
         exchange_context = context(client, sources=AMBIENT_SETTINGS)
@@ -97,7 +97,7 @@ async def test_ambient_identity_that_arrives_later_is_found(
 
 
 async def test_credential_chain_is_not_searched_unless_allowed(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     become(monkeypatch)
     with closing(aws(emulator_settings(emulator))) as client:
@@ -106,11 +106,11 @@ async def test_credential_chain_is_not_searched_unless_allowed(
         )
         made = client._own._session
 
-    assert (error.reason, made, emulator.recent()) == ("Unavailable", None, [])
+    assert (error.reason, made, emulator.recent_calls()) == ("Unavailable", None, [])
 
 
 async def test_ambient_credentials_are_refreshed_by_their_provider(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Emulator
 ) -> None:
     """As in a pod: the first credentials expire soon, and their provider has new ones."""
     count, script = tmp_path / "count", tmp_path / "process.py"
@@ -136,7 +136,7 @@ async def test_ambient_credentials_are_refreshed_by_their_provider(
 
 
 async def test_expired_ambient_identity_is_unavailable(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Emulator
 ) -> None:
     expected = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
     (tmp_path / "old").write_text(json.dumps(expected | {"Expiration": (real_now() - HOUR).isoformat()}))
@@ -146,11 +146,11 @@ async def test_expired_ambient_identity_is_unavailable(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
         )
 
-    assert (error.reason, emulator.recent()) == ("Unavailable", [])
+    assert (error.reason, emulator.recent_calls()) == ("Unavailable", [])
 
 
 async def test_request_with_own_keys_never_uses_the_ambient_identity(
-    monkeypatch: pytest.MonkeyPatch, emulator: running.Aws
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     become(monkeypatch)
     with lender(emulator) as client:
@@ -158,7 +158,7 @@ async def test_request_with_own_keys_never_uses_the_ambient_identity(
         with pytest.raises(KeyturnError, match="needs credentials"):
             await run_pipeline(context(client, sources=AMBIENT_SETTINGS), source=source, exchanges=[ASSUME_ROLE_STEP])
 
-    assert emulator.recent() == []
+    assert emulator.recent_calls() == []
 
 
 def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

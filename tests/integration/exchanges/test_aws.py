@@ -12,7 +12,7 @@ from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
 from tests.support.dependencies import HOUR, MINUTE, request
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, aws, emulator_settings, failing, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
@@ -20,7 +20,7 @@ EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 
 @contextmanager
-def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
+def of_its_own(emulator: Emulator) -> Iterator[tuple[Aws, Metrics]]:
     """A new client, as after a start."""
     metrics = Metrics()
     with closing(aws(emulator_settings(emulator), metrics)) as made:
@@ -44,26 +44,26 @@ def of_its_own(emulator: running.Aws) -> Iterator[tuple[Aws, Metrics]]:
     ],
 )
 async def test_network_fault_is_classified(
-    operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     assert (await failing(client, emulator, operation, **fault)).reason == reason
 
 
 @EXCHANGES
-async def test_server_error_is_attempted_three_times(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_server_error_is_attempted_three_times(operation: str, client: Aws, emulator: Emulator) -> None:
     await failing(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3
 
 
 @EXCHANGES
-async def test_refused_call_is_attempted_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refused_call_is_attempted_once(operation: str, client: Aws, emulator: Emulator) -> None:
     await failing(client, emulator, operation, code="NewlyInvented", status=400)
 
     assert emulator.calls(operation) == 1
 
 
-async def test_dropped_connection_is_retried(client: Aws, emulator: running.Aws) -> None:
+async def test_dropped_connection_is_retried(client: Aws, emulator: Emulator) -> None:
     emulator.fault(LICENSE_MANAGER, drop="before", times=2)
 
     assert (await get_access_token(client, emulator.refresh_token())).access_token
@@ -81,7 +81,7 @@ async def test_closed_port_is_unreachable() -> None:
     )
 
 
-async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator: running.Aws) -> None:
+async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator: Emulator) -> None:
     error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
 
     assert error.__cause__ is None
@@ -89,14 +89,14 @@ async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator:
 
 
 @pytest.mark.usefixtures("ambient")
-async def test_ambient_credentials_are_never_used(emulator: running.Aws) -> None:
+async def test_ambient_credentials_are_never_used(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, _):
         values = await get_access_token(client, emulator.refresh_token())
         await assume_role(client, values.current_token.value)
 
     # A signature of keys that this AWS does not know would have been refused.
-    assert [call["outcome"] for call in emulator.recent()] == ["200", "200"]
-    assert emulator.recent()[0]["principal"] == "anonymous"
+    assert [call["outcome"] for call in emulator.recent_calls()] == ["200", "200"]
+    assert emulator.recent_calls()[0]["principal"] == "anonymous"
 
 
 @pytest.mark.usefixtures("ambient")
@@ -138,7 +138,7 @@ async def test_hosts_of_a_region(region: str, domain: str) -> None:
     }
 
 
-async def test_one_client_per_service_region_and_signing(emulator: running.Aws) -> None:
+async def test_one_client_per_service_region_and_signing(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, _):
         first = client._client("sts", "us-east-1", signed=False)
 
@@ -147,7 +147,7 @@ async def test_one_client_per_service_region_and_signing(emulator: running.Aws) 
         assert client._client("sts", "us-east-1", signed=True) is not first
 
 
-async def test_exchanges_and_throttled_calls_are_counted(emulator: running.Aws) -> None:
+async def test_exchanges_and_throttled_calls_are_counted(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, metrics):
         await get_access_token(client, emulator.refresh_token())
         throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
@@ -164,7 +164,7 @@ async def test_exchanges_and_throttled_calls_are_counted(emulator: running.Aws) 
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: running.Aws) -> None:
+async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: Emulator) -> None:
     seconds = offset.total_seconds()
     with of_its_own(emulator) as (client, metrics):
         error = await failing(
@@ -176,7 +176,7 @@ async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: 
     assert "; AWS's clock differs from the local clock by " in error.message
 
 
-async def test_clock_skew_of_seconds_is_not_reported(emulator: running.Aws) -> None:
+async def test_clock_skew_of_seconds_is_not_reported(emulator: Emulator) -> None:
     with of_its_own(emulator) as (client, _):
         error = await failing(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10

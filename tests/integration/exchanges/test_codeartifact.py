@@ -8,14 +8,8 @@ from keyturn.core.pipeline_values import Credentials, PackageEndpoint
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE
-from tests.support.emulator import running
-from tests.support.emulator.world import (
-    ACCOUNT,
-    ACCOUNT_ROLE_ARN,
-    DOMAIN,
-    REPOSITORY,
-    USER_KEY_ID,
-)
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID
 from tests.support.exchange_steps import basic_authorization, fail_signed, is_admitted, run_signed
 
 TOKEN, ENDPOINT = "codeartifact:GetAuthorizationToken", "codeartifact:GetRepositoryEndpoint"
@@ -28,7 +22,7 @@ def artifact(**more: Any) -> dict[str, Any]:
     return {"codeArtifactGetAuthorizationToken": {"domain": DOMAIN} | more}
 
 
-async def test_token_is_accepted_by_the_repository(client: Aws, emulator: running.Aws) -> None:
+async def test_token_is_accepted_by_the_repository(client: Aws, emulator: Emulator) -> None:
     emulator.settings(registry_url=emulator.url)
     values = await run_signed(client, artifact(domainOwner=ACCOUNT, **PYPI_NPM))
     pypi, npm = values.package_endpoints
@@ -39,7 +33,7 @@ async def test_token_is_accepted_by_the_repository(client: Aws, emulator: runnin
     assert not is_admitted(f"{pypi.url}simple/", basic_authorization("aws", token[:-1]))
 
 
-async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator: running.Aws) -> None:
+async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator: Emulator) -> None:
     emulator.settings(registry_url=emulator.url)
     emulator.fault(TOKEN, expired=True)
     values = await run_signed(client, artifact(**PYPI_NPM))
@@ -58,26 +52,26 @@ async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator
         pytest.param([ROLE, artifact(durationSeconds=0)], 15 * MINUTE, id="as long as the session"),
     ],
 )
-async def test_token_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: running.Aws) -> None:
+async def test_token_lifetime(steps: list[dict[str, Any]], lifetime: Any, client: Aws, emulator: Emulator) -> None:
     values = await run_signed(client, *steps)
 
     assert values.current_token.expires_at
     assert abs(values.current_token.expires_at - real_now() - lifetime) < MINUTE
 
 
-async def test_duration_zero_requires_role_credentials(client: Aws, emulator: running.Aws) -> None:
+async def test_duration_zero_requires_role_credentials(client: Aws, emulator: Emulator) -> None:
     error = await fail_signed(client, artifact(durationSeconds=0))
 
     assert (error.reason, "only with the credentials of a role" in error.message) == ("InvalidSpec", True)
 
 
-async def test_repeated_format_yields_one_endpoint(client: Aws, emulator: running.Aws) -> None:
+async def test_repeated_format_yields_one_endpoint(client: Aws, emulator: Emulator) -> None:
     twice = {"repositories": [{"repository": REPOSITORY, "formats": ["npm", "npm"]}]}
 
     assert [one.format for one in (await run_signed(client, artifact(**twice))).package_endpoints] == ["npm"]
 
 
-async def test_endpoint_parameters(client: Aws, emulator: running.Aws) -> None:
+async def test_endpoint_parameters(client: Aws, emulator: Emulator) -> None:
     dual = {"repositories": [{"repository": "other", "formats": ["maven"], "endpointType": "dualstack"}]}
 
     assert (await run_signed(client, artifact(**PYPI_NPM))).package_endpoints == (
@@ -97,7 +91,7 @@ async def test_endpoint_parameters(client: Aws, emulator: running.Aws) -> None:
     ],
 )
 async def test_endpoints_are_cached_if_the_owner_is_known(
-    owner: dict[str, Any], received: int, client: Aws, emulator: running.Aws
+    owner: dict[str, Any], received: int, client: Aws, emulator: Emulator
 ) -> None:
     values = await run_signed(client, artifact(**owner, **PYPI_NPM), times=3)
 
@@ -114,14 +108,14 @@ async def test_endpoints_are_cached_if_the_owner_is_known(
     ],
 )
 async def test_missing_domain_owner_or_repository_is_invalid_spec(
-    more: Mapping[str, Any], client: Aws, emulator: running.Aws
+    more: Mapping[str, Any], client: Aws, emulator: Emulator
 ) -> None:
     error = await fail_signed(client, artifact(**more))
 
     assert (error.reason, "check that the domain" in error.message) == ("InvalidSpec", True)
 
 
-async def test_invalid_keys_are_refused(client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_keys_are_refused(client: Aws, emulator: Emulator) -> None:
     unknown = await fail_signed(client, artifact(), keys=Credentials("AKIANOTTHERE", "key"))
     wrong = await fail_signed(client, artifact(), keys=Credentials(USER_KEY_ID, "wrong"))
 
@@ -140,7 +134,7 @@ async def test_invalid_keys_are_refused(client: Aws, emulator: running.Aws) -> N
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     error = await fail_signed(client, artifact(**PYPI_NPM))
@@ -151,20 +145,20 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_missing_permission_is_named(client: Aws, emulator: running.Aws) -> None:
+async def test_missing_permission_is_named(client: Aws, emulator: Emulator) -> None:
     emulator.fault(TOKEN, code="AccessDeniedException", status=403)
 
     assert "sts:GetServiceBearerToken" in (await fail_signed(client, artifact())).message
 
 
 @pytest.mark.parametrize(("operation", "expected_text"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
-async def test_invalid_field_is_named(operation: str, expected_text: str, client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_field_is_named(operation: str, expected_text: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault(operation, code="ValidationException")
 
     assert expected_text in (await fail_signed(client, artifact(**PYPI_NPM))).message
 
 
-async def test_throttling_error_has_retry_after(client: Aws, emulator: running.Aws) -> None:
+async def test_throttling_error_has_retry_after(client: Aws, emulator: Emulator) -> None:
     emulator.fault(TOKEN, code="ThrottlingException", status=429, times=None, headers={"Retry-After": "7"})
     error = await fail_signed(client, artifact())
 

@@ -8,19 +8,18 @@ from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, REFRESH, request
-from tests.support.emulator import running
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT, OTHER_POOL_ROLE_ARN, POOL_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, OTHER_POOL_ROLE_ARN, POOL_ID, POOL_ROLE_ARN
 from tests.support.exchange_steps import step
 
 CREDENTIALS, TOKEN = "GetCredentialsForIdentity", "GetOpenIdToken"
 
 
-def provider(emulator: running.Aws) -> str:
-    return emulator.issuer.removeprefix("https://")
+def provider(emulator: Emulator) -> str:
+    return emulator.issuer_url.removeprefix("https://")
 
 
-def of_pool(emulator: running.Aws, operation: str = "cognitoGetCredentials", **more: Any) -> dict[str, Any]:
+def of_pool(emulator: Emulator, operation: str = "cognitoGetCredentials", **more: Any) -> dict[str, Any]:
     return {operation: {"identityPoolId": POOL_ID, "logins": {provider(emulator): "accessToken"}} | more}
 
 
@@ -38,14 +37,14 @@ async def fail_steps(client: Aws, values: PipelineValues, step_spec: dict[str, A
 
 
 @pytest.fixture
-def values(emulator: running.Aws) -> PipelineValues:
+def values(emulator: Emulator) -> PipelineValues:
     """Who has signed in."""
     emulator.control("DELETE", "identities")
     return PipelineValues(Token(emulator.id_token()))
 
 
 async def test_login_token_is_exchanged_for_credentials(
-    values: PipelineValues, client: Aws, emulator: running.Aws
+    values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     expected = await run_steps(client, values, of_pool(emulator))
 
@@ -56,7 +55,7 @@ async def test_login_token_is_exchanged_for_credentials(
     assert (expected.identity_id.partition(":")[0], expected.principal) == ("us-east-1", expected.identity_id)
 
 
-async def test_identity_is_requested_once(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_identity_is_requested_once(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     first = await run_steps(client, values, of_pool(emulator))
     again = await run_steps(client, first, of_pool(emulator))
 
@@ -64,7 +63,7 @@ async def test_identity_is_requested_once(values: PipelineValues, client: Aws, e
     assert again.identity_id == first.identity_id
 
 
-async def test_deleted_identity_is_requested_again(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_deleted_identity_is_requested_again(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     first = await run_steps(client, values, of_pool(emulator))
     emulator.control("DELETE", "identities")
     again = await run_steps(client, first, of_pool(emulator))
@@ -73,7 +72,7 @@ async def test_deleted_identity_is_requested_again(values: PipelineValues, clien
     assert again.identity_id != first.identity_id
 
 
-async def test_another_user_gets_another_identity(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_another_user_gets_another_identity(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     first = await run_steps(client, values, of_pool(emulator))
     other = replace(first, source_token=Token(emulator.id_token("another-user")))
 
@@ -81,7 +80,7 @@ async def test_another_user_gets_another_identity(values: PipelineValues, client
 
 
 async def test_token_refused_for_the_same_identity_is_not_sent_again(
-    values: PipelineValues, client: Aws, emulator: running.Aws
+    values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     first = await run_steps(client, values, of_pool(emulator))
     emulator.fault(CREDENTIALS, code="NotAuthorizedException")
@@ -90,7 +89,7 @@ async def test_token_refused_for_the_same_identity_is_not_sent_again(
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (2, 2)
 
 
-async def test_custom_role_is_sent(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_custom_role_is_sent(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     await run_steps(client, values, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
     error = await fail_steps(client, values, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
 
@@ -99,7 +98,7 @@ async def test_custom_role_is_sent(values: PipelineValues, client: Aws, emulator
 
 @pytest.mark.parametrize(("account", "reason"), [(ACCOUNT, ""), ("444455556666", "SourceInvalid")])
 async def test_account_id_is_sent(
-    account: str, reason: str, values: PipelineValues, client: Aws, emulator: running.Aws
+    account: str, reason: str, values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     step_spec = of_pool(emulator, accountId=account)
 
@@ -107,7 +106,7 @@ async def test_account_id_is_sent(
     assert reason or (await run_steps(client, values, step_spec)).credentials
 
 
-async def test_basic_flow_takes_two_exchanges(values: PipelineValues, client: Aws, emulator: running.Aws) -> None:
+async def test_basic_flow_takes_two_exchanges(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "durationSeconds": 43200}}
     token = await run_steps(client, values, of_pool(emulator, "cognitoGetOpenIdToken"))
     expected = await run_steps(client, values, of_pool(emulator, "cognitoGetOpenIdToken"), role)
@@ -118,9 +117,7 @@ async def test_basic_flow_takes_two_exchanges(values: PipelineValues, client: Aw
     assert expected.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
 
 
-async def test_id_token_of_an_earlier_exchange_is_sent(
-    values: PipelineValues, client: Aws, emulator: running.Aws
-) -> None:
+async def test_id_token_of_an_earlier_exchange_is_sent(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     token_request = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
     signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=values.source_token)
 
@@ -136,7 +133,7 @@ async def test_id_token_of_an_earlier_exchange_is_sent(
         pytest.param({"audience": "somebody-else"}, id="for somebody else"),
     ],
 )
-async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await fail_steps(client, PipelineValues(Token(emulator.id_token(**token))), of_pool(emulator))
 
     assert (error.reason, "still valid" in error.message) == ("SourceInvalid", True)
@@ -158,7 +155,7 @@ async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emul
     ],
 )
 async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, values: PipelineValues, client: Aws, emulator: running.Aws
+    operation: str, fault: dict[str, Any], reason: str, values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     step_spec = of_pool(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
@@ -170,7 +167,7 @@ async def test_each_error(
 
 
 async def test_untrusted_pool_role_is_eventually_consistent(
-    values: PipelineValues, client: Aws, emulator: running.Aws
+    values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(CREDENTIALS, code="InvalidIdentityPoolConfigurationException")
     error = await fail_steps(client, values, of_pool(emulator))

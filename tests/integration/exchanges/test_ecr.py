@@ -9,8 +9,8 @@ from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.ecr import get_authorization_token
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, NOW
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT, USER_KEY_ID
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, USER_KEY_ID
 from tests.support.exchange_steps import (
     USER_CREDENTIALS,
     basic_authorization,
@@ -27,7 +27,7 @@ BOTH = pytest.mark.parametrize(("step_spec", "service"), [(PRIVATE, "ecr"), (PUB
 
 @BOTH
 async def test_password_is_accepted_by_the_registry(
-    step_spec: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, client: Aws, emulator: Emulator
 ) -> None:
     (login,) = (await run_signed(client, step_spec)).registry_logins
 
@@ -55,15 +55,13 @@ async def test_password_is_accepted_by_the_registry(
         ),
     ],
 )
-async def test_registry_hosts(
-    steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: running.Aws
-) -> None:
+async def test_registry_hosts(steps: list[dict[str, Any]], hosts: list[str], client: Aws, emulator: Emulator) -> None:
     values = await run_signed(client, *steps)
 
     assert [login.host for login in values.registry_logins] == hosts
 
 
-async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: running.Aws) -> None:
+async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emulator) -> None:
     elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
     # The emulator accepts signatures for us-east-1 only.
@@ -83,7 +81,7 @@ async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: run
     ],
 )
 async def test_each_error(
-    step_spec: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(f"{service}:GetAuthorizationToken", times=None, message="planted", **fault)
     error = await fail_signed(client, step_spec)
@@ -94,7 +92,7 @@ async def test_each_error(
 
 @BOTH
 async def test_invalid_keys_are_refused(
-    step_spec: dict[str, Any], service: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], service: str, client: Aws, emulator: Emulator
 ) -> None:
     unknown = await fail_signed(client, step_spec, keys=Credentials("AKIANOTTHERE", "key"))
     wrong = await fail_signed(client, step_spec, keys=Credentials(USER_KEY_ID, "wrong"))

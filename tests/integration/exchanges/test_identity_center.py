@@ -11,9 +11,17 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, REFRESH, SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.directory import APPLICATION_ARN, OTHER_APPLICATION_ARN, PERMISSION_SET, REDIRECT_URI
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    ACCOUNT_ROLE_ARN,
+    APPLICATION_ARN,
+    OTHER_APPLICATION_ARN,
+    PERMISSION_SET,
+    REDIRECT_URI,
+    USER_KEY_ID,
+    USER_SECRET_KEY,
+)
 from tests.support.exchange_steps import aws, context
 from tests.support.manifests.tokens import BEARER, BOTH, EXCHANGE, TYPE, center
 
@@ -47,15 +55,15 @@ async def failing(client: Aws, values: PipelineValues, grant: str, **more: Any) 
     return raised.value
 
 
-def with_code(emulator: running.Aws, **more: Any) -> PipelineValues:
-    return PipelineValues(credentials=USER, single_use_credential=emulator.code(**more))
+def with_code(emulator: Emulator, **more: Any) -> PipelineValues:
+    return PipelineValues(credentials=USER, single_use_credential=emulator.authorization_code(**more))
 
 
-def with_refresh_token(emulator: running.Aws) -> PipelineValues:
-    return PipelineValues(Token(emulator.center_token(refresh=True)), credentials=USER)
+def with_refresh_token(emulator: Emulator) -> PipelineValues:
+    return PipelineValues(Token(emulator.identity_center_token(refresh=True)), credentials=USER)
 
 
-async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: running.Aws) -> None:
+async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: Emulator) -> None:
     before = real_now()
     values = await call(client, with_code(emulator), CODE)
 
@@ -68,7 +76,7 @@ async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator:
     assert values.identity_context == claims["sts:identity_context"]
 
 
-async def test_code_verifier_is_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_code_verifier_is_sent(client: Aws, emulator: Emulator) -> None:
     verifier = {"codeVerifierFrom": {"secretKeyRef": {"name": "verifier", "key": "v"}}}
     values = await call(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
     error = await failing(client, with_code(emulator, verifier=VERIFIER), CODE)
@@ -78,19 +86,19 @@ async def test_code_verifier_is_sent(client: Aws, emulator: running.Aws) -> None
 
 
 @pytest.mark.parametrize("grant", [CODE, BEARER, EXCHANGE])
-async def test_refresh_token_replaces_the_single_use_credential(grant: str, client: Aws, emulator: running.Aws) -> None:
-    proofs = {CODE: emulator.code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
-    proof = proofs.get(grant, lambda: emulator.center_token(OTHER_APPLICATION_ARN))()
+async def test_refresh_token_replaces_the_single_use_credential(grant: str, client: Aws, emulator: Emulator) -> None:
+    proofs = {CODE: emulator.authorization_code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
+    proof = proofs.get(grant, lambda: emulator.identity_center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
     first = await call(client, PipelineValues(credentials=USER, single_use_credential=proof), grant, **more)
     second = await call(client, PipelineValues(credentials=USER, refresh_token=first.refresh_token), grant, **more)
     third = await call(client, PipelineValues(credentials=USER, refresh_token=second.refresh_token), grant, **more)
 
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
-    assert emulator.center_family(first.refresh_token or "").spends == [0, 1]
+    assert emulator.identity_center_family(first.refresh_token or "").consumed == [0, 1]
 
 
-async def test_refresh_token_is_rotated(client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_is_rotated(client: Aws, emulator: Emulator) -> None:
     before = with_refresh_token(emulator)
     values = await call(client, before, "refresh_token", scope=["openid"])
 
@@ -99,7 +107,7 @@ async def test_refresh_token_is_rotated(client: Aws, emulator: running.Aws) -> N
 
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])
-async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws, emulator: running.Aws) -> None:
+async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws, emulator: Emulator) -> None:
     good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
     expected = PipelineValues(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
     chosen: dict[str, Any] = {"from": which}
@@ -108,7 +116,7 @@ async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws,
     assert values.identity_context
 
 
-async def test_assertion_is_accepted_once(client: Aws, emulator: running.Aws) -> None:
+async def test_assertion_is_accepted_once(client: Aws, emulator: Emulator) -> None:
     values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
     await call(client, values, BEARER)
 
@@ -117,18 +125,18 @@ async def test_assertion_is_accepted_once(client: Aws, emulator: running.Aws) ->
 
 @pytest.mark.parametrize("requested", [None, f"{TYPE}access_token", f"{TYPE}refresh_token"])
 async def test_token_of_another_application_is_exchanged(
-    requested: str | None, client: Aws, emulator: running.Aws
+    requested: str | None, client: Aws, emulator: Emulator
 ) -> None:
-    subject = PipelineValues(Token(emulator.center_token(OTHER_APPLICATION_ARN)), credentials=USER)
+    subject = PipelineValues(Token(emulator.identity_center_token(OTHER_APPLICATION_ARN)), credentials=USER)
     values = await call(client, subject, EXCHANGE, requestedTokenType=requested)
-    own = await failing(client, PipelineValues(Token(emulator.center_token()), credentials=USER), EXCHANGE)
+    own = await failing(client, PipelineValues(Token(emulator.identity_center_token()), credentials=USER), EXCHANGE)
 
     assert values.access_token
     assert values.refresh_token is None
     assert own.reason == "SourceInvalid"
 
 
-async def test_identity_context_is_passed_to_the_next_role(client: Aws, emulator: running.Aws) -> None:
+async def test_identity_context_is_passed_to_the_next_role(client: Aws, emulator: Emulator) -> None:
     values = await call(client, with_code(emulator), CODE)
     token_request = request(source=BOTH["source"], exchanges=[ASSUME])
     expected = await exchange(context(client), token_request, token_request.spec.exchanges[0], values)
@@ -143,7 +151,7 @@ async def test_identity_context_is_passed_to_the_next_role(client: Aws, emulator
     assert "ValidationError" in fail_steps.value.message
 
 
-async def test_identity_context_is_read_from_the_id_token(client: Aws, emulator: running.Aws) -> None:
+async def test_identity_context_is_read_from_the_id_token(client: Aws, emulator: Emulator) -> None:
     token = jwt.encode({"sts:identity_context": "the-context"}, "k" * 32, "HS256")
     values = await call(FakeAws(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
     none = await call(FakeAws(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
@@ -202,7 +210,7 @@ async def test_missing_access_token_is_not_replaced_by_the_source() -> None:
     ],
 )
 async def test_lost_response_leaves_the_outcome_unknown(
-    fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws, *, outcome_unknown: bool
+    fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(CREATE, times=None, **fault)
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
@@ -212,7 +220,7 @@ async def test_lost_response_leaves_the_outcome_unknown(
     assert emulator.calls(CREATE) == 1
 
 
-async def test_closed_port_leaves_no_unknown_outcome(emulator: running.Aws, unused_tcp_port: int) -> None:
+async def test_closed_port_leaves_no_unknown_outcome(emulator: Emulator, unused_tcp_port: int) -> None:
     client = aws(AwsSettings(endpoints={"sso-oidc": f"http://127.0.0.1:{unused_tcp_port}"}))
     error = await failing(client, with_refresh_token(emulator), "refresh_token")
     client.close()
@@ -241,7 +249,7 @@ async def test_closed_port_leaves_no_unknown_outcome(emulator: running.Aws, unus
     ],
 )
 async def test_each_error_of_create_token(
-    code: str, status: int, reason: str, hint: str, client: Aws, emulator: running.Aws
+    code: str, status: int, reason: str, hint: str, client: Aws, emulator: Emulator
 ) -> None:
     members = {"region": "eu-west-1", "endpoint": "https://evil.example"} if "Region" in code else {}
     emulator.fault(CREATE, code=code, status=status, message="planted", members=members)
@@ -254,7 +262,7 @@ async def test_each_error_of_create_token(
     assert "evil" not in error.message
 
 
-async def test_user_without_an_assignment_is_denied(client: Aws, emulator: running.Aws) -> None:
+async def test_user_without_an_assignment_is_denied(client: Aws, emulator: Emulator) -> None:
     values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
     error = await failing(client, values, BEARER)
 
@@ -266,8 +274,8 @@ async def portal(client: Aws, token: str, **changes: str) -> PipelineValues:
     return await exchange(context(client), token_request, token_request.spec.exchanges[0], PipelineValues(Token(token)))
 
 
-async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: running.Aws) -> None:
-    values = await portal(client, emulator.center_token())
+async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: Emulator) -> None:
+    values = await portal(client, emulator.identity_center_token())
 
     assert values.credentials
     assert values.credentials.expires_at
@@ -286,26 +294,26 @@ async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: ru
     ],
 )
 async def test_each_error_of_get_role_credentials(
-    code: str, status: int, reason: str, hint: str, client: Aws, emulator: running.Aws
+    code: str, status: int, reason: str, hint: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(PORTAL, times=None, code=code, status=status, message="planted")
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, emulator.center_token())
+        await portal(client, emulator.identity_center_token())
 
     assert (raised.value.reason, hint in raised.value.message) == (reason, True)
     assert "planted" not in raised.value.message
 
 
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])
-async def test_unassigned_permission_set_is_denied(changes: dict[str, str], client: Aws, emulator: running.Aws) -> None:
+async def test_unassigned_permission_set_is_denied(changes: dict[str, str], client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, emulator.center_token(), **changes)
+        await portal(client, emulator.identity_center_token(), **changes)
 
     assert raised.value.reason == "AccessDenied"
 
 
-async def test_ended_session_is_reported(client: Aws, emulator: running.Aws) -> None:
-    token = emulator.center_token()
+async def test_ended_session_is_reported(client: Aws, emulator: Emulator) -> None:
+    token = emulator.identity_center_token()
     emulator.control("DELETE", "identity-center-sessions")
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
@@ -314,7 +322,7 @@ async def test_ended_session_is_reported(client: Aws, emulator: running.Aws) -> 
 
 
 @pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
-async def test_malformed_token_is_not_sent_in_a_header(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_malformed_token_is_not_sent_in_a_header(token: str, client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:
         await portal(client, token)
 

@@ -11,9 +11,9 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
 from keyturn.metrics import Metrics
+from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
-from tests.support.emulator.oauth.authority import certify_loopback
 from tests.support.exchange_steps import issuer_client
 from tests.support.tls import CERTIFIED, served
 
@@ -199,7 +199,7 @@ async def test_slow_issuer_and_its_queue_time_out() -> None:
 
 
 async def test_unreachable_hosts_share_one_message(unused_tcp_port: int) -> None:
-    other = ssl.create_default_context(cadata=certify_loopback(real_now()).ca)
+    other = ssl.create_default_context(cadata=issue_loopback_certificate(real_now()).ca)
     async with served(good) as issuer:
         errors = [
             await unavailable(f"https://127.0.0.1:{unused_tcp_port}/token"),

@@ -8,9 +8,8 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
-from tests.support.emulator import running
-from tests.support.emulator.pools import POOL_ID
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import step
 
 KEYS = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -48,12 +47,12 @@ async def fail_steps(client: Aws, step_spec: dict[str, Any], values: PipelineVal
     ],
 )
 async def test_value_of_invalid_length_is_not_sent(
-    step_spec: dict[str, Any], values: PipelineValues, expected_text: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], values: PipelineValues, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await fail_steps(client, step_spec, values)
 
     assert (error.reason, expected_text in error.message) == ("SourceInvalid", True)
-    assert emulator.recent() == []
+    assert emulator.recent_calls() == []
 
 
 @pytest.mark.parametrize(
@@ -66,8 +65,8 @@ async def test_value_of_invalid_length_is_not_sent(
     ],
 )
 async def test_value_of_maximum_length_is_sent(
-    step_spec: dict[str, Any], values: PipelineValues, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     await fail_steps(client, step_spec, values)
 
-    assert len(emulator.recent()) == 1
+    assert len(emulator.recent_calls()) == 1

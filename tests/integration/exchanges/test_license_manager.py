@@ -10,13 +10,13 @@ from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.license_manager import get_access_token as operation
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, NOW, request
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import call, failing, get_access_token
 
 OPERATION = "GetAccessToken"
 
 
-async def test_refresh_token_is_exchanged_for_an_access_token(client: Aws, emulator: running.Aws) -> None:
+async def test_refresh_token_is_exchanged_for_an_access_token(client: Aws, emulator: Emulator) -> None:
     refresh = emulator.refresh_token()
     values = await get_access_token(client, refresh)
 
@@ -26,7 +26,7 @@ async def test_refresh_token_is_exchanged_for_an_access_token(client: Aws, emula
     assert (values.current_token, len(values.request_id)) == (values.access_token, 36)
 
 
-async def test_expiry_is_read_from_the_token(client: Aws, emulator: running.Aws) -> None:
+async def test_expiry_is_read_from_the_token(client: Aws, emulator: Emulator) -> None:
     emulator.settings(access_token_seconds=7)
     values = await get_access_token(client, emulator.refresh_token())
 
@@ -35,7 +35,7 @@ async def test_expiry_is_read_from_the_token(client: Aws, emulator: running.Aws)
     assert 0 < (values.access_token.expires_at - real_now()).total_seconds() <= 7
 
 
-async def test_token_properties_are_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_token_properties_are_sent(client: Aws, emulator: Emulator) -> None:
     token_request = request(exchanges=[{"licenseManagerGetAccessToken": {"tokenProperties": ["on-prem"]}}])
     values = await get_access_token(client, emulator.refresh_token(["on-prem"]), token_request)
 
@@ -80,7 +80,7 @@ async def _asked(aws: Aws) -> PipelineValues:
     ],
 )
 async def test_each_error(
-    fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: running.Aws
+    fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await failing(client, emulator, OPERATION, message="planted", **fault)
 
@@ -91,7 +91,7 @@ async def test_each_error(
 
 
 @pytest.mark.parametrize("token", [pytest.param("garbage", id="no JWT"), pytest.param("{}", id="expired")])
-async def test_refused_token_is_not_shown(token: str, client: Aws, emulator: running.Aws) -> None:
+async def test_refused_token_is_not_shown(token: str, client: Aws, emulator: Emulator) -> None:
     token = token.format(emulator.refresh_token(expires_in=-1))
     with pytest.raises(RefusedError) as fail_steps:
         await get_access_token(client, token)
@@ -100,7 +100,7 @@ async def test_refused_token_is_not_shown(token: str, client: Aws, emulator: run
     assert token not in f"{fail_steps.value!r} {fail_steps.value.__cause__!r}"
 
 
-async def test_token_that_botocore_rejects_is_source_invalid(client: Aws, emulator: running.Aws) -> None:
+async def test_token_that_botocore_rejects_is_source_invalid(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError) as fail_steps:
         await client.call(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 

@@ -13,8 +13,8 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import DAY, HOUR, SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.world import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import context, get_access_token
 from tests.support.manifests.tokens import create
 
@@ -42,7 +42,7 @@ def claims(values: PipelineValues) -> dict[str, Any]:
     return body
 
 
-async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulator: running.Aws) -> None:
+async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulator: Emulator) -> None:
     values = await mint(client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"])
 
     assert values.access_token
@@ -54,7 +54,7 @@ async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulat
     assert await get_access_token(client, values.access_token.value)
 
 
-async def test_retry_creates_no_second_token(client: Aws, emulator: running.Aws) -> None:
+async def test_retry_creates_no_second_token(client: Aws, emulator: Emulator) -> None:
     first = await mint(client, name="again")
     again = await mint(client, replace(USER, request_id="of another process"), name="again")
     next_issue = await mint(client, replace(USER, revision=2), name="again")
@@ -64,7 +64,7 @@ async def test_retry_creates_no_second_token(client: Aws, emulator: running.Aws)
     assert len({first.token_id, next_issue.token_id, other.token_id}) == 3
 
 
-async def test_lost_response_is_requested_again(client: Aws, emulator: running.Aws) -> None:
+async def test_lost_response_is_requested_again(client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", drop="after")
     values = await mint(client, name="lost")
     again = await mint(client, name="lost")
@@ -72,7 +72,7 @@ async def test_lost_response_is_requested_again(client: Aws, emulator: running.A
     assert (values.token_id, emulator.calls("CreateToken")) == (again.token_id, 3)
 
 
-async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: running.Aws) -> None:
+async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: Emulator) -> None:
     values = await mint(client, name="abroad", spec={"region": "eu-west-1"})
 
     assert values.token_id
@@ -80,7 +80,7 @@ async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: runnin
 
 
 @pytest.mark.parametrize("location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"])
-async def test_only_a_region_is_read_from_a_redirect(location: str, client: Aws, emulator: running.Aws) -> None:
+async def test_only_a_region_is_read_from_a_redirect(location: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
     error = await failing(client, name="redirected")
 
@@ -102,7 +102,7 @@ def superseded(client_held: PipelineValues, *ages: timedelta) -> tuple[Supersede
     ],
 )
 async def test_superseded_token_is_deleted_after_its_grace_period(
-    changes: dict[str, Any], age: timedelta, client: Aws, emulator: running.Aws, *, deleted: bool
+    changes: dict[str, Any], age: timedelta, client: Aws, emulator: Emulator, *, deleted: bool
 ) -> None:
     old = await mint(client, name=f"old {age}")
     values = await mint(client, replace(USER, revision=2, superseded=superseded(old, age)), name=f"{age}", **changes)
@@ -123,9 +123,7 @@ async def test_superseded_token_is_deleted_after_its_grace_period(
         pytest.param("ServerInternalException", 1, id="outcome unknown"),
     ],
 )
-async def test_failed_deletion_does_not_fail_the_renewal(
-    code: str, left: int, client: Aws, emulator: running.Aws
-) -> None:
+async def test_failed_deletion_does_not_fail_the_renewal(code: str, left: int, client: Aws, emulator: Emulator) -> None:
     emulator.fault("DeleteToken", times=None, code=code)
     old = Superseded("some-id", real_now() - 9 * DAY)
     values = await mint(client, replace(USER, superseded=(old,)), name=f"left {code}", **WEEK)
@@ -149,7 +147,7 @@ async def test_failed_deletion_does_not_fail_the_renewal(
         ("ExpiredTokenException", 400, "SourceExpired"),
     ],
 )
-async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: running.Aws) -> None:
+async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", times=None, code=code, status=status, message="planted")
     error = await failing(client, name="failing")
 
@@ -158,7 +156,7 @@ async def test_each_error(code: str, status: int, reason: str, client: Aws, emul
     assert "planted" not in error.message
 
 
-async def test_expiry_of_an_opaque_token(client: Aws, emulator: running.Aws) -> None:
+async def test_expiry_of_an_opaque_token(client: Aws, emulator: Emulator) -> None:
     values = await mint(client, name="default")
 
     assert values.access_token

@@ -10,11 +10,11 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
+from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND
-from tests.support.emulator import running
-from tests.support.emulator.oauth.authority import certify_loopback
-from tests.support.emulator.oauth.clients import CLIENT_SECRET, LASTING_CLIENT_ID
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_SECRET, NON_ROTATING_CLIENT_ID
 from tests.support.exchange_steps import OAUTH_OPERATION, context, issuer_client, refresh_request
 from tests.support.tls import served
 
@@ -22,7 +22,7 @@ from tests.support.tls import served
 class IssuerCaller:
     """Calls the emulator's issuer, as the reconciler does."""
 
-    def __init__(self, client: Aws, emulator: running.Aws) -> None:
+    def __init__(self, client: Aws, emulator: Emulator) -> None:
         self._client, self._emulator, self._web = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
@@ -40,13 +40,13 @@ class IssuerCaller:
 
 
 @pytest.fixture
-def issuer_caller(client: Aws, emulator: running.Aws, all_closed: None) -> IssuerCaller:
+def issuer_caller(client: Aws, emulator: Emulator, all_closed: None) -> IssuerCaller:
     return IssuerCaller(client, emulator)
 
 
 @pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
 async def test_refresh_token_is_exchanged_for_an_access_token(
-    how: str | None, issuer_caller: IssuerCaller, emulator: running.Aws
+    how: str | None, issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
     before = emulator.oauth_refresh_token()
     values = await issuer_caller.call(before, clientAuthentication=how)
@@ -55,10 +55,10 @@ async def test_refresh_token_is_exchanged_for_an_access_token(
     assert values.id_token
     assert values.refresh_token not in (None, before)
     assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
-    assert emulator.family(before).spends == [0]
+    assert emulator.family(before).consumed == [0]
 
 
-async def test_other_pipeline_values_are_kept(issuer_caller: IssuerCaller, client: Aws, emulator: running.Aws) -> None:
+async def test_other_pipeline_values_are_kept(issuer_caller: IssuerCaller, client: Aws, emulator: Emulator) -> None:
     token_request, keys = refresh_request(emulator), Credentials("AKIA", "key")
     before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
     values = await exchange(
@@ -69,22 +69,22 @@ async def test_other_pipeline_values_are_kept(issuer_caller: IssuerCaller, clien
 
 
 async def test_returned_refresh_token_is_valid_for_the_next_request(
-    issuer_caller: IssuerCaller, emulator: running.Aws
+    issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
         token = (await issuer_caller.call(token)).refresh_token or ""
 
-    assert emulator.family(first).spends == [0, 1, 2, 3, 4]
+    assert emulator.family(first).consumed == [0, 1, 2, 3, 4]
     assert emulator.family(first).reuses == 0
 
 
 async def test_issuer_without_rotation_returns_no_refresh_token(
-    issuer_caller: IssuerCaller, emulator: running.Aws
+    issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
-    token = emulator.oauth_refresh_token(LASTING_CLIENT_ID)
+    token = emulator.oauth_refresh_token(NON_ROTATING_CLIENT_ID)
 
-    assert (await issuer_caller.call(token, clientId=LASTING_CLIENT_ID)).refresh_token is None
+    assert (await issuer_caller.call(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
 
 
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
@@ -97,7 +97,7 @@ async def test_issuer_without_rotation_returns_no_refresh_token(
     ],
 )
 async def test_special_characters_in_client_credentials(
-    how: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: running.Aws
+    how: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
     issuer_caller.values["client"] = secret
@@ -107,7 +107,7 @@ async def test_special_characters_in_client_credentials(
     )
 
 
-async def test_expiry_counts_from_the_request(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_expiry_counts_from_the_request(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
     before = real_now()
@@ -118,7 +118,7 @@ async def test_expiry_counts_from_the_request(issuer_caller: IssuerCaller, emula
     assert 0 * SECOND <= values.access_token.expires_at - before - 30 * MINUTE < 0.4 * SECOND
 
 
-async def test_expiry_falls_back_to_that_of_the_token(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_expiry_falls_back_to_that_of_the_token(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, without="expires_in")
     values = await issuer_caller.call(emulator.oauth_refresh_token())
 
@@ -127,7 +127,7 @@ async def test_expiry_falls_back_to_that_of_the_token(issuer_caller: IssuerCalle
     assert abs(values.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
 
 
-async def test_token_of_20_kb_is_accepted(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_token_of_20_kb_is_accepted(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, token_characters=20_000)
     values = await issuer_caller.call(emulator.oauth_refresh_token())
 
@@ -135,7 +135,7 @@ async def test_token_of_20_kb_is_accepted(issuer_caller: IssuerCaller, emulator:
     assert len(values.access_token.value) > 20_000
 
 
-async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, expired=True)
     values = await issuer_caller.call(emulator.oauth_refresh_token())
 
@@ -145,7 +145,7 @@ async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator:
     assert values.refresh_token
 
 
-async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     narrow = await issuer_caller.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
     error = await issuer_caller.failing(scope=["more", "than granted"[:4]])
 
@@ -155,7 +155,7 @@ async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: running.Aws)
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
 async def test_response_with_only_one_token_is_accepted(
-    missing: str, issuer_caller: IssuerCaller, emulator: running.Aws
+    missing: str, issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
     emulator.fault(OAUTH_OPERATION, without=missing)
     values = await issuer_caller.call(emulator.oauth_refresh_token())
@@ -185,7 +185,7 @@ async def test_response_with_only_one_token_is_accepted(
     ],
 )
 async def test_each_error(
-    code: str, status: int, reason: str, issuer_caller: IssuerCaller, emulator: running.Aws, *, outcome_unknown: bool
+    code: str, status: int, reason: str, issuer_caller: IssuerCaller, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
     error = await issuer_caller.failing()
@@ -209,7 +209,7 @@ async def test_non_standard_error(
     reason: str,
     expected_text: str,
     issuer_caller: IssuerCaller,
-    emulator: running.Aws,
+    emulator: Emulator,
     *,
     outcome_unknown: bool,
 ) -> None:
@@ -221,7 +221,7 @@ async def test_non_standard_error(
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
-async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
     error = await issuer_caller.failing()
 
@@ -246,7 +246,7 @@ async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerC
     ],
 )
 async def test_unusable_response(
-    fault: dict[str, Any], reason: str, issuer_caller: IssuerCaller, emulator: running.Aws, *, outcome_unknown: bool
+    fault: dict[str, Any], reason: str, issuer_caller: IssuerCaller, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, **fault)
     error = await issuer_caller.failing()
@@ -256,9 +256,7 @@ async def test_unusable_response(
     assert emulator.calls(OAUTH_OPERATION) == 1
 
 
-async def test_throttling_error_has_retry_after_and_is_counted(
-    issuer_caller: IssuerCaller, emulator: running.Aws
-) -> None:
+async def test_throttling_error_has_retry_after_and_is_counted(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
     error = await issuer_caller.failing(issuers=issuer_client(metrics=metrics))
@@ -277,7 +275,7 @@ async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: Issue
 async def test_ca_without_optional_extensions_is_trusted(
     issuer_caller: IssuerCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, certified = ssl.create_default_context, certify_loopback(real_now(), plain=True)
+    made, certified = ssl.create_default_context, issue_loopback_certificate(real_now(), plain=True)
 
     def as_python_3_13_does(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
         context = made(*purpose, cadata=cadata)
@@ -295,16 +293,14 @@ async def test_ca_without_optional_extensions_is_trusted(
     assert values.access_token
 
 
-async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: running.Aws) -> None:
+async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     error = await issuer_caller.failing(caBundleFrom=None)
 
     assert (error.reason, doubtful(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_invalid_ca_bundle_is_invalid_spec(
-    bundle: str, issuer_caller: IssuerCaller, emulator: running.Aws
-) -> None:
+async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     issuer_caller.values["ca"] = bundle
     error = await issuer_caller.failing()
 
@@ -317,7 +313,7 @@ async def test_invalid_ca_bundle_is_invalid_spec(
     [
         pytest.param({"clientSecretFrom": None}, "invalid_client", id="no secret"),
         pytest.param({"clientId": "other"}, "invalid_client", id="another client"),
-        pytest.param({"clientId": LASTING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
+        pytest.param({"clientId": NON_ROTATING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
     ],
 )
 async def test_client_errors(changes: dict[str, Any], code: str, issuer_caller: IssuerCaller) -> None:

@@ -13,8 +13,8 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.oauth.client_authentication import _load_key
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import REFRESH
-from tests.support.emulator import running
-from tests.support.emulator.oauth.clients import CLIENT_SECRET
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, context, issuer_client, refresh_request
 from tests.support.signing_keys import EC, RSA, keys
 
@@ -46,7 +46,7 @@ def _der(tag: int, content: bytes) -> bytes:
 class Issuer:
     """The emulator's issuer, called as the reconciler does."""
 
-    def __init__(self, client: Aws, emulator: running.Aws) -> None:
+    def __init__(self, client: Aws, emulator: Emulator) -> None:
         self.client, self.emulator, self.issuer_client = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
@@ -63,11 +63,11 @@ class Issuer:
 
     def assertion(self, **claims: Any) -> Token:
         """A JWT that the issuer accepts as an assertion."""
-        return Token(self.emulator.jwt(self.emulator.issuer, **claims))
+        return Token(self.emulator.jwt(self.emulator.issuer_url, **claims))
 
 
 @pytest.fixture
-def issuer(client: Aws, emulator: running.Aws, all_closed: None) -> Issuer:
+def issuer(client: Aws, emulator: Emulator, all_closed: None) -> Issuer:
     return Issuer(client, emulator)
 
 
@@ -128,7 +128,7 @@ async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issue
 
     assert claims(third)["sub"] == claims(first)["sub"]
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
-    assert issuer.emulator.family(first.refresh_token or "").spends == [0, 1]
+    assert issuer.emulator.family(first.refresh_token or "").consumed == [0, 1]
 
 
 async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from keyturn.core.errors import UnavailableError
 from keyturn.core.settings import AwsSettings
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, aws, get_access_token
 from tests.support.tls import CERTIFIED, TLS
 
@@ -26,7 +26,7 @@ HOSTS = dict.fromkeys(("sts", "license-manager"), "https://localhost:9")
 class Proxy:
     """An HTTP proxy that accepts CONNECT, terminates TLS and forwards everything to the emulator."""
 
-    emulator: running.Aws
+    emulator: Emulator
     url: str = ""
     connects: list[str] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
@@ -63,7 +63,7 @@ def _pipe(one: ssl.SSLSocket, other: socket.socket, done: threading.Event) -> No
 
 
 @contextmanager
-def proxied(emulator: running.Aws) -> Iterator[Proxy]:
+def proxied(emulator: Emulator) -> Iterator[Proxy]:
     proxy = Proxy(emulator)
 
     class Handler(BaseRequestHandler):
@@ -86,7 +86,7 @@ def bundle(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_proxy_with_its_own_ca(emulator: running.Aws, bundle: str) -> None:
+async def test_proxy_with_its_own_ca(emulator: Emulator, bundle: str) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url, ca_bundle=bundle)
         with closing(aws(settings)) as client:
@@ -97,7 +97,7 @@ async def test_proxy_with_its_own_ca(emulator: running.Aws, bundle: str) -> None
     assert set(proxy.connects) == {"localhost:9"}
 
 
-async def test_proxy_from_the_environment(emulator: running.Aws, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxy_from_the_environment(emulator: Emulator, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxied(emulator) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -108,7 +108,7 @@ async def test_proxy_from_the_environment(emulator: running.Aws, bundle: str, mo
     assert proxy.connects
 
 
-async def test_nothing_is_sent_without_the_ca_of_the_proxy(emulator: running.Aws) -> None:
+async def test_nothing_is_sent_without_the_ca_of_the_proxy(emulator: Emulator) -> None:
     with proxied(emulator) as proxy:
         settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url)
         with closing(aws(settings)) as client, pytest.raises(UnavailableError) as failed:

@@ -6,15 +6,15 @@ from keyturn.core.errors import KeyturnError, ThrottledError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import SECOND, request
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
 from tests.support.exchange_steps import aws, emulator_settings, get_access_token, step
 
 OPERATION = "GetAccessToken"
 WAITS = {"code": "RateLimitExceededException", "headers": {"Retry-After": "30"}}
 
 
-async def test_throttling_service_is_not_called(emulator: running.Aws) -> None:
+async def test_throttling_service_is_not_called(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
         emulator.fault(OPERATION, **WAITS)
         for _ in range(5):
@@ -26,7 +26,7 @@ async def test_throttling_service_is_not_called(emulator: running.Aws) -> None:
     assert 25 * SECOND < raised.value.retry_after <= 30 * SECOND
 
 
-async def test_short_delay_is_waited_for(emulator: running.Aws) -> None:
+async def test_short_delay_is_waited_for(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
         emulator.fault(OPERATION, code="RateLimitExceededException")
         with pytest.raises(ThrottledError):
@@ -36,7 +36,7 @@ async def test_short_delay_is_waited_for(emulator: running.Aws) -> None:
     assert emulator.calls(OPERATION) == 2
 
 
-async def test_rate_limit_applies_per_identity_and_region(emulator: running.Aws) -> None:
+async def test_rate_limit_applies_per_identity_and_region(emulator: Emulator) -> None:
     first, second = (Credentials(**emulator.control("POST", "users", name=name)) for name in ("one", "two"))
     emulator.fault("AssumeRole", code="NewlyInvented", status=429, headers={"Retry-After": "30"}, times=3)
     with closing(aws(emulator_settings(emulator))) as client:

@@ -7,21 +7,21 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ROLE, request
-from tests.support.emulator import running
+from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, failing, get_access_token
 
 OPERATION = "AssumeRoleWithWebIdentity"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 
 
-async def through(client: Aws, emulator: running.Aws, **role: Any) -> PipelineValues:
+async def through(client: Aws, emulator: Emulator, **role: Any) -> PipelineValues:
     """Both steps of the flagship."""
     token_request = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
     values = await get_access_token(client, emulator.refresh_token(), token_request)
     return await assume_role(client, values.current_token.value, token_request)
 
 
-async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: running.Aws) -> None:
+async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: Emulator) -> None:
     values = await through(client, emulator)
 
     assert values.credentials
@@ -30,12 +30,12 @@ async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: 
     assert len(values.request_id) == 36
 
 
-async def test_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_session_is_named_after_the_request(client: Aws, emulator: Emulator) -> None:
     assert (await through(client, emulator)).principal == f"{SESSION}/billing.acme"
     assert (await through(client, emulator, roleSessionName="mine")).principal == f"{SESSION}/mine"
 
 
-async def test_duration_is_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_duration_is_sent(client: Aws, emulator: Emulator) -> None:
     values = await through(client, emulator, durationSeconds=900)
     claims = jwt.decode(values.current_token.value, options={"verify_signature": False})
 
@@ -44,14 +44,14 @@ async def test_duration_is_sent(client: Aws, emulator: running.Aws) -> None:
     assert 890 <= values.credentials.expires_at.timestamp() - claims["iat"] <= 910
 
 
-async def test_duration_over_the_maximum_is_invalid_spec(client: Aws, emulator: running.Aws) -> None:
+async def test_duration_over_the_maximum_is_invalid_spec(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="maximum session duration") as fail_steps:
         await through(client, emulator, durationSeconds=43200)
 
     assert fail_steps.value.reason == "InvalidSpec"
 
 
-async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: running.Aws) -> None:
+async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="trust policy allows this issuer") as fail_steps:
         await through(client, emulator, roleArn=f"{ROLE}-not-there")
 
@@ -85,7 +85,7 @@ async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: 
     ],
 )
 async def test_each_error(
-    fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: running.Aws
+    fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await failing(client, emulator, OPERATION, message="planted", **fault)
 
@@ -95,10 +95,10 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_expired_credentials_are_passed_on(client: Aws, emulator: running.Aws) -> None:
+async def test_expired_credentials_are_passed_on(client: Aws, emulator: Emulator) -> None:
     emulator.fault(OPERATION, expired=True)
     values = await through(client, emulator)
 
     assert values.credentials
     assert values.credentials.expires_at
-    assert values.credentials.expires_at.isoformat() < emulator.recent()[-1]["at"]
+    assert values.credentials.expires_at.isoformat() < emulator.recent_calls()[-1]["at"]

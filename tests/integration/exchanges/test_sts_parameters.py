@@ -11,14 +11,14 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import ACCESS_TOKEN, request
-from tests.support.emulator import running
-from tests.support.emulator.world import (
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     ROLE_ARN,
     USER_KEY_ID,
     USER_SECRET_KEY,
-    trusting,
+    trust_policy,
 )
 from tests.support.exchange_steps import assume_role as assume_role_with_web_identity
 from tests.support.exchange_steps import context, get_access_token
@@ -33,11 +33,11 @@ SECRETS = {"partner": "blue/1:x", "mfa": "123456", "odd": "no spaces", "long": "
 
 
 @pytest.fixture(autouse=True)
-def roles(emulator: running.Aws) -> None:
+def roles(emulator: Emulator) -> None:
     """A role that demands an external id, and one that demands nothing."""
-    external = trusting(TRUSTED, ACTIONS, {"StringEquals": {"sts:ExternalId": "blue/1:x"}})
+    external = trust_policy(TRUSTED, ACTIONS, {"StringEquals": {"sts:ExternalId": "blue/1:x"}})
     emulator.control("POST", "roles", arn=PARTNER, trust_policy=external)
-    emulator.control("POST", "roles", arn=SECOND, trust_policy=trusting(TRUSTED, ACTIONS, {}))
+    emulator.control("POST", "roles", arn=SECOND, trust_policy=trust_policy(TRUSTED, ACTIONS, {}))
 
 
 def ref(name: str) -> dict[str, Any]:
@@ -72,14 +72,14 @@ async def fail_steps(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, 
         pytest.param({"externalIdFrom": ref("partner")}, id="in a Secret"),
     ],
 )
-async def test_external_id_is_sent(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_external_id_is_sent(more: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     values = await run_steps(client, assume(roleArn=PARTNER, **more))
 
     assert values.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/Partner/billing.acme"
 
 
 @pytest.mark.parametrize("more", [{}, {"externalId": "red"}])
-async def test_missing_external_id_is_denied(more: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_missing_external_id_is_denied(more: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await fail_steps(client, assume(roleArn=PARTNER, **more))
 
     assert (error.reason, "external ID" in error.message) == ("AccessDenied", True)
@@ -95,10 +95,10 @@ async def test_missing_external_id_is_denied(more: dict[str, Any], client: Aws, 
         ),
     ],
 )
-async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aws, emulator: running.Aws) -> None:
+async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     error = await fail_steps(client, step)
 
-    assert (error.reason, emulator.recent()) == ("SourceInvalid", [])
+    assert (error.reason, emulator.recent_calls()) == ("SourceInvalid", [])
     assert not any(value in error.message for value in SECRETS.values())
 
 
@@ -110,7 +110,7 @@ async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aw
         pytest.param("mine", "mine", id="a name"),
     ],
 )
-async def test_session_names(template: str | None, name: str, client: Aws, emulator: running.Aws) -> None:
+async def test_session_names(template: str | None, name: str, client: Aws, emulator: Emulator) -> None:
     expected = {"roleSessionName": template} if template else {}
     guest = {"name": template} if template else {}
 
@@ -118,7 +118,7 @@ async def test_session_names(template: str | None, name: str, client: Aws, emula
     assert (await run_steps(client, {"getFederationToken": guest})).principal.endswith(f":federated-user/{name}")
 
 
-async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulator: running.Aws) -> None:
+async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulator: Emulator) -> None:
     tags = {"tags": [tag("team", "blue"), tag("stage", "test")], "transitiveTagKeys": ["team"]}
     first = assume(sourceIdentity="alice", **tags)
     await run_steps(client, first, assume(roleArn=SECOND))
@@ -130,11 +130,11 @@ async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulat
     assert another.reason == "AccessDenied"
 
 
-async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> None:
+async def test_three_roles_in_a_chain(client: Aws, emulator: Emulator) -> None:
     values = await run_steps(client, assume(), assume(roleArn=SECOND), assume())
 
     assert values.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer/billing.acme"
-    assert [one["principal"].rpartition(":")[2].split("/")[1] for one in emulator.recent()] == [
+    assert [one["principal"].rpartition(":")[2].split("/")[1] for one in emulator.recent_calls()] == [
         "keyturn", "AccountConsumer", "Second",
     ]  # fmt: skip
 
@@ -149,7 +149,7 @@ async def test_three_roles_in_a_chain(client: Aws, emulator: running.Aws) -> Non
 )  # fmt: skip
 @pytest.mark.parametrize("operation", ["assumeRole", "getFederationToken", "assumeRoleWithWebIdentity"])
 async def test_invalid_policies_are_reported(
-    operation: str, more: dict[str, Any], expected_text: str, client: Aws, emulator: running.Aws
+    operation: str, more: dict[str, Any], expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
     if operation == "assumeRoleWithWebIdentity":
         role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN} | more}
@@ -164,7 +164,7 @@ async def test_invalid_policies_are_reported(
     assert (error.reason, expected_text in error.message) == ("InvalidSpec", True)
 
 
-async def test_valid_policies_are_accepted(client: Aws, emulator: running.Aws) -> None:
+async def test_valid_policies_are_accepted(client: Aws, emulator: Emulator) -> None:
     policies = {"policy": "{}", "policyArns": [MANAGED], "minimumSessionTokenSize": 4000}
     values = await run_steps(client, assume(**policies))
     guest = await run_steps(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
@@ -183,9 +183,9 @@ async def test_empty_list_is_not_sent(client: Aws) -> None:
 @pytest.mark.parametrize(
     "operation", [pytest.param("getSessionToken", id="a session"), pytest.param("assumeRole", id="a role")]
 )
-async def test_mfa_code_is_accepted_once(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_mfa_code_is_accepted_once(operation: str, client: Aws, emulator: Emulator) -> None:
     condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
-    emulator.control("POST", "roles", arn=SECOND, trust_policy=trusting(TRUSTED, ACTIONS, condition))
+    emulator.control("POST", "roles", arn=SECOND, trust_policy=trust_policy(TRUSTED, ACTIONS, condition))
     serial, code = emulator.mfa_code()
     mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
     role = {"assumeRole": {"roleArn": SECOND}}
@@ -199,7 +199,7 @@ async def test_mfa_code_is_accepted_once(operation: str, client: Aws, emulator: 
 
 
 @pytest.mark.parametrize("operation", ["GetSessionToken", "AssumeRole"])
-async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, client: Aws, emulator: running.Aws) -> None:
+async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, client: Aws, emulator: Emulator) -> None:
     serial, code = emulator.mfa_code()
     mfa = {"serialNumber": serial, "tokenCodeFrom": ref("mfa")}
     emulator.fault(operation, times=None, drop="after")
@@ -210,13 +210,13 @@ async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, clien
     assert (error.outcome_unknown, emulator.calls(operation)) == (True, 1)
 
 
-async def test_mfa_device_of_another_user_is_denied(client: Aws, emulator: running.Aws) -> None:
+async def test_mfa_device_of_another_user_is_denied(client: Aws, emulator: Emulator) -> None:
     mfa = {"serialNumber": "GAHT12345678", "tokenCodeFrom": ref("mfa")}
 
     assert (await fail_steps(client, {"getSessionToken": mfa})).reason == "AccessDenied"
 
 
-async def test_provider_id_is_sent(client: Aws, emulator: running.Aws) -> None:
+async def test_provider_id_is_sent(client: Aws, emulator: Emulator) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": ROLE_ARN, "providerId": "www.amazon.com"}}
     token_request = request(exchanges=[ACCESS_TOKEN, role])
     values = await get_access_token(client, emulator.refresh_token(), token_request)

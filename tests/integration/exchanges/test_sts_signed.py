@@ -11,8 +11,8 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, request
-from tests.support.emulator import running
-from tests.support.emulator.world import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import aws, emulator_settings, step
 
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -58,17 +58,17 @@ def expected(values: PipelineValues) -> Credentials:
 
 @EXCHANGES
 async def test_keys_are_exchanged_for_credentials(
-    step_spec: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], operation: str, client: Aws, emulator: Emulator
 ) -> None:
     values = await run_steps(client, step_spec)
 
     assert expected(values).access_key_id.startswith("ASIA")
     assert {expected(values).secret_access_key, expected(values).session_token} <= {*emulator.secrets()}
     assert len(values.request_id) == 36
-    assert emulator.recent()[-1]["principal"] == USER_ARN
+    assert emulator.recent_calls()[-1]["principal"] == USER_ARN
 
 
-async def test_session_is_named_after_the_request(client: Aws, emulator: running.Aws) -> None:
+async def test_session_is_named_after_the_request(client: Aws, emulator: Emulator) -> None:
     mine = _role(roleSessionName="mine")
 
     assert (await run_steps(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
@@ -87,7 +87,7 @@ async def test_session_is_named_after_the_request(client: Aws, emulator: running
     ],
 )
 async def test_duration_is_sent(
-    step_spec: dict[str, Any], lifetime: timedelta, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], lifetime: timedelta, client: Aws, emulator: Emulator
 ) -> None:
     ends = expected(await run_steps(client, step_spec)).expires_at
 
@@ -95,24 +95,24 @@ async def test_duration_is_sent(
     assert abs(ends - real_now() - lifetime) < MINUTE
 
 
-async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator: running.Aws) -> None:
+async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator: Emulator) -> None:
     token_request = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
     values = PipelineValues(credentials=USER)
     for number in range(3):
         values = await step(client, values, token_request, number)
 
-    assert [one["principal"] for one in emulator.recent()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
+    assert [one["principal"] for one in emulator.recent_calls()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
 
 
-async def test_get_session_token_keeps_the_principal(client: Aws, emulator: running.Aws) -> None:
+async def test_get_session_token_keeps_the_principal(client: Aws, emulator: Emulator) -> None:
     assert (await run_steps(client, SESSION_STEP)).principal == ""
 
 
-async def test_no_call_without_credentials(client: Aws, emulator: running.Aws) -> None:
+async def test_no_call_without_credentials(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
         await step(client, PipelineValues(), signed_by_keys(ROLE_STEP))
 
-    assert emulator.recent() == []
+    assert emulator.recent_calls() == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_no_call_without_credentials(client: Aws, emulator: running.Aws) -
 )
 @EXCHANGES
 async def test_invalid_keys_are_refused(
-    step_spec: dict[str, Any], operation: str, keys: Credentials, expected_text: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], operation: str, keys: Credentials, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
     error = await fail_steps(client, step_spec, keys)
 
@@ -137,7 +137,7 @@ async def test_invalid_keys_are_refused(
 
 @EXCHANGES
 async def test_expired_session_is_source_expired(
-    step_spec: dict[str, Any], operation: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], operation: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault("AssumeRole", expired=True)
     over = expected(await run_steps(client, ROLE_STEP))
@@ -146,7 +146,7 @@ async def test_expired_session_is_source_expired(
     assert (error.reason, "have expired" in error.message) == ("SourceExpired", True)
 
 
-async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: running.Aws) -> None:
+async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: Emulator) -> None:
     error = await fail_steps(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
 
     assert isinstance(error, RefusedError)
@@ -155,7 +155,7 @@ async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: 
 
 @pytest.mark.parametrize("step_spec", [SESSION_STEP, GUEST_STEP])
 async def test_session_cannot_call_get_session_token(
-    step_spec: dict[str, Any], client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], client: Aws, emulator: Emulator
 ) -> None:
     error = await fail_steps(client, step_spec, expected(await run_steps(client, ROLE_STEP)))
 
@@ -180,7 +180,7 @@ async def test_session_cannot_call_get_session_token(
     ],
 )
 async def test_each_error(
-    step_spec: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: running.Aws
+    step_spec: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
     error = await fail_steps(client, step_spec)
@@ -190,7 +190,7 @@ async def test_each_error(
     assert "planted" not in error.message
 
 
-async def test_one_client_signs_for_many_identities(emulator: running.Aws) -> None:
+async def test_one_client_signs_for_many_identities(emulator: Emulator) -> None:
     users = {name: emulator.control("POST", "users", name=name) for name in ("one", "two", "three", "four")}
     emulator.settings(latency_seconds=0.02)
     with closing(aws(emulator_settings(emulator))) as client:
@@ -204,27 +204,27 @@ async def test_one_client_signs_for_many_identities(emulator: running.Aws) -> No
         made = len(client._clients)
 
     assert sessions == [f"{SESSION}/{name}" for name in names]
-    signers = sorted(call["principal"] for call in emulator.recent())
+    signers = sorted(call["principal"] for call in emulator.recent_calls())
     assert signers == sorted(f"arn:aws:iam::{ACCOUNT}:user/{name}" for name in names)
     assert made == 1
 
 
 @pytest.mark.usefixtures("ambient")
-async def test_ambient_keys_are_not_used_for_signing(emulator: running.Aws) -> None:
+async def test_ambient_keys_are_not_used_for_signing(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
         await run_steps(client, ROLE_STEP)
         error = await fail_steps(client, ROLE_STEP, Credentials("", ""))
 
-    assert emulator.recent()[0]["principal"] == USER_ARN
+    assert emulator.recent_calls()[0]["principal"] == USER_ARN
     assert error.reason != "AccessDenied"
-    assert all("AKIAENV" not in call["principal"] for call in emulator.recent())
+    assert all("AKIAENV" not in call["principal"] for call in emulator.recent_calls())
 
 
-async def test_signer_does_not_leak_into_the_next_call(emulator: running.Aws) -> None:
+async def test_signer_does_not_leak_into_the_next_call(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator), threads=1)) as client:
         await run_steps(client, ROLE_STEP)
         await step(client, PipelineValues(Token(emulator.refresh_token())), request())
         error = await fail_steps(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
 
-    assert [call["principal"] for call in emulator.recent()][:2] == [USER_ARN, "anonymous"]
+    assert [call["principal"] for call in emulator.recent_calls()][:2] == [USER_ARN, "anonymous"]
     assert "SignatureDoesNotMatch" in error.message

@@ -1,17 +1,17 @@
-"""The AWS emulator, and a directory for a standalone process."""
+"""The AWS shared_emulator, and a directory for a standalone process."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.emulator.fixtures import aws, emulator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.fixtures import aws, shared_emulator
 from tests.support.standalone_process import StandaloneDirectory
 
-__all__ = ["aws", "emulator"]
+__all__ = ["aws", "shared_emulator"]
 
 
 @pytest.fixture
-def directory(aws: Aws, tmp_path: Path) -> StandaloneDirectory:
+def directory(aws: Emulator, tmp_path: Path) -> StandaloneDirectory:
     """A directory with settings and without a manifest."""
     return StandaloneDirectory(tmp_path, aws)

@@ -6,9 +6,8 @@ import boto3
 import pytest
 
 from tests.support.cluster.namespace import count_exchanges, token_request
-from tests.support.emulator.oauth.clients import CLIENT_ID
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import OIDC_ROLE_ARN
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, OIDC_ROLE_ARN
 from tests.support.processes import until
 from tests.support.secret_search import find_secrets
 from tests.support.standalone_process import StandaloneDirectory, caller_arn, is_ready, renewals
@@ -27,7 +26,7 @@ def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
+def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Emulator, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     directory.write_flagship()
     with directory.running() as sidecar:
@@ -45,7 +44,7 @@ def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Aws, sd
         assert sidecar.stop() == 0
 
 
-def test_sdk_follows_the_output_files(directory: StandaloneDirectory, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
+def test_sdk_follows_the_output_files(directory: StandaloneDirectory, aws: Emulator, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     config = {"awsConfig": {"mountPath": str(directory.path / "write")}}
     directory.write_flagship(target={"formats": [{"env": {}}, {"credentialProcess": {}}, config]})
@@ -63,7 +62,7 @@ def test_sdk_follows_the_output_files(directory: StandaloneDirectory, aws: Aws, 
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_restart_exchanges_nothing(directory: StandaloneDirectory, aws: Aws, end: str) -> None:
+def test_restart_exchanges_nothing(directory: StandaloneDirectory, aws: Emulator, end: str) -> None:
     directory.write_flagship()
     with directory.running("write") as sidecar:
         until(lambda: is_ready(sidecar))
@@ -76,7 +75,7 @@ def test_restart_exchanges_nothing(directory: StandaloneDirectory, aws: Aws, end
         assert count_exchanges(aws) == 2
 
 
-def test_cached_credentials_are_served_during_an_outage(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_cached_credentials_are_served_during_an_outage(directory: StandaloneDirectory, aws: Emulator) -> None:
     aws.settings(session_seconds=9)
     directory.write_flagship()
     with directory.running() as sidecar:
@@ -94,7 +93,7 @@ def test_cached_credentials_are_served_during_an_outage(directory: StandaloneDir
     assert "the credentials expired at" in json.loads(text)["message"]
 
 
-def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirectory, aws: Emulator) -> None:
     directory.write_flagship()
     with directory.running() as sidecar:
         until(lambda: is_ready(sidecar))
@@ -107,7 +106,7 @@ def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirect
         assert sidecar.log().count("the previous manifest stays in use") == 1
 
 
-def test_projected_token_is_used(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_projected_token_is_used(directory: StandaloneDirectory, aws: Emulator) -> None:
     wanted = {"token": {"serviceAccount": {"name": "app", "audiences": [CLIENT_ID]}}}
     steps = [{"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}]
     directory.write_manifest(token_request(source=wanted, exchanges=steps))
@@ -120,7 +119,7 @@ def test_projected_token_is_used(directory: StandaloneDirectory, aws: Aws) -> No
         until(lambda: is_ready(sidecar), seconds=40)
 
 
-def test_no_secret_is_in_log_or_metrics(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_no_secret_is_in_log_or_metrics(directory: StandaloneDirectory, aws: Emulator) -> None:
     directory.write_rotating()
     with directory.running("write", "state") as sidecar:
         until(lambda: is_ready(sidecar))

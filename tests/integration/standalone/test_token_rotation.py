@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.cluster.namespace import token_request
 from tests.support.disk import full, read_only, small_disk
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tests.support.sidecar_process import Sidecar
 from tests.support.standalone_process import StandaloneDirectory, is_ready, renewals, rotating, with_renew_request
@@ -36,7 +36,7 @@ def stored_token(directory: StandaloneDirectory) -> str:
 
 
 @pytest.mark.long
-def test_twenty_renewals_consume_twenty_tokens_in_order(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_twenty_renewals_consume_twenty_tokens_in_order(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     with directory.running("write", "state") as sidecar:
         until(lambda: is_ready(sidecar))
@@ -44,10 +44,10 @@ def test_twenty_renewals_consume_twenty_tokens_in_order(directory: StandaloneDir
             renew(directory, sidecar, number)
     family = aws.family(first_token)
 
-    assert (family.spends, family.reuses, family.revoked) == (list(range(20)), 0, False)
+    assert (family.consumed, family.reuses, family.revoked) == (list(range(20)), 0, False)
 
 
-def test_killed_process_continues_with_the_live_token(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_killed_process_continues_with_the_live_token(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     with directory.running("write", "state") as sidecar:
         until(lambda: is_ready(sidecar))
@@ -58,12 +58,12 @@ def test_killed_process_continues_with_the_live_token(directory: StandaloneDirec
             until(lambda: is_ready(sidecar))
     family = aws.family(first_token)
 
-    assert (family.spends, family.reuses) == (list(range(4)), 0)
+    assert (family.consumed, family.reuses) == (list(range(4)), 0)
 
 
 @pytest.mark.parametrize("arrived", [True, False], ids=["received by the issuer", "not received"])
 def test_process_killed_in_an_exchange_makes_one_final_attempt(
-    directory: StandaloneDirectory, aws: Aws, *, arrived: bool
+    directory: StandaloneDirectory, aws: Emulator, *, arrived: bool
 ) -> None:
     first_token = directory.write_rotating()
     with directory.running("state") as sidecar:
@@ -85,7 +85,7 @@ def test_process_killed_in_an_exchange_makes_one_final_attempt(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_during_an_exchange_saves_the_token(
-    directory: StandaloneDirectory, aws: Aws, number: signal.Signals
+    directory: StandaloneDirectory, aws: Emulator, number: signal.Signals
 ) -> None:
     first_token = directory.write_rotating()
     with directory.running("state") as sidecar:
@@ -102,10 +102,10 @@ def test_signal_during_an_exchange_saves_the_token(
     family = aws.family(first_token)
 
     assert before != after
-    assert (family.spends, family.reuses) == ([0, 1, 2], 0)
+    assert (family.consumed, family.reuses) == ([0, 1, 2], 0)
 
 
-def test_second_process_exits_with_one_line(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_second_process_exits_with_one_line(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     with directory.running("state") as sidecar:
         until(lambda: is_ready(sidecar))
@@ -115,35 +115,35 @@ def test_second_process_exits_with_one_line(directory: StandaloneDirectory, aws:
         assert f"another process uses {directory.path / 'state'}" in second.stderr
         renew(directory, sidecar, 1)
 
-    assert aws.family(first_token).spends == [0, 1]
+    assert aws.family(first_token).consumed == [0, 1]
 
 
 @pytest.mark.parametrize("folder", ["state", "write"])
-def test_full_disk_consumes_no_token(directory: StandaloneDirectory, aws: Aws, folder: str) -> None:
+def test_full_disk_consumes_no_token(directory: StandaloneDirectory, aws: Emulator, folder: str) -> None:
     first_token = directory.write_rotating()
     with small_disk(directory.path / folder, 512) as disk, ExitStack() as filled:
         filled.enter_context(full(disk))
         with directory.running("state", "write") as sidecar:
             until(lambda: "cannot be written: No space left on device" in directory.get_credentials(sidecar)[1])
-            consumed = aws.family(first_token).spends
+            consumed = aws.family(first_token).consumed
             filled.close()
             until(lambda: is_ready(sidecar), seconds=40)
 
-    assert (consumed, aws.family(first_token).spends) == ([], [0])
+    assert (consumed, aws.family(first_token).consumed) == ([], [0])
 
 
 @pytest.mark.parametrize("folder", ["state", "write"])
-def test_read_only_disk_is_reported_at_startup(directory: StandaloneDirectory, aws: Aws, folder: str) -> None:
+def test_read_only_disk_is_reported_at_startup(directory: StandaloneDirectory, aws: Emulator, folder: str) -> None:
     first_token = directory.write_rotating()
     with small_disk(directory.path / folder) as disk, read_only(disk):
         failed = directory.run_once("state")
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert f"{disk} cannot be used: Read-only file system" in failed.stderr
-    assert aws.family(first_token).spends == []
+    assert aws.family(first_token).consumed == []
 
 
-def test_replaced_state_directory_stops_only_renewals(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_replaced_state_directory_stops_only_renewals(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     state, away = directory.path / "state", directory.path / "away"
     with directory.running("state") as sidecar:
@@ -156,12 +156,12 @@ def test_replaced_state_directory_stops_only_renewals(directory: StandaloneDirec
         assert directory.get_credentials(sidecar) == before
         state.rmdir()
         away.rename(state)
-        until(lambda: aws.family(first_token).spends == [0, 1], seconds=40)
+        until(lambda: aws.family(first_token).consumed == [0, 1], seconds=40)
 
     assert aws.family(first_token).reuses == 0
 
 
-def test_disk_that_fills_up_in_an_exchange_loses_nothing(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_disk_that_fills_up_in_an_exchange_loses_nothing(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     with small_disk(directory.path / "state", 512) as disk, directory.running("state") as sidecar:
         until(lambda: is_ready(sidecar))
@@ -175,10 +175,10 @@ def test_disk_that_fills_up_in_an_exchange_loses_nothing(directory: StandaloneDi
         sidecar.start()
         until(lambda: is_ready(sidecar))
 
-    assert (aws.family(first_token).spends, aws.family(first_token).reuses) == ([0, 1, 2], 0)
+    assert (aws.family(first_token).consumed, aws.family(first_token).reuses) == ([0, 1, 2], 0)
 
 
-def test_run_once_renews_only_if_due(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_run_once_renews_only_if_due(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     first, second = directory.run_once("state"), directory.run_once("state")
     aws.fault("oauth:token", times=None, status=503)
@@ -188,10 +188,10 @@ def test_run_once_renews_only_if_due(directory: StandaloneDirectory, aws: Aws) -
     assert (first.returncode, second.returncode, failed.returncode) == (0, 0, 0), first.stderr
     assert "WARNING keyturn: " in failed.stderr
     assert directory.output("token")
-    assert aws.family(first_token).spends == [0]
+    assert aws.family(first_token).consumed == [0]
 
 
-def test_run_once_without_credentials_fails_in_one_line(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_run_once_without_credentials_fails_in_one_line(directory: StandaloneDirectory, aws: Emulator) -> None:
     directory.write_rotating()
     aws.fault("oauth:token", times=None, code="invalid_grant")
     failed = directory.run_once("state")
@@ -200,7 +200,7 @@ def test_run_once_without_credentials_fails_in_one_line(directory: StandaloneDir
     assert "invalid_grant" in failed.stderr
 
 
-def test_run_once_stopped_in_an_exchange_saves_the_token(directory: StandaloneDirectory, aws: Aws) -> None:
+def test_run_once_stopped_in_an_exchange_saves_the_token(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     aws.fault("oauth:token", delay_seconds=2)
     state = directory.path / "state" / STATE
@@ -213,4 +213,4 @@ def test_run_once_stopped_in_an_exchange_saves_the_token(directory: StandaloneDi
     assert (job.returncode, stderr.count("\n"), "stopped before the renewal was finished" in stderr) == (1, 1, True), (
         stderr
     )
-    assert (after.returncode, aws.family(first_token).spends, aws.family(first_token).reuses) == (0, [0, 1], 0)
+    assert (after.returncode, aws.family(first_token).consumed, aws.family(first_token).reuses) == (0, [0, 1], 0)

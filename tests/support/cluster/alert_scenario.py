@@ -11,11 +11,11 @@ from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import USER_KEY_ID, USER_SECRET_KEY
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tests.support.processes import until
 from tests.support.prometheus.rules import ALERTS
-from tests.support.prometheus.running import Prometheus
+from tests.support.prometheus.server import Prometheus
 
 ABSENT, NO_LEADER, LATE = "KeyturnOperatorAbsent", "KeyturnNoLeader", "KeyturnRenewalsLate"
 REQUEST_ALERTS = ALERTS.keys() - {ABSENT, NO_LEADER, LATE}
@@ -30,7 +30,7 @@ class Scenario:
     prometheus: Prometheus
     plane: ControlPlane
     namespace: Namespace
-    aws: Aws
+    aws: Emulator
     directory: Path
     numbers: Iterator[int] = field(default_factory=itertools.count)
     unexpected: dict[str, set[str]] = field(default_factory=dict)

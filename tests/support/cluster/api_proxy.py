@@ -15,7 +15,7 @@ from aiohttp import web
 from yarl import URL
 
 from tests.support.controlplane import ControlPlane
-from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane.cluster import write_private_file
 
 _HOP_BY_HOP = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
 
@@ -70,7 +70,7 @@ class ApiProxy:
         config = json.loads(path.read_text())
         config["clusters"][0]["cluster"] = {"server": self.url}
         proxied = path.with_name(f"{self.url.rpartition(':')[2]}-{path.name}")
-        write_secretly(proxied, json.dumps(config))
+        write_private_file(proxied, json.dumps(config))
         return proxied
 
     def add_fault(self, pattern: str, status: int, body: str = "", **headers: str) -> None:

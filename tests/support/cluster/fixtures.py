@@ -10,10 +10,10 @@ from tests.support.cluster.chart import RIGHTS, chart_objects
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.fixtures import aws, emulator
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.fixtures import aws, shared_emulator
 
-__all__ = ["aws", "emulator"]
+__all__ = ["aws", "shared_emulator"]
 
 
 @pytest.fixture(scope="session")
@@ -35,36 +35,36 @@ def namespace(installed: ControlPlane) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def shared_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """One operator for all tests of a file, which must not stop it.
 
     It watches all namespaces: a file uses either this operator or its own operators, never both.
     """
-    with running_operator(installed, emulator, tmp_path_factory.mktemp("operator")) as operator:
+    with running_operator(installed, shared_emulator, tmp_path_factory.mktemp("operator")) as operator:
         yield operator
         assert "internal error" not in operator.log()
 
 
 @pytest.fixture(scope="module")
 def loopback_operator(
-    installed: ControlPlane, emulator: Aws, tmp_path_factory: pytest.TempPathFactory
+    installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """The same, allowed to call issuers on loopback."""
     directory = tmp_path_factory.mktemp("operator")
-    with running_operator(installed, emulator, directory, settings=LOOPBACK) as operator:
+    with running_operator(installed, shared_emulator, directory, settings=LOOPBACK) as operator:
         yield operator
         assert "internal error" not in operator.log()
 
 
 @pytest.fixture
-def operator(shared_operator: Operator, aws: Aws) -> Operator:
+def operator(shared_operator: Operator, aws: Emulator) -> Operator:
     """The shared operator, with an AWS without faults."""
     return shared_operator
 
 
 @pytest.fixture
-def own_operator(installed: ControlPlane, aws: Aws, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
+def own_operator(installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
     """An operator for this test and its namespace only: the test may stop it. It may call issuers on loopback."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tests.support.controlplane import ControlPlane
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 _numbers = itertools.count(1)
@@ -110,7 +110,7 @@ class NamespaceOf(Generic[C]):
             error.add_note(f"status of {name}: {json.dumps(self.status(name))}")
             raise
 
-    def issue(self, aws: Aws, name: str = "acme", **spec: Any) -> None:
+    def issue(self, aws: Emulator, name: str = "acme", **spec: Any) -> None:
         """Create a source and the flagship TokenRequest, and wait until it is Ready."""
         self.put_token(aws.refresh_token())
         self.apply(token_request(name, **spec))
@@ -139,7 +139,7 @@ class Namespace(NamespaceOf[ControlPlane]):
     """A namespace of the embedded control plane."""
 
 
-def count_exchanges(aws: Aws) -> int:
+def count_exchanges(aws: Emulator) -> int:
     """Count the calls of flagship TokenRequests so far: two for each issue."""
     return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 

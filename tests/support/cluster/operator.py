@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from tests.support.emulator.running import Aws, endpoints
+from tests.support.emulator.client import Emulator, endpoints
 from tests.support.processes import RestartableProcess, sample
 
 # Settings that allow issuers on loopback.
@@ -59,7 +59,7 @@ class Operator(RestartableProcess):
 @contextmanager
 def running_operator(  # noqa: PLR0913 - they are independent
     plane: Cluster,
-    aws: Aws,
+    aws: Emulator,
     directory: Path,
     *,
     namespace: str = "",

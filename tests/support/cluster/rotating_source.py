@@ -3,15 +3,15 @@
 from typing import Any
 
 from tests.support.cluster.namespace import Namespace, token_request
-from tests.support.emulator.oauth.clients import CLIENT_ID, CLIENT_SECRET
-from tests.support.emulator.running import Aws
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET
 
 
-def refresh_step(aws: Aws, **fields: Any) -> dict[str, Any]:
+def refresh_step(aws: Emulator, **fields: Any) -> dict[str, Any]:
     """Return the oauthToken exchange for the emulator's issuer; `fields` replaces or adds some."""
     return {
         "oauthToken": {
-            "tokenUrl": f"{aws.issuer}/token",
+            "tokenUrl": f"{aws.issuer_url}/token",
             "grantType": "refresh_token",
             "clientId": CLIENT_ID,
             "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}},
@@ -21,7 +21,7 @@ def refresh_step(aws: Aws, **fields: Any) -> dict[str, Any]:
     }
 
 
-def rotating_request(aws: Aws, name: str = "acme", **spec: Any) -> dict[str, Any]:
+def rotating_request(aws: Emulator, name: str = "acme", **spec: Any) -> dict[str, Any]:
     """Return a TokenRequest that writes the issuer's access token; `spec` replaces fields."""
     defaults = {
         "source": {"token": {"secretKeyRef": {"name": "source", "key": "refresh_token"}}},
@@ -31,7 +31,7 @@ def rotating_request(aws: Aws, name: str = "acme", **spec: Any) -> dict[str, Any
     return token_request(name, **(defaults | spec))
 
 
-def sign_in(namespace: Namespace, aws: Aws) -> str:
+def sign_in(namespace: Namespace, aws: Emulator) -> str:
     """Create the Secrets with the initial refresh token and the client's secret; returns the token."""
     token = aws.oauth_refresh_token()
     namespace.put_token(token, name="source", key="refresh_token")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import boto3
 
 from tests.support.cluster.namespace import Namespace
-from tests.support.emulator.running import Aws
-from tests.support.emulator.world import ACCOUNT, USER_KEY_ID, USER_SECRET_KEY, trusting
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT, USER_KEY_ID, USER_SECRET_KEY, trust_policy
 
 USER_KEYS = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
 # A source that reads USER_KEYS from the Secret "keys".
@@ -16,7 +16,7 @@ CODE_VERIFIER = "verifier-of-forty-three-characters-or-more-"
 APP_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/App"
 
 
-def caller_arn(data: Mapping[str, str], aws: Aws) -> str:
+def caller_arn(data: Mapping[str, str], aws: Emulator) -> str:
     """Call sts:GetCallerIdentity with the credentials in a Secret's data; returns the ARN."""
     client = boto3.client(
         "sts",
@@ -36,7 +36,7 @@ def service_account_issuer(namespace: Namespace) -> str:
     return issuer
 
 
-def trust_service_account(aws: Aws, namespace: Namespace) -> None:
+def trust_service_account(aws: Emulator, namespace: Namespace) -> None:
     """Let the service account "app" of a namespace assume APP_ROLE_ARN."""
     issuer = service_account_issuer(namespace)
     aws.trust_issuer(
@@ -45,5 +45,5 @@ def trust_service_account(aws: Aws, namespace: Namespace) -> None:
     host, subject = issuer.removeprefix("https://"), f"system:serviceaccount:{namespace.name}:app"
     condition = {"StringEquals": {f"{host}:aud": "sts.amazonaws.com", f"{host}:sub": subject}}
     provider = {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"}
-    policy = trusting(provider, "sts:AssumeRoleWithWebIdentity", condition)
+    policy = trust_policy(provider, "sts:AssumeRoleWithWebIdentity", condition)
     aws.control("POST", "roles", arn=APP_ROLE_ARN, trust_policy=policy)

@@ -1,4 +1,4 @@
-"""The programs of a Kubernetes, built from their Go modules."""
+"""The programs of Kubernetes and Helm, built from their Go modules."""
 
 import os
 import re
@@ -6,55 +6,53 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.controlplane.cache import cache, made_once, run_visibly
-from tests.support.controlplane.golang import go
+from tests.support.controlplane.cache import build_once, cache_dir, run_with_progress
+from tests.support.controlplane.go_toolchain import go
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A Go program: the package, the folder of the go.mod that pins it, and how it is stamped."""
+    """A Go program: its package, the folder of the go.mod that pins it, and the variables that the linker sets.
+
+    `release` names its folder in the cache, so that a new release is built again (etcd with Kubernetes).
+    """
 
     package: str
     source: Path
-    release: str  # names its folder in the cache: a new release is built anew (etcd with Kubernetes)
-    stamp: dict[str, str]
+    release: str
+    variables: dict[str, str]
     usual_seconds: int
 
 
 def pinned_version(source: Path, module: str) -> str:
-    """Read the version of a module off the go.mod in `source`."""
-    [version] = re.findall(
-        rf"^\s*(?:require )?{re.escape(module)} (v\S+)", (source / "go.mod").read_text(), re.MULTILINE
-    )
+    """Return the version of a module in the go.mod in `source`."""
+    go_mod = (source / "go.mod").read_text()
+    [version] = re.findall(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", go_mod, re.MULTILINE)
     return str(version)
 
 
-HERE = Path(__file__).parent
 KUBERNETES = pinned_version(HERE, "k8s.io/kubernetes")
 HELM = pinned_version(HERE / "helm", "helm.sh/helm/v4")
 
 
 def _kubernetes(package: str, usual_seconds: int) -> Program:
-    # Without these the server calls itself v0.0.0-master, and kubectl and Helm misjudge it.
+    # Without these the server reports v0.0.0-master, which kubectl and Helm misinterpret.
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
-    stamp = {f"k8s.io/component-base/version.{key}": value for key, value in version.items()}
-    return Program(package, HERE, f"kubernetes-{KUBERNETES}", stamp, usual_seconds)
+    variables = {f"k8s.io/component-base/version.{key}": value for key, value in version.items()}
+    return Program(package, HERE, f"kubernetes-{KUBERNETES}", variables, usual_seconds)
 
 
+_HELM_VERSION = {"helm.sh/helm/v4/internal/version.version": HELM}
 PROGRAMS = {
     "etcd": _kubernetes("go.etcd.io/etcd/server/v3", 60),
     "kube-apiserver": _kubernetes("k8s.io/kubernetes/cmd/kube-apiserver", 270),
     "kube-controller-manager": _kubernetes("k8s.io/kubernetes/cmd/kube-controller-manager", 100),
-    "helm": Program(
-        "helm.sh/helm/v4/cmd/helm",
-        HERE / "helm",
-        f"helm-{HELM}",
-        {"helm.sh/helm/v4/internal/version.version": HELM},
-        120,
-    ),
+    "helm": Program("helm.sh/helm/v4/cmd/helm", HERE / "helm", f"helm-{HELM}", _HELM_VERSION, 120),
 }
-# What a node runs; `python -m tests.support.node build` makes them where one can be started.
+# `python -m tests.support.node build` builds these where a node can be started.
 NODE_PROGRAMS = {
     "kubelet": _kubernetes("k8s.io/kubernetes/cmd/kubelet", 80),
     "kube-proxy": _kubernetes("k8s.io/kubernetes/cmd/kube-proxy", 25),
@@ -63,19 +61,19 @@ NODE_PROGRAMS = {
 
 
 def binary(name: str) -> Path:
-    """Find kubectl or a program of ours: in KUBEBUILDER_ASSETS, else in the cache, else build it."""
-    given = os.environ.get("KUBEBUILDER_ASSETS")
-    if given and (path := Path(given) / name).is_file():
+    """Return the path of kubectl or of a program: from KUBEBUILDER_ASSETS, else from the cache, else built now."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and (path := Path(assets) / name).is_file():
         return path
     if name == "kubectl":
         return Path(sys.executable).with_name(name)
     program = (PROGRAMS | NODE_PROGRAMS)[name]
-    return made_once(cache() / program.release / name, lambda path: build(program, path))
+    return build_once(cache_dir() / program.release / name, lambda path: build(program, path))
 
 
 def build(program: Program, path: Path) -> None:
     """Build a program into the file `path`."""
-    stamp = " ".join(f"-X {variable}={value}" for variable, value in program.stamp.items())
-    flags = ["-trimpath", "-ldflags", f"-s -w {stamp}", "-o", str(path)]
+    variables = " ".join(f"-X {variable}={value}" for variable, value in program.variables.items())
+    flags = ["-trimpath", "-ldflags", f"-s -w {variables}", "-o", str(path)]
     command = [go(program.source), "build", *flags, program.package]
-    run_visibly(path.name, command, program.usual_seconds, program.source, {"CGO_ENABLED": "0"})
+    run_with_progress(path.name, command, program.usual_seconds, program.source, {"CGO_ENABLED": "0"})

@@ -1,4 +1,4 @@
-"""What takes minutes to make is made once, visibly, and kept outside the repository."""
+"""A cache outside the repository for what takes long to build or download."""
 
 import fcntl
 import os
@@ -12,83 +12,80 @@ from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 
-from tests.support.controlplane.with_parent import dies_with_us
+from tests.support.controlplane.parent_death import die_with_parent
 
-STILL_AT_IT_SECONDS = 10
-
-
-class MakeError(RuntimeError):
-    """A command that makes something failed; the message ends with its last words."""
+_PROGRESS_SECONDS = 10
 
 
-def cache() -> Path:
-    """Name the folder that keeps what was made, whatever becomes of this checkout."""
+class BuildError(RuntimeError):
+    """A build command failed; the message ends with the end of its output."""
+
+
+def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keyturn"
 
 
-def made_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """Have `make(path)` called unless `path` is there, by one process at a time.
+def build_once(path: Path, build: Callable[[Path], None]) -> Path:
+    """Call `build(path)` unless `path` exists; only one process does at a time.
 
-    It makes a file or a folder elsewhere, which is then renamed: an interrupted one is never seen.
+    It builds a file or folder elsewhere, which is then renamed: an interrupted build leaves nothing at `path`.
     """
     if path.exists():
         return path
-    with locked(path.with_name(f".{path.name}.lock"), path.name):
+    with file_lock(path.with_name(f".{path.name}.lock"), path.name):
         if not path.exists():
             unfinished = path.with_name(f".{path.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
-            make(unfinished / path.name)
+            build(unfinished / path.name)
             (unfinished / path.name).rename(path)
             unfinished.rmdir()
     return path
 
 
-def run_visibly(name: str, command: list[str], usual_seconds: int, folder: Path, environment: dict[str, str]) -> None:
-    """Run a command of minutes in `folder`, telling on stderr every ten seconds that it still runs."""
-    say(f"{name}: being made, once; this usually takes {usual_seconds} s")
-    began = time.monotonic()
+def run_with_progress(
+    name: str, command: list[str], usual_seconds: int, folder: Path, environment: dict[str, str]
+) -> None:
+    """Run a command in `folder` and log every ten seconds that it still runs; raises BuildError."""
+    log(f"{name}: building once; this usually takes {usual_seconds} s")
+    start = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         with subprocess.Popen(
-            dies_with_us(command),  # a build that outlived us would write where the next one does
+            die_with_parent(command),  # a build that survives would write where the next one writes
             cwd=folder,
             env=os.environ | environment,
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,
         ) as process:
-            while _still_runs(process):
-                say(f"{name}: {time.monotonic() - began:.0f} s so far, of about {usual_seconds} s")
+            while _is_running(process):
+                log(f"{name}: {time.monotonic() - start:.0f} s so far, of about {usual_seconds} s")
         output.seek(0)
         if process.returncode:
-            raise MakeError(f"{name}: {' '.join(command)} failed:\n{output.read()[-2000:]}")
-    say(f"{name}: made in {time.monotonic() - began:.0f} s")
+            raise BuildError(f"{name}: {' '.join(command)} failed:\n{output.read()[-2000:]}")
+    log(f"{name}: built in {time.monotonic() - start:.0f} s")
 
 
-def _still_runs(process: subprocess.Popen[bytes]) -> bool:
+def _is_running(process: subprocess.Popen[bytes]) -> bool:
     try:
-        process.wait(STILL_AT_IT_SECONDS)
+        process.wait(_PROGRESS_SECONDS)
     except subprocess.TimeoutExpired:
         return True
     return False
 
 
 @contextmanager
-def locked(path: Path, name: str = "") -> Iterator[None]:
-    """Be the only process in here that holds the lock file `path`; `name` says what another one makes."""
+def file_lock(path: Path, name: str = "") -> Iterator[None]:
+    """Hold the lock file `path`; while another process does, log that it builds `name`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
-        _wait_for(lock.fileno(), name or str(path.parent))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"{name or path.parent}: waiting for another process that builds it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _wait_for(lock: int, name: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(f"{name}: waiting for another process that makes it")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+def log(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,65 +1,74 @@
-"""A cluster as its kubeconfig lets us use it."""
+"""A cluster that is used by its kubeconfig."""
 
 import json
 import os
+import signal
 import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.controlplane.build import binary
 
-KUBECTL_SECONDS = 120
+_KUBECTL_SECONDS = 120
 
 
 class KubectlError(RuntimeError):
-    """kubectl refused; the message has its command and what it said."""
+    """kubectl failed; the message contains its arguments and its stderr."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class ExistingCluster:
-    """A cluster that runs already. What we write for it (tokens, kubectl's cache) goes into `directory`."""
+    """A running cluster; tokens and kubectl's cache are written to `directory`."""
 
     kubeconfig: Path
     directory: Path
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, kubeconfig: Path | None = None) -> str:
-        """Run kubectl and return what it printed. With `check=False` a refusal is returned, not raised."""
-        # The usual cache is keyed by address: on a reused port it would tell of another cluster's kinds.
-        where = [
-            "--kubeconfig",
-            str(kubeconfig or self.kubeconfig),
-            "--cache-dir",
-            str(self.directory / "cache"),
-        ]
-        done = subprocess.run(
-            [str(binary("kubectl")), *where, *args],
+        """Run kubectl as the administrator or as the user of `kubeconfig`, and return its output.
+
+        With `check=False` a failure's output is returned as well instead of raising KubectlError.
+        """
+        # kubectl's default cache is keyed by address: on a reused port it would describe another cluster's kinds.
+        flags = [f"--kubeconfig={kubeconfig or self.kubeconfig}", f"--cache-dir={self.directory / 'cache'}"]
+        result = subprocess.run(
+            [str(binary("kubectl")), *flags, *args],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=KUBECTL_SECONDS,
+            timeout=_KUBECTL_SECONDS,
             env=os.environ | {"KUBERC": "off"},
             check=False,
         )
-        if done.returncode == 0:
-            return done.stdout
-        if check:
-            raise KubectlError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
-        return done.stdout + done.stderr
+        if result.returncode and check:
+            raise KubectlError(f"kubectl {' '.join(args)}: {result.stderr.strip()}")
+        return result.stdout + result.stderr if result.returncode else result.stdout
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """Write a kubeconfig with a day's token of a service account that exists: its own rights apply."""
+        """Write a kubeconfig with a token of a service account, valid for a day."""
         token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration=24h").strip()
         config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--flatten", "--output=json"))
         user = config["contexts"][0]["context"]["user"]
         config["users"] = [{"name": user, "user": {"token": token}}]
         config["contexts"][0]["context"]["namespace"] = namespace
         path = self.directory / f"{namespace}-{name}.kubeconfig"
-        write_secretly(path, json.dumps(config))
+        write_private_file(path, json.dumps(config))
         return path
 
 
-def write_secretly(path: Path, text: str) -> None:
-    """Write a file that only we may read."""
+def run_until_interrupted(start: Callable[[Path], AbstractContextManager[ExistingCluster]]) -> None:
+    """Run a cluster until SIGINT or SIGTERM; a shell starts background jobs with SIGINT ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as directory, start(Path(directory)) as cluster:
+        print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
+        signal.pause()
+
+
+def write_private_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
     path.touch(mode=0o600)
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""What the servers of a control plane are told: ports, flags, keys and the administrator's token."""
+"""The configuration of a control plane: ports, flags, keys and the administrator's token."""
 
 import json
 import secrets
@@ -10,10 +10,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.support.controlplane.cluster import write_secretly
+from tests.support.controlplane.cluster import write_private_file
 
 LOOPBACK = "127.0.0.1"
-CONTROLLERS = (
+_CONTROLLERS = (
     "garbage-collector-controller",
     "namespace-controller",
     "serviceaccount-controller",
@@ -22,19 +22,19 @@ CONTROLLERS = (
 
 
 def free_ports() -> tuple[int, int, int]:
-    """Find three ports that are free at once: for the API server, and for etcd's clients and peers."""
+    """Return three free ports: for the API server, etcd's clients and etcd's peers."""
     with ExitStack() as stack:
-        found = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(3)]
-        api, clients, peers = (listener.getsockname()[1] for listener in found)
+        sockets = [stack.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(3)]
+        api, clients, peers = (it.getsockname()[1] for it in sockets)
         return api, clients, peers
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One control plane's: all its files are in `directory`."""
+    """The configuration of one control plane, with all files in `directory` and the API server at `address`."""
 
     directory: Path
-    address: str = LOOPBACK  # where the API server listens
+    address: str = LOOPBACK
     ports: tuple[int, int, int] = field(default_factory=free_ports)
     token: str = field(default_factory=secrets.token_urlsafe, repr=False)
 
@@ -52,23 +52,24 @@ class Configuration:
 
     def write(self) -> None:
         """Write the files that the servers and the administrator read."""
-        write_secretly(self._users, f"{self.token},admin,admin,system:masters\n")
-        # RSA, as clusters have it: an identity provider may take nothing but RS256.
+        write_private_file(self._users, f"{self.token},admin,admin,system:masters\n")
+        # RSA as in real clusters: some identity providers accept only RS256.
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_secretly(self._signing_key, pem.decode())
+        write_private_file(self._signing_key, pem.decode())
+        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "x", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}],
+            "clusters": [{"name": "x", "cluster": cluster}],
             "users": [{"name": "x", "user": {"token": self.token}}],
             "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
             "current-context": "x",
         }
-        write_secretly(self.kubeconfig, json.dumps(config))
+        write_private_file(self.kubeconfig, json.dumps(config))
 
     def flags(self) -> dict[str, list[str]]:
-        """List the flags of each server, in the order in which they need each other."""
+        """Return the flags of each server, in the order in which the servers depend on each other."""
         _, clients, peers = (f"http://{LOOPBACK}:{port}" for port in self.ports)
         return {
             "etcd": [
@@ -84,8 +85,8 @@ class Configuration:
             "kube-apiserver": [
                 f"--etcd-servers={clients}",
                 f"--bind-address={self.address}",
-                f"--advertise-address={self.address}",  # else a machine without a network has none to offer
-                "--endpoint-reconciler-type=none",  # and the reconciler accepts no loopback address
+                f"--advertise-address={self.address}",  # a machine without a network has no default address
+                "--endpoint-reconciler-type=none",  # the reconciler accepts no loopback address
                 f"--secure-port={self.ports[0]}",
                 f"--cert-dir={self.ca_file.parent}",
                 f"--service-account-issuer={self.url}",
@@ -94,7 +95,7 @@ class Configuration:
                 "--service-cluster-ip-range=10.0.0.0/24",
                 "--authorization-mode=RBAC",
                 f"--token-auth-file={self._users}",
-                "--disable-admission-plugins=ServiceAccount",  # pods need no token that nobody mounts
+                "--disable-admission-plugins=ServiceAccount",  # no pod runs that would mount a token
                 "--allow-privileged=true",
             ],
             "kube-controller-manager": [
@@ -102,7 +103,7 @@ class Configuration:
                 f"--service-account-private-key-file={self._signing_key}",
                 "--leader-elect=false",
                 "--secure-port=0",
-                f"--controllers={','.join(CONTROLLERS)}",
+                f"--controllers={','.join(_CONTROLLERS)}",
             ],
         }
 

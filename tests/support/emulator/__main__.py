@@ -1,4 +1,4 @@
-"""python -m tests.support.emulator --port 4566: the emulator by itself, until SIGTERM or Ctrl-C."""
+"""python -m tests.support.emulator --port 4566: run the emulator until SIGTERM or Ctrl-C."""
 
 import argparse
 import asyncio
@@ -6,49 +6,42 @@ import signal
 import socket
 import ssl
 import sys
-from datetime import UTC, datetime
 
 import msgspec
 from aiohttp import web
 
+from tests.support.certificates import issue_loopback_certificate
+from tests.support.clock import real_now
 from tests.support.emulator.app import make_app
 from tests.support.emulator.oauth.app import make_issuer_app
-from tests.support.emulator.oauth.authority import certify_loopback
-from tests.support.emulator.oauth.issuer import Issuer
-from tests.support.emulator.world import Settings, World
+from tests.support.emulator.oauth.issuer import IssuerState
+from tests.support.emulator.state import Settings, State
 
 
 def main() -> int:
-    """Run until told to stop; 1 if it gave an answer that AWS could not give (the log has it)."""
+    """Run until terminated; return 1 if it produced a response that AWS could not have returned, which it logs."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.emulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=4566, help="0 picks a free one")
+    parser.add_argument("--port", type=int, default=4566, help="0 picks a free port")
     for setting in msgspec.structs.fields(Settings):
         parser.add_argument(f"--{setting.name.replace('_', '-')}", type=setting.type, default=setting.default)
-    given = vars(parser.parse_args())
-    with _listening(given.pop("port")) as aws, _listening() as issuer:
-        certified = certify_loopback(_now())
-        host, port = issuer.getsockname()
-        world = World(Settings(**given), _now, Issuer(f"https://{host}:{port}", certified.ca))
-        asyncio.run(_serve(world, aws, issuer, certified.server_context()))
-    return 1 if world.bugs else 0
+    arguments = vars(parser.parse_args())
+    port = arguments.pop("port")
+    with socket.create_server(("127.0.0.1", port)) as aws, socket.create_server(("127.0.0.1", 0)) as issuer:
+        certificate = issue_loopback_certificate(real_now())
+        host, issuer_port = issuer.getsockname()
+        url = f"https://{host}:{issuer_port}"
+        state = State(Settings(**arguments), real_now, IssuerState(url, certificate.ca))
+        asyncio.run(_serve(state, aws, issuer, certificate.server_context()))
+    return 1 if state.bugs else 0
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - the one real clock of the emulator
-
-
-def _listening(port: int = 0) -> socket.socket:
-    return socket.create_server(("127.0.0.1", port))
-
-
-async def _serve(world: World, aws: socket.socket, issuer: socket.socket, tls: ssl.SSLContext) -> None:
+async def _serve(state: State, aws: socket.socket, issuer: socket.socket, tls: ssl.SSLContext) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    # A call that a fault holds back must not hold back the end.
+    # A call that a fault delays must not delay the shutdown.
     runners = [
-        web.AppRunner(make_app(world), access_log=None, shutdown_timeout=0.1),
-        web.AppRunner(make_issuer_app(world), access_log=None, shutdown_timeout=0.1),
+        web.AppRunner(app, access_log=None, shutdown_timeout=0.1) for app in (make_app(state), make_issuer_app(state))
     ]
     for runner in runners:
         await runner.setup()

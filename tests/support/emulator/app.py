@@ -1,7 +1,7 @@
-"""HTTP in, one operation, HTTP out."""
+"""The AWS application: finds the operation of a request, checks its signature and runs it."""
 
 import uuid
-from dataclasses import dataclass
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
@@ -16,12 +16,12 @@ from tests.support.emulator import (
     registries,
     sts,
 )
-from tests.support.emulator.happening import WORLD, Happening, happen
+from tests.support.emulator.call_handler import STATE, CallContext, handle_call
 from tests.support.emulator.oauth.app import OPERATION as OAUTH_OPERATION
+from tests.support.emulator.protocols import AwsError, IncomingRequest
 from tests.support.emulator.service import Call, Service
 from tests.support.emulator.sigv4 import find_caller, signed_region
-from tests.support.emulator.wire import AwsError, Signed
-from tests.support.emulator.world import AccessKey, World
+from tests.support.emulator.state import State
 
 SERVICES = (
     license_manager.SERVICE,
@@ -44,89 +44,70 @@ _BY_PATH = {
 }
 
 
-def make_app(world: World) -> web.Application:
-    """Make the application: AWS at POST /, its public keys, and the control endpoint."""
+def make_app(state: State) -> web.Application:
+    """Create the application: the AWS operations, the registries and the control endpoint."""
     app = web.Application()
-    app[WORLD] = world
-    app.router.add_post("/", _answer)
+    app[STATE] = state
+    app.router.add_post("/", _handle)
     for method, path in _BY_PATH:
-        app.router.add_route(method, path, _answer)
+        app.router.add_route(method, path, _handle)
     registries.add_routes(app)
-    app.router.add_get("/.well-known/jwks.json", _public_keys)
     control.add_routes(app, _OPERATIONS | {OAUTH_OPERATION})
     return app
 
 
-async def _public_keys(request: web.Request) -> web.Response:
-    return web.json_response({"keys": [request.app[WORLD].access_token_key.jwk()]})
+async def _handle(http_request: web.Request) -> web.Response:
+    headers = {name.lower(): value for name, value in http_request.headers.items()}
+    url = f"{http_request.scheme}://{http_request.host}{http_request.raw_path}"
+    request = IncomingRequest(url, headers, await http_request.read(), http_request.method)
+    service, operation = _find_operation(request)
+    return await handle_call(http_request, service.label(operation), partial(_respond, service, operation, request))
 
 
-async def _answer(request: web.Request) -> web.Response:
-    signed = await _signed(request)
-    service, operation = _addressed(signed)
-    return await happen(request, service.label(operation), _Asked(service, operation, signed).response)
+def _find_operation(request: IncomingRequest) -> tuple[Service, str]:
+    by_path = _BY_PATH.get((request.method, urlsplit(request.url).path))
+    if by_path:
+        return by_path
+    if "x-amz-target" in request.headers:
+        prefix, _, operation = request.headers["x-amz-target"].partition(".")
+        service = _BY_TARGET.get(prefix)
+        return (service, operation) if service else (license_manager.SERVICE, "")
+    return sts.SERVICE, parse_qs(request.body.decode(errors="replace")).get("Action", [""])[0]
 
 
-async def _signed(request: web.Request) -> Signed:
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    return Signed(f"{request.scheme}://{request.host}{request.raw_path}", headers, await request.read(), request.method)
+def _respond(service: Service, operation: str, request: IncomingRequest, context: CallContext) -> web.Response:
+    request_id = str(uuid.uuid4())
+    headers = {"Content-Type": service.protocol.content_type, "x-amzn-RequestId": request_id}
+    try:
+        body = _run(service, operation, request, context, request_id)
+    except AwsError as error:
+        context.record.outcome = error.code
+        headers |= service.protocol.error_headers(error)
+        return web.Response(body=service.protocol.error(error, request_id), status=error.status, headers=headers)
+    return web.Response(body=body, headers=headers)
 
 
-def _addressed(signed: Signed) -> tuple[Service, str]:
-    addressed = _BY_PATH.get((signed.method, urlsplit(signed.url).path))
-    if addressed:
-        return addressed
-    if "x-amz-target" in signed.headers:
-        prefix, _, operation = signed.headers["x-amz-target"].partition(".")
-        known = _BY_TARGET.get(prefix)
-        return (known, operation) if known else (license_manager.SERVICE, "")
-    return sts.SERVICE, parse_qs(signed.body.decode(errors="replace")).get("Action", [""])[0]
+def _run(service: Service, operation: str, request: IncomingRequest, context: CallContext, request_id: str) -> bytes:
+    fault, record, state = context.fault, context.record, context.state
+    if fault.code:
+        raise AwsError(fault.code, fault.message, fault.status or 400, **fault.members)
+    if operation not in service.operations:
+        raise service.protocol.common_error("unknown operation", f"Could not find operation {operation}")
+    caller = None
+    if _must_verify_signature(service, operation, request):
+        caller = find_caller(state, service, request, context.now)
+        record.principal = caller.principal.arn
+    region, home = signed_region(request), state.settings.region
+    if operation in service.home_region_only and region not in {"", home}:
+        location = f"https://{service.name}.{home}.amazonaws.com"
+        raise AwsError("RedirectException", "This is not the correct Region", Location=location)
+    params = service.parse(operation, request)
+    record.principal = record.principal or params.get("RoleArn", "anonymous")
+    call = Call(state, params, caller, context.now, region or home, fault.expired)
+    return service.serialize(operation, service.operations[operation](call), request_id)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What was asked of AWS."""
-
-    service: Service
-    operation: str
-    signed: Signed
-
-    def response(self, happening: Happening) -> web.Response:
-        request_id = str(uuid.uuid4())
-        try:
-            body, status, more = self._performed(happening, request_id), 200, {}
-        except AwsError as error:
-            happening.record.outcome = error.code
-            body, status = self.service.wire.error(error, request_id), error.status
-            more = self.service.wire.headers(error)
-        headers = {"Content-Type": self.service.wire.content_type, "x-amzn-RequestId": request_id, **more}
-        return web.Response(body=body, status=status, headers=headers)
-
-    def _performed(self, happening: Happening, request_id: str) -> bytes:
-        fault, record = happening.fault, happening.record
-        if fault.code:
-            raise AwsError(fault.code, fault.message, fault.status or 400, **fault.members)
-        if self.operation not in self.service.operations:
-            raise self.service.wire.refusal("unknown operation", f"Could not find operation {self.operation}")
-        caller = self._caller(happening)
-        record.principal = caller.principal.arn if caller else ""
-        self._check_region(happening.world.settings.region)
-        params = self.service.read(self.operation, self.signed)
-        record.principal = record.principal or params.get("RoleArn", "anonymous")
-        region = signed_region(self.signed) or happening.world.settings.region
-        call = Call(happening.world, params, caller, happening.now, region, fault.expired)
-        return self.service.write(self.operation, self.service.operations[self.operation](call), request_id)
-
-    def _check_region(self, home: str) -> None:
-        """Send who asks elsewhere than at home to the right region."""
-        asked = signed_region(self.signed)
-        if self.operation in self.service.at_home and asked not in {"", home}:
-            location = f"https://{self.service.name}.{home}.amazonaws.com"
-            raise AwsError("RedirectException", "This is not the correct Region", Location=location)
-
-    def _caller(self, happening: Happening) -> AccessKey | None:
-        never_signed = self.service.operation(self.operation).auth_type == "none"
-        anonymous = "authorization" not in self.signed.headers
-        if never_signed or (anonymous and self.operation in self.service.may_be_unsigned):
-            return None
-        return find_caller(happening.world, self.service, self.signed, happening.now)
+def _must_verify_signature(service: Service, operation: str, request: IncomingRequest) -> bool:
+    if service.operation(operation).auth_type == "none":
+        return False
+    return "authorization" in request.headers or operation not in service.unsigned_allowed

@@ -1,4 +1,4 @@
-"""The test's side door at /_control/: counts, faults, seeds, secrets. JSON in, JSON out."""
+"""The control endpoint of tests at /_control/, with JSON in and out: counts, faults, test data and secrets."""
 
 import json
 import secrets
@@ -9,124 +9,151 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tests.support.emulator.directory_control import DIRECTORY
+from tests.support.emulator.call_handler import STATE
+from tests.support.emulator.constants import ACCOUNT, LICENSE_ARN, REDIRECT_URI
+from tests.support.emulator.directory import Application, AuthorizationCode, UserSession
 from tests.support.emulator.faults import Fault
-from tests.support.emulator.happening import WORLD
-from tests.support.emulator.license_manager import mint
-from tests.support.emulator.oauth.clients import Client
-from tests.support.emulator.tokens import PublicKeys, in_seconds
-from tests.support.emulator.world import (
-    ACCOUNT,
-    LICENSE_ARN,
-    AccessKey,
-    Principal,
-    RefreshToken,
-    Settings,
-    World,
-    identifier,
-    secret_text,
-)
+from tests.support.emulator.license_manager import issue
+from tests.support.emulator.oauth.issuer import Client
+from tests.support.emulator.state import AccessKey, LicenseToken, Principal, Settings, State, iam_id, random_secret
+from tests.support.emulator.tokens import PublicKeys, in_seconds, validity
 
 
 def add_routes(app: web.Application, operations: frozenset[str]) -> None:
-    """Add the control endpoint; a fault for an operation that is not here is a mistake and is refused."""
+    """Add the control endpoint; a fault must name one of these operations."""
 
-    def add_fault(world: World, **fault: Any) -> None:
+    def add_fault(state: State, **fault: Any) -> None:
         if fault.get("operation") not in operations:
-            raise ValueError(f"the operation is none of {sorted(operations)}")
-        world.faults.add(msgspec.convert(fault, Fault))
+            raise ValueError(f"the operation must be one of {sorted(operations)}")
+        state.faults.append(msgspec.convert(fault, Fault))
 
-    for route, act in {**_ROUTES, **DIRECTORY, "POST faults": add_fault}.items():
+    for route, action in {**_ROUTES, "POST faults": add_fault}.items():
         method, _, path = route.partition(" ")
-        app.router.add_route(method, f"/_control/{path}", _doing(act))
+        app.router.add_route(method, f"/_control/{path}", _handler(action))
 
 
-def _doing(act: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(action: Callable[..., Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
-        given = json.loads(await request.read() or "{}")
+        arguments = json.loads(await request.read() or "{}")
         try:
-            return web.json_response(act(request.app[WORLD], **given))
+            return web.json_response(action(request.app[STATE], **arguments))
         except (TypeError, ValueError) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
 
     return handle
 
 
-def _calls(world: World) -> dict[str, Any]:
-    return {"counts": world.counts, "recent": [asdict(record) for record in world.recent]}
+def _calls(state: State) -> dict[str, Any]:
+    return {"counts": state.counts, "recent": [asdict(record) for record in state.recent_calls]}
 
 
-def _change_settings(world: World, **changes: Any) -> None:
-    world.settings = msgspec.convert({**msgspec.structs.asdict(world.settings), **changes}, Settings)
+def _change_settings(state: State, **changes: Any) -> None:
+    state.settings = msgspec.convert({**msgspec.structs.asdict(state.settings), **changes}, Settings)
 
 
-def _trust_issuer(world: World, url: str, jwks: dict[str, Any], audience: str) -> str:
-    arn = f"arn:aws:iam::{ACCOUNT}:role/Of{len(world.oidc_providers)}"
-    world.trust(url, PublicKeys(jwks), {audience}, arn)
+def _trust_issuer(state: State, url: str, jwks: dict[str, Any], audience: str) -> str:
+    arn = f"arn:aws:iam::{ACCOUNT}:role/Of{len(state.oidc_providers)}"
+    state.trust_issuer(url, PublicKeys(jwks), {audience}, arn)
     return arn
 
 
-def _add_user(world: World, name: str, account: str = ACCOUNT) -> dict[str, str]:
-    arn = f"arn:aws:iam::{account}:user/{name}"
-    user = Principal(arn, identifier("AIDA"))
-    key = world.keep(AccessKey(identifier("AKIA"), secret_text(30), user))
+def _add_user(state: State, name: str, account: str = ACCOUNT) -> dict[str, str]:
+    user = Principal(f"arn:aws:iam::{account}:user/{name}", iam_id("AIDA"))
+    key = state.add_access_key(AccessKey(iam_id("AKIA"), random_secret(30), user))
     return {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}
 
 
-def _add_mfa_code(world: World, name: str, account: str = ACCOUNT) -> dict[str, str]:
+def _add_mfa_code(state: State, name: str, account: str = ACCOUNT) -> dict[str, str]:
     serial, code = f"arn:aws:iam::{account}:mfa/{name}", f"{secrets.randbelow(10**6):06}"
-    world.mfa_codes[serial, code] = world.now()
+    state.mfa_codes[serial, code] = state.now()
     return {"serial": serial, "code": code}
 
 
-def _add_refresh_token(
-    world: World, properties: list[str], expires_in: float, account: str = ACCOUNT, license_arn: str = LICENSE_ARN
+def _add_license_token(
+    state: State, properties: list[str], expires_in: float, account: str = ACCOUNT, license_arn: str = LICENSE_ARN
 ) -> dict[str, str]:
-    now = world.now()
-    token = mint(world, RefreshToken(account, license_arn, now, in_seconds(now, expires_in), properties))
+    now = state.now()
+    token = issue(state, LicenseToken(account, license_arn, now, in_seconds(now, expires_in), properties))
     return {"token": token.token, "token_id": token.token_id}
 
 
-def _issuer(world: World) -> dict[str, str]:
-    return {"url": world.issuer.url, "ca": world.issuer.ca}
-
-
-def _add_oauth_client(world: World, **client: Any) -> None:
+def _add_oauth_client(state: State, **client: Any) -> None:
     new = msgspec.convert(client, Client)
-    world.issuer.clients[new.client_id] = new
-    world.remember(new.client_secret)
+    state.issuer.clients[new.client_id] = new
+    state.record_secrets(new.client_secret)
 
 
-def _add_oauth_refresh_token(
-    world: World, client: str, subject: str, scope: str, expires_in: float | None
-) -> dict[str, str]:
-    if client not in world.issuer.clients:
-        raise ValueError(f"the client is none of {sorted(world.issuer.clients)}")
-    ends = None if expires_in is None else in_seconds(world.now(), expires_in)
-    family = world.issuer.families.start(client, subject, frozenset(scope.split()), ends)
-    world.remember(family.newest)
-    return {"token": family.newest}
+def _add_oauth_refresh_token(state: State, client: str, subject: str, scope: str, expires_in: float | None) -> str:
+    if client not in state.issuer.clients:
+        raise ValueError(f"the client must be one of {sorted(state.issuer.clients)}")
+    expires_at = None if expires_in is None else in_seconds(state.now(), expires_in)
+    family = state.issuer.families.start(client, subject, frozenset(scope.split()), expires_at)
+    state.record_secrets(family.newest)
+    return family.newest
 
 
-def _oauth_family(world: World, token: str) -> dict[str, Any]:
-    return asdict(world.issuer.families.find(token)[0].history)
+def _sign_jwt(state: State, audience: str, subject: str = "demo-user", expires_in: float = 300) -> str:
+    claims = {"iss": state.issuer.url, "sub": subject, "aud": audience, "email": f"{subject}@example.com"}
+    now = state.now()
+    token = state.issuer.key.sign(claims | validity(now, in_seconds(now, expires_in)))
+    state.record_secrets(token)
+    return token
+
+
+def _add_application(state: State, **application: Any) -> None:
+    new = msgspec.convert(application, Application)
+    state.directory.applications[new.arn] = new
+
+
+def _add_code(state: State, application: str, challenge: str, user: str = "demo-user") -> str:
+    code = secrets.token_urlsafe(32)
+    state.directory.codes[code] = AuthorizationCode(application, user, REDIRECT_URI, challenge, state.now())
+    state.record_secrets(code)
+    return code
+
+
+def _add_identity_center_token(state: State, application: str, user: str = "demo-user") -> str:
+    scopes = state.directory.applications[application].scopes
+    expires_at = in_seconds(state.now(), state.settings.identity_center_seconds)
+    token = state.directory.add_session(UserSession(user, application, scopes, expires_at))
+    state.record_secrets(token)
+    return token
+
+
+def _add_identity_center_refresh_token(state: State, application: str, user: str = "demo-user") -> str:
+    scopes = state.directory.applications[application].scopes
+    family = state.directory.families.start(application, user, scopes)
+    state.record_secrets(family.newest)
+    return family.newest
+
+
+def _identity_center_family(state: State, token: str) -> dict[str, Any]:
+    directory = state.directory
+    return asdict(directory.families.find(directory.code_tokens.get(token, token))[0].history)
 
 
 _ROUTES: dict[str, Callable[..., Any]] = {
     "GET calls": _calls,
-    "GET secrets": lambda world: world.secrets,
-    "DELETE faults": lambda world: world.faults.clear(),
-    "POST reset": World.forget_calls,
+    "GET secrets": lambda state: state.secrets,
+    "GET issuer": lambda state: {"url": state.issuer.url, "ca": state.issuer.ca},
+    "DELETE faults": lambda state: state.faults.clear(),
+    "DELETE identities": lambda state: state.identities.clear(),
+    "DELETE identity-center-sessions": lambda state: state.directory.sessions.clear(),
+    "POST reset": State.reset,
     "POST settings": _change_settings,
-    "POST roles": World.add_role,
-    "POST licenses": lambda world, arn: world.licenses.add(arn),
+    "POST roles": State.add_role,
+    "POST licenses": lambda state, arn: state.licenses.add(arn),
     "POST users": _add_user,
     "POST mfa-codes": _add_mfa_code,
-    "POST refresh-tokens": _add_refresh_token,
-    "GET issuer": _issuer,
+    "POST refresh-tokens": _add_license_token,
+    "POST oidc-providers": _trust_issuer,
     "POST oauth-clients": _add_oauth_client,
     "POST oauth-refresh-tokens": _add_oauth_refresh_token,
-    "POST oauth-family": _oauth_family,
-    "POST oidc-providers": _trust_issuer,
-    "DELETE identities": lambda world: world.identities.clear(),
+    "POST oauth-family": lambda state, token: asdict(state.issuer.families.find(token)[0].history),
+    "POST jwts": _sign_jwt,
+    "POST identity-center-applications": _add_application,
+    "POST identity-center-codes": _add_code,
+    "POST identity-center-tokens": _add_identity_center_token,
+    "POST identity-center-refresh-tokens": _add_identity_center_refresh_token,
+    "POST identity-center-family": _identity_center_family,
 }

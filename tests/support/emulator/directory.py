@@ -1,49 +1,41 @@
-"""What IAM Identity Center knows: applications, codes, sessions, and what it signed for whom."""
+"""The state of IAM Identity Center: applications, authorization codes, sessions and identity contexts."""
 
 import base64
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from tests.support.emulator.oauth.assertions import Shown
-from tests.support.emulator.oauth.families import Families
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    APPLICATION_ARN,
+    DEFAULT_SCOPES,
+    OTHER_APPLICATION_ARN,
+    PERMISSION_SET,
+)
+from tests.support.emulator.oauth.assertions import ReplayCache
+from tests.support.emulator.oauth.token_families import TokenFamilies
 from tests.support.emulator.tokens import SigningKey
 
-INSTANCE = "ssoins-0123456789abcdef"
-APPLICATION_ARN = f"arn:aws:sso::111122223333:application/{INSTANCE}/apl-0123456789abcdef"
-OTHER_APPLICATION_ARN = f"arn:aws:sso::111122223333:application/{INSTANCE}/apl-fedcba9876543210"
-REDIRECT_URI = "http://127.0.0.1:8400/callback"
-CONTEXT_PROVIDER = "arn:aws:iam::aws:contextProvider/IdentityCenter"
-PERMISSION_SET = "Reader"
-DEFAULT_SCOPES = frozenset({"openid", "aws", "sts:identity_context", "sso:account:access"})
-GRANTS = frozenset(
-    {
-        "authorization_code",
-        "refresh_token",
-        "urn:ietf:params:oauth:grant-type:jwt-bearer",
-        "urn:ietf:params:oauth:grant-type:token-exchange",
-    }
-)
-CODE_LIVES = timedelta(minutes=10)
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:"
+_GRANTS = frozenset({"authorization_code", "refresh_token", f"{GRANT_TYPE}jwt-bearer", f"{GRANT_TYPE}token-exchange"})
 
 
 class Application(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A customer managed application; without `refresh_token` among its grants it gives no refresh tokens."""
+    """A customer managed application; without the grant `refresh_token` it issues no refresh tokens."""
 
     arn: str
-    grants: frozenset[str] = GRANTS
+    grants: frozenset[str] = _GRANTS
     scopes: frozenset[str] = DEFAULT_SCOPES
-    redirect_uris: frozenset[str] = frozenset({REDIRECT_URI})
     audiences: frozenset[str] = frozenset({APPLICATION_ARN})
     users: frozenset[str] = frozenset({"demo-user"})
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """An authorization code."""
+class AuthorizationCode:
+    """An authorization code with its PKCE challenge, which may be empty."""
 
     application: str
     user: str
@@ -51,15 +43,15 @@ class Code:
     challenge: str
     issued_at: datetime
 
-    def is_proved_by(self, verifier: str) -> bool:
-        """Whether a code verifier is that of the challenge (RFC 7636 section 4.6)."""
+    def matches_verifier(self, verifier: str) -> bool:
+        """Whether the code verifier matches the challenge (RFC 7636 section 4.6)."""
         digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         return self.challenge in ("", digest)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """Whom an access token speaks for, to which application, until when."""
+class UserSession:
+    """The user, application and scopes of an access token, and its expiry."""
 
     user: str
     application: str
@@ -69,7 +61,7 @@ class Session:
 
 @dataclass(slots=True)
 class Directory:
-    """The instance of Identity Center."""
+    """An Identity Center instance. `code_tokens` maps a consumed code to the refresh token issued for it."""
 
     applications: dict[str, Application] = field(
         default_factory=lambda: {
@@ -79,31 +71,23 @@ class Directory:
             ),
         }
     )
-    codes: dict[str, Code] = field(default_factory=dict)
-    of_code: dict[str, str] = field(default_factory=dict)
-    families: Families = field(default_factory=Families)
-    sessions: dict[str, Session] = field(default_factory=dict)
+    codes: dict[str, AuthorizationCode] = field(default_factory=dict)
+    code_tokens: dict[str, str] = field(default_factory=dict)
+    families: TokenFamilies = field(default_factory=TokenFamilies)
+    sessions: dict[str, UserSession] = field(default_factory=dict)
     contexts: dict[str, datetime] = field(default_factory=dict)
-    assignments: set[tuple[str, str, str]] = field(
-        default_factory=lambda: {("demo-user", "111122223333", PERMISSION_SET)}
-    )
-    shown: Shown = field(default_factory=Shown)
+    assignments: set[tuple[str, str, str]] = field(default_factory=lambda: {("demo-user", ACCOUNT, PERMISSION_SET)})
+    replay_cache: ReplayCache = field(default_factory=ReplayCache)
     key: SigningKey = field(default_factory=SigningKey)
 
-    def new_code(self, code: Code) -> str:
-        """Give a code to somebody who has signed in."""
-        text = secrets.token_urlsafe(32)
-        self.codes[text] = code
-        return text
-
-    def new_session(self, session: Session) -> str:
-        """Give an access token."""
+    def add_session(self, session: UserSession) -> str:
+        """Store a session and return its access token."""
         token = f"aoa{secrets.token_urlsafe(48)}"
         self.sessions[token] = session
         return token
 
-    def new_context(self, ends: datetime) -> str:
-        """Sign for whom a role may be assumed."""
+    def add_context(self, expires_at: datetime) -> str:
+        """Issue a context assertion, with which a role can be assumed for the user."""
         context = secrets.token_urlsafe(96)
-        self.contexts[context] = ends
+        self.contexts[context] = expires_at
         return context

@@ -1,44 +1,36 @@
-"""Amazon ECR, private and public: passwords for registries, for twelve hours."""
+"""Amazon ECR, private and public: registry passwords that are valid for twelve hours."""
 
 import base64
 from typing import Any
 
+from tests.support.emulator.protocols import AwsError
 from tests.support.emulator.service import Call, Service
-from tests.support.emulator.wire import AwsError
-from tests.support.emulator.world import secret_text
+from tests.support.emulator.state import random_secret
 
 _SECONDS = 43200
-_PUBLIC_REGION = "us-east-1"
 
 
 def get_authorization_token(call: Call) -> dict[str, Any]:
-    """Answer GetAuthorizationToken: one password for each registry, the caller's own if none is named."""
+    """ecr:GetAuthorizationToken: one password for each registry; the default is the caller's own registry."""
+    url = call.state.settings.registry_url
     registries = call.params.get("registryIds", [call.signer.principal.account])
-    return {
-        "authorizationData": [
-            _login(call)
-            | {
-                "proxyEndpoint": call.world.settings.registry_url
-                or f"https://{one}.dkr.ecr.{call.region}.amazonaws.com"
-            }
-            for one in registries
-        ]
-    }
+    endpoints = [url or f"https://{account}.dkr.ecr.{call.region}.amazonaws.com" for account in registries]
+    return {"authorizationData": [_login(call) | {"proxyEndpoint": endpoint} for endpoint in endpoints]}
 
 
 def get_public_authorization_token(call: Call) -> dict[str, Any]:
-    """Answer ecr-public GetAuthorizationToken: one password for the one registry, in the one region."""
-    if call.region != _PUBLIC_REGION:
+    """ecr-public:GetAuthorizationToken: available in one region only."""
+    if call.region != "us-east-1":
         raise AwsError("UnsupportedCommandException", "The command is only supported in us-east-1.")
     return {"authorizationData": _login(call)}
 
 
 def _login(call: Call) -> dict[str, Any]:
-    password = secret_text(900)
-    expires_at = call.expiry(min(_SECONDS, call.world.settings.registry_seconds))
-    call.world.registry_passwords[password] = expires_at
+    password = random_secret(900)
+    expires_at = call.expiry(min(_SECONDS, call.state.settings.registry_seconds))
+    call.state.registry_passwords[password] = expires_at
     token = base64.b64encode(f"AWS:{password}".encode()).decode()
-    call.world.remember(password, token)
+    call.state.record_secrets(password, token)
     return {"authorizationToken": token, "expiresAt": expires_at}
 
 

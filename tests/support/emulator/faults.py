@@ -1,4 +1,4 @@
-"""What goes wrong on purpose."""
+"""Faults: how the next calls of an operation fail."""
 
 from typing import Literal
 
@@ -6,18 +6,18 @@ import msgspec
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the next calls of one operation go wrong; `times` None is until cleared.
+    """How the next `times` calls of an operation fail; None means every call until the faults are cleared.
 
-    With `code` the answer is an error of AWS or OAuth (HTTP 400 if no `status` is given); with `status` or
-    `body` alone it is what a proxy in between would say. `drop` cuts the connection before the operation
-    happens, or after it: the lost answer. `expired` lets it happen, but what it issues is already over.
-    Of OAuth answers `without` leaves a member out, and `token_characters` makes the access token long.
+    `code` returns an error of AWS or OAuth, with HTTP 400 unless `status` is set. `status` or `body` alone returns
+    what a proxy would. `drop` closes the connection before the operation runs, or after it: the response is lost.
+    `expired` issues what has already expired. Only for OAuth, `without` omits a member of the response and
+    `token_characters` pads the access token.
     """
 
     operation: str
     times: int | None = 1
     code: str = ""
-    message: str = "told to fail"
+    message: str = "injected fault"
     members: dict[str, str] = {}
     headers: dict[str, str] = {}
     status: int = 0
@@ -31,31 +31,16 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if (self.without or self.token_characters) and not self.operation.startswith("oauth:"):
-            raise ValueError("only OAuth answers can be without a member or have long tokens")
+            raise ValueError("`without` and `token_characters` apply to OAuth only")
 
 
-class Faults:
-    """The faults that wait, each for calls of its operation, the oldest first."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Fault] = []
-
-    def add(self, fault: Fault) -> None:
-        self._waiting.append(fault)
-
-    def clear(self) -> None:
-        self._waiting.clear()
-
-    def take(self, operation: str) -> Fault:
-        """Use up one time of the oldest fault for this operation; without one nothing goes wrong."""
-        for index, fault in enumerate(self._waiting):
-            if fault.operation == operation:
-                self._use(index, fault)
-                return fault
-        return Fault(operation)
-
-    def _use(self, index: int, fault: Fault) -> None:
-        if fault.times == 1:
-            del self._waiting[index]
-        elif fault.times is not None:
-            self._waiting[index] = msgspec.structs.replace(fault, times=fault.times - 1)
+def next_fault(faults: list[Fault], operation: str) -> Fault:
+    """Return the oldest fault of this operation and count it down; without one, a fault that does nothing."""
+    for index, fault in enumerate(faults):
+        if fault.operation == operation:
+            if fault.times == 1:
+                del faults[index]
+            elif fault.times is not None:
+                faults[index] = msgspec.structs.replace(fault, times=fault.times - 1)
+            return fault
+    return Fault(operation)

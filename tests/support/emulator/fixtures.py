@@ -1,21 +1,21 @@
-"""The AWS of a folder's tests: what its conftest imports from here is its own."""
+"""The emulator's fixtures; a conftest.py imports those that its tests use."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.emulator.running import Aws, running_emulator
+from tests.support.emulator.client import Emulator, running_emulator
 
 
 @pytest.fixture(scope="session")
-def emulator() -> Iterator[Aws]:
-    """One AWS for the whole session."""
-    with running_emulator() as aws:
-        yield aws
+def shared_emulator() -> Iterator[Emulator]:
+    """One emulator for the whole session."""
+    with running_emulator() as emulator:
+        yield emulator
 
 
 @pytest.fixture
-def aws(emulator: Aws) -> Aws:
-    """The AWS, with no faults and all counts at zero."""
-    emulator.reset()
-    return emulator
+def aws(shared_emulator: Emulator) -> Emulator:
+    """The emulator without faults, with all counts at zero."""
+    shared_emulator.reset()
+    return shared_emulator

@@ -1,25 +1,27 @@
-"""What an operation is given, and how it refuses."""
+"""What an operation receives, and the services that operations belong to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
+from functools import cached_property
 from typing import Any
 
 import botocore.loaders
 from botocore.model import OperationModel, ServiceModel, StructureShape
 
-from tests.support.emulator import shapes
+from tests.support.emulator.model_validation import Constraints, violations
+from tests.support.emulator.protocols import PROTOCOLS, IncomingRequest, WireProtocol
+from tests.support.emulator.state import AccessKey, State
 from tests.support.emulator.tokens import in_seconds
-from tests.support.emulator.wire import WIRES, Signed, Wire
-from tests.support.emulator.world import AccessKey, World
+
+_NO_OUTPUT = StructureShape("NoOutput", {"type": "structure", "members": {}})
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call at one moment, in one region; `caller` is None where nobody signed, and the region then our own."""
+    """One call of an operation; `caller` is None for an unsigned request, whose region is the home region."""
 
-    world: World
+    state: State
     params: dict[str, Any] = field(repr=False)
     caller: AccessKey | None
     now: datetime
@@ -28,58 +30,61 @@ class Call:
 
     @property
     def signer(self) -> AccessKey:
-        """The caller of a signed operation."""
+        """The caller of an operation that must be signed."""
         if self.caller is None:
-            raise TypeError("this operation is signed")
+            raise TypeError("the operation must be signed")
         return self.caller
 
     def expiry(self, seconds: float) -> datetime:
-        """Tell when something issued now for so long ends; a fault may want it already over."""
+        """Return when something issued now expires; with the fault `expired`, a time in the past."""
         return in_seconds(self.now, -60 if self.expired else seconds)
 
 
+@dataclass(frozen=True, eq=False)
 class Service:
-    """One AWS service: its model, its operations, and where it is stricter than its model."""
+    """An AWS service: its operations, and the constraints of its documentation that its model lacks.
 
-    def __init__(
-        self,
-        name: str,
-        operations: dict[str, Callable[[Call], dict[str, Any]]],
-        stricter: shapes.Limits = MappingProxyType({}),
-        may_be_unsigned: frozenset[str] = frozenset(),
-        at_home: frozenset[str] = frozenset(),
-        prefix: str = "",
-    ) -> None:
-        self.name, self.operations = name, operations
-        self.stricter, self.may_be_unsigned, self.at_home = stricter, may_be_unsigned, at_home
-        self._prefix = prefix
-        self.model = ServiceModel(botocore.loaders.Loader().load_service_model(name, "service-2"), name)
-        self.wire: Wire = WIRES[self.model.metadata["protocol"]]
+    `unsigned_allowed` are operations that check a signature only if there is one, `home_region_only` those that
+    redirect from other regions. `prefix` distinguishes operations of the same name in counts and faults.
+    """
+
+    name: str
+    operations: dict[str, Callable[[Call], dict[str, Any]]]
+    constraints: Constraints = field(default_factory=dict)
+    unsigned_allowed: frozenset[str] = frozenset()
+    home_region_only: frozenset[str] = frozenset()
+    prefix: str = ""
+
+    @cached_property
+    def model(self) -> ServiceModel:
+        return ServiceModel(botocore.loaders.Loader().load_service_model(self.name, "service-2"), self.name)
+
+    @property
+    def protocol(self) -> WireProtocol:
+        return PROTOCOLS[self.model.metadata["protocol"]]
 
     def operation(self, name: str) -> OperationModel:
         return self.model.operation_model(name)
 
     def label(self, operation: str) -> str:
-        """Name an operation where those of all services are: in counts and faults."""
-        return self._prefix + operation
+        """Return the name of an operation in counts and faults."""
+        return self.prefix + operation
 
-    def read(self, operation: str, signed: Signed) -> dict[str, Any]:
-        """Read the parameters; what breaks the model is the service's own validation error."""
+    def parse(self, operation: str, request: IncomingRequest) -> dict[str, Any]:
+        """Parse and validate the parameters; raises the validation error of the service."""
         shape = self.operation(operation).input_shape
-        params = self.wire.read(shape, signed)
-        found = list(shapes.problems(shape, params, "", self.stricter)) if shape else []
-        if found:
-            one_or_more = f"{len(found)} validation error{'s'[: len(found) > 1]} detected: "
-            raise self.wire.refusal("invalid", one_or_more + "; ".join(found))
+        params = self.protocol.parse(shape, request)
+        problems = list(violations(shape, params, "", self.constraints)) if shape else []
+        if problems:
+            plural = "s" if len(problems) > 1 else ""
+            message = f"{len(problems)} validation error{plural} detected: {'; '.join(problems)}"
+            raise self.protocol.common_error("invalid", message)
         return params
 
-    def write(self, operation: str, answer: dict[str, Any], request_id: str) -> bytes:
-        """Write the answer; one that AWS could not give is our bug and raises ValueError."""
+    def serialize(self, operation: str, output: dict[str, Any], request_id: str) -> bytes:
+        """Serialize the output; raises ValueError if AWS could not have returned it: a bug of the emulator."""
         shape = self.operation(operation).output_shape
-        found = list(shapes.problems(shape or _NOTHING, answer, "", self.stricter))
-        if found:
-            raise ValueError(f"the answer of {operation} breaks its model: {found}")
-        return self.wire.write(operation, shape, answer, request_id)
-
-
-_NOTHING = StructureShape("Nothing", {"type": "structure", "members": {}})
+        problems = list(violations(shape or _NO_OUTPUT, output, "", self.constraints))
+        if problems:
+            raise ValueError(f"the output of {operation} violates its model: {problems}")
+        return self.protocol.serialize(operation, shape, output, request_id)

@@ -1,7 +1,7 @@
-"""Who signed this call: AWS Signature Version 4, recomputed by botocore's own signer.
+"""Verification of AWS Signature Version 4.
 
-A second implementation would only test itself. What is ours are the checks around it: whose secret,
-the scope, the clock, the session token, and that the body is the one that was signed.
+botocore computes the expected signature: a second implementation would only test itself. This module checks what
+surrounds it: the key, the scope, the clock, the session token and the hash of the body.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from tests.support.emulator.protocols import IncomingRequest
 from tests.support.emulator.service import Service
-from tests.support.emulator.wire import Signed
-from tests.support.emulator.world import AccessKey, World
+from tests.support.emulator.state import AccessKey, State
 
-CLOCK_WINDOW = timedelta(minutes=5)
+_CLOCK_WINDOW = timedelta(minutes=5)
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key_id>\w+)/(?P<date>\d{8})/(?P<region>[\w-]+)/(?P<service>[\w-]+)"
     r"/aws4_request, ?SignedHeaders=(?P<headers>[\w;-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
@@ -33,66 +33,69 @@ def _regions() -> frozenset[str]:
     return frozenset(region for partition in partitions for region in partition["regions"])
 
 
-def signed_region(signed: Signed) -> str:
-    """Tell the region that a request was signed for; empty where it was not signed."""
-    parts = _AUTHORIZATION.fullmatch(signed.headers.get("authorization", ""))
+def signed_region(request: IncomingRequest) -> str:
+    """Return the region in the signature's scope; empty if the request is unsigned."""
+    parts = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     return parts["region"] if parts else ""
 
 
-def find_caller(world: World, service: Service, signed: Signed, now: datetime) -> AccessKey:
-    """Find who signed the request; raises the service's refusal if it was nobody, or badly done."""
-    refusal = service.wire.refusal
-    if "authorization" not in signed.headers:
-        raise refusal("unsigned", "Request is missing Authentication Token")
-    parts = _AUTHORIZATION.fullmatch(signed.headers["authorization"])
+def find_caller(state: State, service: Service, request: IncomingRequest, now: datetime) -> AccessKey:
+    """Return the key that signed the request; raises the error that the service returns for a bad signature."""
+    error = service.protocol.common_error
+    if "authorization" not in request.headers:
+        raise error("unsigned", "Request is missing Authentication Token")
+    parts = _AUTHORIZATION.fullmatch(request.headers["authorization"])
     if parts is None or not {"host", "x-amz-date"} <= set(parts["headers"].split(";")):
-        raise refusal("half signed", "The Authorization header is not a complete signature")
-    key = world.access_keys.get(parts["key_id"])
-    if key is None or signed.headers.get("x-amz-security-token", "") != key.session_token:
-        raise refusal("unknown key", "The security token included in the request is invalid.")
-    wrong = (
-        _wrong_scope(service, signed, parts) or _wrong_time(signed, parts, now) or _wrong_signature(signed, parts, key)
+        raise error("incomplete signature", "The Authorization header is not a complete signature")
+    key = state.access_keys.get(parts["key_id"])
+    if key is None or request.headers.get("x-amz-security-token", "") != key.session_token:
+        raise error("unknown key", "The security token included in the request is invalid.")
+    problem = (
+        _scope_problem(service, request, parts)
+        or _clock_problem(request, parts, now)
+        or _signature_problem(request, parts, key)
     )
-    if wrong:
-        raise refusal("bad signature", wrong)
+    if problem:
+        raise error("bad signature", problem)
     if key.expires_at and key.expires_at <= now:
-        raise refusal("expired", "The security token included in the request is expired")
+        raise error("expired", "The security token included in the request is expired")
     return key
 
 
-def _wrong_scope(service: Service, signed: Signed, parts: re.Match[str]) -> str:
-    # One process is every region: which one is asked, the signature tells; where the host tells it too, both must.
-    asked = _REGION.search(signed.headers.get("host", ""))
-    if parts["region"] not in _regions() or (asked and asked[0] != parts["region"]):
+def _scope_problem(service: Service, request: IncomingRequest, parts: re.Match[str]) -> str:
+    # One process serves every region: the signature names it, and the host must agree if it names one too.
+    host_region = _REGION.search(request.headers.get("host", ""))
+    if parts["region"] not in _regions() or (host_region and host_region[0] != parts["region"]):
         return f"Credential should be scoped to a valid region, not '{parts['region']}'."
     if parts["service"] != service.model.signing_name:
         return f"Credential should be scoped to correct service: '{service.model.signing_name}'."
     return ""
 
 
-def _wrong_time(signed: Signed, parts: re.Match[str], now: datetime) -> str:
-    text = signed.headers.get("x-amz-date", "")
+def _clock_problem(request: IncomingRequest, parts: re.Match[str], now: datetime) -> str:
+    text = request.headers.get("x-amz-date", "")
     try:
-        at = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        signed_at = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         return "Date is not a timestamp."
     if text[:8] != parts["date"]:
         return "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
-    if abs(at - now) > CLOCK_WINDOW:
-        late = "expired" if at < now else "not yet current"
-        return f"Signature {late}: {text} is more than 5 min. from {now:%Y%m%dT%H%M%SZ}."
+    if abs(signed_at - now) > _CLOCK_WINDOW:
+        problem = "expired" if signed_at < now else "not yet current"
+        return f"Signature {problem}: {text} is more than 5 min. from {now:%Y%m%dT%H%M%SZ}."
     return ""
 
 
-def _wrong_signature(signed: Signed, parts: re.Match[str], key: AccessKey) -> str:
-    headers = {name: signed.headers.get(name, "") for name in parts["headers"].split(";")}
-    request = AWSRequest(signed.method, signed.url, headers, signed.body)
+def _signature_problem(incoming: IncomingRequest, parts: re.Match[str], key: AccessKey) -> str:
+    headers = {name: incoming.headers.get(name, "") for name in parts["headers"].split(";")}
+    request = AWSRequest(incoming.method, incoming.url, headers, incoming.body)
     request.context["timestamp"] = headers["x-amz-date"]
     signer = SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), parts["service"], parts["region"])
-    to_sign = signer.string_to_sign(request, signer.canonical_request(request))
-    # The signer takes a checksum header at its word.
-    claimed = signed.headers.get("x-amz-content-sha256", hashlib.sha256(signed.body).hexdigest())
-    honest = compare_digest(claimed, hashlib.sha256(signed.body).hexdigest())
-    if honest and compare_digest(signer.signature(to_sign, request), parts["signature"]):
+    string_to_sign = signer.string_to_sign(request, signer.canonical_request(request))
+    # botocore's signer does not verify the checksum header.
+    checksum = hashlib.sha256(incoming.body).hexdigest()
+    if compare_digest(incoming.headers.get("x-amz-content-sha256", checksum), checksum) and compare_digest(
+        signer.signature(string_to_sign, request), parts["signature"]
+    ):
         return ""
     return "The request signature we calculated does not match the signature you provided."

@@ -8,48 +8,53 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-ALGORITHM = "RS256"
-# Time is the emulator's, not PyJWT's: it looks at the real clock.
-_UNCHECKED = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+_ALGORITHM = "RS256"
+# PyJWT would use the real clock; the emulator has its own.
+UNCHECKED: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 
 
 class SigningKey:
-    """An RSA key that signs JWTs, and the public half that others check them with."""
+    """An RSA key that signs JWTs."""
 
     def __init__(self) -> None:
         self.kid = secrets.token_hex(8)
         self._private = rsa.generate_private_key(65537, 2048)
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """Make a JWT of `claims` and a fresh `jti`."""
-        fresh = {**claims, "jti": secrets.token_hex(16)}
-        return jwt.encode(fresh, self._private, ALGORITHM, headers={"kid": self.kid})
+        """Return a JWT of `claims` with a new `jti`."""
+        jti = secrets.token_hex(16)
+        return jwt.encode({**claims, "jti": jti}, self._private, _ALGORITHM, headers={"kid": self.kid})
 
     def claims(self, token: str) -> dict[str, Any]:
-        """Read a JWT that this key signed, whenever that was; others raise jwt.InvalidTokenError."""
-        return jwt.decode(token, self._private.public_key(), [ALGORITHM], options=_UNCHECKED)  # type: ignore[arg-type]
+        """Verify the signature of a JWT, not its expiry; raises jwt.InvalidTokenError."""
+        return jwt.decode(token, self._private.public_key(), [_ALGORITHM], options=UNCHECKED)
 
     def jwk(self) -> dict[str, Any]:
-        """Give the public half as RFC 7517 section 4 has it."""
+        """Return the public key (RFC 7517 section 4)."""
         public = RSAAlgorithm.to_jwk(self._private.public_key(), as_dict=True)
-        return {**public, "kid": self.kid, "use": "sig", "alg": ALGORITHM}
+        return {**public, "kid": self.kid, "use": "sig", "alg": _ALGORITHM}
 
 
 class PublicKeys:
-    """The keys of another issuer, from its JWKS (RFC 7517 section 5): with them JWTs are checked, not made."""
+    """The JWKS of another issuer (RFC 7517 section 5)."""
 
     def __init__(self, jwks: dict[str, Any]) -> None:
         self._keys = jwt.PyJWKSet.from_dict(jwks)
 
     def claims(self, token: str) -> dict[str, Any]:
-        """Read a JWT that one of these keys signed, whenever that was; others raise jwt.InvalidTokenError."""
+        """Verify the signature of a JWT, not its expiry; raises jwt.InvalidTokenError."""
         try:
             key = self._keys[jwt.get_unverified_header(token)["kid"]]
         except KeyError:
-            raise jwt.InvalidSignatureError("no such key") from None
-        return jwt.decode(token, key, [ALGORITHM], options=_UNCHECKED)  # type: ignore[arg-type]
+            raise jwt.InvalidSignatureError("the JWKS contains no such key") from None
+        return jwt.decode(token, key, [_ALGORITHM], options=UNCHECKED)
 
 
 def in_seconds(now: datetime, seconds: float) -> datetime:
-    """Give the moment that many seconds from now, in whole seconds as AWS writes them."""
+    """Return the time in so many seconds, truncated to whole seconds as AWS writes it."""
     return now.replace(microsecond=0) + timedelta(seconds=seconds)
+
+
+def validity(issued_at: datetime, expires_at: datetime) -> dict[str, int]:
+    """Return the claims `iat` and `exp`."""
+    return {"iat": int(issued_at.timestamp()), "exp": int(expires_at.timestamp())}

@@ -1,5 +1,1 @@
-"""A real OpenID issuer, npm's certified oidc-provider, so that not only our own emulator says how refresh works.
-
-running      a handle for tests: the issuer as a process of its own
-server.mjs   how it is set up
-"""
+"""A real OpenID provider, npm's certified oidc-provider: the emulator alone must not define how refresh works."""

@@ -1,6 +1,6 @@
-// A real OpenID provider for tests: it rotates refresh tokens and ends the family of one that is used twice.
-// It reads its settings from SETTINGS (JSON) and says its URL in one line. POST /mint mints a first refresh token,
-// POST /mint/jwt one whose access tokens are JWTs for AWS, GET /counts tells what became of all of them.
+// An OpenID provider that rotates refresh tokens and revokes the family of one that is reused. It reads SETTINGS (JSON)
+// and prints its URL. POST /issue returns a first refresh token, POST /issue/jwt one whose access tokens are JWTs for
+// AWS, GET /counts the numbers of consumed tokens, refused requests and revoked families.
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:https';
 import { Provider } from 'oidc-provider';
@@ -37,21 +37,21 @@ server.listen(0, '127.0.0.1', () => {
   provider.on('refresh_token.consumed', () => { counts.consumed += 1; });
   provider.on('grant.error', () => { counts.refused += 1; });
   provider.on('grant.revoked', () => { counts.revoked += 1; });
-  const answer = provider.callback();
-  const ours = {
-    'POST /mint': () => mint(provider),
-    'POST /mint/jwt': () => mint(provider, aws),
+  const handle = provider.callback();
+  const routes = {
+    'POST /issue': () => issue(provider),
+    'POST /issue/jwt': () => issue(provider, aws),
     'GET /counts': async () => JSON.stringify(counts),
   };
   server.on('request', (request, response) => {
-    const act = ours[`${request.method} ${request.url}`];
-    return act ? act().then((text) => response.end(text)) : answer(request, response);
+    const route = routes[`${request.method} ${request.url}`];
+    return route ? route().then((text) => response.end(text)) : handle(request, response);
   });
   console.log(url);
 });
 
-// What a browser and a person would have led to.
-async function mint(provider, resource) {
+// Issues what a sign-in with a browser would.
+async function issue(provider, resource) {
   const grant = new provider.Grant({ accountId: 'demo-user', clientId: client_id });
   grant.addOIDCScope(scope);
   if (resource) grant.addResourceScope(resource.indicator, resource.scope);

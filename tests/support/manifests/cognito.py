@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.support.dependencies import ASSUME_ROLE, REFRESH, ROLE
-from tests.support.emulator.pools import POOL_ID
+from tests.support.emulator.constants import POOL_ID
 from tests.support.manifests.parts import assume, of_user
 
 USER_POOL = "cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEfGhI"

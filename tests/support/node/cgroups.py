@@ -1,4 +1,4 @@
-"""The cgroups of a node: all are below one of ours, so that they can be removed as a whole."""
+"""The cgroups of a node: all are below one cgroup, so that they can be removed together."""
 
 import ctypes
 import os
@@ -7,58 +7,58 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-TOP, OURS = Path("/sys/fs/cgroup"), "keyturn-node-"
-CLONE_NEWCGROUP = 0x02000000
-CPUSET = "cpuset.cpus", "cpuset.mems"
+ROOT, PREFIX = Path("/sys/fs/cgroup"), "keyturn-node-"
+_CLONE_NEWCGROUP = 0x02000000
 
 
-def own_name() -> str:
-    """Name the cgroup of the node that this process has started."""
-    return f"{OURS}{os.getpid()}"
+def node_cgroup() -> str:
+    """Return the name of the cgroup of the node that this process starts."""
+    return f"{PREFIX}{os.getpid()}"
 
 
-def live_in(name: str) -> None:
-    """Make a cgroup of that name and take it for the first of all, in this process and all that it starts.
+def enter_cgroup_namespace(name: str) -> None:
+    """Create a cgroup in every hierarchy and make it the root for this process and its children.
 
-    It needs a mount namespace of its own. There are several hierarchies in version 1, one in version 2.
+    It requires a private mount namespace. Version 1 has several hierarchies, version 2 has one.
     """
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    places = [Path(place) for place, kind in mounts if kind in {"cgroup", "cgroup2"}]
-    for place in places:
-        _enter(place, place / name)
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWCGROUP):
-        raise OSError(ctypes.get_errno(), "no cgroup namespace")
-    for place in places:
-        subprocess.run(["mount", "--bind", place / name, place], check=True)
-        if not (place / "tasks").exists():
-            # In version 2 a cgroup has either processes or cgroups with limits.
-            _enter(place, place / "node")
+    hierarchies = [Path(path) for path, kind in mounts if kind in {"cgroup", "cgroup2"}]
+    for hierarchy in hierarchies:
+        _enter(hierarchy, hierarchy / name)
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWCGROUP):
+        raise OSError(ctypes.get_errno(), "cannot create a cgroup namespace")
+    for hierarchy in hierarchies:
+        subprocess.run(["mount", "--bind", hierarchy / name, hierarchy], check=True)
+        if not (hierarchy / "tasks").exists():
+            # In version 2 a cgroup contains either processes or cgroups with limits.
+            _enter(hierarchy, hierarchy / "node")
 
 
-def first_process(container: str) -> int:
-    """Find the first process of a container of our node by the id that its status has."""
-    [found, *_] = _ours(f"{own_name()}/k8s.io/{container.rpartition('/')[2]}/cgroup.procs")
-    return int(found.read_text().split()[0])
+def container_pid(container_id: str) -> int:
+    """Return the process ID of a container of this process's node, by the ID in the pod's status."""
+    container = container_id.rpartition("/")[2]
+    [procs, *_] = _glob(f"{node_cgroup()}/k8s.io/{container}/cgroup.procs")
+    return int(procs.read_text().split()[0])
 
 
-def remove() -> None:
-    """Remove the cgroups of our node, and of those whose tests are gone: nothing else outlives a node."""
-    for top in _ours(f"{OURS}*"):
-        if top.name == own_name() or not Path("/proc", top.name.removeprefix(OURS)).exists():
+def remove_cgroups() -> None:
+    """Remove the cgroups of this process's node, and of nodes whose process has ended."""
+    for top in _glob(f"{PREFIX}*"):
+        if top.name == node_cgroup() or not Path("/proc", top.name.removeprefix(PREFIX)).exists():
             for folder in (*sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True), top):
                 with suppress(OSError):
                     folder.rmdir()
 
 
-def _enter(parent: Path, ours: Path) -> None:
-    ours.mkdir()
-    for name in CPUSET:
-        # In version 1 these are empty in a new one, and nothing could run in it.
+def _enter(parent: Path, cgroup: Path) -> None:
+    cgroup.mkdir()
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        # In version 1 they are empty in a new cgroup, in which nothing could run.
         if (parent / name).exists():
-            (ours / name).write_text((parent / name).read_text())
-    (ours / "cgroup.procs").write_text("0")
+            (cgroup / name).write_text((parent / name).read_text())
+    (cgroup / "cgroup.procs").write_text("0")
 
 
-def _ours(pattern: str) -> Iterator[Path]:
-    yield from TOP.glob(pattern)
-    yield from TOP.glob(f"*/{pattern}")
+def _glob(pattern: str) -> Iterator[Path]:
+    yield from ROOT.glob(pattern)
+    yield from ROOT.glob(f"*/{pattern}")

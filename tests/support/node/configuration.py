@@ -1,4 +1,4 @@
-"""What the programs of a node are told."""
+"""The configuration of a node's programs."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ NAME = "node"
 ADDRESS, NETWORK, GATEWAY = "192.168.77.1", "192.168.77.1/24", "192.168.77.254"
 PODS, SERVICES, API_SERVER = "10.244.0.0/24", "10.96.0.0/16", "10.96.0.1"
 PAUSE = "localhost/keyturn-pause:node"
-# In the node's own /run: it is gone with the node.
+# In the node's own /run, which ends with the node.
 STATE = Path("/run/keyturn")
 IMAGES, SOCKET = STATE / "containerd", STATE / "containerd.sock"
-# What a kubelet sets, as values that it finds set already: it leaves the machine's own alone.
-KERNEL = {
+# Settings that a kubelet would change; it finds these values and leaves those of the machine alone.
+SYSCTLS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
     "kernel/panic": 10,
@@ -25,8 +25,8 @@ KERNEL = {
 }
 
 
-def control_plane(directory: Path) -> dict[str, list[str]]:
-    """List what replaces the flags of a control plane without pods, whose files are in `directory`."""
+def control_plane_flags(directory: Path) -> dict[str, list[str]]:
+    """Return the flags in which the control plane in `directory` differs from one without pods."""
     ca_file = Configuration(directory).ca_file
     return {
         "kube-apiserver": [
@@ -41,8 +41,8 @@ def control_plane(directory: Path) -> dict[str, list[str]]:
     }
 
 
-def containerd(root: Path, socket: Path) -> str:
-    """Write the configuration of containerd (TOML, version 2)."""
+def containerd_config(root: Path, socket: Path) -> str:
+    """Return the configuration of containerd (TOML, version 2)."""
     return f"""\
 version = 2
 root = "{root}"
@@ -56,16 +56,15 @@ grpc = {{address = "{socket}"}}
 """
 
 
-def network() -> str:
-    """Write the configuration of the pods' network (CNI)."""
-    routes = {"subnet": PODS}, {"dst": "0.0.0.0/0"}
-    addresses = {"type": "host-local", "ranges": [[routes[0]]], "routes": [routes[1]]}
-    bridge = {"type": "bridge", "bridge": "pods", "isGateway": True, "hairpinMode": True, "ipam": addresses}
+def network_config() -> str:
+    """Return the configuration of the pod network (CNI)."""
+    ipam = {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    bridge = {"type": "bridge", "bridge": "pods", "isGateway": True, "hairpinMode": True, "ipam": ipam}
     return json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]})
 
 
-def kubelet() -> str:
-    """Write a KubeletConfiguration. Its port is open to all, in a network where all is ours."""
+def kubelet_config() -> str:
+    """Return the KubeletConfiguration. Its port needs no authentication: only the node's network reaches it."""
     return json.dumps(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -76,7 +75,7 @@ def kubelet() -> str:
             "resolvConf": str(STATE / "resolv.conf"),
             "podLogsDir": str(STATE / "logs"),
             "syncFrequency": "1s",
-            # Without systemd and in containers: no cgroups but a flat one per container, no change of scores.
+            # Without systemd, and possibly in a container: one flat cgroup per container, no change of OOM scores.
             "cgroupDriver": "cgroupfs",
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
@@ -88,34 +87,33 @@ def kubelet() -> str:
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {
                 "memory.available": "50Mi",
-                "nodefs.available": "0%",
-                "imagefs.available": "0%",
-                "nodefs.inodesFree": "0%",
+                **dict.fromkeys(("nodefs.available", "imagefs.available", "nodefs.inodesFree"), "0%"),
             },
         }
     )
 
 
 def commands(kubeconfig: Path) -> dict[str, list[str]]:
-    """List the programs of a node beside its control plane, in the order in which they need each other."""
+    """Return the commands of the node's programs, in the order in which they depend on each other."""
     cluster = f"--kubeconfig={kubeconfig}"
     return {
         "kube-scheduler": [str(binary("kube-scheduler")), cluster, "--leader-elect=false", "--secure-port=0"],
         "kube-proxy": [
             str(binary("kube-proxy")),
-            f"--kubeconfig={kubeconfig}",
+            cluster,
             f"--hostname-override={NAME}",
             "--proxy-mode=iptables",
             f"--cluster-cidr={PODS}",
-            # The kernel lets only the first network namespace set these.
-            *(f"--conntrack-{what}=0" for what in ("max-per-core", "tcp-timeout-established")),
+            # The kernel lets only the initial network namespace set these.
+            "--conntrack-max-per-core=0",
+            "--conntrack-tcp-timeout-established=0",
             "--conntrack-tcp-timeout-close-wait=0",
         ],
         "containerd": [str(packages() / "usr/bin/containerd"), f"--config={STATE}/containerd.toml"],
         "kubelet": [
             str(binary("kubelet")),
+            cluster,
             f"--config={STATE}/kubelet.json",
-            f"--kubeconfig={kubeconfig}",
             f"--hostname-override={NAME}",
             f"--node-ip={ADDRESS}",
             f"--root-dir={STATE}/kubelet",

@@ -1,4 +1,4 @@
-"""The images of a node's pods: ours, and the one that holds a pod's network; imported into containerd once."""
+"""The images of a node's pods, Keyturn's and the pause image, imported into containerd once."""
 
 import fcntl
 import hashlib
@@ -6,85 +6,81 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.controlplane.build import Program, build
-from tests.support.controlplane.cache import cache, locked, made_once, say
-from tests.support.controlplane.process import Server
-from tests.support.node import configuration
+from tests.support.controlplane.cache import build_once, cache_dir, file_lock, log
+from tests.support.controlplane.server import Server
+from tests.support.node.configuration import PAUSE, containerd_config
 from tests.support.node.machine import packages
 from tools import image
 
 IMAGE = "localhost/keyturn:node"
-SOURCE = Path(__file__).parent / "pause"
-PATIENCE_SECONDS = 20
-KEPT = 3
+_SOURCE = Path(__file__).parent / "pause"
+_READY_SECONDS = 20
+_KEPT_VERSIONS = 3
 
 
 @contextmanager
-def imported() -> Iterator[Path]:
-    """Give containerd's root folder with the image of this checkout in it, which nobody changes or removes."""
-    folder = cache() / "node"
-    ours = image.build()
-    key = hashlib.sha256(ours.encode() + (SOURCE / "main.go").read_bytes()).hexdigest()[:16]
-    with ExitStack() as stack:
-        with locked(folder / ".lock"):
-            path = made_once(folder / f"images-{key}", lambda path: _import(path, ours))
+def imported_images() -> Iterator[Path]:
+    """Yield containerd's root folder with the image of this checkout, and protect it from removal."""
+    folder = cache_dir() / "node"
+    keyturn = image.build()
+    key = hashlib.sha256(keyturn.encode() + (_SOURCE / "main.go").read_bytes()).hexdigest()[:16]
+    path = folder / f"images-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.used").open("w") as used:
+        with file_lock(folder / ".lock"):
+            fcntl.flock(used, fcntl.LOCK_SH)
+            build_once(path, lambda path: _import(path, keyturn))
             path.touch()
-            stack.enter_context(_in_use(path))
             _remove_unused(folder)
         yield path
 
 
-def _import(path: Path, ours: str) -> None:
-    say("images: being imported into containerd, once for each content; this usually takes 20 s")
+def _import(path: Path, keyturn: str) -> None:
+    log("images: importing into containerd, once per content; this usually takes 20 s")
     path.mkdir()
-    with TemporaryDirectory() as written:
-        work = Path(written)
-        build(Program(".", SOURCE, "pause", {}, 1), work / "pause")
-        pause = image.build_from(SOURCE / "Dockerfile", work)
-        with _containerd(path, work) as ctr:
-            for number, (name, archived) in enumerate(((IMAGE, ours), (configuration.PAUSE, pause))):
-                archive = work / f"{number}.tar"
-                image.export(archived, archive, name)
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        build(Program(".", _SOURCE, "pause", {}, 1), directory / "pause")
+        pause = image.build_from(_SOURCE / "Dockerfile", directory)
+        with _containerd(path, directory) as ctr:
+            for image_id, target in ((keyturn, IMAGE), (pause, PAUSE)):
+                archive = directory / "image.tar"
+                image.export(image_id, archive, target)
                 subprocess.run([*ctr, "images", "import", archive], check=True, capture_output=True)
+                archive.unlink()  # an archive cannot be replaced
 
 
 @contextmanager
-def _containerd(root: Path, work: Path) -> Iterator[list[str]]:
-    """Run containerd, and give the beginning of a command that speaks to it."""
-    socket, config = work / "containerd.sock", work / "containerd.toml"
-    config.write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n' + configuration.containerd(root, socket))
+def _containerd(root: Path, directory: Path) -> Iterator[list[str]]:
+    """Run containerd, and yield the start of a command of its client."""
+    socket, config = directory / "containerd.sock", directory / "containerd.toml"
+    config.write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n' + containerd_config(root, socket))
     programs = packages() / "usr/bin"
     ctr = [str(programs / "ctr"), "--address", str(socket), "--namespace", "k8s.io"]
-    # Its mounts are its own: a killed one leaves none.
+    # In its own mount namespace it leaves no mounts when it is killed.
     command = ["unshare", "--mount", str(programs / "containerd"), "--config", str(config)]
-    server = Server("containerd", command, work / "containerd.log")
+    server = Server("containerd", command, directory / "containerd.log")
     server.start()
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + _READY_SECONDS
         while subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode:
             server.check()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"containerd does not answer after {PATIENCE_SECONDS} s")
+                raise TimeoutError(f"containerd does not respond after {_READY_SECONDS} s")
             time.sleep(0.1)
         yield ctr
     finally:
         server.stop()
 
 
-@contextmanager
-def _in_use(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.used").open("w") as used:
-        fcntl.flock(used, fcntl.LOCK_SH)
-        yield
-
-
 def _remove_unused(folder: Path) -> None:
-    """Remove what other checkouts left, but the latest: each is most of a gigabyte."""
-    for path in sorted(folder.glob("images-*"), key=lambda it: it.stat().st_mtime)[:-KEPT]:
+    """Remove the images of other checkouts except the latest; each takes most of a gigabyte."""
+    for path in sorted(folder.glob("images-*"), key=lambda it: it.stat().st_mtime)[:-_KEPT_VERSIONS]:
         with path.with_name(f".{path.name}.used").open("w") as used:
             try:
                 fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What a machine must have for a node: root, namespaces, overlay mounts, and what Debian packages."""
+"""What a node requires of the machine: root, namespaces, overlay mounts and Debian packages."""
 
 import subprocess
 import sys
@@ -6,17 +6,17 @@ from itertools import product
 from pathlib import Path
 from tempfile import gettempdir
 
-from tests.support.controlplane.cache import cache, made_once
-from tests.support.controlplane.golang import REPOSITORY
+from tests.support.controlplane.cache import build_once, cache_dir
+from tests.support.controlplane.go_toolchain import ROOT
 from tools import image
 from tools.image import UnfitError
 
-# Their packages would start a service, or take the place of Docker's: they are unpacked, not installed.
-UNPACKED = ("containerd", "containernetworking-plugins")
-HIDDEN = ("/run", "/var/lib", "/var/log")  # what programs write where they always do is lost with the node
+# Unpacked, not installed: they would start a service or replace Docker's packages.
+_PACKAGES = ("containerd", "containernetworking-plugins")
+OVERLAID = ("/run", "/var/lib", "/var/log")  # folders that programs write to
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-# Everything that a node does to the kernel, once, where nobody sees it.
-TRIAL = """
+# Everything that a node asks of the kernel, once, in namespaces that end with the script.
+_TRIAL = """
 set -e
 mount --make-rshared /
 mount -t tmpfs tmpfs /mnt
@@ -30,28 +30,28 @@ test -d /sys/fs/cgroup
 """
 
 
-def require_fitness() -> None:
-    """Refuse a machine on which no node can be started; installs what is missing. Raises UnfitError."""
+def require_node_support() -> None:
+    """Install missing tools, and raise UnfitError if no node can be started on this machine."""
     image.require_root_on_debian()
     image.install_tools()
     image.install_tools(("iptables",))
-    for needed, hidden in product((REPOSITORY, cache(), Path(gettempdir())), HIDDEN):
-        if needed.resolve().is_relative_to(hidden):
-            raise UnfitError(f"a node has a {hidden} of its own, and so does not see {needed}")
-    tried = subprocess.run((*UNSHARE, "sh", "-c", TRIAL), capture_output=True, text=True, check=False)
-    if tried.returncode:
-        raise UnfitError(f"a node needs more rights than there are here: {tried.stderr.strip()}")
+    for path, overlaid in product((ROOT, cache_dir(), Path(gettempdir())), OVERLAID):
+        if path.resolve().is_relative_to(overlaid):
+            raise UnfitError(f"a node has its own {overlaid}, in which it cannot see {path}")
+    trial = subprocess.run((*UNSHARE, "sh", "-c", _TRIAL), capture_output=True, text=True, check=False)
+    if trial.returncode:
+        raise UnfitError(f"a node requires more privileges: {trial.stderr.strip()}")
 
 
 def packages() -> Path:
-    """Unpack Debian's containerd and network plugins; returns the folder that stands for their /."""
-    return made_once(cache() / "node" / "packages", _unpack)
+    """Return the folder into which Debian's containerd and network plugins are unpacked."""
+    return build_once(cache_dir() / "node" / "packages", _unpack)
 
 
 def _unpack(folder: Path) -> None:
     folder.mkdir()
     subprocess.run(["apt-get", "update", "--quiet"], check=True, stdout=sys.stderr)
-    subprocess.run(["apt-get", "download", *UNPACKED], check=True, cwd=folder, stdout=sys.stderr)
+    subprocess.run(["apt-get", "download", *_PACKAGES], check=True, cwd=folder, stdout=sys.stderr)
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "--extract", package, folder], check=True)
         package.unlink()

@@ -1,4 +1,4 @@
-"""promtool and prometheus, from PATH or from the Debian package, which is unpacked into the cache."""
+"""promtool and prometheus, from PATH or from Debian's package, which is unpacked into the cache."""
 
 import shutil
 import subprocess
@@ -7,25 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.controlplane.cache import cache, made_once, say
+from tests.support.controlplane.cache import build_once, cache_dir, log
 
 
-def binary(name: str) -> Path:
-    """Return the path of `promtool` or `prometheus`. Skips the test if it cannot be found or downloaded."""
-    if found := shutil.which(name):
-        return Path(found)
+def prometheus_binary(name: str) -> Path:
+    """Return the path of `promtool` or `prometheus`; skips the test if there is none."""
+    if path := shutil.which(name):
+        return Path(path)
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        pytest.skip(f"{name} is not on PATH, and the Debian package prometheus is not available")
-    return made_once(cache() / "prometheus-debian", _unpack) / "usr" / "bin" / name
+        pytest.skip(f"{name} is not on PATH, and there is no apt-get to download Debian's package")
+    return build_once(cache_dir() / "prometheus-debian", _download) / "usr" / "bin" / name
 
 
-def _unpack(folder: Path) -> None:
-    """Download the Debian package and unpack it without installing it."""
-    say("prometheus: downloading the Debian package")
-    with tempfile.TemporaryDirectory() as directory:
+def _download(folder: Path) -> None:
+    log("prometheus: downloading Debian's package, once")
+    with tempfile.TemporaryDirectory() as downloads:
         command = ["apt-get", "download", "prometheus"]
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
-        packages = list(Path(directory).glob("*.deb"))
+        result = subprocess.run(command, cwd=downloads, capture_output=True, text=True, timeout=300, check=False)
+        packages = list(Path(downloads).glob("*.deb"))
         if not packages:
-            pytest.skip(f"apt-get download prometheus: {(done.stderr or done.stdout).strip()[-300:]}")
+            pytest.skip(f"apt-get download prometheus: {(result.stderr or result.stdout).strip()[-300:]}")
         subprocess.run(["dpkg", "-x", packages[0], folder], check=True, timeout=120)

@@ -37,7 +37,7 @@ def series_in(expression: str) -> set[str]:
     return set(_SERIES.findall(expression))
 
 
-def recorded() -> set[str]:
+def recorded_series() -> set[str]:
     """The names of the series that the recording rules create."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}

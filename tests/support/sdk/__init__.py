@@ -1,1 +1,1 @@
-"""Real AWS SDKs, each as a program of its own that lives longer than its credentials."""
+"""Programs that call STS with the default credentials of an AWS SDK, and outlive those credentials."""

@@ -1,8 +1,7 @@
-"""boto3: calls STS each second with what it finds by itself, and tells which key signed, or what failed."""
+"""boto3: calls STS every second and prints the access key that signed the call, or the error."""
 
 import json
 import re
-import sys
 import time
 from typing import Any
 
@@ -12,26 +11,24 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 
 def main() -> None:
-    """Call until somebody ends it."""
-    # No second attempt: it would hide that the first one failed.
+    # A retry would hide a failed call.
     sts = boto3.client("sts", config=Config(retries={"total_max_attempts": 1}))
     signed: dict[str, str] = {}
 
     def read_key(request: Any, **_: Any) -> None:
-        found = re.search(r"Credential=([A-Z0-9]+)/", str(request.headers["Authorization"]))
-        signed["key"] = found[1] if found else ""
+        match = re.search(r"Credential=([A-Z0-9]+)/", str(request.headers["Authorization"]))
+        signed["key"] = match[1] if match else ""
 
     sts.meta.events.register("before-send.sts.*", read_key)
     while True:
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             sts.get_caller_identity()
-            told = signed
+            line = signed
         except (BotoCoreError, ClientError) as error:
-            told = {"error": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(told) + "\n")
-        sys.stdout.flush()
-        time.sleep(max(0.0, 1 - (time.monotonic() - began)))
+            line = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(line), flush=True)
+        time.sleep(max(0.0, 1 - (time.monotonic() - start)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""An OAuth issuer beside AWS, over https with a CA of its own: strict, rotating, unforgiving.
+"""An OAuth issuer with rotating refresh tokens, over HTTPS with its own CA."""
 
-app        HTTP in, one grant, HTTP out
-grants     grant types, and the tokens that they give
-clients    who may ask
-families   refresh tokens, each good for once
-issuer     what this issuer knows
-authority  the CA and the certificate of the server
-refusal    how it refuses
-asking     what a client of it sends
-"""
+
+class OAuthError(Exception):
+    """An error response (RFC 6749 section 5.2)."""
+
+    def __init__(self, code: str, description: str, status: int = 400, **members: str) -> None:
+        super().__init__(f"{code}: {description}")
+        self.code, self.status = code, status
+        self.body = {"error": code, "error_description": description, **members}
+
+
+def invalid_grant() -> OAuthError:
+    """Return the error of a bad grant, which does not reveal what is wrong with it."""
+    return OAuthError("invalid_grant", "grant request is invalid")

@@ -1,4 +1,4 @@
-"""JWTs that are shown to this issuer: who signed them, for whom, until when, and whether it was before."""
+"""Verification of JWTs that the issuer receives: signature, expiry and replay."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,53 +7,53 @@ from typing import Any
 
 import jwt
 
-from tests.support.emulator.oauth.refusal import OAuthError
-from tests.support.emulator.tokens import PublicKeys, SigningKey
+from tests.support.emulator.oauth import OAuthError, invalid_grant
+from tests.support.emulator.tokens import UNCHECKED, PublicKeys, SigningKey
 
-_UNCHECKED = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-# An assertion of a client that lives longer than this is not short-lived.
-CLIENT_ASSERTION_SECONDS = 300
+# A client assertion must be short-lived.
+_CLIENT_ASSERTION_SECONDS = 300
 
 
 @dataclass(slots=True)
-class Shown:
-    """Every `jti` that was shown; none is taken twice (RFC 7523 section 3, number 7)."""
+class ReplayCache:
+    """Every `jti` that was received; each is accepted once (RFC 7523 section 3, number 7)."""
 
     seen: set[tuple[str, str]] = field(default_factory=set)
 
-    def again(self, claims: Mapping[str, Any]) -> bool:
-        """Whether the claims were shown before; from now on they were."""
-        shown = (str(claims.get("iss")), str(claims.get("jti")))
-        again = shown in self.seen or "jti" not in claims
-        self.seen.add(shown)
-        return again
+    def is_replay(self, claims: Mapping[str, Any]) -> bool:
+        """Record the claims and return whether they were received before."""
+        key = (str(claims.get("iss")), str(claims.get("jti")))
+        replay = key in self.seen or "jti" not in claims
+        self.seen.add(key)
+        return replay
 
 
-def of_client(assertion: str, public_key: str, audiences: set[str], now: datetime, shown: Shown) -> str:
-    """Read a client's assertion (RFC 7523 section 3), and tell its subject."""
+def verify_client_assertion(
+    assertion: str, public_key: str, audiences: set[str], now: datetime, replay_cache: ReplayCache
+) -> str:
+    """Verify a client's assertion (RFC 7523 section 3) and return its subject."""
     try:
-        claims = jwt.decode(assertion, public_key, _ALGORITHMS, options=_UNCHECKED)  # type: ignore[arg-type]
+        claims = jwt.decode(assertion, public_key, _ALGORITHMS, options=UNCHECKED)
     except (jwt.PyJWTError, ValueError):
-        raise OAuthError("invalid_client", "the assertion is not one of this client", 401) from None
-    lasts = claims.get("exp", 0) - now.timestamp()
-    bad = (
+        raise OAuthError("invalid_client", "the client's key did not sign the assertion", 401) from None
+    if (
         claims.get("iss") != claims.get("sub")
         or claims.get("aud") not in audiences
-        or not 0 < lasts <= CLIENT_ASSERTION_SECONDS
-    )
-    if bad or shown.again(claims):
-        raise OAuthError("invalid_client", "the assertion is not for here and now, or was shown before", 401)
+        or not 0 < claims.get("exp", 0) - now.timestamp() <= _CLIENT_ASSERTION_SECONDS
+        or replay_cache.is_replay(claims)
+    ):
+        raise OAuthError("invalid_client", "the assertion has a wrong audience or lifetime, or is a replay", 401)
     return str(claims["sub"])
 
 
-def signed_by(keys: Mapping[str, SigningKey | PublicKeys], token: str, now: datetime) -> dict[str, Any]:
-    """Read a JWT of a trusted issuer that has not expired; others raise invalid_grant."""
+def verify_assertion(keys: Mapping[str, SigningKey | PublicKeys], token: str, now: datetime) -> dict[str, Any]:
+    """Verify a JWT of a trusted issuer, by its URL in `keys`, and its expiry; raises invalid_grant."""
     try:
         issuer = str(jwt.decode(token, options={"verify_signature": False}).get("iss"))
         claims = keys[issuer].claims(token)
     except (jwt.PyJWTError, KeyError):
-        raise OAuthError("invalid_grant", "grant request is invalid") from None
+        raise invalid_grant() from None
     if claims.get("exp", 0) <= now.timestamp():
-        raise OAuthError("invalid_grant", "grant request is invalid")
+        raise invalid_grant()
     return claims

@@ -1,24 +1,91 @@
-"""What this issuer knows: its name, its key, its clients and every refresh token."""
+"""The issuer's state: its clients and their authentication, its signing key and every refresh token."""
 
+import base64
+import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from hmac import compare_digest
+from urllib.parse import unquote_plus
 
-from tests.support.emulator.oauth.assertions import Shown
-from tests.support.emulator.oauth.clients import AUDIENCE, CLIENT_ID, SEEDED, Client
-from tests.support.emulator.oauth.families import Families
+import msgspec
+
+from tests.support.emulator.constants import AUDIENCE, CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
+from tests.support.emulator.oauth import OAuthError
+from tests.support.emulator.oauth.assertions import ReplayCache, verify_client_assertion
+from tests.support.emulator.oauth.token_families import TokenFamilies
 from tests.support.emulator.tokens import SigningKey
+
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A client with a secret, with a public key (PEM) for assertions, or public with neither.
+
+    Without `rotates`, its refresh tokens stay valid when they are used.
+    """
+
+    client_id: str
+    client_secret: str
+    rotates: bool = True
+    audience: str = AUDIENCE
+    public_key: str = ""
+
+
+def _seeded_clients() -> dict[str, Client]:
+    clients = (Client(CLIENT_ID, CLIENT_SECRET), Client(NON_ROTATING_CLIENT_ID, CLIENT_SECRET, rotates=False))
+    return {client.client_id: client for client in clients}
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
-    """An issuer at `url`, whose server shows a certificate of the CA `ca` (PEM)."""
+class IssuerState:
+    """An issuer at `url` whose server certificate is signed by `ca` (PEM)."""
 
     url: str
     ca: str = ""
     key: SigningKey = field(default_factory=SigningKey)
-    clients: dict[str, Client] = field(default_factory=lambda: {client.client_id: client for client in SEEDED})
-    families: Families = field(default_factory=Families)
-    shown: Shown = field(default_factory=Shown)
+    clients: dict[str, Client] = field(default_factory=_seeded_clients)
+    families: TokenFamilies = field(default_factory=TokenFamilies)
+    replay_cache: ReplayCache = field(default_factory=ReplayCache)
 
-    def audiences(self) -> frozenset[str]:
-        """Tell whom AWS takes tokens of this issuer for: of access tokens and of ID tokens."""
-        return frozenset({AUDIENCE, CLIENT_ID})
+    @property
+    def audiences(self) -> set[str]:
+        """The audiences of assertions for this issuer."""
+        return {self.url, f"{self.url}/token"}
+
+    def authenticate(self, now: datetime, authorization: str, form: Mapping[str, str]) -> Client:
+        """Return the client of a token request (RFC 6749 section 2.3); raises OAuthError."""
+        methods = [bool(authorization), "client_secret" in form, "client_assertion" in form]
+        if sum(methods) > 1 or (authorization and not authorization.lower().startswith("basic ")):
+            message = "use one client authentication method: basic, post or private_key_jwt"
+            raise OAuthError("invalid_request", message)
+        if "client_assertion" in form:
+            return self._authenticate_by_assertion(now, form)
+        client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
+        if authorization:
+            client_id, secret = _decode_basic(authorization)
+        client = self.clients.get(client_id)
+        if client is None or client.public_key or not compare_digest(client.client_secret.encode(), secret.encode()):
+            raise OAuthError("invalid_client", "client authentication failed", 401)
+        if form.get("client_id", client_id) != client_id:
+            raise OAuthError("invalid_request", "client_id is not the authenticated client")
+        return client
+
+    def _authenticate_by_assertion(self, now: datetime, form: Mapping[str, str]) -> Client:
+        client = self.clients.get(form.get("client_id", ""))
+        if client is None or form.get("client_assertion_type") != _ASSERTION_TYPE:
+            raise OAuthError("invalid_client", "client authentication failed", 401)
+        assertion = form["client_assertion"]
+        subject = verify_client_assertion(assertion, client.public_key, self.audiences, now, self.replay_cache)
+        if subject != client.client_id:
+            raise OAuthError("invalid_client", "client authentication failed", 401)
+        return client
+
+
+def _decode_basic(authorization: str) -> tuple[str, str]:
+    try:
+        text = base64.b64decode(authorization[6:], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        text = ""
+    client_id, _, secret = text.partition(":")
+    return unquote_plus(client_id), unquote_plus(secret)

@@ -1,4 +1,4 @@
-// Pause holds the network of a pod: it does nothing until it is told to end.
+// Pause holds the network of a pod: it waits for a signal to end.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 )
 
 func main() {
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGINT, syscall.SIGTERM)
-	<-ended
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	<-signals
 }

@@ -1,4 +1,4 @@
-// The AWS SDK for Go: calls STS each second with what it finds by itself, and tells which key signed, or what failed.
+// The AWS SDK for Go: calls STS every second and prints the access key that signed the call, or the error.
 package main
 
 import (
@@ -14,24 +14,24 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-type told struct {
+type result struct {
 	Key   string `json:"key,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
 var credential = regexp.MustCompile(`Credential=([A-Z0-9]+)/`)
 
-// transport takes note of the key that signed, beside what the client does by itself.
+// transport records the access key that signed the last request.
 type transport struct {
 	sts.HTTPClient
 	key string
 }
 
-func (it *transport) Do(request *http.Request) (*http.Response, error) {
-	if found := credential.FindStringSubmatch(request.Header.Get("Authorization")); found != nil {
-		it.key = found[1]
+func (t *transport) Do(request *http.Request) (*http.Response, error) {
+	if match := credential.FindStringSubmatch(request.Header.Get("Authorization")); match != nil {
+		t.key = match[1]
 	}
-	return it.HTTPClient.Do(request)
+	return t.HTTPClient.Do(request)
 }
 
 func main() {
@@ -39,20 +39,20 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	var seen transport
+	var recorder transport
 	client := sts.NewFromConfig(settings, func(options *sts.Options) {
-		// No second attempt: it would hide that the first one failed.
+		// A retry would hide a failed call.
 		options.Retryer = aws.NopRetryer{}
-		seen.HTTPClient = options.HTTPClient
-		options.HTTPClient = &seen
+		recorder.HTTPClient = options.HTTPClient
+		options.HTTPClient = &recorder
 	})
 	lines := json.NewEncoder(os.Stdout)
 	for second := time.Tick(time.Second); ; <-second {
-		line := told{}
+		line := result{}
 		if _, err := client.GetCallerIdentity(context.Background(), nil); err != nil {
 			line.Error = err.Error()
 		} else {
-			line.Key = seen.key
+			line.Key = recorder.key
 		}
 		lines.Encode(line)
 	}

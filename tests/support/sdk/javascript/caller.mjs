@@ -1,8 +1,8 @@
-// The AWS SDK for JavaScript: calls STS each second with what it finds by itself, and tells which key signed, or what failed.
+// The AWS SDK for JavaScript: calls STS every second and prints the access key that signed the call, or the error.
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import { setTimeout } from "node:timers/promises";
 
-// No second attempt: it would hide that the first one failed.
+// A retry would hide a failed call.
 const sts = new STSClient({ maxAttempts: 1 });
 let key;
 sts.middlewareStack.add(
@@ -10,17 +10,17 @@ sts.middlewareStack.add(
     key = /Credential=([A-Z0-9]+)\//.exec(args.request.headers.authorization)?.[1];
     return next(args);
   },
-  { step: "deserialize", name: "tellsWhichKeySigned" },
+  { step: "deserialize", name: "recordAccessKey" },
 );
 while (true) {
   const pause = setTimeout(1000);
-  let told;
+  let result;
   try {
     await sts.send(new GetCallerIdentityCommand({}));
-    told = { key };
+    result = { key };
   } catch (error) {
-    told = { error: `${error.name}: ${error.message}` };
+    result = { error: `${error.name}: ${error.message}` };
   }
-  process.stdout.write(JSON.stringify(told) + "\n");
+  process.stdout.write(JSON.stringify(result) + "\n");
   await pause;
 }

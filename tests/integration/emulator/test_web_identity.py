@@ -1,0 +1,125 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.cases import cases
+from tests.support.emulator.boto import error_of
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import (
+    ACCOUNT,
+    LICENSE_ARN,
+    LICENSE_ISSUER,
+    LICENSE_PROVIDER,
+    ROLE_ARN,
+    WEB_IDENTITY_ACTION,
+    trust_policy,
+)
+from tests.support.emulator.tokens import SigningKey
+
+AMR = f"{LICENSE_PROVIDER}:amr"
+URL, AUDIENCE = "https://issuer.example", "sts.amazonaws.com"
+KEY, OTHER_KEY, UNKNOWN_KEY = SigningKey(), SigningKey(), SigningKey()
+Assume = Callable[..., Any]
+
+
+def license_jwt(issuer: str = LICENSE_ISSUER) -> str:
+    return UNKNOWN_KEY.sign({"iss": issuer, "aud": LICENSE_ARN, "sub": ACCOUNT, "iat": 1, "exp": 9**10})
+
+
+def issuer_jwt(key: SigningKey = KEY, **changes: Any) -> str:
+    return key.sign({"iss": URL, "aud": AUDIENCE, "sub": "demo-user", "iat": 1, "exp": 9**10, **changes})
+
+
+@pytest.fixture
+def issuer_role(aws: Emulator) -> str:
+    """A role that trusts an issuer with two keys."""
+    return aws.trust_issuer(URL, {"keys": [OTHER_KEY.jwk(), KEY.jwk()]}, AUDIENCE)
+
+
+def test_role_of_a_test_has_its_own_trust_policy(aws: Emulator, assume_with_token: Assume) -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:role/path/Own"
+    condition = {"ForAnyValue:StringLike": {AMR: "cloud-*"}}
+    policy = trust_policy({"Federated": LICENSE_PROVIDER}, WEB_IDENTITY_ACTION, condition)
+    aws.control("POST", "roles", arn=arn, trust_policy=policy, max_session_seconds=7200)
+    response = assume_with_token(aws.refresh_token(["cloud-1"]), RoleArn=arn, DurationSeconds=7200)
+
+    assert response["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Own/demo"
+    assert error_of(assume_with_token, RoleArn=arn) == ("AccessDenied", 403)
+
+
+def test_unsupported_trust_policy_is_rejected(aws: Emulator) -> None:
+    policy = trust_policy({"Federated": LICENSE_PROVIDER}, WEB_IDENTITY_ACTION, {"NumericLessThan": {AMR: "1"}})
+
+    with pytest.raises(ValueError, match="roles: Invalid enum value 'NumericLessThan'"):
+        aws.control("POST", "roles", arn=ROLE_ARN, trust_policy=policy)
+
+
+@cases(
+    "changes, code",
+    {
+        "token is not a JWT": ({"WebIdentityToken": "garbage"}, "InvalidIdentityToken"),
+        "signed by another key": ({"WebIdentityToken": license_jwt()}, "InvalidIdentityToken"),
+        "unknown issuer": ({"WebIdentityToken": license_jwt("https://a.example")}, "InvalidIdentityToken"),
+        "provider of access tokens": ({"ProviderId": "www.amazon.com"}, "InvalidIdentityToken"),
+        "role does not exist": ({"RoleArn": ROLE_ARN + "2"}, "AccessDenied"),
+        "duration over the role's maximum": ({"DurationSeconds": 3601}, "ValidationError"),
+        "policy is not JSON": ({"Policy": "{"}, "MalformedPolicyDocument"),
+    },
+)
+def test_request_is_refused(changes: dict[str, Any], code: str, assume_with_token: Assume) -> None:
+    assert error_of(assume_with_token, **changes) == (code, 403 if code == "AccessDenied" else 400)
+
+
+@cases(
+    "token, error",
+    {
+        "account is not trusted": ({"account": "444455556666"}, ("AccessDenied", 403)),
+        "license is unknown": ({"license_arn": LICENSE_ARN + "9"}, ("InvalidIdentityToken", 400)),
+    },
+)
+def test_license_token_is_refused(
+    token: dict[str, Any], error: tuple[str, int], aws: Emulator, assume_with_token: Assume
+) -> None:
+    assert error_of(assume_with_token, aws.refresh_token(**token)) == error
+
+
+def test_refresh_token_is_refused(aws: Emulator, assume_with_token: Assume) -> None:
+    error = error_of(assume_with_token, WebIdentityToken=aws.refresh_token())
+
+    assert error == ("InvalidIdentityToken", 400)
+
+
+def test_expired_token_is_refused(aws: Emulator, assume_with_token: Assume) -> None:
+    aws.fault("GetAccessToken", expired=True)
+
+    assert error_of(assume_with_token) == ("ExpiredTokenException", 400)
+
+
+@cases(
+    "token, audience",
+    {
+        "the first key": (issuer_jwt(OTHER_KEY), AUDIENCE),
+        "the second key": (issuer_jwt(), AUDIENCE),
+        "audience in azp": (issuer_jwt(aud=["account", "other"], azp=AUDIENCE), AUDIENCE),
+    },
+)
+def test_trusted_issuer_is_accepted(token: str, audience: str, assume_with_token: Assume, issuer_role: str) -> None:
+    response = assume_with_token(RoleArn=issuer_role, WebIdentityToken=token)
+
+    assert (response["SubjectFromWebIdentityToken"], response["Audience"]) == ("demo-user", audience)
+
+
+@cases(
+    "token",
+    {
+        "key is not in the JWKS": issuer_jwt(UNKNOWN_KEY),
+        "another audience": issuer_jwt(aud="another"),
+        "another client in azp, as Keycloak writes it": issuer_jwt(azp="another"),
+        "another issuer": issuer_jwt(iss="https://elsewhere.example"),
+    },
+)
+def test_token_of_a_trusted_issuer_is_refused(token: str, assume_with_token: Assume, issuer_role: str) -> None:
+    error = error_of(assume_with_token, RoleArn=issuer_role, WebIdentityToken=token)
+
+    assert error == ("InvalidIdentityToken", 400)
