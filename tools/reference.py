@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from keyturn.api.crd import schema
 from keyturn.api.token_request import TokenRequestSpec
 from keyturn.metrics import Metrics
-from keyturn.sidecar.credential_cache import Held, Served
-from keyturn.sidecar.endpoint import Listening, serving
+from keyturn.sidecar.credential_cache import CredentialCache, ServedCredentials
+from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
 
 Node = Mapping[str, Any]
 Field = tuple[str, Node, bool]
@@ -167,8 +167,8 @@ def _sidecar() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
 async def _exposed() -> str:
     """Return the metrics of a sidecar that served one request."""
     now = datetime.now(UTC)  # noqa: TID251 - any time will do
-    held = Held(lambda: now, Served("", now, b""))
-    async with serving(Listening("127.0.0.1:0", "127.0.0.1:0"), held, "any") as listening:
+    cache = CredentialCache(lambda: now, ServedCredentials("", now, b""))
+    async with serve_endpoint(ListenAddresses("127.0.0.1:0", "127.0.0.1:0"), cache, "any") as listening:
         await _get(listening.credentials)
         return (await _get(listening.probes)).partition("\r\n\r\n")[2]
 

@@ -43,8 +43,8 @@ def garbage_collector(namespace: Namespace) -> None:
 @pytest.mark.usefixtures("restore_crd", "garbage_collector")
 def test_crd_is_deleted_and_created_again(own_operator: Operator, aws: Aws, namespace: Namespace) -> None:
     namespace.issue(aws)
-    namespace.issue(aws, "kept", target=RETAIN)
-    before = namespace.secret_data("kept")
+    namespace.issue(aws, "retained", target=RETAIN)
+    before = namespace.secret_data("retained")
 
     namespace.plane.kubectl("delete", CRD, "--timeout=60s")
     until(lambda: delayed_requests(own_operator) == 0)
@@ -55,11 +55,11 @@ def test_crd_is_deleted_and_created_again(own_operator: Operator, aws: Aws, name
     assert own_operator.log().count("tokenrequests.keyturn.dev: HTTP 404") < 20
 
     install_crd(namespace.plane)
-    namespace.apply(token_request("kept", target=RETAIN), token_request())
+    namespace.apply(token_request("retained", target=RETAIN), token_request())
     namespace.wait_until_ready("acme", timeout=TIMEOUT_SECONDS)
-    namespace.wait_until_ready("kept", timeout=TIMEOUT_SECONDS)
-    assert namespace.secret_data("kept") == before
-    assert namespace.status("kept")["revision"] == 1
+    namespace.wait_until_ready("retained", timeout=TIMEOUT_SECONDS)
+    assert namespace.secret_data("retained") == before
+    assert namespace.status("retained")["revision"] == 1
     assert count_exchanges(aws) == 6
     assert own_operator.process.poll() is None
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.policy import WORDS, allow_secrets, refusing
+from tests.support.cluster.policy import POLICY_MESSAGE, allow_secrets, refusing
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.emulator.running import Aws
 from tests.support.processes import until
@@ -47,7 +47,7 @@ def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Aw
     namespace.put_token(aws.refresh_token())
     with refusing(namespace, "acme"):
         namespace.apply(token_request())
-        wait_until_denied(namespace, WORDS)
+        wait_until_denied(namespace, POLICY_MESSAGE)
         try_again(namespace)
 
         assert namespace.condition("acme", "Ready")[:2] == ("False", "WriteDenied")
@@ -64,7 +64,7 @@ def test_policy_at_a_renewal_keeps_the_valid_secret(operator: Operator, aws: Aws
     before = namespace.get("secret", "acme")
     with refusing(namespace, "acme"):
         namespace.request_renewal("acme", "1")
-        wait_until_denied(namespace, WORDS)
+        wait_until_denied(namespace, POLICY_MESSAGE)
         try_again(namespace)
 
         status = namespace.status("acme")
@@ -100,7 +100,7 @@ def test_policy_on_the_token_secret_at_the_first_issue(operator: Operator, aws: 
     seed = sign_in(namespace, aws)
     with refusing(namespace, TOKEN_SECRET):
         namespace.apply(rotating_request(aws))
-        wait_until_denied(namespace, WORDS)
+        wait_until_denied(namespace, POLICY_MESSAGE)
         try_again(namespace)
 
         assert (aws.calls("oauth:token"), namespace.get("secret", TOKEN_SECRET)) == (0, {})
@@ -116,7 +116,7 @@ def test_policy_on_the_token_secret_at_a_renewal(operator: Operator, aws: Aws, n
     before = namespace.get("secret", TOKEN_SECRET)
     with refusing(namespace, TOKEN_SECRET):
         namespace.request_renewal("acme", "1")
-        wait_until_denied(namespace, WORDS)
+        wait_until_denied(namespace, POLICY_MESSAGE)
         try_again(namespace)
 
         assert namespace.get("secret", TOKEN_SECRET) == before
@@ -134,7 +134,7 @@ def test_policy_on_the_target_loses_no_token(operator: Operator, aws: Aws, names
     namespace.wait_until_ready("acme")
     with refusing(namespace, "acme"):
         namespace.request_renewal("acme", "1")
-        wait_until_denied(namespace, WORDS)
+        wait_until_denied(namespace, POLICY_MESSAGE)
         try_again(namespace)
 
     renew(namespace)

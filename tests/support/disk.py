@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: a tmpfs where we may mount one, else limits and modes of the process."""
+"""Full and read-only disks: a tmpfs if this user may mount one, else limits and modes of the process."""
 
 import os
 import resource
@@ -11,40 +11,40 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, kib: int = 256) -> Iterator[Path]:
-    """A disk of so many KiB at a folder; without the right to mount the test is skipped."""
-    folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "keyturn-test", str(folder)]
+def small_disk(directory: Path, kib: int = 256) -> Iterator[Path]:
+    """Mount a disk of this size at a directory. The test is skipped if this user may not mount."""
+    directory.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "keyturn-test", str(directory)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("only root may mount a small disk")
     try:
-        yield folder
+        yield directory
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 @contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Make a folder, for root a small disk, read-only for a while."""
+def read_only(directory: Path) -> Iterator[None]:
+    """Make a directory (for root: a small disk) read-only within the block."""
     root = os.geteuid() == 0
-    _set_mode(folder, root=root, writable=False)
+    _set_mode(directory, root=root, writable=False)
     try:
         yield
     finally:
-        _set_mode(folder, root=root, writable=True)
+        _set_mode(directory, root=root, writable=True)
 
 
-def _set_mode(folder: Path, *, root: bool, writable: bool) -> None:
+def _set_mode(directory: Path, *, root: bool, writable: bool) -> None:
     if root:
-        subprocess.run(["mount", "-o", f"remount,{'rw' if writable else 'ro'}", str(folder)], check=True)
+        subprocess.run(["mount", "-o", f"remount,{'rw' if writable else 'ro'}", str(directory)], check=True)
     else:
-        folder.chmod(0o755 if writable else 0o555)
+        directory.chmod(0o755 if writable else 0o555)
 
 
 @contextmanager
-def full(folder: Path) -> Iterator[None]:
-    """Fill a small disk up for a while."""
-    filler = folder / "..filler"
+def full(directory: Path) -> Iterator[None]:
+    """Fill a small disk within the block."""
+    filler = directory / "..filler"
     with filler.open("wb", buffering=0) as file:
         try:
             while True:
@@ -59,7 +59,7 @@ def full(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def no_longer_files(size: int) -> Iterator[None]:
-    """Let this process write no file that is longer: the same error path as that of a full disk, for anybody."""
+    """Limit the size of files within the block: the error path of a full disk for any user."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

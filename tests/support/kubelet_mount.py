@@ -1,16 +1,18 @@
-"""Folders with the keys of a Secret, made as the kubelet makes them."""
+"""Secrets that are mounted as the kubelet mounts them, with credentials in them."""
 
 import json
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+
+from keyturn.cli.clock import now
 
 
 def process(number: int, expires_at: datetime) -> dict[str, str]:
-    """The data of a Secret in the form of a credential process; every secret value ends in the number."""
+    """The data of a Secret with format credentialProcess; every secret value ends in the number."""
     fields = {
         "Version": 1,
         "AccessKeyId": f"ASIA{number}",
@@ -22,7 +24,7 @@ def process(number: int, expires_at: datetime) -> dict[str, str]:
 
 
 def variables(number: int, expires_at: datetime) -> dict[str, str]:
-    """The same in the form of variables."""
+    """The data of a Secret with format env."""
     return {
         "AWS_ACCESS_KEY_ID": f"ASIA{number}",
         "AWS_SECRET_ACCESS_KEY": f"planted-secret-{number}",
@@ -32,7 +34,7 @@ def variables(number: int, expires_at: datetime) -> dict[str, str]:
 
 
 def swap(directory: Path, data: dict[str, str]) -> None:
-    """Put a new version of all files in place as the kubelet does: one rename, then the old version goes."""
+    """Replace all files as the kubelet does: rename `..data` to the new version, then remove the old version."""
     link = directory / "..data"
     old = link.resolve() if link.is_symlink() else directory / "..version-0"
     new = directory / f"..version-{int(old.name.removeprefix('..version-')) + 1}"
@@ -42,30 +44,31 @@ def swap(directory: Path, data: dict[str, str]) -> None:
     (directory / "..data_tmp").symlink_to(new.name)
     (directory / "..data_tmp").rename(link)
     shutil.rmtree(old, ignore_errors=True)
-    _link_each(directory, data)
-
-
-def _link_each(directory: Path, data: dict[str, str]) -> None:
     for name in data:
         if not (directory / name).is_symlink():
             (directory / name).symlink_to(f"..data/{name}")
-    for one in directory.iterdir():
-        if not one.exists():
-            one.unlink()
+    for path in directory.iterdir():
+        if not path.exists():
+            path.unlink()
+
+
+def mount_credentials(directory: Path, number: int, minutes: float = 10) -> None:
+    """Mount credentials of this number that expire in some minutes."""
+    swap(directory, process(number, now() + timedelta(minutes=minutes)))
 
 
 @contextmanager
 def swapping(directory: Path, expires_at: datetime) -> Iterator[None]:
-    """Swap as fast as can be, as long as the block runs."""
+    """Swap as fast as possible while the block runs."""
     done = threading.Event()
 
-    def swap_on() -> None:
+    def swap_until_done() -> None:
         number = 0
         while not done.is_set():
             number += 1
             swap(directory, variables(number, expires_at))
 
-    thread = threading.Thread(target=swap_on)
+    thread = threading.Thread(target=swap_until_done)
     thread.start()
     try:
         yield

@@ -1,24 +1,24 @@
-"""Secrets as files."""
+"""Secrets and ConfigMaps as files."""
 
 from pathlib import Path
 
 
 def put(sources: Path, name: str, **keys: str) -> Path:
-    """Write keys of a Secret or ConfigMap as plain files; returns its folder."""
-    folder = sources / name
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write keys of a Secret or ConfigMap as regular files, each at once, and return their directory."""
+    directory = sources / name
+    directory.mkdir(parents=True, exist_ok=True)
     for key, value in keys.items():
-        new = folder / f".{key}.new"
+        new = directory / f".{key}.new"
         new.write_text(value)
-        new.replace(folder / key)
-    return folder
+        new.replace(directory / key)
+    return directory
 
 
-def names(folder: Path) -> list[str]:
-    """The names of all that lies in a folder."""
-    return sorted(path.name for path in folder.iterdir())
+def names(directory: Path) -> list[str]:
+    """List the names of all entries of a directory."""
+    return sorted(path.name for path in directory.iterdir())
 
 
-def shown(folder: Path) -> dict[str, str]:
-    """What somebody who knows nothing of versions reads."""
-    return {name: (folder / name).read_text() for name in names(folder) if not name.startswith("..")}
+def shown(directory: Path) -> dict[str, str]:
+    """Read the files by their names, as a program does that ignores the kubelet's version directories."""
+    return {name: (directory / name).read_text() for name in names(directory) if not name.startswith("..")}

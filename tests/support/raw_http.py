@@ -1,19 +1,19 @@
-"""Asking a port by bytes, as no well-behaved client would."""
+"""A client that sends any bytes to a port, and a server of the sidecar's to send them to."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from keyturn.sidecar.connection import Answer, Asked, Limits
-from keyturn.sidecar.listener import Listener
+from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
+from keyturn.sidecar.http_server import HttpServer, Limits
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-QUICK = Limits(header_bytes=1000, connections=3, request_seconds=0.4, linger_seconds=0.2, sweep_seconds=0.05)
+SHORT_LIMITS = Limits(header_bytes=1000, connections=3, request_seconds=0.4, linger_seconds=0.2)
 
 
 @asynccontextmanager
-async def connected(to: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, _, port = to.rpartition(":")
+async def connect(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
         yield reader, writer
@@ -21,46 +21,48 @@ async def connected(to: str) -> AsyncIterator[tuple[asyncio.StreamReader, asynci
         writer.close()
 
 
-async def tell(to: str, raw: str) -> tuple[int, dict[str, str], str]:
-    """Send bytes (of Latin-1), say that no more come, and read one answer: status, headers, body."""
-    async with connected(to) as (reader, writer), asyncio.timeout(5):
+async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
+    """Send Latin-1 text and the end of the stream, and return the response: status, headers, body."""
+    async with connect(address) as (reader, writer), asyncio.timeout(5):
         writer.write(raw.encode("latin-1"))
         writer.write_eof()
-        text = (await reader.read()).decode()
-    head, _, body = text.partition("\r\n\r\n")
-    first, *lines = head.split("\r\n")
-    return int(first.split()[1]), dict(line.lower().split(": ") for line in lines), body
+        response = (await reader.read()).decode()
+    head, _, body = response.partition("\r\n\r\n")
+    status_line, *lines = head.split("\r\n")
+    return int(status_line.split()[1]), dict(line.lower().split(": ") for line in lines), body
 
 
-class Echo:
-    """Answers the path, or so many bytes as it says."""
+class EchoHandler:
+    """Responds with the path, or if it is a number with that many bytes."""
 
     def __init__(self) -> None:
-        self.asked: list[bytes] = []
+        self.targets: list[bytes] = []
+        self.errors: list[int] = []
 
-    def answer(self, asked: Asked) -> Answer:
-        self.asked.append(asked.target)
-        path = asked.target.removeprefix(b"/")
-        return Answer(200, b"x" * int(path) if path.isdigit() else path)
+    def respond(self, http_request: HttpRequest) -> HttpResponse:
+        self.targets.append(http_request.target)
+        path = http_request.target.removeprefix(b"/")
+        return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)
 
-    def wrong(self, status: int, message: str) -> Answer:
-        return Answer(status, message.encode())
+    def error(self, status: int, message: str) -> HttpResponse:
+        self.errors.append(status)
+        return HttpResponse(status, message.encode())
 
 
 @asynccontextmanager
-async def listening(limits: Limits | None = None) -> AsyncIterator[tuple[str, Echo, Listener]]:
-    echo = Echo()
-    listener = Listener(echo, limits)
-    at = await listener.listen("127.0.0.1", 0)
+async def running_server(limits: Limits | None = None) -> AsyncIterator[tuple[str, EchoHandler, HttpServer]]:
+    echo = EchoHandler()
+    server = HttpServer(echo, limits)
+    address = await server.listen("127.0.0.1", 0)
     try:
         async with asyncio.timeout(20):
-            yield at, echo, listener
+            yield address, echo, server
     finally:
-        await listener.close()
+        await server.close()
 
 
-async def read_end(reader: asyncio.StreamReader) -> bytes:
-    """Read until it is closed, in whichever way."""
+async def read_until_closed(reader: asyncio.StreamReader) -> bytes:
+    """Read until the connection is closed or reset."""
     try:
         return await reader.read()
     except ConnectionResetError:

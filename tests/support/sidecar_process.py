@@ -1,41 +1,44 @@
-"""The sidecar as a process of its own."""
+"""The sidecar as a process of its own, and the volumes of its pod."""
 
+import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.kubelet_mount import mount_credentials
 from tests.support.processes import RestartableProcess, http_get, sample
 
-_LISTENING = re.compile(r"giving credentials on (\S+:\d+)(?:.|\n)*?listening on (\S+:\d+)")
+_LISTENING = re.compile(r"serving credentials on (\S+:\d+)(?:.|\n)*?serving probes and metrics on (\S+:\d+)")
 _FREE_PORTS = ["--listen=127.0.0.1:0", "--http-bind-address=127.0.0.1:0"]
 
 
 @dataclass(slots=True)
 class Sidecar(RestartableProcess):
-    """A running sidecar: its process, its log, where it gives credentials and where its probes are."""
+    """A running sidecar: its process, its log, the addresses of its endpoint and of its probes."""
 
     credentials: str = ""
     probes: str = ""
 
     @classmethod
-    def of(cls, log_file: Path, *arguments: str) -> "Sidecar":
-        """Make one with these arguments, on free ports of loopback."""
+    def create(cls, log_file: Path, *arguments: str) -> "Sidecar":
+        """Create a sidecar with these arguments that will listen on free ports of loopback."""
         return cls([sys.executable, "-m", "keyturn", "sidecar", *arguments, *_FREE_PORTS], log_file)
 
     def start(self) -> None:
-        """Start it, again after a kill on the same ports; the log goes on."""
+        """Start the process, on the same ports as before if it ran already. The log is appended to."""
         self.credentials, self.probes = self.launch(_LISTENING)
         self.command[-2:] = [f"--listen={self.credentials}", f"--http-bind-address={self.probes}"]
 
     def get(self, path: str) -> tuple[int, str]:
-        """GET a path of its probes: status and text."""
+        """GET a path of the probes: status and text."""
         return http_get(f"http://{self.probes}{path}")
 
-    def ask(self, token: str) -> tuple[int, str]:
-        """Ask for credentials: status and text."""
+    def get_credentials(self, token: str) -> tuple[int, str]:
+        """GET the credentials: status and text."""
         return http_get(f"http://{self.credentials}/", Authorization=token)
 
     def metric(self, name: str) -> float | None:
@@ -45,11 +48,53 @@ class Sidecar(RestartableProcess):
 
 @contextmanager
 def running_sidecar(directory: Path, *arguments: str) -> Iterator[Sidecar]:
-    """Start one on free ports of loopback, its log in the directory; stop it at the end."""
-    sidecar = Sidecar.of(directory / "sidecar.log", *arguments, "--log-level=debug")
+    """Start a sidecar on free ports of loopback, with its log in the directory, and stop it at the end."""
+    sidecar = Sidecar.create(directory / "sidecar.log", *arguments, "--log-level=debug")
     sidecar.start()
     try:
         yield sidecar
     finally:
         if sidecar.process.poll() is None:
             sidecar.stop()
+
+
+@dataclass(slots=True)
+class ReaderPod:
+    """The volumes of a pod, and the sidecar in reader mode that serves them."""
+
+    directory: Path
+    sidecar: Sidecar
+
+    @property
+    def secret(self) -> Path:
+        return self.directory / "secret"
+
+    @property
+    def token_file(self) -> Path:
+        return self.directory / "token"
+
+    @property
+    def token(self) -> str:
+        return self.token_file.read_text()
+
+    def mount(self, number: int, minutes: float = 10) -> None:
+        """Mount the credentials of this number. With ten minutes left boto3 calls the endpoint each time."""
+        mount_credentials(self.secret, number, minutes)
+
+    def response(self) -> str:
+        """Return the access key ID that the endpoint serves, or the message of its error."""
+        fields = json.loads(self.sidecar.get_credentials(self.token)[1])
+        text: str = fields.get("AccessKeyId") or fields["message"]
+        return text
+
+    def wait_for_response(self, expected: str, seconds: float = 3) -> None:
+        """Wait until the response contains a text."""
+        deadline = time.monotonic() + seconds
+        while expected not in (response := self.response()):
+            assert time.monotonic() < deadline, response
+            time.sleep(0.05)
+
+
+def reader_flags(directory: Path) -> list[str]:
+    """The flags of reader mode for the volumes in a directory."""
+    return [f"--secret-dir={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]

@@ -1,4 +1,4 @@
-"""A folder with all that standalone mode is given, and the process that works there."""
+"""A directory with the files of a standalone process, and the process itself."""
 
 import subprocess
 import sys
@@ -31,8 +31,8 @@ _FLAGS = {
 
 
 @dataclass(slots=True)
-class Place:
-    """The folder: r.yaml, settings.yaml, sources, write, state, token (the authorization)."""
+class StandaloneDirectory:
+    """The directory: r.yaml, settings.yaml, sources, write, state, and token for the authorization."""
 
     path: Path
     aws: Aws
@@ -49,40 +49,40 @@ class Place:
         (self.path / "settings.yaml").write_text(yaml.safe_dump(settings))
         (self.path / "sources").mkdir()
 
-    def say(self, body: dict[str, Any] | None = None, **spec: Any) -> None:
-        """Write the manifest at once, as an editor does: the flagship TokenRequest, or another."""
+    def write_manifest(self, body: dict[str, Any] | None = None, **spec: Any) -> None:
+        """Replace the manifest atomically, as an editor does: the flagship TokenRequest by default."""
         new = self.path / "r.yaml.new"
         new.write_text(yaml.safe_dump(body or token_request(**spec)))
         new.replace(self.path / "r.yaml")
 
-    def put(self, name: str, **keys: str) -> None:
-        """Put a Secret among the sources."""
+    def put_source(self, name: str, **keys: str) -> None:
+        """Write the keys of a source Secret."""
         put(self.path / "sources", name, **keys)
 
-    def flagship(self, **spec: Any) -> None:
-        """The manifest and the license."""
-        self.say(**spec)
-        self.put("license", license_token=self.aws.refresh_token())
+    def write_flagship(self, **spec: Any) -> None:
+        """Write the flagship manifest and its source."""
+        self.write_manifest(**spec)
+        self.put_source("license", license_token=self.aws.refresh_token())
 
-    def rotating(self, **spec: Any) -> str:
-        """The manifest and the sources of a token that its issuer replaces; returns the first one."""
-        self.say(**rotating(self.aws, **spec))
-        seed = self.aws.oauth_refresh_token()
-        self.put("source", refresh_token=seed)
-        self.put("client", secret=CLIENT_SECRET, ca=self.aws.ca)
-        return seed
+    def write_rotating(self, **spec: Any) -> str:
+        """Write a manifest whose issuer rotates the token, and its sources. Return the first token."""
+        self.write_manifest(**rotating(self.aws, **spec))
+        first_token = self.aws.oauth_refresh_token()
+        self.put_source("source", refresh_token=first_token)
+        self.put_source("client", secret=CLIENT_SECRET, ca=self.aws.ca)
+        return first_token
 
     def flags(self, *places: str) -> list[str]:
-        """What every command is told, and folders by their names."""
+        """The options of every command, and those of the named directories."""
         given = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
         given += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
         return [*given, "--log-level=debug", "--log-format=json"]
 
     @contextmanager
     def running(self, *places: str) -> Iterator[Sidecar]:
-        """A sidecar that works here; it is killed at the end if it still runs."""
+        """Start a sidecar; it is killed at the end if it still runs."""
         flags = [*self.flags(*places), f"--authorization-file={self.path / 'token'}"]
-        sidecar = Sidecar.of(self.log_file, "--mode=standalone", *flags)
+        sidecar = Sidecar.create(self.log_file, "--mode=standalone", *flags)
         sidecar.start()
         try:
             yield sidecar
@@ -90,26 +90,26 @@ class Place:
             if sidecar.process.poll() is None:
                 sidecar.kill()
 
-    def once(self, *places: str) -> "subprocess.CompletedProcess[str]":
-        """Run keyturn run --once, for a text log."""
-        return subprocess.run(self.job(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
+    def run_once(self, *places: str) -> "subprocess.CompletedProcess[str]":
+        """Run keyturn run --once, with a text log."""
+        return subprocess.run(self.run_once_command(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
 
-    def job(self, *places: str) -> list[str]:
+    def run_once_command(self, *places: str) -> list[str]:
         """The command of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
         return dies_with_us([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
-    def ask(self, sidecar: Sidecar) -> tuple[int, str]:
-        """Ask the endpoint, as an SDK does."""
-        return sidecar.ask((self.path / "token").read_text())
+    def get_credentials(self, sidecar: Sidecar) -> tuple[int, str]:
+        """Request credentials as an SDK does; return the status and the body."""
+        return sidecar.get_credentials((self.path / "token").read_text())
 
-    def written(self, name: str) -> str:
-        """Read a file that was written for others."""
+    def output(self, name: str) -> str:
+        """Read a file in the output directory."""
         return (self.path / "write" / name).read_text()
 
 
 def rotating(aws: Aws, **spec: Any) -> dict[str, Any]:
-    """The spec of a request whose token is replaced by each use."""
+    """The spec of a request whose issuer rotates the token."""
     refresh = {
         "tokenUrl": f"{aws.issuer}/token",
         "grantType": "refresh_token",
@@ -125,24 +125,24 @@ def rotating(aws: Aws, **spec: Any) -> dict[str, Any]:
     } | spec
 
 
-def asking_for(body: dict[str, Any], number: int) -> dict[str, Any]:
-    """Ask for a renewal by the annotation, as kubectl annotate does."""
+def with_renew_request(body: dict[str, Any], number: int) -> dict[str, Any]:
+    """Set the annotation that requests a renewal, as kubectl annotate does."""
     body["metadata"]["annotations"] = {RENEW_REQUESTED: f"n{number}"}
     return body
 
 
-def ready(sidecar: Sidecar) -> bool:
-    """Whether something valid is held."""
+def is_ready(sidecar: Sidecar) -> bool:
+    """Whether valid credentials are available."""
     return sidecar.get("/readyz")[0] == 200
 
 
 def renewals(sidecar: Sidecar) -> float:
-    """How often it has exchanged, by its own count."""
+    """The number of successful renewals, from the metrics."""
     found = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
 
 
-def who_am_i(aws: Aws, session: boto3.Session) -> str:
-    """Make a signed call, as the program in the pod does."""
+def caller_arn(aws: Aws, session: boto3.Session) -> str:
+    """Return the ARN of the caller, from a signed request."""
     arn: str = session.client("sts", region_name="us-east-1", endpoint_url=aws.url).get_caller_identity()["Arn"]
     return arn

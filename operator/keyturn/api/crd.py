@@ -77,17 +77,17 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
         member = next(option for option in node["anyOf"] if option != {"type": "null"})
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         return _structural(member | rest, components)
-    kept = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
-    if kept.get("additionalProperties") is False:
-        del kept["additionalProperties"]
-    if not kept.get("required"):
-        kept.pop("required", None)
+    structural = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
+    if structural.get("additionalProperties") is False:
+        del structural["additionalProperties"]
+    if not structural.get("required"):
+        structural.pop("required", None)
     struct = next((struct for struct in api_structs() if struct.__name__ == node.get("title")), None)
     if struct:
         for name, description in _descriptions(struct).items():
-            kept["properties"][name]["description"] = description
-        kept |= _rules(struct)
-    return _strings(kept)
+            structural["properties"][name]["description"] = description
+        structural |= _rules(struct)
+    return _strings(structural)
 
 
 def _child(key: str, value: Any, components: dict[str, Any]) -> Any:

@@ -11,8 +11,8 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import FILE, secret_options
-from keyturn.sidecar.credential_cache import Held, Served, UnservableError
-from keyturn.sidecar.mounted_secret import Mounted
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials
+from keyturn.sidecar.mounted_secret import MountedSecret
 
 _UNCHANGED = timedelta(seconds=0.5)
 _POLLS, _POLL_SECONDS = 20, 0.1
@@ -34,32 +34,32 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
     """Print credentials as a version 1 document, or exit with code 1 and a reason on stderr."""
     try:
         if secret_dir:
-            credentials = _read(Mounted(secret_dir, key))
+            credentials = _read(MountedSecret(secret_dir, key))
         elif url and authorization_file:
             credentials = _fetch(url, authorization_file)
         else:
             raise click.UsageError("set --secret-dir, or --url and --authorization-file")
-        fields = json.loads(Held(now, credentials, trouble="").document())
-    except UnservableError as error:
+        fields = json.loads(CredentialCache(now, credentials, failure="").document())
+    except NoCredentialsError as error:
         click.echo(f"keyturn credential-process: {error}", err=True)
         sys.exit(1)
     fields["SessionToken"] = fields.pop("Token")
     click.echo(json.dumps({"Version": 1} | fields))
 
 
-def _read(secret: Mounted) -> Served:
+def _read(secret: MountedSecret) -> ServedCredentials:
     """Read the Secret when no file has changed for half a second, or after two seconds.
 
     A program other than the kubelet may be writing one file after the other.
     """
     for _ in range(_POLLS):
-        if abs(now() - secret.written_at()) >= _UNCHANGED:
+        if abs(now() - secret.last_changed()) >= _UNCHANGED:
             break
         time.sleep(_POLL_SECONDS)
     return secret.read()
 
 
-def _fetch(url: str, authorization_file: Path) -> Served:
-    from keyturn.sidecar.client import ask  # noqa: PLC0415 - h11 is not loaded to read a file
+def _fetch(url: str, authorization_file: Path) -> ServedCredentials:
+    from keyturn.sidecar.client import fetch_credentials  # noqa: PLC0415 - h11 is not loaded to read a file
 
-    return ask(url, authorization_file)
+    return fetch_credentials(url, authorization_file)

@@ -15,13 +15,13 @@ from keyturn.cli.clock import now
 from keyturn.cli.options import DIRECTORY, FILE, log_options, option, serving_options
 from keyturn.cli.process import fail, freeze_imports, leave, log_to_stderr, rand, run_until_stopped, stoppable
 from keyturn.cli.settings import read_settings
-from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.credential_cache import Held
-from keyturn.sidecar.endpoint import Listening, serving
-from keyturn.sidecar.listener import NotListeningError
+from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
+from keyturn.sidecar.http_server import BindError
 from keyturn.standalone import runner
-from keyturn.standalone.atomic_files import UnusableError
-from keyturn.standalone.runner import Around, Files
+from keyturn.standalone.atomic_files import StartupError
+from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -69,8 +69,10 @@ def run(  # noqa: PLR0913 - one for each option
         raise click.UsageError("--listen needs --authorization-file: clients must send the token in that file")
     log_to_stderr(log_level, log_format)
     if once:
-        _renew_once(Files(**files), _environment(config))
-    _renew_and_serve(Files(**files), _environment(config), Listening(listen, http_bind_address), authorization_file)
+        _renew_once(StandaloneFiles(**files), _environment(config))
+    _renew_and_serve(
+        StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
+    )
 
 
 @click.command()
@@ -86,18 +88,20 @@ def standalone(
     This is `keyturn run` with the listen addresses of --mode reader. Nothing is stored in the cluster.
     """
     log_to_stderr(log_level, log_format)
-    _renew_and_serve(Files(**files), _environment(config), Listening(listen, http_bind_address), authorization_file)
+    _renew_and_serve(
+        StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
+    )
 
 
-def _environment(config: str | None) -> Around:
-    return Around(read_settings(config), now, rand)
+def _environment(config: str | None) -> StandaloneEnvironment:
+    return StandaloneEnvironment(read_settings(config), now, rand)
 
 
-def _renew_once(files: Files, environment: Around) -> NoReturn:
+def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:
     """Reconcile once. Exit with 0 if the credentials in the output directory are usable, else with 1 and the reason."""
     try:
         status = asyncio.run(stoppable(_reconcile(files, environment)))
-    except UnusableError as error:
+    except StartupError as error:
         fail(str(error))
     except asyncio.CancelledError:
         fail("stopped before the renewal was finished")
@@ -109,29 +113,37 @@ def _renew_once(files: Files, environment: Around) -> NoReturn:
     leave(0)
 
 
-async def _reconcile(files: Files, environment: Around) -> Status:
-    with runner.standalone(files, environment, Held(now), serves=False) as renewing:
-        await renewing.reconcile()
-    return renewing.status
+async def _reconcile(files: StandaloneFiles, environment: StandaloneEnvironment) -> Status:
+    with runner.open_renewal_loop(files, environment, CredentialCache(now), serves=False) as loop:
+        await loop.reconcile()
+    return loop.status
 
 
 def _renew_and_serve(
-    files: Files, environment: Around, addresses: Listening, authorization_file: Path | None
+    files: StandaloneFiles,
+    environment: StandaloneEnvironment,
+    addresses: ListenAddresses,
+    authorization_file: Path | None,
 ) -> NoReturn:
     """Renew and serve until SIGTERM, SIGINT or SIGHUP. Exit with 1 and one line if it cannot start."""
     try:
         asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
-    except (AuthorizationError, NotListeningError, UnusableError) as error:
+    except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
     leave(0)
 
 
-async def _serve(files: Files, environment: Around, addresses: Listening, authorization_file: Path | None) -> None:
+async def _serve(
+    files: StandaloneFiles,
+    environment: StandaloneEnvironment,
+    addresses: ListenAddresses,
+    authorization_file: Path | None,
+) -> None:
     # Each thread keeps a memory arena: two are enough for files and DNS.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
-    cache, serves = Held(environment.now), bool(addresses.credentials)
-    with runner.standalone(files, environment, cache, serves=serves) as renewing:
-        token = authorization(authorization_file) if serves and authorization_file else ""
-        async with serving(addresses, cache, token, renewing.exposition):
+    cache, serves = CredentialCache(environment.now), bool(addresses.credentials)
+    with runner.open_renewal_loop(files, environment, cache, serves=serves) as loop:
+        token = read_or_create_token(authorization_file) if serves and authorization_file else ""
+        async with serve_endpoint(addresses, cache, token, loop.exposition):
             freeze_imports()
-            await renewing.go_on()
+            await loop.run()

@@ -10,11 +10,11 @@ from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, option, secret_options, serving_options
 from keyturn.cli.process import fail, freeze_imports, log_to_stderr, run_until_stopped
-from keyturn.sidecar.authorization import AuthorizationError, authorization
-from keyturn.sidecar.credential_cache import Held
-from keyturn.sidecar.endpoint import Listening, serving
-from keyturn.sidecar.listener import NotListeningError
-from keyturn.sidecar.mounted_secret import Mounted
+from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
+from keyturn.sidecar.http_server import BindError
+from keyturn.sidecar.mounted_secret import MountedSecret
 from keyturn.sidecar.reader import Reader
 
 # By name, because the module of the standalone mode imports boto3 and this one must stay light.
@@ -48,18 +48,18 @@ def reader(  # noqa: PLR0913 - one for each option
     --mode standalone --help.
     """
     log_to_stderr(log_level, log_format)
-    secret, addresses = Mounted(secret_dir, key), Listening(listen, http_bind_address)
+    secret, addresses = MountedSecret(secret_dir, key), ListenAddresses(listen, http_bind_address)
     try:
         asyncio.run(run_until_stopped(_serve(secret, addresses, authorization_file)))
-    except (AuthorizationError, NotListeningError) as error:
+    except (AuthorizationError, BindError) as error:
         fail(str(error))
 
 
-async def _serve(secret: Mounted, addresses: Listening, authorization_file: Path) -> None:
-    cache = Held(now)
-    token = authorization(authorization_file)
+async def _serve(secret: MountedSecret, addresses: ListenAddresses, authorization_file: Path) -> None:
+    cache = CredentialCache(now)
+    token = read_or_create_token(authorization_file)
     secret_reader = Reader(secret, cache)
-    secret_reader.look()
-    async with serving(addresses, cache, token):
+    secret_reader.poll()
+    async with serve_endpoint(addresses, cache, token):
         freeze_imports()
-        await secret_reader.follow()
+        await secret_reader.run()

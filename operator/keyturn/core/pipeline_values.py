@@ -141,7 +141,7 @@ def require_safe(value: str, what: str) -> str:
 def require_length(value: str, what: str, minimum: int, maximum: int) -> str:
     """Return the value; raises RefusedError (SourceInvalid), which names `what`, if AWS refuses its length.
 
-    botocore does not check the maximum, and AWS's own ValidationError does not tell the cause.
+    botocore does not check the maximum, and AWS's own ValidationError does not state the cause.
     """
     if not minimum <= len(value) <= maximum:
         raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; AWS accepts {minimum} to {maximum}")

@@ -24,7 +24,7 @@ _MAX_FINGERPRINTS = 100
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A process is about to consume the token with the fingerprint `consumes`, or died doing so.
 
-    `final_attempt` marks the single retry after another process died.
+    `final_attempt` is set for the single retry after another process died.
     """
 
     holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]

@@ -1,1 +1,1 @@
-"""The pod shell: credentials from a mounted Secret, or renewed here, for the SDKs of one pod."""
+"""Serves the credentials of one pod to its AWS SDKs, over the container credentials endpoint."""

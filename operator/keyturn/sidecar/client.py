@@ -1,4 +1,4 @@
-"""Asking an endpoint for its credentials, as an SDK does."""
+"""Fetches credentials from an endpoint, as an SDK does."""
 
 import json
 import re
@@ -8,61 +8,76 @@ from pathlib import Path
 
 import h11
 
-from keyturn.sidecar.credential_cache import Served, UnservableError, served
-from keyturn.sidecar.plain_file import read_plain
+from keyturn.sidecar.credential_cache import NoCredentialsError, ServedCredentials, parse_credentials
+from keyturn.sidecar.regular_file import read_regular_file
 
-# These are where SDKs go without TLS.
+# The hosts to which SDKs connect without TLS.
 _URL = re.compile(r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?")
 _VISIBLE = re.compile(rb"[!-~]+")
-_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
-_LARGEST = 1 << 16
+_TIMEOUT_SECONDS, _RETRY_SECONDS = 5.0, 0.1
+_MAX_PORT = 0xFFFF
+_MAX_BYTES = 1 << 16
 
 
-def ask(url: str, authorization_file: Path) -> Served:
-    """GET the URL with the token in the file; raises UnservableError where that gives no credentials.
+def fetch_credentials(
+    url: str, authorization_file: Path, timeout_seconds: float = _TIMEOUT_SECONDS
+) -> ServedCredentials:
+    """GET the URL with the token in the file; raises NoCredentialsError if the response contains no credentials.
 
-    Where nobody listens it tries for five seconds.
+    The timeout applies to each step. While the connection is refused, it is retried for that long.
     """
-    found = _URL.fullmatch(url)
-    if found is None:
-        raise UnservableError("the URL is not http:// of a loopback address")
-    token = _token(authorization_file)
-    host, port, path = found[1], int(found[2] or 80), found[3] or "/"
+    host, port, path = _split(url)
+    token = _read_token(authorization_file)
     headers = [("Host", f"{host}:{port}"), ("Authorization", token), ("Connection", "close")]
     try:
-        with _connected(host.strip("[]"), port) as connection:
+        with _connect(host.strip("[]"), port, timeout_seconds) as connection:
             status, body = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
     except h11.ProtocolError:
-        # Its text has what was answered.
-        raise UnservableError(f"no answer of {host}:{port}: it is not HTTP, or too long") from None
-    except (OSError, OverflowError) as error:
-        raise UnservableError(f"no answer of {host}:{port}: {error}") from None
+        # The text of the error may contain a part of the response.
+        raise NoCredentialsError(
+            f"no response from {host}:{port}: it is not an HTTP server, or its response is too long"
+        ) from None
+    except OSError as error:
+        raise NoCredentialsError(f"no response from {host}:{port}: {error}") from None
     fields = _json_object(body)
     if status != 200:  # noqa: PLR2004 - OK
-        raise UnservableError(f"{host}:{port} answered {status}: {fields.get('message', 'no message')}")
-    return served({"document": json.dumps(fields | {"SessionToken": fields.get("Token")})}, "document")
+        raise NoCredentialsError(f"{host}:{port} returned HTTP {status}: {fields.get('message', 'no message')}")
+    return parse_credentials({"response": json.dumps(fields | {"SessionToken": fields.get("Token")})}, "response")
 
 
-def _token(path: Path) -> str:
+def _split(url: str) -> tuple[str, int, str]:
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise NoCredentialsError("the URL of the endpoint must start with http:// and a loopback address")
+    host, port, path = match[1], int(match[2] or 80), match[3] or "/"
+    # The C library would send the token to another port: it takes port numbers modulo 65536.
+    if not 0 < port <= _MAX_PORT:
+        raise NoCredentialsError(f"the URL of the endpoint must have a port from 1 to {_MAX_PORT}")
+    return host, port, path
+
+
+def _read_token(path: Path) -> str:
     try:
-        token = read_plain(path, _LARGEST)
+        token = read_regular_file(path, _MAX_BYTES)
     except OSError as error:
-        raise UnservableError(f"cannot read {path}: {error.strerror}") from None
+        raise NoCredentialsError(f"cannot read the authorization file {path}: {error.strerror}") from None
     if not _VISIBLE.fullmatch(token):
-        raise UnservableError(f"{path} is empty, or has characters that no header has, such as a newline")
+        raise NoCredentialsError(
+            f"the authorization file {path} must contain only visible ASCII characters: no space and no newline"
+        )
     return token.decode()
 
 
-def _connected(host: str, port: int) -> socket.socket:
-    """Connect: a sidecar that is started again listens within seconds, and an SDK runs us only once."""
-    until = time.monotonic() + _SECONDS
+def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
+    """Connect, and retry if refused: a sidecar restarts within seconds, but an SDK runs this process only once."""
+    deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            return socket.create_connection((host, port), _SECONDS)
+            return socket.create_connection((host, port), timeout_seconds)
         except ConnectionRefusedError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(_RETRY_SECONDS)
 
 
 def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, bytes]:
@@ -71,19 +86,19 @@ def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, byt
     status, body = 0, b""
     while not isinstance(event := http.next_event(), h11.EndOfMessage):
         if event is h11.NEED_DATA:
-            http.receive_data(connection.recv(_LARGEST))
+            http.receive_data(connection.recv(_MAX_BYTES))
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
             body += event.data
-        if len(body) > _LARGEST:
-            raise h11.RemoteProtocolError("the answer is too long")
+        if len(body) > _MAX_BYTES:
+            raise h11.RemoteProtocolError("the response is too long")
     return status, body
 
 
 def _json_object(body: bytes) -> dict[str, object]:
     try:
-        found = json.loads(body)
+        fields = json.loads(body)
     except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {}
+        fields = None
+    return fields if isinstance(fields, dict) else {}

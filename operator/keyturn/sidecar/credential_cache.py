@@ -1,92 +1,98 @@
-"""What the SDKs in a pod are given: credentials that have not expired, as the container endpoint tells them."""
+"""The credentials that the sidecar serves, as the AWS container credentials provider expects them."""
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-KEY = "credentials.json"
+DEFAULT_KEY = "credentials.json"
 
 
-class UnservableError(Exception):
-    """There is nothing that an SDK may be given now; the message says why, and holds no secret."""
+class NoCredentialsError(Exception):
+    """There are no valid credentials to serve. The message is the reason and contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """Credentials and their end. `document` is the answer of the container endpoint, ready to be sent."""
+class ServedCredentials:
+    """Credentials that expire. `document` is the body of the endpoint's response, as JSON."""
 
     access_key_id: str
     expires_at: datetime
     document: bytes = field(repr=False)
 
     @property
-    def ends(self) -> str:
-        """The end, as every SDK reads it."""
-        return _told(self.expires_at)
+    def expiration(self) -> str:
+        """The expiration time in the form that every SDK parses."""
+        return _rfc3339(self.expires_at)
 
 
 @dataclass(slots=True)
-class Held:
-    """The credentials that are served now. What replaces them does so at once; trouble never does."""
+class CredentialCache:
+    """The latest credentials, served until they expire.
+
+    `failure` is why there are no newer ones, or empty. A failure never removes credentials that are still valid.
+    """
 
     now: Callable[[], datetime]
-    served: Served | None = None
-    trouble: str = "no credentials were read yet"
+    credentials: ServedCredentials | None = None
+    failure: str = "no credentials have been read yet"
+
+    def publish(self, credentials: ServedCredentials) -> None:
+        """Serve these credentials from now on."""
+        self.credentials = credentials
 
     def document(self) -> bytes:
-        """The answer to an SDK; raises UnservableError, with what is the trouble, where nothing valid is held."""
-        if self.served is None:
-            raise UnservableError(self.trouble or "no credentials came yet")
-        if self.served.expires_at <= self.now():
-            raise UnservableError(
-                f"the credentials expired at {self.served.ends}; {self.trouble or 'no newer ones came'}"
-            )
-        return self.served.document
+        """Return the body of the endpoint's response; raises NoCredentialsError if no credentials are valid."""
+        if self.credentials is None:
+            raise NoCredentialsError(self.failure or "no credentials are available yet")
+        if self.credentials.expires_at <= self.now():
+            reason = self.failure or "no newer credentials are available"
+            raise NoCredentialsError(f"the credentials expired at {self.credentials.expiration}; {reason}")
+        return self.credentials.document
 
 
-def served(data: Mapping[str, str], key: str = KEY) -> Served:
-    """Read credentials from the data of a Secret: the file of a credential process, else the variables.
+def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> ServedCredentials:
+    """Parse the data of a Secret: the credential process document in `key`, or else the environment variables.
 
-    Raises UnservableError for what is missing, half-written, without an end, or no session's.
+    Raises NoCredentialsError if the data is incomplete or malformed, does not expire, or has no session token.
     """
-    fields = _of_process(data[key]) if key in data else _of_variables(data)
+    fields = _from_document(data[key], key) if key in data else _from_variables(data)
     for name in ("AccessKeyId", "SecretAccessKey", "Token", "Expiration"):
         if not fields.get(name):
-            raise UnservableError(f"the credentials have no {name}")
-    expires_at = _moment(fields["Expiration"])
-    fields["Expiration"] = _told(expires_at)
-    return Served(fields["AccessKeyId"], expires_at, json.dumps(fields).encode())
+            raise NoCredentialsError(f"the credentials have no {name}")
+    expires_at = _parse_time(fields["Expiration"])
+    fields["Expiration"] = _rfc3339(expires_at)
+    return ServedCredentials(fields["AccessKeyId"], expires_at, json.dumps(fields).encode())
 
 
-def _told(moment: datetime) -> str:
-    # JavaScript and Rust refuse +00:00.
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+def _rfc3339(time: datetime) -> str:
+    # The SDKs for JavaScript and Rust reject +00:00.
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise UnservableError("the expiration has no time zone")
-        return moment.astimezone(UTC)
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            raise NoCredentialsError("the credentials' expiration has no time zone")
+        return time.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise UnservableError("the expiration is not a time of RFC 3339") from None
+        raise NoCredentialsError("the credentials' expiration is not an RFC 3339 time") from None
 
 
-def _of_process(text: str) -> dict[str, str]:
+def _from_document(text: str, key: str) -> dict[str, str]:
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
-        raise UnservableError("the file of the credential process is not JSON") from None
-    if not isinstance(found, dict):
-        raise UnservableError("the file of the credential process is not a JSON object")
+        raise NoCredentialsError(f"key {key} is not valid JSON") from None
+    if not isinstance(document, dict):
+        raise NoCredentialsError(f"key {key} is not a JSON object")
     names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
              "Expiration": "Expiration"}  # fmt: skip
-    return {ours: value for ours, theirs in names.items() if isinstance(value := found.get(theirs), str)}
+    return {name: value for name, process in names.items() if isinstance(value := document.get(process), str)}
 
 
-def _of_variables(data: Mapping[str, str]) -> dict[str, str]:
+def _from_variables(data: Mapping[str, str]) -> dict[str, str]:
     names = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
              "Token": "AWS_SESSION_TOKEN", "Expiration": "expiration"}  # fmt: skip
-    return {ours: data[theirs].strip() for ours, theirs in names.items() if theirs in data}
+    return {name: data[variable].strip() for name, variable in names.items() if variable in data}

@@ -1,6 +1,6 @@
-"""The container-credentials endpoint that AWS SDKs ask, and the probes beside it.
+"""The container credentials endpoint that AWS SDKs call, and the probes and metrics on a second port.
 
-The metrics that are told here, by hand since a client library would weigh more than all the rest:
+The endpoint's own metrics are formatted by hand, because a client library would use more memory than all the rest:
 keyturn_sidecar_requests_total{code}, keyturn_sidecar_credentials_expiration_timestamp_seconds.
 """
 
@@ -17,172 +17,172 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
-from keyturn.sidecar.connection import Answer, Asked
-from keyturn.sidecar.credential_cache import Held, UnservableError
-from keyturn.sidecar.listener import Listener, NotListeningError
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
+from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
+from keyturn.sidecar.http_server import BindError, HttpServer
 
 _JSON = b"application/json"
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 _METHODS = (b"GET", b"HEAD")
-# By these names SDKs ask; a browser that was led here by a name of somebody else's says that name.
+# SDKs use these hosts. In a DNS rebinding attack, a browser sends the attacker's host name.
 _HOST = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(2|23))(:\d{1,5})?", re.IGNORECASE)
 _FORWARDED = re.compile(rb"forwarded|via|x-forwarded-.*")
-_TOLD_AGAIN = timedelta(minutes=1)
+_LOG_INTERVAL = timedelta(minutes=1)
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """Where to listen, each as HOST:PORT with an address for the host; port 0 takes a free one, nothing none."""
+class ListenAddresses:
+    """Where to listen, each as HOST:PORT with an IP address as host: port 0 means a free one, "" not to listen."""
 
     credentials: str
     probes: str
 
 
 def no_metrics() -> bytes:
-    """Say nothing beyond what the endpoint counts itself."""
+    """Add nothing to the metrics of the endpoint itself."""
     return b""
 
 
 @asynccontextmanager
-async def serving(
-    listening: Listening, held: Held, authorization: str, metrics: Callable[[], bytes] = no_metrics
-) -> AsyncIterator[Listening]:
-    """Serve what is held as long as the block runs; gives the addresses with their real ports.
+async def serve_endpoint(
+    addresses: ListenAddresses, cache: CredentialCache, token: str, metrics: Callable[[], bytes] = no_metrics
+) -> AsyncIterator[ListenAddresses]:
+    """Serve the cached credentials while the block runs; yields the addresses with the actual ports.
 
-    Credentials are given on loopback only, to those who show `authorization`. Beside the endpoint stand /healthz,
-    /readyz (whether there is something valid to serve) and /metrics: the endpoint's own, then what `metrics`
-    gives in the text format of Prometheus. At the end nothing more is accepted, what was asked before is
-    answered, and that takes two seconds at most. Raises NotListeningError where a port cannot be had.
+    Credentials are served on loopback only, to clients that send `token`. The second port serves /healthz, /readyz
+    (200 while there are valid credentials) and /metrics: the endpoint's own metrics and the output of `metrics`,
+    in the Prometheus text format. When the block ends, requests that were sent before get their responses, no new
+    connections are accepted, and all are closed within two seconds. Raises BindError if a port cannot be opened.
     """
     counts: Counter[int] = Counter()
-    endpoint = Listener(_Credentials(held, authorization.encode(), counts))
-    probes = Listener(_Probes(held, counts, metrics))
+    endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))
+    probes = HttpServer(_ProbesHandler(cache, counts, metrics))
     try:
-        given, probed = listening.credentials, listening.probes
-        found = Listening(
-            await endpoint.listen(*_loopback(given)) if given else "",
-            await probes.listen(*_address(probed)) if probed else "",
+        bound = ListenAddresses(
+            await endpoint.listen(*_split_loopback(addresses.credentials)) if addresses.credentials else "",
+            await probes.listen(*_split(addresses.probes)) if addresses.probes else "",
         )
-        if given:
-            _log.info("giving credentials on %s", found.credentials)
-        if probed:
-            _log.info("listening on %s", found.probes)
-        yield found
+        if bound.credentials:
+            _log.info("serving credentials on %s", bound.credentials)
+        if bound.probes:
+            _log.info("serving probes and metrics on %s", bound.probes)
+        yield bound
     finally:
         await asyncio.gather(endpoint.close(), probes.close())
 
 
-def _address(listen: str) -> tuple[str, int]:
-    """Take HOST:PORT apart; no host means every address, of IPv4 and of IPv6."""
-    host, colon, port = listen.rpartition(":")
+def _split(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal() and int(port) <= 0xFFFF):  # noqa: PLR2004 - the highest port
-        raise NotListeningError(f"cannot listen on {listen}: it is not HOST:PORT")
+        raise BindError(f"cannot listen on {address}: it is not HOST:PORT")
     return host.strip("[]"), int(port)
 
 
-def _loopback(listen: str) -> tuple[str, int]:
-    host, port = _address(listen)
-    if host != "::1" and not _is_loopback(host):
-        raise NotListeningError(f"cannot give credentials on {listen}: only on 127.0.0.1 or another loopback address")
+def _split_loopback(address: str) -> tuple[str, int]:
+    host, port = _split(address)
+    if host != "::1" and not _is_ipv4_loopback(host):
+        raise BindError(
+            f"cannot serve credentials on {address}: the host must be 127.0.0.1 or another loopback address"
+        )
     return host, port
 
 
-def _is_loopback(host: str) -> bool:
+def _is_ipv4_loopback(host: str) -> bool:
     try:
         return socket.inet_pton(socket.AF_INET, host)[0] == 127  # noqa: PLR2004 - 127.0.0.0/8
     except OSError:
         return False
 
 
-class _Credentials:
-    """What SDKs ask for, by GET of any path: one pod, one identity."""
+class _CredentialsHandler:
+    """Serves the credentials on every path, because a pod has one identity."""
 
-    def __init__(self, held: Held, authorization: bytes, counts: Counter[int]) -> None:
-        self._held = held
-        self._authorization = authorization
+    def __init__(self, cache: CredentialCache, token: bytes, counts: Counter[int]) -> None:
+        self._cache = cache
+        self._token = token
         self._counts = counts
-        self._told: dict[int, datetime] = {}
+        self._logged_at: dict[int, datetime] = {}
 
-    def answer(self, asked: Asked) -> Answer:
-        """Give the credentials, or say why not."""
-        if _is_foreign(asked):
-            return self.wrong(403, "credentials are given to this pod only: no proxy, no other name of the host")
-        if asked.method not in _METHODS:
-            return self.wrong(405, "only GET")
-        if not self._is_authorized(asked):
-            return self.wrong(401, "the header Authorization is not the token in the authorization file")
+    def respond(self, http_request: HttpRequest) -> HttpResponse:
+        """Return the credentials or an error document."""
+        if _is_foreign(http_request):
+            return self.error(403, "requests through a proxy or with a Host that is not loopback are not allowed")
+        if http_request.method not in _METHODS:
+            return self.error(405, "only GET is allowed")
+        if not self._is_authorized(http_request):
+            return self.error(401, "the Authorization header is not the token in the authorization file")
         try:
-            document = self._held.document()
-        except UnservableError as error:
-            return self._refusal(503, str(error))  # who holds nothing has logged why
+            document = self._cache.document()
+        except NoCredentialsError as error:
+            return self._refuse(503, str(error))  # already logged by the code that could not publish credentials
         self._counts[200] += 1
-        return Answer(200, document, _JSON)
+        return HttpResponse(200, document, _JSON)
 
-    def wrong(self, status: int, message: str) -> Answer:
-        """Refuse, in the form that SDKs show to people; logged too: of five SDKs two show it."""
-        now = self._held.now()
-        if status not in self._told or abs(now - self._told[status]) >= _TOLD_AGAIN:
-            self._told[status] = now
-            _log.warning("refused a request with %d: %s", status, message)
-        return self._refusal(status, message)
+    def error(self, status: int, message: str) -> HttpResponse:
+        """Return an error document and log it, because only two of five SDKs show it to their users."""
+        now = self._cache.now()
+        if status not in self._logged_at or abs(now - self._logged_at[status]) >= _LOG_INTERVAL:
+            self._logged_at[status] = now
+            _log.warning("refused a request with HTTP %d: %s", status, message)
+        return self._refuse(status, message)
 
-    def _refusal(self, status: int, message: str) -> Answer:
+    def _refuse(self, status: int, message: str) -> HttpResponse:
         self._counts[status] += 1
         code = HTTPStatus(status).phrase.replace(" ", "")
-        return Answer(status, json.dumps({"code": code, "message": message}).encode(), _JSON)
+        return HttpResponse(status, json.dumps({"code": code, "message": message}).encode(), _JSON)
 
-    def _is_authorized(self, asked: Asked) -> bool:
-        shown = asked.values(b"authorization")
-        return len(shown) == 1 and hmac.compare_digest(shown[0], self._authorization)
+    def _is_authorized(self, http_request: HttpRequest) -> bool:
+        values = http_request.values(b"authorization")
+        return len(values) == 1 and hmac.compare_digest(values[0], self._token)
 
 
-def _is_foreign(asked: Asked) -> bool:
-    """Whether it came by a proxy, or by a name that is none of loopback's."""
+def _is_foreign(http_request: HttpRequest) -> bool:
+    """Whether the request came through a proxy or is addressed to a host that is not loopback."""
     return (
-        not asked.target.startswith(b"/")
-        or not _HOST.fullmatch(b"".join(asked.values(b"host")))
-        or any(_FORWARDED.fullmatch(name) for name, _ in asked.headers)
+        not http_request.target.startswith(b"/")
+        or not _HOST.fullmatch(b"".join(http_request.values(b"host")))
+        or any(_FORWARDED.fullmatch(name) for name, _ in http_request.headers)
     )
 
 
-class _Probes:
-    """What the kubelet and Prometheus ask for."""
+class _ProbesHandler:
+    """Serves the kubelet and Prometheus."""
 
-    def __init__(self, held: Held, counts: Counter[int], metrics: Callable[[], bytes]) -> None:
-        self._held = held
+    def __init__(self, cache: CredentialCache, counts: Counter[int], metrics: Callable[[], bytes]) -> None:
+        self._cache = cache
         self._counts = counts
         self._metrics = metrics
         self._paths = {b"/healthz": self._healthz, b"/readyz": self._readyz, b"/metrics": self._exposition}
 
-    def answer(self, asked: Asked) -> Answer:
-        """Answer by the path."""
-        made = self._paths.get(asked.target.partition(b"?")[0])
-        if made is None:
-            return self.wrong(404, "there are /healthz, /readyz and /metrics")
-        return made() if asked.method in _METHODS else self.wrong(405, "only GET")
+    def respond(self, http_request: HttpRequest) -> HttpResponse:
+        """Return the response of the path."""
+        respond = self._paths.get(http_request.target.partition(b"?")[0])
+        if respond is None:
+            return self.error(404, "not found: the paths are /healthz, /readyz and /metrics")
+        return respond() if http_request.method in _METHODS else self.error(405, "only GET is allowed")
 
-    def wrong(self, status: int, message: str) -> Answer:
-        """Refuse in a line."""
-        return Answer(status, f"{message}\n".encode())
+    def error(self, status: int, message: str) -> HttpResponse:
+        """Return an error as one line of text."""
+        return HttpResponse(status, f"{message}\n".encode())
 
-    def _healthz(self) -> Answer:
-        return Answer(200, b"ok\n")
+    def _healthz(self) -> HttpResponse:
+        return HttpResponse(200, b"ok\n")
 
-    def _readyz(self) -> Answer:
+    def _readyz(self) -> HttpResponse:
         try:
-            self._held.document()
-        except UnservableError as error:
-            return self.wrong(503, str(error))
-        return Answer(200, b"ok\n")
+            self._cache.document()
+        except NoCredentialsError as error:
+            return self.error(503, str(error))
+        return HttpResponse(200, b"ok\n")
 
-    def _exposition(self) -> Answer:
+    def _exposition(self) -> HttpResponse:
         name = "keyturn_sidecar_requests_total"
-        lines = [f"# HELP {name} Answers of the endpoint by their status.", f"# TYPE {name} counter"]
+        lines = [f"# HELP {name} Responses of the credentials endpoint, by status code.", f"# TYPE {name} counter"]
         lines += [f'{name}{{code="{code}"}} {number}' for code, number in sorted(self._counts.items())]
-        if self._held.served:
+        if self._cache.credentials:
             name = "keyturn_sidecar_credentials_expiration_timestamp_seconds"
-            lines += [f"# HELP {name} When the credentials that are held expire.", f"# TYPE {name} gauge"]
-            lines += [f"{name} {self._held.served.expires_at.timestamp():.0f}"]
-        return Answer(200, "".join(f"{line}\n" for line in lines).encode() + self._metrics(), _EXPOSITION)
+            lines += [f"# HELP {name} Unix time at which the served credentials expire.", f"# TYPE {name} gauge"]
+            lines += [f"{name} {self._cache.credentials.expires_at.timestamp():.0f}"]
+        return HttpResponse(200, "".join(f"{line}\n" for line in lines).encode() + self._metrics(), _EXPOSITION)

@@ -1,4 +1,4 @@
-"""A mounted Secret: its credentials, all of one version."""
+"""Reads the credentials in a mounted Secret, all from the same version of it."""
 
 import os
 from collections.abc import Iterator
@@ -6,88 +6,82 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from keyturn.sidecar.credential_cache import KEY, Served, UnservableError, served
-from keyturn.sidecar.plain_file import read_plain
+from keyturn.sidecar.credential_cache import DEFAULT_KEY, NoCredentialsError, ServedCredentials, parse_credentials
+from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint, read_regular_file
 
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "expiration")
-_LARGEST = 1 << 20  # what Kubernetes lets a Secret hold
-_TRIES = 5
+_MAX_BYTES = 1 << 20  # the size limit of a Secret
+_ATTEMPTS = 5
 
-Stamp = tuple[object, ...]
+Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
-    """A folder with the keys of a Secret as files, as the kubelet makes it or as anybody else does.
+class MountedSecret:
+    """A directory with the keys of a Secret as files, written by the kubelet or by another program.
 
-    The kubelet changes all files at once: they are links into the folder that its link `..data` leads to.
+    The kubelet replaces all files at once: they are links through `..data`, a link to the directory of the current
+    version.
     """
 
     directory: Path
-    key: str = KEY
+    key: str = DEFAULT_KEY
 
-    def stamp(self) -> Stamp:
-        """Tell what would be read now, without reading: as long as this is the same, the files are."""
-        folder = self._folder()
-        return (folder, *(_of_file(folder / name) for name in self._names()))
+    def fingerprint(self) -> Fingerprint:
+        """Show whether the Secret has changed, without reading it: see FileFingerprint."""
+        version = self._version()
+        return version, tuple(file_fingerprint(version / name) for name in self._names())
 
-    def written_at(self) -> datetime:
-        """When the last file changed, where they may change one after the other; else the year 1970."""
-        of_kubelet = (self.directory / "..data").is_symlink()
-        found = () if of_kubelet else [_of_file(self.directory / name) for name in self._names()]
-        return datetime.fromtimestamp(max((file[-1] for file in found if file), default=0) / 1e9, UTC)
+    def last_changed(self) -> datetime:
+        """When a file last changed. The year 1970 if there are none, or if the kubelet replaces all at once."""
+        changed = [0]
+        if not (self.directory / "..data").is_symlink():
+            files = (file_fingerprint(self.directory / name) for name in self._names())
+            changed += [file.changed_ns for file in files if file]
+        return datetime.fromtimestamp(max(changed) / 1e9, UTC)
 
-    def read(self) -> Served:
-        """Read the credentials; raises UnservableError where there are none that can be given.
+    def read(self) -> ServedCredentials:
+        """Read the credentials; raises NoCredentialsError if there are none.
 
-        The files are of one version: where they change while they are read, it begins again.
+        If the files change meanwhile, they are read again: all come from the same version.
         """
-        for _ in range(_TRIES):
-            before = self.stamp()
+        failure = ""
+        for _ in range(_ATTEMPTS):
+            before = self.fingerprint()
             try:
                 data = dict(self._files())
             except OSError as error:
-                trouble = f"cannot read {error.filename}: {error.strerror}"
+                failure = f"cannot read {error.filename}: {error.strerror}"
             else:
-                trouble = f"the files in {self.directory} keep changing while they are read"
-                if self.stamp() == before:
-                    return self._served(data)
-        raise UnservableError(trouble)
+                failure = f"the files in {self.directory} keep changing while they are read"
+                if self.fingerprint() == before:
+                    return self._parse(data)
+        raise NoCredentialsError(failure)
 
-    def _served(self, data: dict[str, str]) -> Served:
+    def _parse(self, data: dict[str, str]) -> ServedCredentials:
         if not data.keys() & {self.key, _VARIABLES[0]}:
-            raise UnservableError(f"there is neither {self.key} nor {_VARIABLES[0]} in {self.directory}")
-        return served(data, self.key)
+            raise NoCredentialsError(
+                f"{self.directory} contains neither {self.key} nor {_VARIABLES[0]}: check that the Secret is"
+                " mounted there and has the format credentialProcess or env"
+            )
+        return parse_credentials(data, self.key)
 
-    def _folder(self) -> Path:
-        """The folder of the version that is mounted now: resolved once, since the link may change at any time."""
+    def _version(self) -> Path:
+        """The directory of the current version, resolved once because the link may change at any time."""
         link = self.directory / "..data"
-        # Path.resolve raises RuntimeError for a link that leads to itself; to read that is an OSError.
+        # Path.resolve raises RuntimeError for a link to itself. Reading such a link raises OSError, as is handled.
         return Path(os.path.realpath(link)) if link.is_symlink() else self.directory
 
     def _names(self) -> tuple[str, ...]:
         return (self.key, *_VARIABLES)
 
     def _files(self) -> Iterator[tuple[str, str]]:
-        folder = self._folder()
+        version = self._version()
         for name in self._names():
+            path = version / name
             try:
-                yield name, _text(folder / name)
+                yield name, read_regular_file(path, _MAX_BYTES).decode()
             except FileNotFoundError:
                 continue
-
-
-def _of_file(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    # The time of the inode's change, not of the content's, which anybody may set as they like.
-    return found.st_ino, found.st_size, found.st_ctime_ns
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_plain(path, _LARGEST).decode()
-    except UnicodeDecodeError:
-        raise UnservableError(f"{path} is not UTF-8") from None
+            except UnicodeDecodeError:
+                raise NoCredentialsError(f"{path} is not UTF-8") from None

@@ -1,10 +1,10 @@
-"""Reader mode: what the kubelet mounts is what is served."""
+"""Reader mode: publishes the credentials of a mounted Secret."""
 
 import asyncio
 import logging
 
-from keyturn.sidecar.credential_cache import Held, UnservableError
-from keyturn.sidecar.mounted_secret import Mounted, Stamp
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
+from keyturn.sidecar.mounted_secret import Fingerprint, MountedSecret
 
 _POLL_SECONDS = 0.5
 
@@ -12,61 +12,62 @@ _log = logging.getLogger(__name__)
 
 
 class Reader:
-    """Keeps `held` as the mounted Secret is. What cannot be served, or has expired, replaces nothing."""
+    """Publishes each new version of the Secret, unless its credentials are invalid or have expired."""
 
-    def __init__(self, mounted: Mounted, held: Held) -> None:
-        self._mounted = mounted
-        self._held = held
-        self._seen: Stamp | None = None
-        self._read: Stamp | None = None
-        self._told = ""
+    def __init__(self, secret: MountedSecret, cache: CredentialCache) -> None:
+        self._secret = secret
+        self._cache = cache
+        self._last_poll: Fingerprint | None = None
+        self._last_read: Fingerprint | None = None
+        self._last_logged = ""
 
-    async def follow(self) -> None:
-        """Look for changes, for ever."""
+    async def run(self) -> None:
+        """Poll the Secret until cancelled."""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            self.look()
+            self.poll()
 
-    def look(self) -> None:
-        """Read what is new: at first at once, then when it stays the same from one look to the next.
+    def poll(self) -> None:
+        """Read the Secret if it has changed: the first time at once, later once two polls find the same files.
 
-        Somebody who writes file after file, unlike the kubelet, may be between two of them.
+        Unlike the kubelet, a program that writes one file after the other may be between two of them.
         """
-        stamp = self._mounted.stamp()
-        settled = self._seen in (None, stamp)
-        self._seen = stamp
-        if settled and stamp != self._read:
-            self._take(stamp)
-        self._tell()
+        fingerprint = self._secret.fingerprint()
+        is_stable = self._last_poll in (None, fingerprint)
+        self._last_poll = fingerprint
+        if is_stable and fingerprint != self._last_read:
+            self._read(fingerprint)
+        self._log_change()
 
-    def _take(self, stamp: Stamp) -> None:
-        held = self._held
+    def _read(self, fingerprint: Fingerprint) -> None:
+        cache = self._cache
         try:
-            found = self._mounted.read()
-        except UnservableError as error:
-            # Read again at the next look: not all that may heal changes the stamp.
-            self._read, held.trouble = None, str(error)
+            credentials = self._secret.read()
+        except NoCredentialsError as error:
+            # Read again at the next poll: the cause may go away without a change of the fingerprint.
+            self._last_read, cache.failure = None, str(error)
             return
-        self._read = stamp
-        if found.expires_at <= held.now():
-            held.trouble = f"those in {self._mounted.directory} expired at {found.ends}"
+        self._last_read = fingerprint
+        if credentials.expires_at <= cache.now():
+            cache.failure = f"the credentials in {self._secret.directory} expired at {credentials.expiration}"
         else:
-            held.served, held.trouble = found, ""
+            cache.publish(credentials)
+            cache.failure = ""
 
-    def _tell(self) -> None:
-        """Log what is served, or the trouble, when it changes."""
+    def _log_change(self) -> None:
+        """Log which credentials are served and the failure, if that has changed since the last log line."""
         level = logging.WARNING
         try:
-            self._held.document()
-        except UnservableError as error:
-            text = f"there is nothing to give: {error}"
+            self._cache.document()
+        except NoCredentialsError as error:
+            text = f"no credentials to serve: {error}"
         else:
-            ends = self._held.served.ends if self._held.served else ""
-            text = f"giving credentials that expire at {ends}"
-            if self._held.trouble:
-                text = f"{self._held.trouble}; {text}"
+            expiration = self._cache.credentials.expiration if self._cache.credentials else ""
+            text = f"serving credentials that expire at {expiration}"
+            if self._cache.failure:
+                text = f"{self._cache.failure}; {text}"
             else:
                 level = logging.INFO
-        if text != self._told:
-            self._told = text
+        if text != self._last_logged:
+            self._last_logged = text
             _log.log(level, "%s", text)

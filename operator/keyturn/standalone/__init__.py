@@ -1,1 +1,1 @@
-"""Renewal without Kubernetes: the same reconciliation on files."""
+"""Renews one TokenRequest without Kubernetes: the same reconciliation, with files in place of Secrets."""

@@ -1,7 +1,7 @@
-"""A folder whose files change all at once, as the kubelet changes those of a mounted Secret.
+"""A directory whose files all change at once, laid out like a Secret that the kubelet mounts.
 
-The files of one version lie in a folder of their own, `..data` is a link to it, and each name a link through
-`..data`: whoever has resolved `..data` sees one version, and a rename makes all names show the next.
+The files of a version are in a directory of their own, `..data` is a link to it, and each name is a link through
+`..data`. One rename replaces `..data`, so a process that resolved it first sees the files of a single version.
 """
 
 import contextlib
@@ -13,65 +13,72 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keyturn.core.errors import RefusedError
-from keyturn.standalone.atomic_files import fill, flush, writing
+from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint
+from keyturn.standalone.atomic_files import reporting_write_errors, sync_directory, write_in_place
 
-_VERSION, _DATA, _NEXT_DATA, _NEXT_LINK, _REHEARSAL = "..keyturn-", "..data", "..data_tmp", "..link", "..rehearsal"
-_LEFT = (_NEXT_DATA, _NEXT_LINK, _REHEARSAL)
-_REHEARSED_BYTES = 64 * 1024
+_VERSION_PREFIX, _DATA = "..keyturn-", "..data"
+_TEMPORARY = _NEW_DATA, _NEW_LINK, _DRY_RUN = "..data_tmp", "..link", "..dry-run"
+_DRY_RUN_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
-Facts = tuple[tuple[str, int, int, int], ...]
 
 
-class Folder:
-    """Files by name. One that begins with two dots has no link of its own: no key of a Secret is such a name."""
+class AtomicDir:
+    """Files by name. Names that begin with two dots, which no key of a Secret does, have no link of their own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen: Facts = ()
+        self._seen: dict[str, FileFingerprint | None] = {}
 
     def read(self) -> dict[str, str] | None:
-        """Read all files of the version that is shown, None where there is none; links that are broken are mended.
+        """Return the files of the current version, or None if there is none. Broken links are repaired.
 
-        Raises RefusedError (WriteDenied) where that is not possible.
+        Raises RefusedError (WriteDenied) if that fails.
         """
-        self._seen = self._facts()
+        self._seen = self._fingerprints()
         version = self._version()
         if version is None:
             return None
-        with writing(self.path):
+        with reporting_write_errors(self.path):
             files = {file.name: file.read_bytes().decode(errors="replace") for file in version.iterdir()}
-            self._link(files)
-        self._seen = self._facts()
+            self._create_links(files)
+        self._seen = self._fingerprints()
         return files
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Show these files, and no others, from one moment to the next.
+        """Replace all files at once.
 
-        Raises RefusedError: WriteDenied, and then what was shown still is; TargetConflict for names that files
-        of somebody else have.
+        Raises RefusedError: WriteDenied, after which the previous version is unchanged, or TargetConflict if another
+        program's file has one of the names.
         """
-        self._check_free(files)
-        with writing(self.path):
-            self._show(self._make(files))
-            self._link(files)
-            self._tidy(files)
-        self._seen = self._facts()
+        self._check_names(files)
+        with reporting_write_errors(self.path):
+            version = self._write_version(files)
+            self._create_link(_DATA, version.name, _NEW_DATA)
+            sync_directory(self.path)
+            self._create_links(files)
+            self._remove_leftovers(files)
+        self._seen = self._fingerprints()
 
     def dry_run(self, names: Iterable[str]) -> None:
-        """Find out whether files of these names can be written; raises RefusedError as `write` does."""
-        self._check_free(names)
-        with writing(self.path), self._dry_run_bytes() as file:
-            fill(file, bytes(_REHEARSED_BYTES), 0o600)
+        """Check whether files with these names can be written. Raises RefusedError as `write` does."""
+        self._check_names(names)
+        file = self.path / _DRY_RUN
+        with reporting_write_errors(self.path):
+            try:
+                write_in_place(file, bytes(_DRY_RUN_BYTES), 0o600)
+            finally:
+                with contextlib.suppress(OSError):
+                    file.unlink(missing_ok=True)
 
-    def tidy(self) -> None:
-        """Remove what a crash has left, and the versions before."""
+    def clean_up(self) -> None:
+        """Remove previous versions and what a crash left behind."""
         current = self._version()
-        with writing(self.path):
-            self._tidy([file.name for file in current.iterdir()] if current else [])
+        with reporting_write_errors(self.path):
+            self._remove_leftovers([file.name for file in current.iterdir()] if current else [])
 
     def has_changed(self) -> bool:
-        """Whether anybody else has changed anything in it since it was read or written."""
-        return self._facts() != self._seen
+        """Whether another program has changed anything since the last read or write."""
+        return self._fingerprints() != self._seen
 
     def _version(self) -> Path | None:
         try:
@@ -82,57 +89,53 @@ class Folder:
             name = ""
         if not name.startswith("..") or "/" in name:
             raise RefusedError(
-                "TargetConflict", f"{self.path / _DATA} is not a link of Keyturn's: choose another folder"
+                "TargetConflict", f"{self.path / _DATA} is not a link created by Keyturn: choose another directory"
             )
         version = self.path / name
         return version if version.is_dir() else None
 
-    def _make(self, files: Mapping[str, str]) -> Path:
-        """Write a version that nobody sees yet; what could not be written whole is removed."""
-        version = Path(tempfile.mkdtemp(prefix=_VERSION, dir=self.path))
+    def _write_version(self, files: Mapping[str, str]) -> Path:
+        """Write a version that nothing refers to yet. It is removed if it cannot be written completely."""
+        version = Path(tempfile.mkdtemp(prefix=_VERSION_PREFIX, dir=self.path))
         try:
             for name, text in files.items():
-                fill(version / name, text.encode(), 0o440)
+                write_in_place(version / name, text.encode(), 0o440)
             version.chmod(0o750)
-            flush(version)
+            sync_directory(version)
         except OSError:
             shutil.rmtree(version, ignore_errors=True)
             raise
         return version
 
-    def _show(self, version: Path) -> None:
-        self._point(_DATA, version.name, _NEXT_DATA)
-        flush(self.path)
-
-    def _link(self, names: Iterable[str]) -> None:
-        for name in _shown(names):
+    def _create_links(self, names: Iterable[str]) -> None:
+        for name in _linked(names):
             if not self._is_link(name):
                 if os.path.lexists(self.path / name):
-                    _log.warning("%s was replaced by somebody else; it shows what was issued again", self.path / name)
-                self._point(name, f"{_DATA}/{name}", _NEXT_LINK)
+                    _log.warning("%s was replaced by another program; restoring it", self.path / name)
+                self._create_link(name, f"{_DATA}/{name}", _NEW_LINK)
 
-    def _point(self, name: str, target: str, aside: str) -> None:
-        link = self.path / aside
+    def _create_link(self, name: str, target: str, temporary: str) -> None:
+        link = self.path / temporary
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         link.replace(self.path / name)
 
-    def _tidy(self, names: Iterable[str]) -> None:
-        """Remove the versions before, links to nothing, and what a crash has left."""
+    def _remove_leftovers(self, names: Iterable[str]) -> None:
+        """Remove previous versions, links to files that no longer exist, and temporary files."""
         current, kept = self._version(), set(names)
         for entry in list(os.scandir(self.path)):
-            if entry.name.startswith(_VERSION) and entry.path != str(current):
+            if entry.name.startswith(_VERSION_PREFIX) and entry.path != str(current):
                 shutil.rmtree(entry.path)
-            elif entry.name in _LEFT or (entry.name not in kept and self._is_link(entry.name)):
+            elif entry.name in _TEMPORARY or (entry.name not in kept and self._is_link(entry.name)):
                 Path(entry.path).unlink()
 
-    def _check_free(self, names: Iterable[str]) -> None:
+    def _check_names(self, names: Iterable[str]) -> None:
         version = self._version()
-        for name in _shown(names):
-            ours = self._is_link(name) or (version is not None and (version / name).exists())
-            if not ours and os.path.lexists(self.path / name):
+        for name in _linked(names):
+            is_ours = self._is_link(name) or (version is not None and (version / name).exists())
+            if not is_ours and os.path.lexists(self.path / name):
                 raise RefusedError(
-                    "TargetConflict", f"{self.path / name} was not made by Keyturn: choose another folder"
+                    "TargetConflict", f"{self.path / name} was not created by Keyturn: choose another directory"
                 )
 
     def _is_link(self, name: str) -> bool:
@@ -140,26 +143,15 @@ class Folder:
             return str((self.path / name).readlink()) == f"{_DATA}/{name}"
         return False
 
-    @contextlib.contextmanager
-    def _dry_run_bytes(self) -> Iterator[Path]:
-        """A file to try with, which does not stay."""
-        file = self.path / _REHEARSAL
-        try:
-            yield file
-        finally:
+    def _fingerprints(self) -> dict[str, FileFingerprint | None]:
+        """The entries of the directory and of the current version. A link has the fingerprint of its target."""
+        fingerprints = {}
+        for directory in (self.path, self.path / _DATA):
             with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
-
-    def _facts(self) -> Facts:
-        """What shows a change: what lies in the folder, and in the version that it shows."""
-        found: list[tuple[str, int, int, int]] = []
-        for folder in (self.path, self.path / _DATA):
-            with contextlib.suppress(OSError):
-                for entry in os.scandir(folder):
-                    about = entry.stat(follow_symlinks=False)
-                    found.append((entry.name, about.st_ino, about.st_mtime_ns, about.st_size))
-        return tuple(sorted(found))
+                for entry in os.scandir(directory):
+                    fingerprints[entry.path] = file_fingerprint(Path(entry.path))
+        return fingerprints
 
 
-def _shown(names: Iterable[str]) -> Iterator[str]:
+def _linked(names: Iterable[str]) -> Iterator[str]:
     return (name for name in names if not name.startswith(".."))

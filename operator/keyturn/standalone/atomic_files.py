@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, after a crash too: written aside, flushed, renamed."""
+"""Files that are complete or absent, also after a crash: written under another name, flushed, then renamed."""
 
 import fcntl
 import os
@@ -11,29 +11,29 @@ from keyturn.core.errors import RefusedError
 LOCK = "..lock"
 
 
-class UnusableError(Exception):
-    """This process cannot do its work as it was started; the message says why, in one line."""
+class StartupError(Exception):
+    """The process cannot work with its options. The message says why, in one line."""
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Tell a disk that is full or read-only, or that is not ours to write, as RefusedError (WriteDenied)."""
+def reporting_write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError, such as a full or read-only disk, into RefusedError (WriteDenied) with this path."""
     try:
         yield
     except OSError as error:
-        says = error.strerror or type(error).__name__
-        raise RefusedError("WriteDenied", f"{place} cannot be written: {says}") from None
+        cause = error.strerror or type(error).__name__
+        raise RefusedError("WriteDenied", f"{path} cannot be written: {cause}") from None
 
 
-def put(path: Path, content: bytes, aside: Path) -> None:
-    """Replace a file by one with this content, for its owner only; `aside`, beside it, is written first."""
-    fill(aside, content, 0o600)
-    aside.replace(path)
-    flush(path.parent)
+def replace_file(path: Path, content: bytes, temporary: Path) -> None:
+    """Replace a file atomically, with mode 0600. `temporary`, in the same directory, is written first."""
+    write_in_place(temporary, content, 0o600)
+    temporary.replace(path)
+    sync_directory(path.parent)
 
 
-def fill(path: Path, content: bytes, mode: int) -> None:
-    """Write a file and flush it to the disk. What is there is written over in place: its room is ours already."""
+def write_in_place(path: Path, content: bytes, mode: int) -> None:
+    """Write a file and flush it to the disk. An existing file is overwritten, not truncated: its blocks are reused."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         rest = memoryview(content)
@@ -46,9 +46,9 @@ def fill(path: Path, content: bytes, mode: int) -> None:
         os.close(file)
 
 
-def flush(folder: Path) -> None:
-    """Make what was created, renamed or removed in a folder survive a crash of the machine."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_directory(directory: Path) -> None:
+    """Flush the entries of a directory: without this a crash of the machine can undo a rename."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(file)
     finally:
@@ -56,20 +56,20 @@ def flush(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, mode: int) -> Iterator[None]:
-    """Have a folder for this process alone, made with `mode` where there is none.
+def locked_directory(directory: Path, mode: int) -> Iterator[None]:
+    """Lock a directory for this process; create it with `mode` if it does not exist. Raises StartupError.
 
-    The kernel lets go of it when the process ends, however that happens. Raises UnusableError.
+    The kernel releases the lock when the process ends, for whatever reason.
     """
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UnusableError(f"{folder} cannot be used: {error.strerror or error}") from None
+        raise StartupError(f"{directory} cannot be used: {error.strerror or error}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise UnusableError(f"another process works in {folder}: give each a folder of its own") from None
+        raise StartupError(f"another process uses {directory}: give each process its own directory") from None
     finally:
         os.close(file)

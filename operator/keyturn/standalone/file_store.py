@@ -1,4 +1,4 @@
-"""The Store of one pod: sources are files, what is issued is held in memory and, if wanted, in a folder."""
+"""The Store of standalone mode: sources are files; the target is in memory and, optionally, in a directory."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,102 +17,109 @@ from keyturn.core.issuance import (
     read_issuance,
 )
 from keyturn.core.pipeline_values import SourceValues
-from keyturn.standalone.atomic_dir import Folder
-from keyturn.standalone.source_files import Sources
+from keyturn.standalone.atomic_dir import AtomicDir
+from keyturn.standalone.source_files import SourceFiles
 
 # No key of a Secret begins with two dots.
-ISSUANCE_FILE = "..marks"
+ISSUANCE_FILE = "..issuance"
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
-    """What was issued: the data, and the marks where they count."""
+class Target:
+    """The data of the target and, if it is valid, their issuance record."""
 
     issuance: Issuance | None
     data: Mapping[str, str] = field(repr=False)
 
-    def is_whole(self, request: Request) -> bool:
-        """Whether the data are those that were issued."""
+    def is_unmodified(self, request: Request) -> bool:
+        """Whether the data are the ones that were issued."""
         return self.issuance is not None and data_hash(self.data, request) == self.issuance.data_hash
 
 
 class FileStore:
-    """The Store of a request that this process alone renews. `give` is told what was issued."""
+    """The Store of a request that only this process renews. Valid data are passed to `publish`."""
 
-    def __init__(self, sources: Sources, folder: Folder | None, give: Callable[[Request, Issued], None]) -> None:
+    def __init__(
+        self, sources: SourceFiles, output: AtomicDir | None, publish: Callable[[Request, Target], None]
+    ) -> None:
         self._sources = sources
-        self._folder = folder
-        self._give = give
-        self._issued: Issued | None = None
+        self._output = output
+        self._publish = publish
+        self._target: Target | None = None
 
     async def read_source(self, request: Request) -> SourceValues:
-        """Read the source's files, fresh."""
+        """Read the source's files."""
         return await self._sources.read_source(request)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Find what is held; in a folder it is read anew, for anybody may have changed it there."""
-        if self._folder:
-            files = await asyncio.to_thread(self._folder.read)
-            self._issued = _issued(request, files, self._folder) if files is not None else None
-            if self._issued and self._issued.is_whole(request):
-                self._give(request, self._issued)
-        return _found(request, self._issued) if self._issued else None
+        """Return the target. The output directory is always read again: other programs may have changed it."""
+        if self._output:
+            files = await asyncio.to_thread(self._output.read)
+            self._target = _parse(request, files, self._output) if files is not None else None
+            if self._target and self._target.is_unmodified(request):
+                self._publish(request, self._target)
+        return _as_secret(request, self._target) if self._target else None
 
     async def dry_run(self, request: Request) -> None:
-        """Write as much as may have to be written, and remove it."""
-        if self._folder:
-            names = [key for wanted in request.spec.formats for key in wanted.options.keys]
-            await asyncio.to_thread(self._folder.dry_run, names)
+        """Check that the output directory has room and that the names are free."""
+        if self._output:
+            names = [key for format_spec in request.spec.formats for key in format_spec.options.keys]
+            await asyncio.to_thread(self._output.dry_run, names)
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        """Hold data and marks, and show them in the folder at once."""
-        issued = Issued(issuance, data)
+        """Replace the data and the issuance record."""
+        target = Target(issuance, data)
         try:
-            if self._folder:
-                await asyncio.to_thread(self._folder.write, {**data, ISSUANCE_FILE: issuance.encoded()})
+            if self._output:
+                await asyncio.to_thread(self._output.write, {**data, ISSUANCE_FILE: issuance.encoded()})
         finally:
-            # Ready means the files too. But a full disk is no reason not to serve what was issued.
-            self._give(request, issued)
-        self._issued = issued
+            # Published last, because clients may read the files as soon as the pod is ready; but always, because a
+            # full disk is no reason to withhold valid credentials.
+            self._publish(request, target)
+        self._target = target
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
-        """Write other marks beside the data that are held."""
-        if self._issued and self._issued.is_whole(request):
-            await self.write(request, issuance, dict(self._issued.data))
+        """Replace the issuance record and keep the data."""
+        if self._target and self._target.is_unmodified(request):
+            await self.write(request, issuance, dict(self._target.data))
 
     def has_changed(self) -> bool:
-        """Whether a source or the folder has changed since it was read."""
-        return self._sources.has_changed() or self.has_folder_changed()
+        """Whether a source or the output directory has changed since it was read."""
+        return self._sources.has_changed() or self.has_output_changed()
 
-    def has_folder_changed(self) -> bool:
-        """Whether anybody else has changed the folder since it was read or written."""
-        return bool(self._folder and self._folder.has_changed())
+    def has_output_changed(self) -> bool:
+        """Whether another program has changed the output directory since it was read or written."""
+        return bool(self._output and self._output.has_changed())
 
-    def take_source_changes(self) -> bool:
-        """Whether a source has changed since it was read; it is told once."""
-        return self._sources.take_changes()
+    def acknowledge_source_changes(self) -> bool:
+        """Return whether a source has changed since it was read, and count it as seen."""
+        return self._sources.acknowledge_changes()
 
 
-def _issued(request: Request, files: Mapping[str, str], folder: Folder) -> Issued:
-    """What the files of a folder are; raises RefusedError (TargetConflict) for those of somebody else."""
+def _parse(request: Request, files: Mapping[str, str], output: AtomicDir) -> Target:
+    """Parse the files of the output directory; raises RefusedError (TargetConflict) if they are not this request's."""
     if ISSUANCE_FILE not in files:
-        raise RefusedError("TargetConflict", f"{folder.path} holds files of somebody else: choose another folder")
+        raise RefusedError(
+            "TargetConflict", f"{output.path} contains files of another program: choose another directory"
+        )
     issuance = read_issuance({ISSUANCE_ANNOTATION: files[ISSUANCE_FILE]})
     if issuance and issuance.request != request.name:
-        whose = f"what TokenRequest {issuance.request} was given"
-        raise RefusedError("TargetConflict", f"{folder.path} holds {whose}: choose another folder")
-    return Issued(issuance, {key: files[key] for key in (issuance.keys if issuance else ()) if key in files})
+        raise RefusedError(
+            "TargetConflict",
+            f"{output.path} contains the credentials of TokenRequest {issuance.request}: choose another directory",
+        )
+    return Target(issuance, {key: files[key] for key in (issuance.keys if issuance else ()) if key in files})
 
 
-def _found(request: Request, issued: Issued) -> TargetSecret:
-    """Tell it as a Secret: files have neither labels nor owner, so these are never a reason to write."""
+def _as_secret(request: Request, target: Target) -> TargetSecret:
+    """Describe the target as a Secret. Labels and owner match the spec, so that they are never a reason to write."""
     return TargetSecret(
         uid="",
         resource_version="",
-        issuance=issued.issuance,
+        issuance=target.issuance,
         labels=labels(request),
         annotations=annotations(request),
         owners=frozenset() if request.retains else frozenset({request.uid}),
         managers=frozenset({field_manager(request.uid)}),
-        data_hash=data_hash(issued.data, request),
+        data_hash=data_hash(target.data, request),
     )

@@ -1,4 +1,4 @@
-"""A TokenRequest in a file, read as strictly as the API server reads it."""
+"""A TokenRequest in a file, validated as strictly as the API server validates it."""
 
 import uuid
 from dataclasses import replace
@@ -9,70 +9,65 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
-from keyturn.standalone.source_files import Facts, facts, read_text
+from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint
+from keyturn.standalone.source_files import read_text
 from keyturn.strict_yaml import YamlError, load_all_without_aliases
 
-_LONGEST_NAME = 63
+_MAX_KIND_CHARACTERS = 63
 
 
 class ManifestFile:
-    """The file, which may change while the process runs. `started` is when that began."""
+    """The file, which may change while the process runs. `started` is the start time of the process."""
 
     def __init__(self, path: Path, started: datetime) -> None:
         self._path = path
         self._started = started
-        self._seen: Facts = None
+        self._seen: FileFingerprint | None = None
 
     def read(self) -> Request:
-        """Read the one TokenRequest in it; raises RefusedError with one sentence that names file and field.
+        """Parse the TokenRequest in the file; raises RefusedError (InvalidSpec) with the file and the field.
 
-        Without a uid it has one of its namespace and name, so that it is the same one after a restart. One that
-        does not say when it was created is as old as the process: IAM may need some minutes to know its role.
+        If it has no uid, one is derived from namespace and name, so that it is the same after a restart. If it has no
+        creationTimestamp, it counts as created when the process started: IAM may need minutes to know a new role.
         """
-        self._seen = facts(self._path)
+        self._seen = file_fingerprint(self._path)
         try:
-            request = _request(_body(_documents(read_text(self._path))))
+            request = _parse(_load(read_text(self._path)))
         except RefusedError as error:
-            named = error.message.startswith(str(self._path))
-            raise RefusedError("InvalidSpec", error.message if named else f"{self._path}: {error.message}") from None
-
+            has_path = error.message.startswith(str(self._path))
+            message = error.message if has_path else f"{self._path}: {error.message}"
+            raise RefusedError("InvalidSpec", message) from None
         return replace(request, created_at=request.created_at or self._started)
 
     def has_changed(self) -> bool:
-        """Whether it is another file than the one that was read."""
-        return facts(self._path) != self._seen
+        """Whether the file has changed since it was read."""
+        return file_fingerprint(self._path) != self._seen
 
 
-def _documents(text: str) -> list[Any]:
+def _load(text: str) -> dict[str, Any]:
     try:
-        return [body for body in load_all_without_aliases(text) if body is not None]
+        documents = [document for document in load_all_without_aliases(text) if document is not None]
     except YamlError as error:
         raise RefusedError("InvalidSpec", str(error)) from None
-
-
-def _body(documents: list[Any]) -> dict[str, Any]:
     if len(documents) != 1:
-        raise RefusedError("InvalidSpec", f"it must hold one TokenRequest, and it holds {len(documents)} documents")
+        raise RefusedError("InvalidSpec", f"the file must contain one TokenRequest, not {len(documents)} documents")
     [body] = documents
     kind = body.get("kind") if isinstance(body, dict) else None
     if kind != KIND:
-        raise RefusedError("InvalidSpec", f"it must hold a TokenRequest, and it holds {_told(kind)}")
-    without: dict[str, Any] = without_nulls(body)
-    return without
+        actual = f"a {kind[:_MAX_KIND_CHARACTERS]!a}" if isinstance(kind, str) else "an object without a kind"
+        raise RefusedError("InvalidSpec", f"the file must contain a TokenRequest, not {actual}")
+    manifest: dict[str, Any] = without_nulls(body)
+    return manifest
 
 
-def _told(kind: object) -> str:
-    return f"a {kind[:_LONGEST_NAME]!a}" if isinstance(kind, str) else "nothing with a kind"
-
-
-def _request(body: dict[str, Any]) -> Request:
-    about = body.get("metadata")
-    if isinstance(about, dict) and not about.get("uid"):
-        named = f"keyturn.dev/{about.get('namespace', 'default')}/{about.get('name')}"
-        body = body | {"metadata": about | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, named))}}
+def _parse(body: dict[str, Any]) -> Request:
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and not metadata.get("uid"):
+        name = f"keyturn.dev/{metadata.get('namespace', 'default')}/{metadata.get('name')}"
+        body = body | {"metadata": metadata | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, name))}}
     try:
         return parse(body)
     except InvalidSpecError as error:
         raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
-        raise RefusedError("InvalidSpec", "it is nested too deep") from None
+        raise RefusedError("InvalidSpec", "nested too deep") from None

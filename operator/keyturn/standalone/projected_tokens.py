@@ -1,53 +1,48 @@
-"""The token of the pod's own ServiceAccount, as the kubelet projects it into a file."""
+"""The pod's own service account token, which the kubelet writes into a file."""
 
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import jwt_claims, jwt_times
-from keyturn.standalone.source_files import Sources
+from keyturn.standalone.source_files import SourceFiles
 
-_ACCOUNT = "system:serviceaccount:"
+_SUBJECT_PREFIX = "system:serviceaccount:"
 
 
 class ProjectedToken:
-    """Reads the token. Whom it is for and how long it lives is said where the pod mounts it, not here."""
+    """Reads the token. Its audience and lifetime are set in the pod's spec."""
 
-    def __init__(self, file: Path | None, sources: Sources, now: Callable[[], datetime]) -> None:
+    def __init__(self, file: Path | None, sources: SourceFiles, now: Callable[[], datetime]) -> None:
         self._file = file
         self._sources = sources
         self._now = now
 
     async def make_token(self, _namespace: str, name: str, audiences: tuple[str, ...], _seconds: int) -> str:
-        """Read the token, fresh; raises RefusedError unless it is this ServiceAccount's, for these audiences."""
+        """Read the token; raises RefusedError if it expired or is for another service account or audience."""
         if self._file is None:
-            raise RefusedError("SourceNotFound", "no file holds a ServiceAccount's token: --service-account-token-file")
+            raise RefusedError(
+                "SourceNotFound", "the source is a service account, but --service-account-token-file is not set"
+            )
         token = await self._sources.read_file(self._file)
         claims = jwt_claims(token)
         if claims is None:
-            raise RefusedError("SourceInvalid", "the file of --service-account-token-file holds no JWT")
-        _check_audiences(claims, audiences)
-        # A manifest need not name its namespace, so that is not compared.
-        whose = str(claims.get("sub", ""))
-        if whose.startswith(_ACCOUNT) and whose.rpartition(":")[2] != name:
-            raise RefusedError("SourceInvalid", f"the projected token is that of {whose}, not of ServiceAccount {name}")
-        ends = jwt_times(token)[1]
-        if ends and ends <= self._now():
-            raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(ends)}")
+            raise RefusedError("SourceInvalid", "the file of --service-account-token-file does not contain a JWT")
+        audience = claims.get("aud")
+        allowed = audience if isinstance(audience, list) else [audience] if isinstance(audience, str) else []
+        if missing := [each for each in audiences if each not in allowed]:
+            raise RefusedError(
+                "SourceInvalid",
+                f"the projected token has audience {', '.join(map(str, allowed)) or 'none'}, not {', '.join(missing)}: "
+                "set the audience in the pod's projected volume",
+            )
+        # The namespace is not compared: a manifest in a file need not have one.
+        subject = str(claims.get("sub", ""))
+        if subject.startswith(_SUBJECT_PREFIX) and subject.rpartition(":")[2] != name:
+            raise RefusedError("SourceInvalid", f"the projected token is for {subject}, not for service account {name}")
+        expires_at = jwt_times(token)[1]
+        if expires_at and expires_at <= self._now():
+            raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(expires_at)}")
         return token
-
-
-def _check_audiences(claims: dict[str, Any], audiences: tuple[str, ...]) -> None:
-    given = claims.get("aud")
-    given = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-    missing = [it for it in audiences if it not in given]
-    if missing:
-        told = ", ".join(map(str, given)) or "nobody"
-        raise RefusedError(
-            "SourceInvalid",
-            f"the projected token is for {told}, and not for {', '.join(missing)}: "
-            "set the audience where the pod mounts it",
-        )

@@ -1,43 +1,44 @@
-"""From what was issued to what the endpoint serves."""
+"""Publishes what was issued to the cache that the credentials endpoint serves."""
 
 from dataclasses import dataclass
 
 from keyturn.api.token_request import Request
-from keyturn.sidecar.credential_cache import Held, Served, UnservableError, served
-from keyturn.standalone.file_store import Issued
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials, parse_credentials
+from keyturn.standalone.file_store import Target
 
-NOTHING_TO_SERVE = (
-    "the endpoint gives AWS credentials: the request's formats must have one of env and credentialProcess"
-)
+NOTHING_TO_SERVE = "to serve credentials, the request needs one of the formats env and credentialProcess"
 
 
 @dataclass(frozen=True, slots=True)
-class Giving:
-    """What is issued goes to `held` at once. `serves` is whether an endpoint serves it."""
+class CredentialPublisher:
+    """Publishes to `cache`. `serves` is whether an endpoint serves the credentials from it."""
 
-    held: Held
+    cache: CredentialCache
     serves: bool
 
-    def give(self, request: Request, issued: Issued) -> None:
-        """Replace what is held; what cannot be served replaces nothing."""
-        issuance = issued.issuance
-        if issuance is None:
+    def publish(self, request: Request, target: Target) -> None:
+        """Replace the cached credentials, unless the target has no valid issuance record or cannot be served."""
+        if target.issuance is None:
             return
         try:
-            # Where nobody is served, readiness looks at the end.
-            found = served(issued.data, _key(request)) if self.serves else Served("", issuance.expires, b"")
-        except UnservableError as error:
-            self.held.trouble = str(error)
+            # Without an endpoint the cache only answers the readiness probe, which needs the expiration time.
+            credentials = (
+                parse_credentials(target.data, _credential_process_key(request))
+                if self.serves
+                else ServedCredentials("", target.issuance.expires, b"")
+            )
+        except NoCredentialsError as error:
+            self.cache.failure = str(error)
         else:
-            self.held.served = found
+            self.cache.publish(credentials)
 
 
 def is_servable(request: Request) -> bool:
-    """Whether the formats of a request hold what the endpoint serves."""
-    return any(wanted.env or wanted.credential_process for wanted in request.spec.formats)
+    """Whether the endpoint can serve the formats of a request."""
+    return any(one.env or one.credential_process for one in request.spec.formats)
 
 
-def _key(request: Request) -> str:
-    """The key of a credential process; no key of a Secret is empty."""
-    keys = [key for wanted in request.spec.formats if wanted.credential_process for key in wanted.options.keys]
+def _credential_process_key(request: Request) -> str:
+    """The key of the first credentialProcess format; empty, which no key of a Secret is, if there is none."""
+    keys = [key for one in request.spec.formats if one.credential_process for key in one.options.keys]
     return keys[0] if keys else ""

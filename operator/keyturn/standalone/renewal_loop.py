@@ -17,28 +17,33 @@ from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, describe_bug, reconcile, series
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.publisher import NOTHING_TO_SERVE, Giving, is_servable
+from keyturn.standalone.publisher import NOTHING_TO_SERVE, CredentialPublisher, is_servable
 
 # How often the files are checked, and the clock.
 _POLL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Renewing:
+class RenewalLoop:
     """Renews a request, and follows changes of its manifest."""
 
     def __init__(
-        self, deps: Dependencies, store: FileStore, manifest: ManifestFile, request: Request, giving: Giving
+        self,
+        deps: Dependencies,
+        store: FileStore,
+        manifest: ManifestFile,
+        request: Request,
+        publisher: CredentialPublisher,
     ) -> None:
         self._deps = deps
         self._store = store
         self._manifest = manifest
         self._request = request
-        self._giving = giving
+        self._publisher = publisher
         self._state = ReconcileState()
         self.status = Status()
 
-    async def go_on(self) -> None:
+    async def run(self) -> None:
         """Renew until cancelled. A token that is being consumed is saved first."""
         while True:
             before, due = self.status, await self.reconcile()
@@ -55,13 +60,13 @@ class Renewing:
             reconciled = await reconcile(self._deps, request, self._state, self.status)
         except Exception as error:  # noqa: BLE001 - the credentials that exist are served all the same
             _log.error("%s: internal error: %s", _name(request), describe_bug(error))
-            self._giving.held.trouble = "internal error in Keyturn; see its log"
+            self._publisher.cache.failure = "internal error in Keyturn; see its log"
             return self._deps.now() + PAUSE_AFTER_BUG
         self._state, self.status = reconciled.state, reconciled.status
-        self._giving.held.trouble = self._trouble()
+        self._publisher.cache.failure = self._reason_without_renewal()
         return reconciled.requeue_at
 
-    def _trouble(self) -> str:
+    def _reason_without_renewal(self) -> str:
         """Return why nothing is renewed, for the message that an SDK shows."""
         if self._request.spec.suspend:
             return "spec.suspend is set: nothing is renewed"
@@ -106,14 +111,14 @@ class Renewing:
             raise RefusedError(
                 "InvalidSpec", f"the manifest contains {_name(request)} now: start another process for it"
             )
-        if self._giving.serves and not is_servable(request):
+        if self._publisher.serves and not is_servable(request):
             raise RefusedError("InvalidSpec", NOTHING_TO_SERVE)
 
     def _is_cause_gone(self) -> bool:
-        """Whether the cause of the last failure may be gone. The folder matters only for a TargetConflict."""
+        """Whether the cause of the last failure may be gone. The output directory matters only for a TargetConflict."""
         failure = self._state.failure
         is_conflict = failure is not None and failure.error.reason == "TargetConflict"
-        return self._store.take_source_changes() or (is_conflict and self._store.has_folder_changed())
+        return self._store.acknowledge_source_changes() or (is_conflict and self._store.has_output_changed())
 
     def _expedite(self) -> None:
         """Bring the next attempt forward as far as allowed: the cause of the failure may be gone."""

@@ -1,4 +1,4 @@
-"""One request, renewed in this very process: the spine, with files for Secrets and no Kubernetes."""
+"""Assembles what renews the one request of a process in standalone mode."""
 
 import contextlib
 import itertools
@@ -17,23 +17,23 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
-from keyturn.sidecar.credential_cache import Held
-from keyturn.standalone.atomic_dir import Folder
-from keyturn.standalone.atomic_files import UnusableError, locked
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.standalone.atomic_dir import AtomicDir
+from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.projected_tokens import ProjectedToken
-from keyturn.standalone.publisher import NOTHING_TO_SERVE, Giving, is_servable
-from keyturn.standalone.renewal_loop import Renewing
-from keyturn.standalone.source_files import Sources
-from keyturn.standalone.token_files import NO_STATE, FileTokens
+from keyturn.standalone.publisher import NOTHING_TO_SERVE, CredentialPublisher, is_servable
+from keyturn.standalone.renewal_loop import RenewalLoop
+from keyturn.standalone.source_files import SourceFiles
+from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
 
 _THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Where things are: the manifest, and the folders of sources, of what is written, and of rotated tokens."""
+class StandaloneFiles:
+    """The manifest and the directories; without an output directory the credentials are only served."""
 
     manifest: Path
     sources_dir: Path | None = None
@@ -43,8 +43,8 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
-    """The rest of the outside: settings, the clock and the dice."""
+class StandaloneEnvironment:
+    """The settings, the clock, and a source of random numbers in [0, 1)."""
 
     settings: Settings
     now: Callable[[], datetime]
@@ -52,86 +52,79 @@ class Around:
 
 
 @contextlib.contextmanager
-def standalone(files: Files, around: Around, held: Held, *, serves: bool) -> Iterator[Renewing]:
-    """Put together what renews the request of a manifest; its folders are this process's own until the end.
+def open_renewal_loop(
+    files: StandaloneFiles, environment: StandaloneEnvironment, cache: CredentialCache, *, serves: bool
+) -> Iterator[RenewalLoop]:
+    """Assemble the loop that renews the request of a manifest, with its directories locked. Raises StartupError.
 
-    What is issued goes to `held`; `serves` is whether an endpoint serves it. Raises UnusableError.
+    What is issued is published to `cache`; `serves` is whether an endpoint serves it.
     """
-    manifest, sources, metrics = ManifestFile(files.manifest, around.now()), Sources(files.sources_dir), Metrics()
-    request, giving = _first(manifest, files, serves=serves), Giving(held, serves)
-    with _locked(files):
-        tokens, folder = _tidied(files)
-        # Not the process id: in a container each process is the first.
+    manifest = ManifestFile(files.manifest, environment.now())
+    sources, metrics = SourceFiles(files.sources_dir), Metrics()
+    request, publisher = _read_request(manifest, files, serves=serves), CredentialPublisher(cache, serves)
+    with _locked_directories(files):
+        tokens, output = TokenFiles(files.state_dir), AtomicDir(files.output_dir) if files.output_dir else None
+        try:
+            tokens.clean_up()
+            if output:
+                output.clean_up()
+        except RefusedError as error:
+            raise StartupError(error.message) from None
+        # Not the process ID: in a container every process has the same one.
         holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        store = FileStore(sources, folder, giving.give)
-        projected = ProjectedToken(files.service_account_token_file, sources, around.now)
+        store = FileStore(sources, output, publisher.publish)
+        projected = ProjectedToken(files.service_account_token_file, sources, environment.now)
         stores = Stores(store, tokens, sources.read_value, projected.make_token)
         with build_dependencies(
-            around.settings,
-            around.now,
-            around.rand,
+            environment.settings,
+            environment.now,
+            environment.rand,
             stores,
             metrics,
             ServiceHealth(),
             threads=_THREADS,
-            token_locks=token_locks(holder),
+            token_locks=exclusive_token_locks(holder),
             holder=holder,
         ) as deps:
-            renewing = Renewing(deps, store, manifest, request, giving)
-            metrics.export(renewing.series, dict)
-            yield renewing
+            loop = RenewalLoop(deps, store, manifest, request, publisher)
+            metrics.export(loop.series, dict)
+            yield loop
 
 
-def token_locks(holder: str) -> TokenLocks:
-    """The turns of a process that has locked its state folder: whoever else began to spend a token is dead."""
+def exclusive_token_locks(holder: str) -> TokenLocks:
+    """The locks of a process that has locked its state directory: every other holder of an intent is dead."""
     return TokenLocks(time.monotonic, is_dead=lambda other: other != holder)
 
 
-def _first(manifest: ManifestFile, files: Files, *, serves: bool) -> Request:
+def _read_request(manifest: ManifestFile, files: StandaloneFiles, *, serves: bool) -> Request:
     try:
         request = manifest.read()
     except RefusedError as error:
-        raise UnusableError(error.message) from None
+        raise StartupError(error.message) from None
     if request.spec.consumption and files.state_dir is None:
-        raise UnusableError(NO_STATE)
+        raise StartupError(NO_STATE_DIR)
     if serves and not is_servable(request):
-        raise UnusableError(NOTHING_TO_SERVE)
+        raise StartupError(NOTHING_TO_SERVE)
     return request
 
 
 @contextlib.contextmanager
-def _locked(files: Files) -> Iterator[None]:
-    """Have the folders that are written for us alone."""
-    _check_apart(files)
+def _locked_directories(files: StandaloneFiles) -> Iterator[None]:
+    _check_directories(files)
     with contextlib.ExitStack() as stack:
-        for folder, mode in ((files.output_dir, 0o750), (files.state_dir, 0o700)):
-            if folder:
-                stack.enter_context(locked(folder, mode))
+        for directory, mode in ((files.output_dir, 0o750), (files.state_dir, 0o700)):
+            if directory:
+                stack.enter_context(locked_directory(directory, mode))
         yield
 
 
-def _check_apart(files: Files) -> None:
-    """Refuse folders that hold each other's secrets: who may read the one could read a token of the other."""
-    given = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
-    # Not Path.resolve, which raises RuntimeError for a link that leads to itself.
-    places = {name: Path(os.path.realpath(folder)) for name, folder in given.items() if folder}
-    for one, other in itertools.combinations(places, 2):
-        nested = other == "--state-dir" and one == "--output-dir" and _is_in(places[one], places[other])
-        if places[one] == places[other] or nested:
-            raise UnusableError(f"{one} and {other} must be folders apart")
-
-
-def _is_in(one: Path, other: Path) -> bool:
-    return one in other.parents or other in one.parents
-
-
-def _tidied(files: Files) -> tuple[FileTokens, Folder | None]:
-    """The folders that are written, without what a crash has left in them."""
-    tokens, folder = FileTokens(files.state_dir), Folder(files.output_dir) if files.output_dir else None
-    try:
-        tokens.tidy()
-        if folder:
-            folder.tidy()
-    except RefusedError as error:
-        raise UnusableError(error.message) from None
-    return tokens, folder
+def _check_directories(files: StandaloneFiles) -> None:
+    """Refuse a directory used twice, and output and state inside each other: readers of one could read the other."""
+    options = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
+    # Path.resolve raises RuntimeError for a link to itself.
+    paths = {name: Path(os.path.realpath(directory)) for name, directory in options.items() if directory}
+    for first, second in itertools.combinations(paths, 2):
+        one, other = paths[first], paths[second]
+        is_nested = one in other.parents or other in one.parents
+        if one == other or (is_nested and (first, second) == ("--output-dir", "--state-dir")):
+            raise StartupError(f"{first} and {second} must be separate directories")

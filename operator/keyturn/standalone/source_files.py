@@ -1,4 +1,4 @@
-"""Sources as files: FOLDER/NAME/KEY, as the kubelet mounts the Secret or ConfigMap NAME at FOLDER/NAME."""
+"""Sources as files: DIRECTORY/NAME/KEY, the way the kubelet mounts the Secret or ConfigMap NAME at DIRECTORY/NAME."""
 
 import asyncio
 import errno
@@ -9,113 +9,105 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import SourceValues, parse_source
-from keyturn.sidecar.plain_file import read_plain
+from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint, read_regular_file
 
-_MOST_BYTES = 1024 * 1024  # of a Secret
-_NO_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # another thing than a file of that size
-_TRIES = 5
-_REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_KEYS = (*_REQUIRED, "AWS_SESSION_TOKEN")
-Facts = tuple[int, int, int] | None
+_MAX_BYTES = 1024 * 1024  # the size limit of a Secret
+_NOT_A_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # a directory, a pipe, or too large
+_ATTEMPTS = 5
+_REQUIRED_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_KEYS = (*_REQUIRED_KEYS, "AWS_SESSION_TOKEN")
 
 
-class Sources:
-    """Reads what a request names. No name or key is a path or dots: the API's patterns see to that."""
+class SourceFiles:
+    """Reads the files that a request refers to. The API's patterns ensure that no name or key is a path or dots."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._seen: dict[Path, Facts] = {}
-        self._of = ""
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._seen: dict[Path, FileFingerprint | None] = {}
+        self._exchange_hash = ""
 
     async def read_source(self, request: Request) -> SourceValues:
-        """Read all that the source of a request names, and what works only once in a step, fresh.
+        """Read the source of a request, and the single-use credential of a step.
 
-        Raises RefusedError: SourceNotFound, SourceInvalid; UnavailableError for files that change all the time.
+        Raises RefusedError: SourceNotFound, SourceInvalid; UnavailableError if the files keep changing.
         """
         return await asyncio.to_thread(self._read_source, request)
 
     async def read_value(self, _namespace: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
-        """Read one value of a step's own, such as a client's secret."""
-        path = self._place(ref.name) / ref.key
-        return (await asyncio.to_thread(self._read, [path]))[path].strip()
+        """Read a value that a step refers to, such as a client secret."""
+        return await self.read_file(self._path(ref.name) / ref.key)
 
     async def read_file(self, path: Path) -> str:
-        """Read a file that is not in the folder."""
+        """Read any other file. Raises the same errors as `read_source`."""
         return (await asyncio.to_thread(self._read, [path]))[path].strip()
 
     def has_changed(self) -> bool:
-        """Whether a file that was read is another now, or one that was missing is there."""
-        return any(facts(path) != seen for path, seen in self._seen.items())
+        """Whether a file that was read, or was missing, has changed since."""
+        return any(file_fingerprint(path) != seen for path, seen in self._seen.items())
 
-    def take_changes(self) -> bool:
-        """Tell it once: not every look reads all of them again."""
-        before, self._seen = self._seen, {path: facts(path) for path in self._seen}
+    def acknowledge_changes(self) -> bool:
+        """Return whether a file has changed, and count it as seen: a reconciliation may not read all of them again."""
+        before, self._seen = self._seen, _fingerprints(self._seen)
         return before != self._seen
 
     def _read_source(self, request: Request) -> SourceValues:
-        wanted, proof = request.spec.source, request.spec.single_use_ref
-        if request.exchange_hash != self._of:
-            self._seen, self._of = {}, request.exchange_hash
-        ref = wanted.token_ref
-        refs = {it: self._place(it.name) / it.key for it in (ref, proof) if it}
-        values = self._read(refs.values())
+        source, single_use = request.spec.source, request.spec.single_use_ref
+        if request.exchange_hash != self._exchange_hash:
+            self._seen, self._exchange_hash = {}, request.exchange_hash
+        paths = {ref: self._path(ref.name) / ref.key for ref in (source.token_ref, single_use) if ref}
+        values = self._read(paths.values())
         return parse_source(
-            token=values[refs[ref]] if ref else None,
-            keys=self._read_keys(wanted.keys_ref.name) if wanted.keys_ref else None,
-            single_use_credential=values[refs[proof]] if proof else None,
+            token=values[paths[source.token_ref]] if source.token_ref else None,
+            keys=self._read_keys(source.keys_ref.name) if source.keys_ref else None,
+            single_use_credential=values[paths[single_use]] if single_use else None,
         )
 
     def _read_keys(self, name: str) -> Mapping[str, str]:
-        place = self._place(name)
-        paths = {place / key: key for key in _KEYS}
-        found = self._read(paths, needed=[place / key for key in _REQUIRED])
-        return {paths[path]: value for path, value in found.items()}
+        directory = self._path(name)
+        keys = {directory / key: key for key in _KEYS}
+        values = self._read(keys, required=[directory / key for key in _REQUIRED_KEYS])
+        return {keys[path]: value for path, value in values.items()}
 
-    def _place(self, name: str) -> Path:
-        if self._folder is None:
-            raise RefusedError("SourceNotFound", f"the request reads {name}: say in which folder, by --sources-dir")
-        return self._folder / name
+    def _path(self, name: str) -> Path:
+        if self._directory is None:
+            raise RefusedError("SourceNotFound", f"the request reads {name}, but --sources-dir is not set")
+        return self._directory / name
 
-    def _read(self, paths: Iterable[Path], needed: Iterable[Path] | None = None) -> dict[Path, str]:
-        """Read files that belong together; what is not needed may be missing."""
+    def _read(self, paths: Iterable[Path], required: Iterable[Path] | None = None) -> dict[Path, str]:
+        """Read files of the same version. By default all of them are required."""
         paths = list(paths)
-        needed = paths if needed is None else list(needed)
-        for _ in range(_TRIES):
-            before = {path: facts(path) for path in paths}
+        required = paths if required is None else list(required)
+        for _ in range(_ATTEMPTS):
+            before = _fingerprints(paths)
             self._seen |= before
             try:
-                values = {path: read_text(path) for path in paths if before[path] or path in needed}
+                values = {path: read_text(path) for path in paths if before[path] or path in required}
             except RefusedError:
-                # The kubelet removes the former version at once: what was there a moment ago is not missing.
-                if {path: facts(path) for path in paths} == before:
+                # The kubelet deletes the previous version at once, so a file may only seem to be missing.
+                if _fingerprints(paths) == before:
                     raise
                 continue
-            if {path: facts(path) for path in paths} == before:
+            if _fingerprints(paths) == before:
                 return values
-        raise UnavailableError("Unavailable", f"{paths[0].parent} changes while it is read")
-
-
-def facts(path: Path) -> Facts:
-    """What shows that a file is another one now; None where there is none."""
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_mtime_ns, about.st_size
+        raise UnavailableError("Unavailable", f"the files in {paths[0].parent} keep changing while they are read")
 
 
 def read_text(path: Path) -> str:
-    """Read one file; raises RefusedError: SourceNotFound where nothing is there, SourceInvalid for no text."""
+    """Read a file; raises RefusedError: SourceNotFound if it is missing or empty, SourceInvalid if it is not text."""
     try:
-        content = read_plain(path, _MOST_BYTES)
+        content = read_regular_file(path, _MAX_BYTES)
     except FileNotFoundError:
         raise RefusedError("SourceNotFound", f"{path} does not exist") from None
     except OSError as error:
-        reason = "SourceInvalid" if error.errno in _NO_FILE else "SourceNotFound"
+        reason = "SourceInvalid" if error.errno in _NOT_A_FILE else "SourceNotFound"
         raise RefusedError(reason, f"{path} cannot be read: {error.strerror}") from None
     if not content:
         raise RefusedError("SourceNotFound", f"{path} is empty")
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise RefusedError("SourceInvalid", f"{path} is not text") from None
+        raise RefusedError("SourceInvalid", f"{path} is not UTF-8") from None
+
+
+def _fingerprints(paths: Iterable[Path]) -> dict[Path, FileFingerprint | None]:
+    return {path: file_fingerprint(path) for path in paths}

@@ -1,4 +1,4 @@
-"""The state folder: the live token of a source that its issuer rotates, with its lineage, one file each."""
+"""The token store of standalone mode: one file in the state directory for each source with a rotated token."""
 
 import asyncio
 import hashlib
@@ -12,171 +12,176 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
-from keyturn.standalone.atomic_files import LOCK, fill, flush, put, writing
+from keyturn.standalone.atomic_files import (
+    LOCK,
+    replace_file,
+    reporting_write_errors,
+    sync_directory,
+    write_in_place,
+)
 
-_STORED = "file"
-# A token is an answer of 64 KiB at most; its lineage grows by one fingerprint.
-_ROOM_BYTES = 66 * 1024
+NO_STATE_DIR = (
+    "the request consumes the credential in its source: set --state-dir to a directory that survives restarts, "
+    "to store the token that replaces it"
+)
+_UID = "file"
+# A response has at most 64 KiB, and its family grows by one fingerprint.
+_RESERVED_BYTES = 66 * 1024
+# No name of a Secret begins with a dot. The reserved file is allocated by the dry run and overwritten by the save.
+_RESERVED, _TEMPORARY = "room", "next"
 _log = logging.getLogger(__name__)
 
 
-class FileTokens:
-    """The TokenStore of a folder that this process has locked. Without a folder nothing can be spent."""
+class TokenFiles:
+    """The TokenStore in a directory that this process has locked. Without one no token can be consumed."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._lock = _number(folder)
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._lock_inode = _lock_inode(directory)
 
-    def tidy(self) -> None:
-        """Finish a save that a crash came into, if the answer is whole, and remove what else it has left."""
-        if self._folder is None:
+    def clean_up(self) -> None:
+        """Finish a save that a crash interrupted, if its content is complete, and remove temporary files."""
+        if self._directory is None:
             return
-        with writing(self._folder):
-            for room in self._folder.glob("..*.room"):
-                _finish(room, self._folder / f"{room.stem.removeprefix('..')}.json")
-            for left in [*self._folder.glob("..*.room"), *self._folder.glob("..*.next")]:
-                left.unlink()
+        with reporting_write_errors(self._directory):
+            for reserved in self._directory.glob(f"..*.{_RESERVED}"):
+                _finish_save(reserved, self._directory / f"{reserved.stem.removeprefix('..')}.json")
+            for suffix in (_RESERVED, _TEMPORARY):
+                for leftover in self._directory.glob(f"..*.{suffix}"):
+                    leftover.unlink()
 
     async def read(self, request: Request) -> StoredToken | None:
-        """Read the file; raises RefusedError (TargetConflict) for one that is not what was written."""
+        """Read the file; raises RefusedError (TargetConflict) if Keyturn did not write it for this request."""
         return await asyncio.to_thread(self._read, request)
 
     async def create(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Make the file."""
+        """Create the file; raises UnavailableError if it exists."""
         return await asyncio.to_thread(self._create, request, kept)
 
     async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
-        """Write all of it, or, to rehearse, take the room that the save will need."""
+        """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
         return await asyncio.to_thread(self._keep, request, kept, dry_run)
 
     async def save(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Write a token that was answered into the room that was taken for it: the disk may be full by now."""
+        """Write a token that the issuer returned into the reserved space: the disk may be full by now."""
         return await asyncio.to_thread(self._save, request, kept)
 
     def _read(self, request: Request) -> StoredToken | None:
         path = self._path(request)
-        if _number(self._folder) != self._lock:
-            # Such as a volume that was unmounted: an empty folder in its place would have a spent token sent.
-            raise UnavailableError("Unavailable", f"{self._folder} is not the folder that it was at the start")
+        if _lock_inode(self._directory) != self._lock_inode:
+            # For example an unmounted volume: with an empty directory in its place a consumed token would be sent.
+            raise UnavailableError("Unavailable", f"{self._directory} is not the directory it was at the start")
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
-        return _kept(request, content, path)
+        return _decode(request, content, path)
 
-    def _create(self, request: Request, kept: StoredToken) -> StoredToken:
+    def _create(self, request: Request, token: StoredToken) -> StoredToken:
         if self._read(request):
-            raise _changed(self._path(request))
-        return self._put(request, kept, "next")
+            raise _conflict(self._path(request))
+        return self._replace(request, token, _TEMPORARY)
 
-    def _keep(self, request: Request, kept: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
-        now, path = self._read(request), self._path(request)
-        if now is None or now.version != kept.version:
-            raise _changed(path)
+    def _keep(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
+        stored, path = self._read(request), self._path(request)
+        if stored is None or stored.version != token.version:
+            raise _conflict(path)
         if not dry_run:
-            return self._put(request, kept, "next")
-        with writing(path):
-            fill(_aside(path, "room"), bytes(len(_content(request, kept)) + _ROOM_BYTES), 0o600)
-            flush(path.parent)
-        return kept
+            return self._replace(request, token, _TEMPORARY)
+        with reporting_write_errors(path):
+            size = len(_encode(request, token)) + _RESERVED_BYTES
+            write_in_place(_hidden(path, _RESERVED), bytes(size), 0o600)
+            sync_directory(path.parent)
+        return token
 
-    def _save(self, request: Request, kept: StoredToken) -> StoredToken:
+    def _save(self, request: Request, token: StoredToken) -> StoredToken:
         try:
-            now = self._read(request)
+            stored = self._read(request)
         except KeyturnError as error:
-            # The folder is ours alone: better to write over what is broken than to lose a live token.
-            _log.warning("written over: %s", error)
-            now = None
-        if now and now.family and kept.family and is_superseded(kept.family, now.family):
-            _log.warning("%s holds a newer token than the one that was answered late", self._path(request))
-            return now
-        return self._put(request, kept, "room")
+            # Only this process uses the directory: overwriting a broken file is better than losing a live token.
+            _log.warning("overwriting the stored token: %s", error)
+            stored = None
+        if stored and stored.family and token.family and is_superseded(token.family, stored.family):
+            _log.warning("%s contains a newer token than the one that was received late", self._path(request))
+            return stored
+        return self._replace(request, token, _RESERVED)
 
-    def _put(self, request: Request, kept: StoredToken, suffix: str) -> StoredToken:
-        path, content = self._path(request), _content(request, kept)
-        with writing(path):
-            put(path, content, _aside(path, suffix))
-        return replace(kept, uid=_STORED, version=_version(content))
+    def _replace(self, request: Request, token: StoredToken, suffix: str) -> StoredToken:
+        path, content = self._path(request), _encode(request, token)
+        with reporting_write_errors(path):
+            replace_file(path, content, _hidden(path, suffix))
+        return replace(token, uid=_UID, version=_version(content))
 
     def _path(self, request: Request) -> Path:
-        if self._folder is None:
-            raise RefusedError("InvalidSpec", NO_STATE)
-        return self._folder / f"{token_place(request)[1]}.json"
+        if self._directory is None:
+            raise RefusedError("InvalidSpec", NO_STATE_DIR)
+        return self._directory / f"{token_place(request)[1]}.json"
 
 
-NO_STATE = (
-    "the request uses up what its source holds: give it a folder to keep what comes of that, which outlives this "
-    "process, by --state-dir"
-)
-
-
-def _number(folder: Path | None) -> int | None:
-    """The number of the lock's file, None where there is none."""
+def _lock_inode(directory: Path | None) -> int | None:
     try:
-        return (folder / LOCK).stat().st_ino if folder else None
+        return (directory / LOCK).stat().st_ino if directory else None
     except OSError:
         return None
 
 
-def _aside(path: Path, suffix: str) -> Path:
-    # No name of a Secret begins with a dot.
+def _hidden(path: Path, suffix: str) -> Path:
     return path.with_name(f"..{path.stem}.{suffix}")
 
 
-def _finish(room: Path, path: Path) -> None:
-    """Take what was about to replace a file, if it is the answer to the token that the file holds."""
-    # What a crash cut off before the file was shortened ends in the room's zeros.
-    content = room.read_bytes().rstrip(b"\0")
-    saved, now = _lineage(content), _lineage(path.read_bytes()) if path.exists() else None
-    if saved and now and saved.live and saved == now.rotated(saved.live) and saved.live != now.live:
-        put(path, content, room)
-        _log.warning("%s: a save that was interrupted is finished", path)
+def _finish_save(reserved: Path, path: Path) -> None:
+    """Replace the file with the reserved one, if that contains the token that follows the live one."""
+    # A crash before the file was truncated leaves the zeros that reserved the space.
+    content = reserved.read_bytes().rstrip(b"\0")
+    saved, stored = _family(content), _family(path.read_bytes()) if path.exists() else None
+    if saved and stored and saved.live and saved == stored.rotated(saved.live) and saved.live != stored.live:
+        replace_file(path, content, reserved)
+        _log.warning("%s: finished a save that was interrupted", path)
 
 
-def _lineage(content: bytes) -> TokenFamily | None:
-    return read_family(json.dumps(_parsed(content).get("family")))
+def _family(content: bytes) -> TokenFamily | None:
+    return read_family(json.dumps(_json_object(content).get("family")))
 
 
-def _content(request: Request, kept: StoredToken) -> bytes:
-    told = {
+def _encode(request: Request, token: StoredToken) -> bytes:
+    fields = {
         "namespace": request.namespace,
-        "token": kept.value,
-        "previous": kept.previous,
-        "family": json.loads(kept.family.encoded()) if kept.family else None,
+        "token": token.value,
+        "previous": token.previous,
+        "family": json.loads(token.family.encoded()) if token.family else None,
     }
-    return json.dumps(told, indent=1).encode()
+    return json.dumps(fields, indent=1).encode()
 
 
-def _kept(request: Request, content: bytes, path: Path) -> StoredToken:
-    told = _parsed(content)
-    family = read_family(json.dumps(told.get("family")))
-    if family is None or not all(isinstance(told.get(key), str) for key in ("namespace", "token", "previous")):
+def _decode(request: Request, content: bytes, path: Path) -> StoredToken:
+    fields, family = _json_object(content), _family(content)
+    if family is None or not all(isinstance(fields.get(key), str) for key in ("namespace", "token", "previous")):
         raise RefusedError(
             "TargetConflict",
-            f"{path} is not what Keyturn wrote: put it back, or remove it and put a new token in the source",
+            f"{path} was not written by Keyturn: restore it, or remove it and store a new token in the source",
         )
-    if told["namespace"] != request.namespace:
-        # The fingerprints of another namespace are others: a spent token would look like a new one.
+    if fields["namespace"] != request.namespace:
+        # Fingerprints depend on the namespace: a consumed token would look like a new one.
         raise RefusedError(
             "TargetConflict",
-            f"{path} keeps the token of a request in namespace {told['namespace']}: give each a folder of its own",
+            f"{path} contains the token of a request in namespace {fields['namespace']}: use another directory",
         )
-    return StoredToken(told["token"], family, told["previous"], _STORED, _version(content))
+    return StoredToken(fields["token"], family, fields["previous"], _UID, _version(content))
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _json_object(content: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _version(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _changed(path: Path) -> UnavailableError:
-    return UnavailableError("Unavailable", f"{path} was changed by somebody else meanwhile")
+def _conflict(path: Path) -> UnavailableError:
+    return UnavailableError("Unavailable", f"{path} was changed by another process")

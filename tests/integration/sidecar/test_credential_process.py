@@ -15,80 +15,84 @@ from click.testing import CliRunner
 
 from keyturn.cli.clock import now
 from keyturn.cli.credential_process import credential_process
-from tests.integration.sidecar.conftest import Pod, keys_of, mount
-from tests.support.kubelet_mount import process, swap, variables
+from tests.support.boto3_credentials import current_credentials
+from tests.support.kubelet_mount import mount_credentials, process, swap, variables
+from tests.support.sidecar_process import ReaderPod
 
 OPERATOR = Path(__file__).parents[3] / "operator"
 
 
-def use(sdk: pytest.MonkeyPatch, directory: Path, *flags: str) -> None:
-    """Have a config file that runs it, and nothing else."""
+def configure(sdk: pytest.MonkeyPatch, directory: Path, *flags: str) -> None:
+    """Write a config file with the credential process and nothing else."""
     command = f"env PYTHONPATH={OPERATOR} {sys.executable} -m keyturn credential-process {' '.join(flags)}"
     (directory / "config").write_text(f"[default]\ncredential_process = {command}\n")
     sdk.setenv("AWS_CONFIG_FILE", str(directory / "config"))
 
 
-def follows(session: boto3.Session, put: Callable[[int], None]) -> None:
-    """Whether a session uses each of three keys, one after the other."""
-    seen = []
+def assert_session_follows(mount: Callable[[int], None]) -> None:
+    """Mount three credentials, one after the other, and check that one session uses each."""
+    session, seen = boto3.Session(), []
     for number in (1, 2, 3):
-        put(number)
-        seen.append(keys_of(session))
+        mount(number)
+        seen.append(current_credentials(session))
 
     assert seen == [(f"ASIA{n}", f"planted-secret-{n}", f"planted-token-{n}") for n in (1, 2, 3)]
 
 
-def test_from_the_mounted_secret(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    use(sdk, directory, f"--secret-dir={directory / 'secret'}")
+def test_boto3_follows_the_mounted_secret(directory: Path, sdk: pytest.MonkeyPatch) -> None:
+    configure(sdk, directory, f"--secret-dir={directory / 'secret'}")
 
-    follows(boto3.Session(), lambda number: mount(directory / "secret", number))
+    assert_session_follows(lambda number: mount_credentials(directory / "secret", number))
 
 
-def test_from_the_sidecar(pod: Pod, sdk: pytest.MonkeyPatch) -> None:
-    use(sdk, pod.directory, f"--url=http://{pod.sidecar.credentials}/", f"--authorization-file={pod.token_file}")
+def test_boto3_follows_the_sidecar(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> None:
+    configure(
+        sdk,
+        pod.directory,
+        f"--url=http://{pod.sidecar.credentials}/",
+        f"--authorization-file={pod.token_file}",
+    )
 
-    def put(number: int) -> None:
+    def mount(number: int) -> None:
         pod.mount(number)
-        pod.gives(f"ASIA{number}")
+        pod.wait_for_response(f"ASIA{number}")
 
-    follows(boto3.Session(), put)
+    assert_session_follows(mount)
 
 
-def test_what_is_wrong_is_told_by_boto3(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    use(sdk, directory, f"--secret-dir={directory / 'secret'}")
+def test_boto3_shows_the_reason(directory: Path, sdk: pytest.MonkeyPatch) -> None:
+    configure(sdk, directory, f"--secret-dir={directory / 'secret'}")
     swap(directory / "secret", {})
 
-    with pytest.raises(Exception, match=r"there is neither credentials\.json nor AWS_ACCESS_KEY_ID in"):
-        keys_of(boto3.Session())
+    with pytest.raises(Exception, match=r"contains neither credentials\.json nor AWS_ACCESS_KEY_ID"):
+        current_credentials(boto3.Session())
 
 
-def pieces(folder: Path) -> list[tuple[Path, str]]:
-    """Four files, one after the other."""
-    return [(folder / name, text) for name, text in variables(2, now() + timedelta(hours=1)).items()]
+def write_file_after_file(directory: Path) -> list[tuple[Path, str]]:
+    return [(directory / name, text) for name, text in variables(2, now() + timedelta(hours=1)).items()]
 
 
-def halves(folder: Path) -> list[tuple[Path, str]]:
-    """One file, emptied, then written in two pieces."""
+def write_one_file_in_parts(directory: Path) -> list[tuple[Path, str]]:
     [(name, text)] = process(2, now() + timedelta(hours=1)).items()
-    return [(folder / name, text[:length]) for length in (0, 90, len(text))]
+    return [(directory / name, text[:length]) for length in (0, 90, len(text))]
 
 
-@pytest.mark.parametrize("steps", [pieces, halves])
-def test_what_is_being_written_is_waited_for(steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [write_file_after_file, write_one_file_in_parts])
+def test_files_being_written_are_waited_for(steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path) -> None:
     first, *others = steps(tmp_path)
     for path, text in steps(tmp_path):
         path.write_text(text.replace("2", "1"))
     first[0].write_text(first[1])
 
-    def write_on() -> None:
+    def write_others() -> None:
         for path, text in others:
             time.sleep(0.05)
             path.write_text(text)
 
-    thread = threading.Thread(target=write_on)
+    thread = threading.Thread(target=write_others)
     thread.start()
-    told = CliRunner().invoke(credential_process, [f"--secret-dir={tmp_path}"])
+    result = CliRunner().invoke(credential_process, [f"--secret-dir={tmp_path}"])
     thread.join()
-    given = json.loads(told.stdout)
+    fields = json.loads(result.stdout)
 
-    assert [re.sub(r"\D", "", given[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == ["2"] * 3
+    assert [re.sub(r"\D", "", fields[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")] == ["2"] * 3

@@ -1,52 +1,56 @@
-"""Reader mode as a process, asked by real boto3 and by nobody's friends."""
+"""Reader mode as a process of its own, called by boto3 and by hostile clients."""
 
 import asyncio
 import json
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import boto3
 import pytest
 
-from tests.integration.sidecar.conftest import Pod, keys_of, mount, reader_flags
-from tests.support.kubelet_mount import swap
-from tests.support.raw_http import connected, read_end
-from tests.support.sidecar_process import running_sidecar
+from tests.support.boto3_credentials import current_credentials
+from tests.support.kubelet_mount import mount_credentials, swap
+from tests.support.raw_http import connect, read_until_closed
+from tests.support.sidecar_process import ReaderPod, reader_flags, running_sidecar
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_boto3_follows_the_secret(pod: Pod, sdk: pytest.MonkeyPatch) -> None:
+def test_boto3_follows_the_secret(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> None:
     sdk.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{pod.sidecar.credentials}/")
     sdk.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(pod.token_file))
     session = boto3.Session()
     seen = []
     for number in (1, 2, 3):
         pod.mount(number)
-        pod.gives(f"ASIA{number}")
-        seen.append(keys_of(session))
+        pod.wait_for_response(f"ASIA{number}")
+        seen.append(current_credentials(session))
 
     assert seen == [(f"ASIA{n}", f"planted-secret-{n}", f"planted-token-{n}") for n in (1, 2, 3)]
 
 
-def test_the_secret_may_come_late_go_and_come_again(tmp_path: Path) -> None:
+def test_secret_may_come_late_vanish_and_come_back(tmp_path: Path) -> None:
     with running_sidecar(tmp_path, *reader_flags(tmp_path)) as sidecar:
-        pod = Pod(tmp_path, sidecar)
-        before = sidecar.ask(pod.token)[0], sidecar.get("/readyz")[0], sidecar.get("/healthz")[0]
+        pod = ReaderPod(tmp_path, sidecar)
+        before = sidecar.get_credentials(pod.token)[0], sidecar.get("/readyz")[0], sidecar.get("/healthz")[0]
         pod.mount(1, minutes=0.1)
-        pod.gives("ASIA1")
+        pod.wait_for_response("ASIA1")
         during = sidecar.get("/readyz")[0]
         swap(pod.secret, {})
         time.sleep(1.5)
-        pod.gives("ASIA1", seconds=0)
-        pod.gives("the credentials expired at ", seconds=8)
+        pod.wait_for_response("ASIA1", seconds=0)
+        pod.wait_for_response("the credentials expired at ", seconds=8)
         after = sidecar.get("/readyz")[0]
         pod.mount(2)
-        pod.gives("ASIA2")
+        pod.wait_for_response("ASIA2")
 
         assert (before, during, after) == ((503, 503, 200), 200, 503)
         assert sidecar.metric('keyturn_sidecar_requests_total{code="503"}') >= 1  # type: ignore[operator]
@@ -55,18 +59,18 @@ def test_the_secret_may_come_late_go_and_come_again(tmp_path: Path) -> None:
     assert len(log.splitlines()) == 7
 
 
-def test_a_kill_loses_nothing(pod: Pod) -> None:
+def test_restart_after_a_kill_keeps_the_token(pod: ReaderPod) -> None:
     token = pod.token
     pod.sidecar.kill()
     pod.mount(2)
     pod.sidecar.start()
 
     assert pod.token == token
-    assert pod.given() == "ASIA2"
+    assert pod.response() == "ASIA2"
 
 
-async def test_in_a_storm_of_rubbish_everybody_else_is_served(pod: Pod) -> None:
-    rubbish = [
+async def test_hostile_clients_do_not_delay_others(pod: ReaderPod) -> None:
+    hostile = [
         os.urandom(300),
         b"GET /" + b"x" * 50_000,
         b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
@@ -74,150 +78,202 @@ async def test_in_a_storm_of_rubbish_everybody_else_is_served(pod: Pod) -> None:
         b"",
     ]
 
-    async def throw(number: int) -> None:
-        async with connected(pod.sidecar.credentials) as (reader, writer):
+    async def attack(number: int) -> None:
+        async with connect(pod.sidecar.credentials) as (reader, writer):
             for _ in range(3):
-                writer.write(rubbish[number % len(rubbish)])
+                writer.write(hostile[number % len(hostile)])
                 await asyncio.sleep(0.05)
             if number % 2:
                 writer.transport.abort()
             else:
                 writer.write_eof()
-                await read_end(reader)
+                await read_until_closed(reader)
 
-    waits = []
+    results = []
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         for number in range(150):
-            tasks.create_task(throw(number))
+            tasks.create_task(attack(number))
         for _ in range(20):
-            began = time.monotonic()
-            status, _ = await asyncio.to_thread(pod.sidecar.ask, pod.token)
-            waits.append((status, time.monotonic() - began < 1))
+            start = time.monotonic()
+            status, _ = await asyncio.to_thread(pod.sidecar.get_credentials, pod.token)
+            results.append((status, time.monotonic() - start < 1))
 
-    assert waits == [(200, True)] * 20
+    assert results == [(200, True)] * 20
     assert "Traceback" not in pod.sidecar.log()
     assert "asyncio" not in pod.sidecar.log()
 
 
-async def test_two_hundred_connections_at_once(pod: Pod) -> None:
+async def test_two_hundred_connections_are_served_at_once(pod: ReaderPod) -> None:
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
     all_are_open = asyncio.Barrier(200)
 
-    async def ask() -> set[bytes]:
-        found = set()
-        async with connected(pod.sidecar.credentials) as (reader, writer):
+    async def send_ten() -> set[bytes]:
+        status_lines = set()
+        async with connect(pod.sidecar.credentials) as (reader, writer):
             await all_are_open.wait()
             for _ in range(10):
                 writer.write(request)
-                found.add(await reader.readuntil(b"\r\n"))
+                status_lines.add(await reader.readuntil(b"\r\n"))
                 await reader.readuntil(b"}")
-        return found
+        return status_lines
 
     async with asyncio.timeout(30):
-        answers = await asyncio.gather(*(ask() for _ in range(200)))
+        status_lines = await asyncio.gather(*(send_ten() for _ in range(200)))
 
-    assert answers == [{b"HTTP/1.1 200 OK\r\n"}] * 200
+    assert status_lines == [{b"HTTP/1.1 200 OK\r\n"}] * 200
 
 
-async def test_a_sigterm_takes_no_answer_from_anybody(pod: Pod) -> None:
-    """Each client asks as fast as it can until it is told to close; then every answer was whole."""
+@pytest.fixture
+def _many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("the test opens 3,000 connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_many_files")
+def test_three_thousand_idle_connections_keep_no_client_out(pod: ReaderPod) -> None:
+    host, _, port = pod.sidecar.credentials.rpartition(":")
+    statuses = []
+    with ExitStack() as stack:
+        for _ in range(3000):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)  # noqa: FBT003 - the socket module's own argument
+            client.connect_ex((host, int(port)))
+        for _ in range(10):
+            statuses.append(pod.sidecar.get_credentials(pod.token)[0])
+            # Meanwhile the kernel repeats the connection attempts that it dropped at first.
+            time.sleep(0.2)
+
+    assert statuses == [200] * 10
+    assert "Traceback" not in pod.sidecar.log()
+
+
+def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> None:
+    host, _, port = pod.sidecar.probes.rpartition(":")
+    pipelined = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000
+    with ExitStack() as stack:
+        for _ in range(256):
+            client = stack.enter_context(socket.create_connection((host, int(port))))
+            client.settimeout(0.01)
+            with suppress(TimeoutError):
+                client.sendall(pipelined)
+        time.sleep(3)
+        status = Path(f"/proc/{pod.sidecar.process.pid}/status").read_text()
+    peak_kib = int(status.partition("VmHWM:")[2].split()[0])
+
+    # The memory limit of an injected sidecar is 64 MiB.
+    assert peak_kib < 48 * 1024
+
+
+async def test_sigterm_cuts_no_response_short(pod: ReaderPod) -> None:
+    """Each client sends requests as fast as it can until a response announces the end."""
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
-    document = pod.sidecar.ask(pod.token)[1].encode()
+    document = pod.sidecar.get_credentials(pod.token)[1].encode()
 
-    async def ask() -> list[bool]:
-        whole = []
-        async with connected(pod.sidecar.credentials) as (reader, writer):
+    async def send_until_closed() -> list[bool]:
+        is_complete = []
+        async with connect(pod.sidecar.credentials) as (reader, writer):
             while True:
                 writer.write(request)
                 head = await reader.readuntil(b"\r\n\r\n")
-                whole.append(await reader.readexactly(len(document)) == document)
+                is_complete.append(await reader.readexactly(len(document)) == document)
                 if b"connection: close" in head:
-                    return whole
+                    return is_complete
 
     async with asyncio.timeout(30):
-        asking = asyncio.gather(*(ask() for _ in range(20)))
+        clients = asyncio.gather(*(send_until_closed() for _ in range(20)))
         await asyncio.sleep(0.5)
         code = await asyncio.to_thread(pod.sidecar.stop)
-        answers = await asking
+        results = await clients
 
     assert code == 0
-    assert all(all(whole) and len(whole) > 1 for whole in answers)
+    assert all(all(is_complete) and len(is_complete) > 1 for is_complete in results)
 
 
-def test_a_sigterm_ends_it_at_once_and_quietly(pod: Pod) -> None:
+def test_sigterm_ends_the_process_within_a_second(pod: ReaderPod) -> None:
     with socket.create_connection(("127.0.0.1", int(pod.sidecar.credentials.rpartition(":")[2]))):
-        began = time.monotonic()
+        start = time.monotonic()
         code = pod.sidecar.stop()
 
-    assert (code, time.monotonic() - began < 1) == (0, True)
+    assert (code, time.monotonic() - start < 1) == (0, True)
     assert len(pod.sidecar.log().splitlines()) == 3
 
 
-def test_a_second_process_on_the_port_says_so_and_disturbs_nobody(pod: Pod) -> None:
-    flags = [
-        f"--listen={pod.sidecar.credentials}",
-        "--http-bind-address=127.0.0.1:0",
-        *reader_flags(pod.directory),
-    ]
-    code, lines = fails("--log-level=error", *flags)
+def test_second_sigterm_does_not_wait_for_open_requests(pod: ReaderPod) -> None:
+    with socket.create_connection(("127.0.0.1", int(pod.sidecar.credentials.rpartition(":")[2]))) as client:
+        client.sendall(b"GET /")
+        time.sleep(0.2)
+        start = time.monotonic()
+        pod.sidecar.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        code = pod.sidecar.stop()
+
+    assert (code, time.monotonic() - start < 1) == (0, True)
+    assert len(pod.sidecar.log().splitlines()) == 3
+
+
+def test_port_in_use_is_reported_and_left_alone(pod: ReaderPod) -> None:
+    flags = [f"--listen={pod.sidecar.credentials}", "--http-bind-address=127.0.0.1:0", *reader_flags(pod.directory)]
+    code, lines = run_until_exit("--log-level=error", *flags)
 
     assert (code, len(lines)) == (1, 1)
     assert f"cannot listen on {pod.sidecar.credentials}: Address already in use" in lines[0]
-    assert pod.given() == "ASIA1"
+    assert pod.response() == "ASIA1"
 
 
-def fails(*flags: str, prefix: tuple[str, ...] = ()) -> tuple[int, list[str]]:
-    """Run a reader that cannot serve: its exit code and what it said."""
+def run_until_exit(*flags: str, prefix: tuple[str, ...] = ()) -> tuple[int, list[str]]:
+    """Run a sidecar that cannot serve: its exit code and the lines of its output."""
     command = [*prefix, sys.executable, "-m", "keyturn", "sidecar", *flags]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
-    return ran.returncode, (ran.stdout + ran.stderr).splitlines()
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return process.returncode, (process.stdout + process.stderr).splitlines()
 
 
-def _mounted(options: str) -> tuple[str, ...]:
-    """Have a tmpfs of its own on $0, and fill it."""
+def on_full_tmpfs(options: str) -> tuple[str, ...]:
+    """Return the prefix of a command that runs with a full tmpfs mounted at its first argument."""
     fill = 'mount -t tmpfs -o "$OPTIONS" none "$0"; (cat /dev/zero >"$0/fill") 2>/dev/null; exec "$@"'
     return ("env", f"OPTIONS={options}", "unshare", "--mount", "sh", "-c", fill)
 
 
 @pytest.mark.parametrize(
-    ("prefix", "says"),
+    ("prefix", "reason"),
     [
-        pytest.param(("sh", "-c", 'ulimit -f 0; exec "$@"'), "File too large", id="nothing may be written"),
-        pytest.param(_mounted("size=4k"), "No space left on device", id="a full disk"),
-        pytest.param(_mounted("ro"), "Read-only file system", id="a disk that is read-only"),
+        pytest.param(("sh", "-c", 'ulimit -f 0; exec "$@"'), "File too large", id="file size limit of zero"),
+        pytest.param(on_full_tmpfs("size=4k"), "No space left on device", id="full disk"),
+        pytest.param(on_full_tmpfs("ro"), "Read-only file system", id="read-only disk"),
     ],
 )
-def test_the_authorization_file_cannot_be_made(prefix: tuple[str, ...], says: str, directory: Path) -> None:
+def test_authorization_file_that_cannot_be_created_is_reported(
+    prefix: tuple[str, ...], reason: str, directory: Path
+) -> None:
     volume = directory / "volume"
     volume.mkdir()
     if "unshare" in prefix and subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("mounting needs root")
-    flags = [
-        f"--secret-dir={directory / 'secret'}",
-        f"--authorization-file={volume / 'token'}",
-        "--log-level=error",
-    ]
-    code, lines = fails(*flags, prefix=(*prefix, str(volume)))
+    flags = [f"--secret-dir={directory / 'secret'}", f"--authorization-file={volume / 'token'}", "--log-level=error"]
+    code, lines = run_until_exit(*flags, prefix=(*prefix, str(volume)))
 
     assert (code, len(lines)) == (1, 1)
-    assert lines[0].endswith(f"cannot make the authorization file {volume / 'token'}: {says}")
+    assert lines[0].endswith(f"cannot create the authorization file {volume / 'token'}: {reason}")
     assert list(volume.iterdir()) == []
 
 
-def test_nothing_secret_is_logged_or_counted(directory: Path) -> None:
+def test_no_secret_is_logged_or_exposed(directory: Path) -> None:
     with running_sidecar(directory, *reader_flags(directory), "--log-format=json") as sidecar:
-        pod = Pod(directory, sidecar)
+        pod = ReaderPod(directory, sidecar)
         for number in (2, 3):
-            mount(pod.secret, number)
-            pod.gives(f"ASIA{number}")
+            mount_credentials(pod.secret, number)
+            pod.wait_for_response(f"ASIA{number}")
         swap(pod.secret, {"credentials.json": '{"SecretAccessKey": "planted-half'})
-        sidecar.ask("planted-guess")
+        sidecar.get_credentials("planted-guess")
         time.sleep(1.5)
-        told = sidecar.log() + sidecar.get("/metrics")[1] + sidecar.get("/readyz")[1]
+        output = sidecar.log() + sidecar.get("/metrics")[1] + sidecar.get("/readyz")[1]
         token = pod.token
     lines = [json.loads(line) for line in sidecar.log().splitlines()]
 
-    assert "is not JSON" in lines[-1]["message"]
-    assert 'requests_total{code="401"} 1' in told
-    assert "planted" not in told
-    assert token not in told
+    assert "is not valid JSON" in lines[-1]["message"]
+    assert 'requests_total{code="401"} 1' in output
+    assert "planted" not in output
+    assert token not in output

@@ -1,4 +1,4 @@
-"""An AWS, and a place where standalone mode works."""
+"""The AWS emulator, and a directory for a standalone process."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pytest
 
 from tests.support.emulator.fixtures import aws, emulator
 from tests.support.emulator.running import Aws
-from tests.support.standalone_process import Place
+from tests.support.standalone_process import StandaloneDirectory
 
 __all__ = ["aws", "emulator"]
 
 
 @pytest.fixture
-def place(aws: Aws, tmp_path: Path) -> Place:
-    """A place with settings, and nothing to renew yet."""
-    return Place(tmp_path, aws)
+def directory(aws: Aws, tmp_path: Path) -> StandaloneDirectory:
+    """A directory with settings and without a manifest."""
+    return StandaloneDirectory(tmp_path, aws)

@@ -1,5 +1,3 @@
-"""Standalone mode as a process, an SDK in front of it and the AWS emulator behind it."""
-
 import json
 import time
 from pathlib import Path
@@ -13,14 +11,14 @@ from tests.support.emulator.running import Aws
 from tests.support.emulator.world import OIDC_ROLE_ARN
 from tests.support.processes import until
 from tests.support.secret_search import find_secrets
-from tests.support.standalone_process import Place, ready, renewals, who_am_i
+from tests.support.standalone_process import StandaloneDirectory, caller_arn, is_ready, renewals
 
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer/default.acme"
 
 
 @pytest.fixture
 def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """boto3 that knows nothing but where to ask."""
+    """The environment of boto3 without any other credentials."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -29,16 +27,16 @@ def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
+def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
-    place.flagship()
-    with place.running() as sidecar:
+    directory.write_flagship()
+    with directory.running() as sidecar:
         sdk.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{sidecar.credentials}/")
         session = boto3.Session()
-        until(lambda: ready(sidecar))
+        until(lambda: is_ready(sidecar))
         keys: set[str] = set()
         while len(keys) < 4:
-            assert who_am_i(aws, session) == SESSION
+            assert caller_arn(aws, session) == SESSION
             found = session.get_credentials()
             assert found
             keys.add(str(found.get_frozen_credentials().access_key))
@@ -47,92 +45,92 @@ def test_an_sdk_goes_on_over_three_renewals(place: Place, aws: Aws, sdk: pytest.
         assert sidecar.stop() == 0
 
 
-def test_files_change_at_once_and_an_sdk_follows_them(place: Place, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
+def test_sdk_follows_the_output_files(directory: StandaloneDirectory, aws: Aws, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
-    config = {"awsConfig": {"mountPath": str(place.path / "write")}}
-    place.flagship(target={"formats": [{"env": {}}, {"credentialProcess": {}}, config]})
-    with place.running("write") as sidecar:
-        until(lambda: ready(sidecar))
-        sdk.setenv("AWS_CONFIG_FILE", str(place.path / "write" / "config"))
+    config = {"awsConfig": {"mountPath": str(directory.path / "write")}}
+    directory.write_flagship(target={"formats": [{"env": {}}, {"credentialProcess": {}}, config]})
+    with directory.running("write") as sidecar:
+        until(lambda: is_ready(sidecar))
+        sdk.setenv("AWS_CONFIG_FILE", str(directory.path / "write" / "config"))
         session = boto3.Session()
-        first = place.written("AWS_ACCESS_KEY_ID")
-        assert json.loads(place.written("credentials.json"))["AccessKeyId"] == first
-        assert who_am_i(aws, session) == SESSION
-        until(lambda: place.written("AWS_ACCESS_KEY_ID") != first)
+        first = directory.output("AWS_ACCESS_KEY_ID")
+        assert json.loads(directory.output("credentials.json"))["AccessKeyId"] == first
+        assert caller_arn(aws, session) == SESSION
+        until(lambda: directory.output("AWS_ACCESS_KEY_ID") != first)
 
-        assert who_am_i(aws, session) == SESSION
-        assert (place.path / "write" / "credentials.json").stat().st_mode & 0o777 == 0o440
+        assert caller_arn(aws, session) == SESSION
+        assert (directory.path / "write" / "credentials.json").stat().st_mode & 0o777 == 0o440
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_restart_exchanges_nothing(place: Place, aws: Aws, end: str) -> None:
-    place.flagship()
-    with place.running("write") as sidecar:
-        until(lambda: ready(sidecar))
-        before = place.ask(sidecar)
+def test_restart_exchanges_nothing(directory: StandaloneDirectory, aws: Aws, end: str) -> None:
+    directory.write_flagship()
+    with directory.running("write") as sidecar:
+        until(lambda: is_ready(sidecar))
+        before = directory.get_credentials(sidecar)
         getattr(sidecar, end)()
         sidecar.start()
-        until(lambda: ready(sidecar))
+        until(lambda: is_ready(sidecar))
 
-        assert place.ask(sidecar) == before
+        assert directory.get_credentials(sidecar) == before
         assert count_exchanges(aws) == 2
 
 
-def test_while_aws_is_away_what_is_held_is_served(place: Place, aws: Aws) -> None:
+def test_cached_credentials_are_served_during_an_outage(directory: StandaloneDirectory, aws: Aws) -> None:
     aws.settings(session_seconds=9)
-    place.flagship()
-    with place.running() as sidecar:
-        until(lambda: ready(sidecar))
-        before = place.ask(sidecar)
+    directory.write_flagship()
+    with directory.running() as sidecar:
+        until(lambda: is_ready(sidecar))
+        before = directory.get_credentials(sidecar)
         aws.fault("AssumeRoleWithWebIdentity", times=None, status=503)
         until(lambda: sidecar.metric('keyturn_request_failed_attempts{name="acme",namespace="default"}'))
-        assert place.ask(sidecar) == before
-        until(lambda: place.ask(sidecar)[0] == 503)
-        _, text = place.ask(sidecar)
+        assert directory.get_credentials(sidecar) == before
+        until(lambda: directory.get_credentials(sidecar)[0] == 503)
+        _, text = directory.get_credentials(sidecar)
         aws.clear_faults()
-        until(lambda: place.ask(sidecar)[0] == 200, seconds=70)
+        until(lambda: directory.get_credentials(sidecar)[0] == 200, seconds=70)
 
     assert json.loads(text)["code"] == "ServiceUnavailable"
     assert "the credentials expired at" in json.loads(text)["message"]
 
 
-def test_another_manifest_is_followed(place: Place, aws: Aws) -> None:
-    place.flagship()
-    with place.running() as sidecar:
-        until(lambda: ready(sidecar))
-        place.say(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
+def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirectory, aws: Aws) -> None:
+    directory.write_flagship()
+    with directory.running() as sidecar:
+        until(lambda: is_ready(sidecar))
+        directory.write_manifest(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
         until(lambda: count_exchanges(aws) == 4)
-        place.say({"kind": "Secret"})
+        directory.write_manifest({"kind": "Secret"})
         until(lambda: "the previous manifest stays in use" in sidecar.log())
 
-        assert ready(sidecar)
+        assert is_ready(sidecar)
         assert sidecar.log().count("the previous manifest stays in use") == 1
 
 
-def test_the_projected_token_of_a_service_account(place: Place, aws: Aws) -> None:
+def test_projected_token_is_used(directory: StandaloneDirectory, aws: Aws) -> None:
     wanted = {"token": {"serviceAccount": {"name": "app", "audiences": [CLIENT_ID]}}}
     steps = [{"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}]
-    place.say(token_request(source=wanted, exchanges=steps))
-    file = place.path / "service-account-token"
+    directory.write_manifest(token_request(source=wanted, exchanges=steps))
+    file = directory.path / "service-account-token"
     file.write_text(aws.jwt("somebody-else", subject="demo-user"))
-    with place.running("service-account-token") as sidecar:
-        until(lambda: "the projected token is for somebody-else" in place.ask(sidecar)[1])
+    with directory.running("service-account-token") as sidecar:
+        until(lambda: "the projected token has audience somebody-else" in directory.get_credentials(sidecar)[1])
         file.write_text(aws.jwt(CLIENT_ID, subject="demo-user"))
 
-        until(lambda: ready(sidecar), seconds=40)
+        until(lambda: is_ready(sidecar), seconds=40)
 
 
-def test_no_secret_is_told(place: Place, aws: Aws) -> None:
-    place.rotating()
-    with place.running("write", "state") as sidecar:
-        until(lambda: ready(sidecar))
+def test_no_secret_is_in_log_or_metrics(directory: StandaloneDirectory, aws: Aws) -> None:
+    directory.write_rotating()
+    with directory.running("write", "state") as sidecar:
+        until(lambda: is_ready(sidecar))
         aws.fault("oauth:token", code="invalid_request")
-        place.put("source", refresh_token=aws.oauth_refresh_token())
+        directory.put_source("source", refresh_token=aws.oauth_refresh_token())
         until(lambda: "invalid_request" in sidecar.log())
-        place.put("source", refresh_token=aws.oauth_refresh_token())
+        directory.put_source("source", refresh_token=aws.oauth_refresh_token())
         until(lambda: renewals(sidecar) >= 2)
         places = {"log": sidecar.log(), "metrics": sidecar.get("/metrics")[1], "ready": sidecar.get("/readyz")[1]}
-        secrets = [*aws.secrets(), (place.path / "token").read_text()]
+        secrets = [*aws.secrets(), (directory.path / "token").read_text()]
 
     assert find_secrets(places, secrets) == []
-    assert find_secrets({"state": (place.path / "state" / "source-keyturn.json").read_text()}, secrets) != []
+    assert find_secrets({"state": (directory.path / "state" / "source-keyturn.json").read_text()}, secrets) != []

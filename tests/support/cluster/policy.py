@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from tests.support.cluster.namespace import Namespace
 from tests.support.processes import until
 
-WORDS = "forbidden by the test policy"
+POLICY_MESSAGE = "forbidden by the test policy"
 _PROBE = "probe-of-the-policy"
 
 
 @contextmanager
 def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secrets",)) -> Iterator[None]:
-    """Let the API server refuse to create or change objects with these names, with WORDS.
+    """Let the API server refuse to create or change objects with these names, with POLICY_MESSAGE.
 
     `kinds` are plurals, such as "secrets" or "tokenrequests/status". The policy is in force inside the context.
     """
@@ -28,7 +28,7 @@ def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secre
     }
     policy = {
         "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": expression, "message": WORDS}],
+        "validations": [{"expression": expression, "message": POLICY_MESSAGE}],
     }
     here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here}
@@ -36,7 +36,7 @@ def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secre
         {**common, "kind": "ValidatingAdmissionPolicy", "spec": policy},
         {**common, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
     )
-    until(lambda: WORDS in _try_to_create(namespace))
+    until(lambda: POLICY_MESSAGE in _try_to_create(namespace))
     try:
         yield
     finally:

@@ -42,7 +42,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     },
     "saveTo requires secretKeyRef": {
         "saveTo for a ServiceAccount": {
-            "source": {"token": {"serviceAccount": {"name": "app"}, "saveTo": {"secretName": "kept"}}}
+            "source": {"token": {"serviceAccount": {"name": "app"}, "saveTo": {"secretName": "retained"}}}
         }
     },
     "grantType refresh_token uses source.token": {"refresh_token grant with a ServiceAccount token": account(REFRESH)},

@@ -11,7 +11,7 @@ from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.reconcile.dependencies import TokenStore
-from keyturn.standalone.token_files import FileTokens
+from keyturn.standalone.token_files import TokenFiles
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW, rotating
 from tests.support.rotation import KeptTokens
@@ -40,7 +40,7 @@ def sides(folder: Path) -> list[Side]:
     return [
         Side(state, state.kept.clear),
         Side(TokenSecrets(server), lambda: server.objects.pop(f"{SECRETS}/license-keyturn", None)),
-        Side(FileTokens(folder), lambda: file.unlink(missing_ok=True)),
+        Side(TokenFiles(folder), lambda: file.unlink(missing_ok=True)),
     ]
 
 

@@ -5,84 +5,84 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.sidecar.authorization import AuthorizationError, authorization
+from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 
 
-def test_it_is_made_once_for_owner_and_group_without_a_newline(tmp_path: Path) -> None:
+def test_file_is_created_once_for_owner_and_group_without_newline(tmp_path: Path) -> None:
     path = tmp_path / "token"
-    before = os.umask(0o077)
+    umask = os.umask(0o077)
     try:
-        made = authorization(path)
+        token = read_or_create_token(path)
     finally:
-        os.umask(before)
+        os.umask(umask)
 
-    assert (path.read_text(), len(made)) == (made, 43)
+    assert (path.read_text(), len(token)) == (token, 43)
     assert stat.S_IMODE(path.stat().st_mode) == 0o440
-    assert [one.name for one in tmp_path.iterdir()] == ["token"]
-    assert authorization(path) == made
+    assert [entry.name for entry in tmp_path.iterdir()] == ["token"]
+    assert read_or_create_token(path) == token
 
 
-def test_no_two_are_alike(tmp_path: Path) -> None:
-    assert len({authorization(tmp_path / str(number)) for number in range(20)}) == 20
+def test_created_tokens_differ(tmp_path: Path) -> None:
+    assert len({read_or_create_token(tmp_path / str(number)) for number in range(20)}) == 20
 
 
-def test_all_who_make_it_at_once_have_the_same(tmp_path: Path) -> None:
+def test_concurrent_creators_get_the_same_token(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as threads:
-        made = set(threads.map(authorization, [tmp_path / "token"] * 200))
+        tokens = set(threads.map(read_or_create_token, [tmp_path / "token"] * 200))
 
-    assert made == {(tmp_path / "token").read_text()}
-    assert [one.name for one in tmp_path.iterdir()] == ["token"]
+    assert tokens == {(tmp_path / "token").read_text()}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["token"]
 
 
-def test_one_that_is_mounted_by_the_kubelet_is_read(tmp_path: Path) -> None:
+def test_file_mounted_by_the_kubelet_is_read(tmp_path: Path) -> None:
     (tmp_path / "..2026").mkdir()
-    (tmp_path / "..2026" / "token").write_text("of-a-secret")
+    (tmp_path / "..2026" / "token").write_text("from-a-secret")
     (tmp_path / "..data").symlink_to("..2026")
     (tmp_path / "token").symlink_to("..data/token")
 
-    assert authorization(tmp_path / "token") == "of-a-secret"
+    assert read_or_create_token(tmp_path / "token") == "from-a-secret"
 
 
 @pytest.mark.parametrize(
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"planted\n", id="with the newline of an editor"),
-        pytest.param(b"planted planted", id="with a space"),
+        pytest.param(b"planted\n", id="an editor's newline"),
+        pytest.param(b"planted planted", id="a space"),
         pytest.param("plantéd".encode(), id="not ASCII"),
     ],
 )
-def test_what_no_sdk_can_send_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_content_that_no_sdk_can_send_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
-    with pytest.raises(AuthorizationError, match="visible characters of ASCII, and no newline") as refused:
-        authorization(path)
+    with pytest.raises(AuthorizationError, match="must contain only visible ASCII characters") as refused:
+        read_or_create_token(path)
 
     assert "planted" not in str(refused.value)
     assert path.read_bytes() == content
 
 
-def test_a_link_is_never_followed_to_make_it(tmp_path: Path) -> None:
+def test_dangling_link_is_not_followed_to_create_the_file(tmp_path: Path) -> None:
     (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(AuthorizationError, match=r"cannot make the authorization file .*: No such file"):
-        authorization(tmp_path / "token")
+    with pytest.raises(AuthorizationError, match=r"cannot create the authorization file .*: No such file"):
+        read_or_create_token(tmp_path / "token")
 
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["token"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["token"]
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
-        pytest.param("folder", "cannot read .*folder: Is a directory", id="a folder"),
-        pytest.param("pipe", "cannot read .*pipe: it is not a regular file", id="a pipe, which nobody waits for"),
-        pytest.param("long", "cannot read .*long: it has more than 4096 bytes", id="too long"),
-        pytest.param("not/there", "cannot make .*there: No such file or directory", id="in no folder"),
+        pytest.param("directory", "cannot read .*directory: Is a directory", id="a directory"),
+        pytest.param("pipe", "cannot read .*pipe: not a regular file", id="a pipe is not waited for"),
+        pytest.param("long", "cannot read .*long: larger than 4096 bytes", id="too long"),
+        pytest.param("not/there", "cannot create .*there: No such file or directory", id="no directory"),
     ],
 )
-def test_what_cannot_be_read_or_made_is_said_in_a_line(name: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
+def test_file_that_cannot_be_read_or_created_is_one_line(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
     (tmp_path / "long").write_text("planted" * 1000)
     os.mkfifo(tmp_path / "pipe")
 
-    with pytest.raises(AuthorizationError, match=says):
-        authorization(tmp_path / name)
+    with pytest.raises(AuthorizationError, match=message):
+        read_or_create_token(tmp_path / name)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.sidecar.client import ask
-from keyturn.sidecar.credential_cache import UnservableError
+from keyturn.sidecar.client import fetch_credentials
+from keyturn.sidecar.credential_cache import NoCredentialsError
 
 FIELDS = {
     "AccessKeyId": "ASIA1",
@@ -22,27 +22,27 @@ TOKEN = "planted-authorization"
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "token"
     path.write_text(TOKEN)
     return path
 
 
 @contextmanager
-def answering(answer: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
-    """A server for one request; gives its port and what it was sent."""
-    sent: list[bytes] = []
+def one_response(response: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+    """Serve one request; yields the port and the received bytes."""
+    received: list[bytes] = []
     with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
             with connection:
-                sent.append(connection.recv(65536))
-                connection.sendall(answer.encode())
+                received.append(connection.recv(65536))
+                connection.sendall(response.encode())
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield server.getsockname()[1], sent
+        yield server.getsockname()[1], received
         thread.join(timeout=5)
 
 
@@ -57,48 +57,48 @@ def message(status: int, body: str, header: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("host", "path", "answer"),
+    ("host", "path", "response"),
     [
-        pytest.param("127.0.0.1", "/a?b=c", message(200, DOCUMENT), id="with a length"),
-        pytest.param("[::1]", "", message(200, DOCUMENT, "Connection: close"), id="IPv6, to the end"),
+        pytest.param("127.0.0.1", "/a?b=c", message(200, DOCUMENT), id="body with a length"),
+        pytest.param("[::1]", "", message(200, DOCUMENT, "Connection: close"), id="IPv6, body until closed"),
         pytest.param(
             "localhost",
             "/",
             message(200, f"{len(DOCUMENT):x}\r\n{DOCUMENT}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
-            id="in chunks",
+            id="chunked body",
         ),
     ],
 )
-def test_it_asks_as_an_sdk_does(host: str, path: str, answer: str, file: Path) -> None:
-    with answering(answer, "::1" if "::" in host else "127.0.0.1") as (port, sent):
-        found = ask(f"http://{host}:{port}{path}", file)
+def test_request_is_the_one_that_sdks_send(host: str, path: str, response: str, token_file: Path) -> None:
+    with one_response(response, "::1" if "::" in host else "127.0.0.1") as (port, received):
+        credentials = fetch_credentials(f"http://{host}:{port}{path}", token_file)
 
-    assert json.loads(found.document) == FIELDS
-    first, *headers = sent[0].decode().split("\r\n")
-    assert first == f"GET {path or '/'} HTTP/1.1"
+    assert json.loads(credentials.document) == FIELDS
+    request_line, *headers = received[0].decode().split("\r\n")
+    assert request_line == f"GET {path or '/'} HTTP/1.1"
     assert {f"Host: {host}:{port}", f"Authorization: {TOKEN}"} <= set(headers)
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("response", "reason"),
     [
         pytest.param(
             message(503, '{"code": "ServiceUnavailable", "message": "they expired"}'),
-            "answered 503: they expired",
-            id="a reason",
+            "returned HTTP 503: they expired",
+            id="error with a message",
         ),
-        pytest.param(message(404, "<html>"), "answered 404: no message", id="no reason"),
+        pytest.param(message(404, "<html>"), "returned HTTP 404: no message", id="error without a message"),
         pytest.param(message(200, "{}"), "the credentials have no AccessKeyId", id="no credentials"),
         pytest.param(message(200, "planted"), "the credentials have no AccessKeyId", id="no JSON"),
-        pytest.param("planted rubbish\r\n\r\n", "no answer of 127.0.0.1:", id="no HTTP"),
-        pytest.param("", "no answer of 127.0.0.1:", id="nothing"),
-        pytest.param(message(200, "x" * 99, "Content-Length: 999"), "no answer of 127.0.0.1:", id="cut short"),
-        pytest.param(message(200, "x" * 99999), "it is not HTTP, or too long", id="too long"),
+        pytest.param("planted rubbish\r\n\r\n", "no response from 127.0.0.1:", id="not HTTP"),
+        pytest.param("", "no response from 127.0.0.1:", id="nothing"),
+        pytest.param(message(200, "x" * 99, "Content-Length: 999"), "no response from 127.0.0.1:", id="cut short"),
+        pytest.param(message(200, "x" * 99999), "its response is too long", id="too long"),
     ],
 )
-def test_answers_without_credentials(answer: str, says: str, file: Path) -> None:
-    with answering(answer) as (port, _), pytest.raises(UnservableError, match=says) as refused:
-        ask(f"http://127.0.0.1:{port}", file)
+def test_response_without_credentials_is_refused(response: str, reason: str, token_file: Path) -> None:
+    with one_response(response) as (port, _), pytest.raises(NoCredentialsError, match=reason) as refused:
+        fetch_credentials(f"http://127.0.0.1:{port}", token_file)
 
     assert "planted" not in str(refused.value)
 
@@ -118,55 +118,54 @@ def test_answers_without_credentials(answer: str, says: str, file: Path) -> None
         "",
     ],
 )
-def test_the_token_goes_to_loopback_only(url: str, file: Path) -> None:
-    with pytest.raises(UnservableError, match="the URL is not http:// of a loopback address"):
-        ask(url, file)
+def test_token_is_sent_to_loopback_only(url: str, token_file: Path) -> None:
+    with pytest.raises(NoCredentialsError, match="must start with http:// and a loopback address"):
+        fetch_credentials(url, token_file)
 
 
-def test_nobody_listens(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keyturn.sidecar.client._SECONDS", 0.2)
+def test_refused_connection_is_reported_after_the_timeout(token_file: Path) -> None:
     port = closed_port()
 
-    with pytest.raises(UnservableError, match=f"no answer of 127.0.0.1:{port}: .*Connection refused"):
-        ask(f"http://127.0.0.1:{port}", file)
+    with pytest.raises(NoCredentialsError, match=f"no response from 127.0.0.1:{port}: .*Connection refused"):
+        fetch_credentials(f"http://127.0.0.1:{port}", token_file, timeout_seconds=0.2)
 
 
-def test_a_sidecar_that_is_started_again_is_waited_for(file: Path) -> None:
+def test_restarting_sidecar_is_waited_for(token_file: Path) -> None:
     def listen() -> None:
         time.sleep(0.5)
-        with answering(message(200, DOCUMENT), port=port):
+        with one_response(message(200, DOCUMENT), port=port):
             pass
 
     port = closed_port()
     thread = threading.Thread(target=listen)
     thread.start()
-    found = ask(f"http://127.0.0.1:{port}", file)
+    credentials = fetch_credentials(f"http://127.0.0.1:{port}", token_file)
     thread.join()
 
-    assert json.loads(found.document) == FIELDS
+    assert json.loads(credentials.document) == FIELDS
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999"])
-def test_no_such_port(port: str, file: Path) -> None:
-    with pytest.raises(UnservableError, match=r"no answer of 127\.0\.0\.1:"):
-        ask(f"http://127.0.0.1:{port}", file)
+def test_invalid_port_is_refused(port: str, token_file: Path) -> None:
+    with pytest.raises(NoCredentialsError, match="must have a port from 1 to 65535"):
+        fetch_credentials(f"http://127.0.0.1:{port}", token_file)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "reason"),
     [
         pytest.param(None, "cannot read .*token: No such file", id="no file"),
-        pytest.param("", "is empty, or has characters", id="empty"),
-        pytest.param("planted\n", "is empty, or has characters", id="a newline"),
-        pytest.param("planted\r\nX: y", "is empty, or has characters", id="a header more"),
+        pytest.param("", "must contain only visible ASCII", id="empty"),
+        pytest.param("planted\n", "must contain only visible ASCII", id="a newline"),
+        pytest.param("planted\r\nX: y", "must contain only visible ASCII", id="an additional header"),
     ],
 )
-def test_a_token_that_no_header_can_hold(content: str | None, says: str, file: Path) -> None:
+def test_token_that_no_header_can_contain_is_refused(content: str | None, reason: str, token_file: Path) -> None:
     if content is None:
-        file.unlink()
+        token_file.unlink()
     else:
-        file.write_text(content)
-    with pytest.raises(UnservableError, match=says) as refused:
-        ask("http://127.0.0.1:1", file)
+        token_file.write_text(content)
+    with pytest.raises(NoCredentialsError, match=reason) as refused:
+        fetch_credentials("http://127.0.0.1:1", token_file)
 
     assert "planted" not in str(refused.value)

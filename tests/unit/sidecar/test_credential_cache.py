@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.sidecar.credential_cache import Held, UnservableError, served
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, parse_credentials
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROCESS = {
@@ -25,16 +25,16 @@ VARIABLES = {
 @pytest.mark.parametrize(
     ("data", "key"),
     [
-        pytest.param({"credentials.json": json.dumps(PROCESS)}, "credentials.json", id="a credential process"),
-        pytest.param({"mine": json.dumps(PROCESS)}, "mine", id="under another key"),
+        pytest.param({"credentials.json": json.dumps(PROCESS)}, "credentials.json", id="credential process"),
+        pytest.param({"custom": json.dumps(PROCESS)}, "custom", id="credential process under another key"),
         pytest.param(VARIABLES, "credentials.json", id="variables"),
     ],
 )
-def test_both_forms_become_the_endpoints_answer(data: Mapping[str, str], key: str) -> None:
-    found = served(data, key)
+def test_every_format_becomes_the_endpoints_document(data: Mapping[str, str], key: str) -> None:
+    credentials = parse_credentials(data, key)
 
-    assert (found.access_key_id, found.expires_at) == ("ASIAEXAMPLE", NOW + timedelta(hours=1))
-    assert json.loads(found.document) == {
+    assert (credentials.access_key_id, credentials.expires_at) == ("ASIAEXAMPLE", NOW + timedelta(hours=1))
+    assert json.loads(credentials.document) == {
         "AccessKeyId": "ASIAEXAMPLE",
         "SecretAccessKey": "planted-secret",
         "Token": "planted-token",
@@ -43,43 +43,46 @@ def test_both_forms_become_the_endpoints_answer(data: Mapping[str, str], key: st
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "reason"),
     [
-        pytest.param({}, "no AccessKeyId", id="nothing at all"),
-        pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "is not JSON", id="half-written"),
-        pytest.param({"credentials.json": "[" * 100_000}, "is not JSON", id="without an end"),
-        pytest.param({"credentials.json": "[]"}, "not a JSON object", id="a list"),
+        pytest.param({}, "no AccessKeyId", id="no data"),
+        pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "json is not valid JSON", id="half written"),
+        pytest.param({"credentials.json": "[" * 100_000}, "json is not valid JSON", id="nested too deep"),
+        pytest.param({"credentials.json": "[]"}, "json is not a JSON object", id="a list"),
         pytest.param(
-            {"credentials.json": json.dumps(PROCESS | {"AccessKeyId": 7})}, "no AccessKeyId", id="a number as key"
+            {"credentials.json": json.dumps(PROCESS | {"AccessKeyId": 7})},
+            "no AccessKeyId",
+            id="a number as key",
         ),
         pytest.param(VARIABLES | {"AWS_SESSION_TOKEN": ""}, "no Token", id="long-lived keys"),
-        pytest.param(VARIABLES | {"expiration": ""}, "no Expiration", id="no end"),
-        pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="an end that is no time"),
-        pytest.param(VARIABLES | {"expiration": "9999-12-31T23:59:59-01:00"}, "RFC 3339", id="after all time"),
-        pytest.param(VARIABLES | {"expiration": "2026-01-01T01:00:00"}, "time zone", id="an end without a zone"),
+        pytest.param(VARIABLES | {"expiration": ""}, "no Expiration", id="no expiration"),
+        pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="expiration that is no time"),
+        pytest.param(VARIABLES | {"expiration": "9999-12-31T23:59:59-01:00"}, "RFC 3339", id="after year 9999"),
+        pytest.param(VARIABLES | {"expiration": "2026-01-01T01:00:00"}, "time zone", id="no time zone"),
     ],
 )
-def test_what_cannot_be_served(data: Mapping[str, str], says: str) -> None:
-    with pytest.raises(UnservableError, match=says) as refused:
-        served(data)
+def test_invalid_data_is_refused(data: Mapping[str, str], reason: str) -> None:
+    with pytest.raises(NoCredentialsError, match=reason) as refused:
+        parse_credentials(data)
 
     assert "planted" not in str(refused.value)
 
 
-def test_a_refusal_always_has_a_reason() -> None:
-    with pytest.raises(UnservableError, match="no credentials came yet"):
-        Held(lambda: NOW, trouble="").document()
+def test_empty_cache_always_has_a_reason() -> None:
+    with pytest.raises(NoCredentialsError, match="no credentials are available yet"):
+        CredentialCache(lambda: NOW, failure="").document()
 
 
-def test_what_is_held_is_served_until_it_expires_whatever_the_trouble() -> None:
+def test_credentials_are_served_until_they_expire_despite_failures() -> None:
     clock = [NOW]
-    held = Held(lambda: clock[0])
-    with pytest.raises(UnservableError, match="no credentials were read yet"):
-        held.document()
-    held.served, held.trouble = served(VARIABLES), "the folder is empty"
+    cache = CredentialCache(lambda: clock[0])
+    with pytest.raises(NoCredentialsError, match="no credentials have been read yet"):
+        cache.document()
+    cache.publish(parse_credentials(VARIABLES))
+    cache.failure = "the directory is empty"
 
     clock[0] += timedelta(minutes=59)
-    assert json.loads(held.document())["AccessKeyId"] == "ASIAEXAMPLE"
+    assert json.loads(cache.document())["AccessKeyId"] == "ASIAEXAMPLE"
     clock[0] += timedelta(minutes=1)
-    with pytest.raises(UnservableError, match="expired at 2026-01-01T01:00:00Z; the folder is empty"):
-        held.document()
+    with pytest.raises(NoCredentialsError, match="expired at 2026-01-01T01:00:00Z; the directory is empty"):
+        cache.document()

@@ -1,78 +1,78 @@
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.reconcile.issue import IssueContext, issue
-from keyturn.sidecar.credential_cache import Held, UnservableError
-from keyturn.standalone.file_store import Issued
-from keyturn.standalone.publisher import Giving, is_servable
-from tests.support.dependencies import HOUR, NOW, request
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
+from keyturn.standalone.file_store import Target
+from keyturn.standalone.publisher import CredentialPublisher, is_servable
+from tests.support.dependencies import HOUR, NOW, SECOND, request
 
 EXPIRES = NOW + HOUR
-HOLDING = PipelineValues(
+VALUES = PipelineValues(
     access_token=Token("planted-access", EXPIRES),
     credentials=Credentials("ASIA1", "planted-key", "planted-session", EXPIRES),
 )
-
 LOOKALIKE = {"template": {"key": "credentials.json", "text": "x"}}
 
 
-def wanted(*formats: dict[str, Any]) -> Request:
+def with_formats(*formats: dict[str, Any]) -> Request:
     return request(target={"formats": list(formats)})
 
 
-def issued(wanted: Request) -> Issued:
-    return Issued(*issue(wanted, HOLDING, IssueContext("source", None, 1, 0.0, NOW)))
+def target(request: Request) -> Target:
+    return Target(*issue(request, VALUES, IssueContext("source", None, 1, 0.0, NOW)))
 
 
 @pytest.mark.parametrize(
     "formats",
     [
-        pytest.param([{"env": {}}], id="variables"),
-        pytest.param([{"credentialProcess": {}}], id="a credential process"),
-        pytest.param([{"credentialProcess": {"key": "mine"}}], id="under another key"),
-        pytest.param([{"credentialProcess": {"key": "mine"}}, LOOKALIKE], id="beside what only has the name"),
+        pytest.param([{"env": {}}], id="env"),
+        pytest.param([{"credentialProcess": {}}], id="credentialProcess"),
+        pytest.param([{"credentialProcess": {"key": "mine"}}], id="another key"),
+        pytest.param([{"credentialProcess": {"key": "mine"}}, LOOKALIKE], id="a template with the default key"),
     ],
-)  # fmt: skip
-def test_credentials_are_served_in_every_form(formats: list[dict[str, Any]]) -> None:
-    held, asked = Held(lambda: NOW), wanted(*formats)
-    Giving(held, serves=True).give(asked, issued(asked))
+)
+def test_servable_formats_are_published(formats: list[dict[str, Any]]) -> None:
+    cache, servable = CredentialCache(lambda: NOW), with_formats(*formats)
+    CredentialPublisher(cache, serves=True).publish(servable, target(servable))
 
-    assert is_servable(asked)
-    assert held.served
-    assert (held.served.access_key_id, held.served.expires_at) == ("ASIA1", EXPIRES)
-    assert b"planted-session" in held.document()
-
-
-def test_what_cannot_be_served_replaces_nothing() -> None:
-    held, good, other = Held(lambda: NOW), wanted({"env": {}}), wanted({"credentialsFile": {}})
-    giving = Giving(held, serves=True)
-    giving.give(good, issued(good))
-    before = held.document()
-    giving.give(other, issued(other))
-
-    assert not is_servable(other)
-    assert (held.document(), held.trouble) == (before, "the credentials have no AccessKeyId")
+    assert is_servable(servable)
+    assert cache.credentials
+    assert (cache.credentials.access_key_id, cache.credentials.expires_at) == ("ASIA1", EXPIRES)
+    assert b"planted-session" in cache.document()
 
 
-def test_without_an_endpoint_readiness_goes_by_the_marks() -> None:
+def test_unservable_target_keeps_the_cached_credentials() -> None:
+    cache, servable, unservable = (
+        CredentialCache(lambda: NOW),
+        with_formats({"env": {}}),
+        with_formats({"credentialsFile": {}}),
+    )
+    publisher = CredentialPublisher(cache, serves=True)
+    publisher.publish(servable, target(servable))
+    before = cache.document()
+    publisher.publish(unservable, target(unservable))
+
+    assert not is_servable(unservable)
+    assert (cache.document(), cache.failure) == (before, "the credentials have no AccessKeyId")
+
+
+def test_without_an_endpoint_only_the_expiry_is_published() -> None:
     now = [NOW]
-    held, asked = Held(lambda: now[0]), wanted({"credentialsFile": {}})
-    Giving(held, serves=False).give(asked, issued(asked))
+    cache, unservable = CredentialCache(lambda: now[0]), with_formats({"credentialsFile": {}})
+    CredentialPublisher(cache, serves=False).publish(unservable, target(unservable))
 
-    assert held.document() == b""
-    now[0] = EXPIRES + timedelta(seconds=1)
-    with pytest.raises(UnservableError):
-        held.document()
+    assert cache.document() == b""
+    now[0] = EXPIRES + SECOND
+    with pytest.raises(NoCredentialsError):
+        cache.document()
 
 
-def test_data_without_marks_are_nothing() -> None:
-    held, asked = Held(lambda: NOW), wanted({"env": {}})
-    Giving(held, serves=True).give(asked, Issued(None, issued(asked).data))
+def test_target_without_issuance_record_is_not_published() -> None:
+    cache, servable = CredentialCache(lambda: NOW), with_formats({"env": {}})
+    CredentialPublisher(cache, serves=True).publish(servable, Target(None, target(servable).data))
 
-    assert held.served is None
-    assert isinstance(issued(asked).issuance, Issuance)
+    assert cache.credentials is None

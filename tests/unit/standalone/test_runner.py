@@ -6,28 +6,28 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
-from keyturn.sidecar.credential_cache import Held
-from keyturn.standalone.atomic_files import UnusableError, locked
-from keyturn.standalone.runner import Around, Files, standalone
+from keyturn.sidecar.credential_cache import CredentialCache
+from keyturn.standalone.atomic_files import StartupError, locked_directory
+from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, open_renewal_loop
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, manifest
 from tests.support.mounts import names
 
-AROUND = Around(Settings(), lambda: NOW, lambda: 0.0)
+ENVIRONMENT = StandaloneEnvironment(Settings(), lambda: NOW, lambda: 0.0)
 
 
-def files(folder: Path, request: dict[str, Any] | None = None, **places: str) -> Files:
-    """A manifest in a folder, and the places beside it."""
+def files(folder: Path, request: dict[str, Any] | None = None, **paths: str) -> StandaloneFiles:
+    """A manifest in a directory, and the paths beside it."""
     (folder / "r.yaml").write_text(yaml.safe_dump(request or manifest()))
-    return Files(folder / "r.yaml", **{name: folder / place for name, place in places.items()})
+    return StandaloneFiles(folder / "r.yaml", **{name: folder / path for name, path in paths.items()})
 
 
-def start(given: Files, *, serves: bool = False) -> None:
+def start(given: StandaloneFiles, *, serves: bool = False) -> None:
     """Start, and end at once."""
-    with standalone(given, AROUND, Held(lambda: NOW), serves=serves):
+    with open_renewal_loop(given, ENVIRONMENT, CredentialCache(lambda: NOW), serves=serves):
         pass
 
 
-def test_folders_are_made_for_us_alone_and_left(tmp_path: Path) -> None:
+def test_directories_are_created_and_locked(tmp_path: Path) -> None:
     start(files(tmp_path, sources_dir="sources", output_dir="out/write", state_dir="state"), serves=True)
 
     assert names(tmp_path / "out" / "write") == names(tmp_path / "state") == ["..lock"]
@@ -35,76 +35,80 @@ def test_folders_are_made_for_us_alone_and_left(tmp_path: Path) -> None:
     start(files(tmp_path, output_dir="out/write", state_dir="state"))
 
 
-def test_a_sidecar_does_not_look_like_an_operator_that_leads(tmp_path: Path) -> None:
-    with standalone(files(tmp_path), AROUND, Held(lambda: NOW), serves=False) as renewing:
-        told = renewing.exposition()
+def test_metrics_do_not_include_leadership(tmp_path: Path) -> None:
+    with open_renewal_loop(files(tmp_path), ENVIRONMENT, CredentialCache(lambda: NOW), serves=False) as loop:
+        text = loop.exposition()
 
-    assert b"keyturn_build_info" in told
-    assert b"keyturn_leader" not in told
+    assert b"keyturn_build_info" in text
+    assert b"keyturn_leader" not in text
 
 
 BAD = {
-    "no state": ({"exchanges": [REFRESH, ASSUME_ROLE]}, {}, "uses up what its source holds.*--state-dir"),
+    "no state": ({"exchanges": [REFRESH, ASSUME_ROLE]}, {}, "consumes the credential in its source.*--state-dir"),
     "a bad manifest": ({"region": 7}, {}, r"r\.yaml: .*\(at spec\.region\)"),
-    "nothing to serve": ({"target": {"formats": [{"credentialsFile": {}}]}}, {}, "one of env and credential"),
-    "one folder for two": (
+    "nothing to serve": (
+        {"target": {"formats": [{"credentialsFile": {}}]}},
+        {},
+        "one of the formats env and credential",
+    ),
+    "one directory for two options": (
         {},
         {"output_dir": "one", "state_dir": "one"},
-        "--output-dir and --state-dir must be folders apart",
+        "--output-dir and --state-dir must be separate directories",
     ),
-    "one folder, told otherwise": (
+    "one directory by two paths": (
         {},
         {"sources_dir": "one", "state_dir": "one/."},
         "--sources-dir and --state-dir must be",
     ),
-    "the state in what is shown": (
+    "state inside output": (
         {},
         {"output_dir": "one", "state_dir": "one/two"},
         "--output-dir and --state-dir must be",
     ),
-    "what is shown in the state": (
+    "output inside state": (
         {},
         {"output_dir": "one/two", "state_dir": "one"},
         "--output-dir and --state-dir must be",
     ),
-    "a file for a folder": ({}, {"output_dir": "r.yaml"}, r"r\.yaml cannot be used"),
+    "a file instead of a directory": ({}, {"output_dir": "r.yaml"}, r"r\.yaml cannot be used"),
 }
 
 
-@pytest.mark.parametrize(("spec", "places", "says"), BAD.values(), ids=BAD)
-def test_what_cannot_work_is_refused_at_the_start(
-    tmp_path: Path, spec: dict[str, Any], places: dict[str, str], says: str
+@pytest.mark.parametrize(("spec", "paths", "message"), BAD.values(), ids=BAD)
+def test_unusable_options_are_refused(
+    tmp_path: Path, spec: dict[str, Any], paths: dict[str, str], message: str
 ) -> None:
-    given = files(tmp_path, manifest(**spec), **places)
+    given = files(tmp_path, manifest(**spec), **paths)
 
-    with pytest.raises(UnusableError) as refused:
+    with pytest.raises(StartupError) as error:
         start(given, serves=True)
-    assert re.search(says, str(refused.value))
+    assert re.search(message, str(error.value))
     assert names(tmp_path) == ["r.yaml"]
 
 
-@pytest.mark.parametrize("place", ["output_dir", "state_dir"])
-def test_a_link_that_leads_to_itself(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("path", ["output_dir", "state_dir"])
+def test_link_to_itself_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
-    with pytest.raises(UnusableError, match="loop cannot be used"):
-        start(files(tmp_path, None, **{place: "loop"}))
+    with pytest.raises(StartupError, match="loop cannot be used"):
+        start(files(tmp_path, None, **{path: "loop"}))
 
 
-@pytest.mark.parametrize("place", ["output_dir", "state_dir"])
-def test_a_folder_that_another_process_works_in(tmp_path: Path, place: str) -> None:
-    with locked(tmp_path / place, 0o700), pytest.raises(UnusableError, match="another process works in"):
-        start(files(tmp_path, None, **{place: place}))
+@pytest.mark.parametrize("path", ["output_dir", "state_dir"])
+def test_directory_of_another_process_is_refused(tmp_path: Path, path: str) -> None:
+    with locked_directory(tmp_path / path, 0o700), pytest.raises(StartupError, match="another process uses"):
+        start(files(tmp_path, None, **{path: path}))
 
 
-def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+def test_directory_of_another_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "write" / "..data").mkdir(parents=True)
 
-    with pytest.raises(UnusableError, match="is not a link of Keyturn's"):
+    with pytest.raises(StartupError, match="is not a link created by Keyturn"):
         start(files(tmp_path, output_dir="write"))
 
 
-def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     for left in ("write/..keyturn-old", "state"):
         (tmp_path / left).mkdir(parents=True)
     (tmp_path / "state" / "..license-keyturn.room").touch()

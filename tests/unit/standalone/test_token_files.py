@@ -5,90 +5,94 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.token_family import StoredToken, TokenFamily
-from keyturn.standalone.atomic_files import locked
-from keyturn.standalone.token_files import FileTokens
-from tests.support.dependencies import ASSUME_ROLE, REFRESH, request, rotating
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily
+from keyturn.standalone.atomic_files import locked_directory
+from keyturn.standalone.token_files import TokenFiles
+from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, request, rotating
 from tests.support.disk import full, no_longer_files, read_only, small_disk
 from tests.support.mounts import names
-from tests.unit.reconcile.test_token_store_contract import INTENDED, KEPT, KNOWN, NEXT
 
 REQUEST = rotating()
-PLANTED = replace(KEPT, value="planted-token", previous="planted-before")
+FAMILY = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))
+INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
+TOKEN = StoredToken("live", FAMILY, previous="before")
+INTENDED = replace(TOKEN, family=FAMILY.with_intent(INTENT))
+NEXT = replace(TOKEN, value="after", previous="live", family=FAMILY.rotated("3"))
+PLANTED = replace(TOKEN, value="planted-token", previous="planted-before")
 
 
-async def kept(folder: Path) -> tuple[FileTokens, StoredToken]:
-    tokens = FileTokens(folder)
+async def stored(directory: Path) -> tuple[TokenFiles, StoredToken]:
+    tokens = TokenFiles(directory)
     return tokens, await tokens.create(REQUEST, PLANTED)
 
 
-def file(folder: Path) -> Path:
-    return folder / "license-keyturn.json"
+def file(directory: Path) -> Path:
+    return directory / "license-keyturn.json"
 
 
-async def test_it_is_for_its_owner_only(tmp_path: Path) -> None:
-    tokens, made = await kept(tmp_path)
-    await tokens.keep(REQUEST, made, dry_run=True)
+async def test_files_have_mode_0600(tmp_path: Path) -> None:
+    tokens, created = await stored(tmp_path)
+    await tokens.keep(REQUEST, created, dry_run=True)
 
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)} == {0o600}
 
 
-async def test_another_process_finds_it(tmp_path: Path) -> None:
-    _, made = await kept(tmp_path)
+async def test_new_process_reads_the_token(tmp_path: Path) -> None:
+    _, created = await stored(tmp_path)
 
-    assert await FileTokens(tmp_path).read(REQUEST) == made
+    assert await TokenFiles(tmp_path).read(REQUEST) == created
 
 
-async def test_it_is_kept_where_the_spec_says(tmp_path: Path) -> None:
+async def test_file_has_the_name_of_the_token_secret(tmp_path: Path) -> None:
     ref = {"name": "license", "key": "license_token"}
     moved = rotating(source={"token": {"secretKeyRef": ref, "saveTo": {"secretName": "live"}}})
-    await FileTokens(tmp_path).create(moved, KEPT)
+    await TokenFiles(tmp_path).create(moved, TOKEN)
 
     assert names(tmp_path) == ["live.json"]
 
 
-async def test_the_room_for_the_save_is_taken_before(tmp_path: Path) -> None:
-    """A disk that fills up during the exchange takes the longest token all the same."""
+async def test_save_uses_the_reserved_space(tmp_path: Path) -> None:
+    """A disk that fills up during the exchange can still store the longest token."""
     with small_disk(tmp_path / "disk") as disk:
-        tokens, made = await kept(disk)
-        await tokens.keep(REQUEST, made, dry_run=True)
-        intended = await tokens.keep(REQUEST, replace(INTENDED, uid=made.uid, version=made.version))
+        tokens, created = await stored(disk)
+        await tokens.keep(REQUEST, created, dry_run=True)
+        intended = await tokens.keep(REQUEST, replace(INTENDED, uid=created.uid, version=created.version))
         long = replace(NEXT, value="x" * 60_000, uid=intended.uid, version=intended.version)
         with full(disk):
             await tokens.save(REQUEST, long)
-            found = await FileTokens(disk).read(REQUEST)
+            found = await TokenFiles(disk).read(REQUEST)
 
     assert found
     assert (found.value, found.family) == (long.value, NEXT.family)
 
 
 @pytest.mark.parametrize("what", ["full", "read-only"])
-async def test_a_disk_that_takes_nothing_is_found_out_by_the_rehearsal(tmp_path: Path, what: str) -> None:
+async def test_dry_run_fails_on_a_full_or_read_only_disk(tmp_path: Path, what: str) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        tokens, made = await kept(disk)
-        with full(disk) if what == "full" else read_only(disk), pytest.raises(RefusedError) as refused:
-            await tokens.keep(REQUEST, made, dry_run=True)
+        tokens, created = await stored(disk)
+        with full(disk) if what == "full" else read_only(disk), pytest.raises(RefusedError) as error:
+            await tokens.keep(REQUEST, created, dry_run=True)
         found = await tokens.read(REQUEST)
 
-    says = {"full": "No space left on device", "read-only": "Read-only file system"}[what]
-    assert (refused.value.reason, refused.value.message) == (
+    message = {"full": "No space left on device", "read-only": "Read-only file system"}[what]
+    assert (error.value.reason, error.value.message) == (
         "WriteDenied",
-        f"{file(disk)} cannot be written: {says}",
+        f"{file(disk)} cannot be written: {message}",
     )
-    assert found == made
+    assert found == created
 
 
-async def test_a_limit_of_files_is_found_out_by_the_rehearsal(tmp_path: Path) -> None:
-    tokens, made = await kept(tmp_path)
+async def test_dry_run_fails_at_a_file_size_limit(tmp_path: Path) -> None:
+    tokens, created = await stored(tmp_path)
     with no_longer_files(30_000), pytest.raises(RefusedError, match="File too large"):
-        await tokens.keep(REQUEST, made, dry_run=True)
+        await tokens.keep(REQUEST, created, dry_run=True)
 
-    assert await tokens.read(REQUEST) == made
+    assert await tokens.read(REQUEST) == created
 
 
-def told(**changes: object) -> str:
-    """A file with some of its fields changed."""
-    whole = {"namespace": "billing", "token": "planted", "previous": "", "family": json.loads(KNOWN.encoded())}
+def content_with(**changes: object) -> str:
+    """The content of a file with these fields changed."""
+    whole = {"namespace": "billing", "token": "planted", "previous": "", "family": json.loads(FAMILY.encoded())}
     return json.dumps(whole | changes)
 
 
@@ -99,59 +103,61 @@ def told(**changes: object) -> str:
         pytest.param('{"namespace": "billing", "token": "pla', id="cut off"),
         pytest.param("[]", id="a list"),
         pytest.param("[" * 100_000, id="nested deep"),
-        pytest.param('{"namespace": "billing", "token": "planted", "previous": ""}', id="no lineage"),
-        pytest.param(told(namespace=None), id="no namespace"),
-        pytest.param(told(token=7), id="a token that is a number"),
+        pytest.param('{"namespace": "billing", "token": "planted", "previous": ""}', id="no family"),
+        pytest.param(content_with(namespace=None), id="no namespace"),
+        pytest.param(content_with(token=7), id="a token that is a number"),
     ],
 )  # fmt: skip
-async def test_what_is_not_ours_is_not_used_and_not_told(tmp_path: Path, content: str) -> None:
+async def test_invalid_file_is_refused_without_repeating_it(tmp_path: Path, content: str) -> None:
     file(tmp_path).write_text(content)
 
-    with pytest.raises(RefusedError, match=r"license-keyturn\.json is not what Keyturn wrote") as refused:
-        await FileTokens(tmp_path).read(REQUEST)
-    assert refused.value.reason == "TargetConflict"
-    assert "planted" not in refused.value.message
+    with pytest.raises(RefusedError, match=r"license-keyturn\.json was not written by Keyturn") as error:
+        await TokenFiles(tmp_path).read(REQUEST)
+    assert error.value.reason == "TargetConflict"
+    assert "planted" not in error.value.message
 
 
-async def test_a_live_token_is_saved_over_what_is_broken(tmp_path: Path) -> None:
-    tokens, made = await kept(tmp_path)
+async def test_live_token_overwrites_a_broken_file(tmp_path: Path) -> None:
+    tokens, created = await stored(tmp_path)
     file(tmp_path).write_text("broken")
-    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+    await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
     found = await tokens.read(REQUEST)
 
     assert found
     assert found.value == NEXT.value
 
 
-async def test_the_token_of_another_namespace_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
-    await kept(tmp_path)
+async def test_token_of_another_namespace_is_refused(tmp_path: Path) -> None:
+    await stored(tmp_path)
     moved = request(namespace="else", exchanges=[REFRESH, ASSUME_ROLE])
 
-    with pytest.raises(RefusedError, match="keeps the token of a request in namespace billing"):
-        await FileTokens(tmp_path).read(moved)
+    with pytest.raises(RefusedError, match="contains the token of a request in namespace billing"):
+        await TokenFiles(tmp_path).read(moved)
 
 
-async def test_without_a_folder_nothing_is_spent() -> None:
+async def test_state_directory_is_required() -> None:
     with pytest.raises(RefusedError, match="--state-dir"):
-        await FileTokens(None).read(REQUEST)
+        await TokenFiles(None).read(REQUEST)
 
 
-async def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
-    tokens, made = await kept(tmp_path)
+async def test_clean_up_removes_leftovers_of_a_crash(tmp_path: Path) -> None:
+    tokens, created = await stored(tmp_path)
     for name in ("..license-keyturn.next", "..license-keyturn.room"):
         (tmp_path / name).write_text("planted")
     (tmp_path / "..theirs").touch()
-    tokens.tidy()
+    tokens.clean_up()
 
     assert names(tmp_path) == ["..theirs", "license-keyturn.json"]
-    assert await tokens.read(REQUEST) == made
+    assert await tokens.read(REQUEST) == created
 
 
-async def test_a_save_that_a_crash_came_into_is_finished(tmp_path: Path) -> None:
-    tokens, _ = await kept(tmp_path)
-    room = tmp_path / "..license-keyturn.room"
-    room.write_bytes(told(token="after", family=json.loads(KNOWN.rotated("3").encoded())).encode() + bytes(9))
-    tokens.tidy()
+async def test_clean_up_finishes_an_interrupted_save(tmp_path: Path) -> None:
+    tokens, _ = await stored(tmp_path)
+    reserved = tmp_path / "..license-keyturn.room"
+    reserved.write_bytes(
+        content_with(token="after", family=json.loads(FAMILY.rotated("3").encoded())).encode() + bytes(9)
+    )
+    tokens.clean_up()
     found = await tokens.read(REQUEST)
 
     assert found
@@ -161,31 +167,31 @@ async def test_a_save_that_a_crash_came_into_is_finished(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(KNOWN, id="the token that is live"),
-        pytest.param(KNOWN.rotated("3").rotated("4"), id="a token after the next"),
-        pytest.param(KNOWN.with_initial_token("9"), id="another sign-in"),
-        pytest.param(KNOWN.rotated(""), id="no token"),
+        pytest.param(FAMILY, id="the live token"),
+        pytest.param(FAMILY.rotated("3").rotated("4"), id="a token after the next"),
+        pytest.param(FAMILY.with_initial_token("9"), id="another sign-in"),
+        pytest.param(FAMILY.rotated(""), id="no token"),
     ],
 )
-async def test_what_is_no_answer_to_the_live_token_replaces_nothing(tmp_path: Path, family: TokenFamily) -> None:
-    tokens, made = await kept(tmp_path)
-    (tmp_path / "..license-keyturn.room").write_text(told(family=json.loads(family.encoded())))
-    tokens.tidy()
+async def test_clean_up_ignores_a_save_of_another_token(tmp_path: Path, family: TokenFamily) -> None:
+    tokens, created = await stored(tmp_path)
+    (tmp_path / "..license-keyturn.room").write_text(content_with(family=json.loads(family.encoded())))
+    tokens.clean_up()
 
-    assert await tokens.read(REQUEST) == made
+    assert await tokens.read(REQUEST) == created
 
 
-async def test_an_empty_folder_in_place_of_the_locked_one_sends_nothing(
+async def test_replaced_state_directory_is_refused(
     tmp_path: Path,
 ) -> None:
     state = tmp_path / "state"
-    with locked(state, 0o700):
-        tokens, made = await kept(state)
+    with locked_directory(state, 0o700):
+        tokens, created = await stored(state)
         state.rename(tmp_path / "away")
         state.mkdir()
-        with pytest.raises(UnavailableError, match="is not the folder that it was at the start"):
+        with pytest.raises(UnavailableError, match="is not the directory it was at the start"):
             await tokens.read(REQUEST)
-        # What was answered is saved where the next process looks for it.
-        await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+        # A token that was received is saved where the next process reads it.
+        await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
 
         assert names(state) == ["license-keyturn.json"]

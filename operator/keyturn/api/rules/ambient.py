@@ -4,7 +4,7 @@ from typing import Any
 
 from keyturn.api.base import Rule
 
-# Keyturn sets these session tags, so that trust policies can tell TokenRequests apart.
+# Keyturn sets these session tags, so that trust policies can distinguish TokenRequests.
 AMBIENT_TAGS = ["kubernetes-namespace", "kubernetes-name"]
 MAX_TAGS = 50 - len(AMBIENT_TAGS)
 IS_AMBIENT = "has(self.source.credentials) && has(self.source.credentials.ambient)"

@@ -9,9 +9,9 @@ import msgspec
 from keyturn.api.base import InvalidSpecError, member_name
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status, read_status
-from keyturn.api.times import read_time
+from keyturn.api.times import human_duration, read_time
 from keyturn.api.token_request import Request, TokenRequestSpec, parse, renew_requested
-from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration
+from keyturn.cli.kubectl.humanize import absolute_and_relative
 from keyturn.core.errors import REASONS
 
 # The fields that identify an exchange best; the first one that it has is shown.

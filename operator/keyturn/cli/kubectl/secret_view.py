@@ -10,11 +10,11 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.formats.base import ENV_KEYS
 from keyturn.api.formats.registry import FORMATS, FormatSpec
-from keyturn.api.times import rfc3339
+from keyturn.api.times import human_duration, rfc3339
 from keyturn.api.token_request import Request, parse
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object
 from keyturn.cli.kubectl.describe import row
-from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration
+from keyturn.cli.kubectl.humanize import absolute_and_relative
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, Issuance, data_hash, read_issuance
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily, read_family, token_fingerprint
 

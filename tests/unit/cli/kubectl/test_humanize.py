@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from keyturn.cli.kubectl.humanize import absolute_and_relative, human_duration, relative
+from keyturn.api.times import human_duration
+from keyturn.cli.kubectl.humanize import absolute_and_relative, relative
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 
 
@@ -15,6 +16,7 @@ from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
         pytest.param(5 * MINUTE - SECOND, "4m59s", id="minutes and seconds"),
         pytest.param(12 * HOUR - SECOND, "11h59m", id="hours and minutes"),
         pytest.param(HOUR + SECOND, "1h", id="a zero unit between"),
+        pytest.param(2 * DAY - HOUR, "47h", id="hours up to two days"),
         pytest.param(2 * DAY + 3 * HOUR, "2d3h", id="days and hours"),
         pytest.param(400 * DAY, "400d", id="many days"),
     ],

@@ -1,0 +1,203 @@
+"""An HTTP/1.1 server in which no client can starve the others: h11 on asyncio streams.
+
+Why it is not a library: docs/design/decisions/0007-sidecar-http-server.md.
+"""
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from typing import Protocol
+
+import h11
+
+from keyturn.sidecar.http_messages import HttpRequest, HttpResponse, encode
+
+# How much is read from one connection, and responded to, before the others get a turn.
+_READ_BYTES = 2048
+# asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
+# whole memory limit of an injected sidecar, 64 MiB.
+_RECEIVE_BUFFER_BYTES = 8192
+# asyncio also accepts this many connections at once. With more, a flood of idle connections would displace a new
+# client before its request is read.
+_BACKLOG = 64
+_DRAIN_POLL_SECONDS = 0.05
+
+
+class BindError(Exception):
+    """A port cannot be opened. The message is one line with the port and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, or all together, may use. An SDK sends less than one KiB, a few times an hour.
+
+    `request_seconds`: a connection that completes no request within this time is closed, even if it keeps sending.
+    `linger_seconds`: how long a client may keep sending after the last response. `drain_seconds`: when `close`
+    stops waiting for unfinished requests.
+    """
+
+    header_bytes: int = 8192
+    connections: int = 256
+    request_seconds: float = 30
+    linger_seconds: float = 2
+    drain_seconds: float = 2
+
+
+class Handler(Protocol):
+    """Makes the responses of a server."""
+
+    def respond(self, http_request: HttpRequest) -> HttpResponse:
+        """Return the response to a request; must not block."""
+
+    def error(self, status: int, message: str) -> HttpResponse:
+        """Return the response to bytes that are not a request."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Connection:
+    """An open connection, which is closed when `timeout` expires. Each response postpones that."""
+
+    http: h11.Connection
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    timeout: asyncio.Timeout
+
+    def is_idle(self) -> bool:
+        """Whether no request has arrived in part, and no response has been sent in part."""
+        is_partial = self.http.trailing_data[0] or self.writer.transport.get_write_buffer_size()
+        return self.http.our_state is h11.MUST_CLOSE or not is_partial
+
+    def abort(self) -> None:
+        """Close the connection at once. Its task ends when it runs next."""
+        self.writer.transport.abort()
+
+
+class HttpServer:
+    """Listens on a port and serves its connections."""
+
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+        self._handler = handler
+        self._limits = limits or Limits()
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    async def listen(self, host: str, port: int) -> str:
+        """Accept connections until `close` and return the address as HOST:PORT; raises BindError.
+
+        An empty host means all addresses, IPv4 and IPv6. Port 0 means a free one.
+        """
+        try:
+            self._server = await asyncio.start_server(
+                self._accept, host, port, limit=_READ_BYTES, backlog=_BACKLOG, start_serving=False
+            )
+            for listening_socket in self._server.sockets:
+                # Accepted sockets inherit it.
+                listening_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            await self._server.start_serving()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise BindError(f"cannot listen on {host}:{port}: {reason}") from None
+        bound_host, bound_port, *_ = self._server.sockets[0].getsockname()
+        return f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
+
+    async def close(self) -> None:
+        """Stop accepting connections, respond to the requests that are under way, and close all connections."""
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._limits.drain_seconds
+        self._is_closing = True
+        self._server.close()
+        while self._tasks:
+            # The first time, the kernel may hold requests that have not been read yet.
+            await asyncio.wait(self._tasks, timeout=_DRAIN_POLL_SECONDS)
+            for connection in self._connections:
+                if connection.is_idle() or loop.time() >= end:
+                    connection.abort()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio can start the task by itself, but logs a traceback if that task is cancelled.
+        task = asyncio.create_task(self.serve_connection(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until it closes the connection, exceeds a limit, or has received the last response."""
+        # drain() then waits until the whole response has left: a client that does not read is sent no second one.
+        writer.transport.set_write_buffer_limits(high=0)
+        http = h11.Connection(h11.SERVER, self._limits.header_bytes)
+        timeout = asyncio.timeout(self._limits.request_seconds)
+        connection = _Connection(http, reader, writer, timeout)
+        self._add(connection)
+        try:
+            async with timeout:
+                await self._respond_to_all(connection)
+        except OSError:  # the client is gone, or TimeoutError
+            pass
+        finally:
+            self._connections.discard(connection)
+            connection.abort()
+
+    def _add(self, connection: _Connection) -> None:
+        """Add a connection; if there are too many, close the one that has been idle longest."""
+        if len(self._connections) >= self._limits.connections:
+            longest_idle = min(self._connections, key=lambda it: it.timeout.when() or 0)
+            self._connections.discard(longest_idle)
+            longest_idle.abort()
+        self._connections.add(connection)
+
+    async def _respond_to_all(self, connection: _Connection) -> None:
+        reader, writer, loop = connection.reader, connection.writer, asyncio.get_running_loop()
+        while data := await self._next_response(connection):
+            connection.timeout.reschedule(loop.time() + self._limits.request_seconds)
+            writer.write(data)
+            await writer.drain()
+        # To close the connection now would discard the last response if the client is still sending.
+        connection.timeout.reschedule(loop.time() + self._limits.linger_seconds)
+        writer.write_eof()
+        while await reader.read(_READ_BYTES):
+            pass
+
+    async def _next_response(self, connection: _Connection) -> bytes:
+        """Wait for a request and return the bytes of its response, or nothing after the last one."""
+        http = connection.http
+        try:
+            http_request = await _receive(http, connection.reader)
+        except h11.RemoteProtocolError as error:
+            if connection.writer.is_closing():  # the request is incomplete because of `abort`
+                return b""
+            # The error's own text contains what the client sent.
+            response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
+            return encode(http, response, is_last=True)
+        if http_request is None:
+            return b""
+        response = self._handler.respond(http_request)
+        is_last = self._is_closing or http_request.has_body
+        return encode(http, response, is_last=is_last, without_body=http_request.method == b"HEAD")
+
+
+async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> HttpRequest | None:
+    """Return the next request, or None if there are no more; raises h11.RemoteProtocolError."""
+    while http.our_state is not h11.MUST_CLOSE:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            data = await reader.read(_READ_BYTES)
+            http.receive_data(data)
+            if len(data) == _READ_BYTES:
+                # Reading data that has been buffered does not let other tasks run.
+                await asyncio.sleep(0)
+        elif isinstance(event, h11.Request):
+            return HttpRequest(event.method, event.target, tuple(event.headers))
+        elif isinstance(event, h11.EndOfMessage):
+            http.start_next_cycle()
+        else:
+            break
+    return None

@@ -1,0 +1,42 @@
+"""Regular files that another process writes: any of them may be missing, replaced, or something else."""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileFingerprint:
+    """Shows without reading a file whether it has changed: as long as this is the same, so is the content."""
+
+    inode: int
+    size: int
+    # When the inode changed. The modification time is no substitute: the owner can set it to any value.
+    changed_ns: int
+
+
+def file_fingerprint(path: Path) -> FileFingerprint | None:
+    """Return the fingerprint of a file, or None if there is no file or it cannot be examined."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return FileFingerprint(status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file; raises OSError also if it is not a regular file or is larger than `max_bytes`."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+    return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)

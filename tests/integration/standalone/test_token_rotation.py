@@ -1,0 +1,216 @@
+import functools
+import json
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.cluster.namespace import token_request
+from tests.support.disk import full, read_only, small_disk
+from tests.support.emulator.running import Aws
+from tests.support.processes import until
+from tests.support.sidecar_process import Sidecar
+from tests.support.standalone_process import StandaloneDirectory, is_ready, renewals, rotating, with_renew_request
+
+STATE = "source-keyturn.json"
+
+
+def request_renewal(directory: StandaloneDirectory, number: int) -> None:
+    """Request a renewal in the manifest."""
+    directory.write_manifest(with_renew_request(token_request(**rotating(directory.aws)), number))
+
+
+def renew(directory: StandaloneDirectory, sidecar: Sidecar, number: int) -> None:
+    """Request a renewal and wait for it."""
+    before = renewals(sidecar)
+    request_renewal(directory, number)
+    until(lambda: renewals(sidecar) > before)
+
+
+def stored_token(directory: StandaloneDirectory) -> str:
+    """The token in the state directory."""
+    token: str = json.loads((directory.path / "state" / STATE).read_text())["token"]
+    return token
+
+
+@pytest.mark.long
+def test_twenty_renewals_consume_twenty_tokens_in_order(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    with directory.running("write", "state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        for number in range(1, 20):
+            renew(directory, sidecar, number)
+    family = aws.family(first_token)
+
+    assert (family.spends, family.reuses, family.revoked) == (list(range(20)), 0, False)
+
+
+def test_killed_process_continues_with_the_live_token(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    with directory.running("write", "state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        for number in range(1, 4):
+            renew(directory, sidecar, number)
+            sidecar.kill()
+            sidecar.start()
+            until(lambda: is_ready(sidecar))
+    family = aws.family(first_token)
+
+    assert (family.spends, family.reuses) == (list(range(4)), 0)
+
+
+@pytest.mark.parametrize("arrived", [True, False], ids=["received by the issuer", "not received"])
+def test_process_killed_in_an_exchange_makes_one_final_attempt(
+    directory: StandaloneDirectory, aws: Aws, *, arrived: bool
+) -> None:
+    first_token = directory.write_rotating()
+    with directory.running("state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        aws.fault("oauth:token", drop="after" if arrived else "before", delay_seconds=2)
+        request_renewal(directory, 1)
+        until(lambda: "intent" in (directory.path / "state" / STATE).read_text())
+        time.sleep(0.5)
+        sidecar.kill()
+        time.sleep(3)
+        sidecar.start()
+        until(
+            lambda: "the single retry failed" in directory.get_credentials(sidecar)[1] if arrived else is_ready(sidecar)
+        )
+        family = aws.family(first_token)
+
+    assert family.reuses == int(arrived)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_during_an_exchange_saves_the_token(
+    directory: StandaloneDirectory, aws: Aws, number: signal.Signals
+) -> None:
+    first_token = directory.write_rotating()
+    with directory.running("state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        before, calls = stored_token(directory), aws.calls("oauth:token")
+        aws.fault("oauth:token", delay_seconds=2)
+        request_renewal(directory, 1)
+        # The intent alone is not enough: a process stopped before the call consumes no token.
+        until(lambda: aws.calls("oauth:token") > calls)
+        assert sidecar.stop(number) == 0
+        after = stored_token(directory)
+        sidecar.start()
+        until(lambda: is_ready(sidecar))
+    family = aws.family(first_token)
+
+    assert before != after
+    assert (family.spends, family.reuses) == ([0, 1, 2], 0)
+
+
+def test_second_process_exits_with_one_line(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    with directory.running("state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        second = directory.run_once("state")
+
+        assert (second.returncode, second.stderr.count("\n")) == (1, 1)
+        assert f"another process uses {directory.path / 'state'}" in second.stderr
+        renew(directory, sidecar, 1)
+
+    assert aws.family(first_token).spends == [0, 1]
+
+
+@pytest.mark.parametrize("folder", ["state", "write"])
+def test_full_disk_consumes_no_token(directory: StandaloneDirectory, aws: Aws, folder: str) -> None:
+    first_token = directory.write_rotating()
+    with small_disk(directory.path / folder, 512) as disk, ExitStack() as filled:
+        filled.enter_context(full(disk))
+        with directory.running("state", "write") as sidecar:
+            until(lambda: "cannot be written: No space left on device" in directory.get_credentials(sidecar)[1])
+            consumed = aws.family(first_token).spends
+            filled.close()
+            until(lambda: is_ready(sidecar), seconds=40)
+
+    assert (consumed, aws.family(first_token).spends) == ([], [0])
+
+
+@pytest.mark.parametrize("folder", ["state", "write"])
+def test_read_only_disk_is_reported_at_startup(directory: StandaloneDirectory, aws: Aws, folder: str) -> None:
+    first_token = directory.write_rotating()
+    with small_disk(directory.path / folder) as disk, read_only(disk):
+        failed = directory.run_once("state")
+
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert f"{disk} cannot be used: Read-only file system" in failed.stderr
+    assert aws.family(first_token).spends == []
+
+
+def test_replaced_state_directory_stops_only_renewals(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    state, away = directory.path / "state", directory.path / "away"
+    with directory.running("state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        before = directory.get_credentials(sidecar)
+        state.rename(away)
+        state.mkdir()
+        request_renewal(directory, 1)
+        until(lambda: "is not the directory it was at the start" in sidecar.log())
+        assert directory.get_credentials(sidecar) == before
+        state.rmdir()
+        away.rename(state)
+        until(lambda: aws.family(first_token).spends == [0, 1], seconds=40)
+
+    assert aws.family(first_token).reuses == 0
+
+
+def test_disk_that_fills_up_in_an_exchange_loses_nothing(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    with small_disk(directory.path / "state", 512) as disk, directory.running("state") as sidecar:
+        until(lambda: is_ready(sidecar))
+        before = stored_token(directory)
+        aws.fault("oauth:token", delay_seconds=2)
+        request_renewal(directory, 1)
+        until(lambda: "intent" in (disk / STATE).read_text())
+        with full(disk):
+            until(functools.partial(lambda: stored_token(directory) != before))
+            sidecar.kill()
+        sidecar.start()
+        until(lambda: is_ready(sidecar))
+
+    assert (aws.family(first_token).spends, aws.family(first_token).reuses) == ([0, 1, 2], 0)
+
+
+def test_run_once_renews_only_if_due(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    first, second = directory.run_once("state"), directory.run_once("state")
+    aws.fault("oauth:token", times=None, status=503)
+    request_renewal(directory, 1)
+    failed = directory.run_once("state")
+
+    assert (first.returncode, second.returncode, failed.returncode) == (0, 0, 0), first.stderr
+    assert "WARNING keyturn: " in failed.stderr
+    assert directory.output("token")
+    assert aws.family(first_token).spends == [0]
+
+
+def test_run_once_without_credentials_fails_in_one_line(directory: StandaloneDirectory, aws: Aws) -> None:
+    directory.write_rotating()
+    aws.fault("oauth:token", times=None, code="invalid_grant")
+    failed = directory.run_once("state")
+
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert "invalid_grant" in failed.stderr
+
+
+def test_run_once_stopped_in_an_exchange_saves_the_token(directory: StandaloneDirectory, aws: Aws) -> None:
+    first_token = directory.write_rotating()
+    aws.fault("oauth:token", delay_seconds=2)
+    state = directory.path / "state" / STATE
+    with subprocess.Popen(directory.run_once_command("state"), stderr=subprocess.PIPE, text=True) as job:
+        until(lambda: state.exists() and "intent" in state.read_text())
+        job.terminate()
+        stderr = job.communicate()[1]
+    after = directory.run_once("state")
+
+    assert (job.returncode, stderr.count("\n"), "stopped before the renewal was finished" in stderr) == (1, 1, True), (
+        stderr
+    )
+    assert (after.returncode, aws.family(first_token).spends, aws.family(first_token).reuses) == (0, [0, 1], 0)

@@ -1,0 +1,245 @@
+import asyncio
+import re
+import socket
+import struct
+
+import pytest
+
+from keyturn.sidecar.http_server import Limits
+from tests.support.raw_http import REQUEST, SHORT_LIMITS, connect, read_until_closed, running_server
+
+STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d+)")
+
+
+async def test_connection_is_kept_for_further_requests() -> None:
+    async with running_server() as (address, _, _), connect(address) as (reader, writer):
+        for path in (b"first", b"second", b"third"):
+            writer.write(b"GET /" + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+
+            assert (await reader.readuntil(path)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_request_may_arrive_byte_by_byte() -> None:
+    async with running_server() as (address, echo, _), connect(address) as (reader, writer):
+        for byte in REQUEST:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        await reader.readuntil(b"\r\n\r\na")
+
+    assert echo.targets == [b"/a"]
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    paths = [b"/p%d" % number for number in range(3000)]
+    async with running_server() as (address, echo, _), connect(address) as (reader, writer):
+        writer.writelines(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths)
+        writer.write_eof()
+        text = await reader.read()
+
+    assert echo.targets == paths
+    assert re.findall(rb"\r\n\r\n(p\d+)", text.replace(b"HTTP", b"\r\nHTTP")) == [path[1:] for path in paths]
+
+
+async def test_pipelining_client_does_not_delay_others() -> None:
+    async with (
+        running_server() as (address, echo, _),
+        connect(address) as (_, pipelining),
+        connect(address) as (reader, writer),
+    ):
+        pipelining.write(REQUEST * 9000)
+        await asyncio.sleep(0)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\na")
+
+        assert len(echo.targets) < 500
+
+
+async def test_client_that_does_not_read_is_paused_and_then_closed() -> None:
+    async with running_server(SHORT_LIMITS) as (address, echo, server), connect(address) as (_, writer):
+        writer.write(b"GET /100000 HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        while not echo.targets or server.open_connections:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.05)
+
+        assert len(echo.targets) < 200
+
+
+async def test_client_that_reads_late_gets_every_response() -> None:
+    async with running_server() as (address, _, _), connect(address) as (reader, writer):
+        writer.write(b"GET /100000 HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+        await asyncio.sleep(0.2)
+        for _ in range(400):
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(100000)
+
+
+async def test_active_connection_outlives_the_request_timeout() -> None:
+    limits = Limits(request_seconds=0.8)
+    async with running_server(limits) as (address, _, _), connect(address) as (reader, writer):
+        for _ in range(5):
+            writer.write(REQUEST)
+            await reader.readuntil(b"\r\n\r\na")
+            await asyncio.sleep(0.25)
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        pytest.param(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + REQUEST, [200], id="close"),
+        pytest.param(b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n" + REQUEST, [200], id="HTTP/1.0"),
+        pytest.param(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + REQUEST, [200], id="a body"),
+        pytest.param(REQUEST + b"rubbish\r\n\r\n" + REQUEST, [200, 400], id="rubbish"),
+        pytest.param(REQUEST * 200 + b"rubbish\r\n\r\n", [200] * 200 + [400], id="rubbish after many requests"),
+        pytest.param(REQUEST + b"A: b\r\n" * 1000, [200, 431], id="headers without a request"),
+        pytest.param(REQUEST + REQUEST[:-2] + b"A: b\r\n" * 1000, [200, 431], id="headers without an end"),
+    ],
+)
+async def test_last_response_reaches_a_client_that_is_still_sending(sent: bytes, statuses: list[int]) -> None:
+    async with running_server(SHORT_LIMITS) as (address, _, _), connect(address) as (reader, writer):
+        writer.write(sent + b"x" * 3_000_000)
+        text = await reader.read()
+
+    assert [int(status) for status in STATUS_LINE.findall(text)] == statuses
+    assert b"connection: close" in text.lower()
+
+
+def send_all_then_receive(address: str, data: bytes) -> bytes:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        client.sendall(data)
+        return client.recv(65536)
+
+
+async def test_client_may_send_a_large_body_before_it_reads() -> None:
+    request = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
+    async with running_server() as (address, _, _):
+        response = await asyncio.to_thread(send_all_then_receive, address, request + b"x" * 20_000_000)
+
+    assert response.endswith(b"\r\n\r\na")
+
+
+async def test_last_response_ends_the_stream_at_once() -> None:
+    async with running_server() as (address, _, _), connect(address) as (reader, writer), asyncio.timeout(1):
+        writer.write(b"rubbish\r\n\r\n")
+
+        assert STATUS_LINE.findall(await reader.read()) == [b"400"]
+
+
+async def test_client_that_keeps_sending_after_the_last_response_is_closed() -> None:
+    async with running_server(SHORT_LIMITS) as (address, _, server), connect(address) as (reader, writer):
+        writer.write(b"rubbish\r\n\r\n")
+        await reader.read()
+        while server.open_connections:
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+
+
+async def test_client_that_resets_the_connection_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_server() as (address, _, server):
+        for sent in (b"", b"GET", REQUEST, b"rubbish\r\n\r\n", REQUEST * 100):
+            host, _, port = address.rpartition(":")
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall(sent)
+                # Makes close() reset the connection.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await asyncio.sleep(0.1)
+
+        assert server.open_connections == 0
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("sent", [pytest.param(b"", id="nothing"), pytest.param(b"G", id="a byte at a time")])
+async def test_client_without_a_complete_request_is_closed(sent: bytes) -> None:
+    async with running_server(SHORT_LIMITS) as (address, echo, _), connect(address) as (reader, writer):
+        closed = asyncio.create_task(read_until_closed(reader))
+        while not closed.done():
+            writer.write(sent)
+            await asyncio.sleep(0.02)
+
+    assert echo.targets == []
+
+
+async def test_longest_idle_connection_makes_room_for_a_new_one() -> None:
+    async with (
+        running_server(SHORT_LIMITS) as (address, _, _),
+        connect(address) as (longest_idle, _),
+        connect(address) as (reader, writer),
+    ):
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\na")
+        async with connect(address), connect(address) as (newest, newest_writer):
+            newest_writer.write(REQUEST)
+            await newest.readuntil(b"\r\n\r\na")
+
+            assert await read_until_closed(longest_idle) in (b"", b"reset")
+            writer.write(REQUEST)
+            await reader.readuntil(b"\r\n\r\na")
+
+
+async def test_displaced_connection_is_not_a_malformed_request() -> None:
+    async with (
+        running_server(Limits(connections=1)) as (address, echo, _),
+        connect(address) as (displaced, writer),
+    ):
+        writer.write(REQUEST[:9])
+        await asyncio.sleep(0.05)
+        async with connect(address):
+            assert await read_until_closed(displaced) in (b"", b"reset")
+
+    assert echo.errors == []
+
+
+async def test_flood_of_connections_stays_within_the_limit() -> None:
+    limits, most = Limits(connections=20), 0
+    async with running_server(limits) as (address, _, server):
+        host, _, port = address.rpartition(":")
+        flood = asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(200)))
+        while not flood.done():
+            await asyncio.sleep(0)
+            most = max(most, server.open_connections)
+        for _, writer in await flood:
+            writer.close()
+
+    assert most == limits.connections
+
+
+async def test_close_answers_open_requests_and_accepts_no_new_client() -> None:
+    async with (
+        running_server() as (address, _, server),
+        connect(address) as idle,
+        connect(address) as active,
+        connect(address) as late,
+    ):
+        late[1].write(REQUEST[:9])
+        await asyncio.sleep(0.05)
+        active[1].write(REQUEST)
+        closing = asyncio.create_task(server.close())
+        await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address.split(":"))
+        await asyncio.sleep(0.2)
+        late[1].write(REQUEST[9:])
+        responses = [await reader.read() for reader, _ in (idle, active, late)]
+        await closing
+
+    assert responses[0] == b""
+    assert [response.endswith(b"\r\n\r\na") for response in responses[1:]] == [True, True]
+    assert all(b"connection: close" in response for response in responses[1:])
+
+
+async def test_close_does_not_wait_for_idle_connections() -> None:
+    async with running_server() as (address, _, server), connect(address) as (reader, writer):
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\na")
+        async with asyncio.timeout(1):
+            await server.close()
+
+
+async def test_close_does_not_wait_for_an_unfinished_request() -> None:
+    limits = Limits(drain_seconds=0.3)
+    async with running_server(limits) as (address, _, server), connect(address) as (reader, writer):
+        writer.write(REQUEST[:9])
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await server.close()
+
+        assert await read_until_closed(reader) in (b"", b"reset")
