@@ -31,7 +31,7 @@ async def all_closed() -> AsyncIterator[None]:
     before = len(selector.get_map())
     yield
     async with asyncio.timeout(5):
-        while len(selector.get_map()) > before:  # noqa: ASYNC110 - nothing tells when a transport is closed
+        while len(selector.get_map()) > before:  # noqa: ASYNC110 - there is no event for a closed transport
             await asyncio.sleep(0.001)
 
 

@@ -190,7 +190,7 @@ async def test_each_error(
     emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
     error = await issuer_caller.failing()
 
-    assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
+    assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
     assert "planted" not in error.message
     assert emulator.calls(OAUTH_OPERATION) == 1
@@ -216,7 +216,7 @@ async def test_non_standard_error(
     emulator.fault(OAUTH_OPERATION, code="planted", status=status)
     error = await issuer_caller.failing()
 
-    assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
+    assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert error.message == f"127.0.0.1{expected_text}"
 
 
@@ -251,7 +251,7 @@ async def test_unusable_response(
     emulator.fault(OAUTH_OPERATION, **fault)
     error = await issuer_caller.failing()
 
-    assert (error.reason, doubtful(error)) == (reason, outcome_unknown)
+    assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
     assert emulator.calls(OAUTH_OPERATION) == 1
 
@@ -269,7 +269,7 @@ async def test_throttling_error_has_retry_after_and_is_counted(issuer_caller: Is
 async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: IssuerCaller, unused_tcp_port: int) -> None:
     error = await issuer_caller.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
-    assert (error.reason, doubtful(error)) == ("Unreachable", False)
+    assert (error.reason, is_outcome_unknown(error)) == ("Unreachable", False)
 
 
 async def test_ca_without_optional_extensions_is_trusted(
@@ -296,7 +296,7 @@ async def test_ca_without_optional_extensions_is_trusted(
 async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     error = await issuer_caller.failing(caBundleFrom=None)
 
-    assert (error.reason, doubtful(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
+    assert (error.reason, is_outcome_unknown(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
@@ -323,5 +323,5 @@ async def test_client_errors(changes: dict[str, Any], code: str, issuer_caller: 
     assert error.message.startswith(f"127.0.0.1: {code}")
 
 
-def doubtful(error: KeyturnError) -> bool:
+def is_outcome_unknown(error: KeyturnError) -> bool:
     return isinstance(error, UnavailableError) and error.outcome_unknown
