@@ -35,7 +35,7 @@ TRUST = "does the role exist, and does its trust policy name this issuer"
             id="a page, not JSON",
         ),
         pytest.param({"operation": STS, "code": "Throttling"}, "Throttled", "STS", id="throttled"),
-        pytest.param({"operation": STS, "expired": True}, "Unavailable", "has expired already", id="already expired"),
+        pytest.param({"operation": STS, "expired": True}, "Unavailable", "have already expired", id="already expired"),
     ],
 )
 def test_valid_secret_stays_while_aws_fails(
@@ -133,7 +133,7 @@ def test_clock_skew_is_reported(operator: Operator, aws: Aws, namespace: Namespa
 
     namespace.request_renewal("acme", "1")
 
-    assert "is this clock right?" in namespace.wait_for_condition("acme", "Renewed", "Unavailable")
+    assert "check the node's clock" in namespace.wait_for_condition("acme", "Renewed", "Unavailable")
     offset = operator.metric('keyturn_clock_skew_seconds{service="license-manager"}')
     assert offset == pytest.approx(-7200, abs=5)
 
