@@ -35,7 +35,7 @@ TRUST = "check that the role exists and that its trust policy allows this issuer
             id="a page, not JSON",
         ),
         pytest.param({"operation": STS, "code": "Throttling"}, "Throttled", "STS", id="throttled"),
-        pytest.param({"operation": STS, "expired": True}, "Unavailable", "has expired already", id="already expired"),
+        pytest.param({"operation": STS, "expired": True}, "Unavailable", "have already expired", id="already expired"),
     ],
 )
 def test_valid_secret_stays_while_aws_fails(
@@ -135,7 +135,7 @@ def test_clock_skew_is_reported(operator: Operator, aws: Emulator, namespace: Na
 
     namespace.request_renewal("acme", "1")
 
-    assert "is this clock right?" in namespace.wait_for_condition("acme", "Renewed", "Unavailable")
+    assert "check the node's clock" in namespace.wait_for_condition("acme", "Renewed", "Unavailable")
     offset = operator.metric('keyturn_clock_skew_seconds{service="license-manager"}')
     assert offset == pytest.approx(-7200, abs=5)
 

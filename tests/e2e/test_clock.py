@@ -48,7 +48,7 @@ def test_clock_set_forward_and_back(
 
     set_clock(2 * HOUR)
     until(lambda: namespace.condition("acme", "Ready")[1] == "Expired", seconds=WAKE_SECONDS)
-    assert "is this clock right?" in namespace.condition("acme", "Renewed")[2]
+    assert "check the node's clock" in namespace.condition("acme", "Renewed")[2]
     assert namespace.get("secret", "acme") == before
     failed = until(lambda: namespace.status("acme").get("failedAttempts", 0))
     assert aws.calls("GetAccessToken") <= 2 + failed
