@@ -1,6 +1,3 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient as KubernetesClient
@@ -10,28 +7,7 @@ from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiRe
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def served(
-    handler: Handler, token: str = "", service_health: ServiceHealth | None = None
-) -> AsyncIterator[ApiClient]:
-    """A Kube that speaks to a server of our own, by real HTTP."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    if token:
-        configuration.api_key = {"BearerToken": f"Bearer {token}"}
-    try:
-        async with KubernetesClient(configuration) as client:
-            yield ApiClient(client, service_health or ServiceHealth())
-    finally:
-        await runner.cleanup()
+from tests.support.api_endpoints import served
 
 
 class Answers:

@@ -14,7 +14,7 @@ from kubernetes.aio.client import Configuration
 from yarl import URL
 
 from keyturn.controller.kopf_adapter import _connection, _EndlessBackoff, _Everything, _is_served, _session, _settings
-from tests.unit.controller.test_api_client import served
+from tests.support.api_endpoints import served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
 BILLING = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests"

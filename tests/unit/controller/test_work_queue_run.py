@@ -4,7 +4,7 @@ import pytest
 
 from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import NOW, SECOND
-from tests.unit.controller.test_work_queue import work_queue
+from tests.support.work_queues import work_queue
 
 
 class Desk:

@@ -1,0 +1,33 @@
+"""Shared test code: api endpoints."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from kubernetes.aio.client import ApiClient as KubernetesClient
+from kubernetes.aio.client import Configuration
+
+from keyturn.controller.api_client import ApiClient
+from keyturn.core.service_health import ServiceHealth
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def served(
+    handler: Handler, token: str = "", service_health: ServiceHealth | None = None
+) -> AsyncIterator[ApiClient]:
+    """A Kube that speaks to a server of our own, by real HTTP."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    if token:
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+    try:
+        async with KubernetesClient(configuration) as client:
+            yield ApiClient(client, service_health or ServiceHealth())
+    finally:
+        await runner.cleanup()
