@@ -8,19 +8,19 @@ from tests.support.dependencies import Outside
 from tests.support.rotation import nothing
 
 
-class Death(BaseException):
-    """The process is gone: nothing of it runs any more."""
+class ProcessDied(BaseException):
+    """The process died: none of its code runs any more."""
 
 
 Crash = Callable[[asyncio.Task[object]], None]
 
 
 def die(_: asyncio.Task[object]) -> None:
-    raise Death
+    raise ProcessDied
 
 
-async def crash(outside: Outside, wanted: Request, number: int, how: Crash) -> str:
-    """Look at a request, and crash at the given await; returns where that was, or nothing if it is not reached."""
+async def crash(outside: Outside, request: Request, number: int, how: Crash) -> str:
+    """Reconcile a request and crash at await `number`. Returns the checkpoint, or "" if there are fewer awaits."""
     reached: list[str] = []
     crashed: list[str] = []
     task: asyncio.Task[object]
@@ -28,18 +28,19 @@ async def crash(outside: Outside, wanted: Request, number: int, how: Crash) -> s
     async def checkpoint(where: str) -> None:
         await asyncio.sleep(0)
         if crashed and how is die:
-            raise Death
+            raise ProcessDied
         reached.append(where)
         if len(reached) == number:
             crashed.append(where)
             how(task)
 
     outside.watch(checkpoint)
-    task = asyncio.create_task(outside.reconcile(wanted))
+    task = asyncio.create_task(outside.reconcile(request))
     await asyncio.wait({task})
     task.cancelled() or task.exception()
     outside.watch(nothing)
     return crashed[0] if crashed else ""
 
 
+# A crash here loses the response to a token that was sent.
 SENT = ("after OauthToken", "after IdentityCenterCreateToken", "before save")

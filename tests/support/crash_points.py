@@ -1,7 +1,7 @@
 """python -m tests.support.crash_points DIRECTORY CREDENTIAL WHEN: kill a renewal before each file-system call in turn.
 
-Every renewal is a forked process that kills itself (SIGKILL), in a directory of its own. Then another process, this
-one, goes on for some hours. Each result is printed as a line of JSON; the last renewal was not killed.
+Every renewal runs in a directory of its own, in a forked process that kills itself with SIGKILL. Then the parent
+process reconciles for some hours. Each result is printed as a line of JSON; the last renewal was not killed.
 """
 
 import asyncio
@@ -154,7 +154,7 @@ async def inspect(directory: Path, request: Request) -> dict[str, Any]:
     }
 
 
-async def go_on(directory: Path, request: Request, *, first: bool) -> dict[str, Any]:
+async def run_next_process(directory: Path, request: Request, *, first: bool) -> dict[str, Any]:
     """Run another process for some hours. Return the reasons of its failures and what it stored."""
     process = StandaloneProcess(directory, request)
     process.clean_up()
@@ -180,7 +180,8 @@ def crash_at_each_call(root: Path, request: Request, *, first: bool) -> None:
         directory = root / str(number)
         shutil.copytree(root / "0", directory, symlinks=True)
         call = renew_and_crash(directory, request, number, first=first)
-        result = asyncio.run(inspect(directory, request)) | asyncio.run(go_on(directory, request, first=first))
+        result = asyncio.run(inspect(directory, request))
+        result |= asyncio.run(run_next_process(directory, request, first=first))
         print(json.dumps({"call": call, **result}), flush=True)
         if not call:
             return

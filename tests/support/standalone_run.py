@@ -25,7 +25,7 @@ START = Outside().now
 
 @dataclass
 class StandaloneRun:
-    """Runs the renewal loop of one request. `events` are called at a time after the start."""
+    """Runs the renewal loop of one request. Each of `events` is called at its time after the start."""
 
     path: Path
     events: dict[timedelta, Callable[["StandaloneRun"], None]] = field(default_factory=dict)

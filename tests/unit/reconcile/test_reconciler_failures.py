@@ -12,17 +12,17 @@ from keyturn.core.state import ReconcileState
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Outside, deps, issued, request, signed
 
 RENEWS_AFTER = 40 * MINUTE
-AWAY = UnavailableError("Unreachable", "STS did not answer")
+UNREACHABLE = UnavailableError("Unreachable", "no response from STS")
 
 
 def no_change(_: Outside) -> None:
-    """The outside stays as it is."""
+    """Change nothing."""
 
 
-async def test_a_failure_keeps_the_data_and_tells_the_next_try() -> None:
+async def test_failure_keeps_the_data_and_schedules_the_next_attempt() -> None:
     outside = await issued()
     before = outside.secrets.get("acme")
-    outside.aws.failures = [AWAY]
+    outside.aws.failures = [UNREACHABLE]
     outside.rand = 0.5
     outcome = await outside.reconcile(request(), after=RENEWS_AFTER)
 
@@ -31,9 +31,9 @@ async def test_a_failure_keeps_the_data_and_tells_the_next_try() -> None:
     assert (outcome.failure.failed_attempts, outcome.failure.next_attempt_time) == (1, outside.now + 2 * SECOND)
 
 
-async def test_it_is_held_back_until_the_time_has_come() -> None:
+async def test_failed_request_is_retried_at_its_next_attempt_time() -> None:
     outside = await issued()
-    outside.aws.failures = [AWAY]
+    outside.aws.failures = [UNREACHABLE]
     outside.rand = 0.9
     await outside.reconcile(request(), after=RENEWS_AFTER)
     early = await outside.reconcile(request(), after=2 * SECOND)
@@ -43,10 +43,10 @@ async def test_it_is_held_back_until_the_time_has_come() -> None:
     assert (late.failure, late.reason) == (None, "Due")
 
 
-async def test_to_hold_ourselves_back_is_no_failure_more() -> None:
+async def test_local_rate_limit_does_not_count_as_a_failure() -> None:
     outside = await issued()
-    ours = ThrottledError("License Manager throttles us", retry_after=30 * SECOND, nothing_sent=True)
-    outside.aws.failures = [ThrottledError("License Manager: throttled"), ours, ours]
+    local = ThrottledError("License Manager: rate limited", retry_after=30 * SECOND, nothing_sent=True)
+    outside.aws.failures = [ThrottledError("License Manager: throttled"), local, local]
     counts = []
     for _ in range(3):
         outcome = await outside.reconcile(request(), after=RENEWS_AFTER)
@@ -57,26 +57,26 @@ async def test_to_hold_ourselves_back_is_no_failure_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "wanted"),
+    ("change", "token_request"),
     [
         pytest.param(lambda o: o.secrets.put("license", data={"license_token": "new"}), request(), id="source"),
-        pytest.param(lambda o: o.secrets.delete("acme"), request(), id="the target is gone"),
+        pytest.param(lambda o: o.secrets.delete("acme"), request(), id="the target was deleted"),
         pytest.param(no_change, replace(request(), generation=2), id="spec"),
-        pytest.param(no_change, replace(request(), renew_requested="now"), id="renewal asked for"),
+        pytest.param(no_change, replace(request(), renew_requested="now"), id="a renewal was requested"),
     ],
 )
-async def test_a_change_ends_the_wait(change: Callable[[Outside], object], wanted: Request) -> None:
+async def test_change_ends_the_retry_delay(change: Callable[[Outside], object], token_request: Request) -> None:
     outside = await issued()
     outside.aws.failures = [RefusedError("SourceInvalid", "no")]
     await outside.reconcile(request(), after=RENEWS_AFTER)
     change(outside)
 
-    # The first look is within the least interval: changes in a loop must not become calls in a loop.
-    assert (await outside.reconcile(wanted, after=9 * SECOND)).tried is False
-    assert (await outside.reconcile(wanted, after=SECOND)).failure is None
+    # The first reconciliation is within the minimum interval: changes in a loop must not cause calls in a loop.
+    assert (await outside.reconcile(token_request, after=9 * SECOND)).tried is False
+    assert (await outside.reconcile(token_request, after=SECOND)).failure is None
 
 
-async def test_who_touches_the_target_does_not_end_the_wait() -> None:
+async def test_edit_of_the_target_does_not_end_the_retry_delay() -> None:
     outside = await issued()
     outside.aws.failures = [RefusedError("SourceInvalid", "no")]
     await outside.reconcile(request(), after=RENEWS_AFTER)
@@ -86,7 +86,7 @@ async def test_who_touches_the_target_does_not_end_the_wait() -> None:
     assert (outcome.failure is not None, outcome.tried) == (True, False)
 
 
-async def test_without_a_change_a_refused_source_is_asked_about_once() -> None:
+async def test_unchanged_refused_source_is_not_sent_again() -> None:
     outside = await issued()
     outside.aws.failures = [RefusedError("SourceInvalid", "no")]
     await outside.reconcile(request(), after=RENEWS_AFTER)
@@ -96,18 +96,18 @@ async def test_without_a_change_a_refused_source_is_asked_about_once() -> None:
     assert outside.exchanges == 1
 
 
-async def test_failures_in_a_row_are_counted_and_a_success_forgets_them() -> None:
+async def test_consecutive_failures_are_counted_until_a_success() -> None:
     outside = await issued()
-    outside.aws.failures = [AWAY, ThrottledError("slow", retry_after=MINUTE)]
+    outside.aws.failures = [UNREACHABLE, ThrottledError("slow", retry_after=MINUTE)]
     outside.now = NOW + RENEWS_AFTER
-    told = [await outside.reconcile(request(), after=n * MINUTE) for n in (0, 1, 2)]
+    outcomes = [await outside.reconcile(request(), after=n * MINUTE) for n in (0, 1, 2)]
 
-    assert [outcome.failure and outcome.failure.failed_attempts for outcome in told] == [1, 2, None]
+    assert [outcome.failure and outcome.failure.failed_attempts for outcome in outcomes] == [1, 2, None]
 
 
-async def test_a_leaving_request_is_no_failure() -> None:
+async def test_deletion_of_the_request_is_not_a_failure() -> None:
     outside = await issued()
-    outside.secrets.failures["write"] = BeingDeletedError("gone")
+    outside.secrets.failures["write"] = BeingDeletedError("the TokenRequest was deleted")
 
     with pytest.raises(BeingDeletedError):
         await outside.reconcile(request(), after=RENEWS_AFTER)
@@ -115,7 +115,7 @@ async def test_a_leaving_request_is_no_failure() -> None:
     assert outside.states["acme-0001"].failure is None
 
 
-async def test_a_source_that_has_expired_is_refused_without_an_exchange() -> None:
+async def test_expired_source_is_refused_without_an_exchange() -> None:
     outside = deps(signed(NOW - HOUR, NOW))
     outcome = await outside.reconcile(request())
 
@@ -124,7 +124,7 @@ async def test_a_source_that_has_expired_is_refused_without_an_exchange() -> Non
 
 
 @pytest.mark.parametrize("life", [timedelta(), -HOUR])
-async def test_an_answer_that_has_expired_is_not_written(life: timedelta) -> None:
+async def test_credentials_that_have_already_expired_are_not_written(life: timedelta) -> None:
     outside = deps()
     outside.aws.life = life
     outcome = await outside.reconcile(request())
@@ -133,7 +133,7 @@ async def test_an_answer_that_has_expired_is_not_written(life: timedelta) -> Non
     assert (outcome.failure.error.reason, outside.secrets.names()) == ("Unavailable", {"license"})
 
 
-async def test_heals_are_spaced_further_and_further() -> None:
+async def test_repeated_repairs_back_off() -> None:
     outside = await issued()
     repaired = []
     for _ in range(200):
@@ -147,7 +147,7 @@ async def test_heals_are_spaced_further_and_further() -> None:
     assert len(gaps) >= 8
 
 
-async def test_a_lifetime_of_seconds_makes_no_loop() -> None:
+async def test_lifetime_of_a_second_does_not_cause_a_loop() -> None:
     outside = deps()
     outside.aws.life = SECOND
     for _ in range(30):
@@ -156,7 +156,7 @@ async def test_a_lifetime_of_seconds_makes_no_loop() -> None:
     assert outside.exchanges == 2 * 3
 
 
-async def test_consent_ends_the_wait_for_a_foreign_secret() -> None:
+async def test_adoption_annotation_ends_the_retry_delay() -> None:
     outside = deps()
     outside.secrets.put("acme", data={"theirs": "x"})
     await outside.reconcile(request())
@@ -168,7 +168,7 @@ async def test_consent_ends_the_wait_for_a_foreign_secret() -> None:
 
 async def test_metrics_count_renewals_and_failures() -> None:
     outside = deps()
-    outside.aws.failures = [AWAY]
+    outside.aws.failures = [UNREACHABLE]
     await outside.reconcile(request())
     await outside.reconcile(request(), after=MINUTE)
     count = outside.metrics.registry.get_sample_value
@@ -177,7 +177,7 @@ async def test_metrics_count_renewals_and_failures() -> None:
     assert count("keyturn_renewals_total", {"result": "success", "reason": "SecretMissing"}) == 1
 
 
-async def test_after_a_restart_a_setback_waits_for_its_time() -> None:
+async def test_failure_restored_after_a_restart_still_waits() -> None:
     outside = await issued()
     outside.aws.failures = [RefusedError("SourceInvalid", "no")]
     outcome = await outside.reconcile(request(), after=RENEWS_AFTER)
@@ -188,10 +188,10 @@ async def test_after_a_restart_a_setback_waits_for_its_time() -> None:
     assert outside.exchanges == 1
 
 
-async def test_while_writes_fail_one_exchange_is_in_vain() -> None:
+async def test_failing_writes_waste_only_one_exchange() -> None:
     outside = await issued()
-    no = UnavailableError("Unavailable", "the API server answered HTTP 503")
-    outside.secrets.failures = {"write": no, "rehearse": no}
+    write_error = UnavailableError("Unavailable", "the API server returned HTTP 503")
+    outside.secrets.failures = {"write": write_error, "dry_run": write_error}
     for _ in range(3):
         await outside.reconcile(request(), after=RENEWS_AFTER)
     assert len(outside.aws.calls) == 2
@@ -201,7 +201,7 @@ async def test_while_writes_fail_one_exchange_is_in_vain() -> None:
     assert (outcome.reason, outcome.failure, len(outside.aws.calls)) == ("Due", None, 4)
 
 
-async def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
+async def test_clock_that_was_set_back_does_not_delay_attempts() -> None:
     outside = await issued()
     outside.aws.failures = [RefusedError("SourceInvalid", "no"), RefusedError("SourceInvalid", "no")]
     await outside.reconcile(request(), after=RENEWS_AFTER)

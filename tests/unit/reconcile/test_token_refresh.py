@@ -10,16 +10,16 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.token_family import StoredToken
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Outside, deps, rotating
 
-GIVEN_UP = 31 * SECOND
+GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
 
 
-def kept(outside: Outside) -> StoredToken:
-    return outside.tokens.kept["billing", "license-keyturn"]
+def stored_token(outside: Outside) -> StoredToken:
+    return outside.tokens.stored["billing", "license-keyturn"]
 
 
 async def consumed(times: int = 1) -> Outside:
-    """The outside after so many renewals of a rotating source."""
+    """An environment after `times` renewals with a rotated source token."""
     outside = deps("seed")
     for _ in range(times):
         outcome = await outside.reconcile(rotating(), DUE)
@@ -27,23 +27,23 @@ async def consumed(times: int = 1) -> Outside:
     return outside
 
 
-async def test_the_new_token_is_saved_and_the_source_is_left_alone() -> None:
+async def test_new_token_is_saved_and_the_source_unchanged() -> None:
     outside = await consumed()
 
-    assert kept(outside).value == outside.aws.issuer.live == "refresh-1"
+    assert stored_token(outside).value == outside.aws.issuer.live == "refresh-1"
     assert outside.secrets.get("license").data == {"license_token": "seed"}
 
 
-async def test_the_intent_is_written_before_and_gone_after() -> None:
+async def test_intent_is_removed_by_the_save() -> None:
     outside = await consumed(2)
 
-    family = kept(outside).family
+    family = stored_token(outside).family
     assert family
     assert family.intent is None
-    assert outside.tokens.calls == {"read": 2, "create": 1, "rehearse": 2, "intend": 2, "save": 2}
+    assert outside.tokens.calls == {"read": 2, "create": 1, "dry_run": 2, "keep": 2, "save": 2}
 
 
-async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
+async def test_twenty_renewals_consume_twenty_tokens_in_order() -> None:
     outside = await consumed(20)
 
     assert outside.aws.issuer.consumed == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
@@ -51,8 +51,8 @@ async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
 
 
 @pytest.mark.parametrize("life", [HOUR, 12 * HOUR], ids=str)
-async def test_the_source_ends_when_the_token_does_that_is_kept_now(life: timedelta) -> None:
-    """Keycloak's: a JWT that lives for half an hour, less than the credentials that come of it."""
+async def test_source_expiry_is_that_of_the_stored_token(life: timedelta) -> None:
+    """Keycloak's refresh token is a JWT that is valid for half an hour, less than the credentials."""
     outside = deps("seed")
     outside.aws.life, outside.aws.issuer.refresh_life = life, 30 * MINUTE
     for _ in range(4):
@@ -64,13 +64,13 @@ async def test_the_source_ends_when_the_token_does_that_is_kept_now(life: timede
         outside.now += 20 * MINUTE
 
 
-async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
+async def test_failure_is_retried_before_the_token_expires() -> None:
     outside = deps("seed")
     outside.aws.issuer.refresh_life, outside.rand = 30 * MINUTE, 0.999
     await outside.reconcile(rotating())
     outside.now = outside.issuance().renew
     while outside.now < NOW + 29 * MINUTE:
-        outside.aws.failures = [UnavailableError("Unreachable", "away")]
+        outside.aws.failures = [UnavailableError("Unreachable", "no response")]
         failure = (await outside.reconcile(rotating())).failure
 
         assert failure
@@ -79,7 +79,7 @@ async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
     assert outside.now < NOW + 30 * MINUTE
 
 
-async def test_another_renewal_time_does_not_outlive_the_token() -> None:
+async def test_new_renewal_time_is_before_the_token_expires() -> None:
     outside = deps("seed")
     outside.aws.issuer.refresh_life = 30 * MINUTE
     await outside.reconcile(rotating())
@@ -88,14 +88,14 @@ async def test_another_renewal_time_does_not_outlive_the_token() -> None:
     assert (outside.issuance().revision, outside.issuance().renew) == (1, NOW + 20 * MINUTE)
 
 
-async def test_three_requests_of_one_source_spend_in_order() -> None:
+async def test_three_requests_with_one_source_consume_in_order() -> None:
     outside = deps("seed")
     requests = [rotating(name) for name in ("a", "b", "c")]
     for _ in range(20):
         outside.now += DUE
         waiting = requests
         while waiting:
-            # Those that find the token in use come back in a second.
+            # A request that finds the token in use is reconciled again after a second.
             outside.now += SECOND
             done = await asyncio.gather(*(outside.reconcile(one) for one in waiting))
             waiting = [one for one, attempt in zip(waiting, done, strict=True) if not attempt.tried]
@@ -104,26 +104,26 @@ async def test_three_requests_of_one_source_spend_in_order() -> None:
     assert outside.aws.issuer.reuses == 0
 
 
-async def test_an_issuer_that_does_not_rotate_leaves_the_token_as_it_is() -> None:
+async def test_token_of_an_issuer_that_does_not_rotate_is_kept() -> None:
     outside = deps("seed")
     outside.aws.issuer.rotates = False
     for _ in range(3):
         await outside.reconcile(rotating(), DUE)
 
-    assert kept(outside).value == "seed"
+    assert stored_token(outside).value == "seed"
     assert outside.issuance().revision == 3
 
 
 @pytest.mark.parametrize(
-    "again",
+    "restored",
     [
-        pytest.param("seed", id="GitOps puts the seed back"),
-        pytest.param("refresh-3", id="somebody copies a spent token into the source"),
+        pytest.param("seed", id="GitOps restores the initial token"),
+        pytest.param("refresh-3", id="a user stores a consumed token"),
     ],
 )
-async def test_a_source_of_the_lineage_is_no_news(again: str) -> None:
+async def test_source_with_a_token_of_the_family_is_ignored(restored: str) -> None:
     outside = await consumed(5)
-    outside.secrets.put("license", data={"license_token": again})
+    outside.secrets.put("license", data={"license_token": restored})
 
     outcome = await outside.reconcile(rotating(), MINUTE)
 
@@ -131,20 +131,20 @@ async def test_a_source_of_the_lineage_is_no_news(again: str) -> None:
     assert len(outside.aws.issuer.consumed) == 5
 
 
-async def test_a_new_token_in_the_source_starts_a_new_lineage_at_once() -> None:
+async def test_new_token_in_the_source_starts_a_new_family() -> None:
     outside = await consumed(3)
     outside.secrets.put("license", data={"license_token": outside.aws.issuer.sign_in()})
 
     outcome = await outside.reconcile(rotating(), MINUTE)
 
     assert outcome.reason == "SourceChanged"
-    assert kept(outside).value == outside.aws.issuer.live
+    assert stored_token(outside).value == outside.aws.issuer.live
 
 
-async def test_a_token_secret_put_back_to_a_spent_token_spends_nothing() -> None:
+async def test_consumed_token_restored_in_the_token_secret_is_not_sent() -> None:
     outside = await consumed(3)
-    old = StoredToken("refresh-1", kept(outside).family, uid=kept(outside).uid, version="9999")
-    outside.tokens.kept["billing", "license-keyturn"] = old
+    old = StoredToken("refresh-1", stored_token(outside).family, uid=stored_token(outside).uid, version="9999")
+    outside.tokens.stored["billing", "license-keyturn"] = old
 
     outcome = await outside.reconcile(rotating(), DUE)
 
@@ -153,9 +153,9 @@ async def test_a_token_secret_put_back_to_a_spent_token_spends_nothing() -> None
     assert (len(outside.aws.issuer.consumed), outside.aws.issuer.reuses) == (3, 0)
 
 
-async def test_a_token_secret_of_somebody_else_is_not_written() -> None:
+async def test_foreign_token_secret_is_not_written() -> None:
     outside = deps("seed")
-    outside.tokens.kept["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
+    outside.tokens.stored["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
 
     outcome = await outside.reconcile(rotating())
 
@@ -164,7 +164,7 @@ async def test_a_token_secret_of_somebody_else_is_not_written() -> None:
     assert outside.aws.issuer.consumed == []
 
 
-async def test_a_new_request_for_the_same_source_goes_on_with_the_live_token() -> None:
+async def test_recreated_target_is_issued_with_the_live_token() -> None:
     outside = await consumed(3)
     outside.secrets.delete("acme")
     outside.restart()
@@ -175,40 +175,40 @@ async def test_a_new_request_for_the_same_source_goes_on_with_the_live_token() -
     assert outside.aws.issuer.reuses == 0
 
 
-async def test_the_save_goes_on_until_it_holds() -> None:
+async def test_save_is_retried_until_it_succeeds() -> None:
     outside = deps("seed")
-    outside.tokens.failures["save"] = [UnavailableError("Unreachable", "away")] * 7
+    outside.tokens.failures["save"] = [UnavailableError("Unreachable", "no response")] * 7
 
     outcome = await outside.reconcile(rotating())
 
     assert outcome.failure is None
-    assert kept(outside).value == outside.aws.issuer.live
+    assert stored_token(outside).value == outside.aws.issuer.live
 
 
-async def test_a_cancelled_renewal_still_saves_the_token_that_was_answered() -> None:
+async def test_cancelled_renewal_saves_the_received_token() -> None:
     outside = deps("seed")
-    asked, go_on = asyncio.Event(), asyncio.Event()
+    called, released = asyncio.Event(), asyncio.Event()
 
-    async def wait_after_the_exchange(where: str) -> None:
+    async def wait_after_exchange(where: str) -> None:
         if where == "after OauthToken":
-            asked.set()
-            await go_on.wait()
+            called.set()
+            await released.wait()
 
-    outside.checkpoint = wait_after_the_exchange
-    looking = asyncio.create_task(outside.reconcile(rotating()))
-    await asked.wait()
-    looking.cancel()
+    outside.checkpoint = wait_after_exchange
+    task = asyncio.create_task(outside.reconcile(rotating()))
+    await called.wait()
+    task.cancel()
     await asyncio.sleep(0)
-    go_on.set()
+    released.set()
     with pytest.raises(asyncio.CancelledError):
-        await looking
+        await task
 
-    assert kept(outside).value == outside.aws.issuer.live
+    assert stored_token(outside).value == outside.aws.issuer.live
 
 
-async def test_a_refused_rehearsal_spends_nothing() -> None:
+async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
     outside = await consumed()
-    outside.tokens.failures["rehearse"] = [RefusedError("WriteDenied", "a policy")]
+    outside.tokens.failures["dry_run"] = [RefusedError("WriteDenied", "a policy")]
 
     outcome = await outside.reconcile(rotating(), DUE)
 
@@ -217,21 +217,21 @@ async def test_a_refused_rehearsal_spends_nothing() -> None:
     assert len(outside.aws.issuer.consumed) == 1
 
 
-async def test_an_issuer_that_was_not_reached_leaves_no_doubt() -> None:
+async def test_unreachable_issuer_leaves_no_intent() -> None:
     outside = await consumed()
     outside.aws.issuer.unavailable = 1
     await outside.reconcile(rotating(), DUE)
 
-    family = kept(outside).family
+    family = stored_token(outside).family
     assert family
     assert family.intent is None
 
 
-def lose_the_answer(outside: Outside) -> None:
+def lose_response(outside: Outside) -> None:
     outside.aws.issuer.lost = 1
 
 
-def die_with_an_intent(outside: Outside) -> None:
+def die_after_intent(outside: Outside) -> None:
     async def die(where: str) -> None:
         if where == "before OauthToken":
             raise asyncio.CancelledError
@@ -240,45 +240,45 @@ def die_with_an_intent(outside: Outside) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "survives"),
+    ("failure", "is_live"),
     [
-        pytest.param(lose_the_answer, False, id="the answer was lost: the one careful try is refused"),
-        pytest.param(die_with_an_intent, True, id="died before sending: the one careful try succeeds"),
+        pytest.param(lose_response, False, id="response lost: the final attempt is refused"),
+        pytest.param(die_after_intent, True, id="died before sending: the final attempt succeeds"),
     ],
 )
-async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside], None], *, survives: bool) -> None:
+async def test_unknown_outcome_leads_to_one_final_attempt(failure: Callable[[Outside], None], *, is_live: bool) -> None:
     outside = await consumed()
-    trouble(outside)
+    failure(outside)
     try:
         await outside.reconcile(rotating(), DUE)
     except asyncio.CancelledError:
         outside.restart()
         outside.__post_init__()
         outside.checkpoint = type(outside)().checkpoint
-    reasons = [await reason(outside, rotating(), after) for after in (SECOND, GIVEN_UP, GIVEN_UP)]
+    reasons = [await reason(outside, rotating(), after) for after in (SECOND, GIVE_UP_TIME, GIVE_UP_TIME)]
 
     assert reasons[0] == "RefreshOutcomeUnknown"
-    assert (reasons[2] == "") is survives
-    assert outside.aws.issuer.reuses == (0 if survives else 1)
+    assert (reasons[2] == "") is is_live
+    assert outside.aws.issuer.reuses == (0 if is_live else 1)
 
 
-async def test_after_the_careful_try_the_token_is_never_sent_again() -> None:
+async def test_after_the_final_attempt_the_token_is_never_sent_again() -> None:
     outside = await consumed()
     outside.aws.issuer.lost = 1
-    for after in (DUE, GIVEN_UP, GIVEN_UP, HOUR, HOUR, HOUR):
+    for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME, HOUR, HOUR, HOUR):
         await outside.reconcile(rotating(), after)
 
     assert outside.aws.issuer.reuses == 1
 
 
 @pytest.mark.parametrize(
-    ("may_concern_token", "tries"),
+    ("may_concern_token", "calls"),
     [
-        pytest.param(False, 2, id="the client was refused: the token was not looked at, so it is tried again"),
-        pytest.param(True, 1, id="an error of its own may be of the token: that was the careful try"),
+        pytest.param(False, 2, id="the client was refused: the token was not checked and is sent again"),
+        pytest.param(True, 1, id="the error may concern the token: that was the final attempt"),
     ],
 )
-async def test_what_a_refused_careful_try_says_of_the_token(*, may_concern_token: bool, tries: int) -> None:
+async def test_final_attempt_is_repeated_only_if_the_client_was_refused(*, may_concern_token: bool, calls: int) -> None:
     outside, sent = await consumed(), []
     outside.aws.issuer.lost = 1
     await outside.reconcile(rotating(), DUE)
@@ -293,13 +293,13 @@ async def test_what_a_refused_careful_try_says_of_the_token(*, may_concern_token
     for _ in range(3):
         await outside.reconcile(rotating(), HOUR)
 
-    assert len(sent) == tries
+    assert len(sent) == calls
 
 
-async def test_a_new_token_ends_the_doubt() -> None:
+async def test_new_token_is_used_after_an_unknown_outcome() -> None:
     outside = await consumed()
     outside.aws.issuer.lost = 1
-    for after in (DUE, GIVEN_UP, GIVEN_UP):
+    for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME):
         await outside.reconcile(rotating(), after)
     outside.secrets.put("license", data={"license_token": outside.aws.issuer.sign_in()})
 
@@ -315,7 +315,7 @@ async def test_a_new_token_ends_the_doubt() -> None:
         pytest.param({"target": {"secretName": "elsewhere"}}, id="another Secret"),
     ],
 )
-async def test_what_only_moves_waits_for_its_time(change: dict[str, Any]) -> None:
+async def test_new_target_waits_for_the_next_renewal(change: dict[str, Any]) -> None:
     outside = await consumed()
 
     await outside.reconcile(rotating(**change), MINUTE)
@@ -325,6 +325,6 @@ async def test_what_only_moves_waits_for_its_time(change: dict[str, Any]) -> Non
     assert len(outside.aws.issuer.consumed) == 2
 
 
-async def reason(outside: Outside, wanted: Request, after: timedelta) -> str:
-    outcome = await outside.reconcile(wanted, after)
+async def reason(outside: Outside, token_request: Request, after: timedelta) -> str:
+    outcome = await outside.reconcile(token_request, after)
     return outcome.failure.error.reason if outcome.failure else ""
