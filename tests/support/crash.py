@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from keyturn.api.token_request import Request
-from tests.support.dependencies import Outside
-from tests.support.rotation import nothing
+from tests.support.dependencies import FakeEnvironment
+from tests.support.rotation import no_checkpoint
 
 
 class ProcessDied(BaseException):
@@ -19,26 +19,26 @@ def die(_: asyncio.Task[object]) -> None:
     raise ProcessDied
 
 
-async def crash(outside: Outside, request: Request, number: int, how: Crash) -> str:
+async def crash(env: FakeEnvironment, request: Request, number: int, action: Crash) -> str:
     """Reconcile a request and crash at await `number`. Returns the checkpoint, or "" if there are fewer awaits."""
     reached: list[str] = []
     crashed: list[str] = []
     task: asyncio.Task[object]
 
-    async def checkpoint(where: str) -> None:
+    async def checkpoint(point: str) -> None:
         await asyncio.sleep(0)
-        if crashed and how is die:
+        if crashed and action is die:
             raise ProcessDied
-        reached.append(where)
+        reached.append(point)
         if len(reached) == number:
-            crashed.append(where)
-            how(task)
+            crashed.append(point)
+            action(task)
 
-    outside.watch(checkpoint)
-    task = asyncio.create_task(outside.reconcile(request))
+    env.watch(checkpoint)
+    task = asyncio.create_task(env.reconcile(request))
     await asyncio.wait({task})
     task.cancelled() or task.exception()
-    outside.watch(nothing)
+    env.watch(no_checkpoint)
     return crashed[0] if crashed else ""
 
 

@@ -18,7 +18,7 @@ from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
 from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.memory_store import Secrets
-from tests.support.rotation import Checkpoint, MemoryTokenStore, RotatingIssuer, nothing
+from tests.support.rotation import Checkpoint, MemoryTokenStore, RotatingIssuer, no_checkpoint
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -134,7 +134,7 @@ def _renewals(metrics: Metrics) -> dict[tuple[str, str], float]:
 
 
 @dataclass(slots=True)
-class Outside:
+class FakeEnvironment:
     """The environment of the reconciler. A test changes `now`, `rand`, the Secrets and what AWS returns."""
 
     now: datetime = NOW
@@ -145,7 +145,7 @@ class Outside:
     statuses: dict[str, Status] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     tokens: MemoryTokenStore = field(default_factory=MemoryTokenStore)
-    checkpoint: Checkpoint = nothing
+    checkpoint: Checkpoint = no_checkpoint
     jumps: timedelta = timedelta()
     token_locks: TokenLocks = field(init=False)
 
@@ -215,11 +215,11 @@ class Outside:
         await self.checkpoint("sleep")
 
 
-def deps(source: str = "refresh-token") -> Outside:
+def environment(source: str = "refresh-token") -> FakeEnvironment:
     """An environment with the source Secret of the flagship."""
-    outside = Outside()
-    outside.secrets.put("license", data={"license_token": source})
-    return outside
+    env = FakeEnvironment()
+    env.secrets.put("license", data={"license_token": source})
+    return env
 
 
 def rotating(name: str = "acme", **spec: Any) -> Request:
@@ -227,24 +227,24 @@ def rotating(name: str = "acme", **spec: Any) -> Request:
     return request(name, exchanges=[REFRESH, ASSUME_ROLE], **spec)
 
 
-def once(name: str = "acme", **spec: Any) -> Request:
+def single_use(name: str = "acme", **spec: Any) -> Request:
     """A request whose source is an authorization code."""
     source = {"credentials": {"secretRef": {"name": "base"}}}
     return request(name, source=source, exchanges=[CODE, ASSUME_ROLE], **spec)
 
 
-def with_code(code: str = "seed") -> Outside:
-    """An environment with the source Secrets of such a request."""
-    outside = deps()
-    outside.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
-    outside.secrets.put("sign-in", data={"code": code})
-    return outside
+def with_code(code: str = "seed") -> FakeEnvironment:
+    """An environment with the source Secrets of `single_use`."""
+    env = environment()
+    env.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
+    env.secrets.put("sign-in", data={"code": code})
+    return env
 
 
-async def issued() -> Outside:
+async def issued() -> FakeEnvironment:
     """An environment after the first issue, with all counters at zero."""
-    outside = deps()
-    await outside.reconcile(request())
-    outside.aws.calls.clear()
-    outside.secrets.calls.clear()
-    return outside
+    env = environment()
+    await env.reconcile(request())
+    env.aws.calls.clear()
+    env.secrets.calls.clear()
+    return env

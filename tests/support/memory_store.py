@@ -28,7 +28,7 @@ from keyturn.core.issuance import (
 )
 from keyturn.core.pipeline_values import SourceValues, parse_source
 from keyturn.core.renewal import check_ours
-from tests.support.rotation import Checkpoint, nothing
+from tests.support.rotation import Checkpoint, no_checkpoint
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.checkpoint: Checkpoint = nothing
+        self.checkpoint: Checkpoint = no_checkpoint
         self.failures: dict[str, KeyturnError | BeingDeletedError] = {}
         self.deleted_uids: set[str] = set()
         self._secrets: dict[tuple[str, str], Secret] = {}
@@ -188,16 +188,19 @@ class Secrets:
 
     def _release(self, request: Request, place: tuple[str, str]) -> None:
         secret = self._secrets[place]
-        issuance_annotations, labelled = {ISSUANCE_ANNOTATION, EXPIRES_AT}, {MANAGED_BY, OWNER_UID}
+        old_annotations, old_labels = {ISSUANCE_ANNOTATION, EXPIRES_AT}, {MANAGED_BY, OWNER_UID}
         if is_adopted(request, _to_target(request, secret)):
             keys = secret.issuance.keys if secret.issuance else ()
             secret.data = _without(secret.data, keys)
-            issuance_annotations, labelled = issuance_annotations | secret.applied, labelled | secret.applied
+            old_annotations, old_labels = (
+                old_annotations | secret.applied,
+                old_labels | secret.applied,
+            )
         elif not request.retains:
             del self._secrets[place]
             return
-        secret.annotations = _without(secret.annotations, issuance_annotations)
-        secret.labels = _without(secret.labels, labelled)
+        secret.annotations = _without(secret.annotations, old_annotations)
+        secret.labels = _without(secret.labels, old_labels)
         secret.owners = frozenset()
 
 

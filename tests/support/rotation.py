@@ -18,7 +18,7 @@ from keyturn.reconcile.dependencies import token_place
 Checkpoint = Callable[[str], Awaitable[None]]
 
 
-async def nothing(_: str) -> None:
+async def no_checkpoint(_: str) -> None:
     """Yield to the event loop, as a real call does."""
     await asyncio.sleep(0)
 
@@ -81,7 +81,7 @@ class MemoryTokenStore:
         self.stored: dict[tuple[str, str], StoredToken] = {}
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[KeyturnError]] = {}
-        self.checkpoint: Checkpoint = nothing
+        self.checkpoint: Checkpoint = no_checkpoint
         self._numbers = itertools.count(1)
 
     async def read(self, request: Request) -> StoredToken | None:

@@ -17,10 +17,10 @@ from keyturn.standalone.publisher import CredentialPublisher
 from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
-from tests.support.dependencies import Outside, manifest
+from tests.support.dependencies import FakeEnvironment, manifest
 from tests.support.mounts import put
 
-START = Outside().now
+START = FakeEnvironment().now
 
 
 @dataclass
@@ -31,7 +31,7 @@ class StandaloneRun:
     events: dict[timedelta, Callable[["StandaloneRun"], None]] = field(default_factory=dict)
     has_output: bool = False
     serves: bool = True
-    outside: Outside = field(default_factory=Outside)
+    outside: FakeEnvironment = field(default_factory=FakeEnvironment)
 
     def __post_init__(self) -> None:
         self.put_source("seed")

@@ -8,7 +8,16 @@ import pytest
 
 from keyturn.api.token_request import Request
 from tests.support.crash import SENT, crash, die
-from tests.support.dependencies import HOUR, MINUTE, SECOND, Outside, deps, once, rotating, with_code
+from tests.support.dependencies import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    FakeEnvironment,
+    environment,
+    rotating,
+    single_use,
+    with_code,
+)
 
 DUE = 45 * MINUTE
 
@@ -17,12 +26,12 @@ def cancel(task: asyncio.Task[object]) -> None:
     task.cancel()
 
 
-async def run_next_process(outside: Outside, token_request: Request) -> list[str]:
+async def run_next_process(env: FakeEnvironment, token_request: Request) -> list[str]:
     """Run the next process for some hours. Returns the failure reason of each reconciliation, or ""."""
-    outside.restart()
+    env.restart()
     reasons = []
     for after in (SECOND, *(31 * SECOND,) * 3, *(HOUR,) * 3):
-        outcome = await outside.reconcile(token_request, after)
+        outcome = await env.reconcile(token_request, after)
         reasons.append(outcome.failure.error.reason if outcome.failure else "")
     return reasons
 
@@ -33,19 +42,19 @@ class Scenario:
 
     token_request: Request
     token_secret: str
-    start: Callable[[], Outside]
+    start: Callable[[], FakeEnvironment]
 
-    async def prepare(self, *, first: bool) -> Outside:
-        outside = self.start()
+    async def prepare(self, *, first: bool) -> FakeEnvironment:
+        env = self.start()
         if not first:
-            await outside.reconcile(self.token_request)
-            outside.now += DUE
-        return outside
+            await env.reconcile(self.token_request)
+            env.now += DUE
+        return env
 
 
 SCENARIOS = {
-    "refresh token": Scenario(rotating(), "license-keyturn", lambda: deps("seed")),
-    "code": Scenario(once(), "sign-in-keyturn", with_code),
+    "refresh token": Scenario(rotating(), "license-keyturn", lambda: environment("seed")),
+    "code": Scenario(single_use(), "sign-in-keyturn", with_code),
 }
 # Every await of a first renewal and of a later one; test_cases_cover_every_await checks that none is missing.
 AWAITS = [
@@ -58,12 +67,12 @@ AWAITS = [
 
 @pytest.mark.parametrize(("scenario", "first", "number"), AWAITS)
 async def test_after_a_crash_token_is_live_or_outcome_unknown(scenario: Scenario, number: int, *, first: bool) -> None:
-    outside = await scenario.prepare(first=first)
-    where = await crash(outside, scenario.token_request, number, die)
-    reasons = await run_next_process(outside, scenario.token_request)
-    stored_token, issuer = outside.tokens.stored["billing", scenario.token_secret], outside.aws.issuer
+    env = await scenario.prepare(first=first)
+    point = await crash(env, scenario.token_request, number, die)
+    reasons = await run_next_process(env, scenario.token_request)
+    stored_token, issuer = env.tokens.stored["billing", scenario.token_secret], env.aws.issuer
 
-    if where in SENT:
+    if point in SENT:
         # The response was lost with the process: one final attempt, then a person must act.
         assert reasons[-1] == "RefreshOutcomeUnknown"
         assert issuer.reuses == 1
@@ -74,10 +83,10 @@ async def test_after_a_crash_token_is_live_or_outcome_unknown(scenario: Scenario
 
 @pytest.mark.parametrize(("scenario", "first", "number"), AWAITS)
 async def test_after_a_cancellation_token_is_live(scenario: Scenario, number: int, *, first: bool) -> None:
-    outside = await scenario.prepare(first=first)
-    await crash(outside, scenario.token_request, number, cancel)
-    reasons = await run_next_process(outside, scenario.token_request)
-    stored_token, issuer = outside.tokens.stored["billing", scenario.token_secret], outside.aws.issuer
+    env = await scenario.prepare(first=first)
+    await crash(env, scenario.token_request, number, cancel)
+    reasons = await run_next_process(env, scenario.token_request)
+    stored_token, issuer = env.tokens.stored["billing", scenario.token_secret], env.aws.issuer
 
     # A request about to be sent is sent, and the new token saved. Only an intent may remain, which is waited out.
     assert reasons[-1] == ""
@@ -86,15 +95,15 @@ async def test_after_a_cancellation_token_is_live(scenario: Scenario, number: in
 
 @pytest.mark.parametrize("number", range(1, 22))
 async def test_code_without_refresh_token_is_consumed_once(number: int) -> None:
-    outside, token_request = with_code(), once()
-    outside.aws.issuer.refreshes = False
-    where = await crash(outside, token_request, number, die)
-    reasons = await run_next_process(outside, token_request)
-    issuer = outside.aws.issuer
+    env, token_request = with_code(), single_use()
+    env.aws.issuer.refreshes = False
+    point = await crash(env, token_request, number, die)
+    reasons = await run_next_process(env, token_request)
+    issuer = env.aws.issuer
 
     # The credentials have expired by now: in every case a person must provide a new code.
-    assert reasons[-1] == ("RefreshOutcomeUnknown" if where in SENT else "SourceConsumed")
-    assert (issuer.consumed.count("seed"), issuer.reuses) == (1, int(where in SENT))
+    assert reasons[-1] == ("RefreshOutcomeUnknown" if point in SENT else "SourceConsumed")
+    assert (issuer.consumed.count("seed"), issuer.reuses) == (1, int(point in SENT))
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -22,11 +22,11 @@ from tests.support.dependencies import (
     REFRESH,
     SECOND,
     Attempt,
-    Outside,
+    FakeEnvironment,
     request,
     with_code,
 )
-from tests.support.rotation import nothing
+from tests.support.rotation import no_checkpoint
 
 TARGETS = ("acme", "elsewhere")
 FORMATS: tuple[list[dict[str, Any]], ...] = (
@@ -54,8 +54,8 @@ class Guarantees(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.outside: Outside = with_code("seed")
-        self.outside.secrets.put("license", data={"license_token": "seed"})
+        self.env: FakeEnvironment = with_code("seed")
+        self.env.secrets.put("license", data={"license_token": "seed"})
         self.spec: dict[str, Any] = {**self.SPEC}
         self.status = Status()
         self.last: Attempt | None = None
@@ -71,7 +71,7 @@ class Guarantees(RuleBasedStateMachine):
 
     @initialize()
     def create_foreign_secret(self) -> None:
-        self.outside.secrets.put("theirs", data={"password": "x"})
+        self.env.secrets.put("theirs", data={"password": "x"})
 
     # Time and users.
 
@@ -81,7 +81,7 @@ class Guarantees(RuleBasedStateMachine):
 
     @rule(jump=st.sampled_from([-HOUR, -31 * MINUTE, HOUR, 30 * HOUR]))
     def set_clock_by(self, jump: timedelta) -> None:
-        self.outside.set_clock(jump)
+        self.env.set_clock(jump)
         self._reconcile()
 
     @rule(formats=st.sampled_from(FORMATS), secret=st.sampled_from(TARGETS), suspend=st.booleans())
@@ -91,27 +91,27 @@ class Guarantees(RuleBasedStateMachine):
 
     @rule(secret=st.sampled_from(TARGETS))
     def delete_secret(self, secret: str) -> None:
-        self.outside.secrets.delete(secret)
+        self.env.secrets.delete(secret)
         self._reconcile()
 
     @rule(secret=st.sampled_from(TARGETS), part=st.sampled_from(["data", "issuance"]))
     def edit_secret(self, secret: str, part: str) -> None:
-        if secret in self.outside.secrets.names():
+        if secret in self.env.secrets.names():
             change: dict[str, Any] = (
                 {"data": {"AWS_REGION": "x"}} if part == "data" else {"annotations": {ISSUANCE_ANNOTATION: "{}"}}
             )
-            self.outside.secrets.put(secret, **change)
+            self.env.secrets.put(secret, **change)
         self._reconcile()
 
     @rule()
     def sign_in_again(self) -> None:
-        self._put_source(self.outside.aws.issuer.sign_in())
+        self._put_source(self.env.aws.issuer.sign_in())
         self.token_lost = False
         self._reconcile()
 
     @rule()
     def restore_source_from_gitops(self) -> None:
-        consumed = self.outside.aws.issuer.consumed
+        consumed = self.env.aws.issuer.consumed
         if consumed:
             self._put_source(consumed[0])
         self._reconcile()
@@ -120,16 +120,16 @@ class Guarantees(RuleBasedStateMachine):
 
     @rule(number=st.integers(1, 16))
     def kill_process(self, number: int) -> None:
-        consumes = len(self.outside.aws.issuer.consumed)
-        where = self.runner.run(crash(self.outside, self.token_request, number, die))
-        if len(self.outside.aws.issuer.consumed) > consumes and where in SENT:
+        consumed_tokens = len(self.env.aws.issuer.consumed)
+        point = self.runner.run(crash(self.env, self.token_request, number, die))
+        if len(self.env.aws.issuer.consumed) > consumed_tokens and point in SENT:
             self.unknown_outcomes, self.token_lost = self.unknown_outcomes + 1, True
-        self.outside.restart()
+        self.env.restart()
         self._reconcile()
 
     @rule()
     def restart_process(self) -> None:
-        self.outside.restart()
+        self.env.restart()
         self._reconcile()
 
     @rule(
@@ -138,25 +138,25 @@ class Guarantees(RuleBasedStateMachine):
         after=MOMENTS,
     )
     def fail_api_server(self, name: str, error: KeyturnError, after: timedelta) -> None:
-        self.outside.secrets.failures[name] = error
+        self.env.secrets.failures[name] = error
         self._reconcile(after)
-        self.outside.secrets.failures.clear()
+        self.env.secrets.failures.clear()
 
     @rule(name=st.sampled_from(["dry_run", "keep", "save"]), times=st.integers(1, 4), after=MOMENTS)
     def fail_token_store(self, name: str, times: int, after: timedelta) -> None:
-        self.outside.tokens.failures[name] = [UnavailableError("Unreachable", "no response")] * times
+        self.env.tokens.failures[name] = [UnavailableError("Unreachable", "no response")] * times
         self._reconcile(after)
-        self.outside.tokens.failures.clear()
+        self.env.tokens.failures.clear()
 
     @rule(error=st.sampled_from(AWS_FAILURES), after=MOMENTS)
     def fail_aws(self, error: KeyturnError, after: timedelta) -> None:
-        self.outside.aws.failures.append(error)
+        self.env.aws.failures.append(error)
         self._reconcile(after)
-        self.outside.aws.failures.clear()
+        self.env.aws.failures.clear()
 
     @rule(lost=st.booleans(), after=MOMENTS)
     def fail_issuer(self, *, lost: bool, after: timedelta) -> None:
-        issuer = self.outside.aws.issuer
+        issuer = self.env.aws.issuer
         before = len(issuer.consumed)
         issuer.lost, issuer.unavailable = int(lost), int(not lost)
         self._reconcile(after)
@@ -165,46 +165,46 @@ class Guarantees(RuleBasedStateMachine):
         issuer.lost = issuer.unavailable = 0
 
     def _put_source(self, token: str) -> None:
-        self.outside.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
+        self.env.secrets.put(self.SOURCE[0], data={self.SOURCE[1]: token})
 
     def _reconcile(self, after: timedelta = timedelta()) -> None:
-        consumed, calls = len(self.outside.aws.issuer.consumed), len(self.outside.aws.calls)
-        self.outside.watch(nothing)
-        self.last = self.runner.run(self.outside.reconcile(self.token_request, after))
+        consumed, calls = len(self.env.aws.issuer.consumed), len(self.env.aws.calls)
+        self.env.watch(no_checkpoint)
+        self.last = self.runner.run(self.env.reconcile(self.token_request, after))
         self.status = self.last.status
-        self.consumes = len(self.outside.aws.issuer.consumed) - consumed
-        self.calls = len(self.outside.aws.calls) - calls
+        self.consumed_tokens = len(self.env.aws.issuer.consumed) - consumed
+        self.calls = len(self.env.aws.calls) - calls
 
     # Invariants.
 
     @invariant()
     def consumed_token_is_sent_only_in_a_final_attempt(self) -> None:
-        assert self.outside.aws.issuer.reuses <= self.unknown_outcomes
+        assert self.env.aws.issuer.reuses <= self.unknown_outcomes
 
     @invariant()
     def received_token_is_stored(self) -> None:
-        stored_token = self.outside.tokens.stored.get(("billing", f"{self.SOURCE[0]}-keyturn"))
-        issuer = self.outside.aws.issuer
+        stored_token = self.env.tokens.stored.get(("billing", f"{self.SOURCE[0]}-keyturn"))
+        issuer = self.env.aws.issuer
         if stored_token and not self.token_lost and issuer.consumed:
             assert stored_token.value == issuer.live
 
     @invariant()
     def reconciliation_without_renewal_exchanges_nothing(self) -> None:
         if self.last and not self.last.tried:
-            assert (self.consumes, self.calls) == (0, 0)
+            assert (self.consumed_tokens, self.calls) == (0, 0)
 
     @invariant()
     def ready_request_has_valid_credentials(self) -> None:
         ready = self.status.condition("Ready")
         if ready and ready.status == "True":
-            issuance = self.outside.issuance(self.token_request.secret_name)
-            assert self.outside.now < issuance.expires
+            issuance = self.env.issuance(self.token_request.secret_name)
+            assert self.env.now < issuance.expires
             assert issuance.request_hash == self.token_request.request_hash
 
     @invariant()
     def foreign_secrets_are_unchanged(self) -> None:
-        assert self.outside.secrets.get("theirs").data == {"password": "x"}
-        assert self.outside.secrets.get(self.SOURCE[0]).data.keys() == {self.SOURCE[1]}
+        assert self.env.secrets.get("theirs").data == {"password": "x"}
+        assert self.env.secrets.get(self.SOURCE[0]).data.keys() == {self.SOURCE[1]}
 
     @invariant()
     def failure_reports_next_attempt_time(self) -> None:
@@ -215,7 +215,7 @@ class Guarantees(RuleBasedStateMachine):
     @invariant()
     def result_contains_no_secret(self) -> None:
         output = repr(self.last)
-        issuer = self.outside.aws.issuer
+        issuer = self.env.aws.issuer
         assert not any(token in output for token in (*issuer.consumed, issuer.live) if token)
 
 
@@ -230,13 +230,13 @@ class SingleUseGuarantees(Guarantees):
 
 
 def check_guarantees(guarantees: type[Guarantees], examples: int) -> None:
-    chosen = settings(
+    hypothesis_settings = settings(
         max_examples=examples,
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(guarantees, settings=chosen)
+    run_state_machine_as_test(guarantees, settings=hypothesis_settings)
 
 
 @pytest.mark.parametrize("guarantees", [Guarantees, SingleUseGuarantees])

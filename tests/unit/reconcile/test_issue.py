@@ -17,7 +17,7 @@ from tests.support.dependencies import (
     HOUR,
     MINUTE,
     NOW,
-    Outside,
+    FakeEnvironment,
     attempt,
     request,
     rotating,
@@ -32,20 +32,20 @@ REQUEST = request(source={"credentials": {"secretRef": {"name": "base"}}}, excha
 class FakeLicenseManager:
     """Returns a token for each call, and may delete superseded tokens. `received` are the inputs of its calls."""
 
-    def __init__(self, outside: Outside) -> None:
-        self.outside, self.received = outside, list[PipelineValues]()
+    def __init__(self, env: FakeEnvironment) -> None:
+        self.env, self.received = env, list[PipelineValues]()
         self.deletes = False
         self.state = ReconcileState()
 
     async def exchange(self, _: Request, _step: StepSpec, values: PipelineValues) -> PipelineValues:
         self.received.append(values)
         number = len(self.received)
-        token = Token(f"token-{number}", self.outside.now + 60 * DAY)
+        token = Token(f"token-{number}", self.env.now + 60 * DAY)
         superseded = () if self.deletes else values.superseded
         return dataclasses.replace(values, access_token=token, token_id=f"id-{number}", superseded=superseded)
 
     async def reconcile(self, token_request: Request = REQUEST) -> None:
-        deps = dataclasses.replace(self.outside.deps, exchange=self.exchange)
+        deps = dataclasses.replace(self.env.deps, exchange=self.exchange)
         outcome = await attempt(deps, token_request, self.state)
         self.state = outcome.reconciled.state
         assert outcome.failure is None
@@ -57,9 +57,9 @@ async def test_superseded_tokens_are_recorded_until_they_are_deleted() -> None:
     times = []
     for _ in range(3):
         await license_manager.reconcile()
-        times.append(license_manager.outside.now)
-        license_manager.outside.now += 45 * DAY
-    issuance = license_manager.outside.issuance()
+        times.append(license_manager.env.now)
+        license_manager.env.now += 45 * DAY
+    issuance = license_manager.env.issuance()
     assert issuance.token_id == "id-3"
     assert issuance.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
 
@@ -67,18 +67,18 @@ async def test_superseded_tokens_are_recorded_until_they_are_deleted() -> None:
     await license_manager.reconcile()
 
     assert license_manager.received[3].superseded == issuance.superseded
-    assert [token.token_id for token in license_manager.outside.issuance().superseded] == ["id-3"]
+    assert [token.token_id for token in license_manager.env.issuance().superseded] == ["id-3"]
 
 
 async def test_superseded_tokens_survive_a_restart() -> None:
     license_manager = FakeLicenseManager(with_code())
     for _ in range(2):
         await license_manager.reconcile()
-        license_manager.outside.now += 45 * DAY
+        license_manager.env.now += 45 * DAY
         license_manager.state = ReconcileState()
     await license_manager.reconcile()
 
-    assert [token.token_id for token in license_manager.outside.issuance().superseded] == ["id-1", "id-2"]
+    assert [token.token_id for token in license_manager.env.issuance().superseded] == ["id-1", "id-2"]
 
 
 async def test_revision_continues_from_the_status() -> None:
@@ -86,44 +86,44 @@ async def test_revision_continues_from_the_status() -> None:
     license_manager.state = ReconcileState(revision=7)
     await license_manager.reconcile()
 
-    assert (license_manager.received[0].revision, license_manager.outside.issuance().revision) == (8, 8)
+    assert (license_manager.received[0].revision, license_manager.env.issuance().revision) == (8, 8)
 
 
 async def test_retry_has_the_revision_of_the_failed_attempt() -> None:
     license_manager = FakeLicenseManager(with_code())
     await license_manager.reconcile()
-    license_manager.outside.now += 45 * DAY
-    license_manager.outside.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
+    license_manager.env.now += 45 * DAY
+    license_manager.env.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
     with pytest.raises(AssertionError):
         await license_manager.reconcile()
-    license_manager.outside.secrets.failures.clear()
+    license_manager.env.secrets.failures.clear()
     license_manager.state = ReconcileState()
     for _ in range(2):
         await license_manager.reconcile()
-        license_manager.outside.now += 45 * DAY
+        license_manager.env.now += 45 * DAY
 
     assert [values.revision for values in license_manager.received] == [1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("expires", [datetime.max.replace(tzinfo=UTC), NOW + 25 * 366 * DAY])
 async def test_token_with_a_distant_expiry_is_issued_once(expires: datetime) -> None:
-    outside = with_code()
-    outside.secrets.put("license", data={"license_token": "token"})
+    env = with_code()
+    env.secrets.put("license", data={"license_token": "token"})
 
     async def exchange(_: Request, _step: StepSpec, values: PipelineValues) -> PipelineValues:
         return dataclasses.replace(values, access_token=Token("token", expires))
 
     deps, state, token_request = (
-        dataclasses.replace(outside.deps, exchange=exchange),
+        dataclasses.replace(env.deps, exchange=exchange),
         ReconcileState(),
         request(exchanges=[ACCESS_TOKEN]),
     )
     first = await attempt(deps, token_request, state)
-    outside.now += HOUR
+    env.now += HOUR
     second = await attempt(deps, token_request, first.reconciled.state)
 
     assert (first.reason, second.reason) == ("SecretMissing", "")
-    assert outside.issuance().renew > outside.now + 365 * DAY
+    assert env.issuance().renew > env.now + 365 * DAY
 
 
 @pytest.mark.parametrize(

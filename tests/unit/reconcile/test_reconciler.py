@@ -12,8 +12,8 @@ from tests.support.dependencies import (
     NOW,
     ROLE,
     SECOND,
-    Outside,
-    deps,
+    FakeEnvironment,
+    environment,
     issued,
     request,
     signed,
@@ -22,31 +22,31 @@ from tests.support.dependencies import (
 RENEWS_AFTER = 40 * MINUTE
 
 
-def no_change(_: Outside) -> None:
+def no_change(_: FakeEnvironment) -> None:
     """Change nothing."""
 
 
 async def test_highest_jitter_makes_a_valid_issuance_record() -> None:
-    outside = deps()
-    outside.rand = 0.9999
-    await outside.reconcile(request())
+    env = environment()
+    env.rand = 0.9999
+    await env.reconcile(request())
 
-    assert outside.issuance().jitter == 0.999
+    assert env.issuance().jitter == 0.999
 
 
 async def test_first_issue_is_dry_run_and_then_written_once() -> None:
-    outside = deps()
+    env = environment()
 
-    outcome = await outside.reconcile(request())
+    outcome = await env.reconcile(request())
 
     assert outcome.reason == "SecretMissing"
-    assert outside.secrets.calls == {"read_target": 1, "read_source": 1, "dry_run": 1, "write": 1}
-    assert outside.aws.calls == ["licenseManagerGetAccessToken", "assumeRoleWithWebIdentity"]
+    assert env.secrets.calls == {"read_target": 1, "read_source": 1, "dry_run": 1, "write": 1}
+    assert env.aws.calls == ["licenseManagerGetAccessToken", "assumeRoleWithWebIdentity"]
 
 
 async def test_written_data_is_the_result_of_the_last_exchange() -> None:
-    outside = await issued()
-    secret, issuance = outside.secrets.get("acme"), outside.issuance()
+    env = await issued()
+    secret, issuance = env.secrets.get("acme"), env.issuance()
 
     assert secret.data["AWS_SECRET_ACCESS_KEY"] == "key-for-access-1"
     assert secret.data["expiration"] == "2026-01-02T04:04:05Z"
@@ -55,12 +55,12 @@ async def test_written_data_is_the_result_of_the_last_exchange() -> None:
 
 
 async def test_quotes_and_newline_around_the_source_token_are_ignored() -> None:
-    outside = deps('"refresh-token"\n')
-    await outside.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}))
-    outside.secrets.put("license", data={"license_token": "refresh-token"})
-    await outside.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
+    env = environment('"refresh-token"\n')
+    await env.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}))
+    env.secrets.put("license", data={"license_token": "refresh-token"})
+    await env.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
 
-    assert outside.exchanges == 1
+    assert env.exchanges == 1
 
 
 @pytest.mark.parametrize(
@@ -102,24 +102,24 @@ async def test_quotes_and_newline_around_the_source_token_are_ignored() -> None:
     ],
 )
 async def test_each_reason_renews_exactly_once(
-    change: Callable[[Outside], object], token_request: Request, reason: str
+    change: Callable[[FakeEnvironment], object], token_request: Request, reason: str
 ) -> None:
-    outside = await issued()
-    change(outside)
+    env = await issued()
+    change(env)
 
-    outcomes = [await outside.reconcile(token_request, after=10 * SECOND * n) for n in (1, 0, 1, 2)]
+    outcomes = [await env.reconcile(token_request, after=10 * SECOND * n) for n in (1, 0, 1, 2)]
 
     assert [outcome.reason for outcome in outcomes] == [reason, "", "", ""]
-    assert (outside.exchanges, outside.secrets.calls["write"]) == (2, 1)
+    assert (env.exchanges, env.secrets.calls["write"]) == (2, 1)
 
 
 async def test_labels_removed_in_a_loop_are_restored_once_a_minute() -> None:
-    outside = await issued()
+    env = await issued()
     for _ in range(60):
-        outside.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
-        await outside.reconcile(request(), after=SECOND)
+        env.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
+        await env.reconcile(request(), after=SECOND)
 
-    assert outside.secrets.calls["apply_metadata"] == 1
+    assert env.secrets.calls["apply_metadata"] == 1
 
 
 @pytest.mark.parametrize(
@@ -131,18 +131,18 @@ async def test_labels_removed_in_a_loop_are_restored_once_a_minute() -> None:
     ],
 )
 async def test_request_that_is_not_due_is_neither_exchanged_nor_written(token_request: Request) -> None:
-    outside = await issued()
-    await outside.reconcile(token_request, after=RENEWS_AFTER - SECOND)
+    env = await issued()
+    await env.reconcile(token_request, after=RENEWS_AFTER - SECOND)
 
-    assert (outside.exchanges, outside.secrets.calls["write"], outside.secrets.calls["apply_metadata"]) == (0, 0, 0)
+    assert (env.exchanges, env.secrets.calls["write"], env.secrets.calls["apply_metadata"]) == (0, 0, 0)
 
 
 async def test_restart_causes_no_exchange() -> None:
-    outside = await issued()
-    outside.restart()
-    outcome = await outside.reconcile(request(), after=MINUTE)
+    env = await issued()
+    env.restart()
+    outcome = await env.reconcile(request(), after=MINUTE)
 
-    assert (outside.exchanges, outcome.issuance) == (0, outside.issuance())
+    assert (env.exchanges, outcome.issuance) == (0, env.issuance())
 
 
 @pytest.mark.parametrize(
@@ -156,32 +156,32 @@ async def test_restart_causes_no_exchange() -> None:
     ],
 )
 async def test_metadata_change_causes_no_exchange(token_request: Request) -> None:
-    outside = await issued()
-    before = outside.secrets.get("acme").data
+    env = await issued()
+    before = env.secrets.get("acme").data
     for _ in range(2):
-        await outside.reconcile(token_request, after=MINUTE)
+        await env.reconcile(token_request, after=MINUTE)
 
-    assert (outside.exchanges, outside.secrets.calls["apply_metadata"]) == (0, 1)
-    assert outside.secrets.get("acme").data == before
+    assert (env.exchanges, env.secrets.calls["apply_metadata"]) == (0, 1)
+    assert env.secrets.get("acme").data == before
 
 
 async def test_new_renewal_time_counts_from_the_issue() -> None:
-    outside = await issued()
-    await outside.reconcile(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
+    env = await issued()
+    await env.reconcile(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
 
-    assert outside.issuance().renew == NOW + 50 * MINUTE
+    assert env.issuance().renew == NOW + 50 * MINUTE
 
 
 async def test_recreated_request_becomes_the_owner_of_the_secret() -> None:
-    outside = await issued()
-    await outside.reconcile(request(uid="acme-0002"))
+    env = await issued()
+    await env.reconcile(request(uid="acme-0002"))
 
-    assert outside.secrets.get("acme").owners == {"acme-0002"}
+    assert env.secrets.get("acme").owners == {"acme-0002"}
 
 
 async def test_source_expiry_is_recorded() -> None:
-    outside = deps(signed(NOW, NOW + 100 * HOUR))
-    outcome = await outside.reconcile(request())
+    env = environment(signed(NOW, NOW + 100 * HOUR))
+    outcome = await env.reconcile(request())
 
     assert outcome.issuance
     assert outcome.issuance.source_expires == NOW + 100 * HOUR
@@ -189,12 +189,12 @@ async def test_source_expiry_is_recorded() -> None:
 
 
 async def test_suspended_request_is_not_renewed() -> None:
-    outside = await issued()
-    outside.secrets.delete("acme")
-    outcome = await outside.reconcile(request(suspend=True), after=HOUR)
+    env = await issued()
+    env.secrets.delete("acme")
+    outcome = await env.reconcile(request(suspend=True), after=HOUR)
 
-    assert (outcome.reason, outside.exchanges) == ("", 0)
-    assert outside.secrets.names() == {"license"}
+    assert (outcome.reason, env.exchanges) == ("", 0)
+    assert env.secrets.names() == {"license"}
 
 
 @pytest.mark.parametrize(
@@ -206,18 +206,18 @@ async def test_suspended_request_is_not_renewed() -> None:
     ],
 )
 async def test_foreign_secret_is_adopted_only_if_annotated(annotations: dict[str, str], reason: str | None) -> None:
-    outside = deps()
-    outside.secrets.put("acme", data={"theirs": "x"}, annotations=annotations)
-    outcome = await outside.reconcile(request())
+    env = environment()
+    env.secrets.put("acme", data={"theirs": "x"}, annotations=annotations)
+    outcome = await env.reconcile(request())
 
     assert (outcome.failure.error.reason if outcome.failure else None) == reason
-    assert outside.exchanges == (0 if reason else 2)
-    assert outside.secrets.get("acme").data["theirs"] == "x"
+    assert env.exchanges == (0 if reason else 2)
+    assert env.secrets.get("acme").data["theirs"] == "x"
 
 
 async def test_secret_of_another_request_is_refused() -> None:
-    outside = await issued()
-    outcome = await outside.reconcile(request("other", target={"secretName": "acme"}))
+    env = await issued()
+    outcome = await env.reconcile(request("other", target={"secretName": "acme"}))
 
     assert outcome.failure
     assert outcome.failure.error.message.startswith("Secret acme belongs to TokenRequest acme;")
@@ -225,7 +225,7 @@ async def test_secret_of_another_request_is_refused() -> None:
 
 @pytest.mark.parametrize(("policy", "names"), [("Delete", {"license", "new"}), ("Retain", {"license", "new", "acme"})])
 async def test_new_secret_name_releases_the_old_secret(policy: str, names: set[str]) -> None:
-    outside = await issued()
-    await outside.reconcile(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
+    env = await issued()
+    await env.reconcile(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
 
-    assert outside.secrets.names() == names
+    assert env.secrets.names() == names

@@ -28,8 +28,8 @@ class InMemory:
         self.store = self._secrets = Secrets()
 
     def put(self, data: dict[str, str], annotations: dict[str, str], labels: dict[str, str] | None = None) -> None:
-        was = self._secrets.get("acme") if "acme" in self._secrets.names() else None
-        merged = (was.annotations if was else {}) | annotations
+        before = self._secrets.get("acme") if "acme" in self._secrets.names() else None
+        merged = (before.annotations if before else {}) | annotations
         self._secrets.put("acme", data=data, annotations=merged)
         if labels is not None:
             self._secrets.put("acme", labels=labels)
@@ -55,11 +55,11 @@ class InCluster:
 
     def put(self, data: dict[str, str], annotations: dict[str, str], labels: dict[str, str] | None = None) -> None:
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
-        was = self._server.objects.get(self._path, {}).get("metadata", {}).get("labels", {})
-        removed = dict.fromkeys(was) if labels is not None else {}
+        before = self._server.objects.get(self._path, {}).get("metadata", {}).get("labels", {})
+        removed = dict.fromkeys(before) if labels is not None else {}
         metadata = {"annotations": annotations, "labels": removed | (labels or {})}
         meta = self._server.put(self._path, data=encoded, metadata=metadata)
-        if MANAGED_BY in was:
+        if MANAGED_BY in before:
             self.store.cache.observe(meta, alive=MANAGED_BY in meta.labels)
 
     def delete(self) -> None:
