@@ -9,7 +9,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import Issuer, Outside, manifest
+from tests.support.dependencies import FakeEnvironment, Issuer, manifest
 from tests.support.secret_store import SOURCE, TOKEN_REQUEST
 
 
@@ -18,7 +18,7 @@ class Operator:
     """An operator without watches: tests deliver the events."""
 
     server: ApiServer = field(default_factory=ApiServer)
-    outside: Outside = field(default_factory=Outside)
+    outside: FakeEnvironment = field(default_factory=FakeEnvironment)
     controller: Controller = field(init=False)
     work_queue: WorkQueue = field(init=False)
     store: SecretStore = field(init=False)

@@ -17,21 +17,21 @@ from keyturn.standalone.publisher import CredentialPublisher
 from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
-from tests.support.dependencies import Outside, manifest
+from tests.support.dependencies import FakeEnvironment, manifest
 from tests.support.mounts import put
 
-START = Outside().now
+START = FakeEnvironment().now
 
 
 @dataclass
 class StandaloneRun:
-    """Runs the renewal loop of one request. `events` are called at a time after the start."""
+    """Runs the renewal loop of one request. Each of `events` is called at its time after the start."""
 
     path: Path
     events: dict[timedelta, Callable[["StandaloneRun"], None]] = field(default_factory=dict)
     has_output: bool = False
     serves: bool = True
-    outside: Outside = field(default_factory=Outside)
+    outside: FakeEnvironment = field(default_factory=FakeEnvironment)
 
     def __post_init__(self) -> None:
         self.put_source("seed")

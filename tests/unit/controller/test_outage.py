@@ -17,7 +17,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import ASSUME_ROLE, NOW, Outside, manifest
+from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest
 from tests.support.virtual_time import VirtualTime
 
 NUMBER, WORKERS, NAMESPACES = 200, 3, 10
@@ -71,7 +71,7 @@ class Simulation:
 
     async def run(self, until: float) -> int:
         """Run until this second; return how many requests have failed and not been renewed since."""
-        server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), Outside()
+        server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), FakeEnvironment()
         rand = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
         store = SecretStore(server)
         deps = replace(outside.deps, store=store, exchange=self.exchange, now=self.now, rand=lambda: next(rand))

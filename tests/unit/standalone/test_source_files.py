@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.source_files import SourceFiles
-from tests.support.dependencies import once, request
+from tests.support.dependencies import request, single_use
 from tests.support.mounts import put
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"}
@@ -39,7 +39,7 @@ async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
 async def test_access_keys_and_single_use_credential_are_read(tmp_path: Path) -> None:
     put(tmp_path, "base", **KEYS, AWS_SESSION_TOKEN="session", OTHER="x")
     put(tmp_path, "sign-in", code="the-code")
-    source = await SourceFiles(tmp_path).read_source(once())
+    source = await SourceFiles(tmp_path).read_source(single_use())
 
     assert (source.credentials, source.single_use_credential) == (Credentials("AKIA", "key", "session"), "the-code")
 
