@@ -22,7 +22,7 @@ _MAX_FINGERPRINTS = 100
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A process is about to consume the token with the fingerprint `consumes`, or died doing so.
+    """A process is about to consume the token with the fingerprint `consumes`, or died while doing so.
 
     `final_attempt` is set for the single retry after another process died.
     """
@@ -100,7 +100,7 @@ class StoredToken:
 
     @property
     def is_consumed(self) -> bool:
-        """Whether no token is left to renew with."""
+        """Whether the last token was consumed, so that no renewal is possible."""
         return self.family is not None and not self.family.live
 
     @property

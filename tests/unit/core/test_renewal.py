@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
-    least_interval,
+    min_interval,
     needs_metadata,
     next_attempt_time,
     renew_before,
@@ -105,8 +105,8 @@ def test_renew_before(renewal: RenewalSpec | None, before: timedelta) -> None:
         pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
     ],
 )
-def test_least_interval(reason: str, lifetime: timedelta, repairs: int, least: timedelta) -> None:
-    assert least_interval(reason, lifetime, 10 * SECOND, repairs) == least
+def test_min_interval(reason: str, lifetime: timedelta, repairs: int, least: timedelta) -> None:
+    assert min_interval(reason, lifetime, 10 * SECOND, repairs) == least
 
 
 @pytest.mark.parametrize(

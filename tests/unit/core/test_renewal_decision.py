@@ -1,4 +1,4 @@
-"""What decide() returns, and in which order it looks at what it is given."""
+"""What decide() returns, and in which order it checks its arguments."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,8 +17,8 @@ from tests.support.issuance import MADE, OURS, REQUEST, changed
 ISSUED = replace_struct(MADE, renew=NOW + 40 * MINUTE)
 CURRENT = changed(issuance=ISSUED)
 STATE = ReconcileState(issuance=ISSUED, last=ISSUED, revision=1, inputs="inputs")
-AWAY = UnavailableError("Unavailable", "away")
-FAILURE = Failure(AWAY, 1, NOW + MINUTE, generation=1, inputs="inputs", failed_at=NOW)
+UNAVAILABLE = UnavailableError("Unavailable", "STS: InternalFailure")
+FAILURE = Failure(UNAVAILABLE, 1, NOW + MINUTE, generation=1, inputs="inputs", failed_at=NOW)
 
 
 def decision(target: TargetSecret | None, state: ReconcileState, after: timedelta = timedelta()) -> Decision:
@@ -54,7 +54,7 @@ def test_decision_waits_after_a_failure() -> None:
     assert decision(None, state) == Wait(NOW + MINUTE, FAILURE)
 
 
-def test_decision_after_a_restart_waits_for_the_inputs_it_finds() -> None:
+def test_decision_after_a_restart_waits_with_the_current_inputs() -> None:
     state = replace(STATE, issuance=None, failure=replace(FAILURE, inputs=None))
 
     assert decision(None, state) == Wait(NOW + MINUTE, FAILURE)
