@@ -11,8 +11,8 @@ import jwt
 from keyturn.api.times import Moment
 from keyturn.core.errors import RefusedError
 
-# VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: no file
-# format, header or shell gives these characters another meaning.
+# VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
+# characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
 
 

@@ -1,4 +1,4 @@
-"""Token families: the initial refresh token, the ones that replaced it, and the intent of the process that uses it.
+"""Token families: initial refresh tokens, the tokens that replaced them, and the intent to consume one.
 
 An issuer that rotates refresh tokens may accept each of them once and revoke the whole family if a consumed one is sent
 again (RFC 9700 section 4.14.2). So Keyturn records, before and after each use, which token is being consumed.

@@ -38,7 +38,7 @@ UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
         pytest.param(90, 0.0, 30, id="renew_before beyond the lifetime: limited to half"),
     ],
 )
-def test_renewal_time(minutes: int, jitter: float, after: int) -> None:
+def test_renewal_time_is_before_the_expiry(minutes: int, jitter: float, after: int) -> None:
     assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, jitter) == NOW + after * MINUTE
 
 
@@ -106,7 +106,9 @@ def test_renew_before_follows_the_spec(renewal: RenewalSpec | None, before: time
         pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="at most half an hour"),
     ],
 )
-def test_min_interval(reason: str, lifetime: timedelta, repairs: int, expected: timedelta) -> None:
+def test_min_interval_depends_on_the_reason(
+    reason: str, lifetime: timedelta, repairs: int, expected: timedelta
+) -> None:
     assert min_interval(reason, lifetime, 10 * SECOND, repairs) == expected
 
 
@@ -126,7 +128,9 @@ def test_min_interval(reason: str, lifetime: timedelta, repairs: int, expected: 
         pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="several reasons: the first"),
     ],
 )
-def test_renewal_reason(target: TargetSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
+def test_renewal_reason_is_the_first_that_applies(
+    target: TargetSecret | None, source: str | None, now: datetime, reason: str | None
+) -> None:
     assert renewal_reason(REQUEST, target, source, now) == reason
 
 
@@ -241,7 +245,7 @@ def test_metadata_is_needed(uid: str, metadata_hash: str | None, target: TargetS
         pytest.param(RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
     ],
 )
-def test_next_attempt_time(
+def test_next_attempt_time_depends_on_the_error(
     error: KeyturnError, failed_attempts: int, life_left: timedelta, rand: float, seconds: int
 ) -> None:
     assert next_attempt_time(REQUEST, error, failed_attempts, life_left, NOW, rand) == NOW + seconds * SECOND
@@ -279,5 +283,7 @@ def test_new_request_is_retried_soon_if_iam_may_become_consistent(
         pytest.param(None, NOW + 20 * DAY, NOW + 6 * DAY, id="unknown lifetime: 14 days before"),
     ],
 )
-def test_source_warning(issued_at: datetime | None, expires_at: datetime | None, expected: datetime | None) -> None:
+def test_source_warning_precedes_the_expiry(
+    issued_at: datetime | None, expires_at: datetime | None, expected: datetime | None
+) -> None:
     assert source_warning(issued_at, expires_at) == expected

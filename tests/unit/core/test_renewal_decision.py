@@ -6,12 +6,11 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from keyturn.api.times import human_duration
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.issuance import TargetSecret
 from keyturn.core.renewal import ApplyMetadata, Decision, Idle, Refuse, Renew, Wait, decide
 from keyturn.core.state import Failure, ReconcileState
-from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
+from tests.support.dependencies import MINUTE, NOW, SECOND
 from tests.support.issuance import MADE, OURS, REQUEST, changed
 
 ISSUED = replace_struct(MADE, renew=NOW + 40 * MINUTE)
@@ -75,19 +74,3 @@ def test_decision_applies_changed_metadata_at_most_once_a_minute() -> None:
 
     assert isinstance(first, ApplyMetadata)
     assert again == Idle(NOW + MINUTE)
-
-
-@pytest.mark.parametrize(
-    ("span", "text"),
-    [
-        (timedelta(), "0s"),
-        (45 * SECOND, "45s"),
-        (12 * HOUR - SECOND, "11h59m"),
-        (HOUR, "1h"),
-        (HOUR + SECOND, "1h"),
-        (36 * HOUR, "36h"),
-        (84 * HOUR, "3d12h"),
-    ],
-)
-def test_human_duration(span: timedelta, text: str) -> None:
-    assert human_duration(span) == text

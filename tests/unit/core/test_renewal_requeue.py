@@ -96,7 +96,9 @@ def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
         ),
     ],
 )
-def test_next_reconcile(issuance: Issuance | None, failed: Failure | None, now: datetime, expected: datetime) -> None:
+def test_next_reconcile_is_the_next_action_or_status_change(
+    issuance: Issuance | None, failed: Failure | None, now: datetime, expected: datetime
+) -> None:
     assert next_reconcile(REQUEST, issuance, failed, now) == expected
 
 

@@ -47,7 +47,7 @@ def test_failure_message_has_request_id_and_next_attempt() -> None:
         ),
     ],
 )
-def test_success_message(current: Request, outcome: Outcome, message: str) -> None:
+def test_success_message_has_lifetime_and_next_renewal(current: Request, outcome: Outcome, message: str) -> None:
     renewed = report(current, Status(), outcome).condition("Renewed")
 
     assert renewed
