@@ -6,7 +6,7 @@ import pytest
 from keyturn.core.errors import RefusedError
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.atomic_files import locked_directory
-from tests.support.disk import no_longer_files
+from tests.support.disk import limited_file_size
 from tests.support.mounts import names, shown
 
 ONE = {"config": "one", "credentials.json": "1", "..issuance": "m1"}
@@ -121,7 +121,7 @@ def test_failed_write_keeps_the_previous_version(tmp_path: Path) -> None:
     directory = AtomicDir(tmp_path)
     directory.write(ONE)
     before = names(tmp_path)
-    with no_longer_files(100):
+    with limited_file_size(100):
         with pytest.raises(RefusedError, match="File too large") as error:
             directory.dry_run(ONE)
         with pytest.raises(RefusedError, match="File too large"):

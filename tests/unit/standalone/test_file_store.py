@@ -15,7 +15,7 @@ from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Target
 from keyturn.standalone.source_files import SourceFiles
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, SECOND, request
-from tests.support.disk import no_longer_files
+from tests.support.disk import limited_file_size
 from tests.support.memory_store import Secrets
 from tests.support.mounts import names, put, shown
 
@@ -181,7 +181,7 @@ async def test_dry_run_refuses_a_file_of_another_program(tmp_path: Path) -> None
 
 async def test_credentials_are_published_although_the_disk_is_full(tmp_path: Path) -> None:
     output = Output(tmp_path)
-    with no_longer_files(10), pytest.raises(RefusedError):
+    with limited_file_size(10), pytest.raises(RefusedError):
         await output.store.write(REQUEST, issuance(), DATA)
 
     assert [target.data for target in output.published] == [DATA]

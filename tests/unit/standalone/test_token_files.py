@@ -9,7 +9,7 @@ from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.standalone.atomic_files import locked_directory
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, request, rotating
-from tests.support.disk import full, no_longer_files, read_only, small_disk
+from tests.support.disk import full, limited_file_size, read_only, small_disk
 from tests.support.mounts import names
 
 REQUEST = rotating()
@@ -84,7 +84,7 @@ async def test_dry_run_fails_on_a_full_or_read_only_disk(tmp_path: Path, what: s
 
 async def test_dry_run_fails_at_a_file_size_limit(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
-    with no_longer_files(30_000), pytest.raises(RefusedError, match="File too large"):
+    with limited_file_size(30_000), pytest.raises(RefusedError, match="File too large"):
         await tokens.keep(REQUEST, created, dry_run=True)
 
     assert await tokens.read(REQUEST) == created
