@@ -60,15 +60,15 @@ def test_changes_while_stopped_are_processed_at_the_start(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issue(aws)
-    namespace.issue(aws, "gone")
+    namespace.issue(aws, "deleted")
     own_operator.kill()
     namespace.request_renewal("acme", "1")
-    namespace.kubectl("delete", "secret", "gone")
+    namespace.kubectl("delete", "secret", "deleted")
     namespace.apply(token_request("fresh"))
 
     own_operator.start()
 
-    until(lambda: namespace.status("acme")["revision"] == namespace.status("gone")["revision"] == 2)
+    until(lambda: namespace.status("acme")["revision"] == namespace.status("deleted")["revision"] == 2)
     namespace.wait_until_ready("fresh")
     assert count_exchanges(aws) == 10
 

@@ -91,7 +91,7 @@ WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class Sdk:
-    """The program that calls STS with an SDK; `missing` says why it cannot run on this machine."""
+    """The program that calls STS with an SDK; `missing` is the reason why it cannot run on this machine."""
 
     command: Callable[[], list[str]]
     stdin: Path = Path(os.devnull)
@@ -154,7 +154,7 @@ def calls(aws: Emulator, pod: Pod) -> dict[tuple[str, str], list[Call]]:
     calls: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in commands for way in WAYS}
     with ExitStack() as stack:
         logs = {it: start_caller(stack, aws, pod, it, *commands[it[0]]) for it in calls}
-        # A caller that fails or keeps an old key must not make the others wait forever.
+        # A caller that fails or keeps using an old key must not make the others wait forever.
         while len(pod.keys) <= KEYS + 3 and any(len({call.key for call in it}) < KEYS for it in calls.values()):
             pod.record_key()
             for it, log in logs.items():
