@@ -111,7 +111,7 @@ def test_deletion_missed_by_the_watch_is_noticed(own_operator: Operator, aws: Em
         own_operator.thaw()
 
     # Not the work queue's metric, which does not count the request in progress.
-    place = f'name="deleted",namespace="{namespace.name}"'
-    until(lambda: place not in own_operator.get("/metrics"))
+    labels = f'name="deleted",namespace="{namespace.name}"'
+    until(lambda: labels not in own_operator.get("/metrics"))
 
     assert count_exchanges(aws) == 2

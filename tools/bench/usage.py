@@ -28,8 +28,8 @@ def machine_cpu_seconds() -> float:
 
 def memory_mib(pid: int, *, peak: bool = False) -> float:
     """Return the resident memory of a process, current or peak."""
-    found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def connections(port: int) -> int:
