@@ -19,6 +19,6 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def shown(directory: Path) -> dict[str, str]:
+def visible_files(directory: Path) -> dict[str, str]:
     """Read the files by their names, as a program does that ignores the kubelet's version directories."""
     return {name: (directory / name).read_text() for name in names(directory) if not name.startswith("..")}

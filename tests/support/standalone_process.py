@@ -73,9 +73,9 @@ class StandaloneDirectory:
 
     def flags(self, *places: str) -> list[str]:
         """The options of every command, and those of the named directories."""
-        given = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
-        given += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
-        return [*given, "--log-level=debug", "--log-format=json"]
+        options = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
+        options += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
+        return [*options, "--log-level=debug", "--log-format=json"]
 
     @contextmanager
     def running(self, *places: str) -> Iterator[Sidecar]:
@@ -137,8 +137,8 @@ def is_ready(sidecar: Sidecar) -> bool:
 
 def renewals(sidecar: Sidecar) -> float:
     """The number of successful renewals, from the metrics."""
-    found = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
+    samples = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in samples if 'result="success"' in line)
 
 
 def caller_arn(aws: Emulator, session: boto3.Session) -> str:

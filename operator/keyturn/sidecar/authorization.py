@@ -46,7 +46,7 @@ def _read(path: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    """Write the file under a temporary name first, so that no process reads a part of the token."""
+    """Write the file under a temporary name first, so that no process reads an incomplete token."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
     try:

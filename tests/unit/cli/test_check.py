@@ -162,7 +162,7 @@ METADATA = {"uid": "1", "resourceVersion": "2", "creationTimestamp": "2026-01-01
         pytest.param({"spec": manifest()["spec"] | {"target": None, "renewal": None}}, id="null fields"),
     ],
 )
-def test_what_the_api_server_accepts_has_no_finding(change: dict[str, object]) -> None:
+def test_manifest_that_the_api_server_accepts_has_no_finding(change: dict[str, object]) -> None:
     result = check("-f", "-", stdin=dump_document(manifest() | change))
 
     assert (result.exit_code, result.stdout) == (0, "")

@@ -99,7 +99,7 @@ def test_documentation_lists_the_run_flags() -> None:
 @pytest.mark.parametrize(
     "flags", [pytest.param([], id="no service account"), pytest.param(["--kubeconfig={empty}"], id="empty file")]
 )
-def test_operator_without_a_cluster_fails_in_one_line(flags: list[str], tmp_path: Path) -> None:
+def test_operator_reports_a_missing_cluster_in_one_line(flags: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     flags = [flag.format(empty=tmp_path / "empty") for flag in flags]
     result = run_keyturn("operator", *flags, KUBERNETES_SERVICE_HOST="", KUBERNETES_SERVICE_PORT="")
@@ -193,7 +193,7 @@ def test_environment_variable_sets_a_flag() -> None:
         pytest.param({"--authorization-file": "/proc/no/token"}, "authorization", id="no authorization file"),
     ],
 )
-def test_reader_that_cannot_start_fails_in_one_line(flags: dict[str, str], message: str, tmp_path: Path) -> None:
+def test_reader_reports_a_startup_failure_in_one_line(flags: dict[str, str], message: str, tmp_path: Path) -> None:
     defaults = {"--secret-dir": str(tmp_path), "--listen": "127.0.0.1:0", "--http-bind-address": "127.0.0.1:0"}
     defaults |= {"--authorization-file": str(tmp_path / "token")}
     arguments = [f"{name}={value}" for name, value in (defaults | flags).items()]

@@ -30,7 +30,7 @@ VARIABLES = {
         pytest.param(VARIABLES, "credentials.json", id="variables"),
     ],
 )
-def test_every_format_becomes_the_endpoints_document(data: Mapping[str, str], key: str) -> None:
+def test_every_format_is_converted_to_the_endpoint_document(data: Mapping[str, str], key: str) -> None:
     credentials = parse_credentials(data, key)
 
     assert (credentials.access_key_id, credentials.expires_at) == ("ASIAEXAMPLE", NOW + timedelta(hours=1))
@@ -62,13 +62,13 @@ def test_every_format_becomes_the_endpoints_document(data: Mapping[str, str], ke
     ],
 )
 def test_invalid_data_is_refused(data: Mapping[str, str], reason: str) -> None:
-    with pytest.raises(NoCredentialsError, match=reason) as refused:
+    with pytest.raises(NoCredentialsError, match=reason) as caught:
         parse_credentials(data)
 
-    assert "planted" not in str(refused.value)
+    assert "planted" not in str(caught.value)
 
 
-def test_empty_cache_always_has_a_reason() -> None:
+def test_empty_cache_reports_a_reason() -> None:
     with pytest.raises(NoCredentialsError, match="no credentials are available yet"):
         CredentialCache(lambda: NOW, failure="").document()
 

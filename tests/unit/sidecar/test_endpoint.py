@@ -20,7 +20,7 @@ MONITORING = DOCS / "operations" / "monitoring.md"
 TOKEN = "planted-authorization"
 PORTS = ListenAddresses("127.0.0.1:0", "127.0.0.1:0")
 UNAUTHORIZED = "the Authorization header is not the token in the authorization file"
-FOREIGN = "requests through a proxy or with a Host that is not loopback are not allowed"
+EXTERNAL = "requests through a proxy or with a Host that is not loopback are not allowed"
 NOT_FOUND = "not found: the paths are /healthz, /readyz and /metrics\n"
 AUTHORIZED = f"Host: localhost\r\nAuthorization: {TOKEN}\r\n"
 
@@ -153,7 +153,7 @@ async def test_response_is_the_container_credentials_document() -> None:
         pytest.param(filled_cache(expired=True), "the credentials expired at 2026-01-01T01:00:00Z", id="expired"),
     ],
 )
-async def test_without_valid_credentials_the_reason_is_returned(cache: CredentialCache, reason: str) -> None:
+async def test_missing_credentials_are_reported_with_the_reason(cache: CredentialCache, reason: str) -> None:
     async with serve_endpoint(PORTS, cache, TOKEN) as addresses:
         status, headers, body = await send_raw(addresses.credentials, with_header("Accept: */*"))
         ready = await get(addresses.probes, "/readyz")
@@ -188,7 +188,7 @@ async def test_probe_responses(path: str, status: int, body: str) -> None:
         assert await get(addresses.probes, path) == (status, body)
 
 
-async def test_probes_need_neither_host_nor_token_but_get() -> None:
+async def test_probes_accept_get_from_any_host_without_a_token() -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         kubelet, *_ = await send_raw(addresses.probes, "GET /healthz HTTP/1.1\r\nHost: 10.0.0.7:9912\r\n\r\n")
         post, *_ = await send_raw(addresses.probes, "POST /healthz HTTP/1.1\r\nHost: 10.0.0.7:9912\r\n\r\n")
@@ -239,7 +239,7 @@ async def test_probes_without_a_host_listen_on_ipv4_and_ipv6(unused_tcp_port: in
             assert await get(f"{host}:{unused_tcp_port}", "/healthz") == (200, "ok\n")
 
 
-async def test_port_in_use_is_left_alone_and_the_other_port_is_released() -> None:
+async def test_port_in_use_is_refused_and_the_other_port_is_released() -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         with pytest.raises(BindError, match=f"cannot listen on {addresses.probes}: Address already in use"):
             async with serve_endpoint(replace(PORTS, probes=addresses.probes), filled_cache(), TOKEN):
@@ -270,7 +270,7 @@ async def test_refusal_is_logged_once_a_minute_per_status(caplog: pytest.LogCapt
 
     assert [line for line in caplog.messages if line.startswith("refused")] == [
         *[f"refused a request with HTTP 401: {UNAUTHORIZED}"] * 3,
-        f"refused a request with HTTP 403: {FOREIGN}",
+        f"refused a request with HTTP 403: {EXTERNAL}",
     ]
     assert "planted" not in caplog.text
 

@@ -24,7 +24,7 @@ def test_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
         pytest.param("missing", "No such file", id="missing"),
     ],
 )
-def test_anything_else_is_refused_and_closed(name: str, reason: str, tmp_path: Path) -> None:
+def test_unreadable_file_is_refused_and_closed(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -59,7 +59,7 @@ async def test_value_of_a_step_is_stripped(tmp_path: Path, ref: SecretKeyRef | C
     assert await SourceFiles(tmp_path).read_value("billing", ref) == "hush"
 
 
-async def test_kubelet_update_is_read(tmp_path: Path) -> None:
+async def test_update_by_the_kubelet_is_read(tmp_path: Path) -> None:
     mounted = AtomicDir(put(tmp_path, "license"))
     sources = SourceFiles(tmp_path)
     for token in ("one", "two"):
@@ -114,7 +114,7 @@ async def test_missing_directory_is_reported(tmp_path: Path, directory: str | No
 
 @pytest.mark.parametrize("name", ["..", "../etc", "a/b", "/etc", ".", ""])
 @pytest.mark.parametrize("part", ["name", "key"])
-def test_name_or_key_cannot_leave_the_directory(name: str, part: str) -> None:
+def test_name_or_key_with_a_path_is_refused(name: str, part: str) -> None:
     ref = {"name": "license", "key": "license_token"} | {part: name}
 
     with pytest.raises(InvalidSpecError):
@@ -124,14 +124,14 @@ def test_name_or_key_cannot_leave_the_directory(name: str, part: str) -> None:
 class Swapping(threading.Thread):
     """Replaces the files continuously, faster than the kubelet."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__()
-        self._folder = AtomicDir(folder)
+        self._directory = AtomicDir(directory)
         self.stopped = threading.Event()
         self.swap(0)
 
     def swap(self, number: int) -> None:
-        self._folder.write({"AWS_ACCESS_KEY_ID": f"A{number}", "AWS_SECRET_ACCESS_KEY": f"A{number}"})
+        self._directory.write({"AWS_ACCESS_KEY_ID": f"A{number}", "AWS_SECRET_ACCESS_KEY": f"A{number}"})
 
     def run(self) -> None:
         for number in itertools.count(1):

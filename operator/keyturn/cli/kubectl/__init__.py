@@ -1,7 +1,7 @@
 """kubectl keyturn: a kubectl plugin to inspect and renew TokenRequests.
 
-It runs kubectl as a subprocess. kubectl already has the user's kubeconfig, login and proxy, and it starts in a tenth of
-the time that importing the Python client takes.
+It runs kubectl as a subprocess: kubectl handles the user's kubeconfig, login and proxy, and it starts in a tenth of the
+time that importing the Python client takes.
 """
 
 import os

@@ -150,7 +150,7 @@ def test_description_contains_the_state(body: dict[str, Any], line: str) -> None
         pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="due just now"),
     ],
 )
-def test_advice_says_what_needs_attention(body: dict[str, Any], advice: str | None) -> None:
+def test_advice_describes_the_problem(body: dict[str, Any], advice: str | None) -> None:
     assert view_request(body, LATER).advice == ((advice,) if advice else ())
 
 
@@ -186,7 +186,7 @@ def test_table_is_aligned(*, namespaces: bool, header: str) -> None:
     assert first.index("REASON") == second.index("Issued")
 
 
-def test_past_expiration_is_ago() -> None:
+def test_past_expiration_is_shown_as_ago() -> None:
     assert table_row(view_request(RENEWED, NOW + 2 * HOUR), NOW + 2 * HOUR)[4] == "1h ago"
 
 
@@ -196,7 +196,7 @@ def test_unknown_outcome_is_an_error() -> None:
     assert view_request(failed(error), LATER).last_error.startswith("sent, but no response was received")
 
 
-def test_no_attempt_is_no_error() -> None:
+def test_unattempted_renewal_has_no_error() -> None:
     assert view_request(reconciled(Outcome(NOW)), NOW).last_error == ""
 
 
