@@ -70,4 +70,4 @@ def _parse(body: dict[str, Any]) -> Request:
     except InvalidSpecError as error:
         raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
-        raise RefusedError("InvalidSpec", "nested too deep") from None
+        raise RefusedError("InvalidSpec", "nested too deeply") from None

@@ -103,7 +103,7 @@ async def test_hostile_clients_do_not_delay_others(pod: ReaderPod) -> None:
     assert "asyncio" not in pod.sidecar.log()
 
 
-async def test_two_hundred_connections_are_served_at_once(pod: ReaderPod) -> None:
+async def test_two_hundred_connections_are_served_concurrently(pod: ReaderPod) -> None:
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
     all_are_open = asyncio.Barrier(200)
 
@@ -151,7 +151,7 @@ def test_three_thousand_idle_connections_do_not_block_clients(pod: ReaderPod) ->
     assert "Traceback" not in pod.sidecar.log()
 
 
-def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> None:
+def test_clients_that_do_not_read_cannot_exhaust_memory(pod: ReaderPod) -> None:
     host, _, port = pod.sidecar.probes.rpartition(":")
     pipelined = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000
     with ExitStack() as stack:

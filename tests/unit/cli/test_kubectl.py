@@ -52,7 +52,7 @@ def test_check_behaves_like_keyturn_check(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["status", "acme", "-A"], "NAME and --all-namespaces cannot be combined", id="one and all"),
+        pytest.param(["status", "acme", "-A"], "NAME and --all-namespaces cannot be combined", id="a name and -A"),
         pytest.param(["renew"], "specify either NAMEs or --all", id="no name"),
         pytest.param(["renew", "acme", "--all"], "specify either NAMEs or --all", id="a name and --all"),
         pytest.param(["inspect"], "Missing argument 'SECRET'", id="no Secret"),

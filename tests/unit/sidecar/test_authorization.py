@@ -47,7 +47,7 @@ def test_file_mounted_by_the_kubelet_is_read(tmp_path: Path) -> None:
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"planted\n", id="an editor's newline"),
+        pytest.param(b"planted\n", id="a trailing newline"),
         pytest.param(b"planted planted", id="a space"),
         pytest.param("plantéd".encode(), id="not ASCII"),
     ],
@@ -74,7 +74,7 @@ def test_dangling_link_is_not_followed(tmp_path: Path) -> None:
     ("name", "message"),
     [
         pytest.param("directory", "cannot read .*directory: Is a directory", id="a directory"),
-        pytest.param("pipe", "cannot read .*pipe: not a regular file", id="a pipe is not waited for"),
+        pytest.param("pipe", "cannot read .*pipe: not a regular file", id="a pipe does not block"),
         pytest.param("long", "cannot read .*long: larger than 4096 bytes", id="too long"),
         pytest.param("not/there", "cannot create .*there: No such file or directory", id="no directory"),
     ],

@@ -92,7 +92,7 @@ def test_request_matches_that_of_an_sdk(host: str, path: str, response: str, tok
         pytest.param(raw_response(200, "planted"), "the credentials have no AccessKeyId", id="no JSON"),
         pytest.param("planted rubbish\r\n\r\n", "no response from 127.0.0.1:", id="not HTTP"),
         pytest.param("", "no response from 127.0.0.1:", id="nothing"),
-        pytest.param(raw_response(200, "x" * 99, "Content-Length: 999"), "no response from 127.0.0.1:", id="cut short"),
+        pytest.param(raw_response(200, "x" * 99, "Content-Length: 999"), "no response from 127.0.0.1:", id="truncated"),
         pytest.param(raw_response(200, "x" * 99999), "its response is too long", id="too long"),
     ],
 )

@@ -46,8 +46,8 @@ def test_every_format_is_converted_to_the_endpoint_document(data: Mapping[str, s
     ("data", "reason"),
     [
         pytest.param({}, "no AccessKeyId", id="no data"),
-        pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "json is not valid JSON", id="half written"),
-        pytest.param({"credentials.json": "[" * 100_000}, "json is not valid JSON", id="nested too deep"),
+        pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "json is not valid JSON", id="truncated"),
+        pytest.param({"credentials.json": "[" * 100_000}, "json is not valid JSON", id="nested too deeply"),
         pytest.param({"credentials.json": "[]"}, "json is not a JSON object", id="a list"),
         pytest.param(
             {"credentials.json": json.dumps(PROCESS | {"AccessKeyId": 7})},
@@ -56,7 +56,7 @@ def test_every_format_is_converted_to_the_endpoint_document(data: Mapping[str, s
         ),
         pytest.param(VARIABLES | {"AWS_SESSION_TOKEN": ""}, "no Token", id="long-lived keys"),
         pytest.param(VARIABLES | {"expiration": ""}, "no Expiration", id="no expiration"),
-        pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="expiration that is no time"),
+        pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="invalid expiration"),
         pytest.param(VARIABLES | {"expiration": "9999-12-31T23:59:59-01:00"}, "RFC 3339", id="after year 9999"),
         pytest.param(VARIABLES | {"expiration": "2026-01-01T01:00:00"}, "time zone", id="no time zone"),
     ],

@@ -104,7 +104,7 @@ def with_only(*headers: str) -> str:
         pytest.param("PRI * HTTP/2.0\r\n\r\n", 403, id="HTTP/2"),
         pytest.param("GET / HTTP/9.9\r\n\r\n", 403, id="invalid HTTP version"),
         pytest.param("GET /\r\n", 400, id="HTTP/0.9"),
-        pytest.param(f"GET / HTTP/1.1\r\n{AUTHORIZED}", 400, id="half a request"),
+        pytest.param(f"GET / HTTP/1.1\r\n{AUTHORIZED}", 400, id="incomplete request"),
         pytest.param(f"GET /{'x' * 7000} HTTP/1.1\r\n{AUTHORIZED}\r\n", 200, id="long request line"),
         pytest.param(f"GET /{'x' * 20_000} HTTP/1.1\r\n{AUTHORIZED}\r\n", 431, id="request line too long"),
         pytest.param(f"GET /{'x' * 400_000}", 431, id="request line without an end"),
@@ -115,7 +115,7 @@ def with_only(*headers: str) -> str:
         pytest.param(with_header("Transfer-Encoding: chunked") + "zz", 200, id="chunked body is not read"),
     ],
 )
-async def test_status_of_each_request(raw: str, status: int) -> None:
+async def test_request_has_expected_status(raw: str, status: int) -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         received, headers, body = await send_raw(addresses.credentials, raw)
         exposition = (await get(addresses.probes, "/metrics"))[1]
@@ -165,7 +165,7 @@ async def test_missing_credentials_are_reported_with_the_reason(cache: Credentia
     assert reason in ready[1]
 
 
-async def test_newly_published_credentials_are_served_at_once() -> None:
+async def test_newly_published_credentials_are_served_immediately() -> None:
     cache = filled_cache()
     async with serve_endpoint(PORTS, cache, TOKEN) as addresses:
         cache.publish(parse_credentials(process(2, NOW + HOUR)))
@@ -183,7 +183,7 @@ async def test_newly_published_credentials_are_served_at_once() -> None:
         pytest.param("/credentials", 404, NOT_FOUND, id="no credentials on this port"),
     ],
 )
-async def test_probe_responses(path: str, status: int, body: str) -> None:
+async def test_probes_have_expected_responses(path: str, status: int, body: str) -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         assert await get(addresses.probes, path) == (status, body)
 

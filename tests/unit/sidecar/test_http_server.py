@@ -63,7 +63,7 @@ async def test_client_that_does_not_read_is_paused_and_then_closed() -> None:
         assert len(echo.targets) < 200
 
 
-async def test_client_that_reads_late_gets_every_response() -> None:
+async def test_slow_reader_receives_every_response() -> None:
     async with running_server() as (address, _, _), connect(address) as (reader, writer):
         writer.write(b"GET /100000 HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
         await asyncio.sleep(0.2)
@@ -86,7 +86,7 @@ async def test_active_connection_outlives_the_request_timeout() -> None:
     [
         pytest.param(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + REQUEST, [200], id="close"),
         pytest.param(b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n" + REQUEST, [200], id="HTTP/1.0"),
-        pytest.param(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + REQUEST, [200], id="a body"),
+        pytest.param(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + REQUEST, [200], id="with a body"),
         pytest.param(REQUEST + b"rubbish\r\n\r\n" + REQUEST, [200, 400], id="rubbish"),
         pytest.param(REQUEST * 200 + b"rubbish\r\n\r\n", [200] * 200 + [400], id="rubbish after many requests"),
         pytest.param(REQUEST + b"A: b\r\n" * 1000, [200, 431], id="headers without a request"),
@@ -117,7 +117,7 @@ async def test_client_may_send_a_large_body_before_it_reads() -> None:
     assert response.endswith(b"\r\n\r\na")
 
 
-async def test_last_response_ends_the_stream_at_once() -> None:
+async def test_last_response_ends_the_stream_immediately() -> None:
     async with running_server() as (address, _, _), connect(address) as (reader, writer), asyncio.timeout(1):
         writer.write(b"rubbish\r\n\r\n")
 

@@ -47,7 +47,7 @@ def pod(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Pod:
     return Pod(tmp_path / "secret", caplog)
 
 
-def test_first_poll_publishes_at_once(pod: Pod) -> None:
+def test_first_poll_publishes_immediately(pod: Pod) -> None:
     swap(pod.directory, process(1, NOW + HOUR))
     pod.reader.poll()
 

@@ -59,7 +59,7 @@ def test_broken_link_is_repaired_when_read(tmp_path: Path, damage: str) -> None:
     directory.write(ONE)
     (tmp_path / "config").unlink()
     if damage == "replaced":
-        (tmp_path / "config").write_text("theirs")
+        (tmp_path / "config").write_text("foreign")
 
     assert directory.has_changed()
     assert directory.read() == ONE
@@ -79,12 +79,12 @@ def test_edited_file_is_read_unchanged(tmp_path: Path) -> None:
 
 
 def test_other_files_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "foreign").write_text("foreign")
     directory = AtomicDir(tmp_path)
     directory.write(ONE)
     directory.write(TWO)
 
-    assert visible_files(tmp_path) == {"config": "two", "token": "2", "theirs": "theirs"}
+    assert visible_files(tmp_path) == {"config": "two", "token": "2", "foreign": "foreign"}
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
@@ -135,13 +135,13 @@ def test_clean_up_removes_only_files_of_keyturn(tmp_path: Path) -> None:
     directory = AtomicDir(tmp_path)
     with locked_directory(tmp_path, 0o750):
         directory.write(ONE)
-        kept = sorted([*names(tmp_path), "..theirs"])
+        kept = sorted([*names(tmp_path), "..foreign"])
         (tmp_path / "..keyturn-old").mkdir()
         (tmp_path / "..keyturn-old" / "config").write_text("old")
         for name in ("..data_tmp", "..link"):
             (tmp_path / name).symlink_to("nowhere")
         (tmp_path / "..dry-run").touch()
-        (tmp_path / "..theirs").touch()
+        (tmp_path / "..foreign").touch()
         directory.clean_up()
 
     assert names(tmp_path) == kept

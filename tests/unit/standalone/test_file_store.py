@@ -87,9 +87,9 @@ async def outcomes(side: Output | Secrets, steps: list[str]) -> list[object]:
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param([READ, DRY_RUN, WRITE, READ], id="a first issue"),
+        pytest.param([READ, DRY_RUN, WRITE, READ], id="first issue"),
         pytest.param([WRITE, WRITE, READ], id="a renewal"),
-        pytest.param([WRITE, DELETE, READ, DRY_RUN, WRITE, READ], id="deleted by hand"),
+        pytest.param([WRITE, DELETE, READ, DRY_RUN, WRITE, READ], id="deleted manually"),
         pytest.param([WRITE, EDIT, READ, RELABEL, READ], id="a key edited"),
         pytest.param([WRITE, RELABEL, READ], id="metadata applied"),
     ],
@@ -166,14 +166,14 @@ async def test_directory_of_another_request_is_refused(tmp_path: Path) -> None:
 
 
 async def test_secret_mounted_by_the_kubelet_is_refused(tmp_path: Path) -> None:
-    AtomicDir(tmp_path).write({"token": "theirs"})
+    AtomicDir(tmp_path).write({"token": "foreign"})
 
     with pytest.raises(RefusedError, match="contains files of another program"):
         await Output(tmp_path).store.read_target(REQUEST)
 
 
 async def test_dry_run_refuses_a_file_of_another_program(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("theirs")
+    (tmp_path / "token").write_text("foreign")
 
     with pytest.raises(RefusedError, match="token was not created by Keyturn"):
         await Output(tmp_path).store.dry_run(REQUEST)
@@ -196,7 +196,7 @@ async def test_files_are_written_before_credentials_are_published(tmp_path: Path
     assert seen == [DATA]
 
 
-async def test_store_without_a_directory_never_changes() -> None:
+async def test_store_without_a_directory_reports_no_changes() -> None:
     output = Output(None)
     await output.store.dry_run(REQUEST)
 

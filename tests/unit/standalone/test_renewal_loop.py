@@ -97,7 +97,7 @@ async def test_new_source_is_used_within_a_second(tmp_path: Path) -> None:
     assert run.calls == 4
 
 
-async def test_late_source_is_used_within_a_second(tmp_path: Path) -> None:
+async def test_source_created_later_is_used_within_a_second(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path, {20 * SECOND: store_new_token})
     run.source.unlink()
     cache = await run.run(22 * SECOND)
@@ -181,7 +181,7 @@ async def test_new_manifest_is_used_within_a_second(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(lambda it: it.manifest.write_text("kind: Tok"), "must contain a TokenRequest", id="half-written"),
+        pytest.param(lambda it: it.manifest.write_text("kind: Tok"), "must contain a TokenRequest", id="truncated"),
         pytest.param(lambda it: it.manifest.unlink(), "does not exist", id="removed"),
         pytest.param(lambda it: it.write_manifest(region=7), "(at spec.region)", id="invalid"),
         pytest.param(lambda it: it.write_manifest(name="other"), "contains billing/other now", id="another request"),
@@ -246,7 +246,7 @@ async def test_condition_changes_are_logged_in_one_line(tmp_path: Path, caplog: 
     assert not any("seed" in message or "session" in message for message in caplog.messages)
 
 
-async def test_bug_is_logged_with_its_location_and_credentials_served(
+async def test_bug_is_logged_and_cached_credentials_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class PlantedError(Exception):
@@ -263,7 +263,7 @@ async def test_bug_is_logged_with_its_location_and_credentials_served(
     assert "planted-secret" not in caplog.text
 
 
-async def test_twenty_renewals_consume_twenty_tokens(tmp_path: Path) -> None:
+async def test_each_renewal_consumes_exactly_one_token(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path, has_output=True)
     run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE], renewal={"renewBeforePercentage": 50})
     run.outside.aws.life = run.outside.aws.issuer.life = MINUTE

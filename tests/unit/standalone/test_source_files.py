@@ -28,7 +28,7 @@ CREATE: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
-async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
+async def test_token_is_reread_each_time(tmp_path: Path) -> None:
     sources = SourceFiles(tmp_path)
     for token in ("one", "two"):
         put(tmp_path, "license", license_token=f'"{token}"\n')

@@ -100,12 +100,12 @@ def content_with(**changes: object) -> str:
     "content",
     [
         pytest.param("", id="empty"),
-        pytest.param('{"namespace": "billing", "token": "pla', id="cut off"),
+        pytest.param('{"namespace": "billing", "token": "pla', id="truncated"),
         pytest.param("[]", id="a list"),
-        pytest.param("[" * 100_000, id="nested deep"),
+        pytest.param("[" * 100_000, id="nested too deeply"),
         pytest.param('{"namespace": "billing", "token": "planted", "previous": ""}', id="no family"),
         pytest.param(content_with(namespace=None), id="no namespace"),
-        pytest.param(content_with(token=7), id="a token that is a number"),
+        pytest.param(content_with(token=7), id="a number as token"),
     ],
 )  # fmt: skip
 async def test_invalid_file_is_refused_without_quoting_it(tmp_path: Path, content: str) -> None:
@@ -117,7 +117,7 @@ async def test_invalid_file_is_refused_without_quoting_it(tmp_path: Path, conten
     assert "planted" not in error.value.message
 
 
-async def test_live_token_overwrites_a_broken_file(tmp_path: Path) -> None:
+async def test_save_overwrites_a_corrupt_file(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
     file(tmp_path).write_text("broken")
     await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
@@ -144,10 +144,10 @@ async def test_clean_up_removes_leftovers_of_a_crash(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
     for name in ("..license-keyturn.tmp", "..license-keyturn.reserved"):
         (tmp_path / name).write_text("planted")
-    (tmp_path / "..theirs").touch()
+    (tmp_path / "..foreign").touch()
     tokens.clean_up()
 
-    assert names(tmp_path) == ["..theirs", "license-keyturn.json"]
+    assert names(tmp_path) == ["..foreign", "license-keyturn.json"]
     assert await tokens.read(REQUEST) == created
 
 

@@ -76,7 +76,7 @@ def test_renewed_request_is_described_completely() -> None:
         pytest.param(failed(UNREACHABLE), "Failures        3 in a row", id="repeated failures"),
         pytest.param(failed(UNREACHABLE), "Next attempt    2026-01-02T03:10:05Z (in 1m)", id="next attempt"),
         pytest.param(failed(DENIED), "Stalled         True AccessDenied: STS", id="stalled"),
-        pytest.param(failed(DENIED), "id-9", id="request ID of AWS"),
+        pytest.param(failed(DENIED), "id-9", id="AWS request ID"),
         pytest.param(
             reconciled(Outcome(NOW, SOURCE_EXPIRING)),
             "Source expires  2026-01-03T03:04:05Z (in 23h55m)",
@@ -147,7 +147,7 @@ def test_description_contains_the_state(body: dict[str, Any], line: str) -> None
         pytest.param(
             change(RENEWED, **REQUESTED, status={"lastHandledRenewRequest": "t1"}), None, id="a handled renewal request"
         ),
-        pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="due just now"),
+        pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="recently due"),
     ],
 )
 def test_advice_describes_the_problem(body: dict[str, Any], advice: str | None) -> None:
@@ -200,7 +200,7 @@ def test_unattempted_renewal_has_no_error() -> None:
     assert view_request(reconciled(Outcome(NOW)), NOW).last_error == ""
 
 
-def test_json_contains_what_the_text_contains() -> None:
+def test_json_contains_the_same_fields_as_the_text() -> None:
     view = msgspec.json.decode(msgspec.json.encode(view_request(failed(DENIED), LATER)))
 
     assert view["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied")
