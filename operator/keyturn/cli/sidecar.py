@@ -1,4 +1,4 @@
-"""keyturn sidecar: each mode is a command of its own; the standalone mode is imported only if it is selected."""
+"""keyturn sidecar: each mode is a separate command; standalone mode is imported only if it is selected."""
 
 import asyncio
 import importlib

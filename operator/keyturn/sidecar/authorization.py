@@ -55,7 +55,7 @@ def _create(path: Path) -> None:
             file.write(secrets.token_urlsafe(32).encode())
             file.flush()
             os.fsync(descriptor)
-        # Unlike a rename, a link never replaces a file that another process created meanwhile.
+        # Unlike a rename, a link never replaces a file that another process has created in the meantime.
         os.link(temporary, path)
     except FileExistsError:
         pass

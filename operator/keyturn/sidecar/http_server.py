@@ -18,8 +18,8 @@ _READ_BYTES = 2048
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
 # whole memory limit of an injected sidecar, 64 MiB.
 _RECEIVE_BUFFER_BYTES = 8192
-# asyncio also accepts this many connections at once. With more, a flood of idle connections would displace a new
-# client before its request is read.
+# Also the number of connections that asyncio accepts in one step. With more, a flood of idle connections would displace
+# a new client before its request is read.
 _BACKLOG = 64
 _DRAIN_POLL_SECONDS = 0.05
 
@@ -69,7 +69,7 @@ class _Connection:
         return self.http.our_state is h11.MUST_CLOSE or not is_partial
 
     def abort(self) -> None:
-        """Close the connection at once. Its task ends when it runs next."""
+        """Close the connection immediately. Its task ends when it next runs."""
         self.writer.transport.abort()
 
 

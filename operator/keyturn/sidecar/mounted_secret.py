@@ -20,8 +20,8 @@ Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
 class MountedSecret:
     """A directory with the keys of a Secret as files, written by the kubelet or by another program.
 
-    The kubelet replaces all files at once: they are links through `..data`, a link to the directory of the current
-    version.
+    The kubelet replaces all files atomically: they are links through `..data`, which links to the directory of the
+    current version.
     """
 
     directory: Path
@@ -33,7 +33,7 @@ class MountedSecret:
         return version, tuple(file_fingerprint(version / name) for name in self._names())
 
     def last_changed(self) -> datetime:
-        """Return when a file last changed; 1970 if there are no files, or if the kubelet replaces them atomically."""
+        """Return when a file last changed; 1970 if there are no files, or if the kubelet mounted them."""
         changed = [0]
         if not (self.directory / "..data").is_symlink():
             files = (file_fingerprint(self.directory / name) for name in self._names())

@@ -28,7 +28,7 @@ class Reader:
             self.poll()
 
     def poll(self) -> None:
-        """Read the Secret if it has changed and two consecutive polls see the same files; the first poll reads at once.
+        """Read the Secret if it has changed and two consecutive polls see the same files; the first poll reads it.
 
         Unlike the kubelet, other programs may write one file after the other.
         """

@@ -1,4 +1,4 @@
-"""A directory whose files all change at once, laid out like a Secret that the kubelet mounts.
+"""A directory whose files are replaced atomically, with the layout of a Secret that the kubelet mounts.
 
 Each version has its own directory, `..data` is a link to the current one, and each file name is a link through
 `..data`. A rename replaces `..data` atomically, so a process that resolves it first reads files of a single version.
@@ -48,7 +48,7 @@ class AtomicDir:
         return files
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Replace all files at once.
+        """Replace all files atomically.
 
         Raises RefusedError: WriteDenied if the directory cannot be written; the previous version then stays in place.
         TargetConflict if a file of another program has one of the names.

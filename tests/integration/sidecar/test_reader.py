@@ -1,4 +1,4 @@
-"""Reader mode as a process of its own, called by boto3 and by hostile clients."""
+"""Reader mode as a separate process, called by boto3 and by hostile clients."""
 
 import asyncio
 import json
@@ -144,7 +144,7 @@ def test_three_thousand_idle_connections_do_not_block_clients(pod: ReaderPod) ->
             client.connect_ex((host, int(port)))
         for _ in range(10):
             statuses.append(pod.sidecar.get_credentials(pod.token)[0])
-            # Meanwhile the kernel repeats the connection attempts that it dropped at first.
+            # Lets the kernel retry connection attempts that it dropped at first.
             time.sleep(0.2)
 
     assert statuses == [200] * 10
@@ -225,7 +225,7 @@ def test_port_in_use_is_reported_and_its_owner_keeps_serving(pod: ReaderPod) -> 
 
 
 def run_until_exit(*flags: str, prefix: tuple[str, ...] = ()) -> tuple[int, list[str]]:
-    """Run a sidecar that cannot serve: its exit code and the lines of its output."""
+    """Run a sidecar that fails to start; return its exit code and the lines of its output."""
     command = [*prefix, sys.executable, "-m", "keyturn", "sidecar", *flags]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     return process.returncode, (process.stdout + process.stderr).splitlines()

@@ -62,7 +62,7 @@ def test_invalid_settings_are_a_usage_error(content: str, message: str, tmp_path
 
 
 def documented_flags(command: str) -> list[tuple[str, str]]:
-    """The flags of a command with their defaults, from its table in docs/operations/configuration.md."""
+    """Read the flags of a command and their defaults from its table in docs/operations/configuration.md."""
     document = (ROOT / "docs" / "operations" / "configuration.md").read_text()
     table = document.partition(f"| flag of `{command}` |")[2].partition("\n\n")[0]
     return re.findall(r"^\| (`--.*?`) \| (.*?) \|", table, re.MULTILINE)

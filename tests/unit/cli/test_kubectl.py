@@ -87,5 +87,5 @@ def test_status_starts_in_a_fraction_of_a_second() -> None:
     subprocess.run([sys.executable, "-c", "import keyturn.cli.kubectl.status"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
-    # CPU time, because the machine may be busy. Measured: 0.17 s, and kubectl takes as long again.
+    # CPU time, because the machine may be busy. Measured: 0.17 s. kubectl itself takes as long.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.4

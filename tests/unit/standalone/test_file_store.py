@@ -55,7 +55,7 @@ READ, WRITE, DRY_RUN, DELETE, EDIT, RELABEL = "read", "write", "dry run", "delet
 
 
 async def step(side: Output | Secrets, name: str) -> object:
-    """Do one step on the directory or on Secrets in memory, and return what a reconciliation sees of it."""
+    """Perform a step on the directory or on Secrets in memory, and return the result as a reconciliation sees it."""
     store = side.store if isinstance(side, Output) else side
     if name == DELETE:
         (side.path / "..data").unlink() if isinstance(side, Output) and side.path else None

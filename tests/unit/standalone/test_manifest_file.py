@@ -18,7 +18,7 @@ ALIASES = "a: &a [x,x]\nb: &b [*a,*a]\nkind: TokenRequest\nspec: [*b,*b]\n"
 
 
 def manifest_file(path: Path, body: Any) -> ManifestFile:
-    """A file with this text, or with this object as YAML."""
+    """Write this text, or this object as YAML, to a file."""
     path.write_text(body if isinstance(body, str) else yaml.safe_dump(body))
     return ManifestFile(path, NOW)
 
@@ -159,5 +159,5 @@ def test_parsing_time_is_linear_in_the_number_of_keys(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="unknown field `k0`"):
         manifest_file(tmp_path / "r.yaml", many).read()
 
-    # A search of all keys for each key took 7 s, and 0.8 s now.
+    # Takes 0.8 s. Comparing each key with all others took 7 s.
     assert time.thread_time() - started < 4

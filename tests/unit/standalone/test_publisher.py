@@ -31,8 +31,8 @@ def target(request: Request) -> Target:
     [
         pytest.param([{"env": {}}], id="env"),
         pytest.param([{"credentialProcess": {}}], id="credentialProcess"),
-        pytest.param([{"credentialProcess": {"key": "mine"}}], id="another key"),
-        pytest.param([{"credentialProcess": {"key": "mine"}}, LOOKALIKE], id="a template with the default key"),
+        pytest.param([{"credentialProcess": {"key": "custom"}}], id="another key"),
+        pytest.param([{"credentialProcess": {"key": "custom"}}, LOOKALIKE], id="a template with the default key"),
     ],
 )
 def test_servable_formats_are_published(formats: list[dict[str, Any]]) -> None:

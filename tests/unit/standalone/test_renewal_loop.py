@@ -139,7 +139,7 @@ async def test_rewritten_source_is_retried_at_the_minimum_interval(tmp_path: Pat
     run.outside.aws.failures.append(RefusedError("AccessDenied", "not allowed"))
     cache = await run.run(15 * SECOND)
 
-    # Not at once, at five seconds, but when another try is allowed, at ten.
+    # Not immediately after the change at five seconds, but when the minimum interval has passed, at ten.
     assert run.calls == 3
     assert cache.credentials
     assert cache.credentials.expires_at >= START + HOUR + 10 * SECOND
@@ -324,7 +324,7 @@ async def test_renewal_resumes_when_a_blocking_directory_is_removed(tmp_path: Pa
 async def test_renewal_resumes_when_a_blocking_file_is_removed(tmp_path: Path) -> None:
     blocking_file = tmp_path / "output" / "credentials.json"
     run = StandaloneRun(tmp_path, {20 * SECOND: lambda _: blocking_file.unlink()}, has_output=True)
-    blocking_file.write_text("mine")
+    blocking_file.write_text("unrelated")
     cache = await run.run(32 * SECOND)
 
     assert (run.calls, run.condition("Renewed")) == (2, ("True", "Issued"))
@@ -333,7 +333,7 @@ async def test_renewal_resumes_when_a_blocking_file_is_removed(tmp_path: Path) -
 
 async def test_unrelated_output_files_do_not_trigger_an_attempt(tmp_path: Path) -> None:
     def touch(run: StandaloneRun) -> None:
-        (run.path / "output" / "mine").write_text("mine")
+        (run.path / "output" / "unrelated").write_text("unrelated")
 
     run = StandaloneRun(tmp_path, {20 * SECOND: touch}, has_output=True)
     run.outside.aws.failures.append(RefusedError("SourceInvalid", "not allowed"))

@@ -16,13 +16,13 @@ ENVIRONMENT = StandaloneEnvironment(Settings(), lambda: NOW, lambda: 0.0)
 
 
 def files(directory: Path, request: dict[str, Any] | None = None, **paths: str) -> StandaloneFiles:
-    """A manifest in a directory, and the paths beside it."""
+    """Write a manifest to a directory, and return its path and those of the other files."""
     (directory / "r.yaml").write_text(yaml.safe_dump(request or manifest()))
     return StandaloneFiles(directory / "r.yaml", **{name: directory / path for name, path in paths.items()})
 
 
 def start(options: StandaloneFiles, *, has_endpoint: bool = False) -> None:
-    """Start, and end at once."""
+    """Start and stop immediately."""
     with open_renewal_loop(options, ENVIRONMENT, CredentialCache(lambda: NOW), has_endpoint=has_endpoint):
         pass
 

@@ -54,9 +54,9 @@ async def test_session_token_is_optional(tmp_path: Path) -> None:
     "ref", [SecretKeyRef(name="client", key="secret"), ConfigMapKeyRef(name="client", key="secret")]
 )
 async def test_value_of_a_step_is_stripped(tmp_path: Path, ref: SecretKeyRef | ConfigMapKeyRef) -> None:
-    put(tmp_path, "client", secret="hush\n")
+    put(tmp_path, "client", secret="planted-secret\n")
 
-    assert await SourceFiles(tmp_path).read_value("billing", ref) == "hush"
+    assert await SourceFiles(tmp_path).read_value("billing", ref) == "planted-secret"
 
 
 async def test_update_by_the_kubelet_is_read(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ class Swapping(threading.Thread):
 
 
 async def keys_read(sources: Path) -> tuple[str, str] | None:
-    """The access keys; None if they kept changing."""
+    """Read the access keys; None if the files kept changing."""
     try:
         keys = (await SourceFiles(sources).read_source(WITH_ACCESS_KEYS)).credentials
     except KeyturnError as error:

@@ -91,7 +91,7 @@ async def test_dry_run_fails_at_a_file_size_limit(tmp_path: Path) -> None:
 
 
 def content_with(**changes: object) -> str:
-    """The content of a file with these fields changed."""
+    """Return the content of a valid file with these fields changed."""
     whole = {"namespace": "billing", "token": "planted", "previous": "", "family": json.loads(FAMILY.encoded())}
     return json.dumps(whole | changes)
 

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def complete() -> None:
-    """Print completions. kubectl runs kubectl_complete-keyturn with the words so far, the last one unfinished."""
+    """Print completions. kubectl runs kubectl_complete-keyturn with the words typed so far, the last one incomplete."""
     *words, unfinished = sys.argv[1:] or [""]
     completion = ShellComplete(plugin, {}, "kubectl keyturn", _COMPLETION_VARIABLE)
     for item in completion.get_completions(words, unfinished):

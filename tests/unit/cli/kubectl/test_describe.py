@@ -30,7 +30,7 @@ SOURCE_EXPIRING = msgspec.structs.replace(ISSUED, source_expires=NOW + DAY, sour
 
 
 def reconciled(outcome: Outcome, **spec: Any) -> dict[str, Any]:
-    """A TokenRequest as the API server returns it after a reconciliation with this outcome."""
+    """Return a TokenRequest as it is in the API server after a reconciliation with this outcome."""
     return manifest(**spec) | {"status": msgspec.to_builtins(report(request(**spec), Status(), outcome))}
 
 
