@@ -48,7 +48,7 @@ def load_all_without_aliases(text: str) -> Iterator[Any]:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "nested too deep"
+        return "nested too deeply"
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
     # Not the mark's own text: it quotes the line, which may contain a secret.
     position = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""

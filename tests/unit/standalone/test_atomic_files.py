@@ -50,13 +50,13 @@ def test_failed_write_keeps_the_file(tmp_path: Path) -> None:
 
 
 def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
-    theirs = tmp_path / "theirs"
-    theirs.write_bytes(b"theirs")
-    (tmp_path / "..next").symlink_to(theirs)
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"foreign")
+    (tmp_path / "..next").symlink_to(foreign)
 
     with pytest.raises(OSError, match="symbolic links"):
         replace_file(tmp_path / "token", b"after", tmp_path / "..next")
-    assert theirs.read_bytes() == b"theirs"
+    assert foreign.read_bytes() == b"foreign"
 
 
 def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:
