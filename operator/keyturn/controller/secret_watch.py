@@ -94,7 +94,7 @@ async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, l
 
 
 def _warn(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
-    """Log why a watch broke, at most once a minute for the same cause: without permission it breaks each second."""
+    """Log why a watch broke, at most once a minute for the same cause: without permission it breaks every second."""
     now = asyncio.get_running_loop().time()
     if why == last[0] and now - last[1] < _LOG_INTERVAL_SECONDS:
         return last
