@@ -45,13 +45,13 @@ class ApiResponse:
         return str(self.body.get("message", f"HTTP {self.status}"))
 
     @property
-    def found(self) -> bool:
-        """Whether it is not a 404."""
+    def is_found(self) -> bool:
+        """Whether the status is not 404."""
         return self.status != HTTPStatus.NOT_FOUND
 
     @property
-    def refused(self) -> bool:
-        """Whether it is an error."""
+    def is_error(self) -> bool:
+        """Whether the status is not a success."""
         return self.status not in _OK
 
 

@@ -95,7 +95,7 @@ class Operator:
                 self._now,
             )
             self._metrics.leader.set(0)
-            ready = lease.seen.is_set if options.leader_elect else (lambda: True)
+            ready = lease.responded.is_set if options.leader_elect else (lambda: True)
             if options.leader_elect:
                 self._held_until = lambda: lease.held_until
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.

@@ -1,4 +1,4 @@
-"""Controller: turns watch events into queue items and reconciles them one at a time."""
+"""Controller: turns watch events into items of the work queue, and reconciles them."""
 
 import logging
 from collections.abc import Mapping

@@ -70,10 +70,10 @@ async def watch_requests(
         clusterwide=not namespaces,
         namespaces=tuple(namespaces),
     )
-    await kopf.run_tasks(started, ignored=_Everything())
+    await kopf.run_tasks(started, ignored=_AllTasks())
 
 
-class _Everything(Collection[Any]):
+class _AllTasks(Collection[Any]):
     """The tasks that kopf must not cancel when it ends: all of them.
 
     By default, kopf cancels every task that started after it within five seconds, even the save of a rotated token.
@@ -89,7 +89,7 @@ class _Everything(Collection[Any]):
         return 0
 
 
-class _NothingHandled(kopf.DiffBaseStorage):
+class _NoStorage(kopf.DiffBaseStorage):
     """Stores nothing: kopf's own record of handled objects is an annotation, which anybody may write."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
@@ -104,7 +104,7 @@ class _NothingHandled(kopf.DiffBaseStorage):
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
-    settings.persistence.diffbase_storage = _NothingHandled()
+    settings.persistence.diffbase_storage = _NoStorage()
     # A name that no user can guess: if an object had kopf's finalizer, kopf would try to remove it again and again.
     settings.persistence.finalizer = f"{GROUP}/{uuid4()}"
     settings.posting.enabled = False

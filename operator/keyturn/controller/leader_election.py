@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class Lease:
     """A Lease of coordination.k8s.io/v1, as seen by the candidate `identity`.
 
-    `held_until` is when our hold expires in monotonic seconds, counted from before the request that renewed it. `seen`
-    is set by the first response.
+    `held_until` is when our hold expires in monotonic seconds, counted from before the request that renewed it.
+    `responded` is set by the first response.
     """
 
     def __init__(self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
@@ -35,9 +35,9 @@ class Lease:
         self._now = now
         self._observed: tuple[object, float] = (None, 0.0)
         self.held_until = 0.0
-        self.seen = asyncio.Event()
+        self.responded = asyncio.Event()
 
-    async def hold(self) -> bool:
+    async def acquire_or_renew(self) -> bool:
         """Acquire or renew the Lease if nobody else holds it. A lost or slow response is a failed attempt."""
         before = time.monotonic()
         try:
@@ -46,7 +46,7 @@ class Lease:
         except (KeyturnError, TimeoutError) as error:
             _log.warning("the Lease could not be reached: %s", error)
             return False
-        self.seen.set()
+        self.responded.set()
         if acquired:
             self.held_until = before + LEASE_SECONDS
         return acquired
@@ -66,18 +66,18 @@ class Lease:
     async def _is_released(self) -> bool:
         # Read first: a renewal that was cancelled may still have been processed.
         response = await self._api.request("GET", f"{self._path}/{self._name}")
-        if response.refused or (response.body.get("spec") or {}).get("holderIdentity") != self._identity:
+        if response.is_error or (response.body.get("spec") or {}).get("holderIdentity") != self._identity:
             return True
         version = {"resourceVersion": response.body["metadata"]["resourceVersion"]}
         body = {"metadata": version, "spec": _RELEASED_SPEC}
-        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
+        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).is_error
 
     async def _try(self) -> bool:
         response = await self._api.request("GET", f"{self._path}/{self._name}")
-        if not response.found:
+        if not response.is_found:
             body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
-            return not (await self._api.request("POST", self._path, body)).refused
-        if response.refused:
+            return not (await self._api.request("POST", self._path, body)).is_error
+        if response.is_error:
             _log.warning("reading the Lease is forbidden: %s", response.message)
             return False
         spec, version = response.body.get("spec") or {}, response.body["metadata"]["resourceVersion"]
@@ -86,7 +86,7 @@ class Lease:
             return False
         # With the resourceVersion only one candidate can win; a conflict means that another one did.
         body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
-        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
+        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).is_error
 
     def _is_stale(self, spec: dict[str, Any]) -> bool:
         """Whether the holder has not renewed the Lease for its full duration, as seen by us."""
@@ -109,7 +109,7 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     If the Lease could not be renewed in time, writes are blocked before the work is cancelled. Then LeaseLostError is
     raised.
     """
-    while not await lease.hold():  # noqa: ASYNC110 - the Lease is polled
+    while not await lease.acquire_or_renew():  # noqa: ASYNC110 - the Lease is polled
         await asyncio.sleep(STANDBY_SECONDS)
     _log.info("this process holds the Lease")
     working = asyncio.ensure_future(work())
@@ -133,4 +133,4 @@ async def _keep(lease: Lease) -> None:
         await asyncio.sleep(RETRY_SECONDS)
         if time.monotonic() >= lease.held_until:
             return  # The process was frozen: another operator may have led since, and released the Lease.
-        await lease.hold()
+        await lease.acquire_or_renew()

@@ -84,7 +84,7 @@ class SecretStore:
         target, _ = await self._read(request)
         if target:
             response = await self._dry_run_on(request, target, manifest)
-        if response.refused:
+        if response.is_error:
             raise refusal(response, f"Secret {request.secret_name}", {})
 
     async def _dry_run_on(self, request: Request, target: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
@@ -125,7 +125,7 @@ class SecretStore:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
         response = await self._api.request("GET", path, accept=ONE)
         metadata = response.body.get("metadata", {})
-        if not response.found or metadata.get("uid", request.uid) != request.uid or "deletionTimestamp" in metadata:
+        if not response.is_found or metadata.get("uid", request.uid) != request.uid or "deletionTimestamp" in metadata:
             raise BeingDeletedError("the TokenRequest was deleted")
 
     async def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
@@ -139,14 +139,14 @@ class SecretStore:
                 check_ours(request, known)
                 known = await self._delete_if_type_differs(request, issuance, data, known)
             response = await self._send(request, _manifest(request, issuance, data, known), force="true")
-        if response.refused:
+        if response.is_error:
             raise refusal(response, f"Secret {request.secret_name}", data)
         if known and known.issuance and known.issuance.uid != request.uid:
             # Removes fields that only the manager of the former request owns, such as its owner reference.
             former = field_manager(known.issuance.uid)
             empty = empty_manifest(request.secret_name, known.uid)
             removal = await self._send(request, empty, fieldManager=former, force="true")
-            response = response if removal.refused else removal
+            response = response if removal.is_error else removal
         self.cache.was_written(target_place(request), target_secret(_meta(response)))
 
     async def _delete_if_type_differs(
@@ -158,11 +158,11 @@ class SecretStore:
             return target
         # Try the new Secret first: if a policy refuses it, the existing one must remain.
         response = await self._dry_run_creation(request, manifest)
-        if not response.refused:
+        if not response.is_error:
             precondition = {"preconditions": {"uid": target.uid}}
             path = secrets_path(*target_place(request))
             response = await self._api.request("DELETE", path, precondition, kind=JSON)
-        if response.refused and response.found:
+        if response.is_error and response.is_found:
             raise refusal(response, f"Secret {request.secret_name}", data)
         self.cache.forget(target_place(request))
         return None
@@ -186,7 +186,7 @@ class SecretStore:
             response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
         else:
             response = await self._api.request("DELETE", path, {"preconditions": {"uid": target.uid}}, kind=JSON)
-        if response.refused and response.found:
+        if response.is_error and response.is_found:
             _log.warning("Secret %s/%s could not be released: %s", *place, response.message)
         else:
             self.cache.forget(place)
@@ -200,9 +200,9 @@ class SecretStore:
         place = target_place(request)
         before = self.cache.get(place)
         response = await self._api.request("GET", secrets_path(*place))
-        if response.refused and response.found:
+        if response.is_error and response.is_found:
             raise RefusedError("WriteDenied", f"Secret {request.secret_name} may not be read: {response.message}")
-        target, data = read_secret(request, response.body) if response.found else (None, {})
+        target, data = read_secret(request, response.body) if response.is_found else (None, {})
         changed_meanwhile = self.cache.get(place) is not before
         self.cache.was_read(place, target)
         if changed_meanwhile:

@@ -72,7 +72,7 @@ class _Any(msgspec.Struct, frozen=True):
 
 
 async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, listed: asyncio.Event) -> None:
-    """Call `on_secret(metadata, alive)` for every object and every change, until cancelled.
+    """Call `on_secret(metadata, alive)` for each object and each change, until cancelled.
 
     `listed` is set after the first list. Deletions that were missed while disconnected are reported after the next
     list. A broken watch resumes at its resourceVersion; if that has expired, the objects are listed again.
@@ -94,7 +94,7 @@ async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, l
 
 
 def _warn(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
-    """Log why a watch broke, at most once a minute for the same cause: without permission it breaks each second."""
+    """Log why a watch broke, at most once a minute for the same cause: without permission it breaks every second."""
     now = asyncio.get_running_loop().time()
     if why == last[0] and now - last[1] < _LOG_INTERVAL_SECONDS:
         return last
@@ -134,7 +134,7 @@ async def _list(api: ApiClient, path: str, selector: str, reported: _Reported) -
         response = await api.request("GET", path, query=query, accept=LIST)
         if response.status == HTTPStatus.GONE:
             return await _list(api, path, selector, reported)
-        if response.refused:
+        if response.is_error:
             raise UnavailableError("Unavailable", f"listing {path}: {response.message}")
         # The API server encodes an empty list as null.
         for item in msgspec.convert(response.body.get("items") or [], list[_Item]):

@@ -25,9 +25,9 @@ class ServiceAccounts:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         response = await self._api.request("POST", path, body)
-        if not response.found:
+        if not response.is_found:
             raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
-        if response.refused:
+        if response.is_error:
             hint = _HINT if response.status == HTTPStatus.FORBIDDEN else ""
             raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}{hint}")
         token = str(response.body["status"]["token"])

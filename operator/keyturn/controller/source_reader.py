@@ -39,9 +39,9 @@ async def read_value(
 
 async def _config_map_value(api: ApiClient, namespace: str, ref: ConfigMapKeyRef) -> str:
     response = await api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
-    if not response.found:
+    if not response.is_found:
         raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} does not exist")
-    if response.refused:
+    if response.is_error:
         raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} may not be read: {response.message}")
     value = (response.body.get("data") or {}).get(ref.key)
     if not value:
@@ -51,9 +51,9 @@ async def _config_map_value(api: ApiClient, namespace: str, ref: ConfigMapKeyRef
 
 async def _read(api: ApiClient, namespace: str, name: str, *, require_label: bool) -> dict[str, str]:
     response = await api.request("GET", secrets_path(namespace, name))
-    if not response.found:
+    if not response.is_found:
         raise RefusedError("SourceNotFound", f"Secret {name} does not exist")
-    if response.refused:
+    if response.is_error:
         raise RefusedError("SourceNotFound", f"Secret {name} may not be read: {response.message}")
     label, value = SOURCE_LABEL
     if require_label and (response.body["metadata"].get("labels") or {}).get(label) != value:

@@ -35,12 +35,12 @@ class StatusWriter:
         body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(fields)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         response = await self._api.request("PATCH", path, body, kind=MERGE)
-        if not response.found:
+        if not response.is_found:
             raise BeingDeletedError(f"TokenRequest {namespace}/{name} was deleted")
         if response.status == HTTPStatus.CONFLICT:
             # Another object has the name now, which the watch will show, or there are too many concurrent writes.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {response.message}")
-        if response.refused:
+        if response.is_error:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
     async def event(self, request: Request | InvalidRequest, event: Event) -> None:

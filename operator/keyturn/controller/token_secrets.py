@@ -30,9 +30,9 @@ class TokenSecrets:
     async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret."""
         response = await self._api.request("GET", _path(request))
-        if not response.found:
+        if not response.is_found:
             return None
-        if response.refused:
+        if response.is_error:
             raise refusal(response, _name(request), {})
         return _stored_token(request, response)
 
@@ -43,7 +43,7 @@ class TokenSecrets:
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
         body["metadata"] |= {"name": name, "labels": labels}
         response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
-        if not response.found:
+        if not response.is_found:
             raise BeingDeletedError(f"namespace {namespace} was deleted")
         return self._result(request, token, response)
 
@@ -58,7 +58,7 @@ class TokenSecrets:
     async def save(self, request: Request, token: StoredToken) -> StoredToken:
         """Patch data and token family; if the Secret was deleted or changed during the exchange, it is read first."""
         response = await self._patch(request, token)
-        if response.found and response.status != HTTPStatus.CONFLICT:
+        if response.is_found and response.status != HTTPStatus.CONFLICT:
             return self._result(request, token, response)
         current = await self.read(request)
         if current is None:
@@ -75,9 +75,9 @@ class TokenSecrets:
         return await self._api.save("PATCH", _path(request), _body(request, token, token.value), query=_MANAGER)
 
     def _result(self, request: Request, token: StoredToken, response: ApiResponse) -> StoredToken:
-        if response.status == HTTPStatus.CONFLICT or not response.found:
+        if response.status == HTTPStatus.CONFLICT or not response.is_found:
             raise UnavailableError("Unavailable", f"{_name(request)} was changed in the meantime")
-        if response.refused:
+        if response.is_error:
             raise refusal(response, _name(request), {"new": token.value, "previous": token.previous})
         return _stored_token(request, response)
 

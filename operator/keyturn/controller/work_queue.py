@@ -1,4 +1,4 @@
-"""The work queue: which request is reconciled next, and how many at a time."""
+"""The work queue: selects the next request to reconcile, and limits how many run at a time."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _Waiting = tuple[datetime, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A request's place: when it is due, and when its credentials expire, which orders overdue requests."""
+    """A queued request: when it is due, and when its credentials expire, which orders overdue requests."""
 
     due: datetime
     expires: datetime
@@ -140,7 +140,7 @@ class WorkQueue:
 
     def _next_of_single_namespace(self) -> _Waiting | None:
         """Return the most urgent request of a namespace at its share, if no other namespace waits."""
-        for namespace in [name for name in self._parked if not self._has_parked(name)]:
+        for namespace in [name for name in self._parked if not self._prune_parked(name)]:
             del self._parked[namespace]
         if len(self._parked) != 1:
             return None
@@ -148,12 +148,12 @@ class WorkQueue:
 
     def _unpark(self, namespace: str) -> None:
         """Move the next parked request of a namespace to `_ready`: nothing that could run stays in `_parked`."""
-        if self._has_parked(namespace):
+        if self._prune_parked(namespace):
             heapq.heappush(self._ready, heapq.heappop(self._parked[namespace]))
         else:
             self._parked.pop(namespace, None)
 
-    def _has_parked(self, namespace: str) -> bool:
+    def _prune_parked(self, namespace: str) -> bool:
         """Remove outdated items of a namespace; return whether a request is still parked."""
         parked = self._parked.get(namespace, [])
         while parked and not self._is_current(*parked[0][1:3]):

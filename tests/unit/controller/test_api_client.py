@@ -43,13 +43,13 @@ async def test_client_error_is_returned_without_retry(status: int) -> None:
     async with served(responses.response) as api:
         response = await api.request("GET", "/a")
 
-    assert (response.status, response.message, response.refused, len(responses.requests)) == (
+    assert (response.status, response.message, response.is_error, len(responses.requests)) == (
         status,
         "no",
         True,
         1,
     )
-    assert response.found is (status != 404)
+    assert response.is_found is (status != 404)
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])

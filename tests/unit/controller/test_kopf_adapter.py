@@ -13,7 +13,7 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from yarl import URL
 
-from keyturn.controller.kopf_adapter import _connection, _EndlessBackoff, _Everything, _is_served, _session, _settings
+from keyturn.controller.kopf_adapter import _AllTasks, _connection, _EndlessBackoff, _is_served, _session, _settings
 from tests.support.api_endpoints import served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
@@ -63,8 +63,8 @@ async def test_kopf_connects_to_the_configured_api_server(
 async def test_kopf_does_not_cancel_our_tasks_when_it_ends() -> None:
     task = asyncio.current_task()
 
-    assert task in _Everything()
-    assert {each for each in asyncio.all_tasks() if each not in _Everything()} == set()
+    assert task in _AllTasks()
+    assert {each for each in asyncio.all_tasks() if each not in _AllTasks()} == set()
 
 
 def page(*uids: str, more: str = "") -> dict[str, Any]:

@@ -20,14 +20,14 @@ def lease(server: ApiServer, identity: str = "one") -> Lease:
 async def test_first_candidate_acquires_the_lease() -> None:
     server = ApiServer()
 
-    assert await lease(server, "one").hold()
-    assert not await lease(server, "two").hold()
+    assert await lease(server, "one").acquire_or_renew()
+    assert not await lease(server, "two").acquire_or_renew()
     assert server.objects[LEASE]["spec"]["holderIdentity"] == "one"
 
 
 async def test_only_one_of_concurrent_candidates_acquires_a_new_lease() -> None:
     server = ApiServer()
-    results = await asyncio.gather(*(lease(server, name).hold() for name in ("one", "two", "three")))
+    results = await asyncio.gather(*(lease(server, name).acquire_or_renew() for name in ("one", "two", "three")))
 
     assert sorted(results) == [False, False, True]
 
@@ -35,17 +35,17 @@ async def test_only_one_of_concurrent_candidates_acquires_a_new_lease() -> None:
 async def test_renewal_keeps_the_acquire_time() -> None:
     server = ApiServer()
     candidate = lease(server)
-    await candidate.hold()
+    await candidate.acquire_or_renew()
     server.objects[LEASE]["spec"]["acquireTime"] = "then"
 
-    assert await candidate.hold()
+    assert await candidate.acquire_or_renew()
     assert server.objects[LEASE]["spec"]["acquireTime"] == "then"
 
 
 async def test_hold_counts_from_before_the_request() -> None:
     candidate = lease(ApiServer())
     before = asyncio.get_running_loop().time()
-    await candidate.hold()
+    await candidate.acquire_or_renew()
 
     assert before + LEASE_SECONDS <= candidate.held_until <= asyncio.get_running_loop().time() + LEASE_SECONDS
 
@@ -54,19 +54,19 @@ async def test_lease_that_is_not_renewed_is_taken_over() -> None:
     server = ApiServer()
     server.put(LEASE, spec={"holderIdentity": "crashed", "leaseDurationSeconds": 0.02, "renewTime": "old"})
     candidate = lease(server)
-    first = await candidate.hold()
+    first = await candidate.acquire_or_renew()
     await asyncio.sleep(0.03)
 
-    assert (first, await candidate.hold()) == (False, True)
+    assert (first, await candidate.acquire_or_renew()) == (False, True)
 
 
 async def test_only_one_standby_takes_over_an_expired_lease() -> None:
     server = ApiServer()
     server.put(LEASE, spec={"holderIdentity": "crashed", "leaseDurationSeconds": 0.02, "renewTime": "old"})
     standbys = [lease(server, name) for name in ("one", "two")]
-    await asyncio.gather(*(standby.hold() for standby in standbys))
+    await asyncio.gather(*(standby.acquire_or_renew() for standby in standbys))
     await asyncio.sleep(0.03)
-    results = await asyncio.gather(*(standby.hold() for standby in standbys))
+    results = await asyncio.gather(*(standby.acquire_or_renew() for standby in standbys))
 
     assert sorted(results) == [False, True]
 
@@ -77,7 +77,7 @@ async def test_lease_that_is_renewed_in_time_is_not_taken_over() -> None:
     results = []
     for number in range(4):
         server.put(LEASE, spec={"holderIdentity": "alive", "leaseDurationSeconds": 0.02, "renewTime": str(number)})
-        results.append(await candidate.hold())
+        results.append(await candidate.acquire_or_renew())
         await asyncio.sleep(0.03)
 
     assert not any(results)
@@ -86,16 +86,16 @@ async def test_lease_that_is_renewed_in_time_is_not_taken_over() -> None:
 async def test_released_lease_is_acquired_immediately() -> None:
     server = ApiServer()
     first = lease(server, "one")
-    await first.hold()
+    await first.acquire_or_renew()
     await first.release()
 
-    assert await lease(server, "two").hold()
+    assert await lease(server, "two").acquire_or_renew()
 
 
 async def test_lease_is_released_after_a_renewal_without_a_response() -> None:
     server = ApiServer()
     candidate = lease(server, "one")
-    await candidate.hold()
+    await candidate.acquire_or_renew()
     server.put(LEASE, spec={"renewTime": "a moment later"})
     await candidate.release()
 
@@ -105,7 +105,7 @@ async def test_lease_is_released_after_a_renewal_without_a_response() -> None:
 async def test_lease_of_another_holder_is_not_released() -> None:
     server = ApiServer()
     candidate = lease(server, "one")
-    await candidate.hold()
+    await candidate.acquire_or_renew()
     server.put(LEASE, spec={"holderIdentity": "two"})
     await candidate.release()
 
@@ -130,25 +130,25 @@ async def test_lease_that_cannot_be_read_is_not_acquired(response: ApiResponse |
     server = ApiServer()
     server.responses[f"GET {LEASE}"] = response
 
-    assert not await lease(server).hold()
+    assert not await lease(server).acquire_or_renew()
 
 
 async def test_lease_is_not_held_after_a_conflict() -> None:
     server = ApiServer()
     candidate = lease(server)
-    await candidate.hold()
+    await candidate.acquire_or_renew()
     server.responses[f"PATCH {LEASE}"] = ApiResponse(409, {"message": "modified"})
 
-    assert not await candidate.hold()
+    assert not await candidate.acquire_or_renew()
 
 
 async def test_standby_is_ready_after_the_first_response() -> None:
     server = ApiServer()
-    await lease(server, "one").hold()
+    await lease(server, "one").acquire_or_renew()
     standby = lease(server, "two")
-    await standby.hold()
+    await standby.acquire_or_renew()
 
-    assert standby.seen.is_set()
+    assert standby.responded.is_set()
 
 
 async def test_lease_is_released_when_the_work_ends() -> None:
@@ -174,8 +174,8 @@ async def test_error_of_the_work_is_raised() -> None:
 class LateLease(Lease):
     """A Lease that is past its renewal deadline as soon as it is acquired."""
 
-    async def hold(self) -> bool:
-        await super().hold()
+    async def acquire_or_renew(self) -> bool:
+        await super().acquire_or_renew()
         self.held_until = time.monotonic() + LEASE_SECONDS - DEADLINE_SECONDS
         return True
 

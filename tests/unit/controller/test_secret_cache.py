@@ -14,13 +14,13 @@ async def test_watch_event_before_the_response_of_own_write_is_ignored() -> None
     server, store = cluster()
     changes: list[bool] = []
 
-    class Early(ApiServer):
-        async def request(self, *args: Any, **named: Any) -> ApiResponse:
-            response = await server.request(*args, **named)
+    class EarlyEvent(ApiServer):
+        async def request(self, *args: Any, **kwargs: Any) -> ApiResponse:
+            response = await server.request(*args, **kwargs)
             changes.append(store.cache.observe(server.meta(TARGET), alive=True))
             return response
 
-    store = SecretStore(Early())
+    store = SecretStore(EarlyEvent())
     await store.write(REQUEST, issuance(), DATA)
 
     assert (changes, store.cache.is_stale(REQUEST)) == ([False], False)
@@ -99,14 +99,14 @@ async def test_watch_event_during_a_read_leaves_the_entry_stale(*, deleted: bool
     server, store = await issued()
     store.cache.observe(server.put(TARGET, data={"token": "ZWRpdGVk"}), alive=True)
 
-    class Late(ApiServer):
-        async def request(self, *args: Any, **named: Any) -> ApiResponse:
-            response = await server.request(*args, **named)
+    class ConcurrentEdit(ApiServer):
+        async def request(self, *args: Any, **kwargs: Any) -> ApiResponse:
+            response = await server.request(*args, **kwargs)
             meta = server.put(TARGET, data={"token": "YWdhaW4="})
             store.cache.observe(meta, alive=not deleted)
             return response
 
-    store._api = Late()
+    store._api = ConcurrentEdit()
     await store.read_target(REQUEST)
 
     assert store.cache.is_stale(REQUEST)

@@ -29,7 +29,7 @@ CONSENT = {"annotations": {ADOPTABLE_BY: "acme"}}
 DOCKER_ISSUANCE = issuance(DOCKER_REQUEST, data_hash=data_hash(LOGINS, DOCKER_REQUEST), keys=tuple(LOGINS))
 
 
-async def test_own_secret_of_another_type_is_replaced() -> None:
+async def test_own_secret_of_another_type_is_recreate() -> None:
     server, store = await issued()
     before = server.meta(TARGET).uid
     await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
@@ -42,7 +42,7 @@ async def test_own_secret_of_another_type_is_replaced() -> None:
     ]  # fmt: skip
 
 
-async def test_secret_is_replaced_when_the_type_changes_back() -> None:
+async def test_secret_is_recreate_when_the_type_changes_back() -> None:
     server, store = cluster()
     await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
     await store.write(REQUEST, issuance(), DATA)
@@ -50,7 +50,7 @@ async def test_secret_is_replaced_when_the_type_changes_back() -> None:
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (OPAQUE, DATA)
 
 
-async def test_deletion_event_of_the_replaced_secret_is_ignored() -> None:
+async def test_deletion_event_of_the_recreate_secret_is_ignored() -> None:
     server, store = await issued()
     former = server.meta(TARGET)
     await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
@@ -85,31 +85,31 @@ async def test_refused_replacement_keeps_the_secret_and_hides_its_data(refused: 
     assert server.data(TARGET) == DATA
 
 
-class Meanwhile(ApiServer):
-    """An API server that calls `happens` before it returns the response to a method."""
+class RacingServer(ApiServer):
+    """An API server that calls `interfere` before it returns the response to a method."""
 
-    def __init__(self, method: str, happens: Callable[["Meanwhile"], None]) -> None:
+    def __init__(self, method: str, interfere: Callable[["RacingServer"], None]) -> None:
         super().__init__()
-        self._method, self._happens = method, happens
+        self._method, self._interfere = method, interfere
 
-    async def request(self, method: str, *args: Any, **named: Any) -> ApiResponse:
-        response = await super().request(method, *args, **named)
+    async def request(self, method: str, *args: Any, **kwargs: Any) -> ApiResponse:
+        response = await super().request(method, *args, **kwargs)
         if method == self._method:
-            self._happens(self)
+            self._interfere(self)
         return response
 
 
-def _replaced(server: Meanwhile) -> None:
+def _recreate(server: RacingServer) -> None:
     del server.objects[TARGET]
     server.put(TARGET, data={"theirs": "eA=="})
 
 
-def _refusing(server: Meanwhile) -> None:
+def _refuse_writes(server: RacingServer) -> None:
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "quota exceeded"})
 
 
 async def test_secret_recreated_by_others_is_not_deleted() -> None:
-    server = Meanwhile("POST", _replaced)
+    server = RacingServer("POST", _recreate)
     store = SecretStore(server)
     await store.write(REQUEST, issuance(), DATA)
 
@@ -120,7 +120,7 @@ async def test_secret_recreated_by_others_is_not_deleted() -> None:
 
 
 async def test_secret_deleted_but_not_recreated_counts_as_deleted() -> None:
-    server = Meanwhile("DELETE", _refusing)
+    server = RacingServer("DELETE", _refuse_writes)
     store = SecretStore(server)
     await store.write(REQUEST, issuance(), DATA)
 
