@@ -30,7 +30,7 @@ class StandaloneRun:
     path: Path
     events: dict[timedelta, Callable[["StandaloneRun"], None]] = field(default_factory=dict)
     has_output: bool = False
-    serves: bool = True
+    has_endpoint: bool = True
     outside: FakeEnvironment = field(default_factory=FakeEnvironment)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class StandaloneRun:
         """Run a process for this long and return its credential cache."""
         self.cache = CredentialCache(lambda: self.outside.now)
         manifest_file = ManifestFile(self.manifest, self.outside.now)
-        request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.serves)
+        request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.has_endpoint)
         output = AtomicDir(self.path / "output") if self.has_output else None
         store = FileStore(SourceFiles(self.path / "sources"), output, publisher.publish)
         deps = replace(self.outside.deps, store=store, tokens=TokenFiles(self.path / "state"), sleep=self._sleep)
