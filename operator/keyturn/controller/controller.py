@@ -176,7 +176,7 @@ class Controller:
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
         if target is None or self._store.cache.is_stale(request) or not is_reported:
             return now
-        decision = decide(request, target, None, state, now, self._deps.least_interval)
+        decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):
             return now
         return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at

@@ -67,7 +67,7 @@ class TokenStore(Protocol):
 
 @dataclass(slots=True)
 class TokenLocks:
-    """A lock for each token Secret, and how long its intent has been unchanged by the local monotonic clock.
+    """A lock for each token Secret, and for how long this process has observed its intent unchanged.
 
     `is_dead` returns True if the holder of an intent has certainly terminated; then nobody has to wait.
     """
@@ -93,7 +93,7 @@ class TokenLocks:
         return lock is not None and lock.locked()
 
     def seconds_seen(self, request: Request, intent: Intent) -> float:
-        """Return for how many seconds this intent has been unchanged. The first call starts the count."""
+        """Return for how long this intent was observed unchanged; infinite if its holder has terminated."""
         if self.is_dead(intent.holder):
             return math.inf
         place = token_place(request)
@@ -127,7 +127,7 @@ class Dependencies:
     check_lease: Callable[[float], None] = lambda _: None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
-    least_interval: timedelta = timedelta(seconds=10)
+    min_interval: timedelta = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             now=clock,
             rand=rand,
             metrics=metrics,
-            least_interval=timedelta(seconds=settings.renewal.min_interval_seconds),
+            min_interval=timedelta(seconds=settings.renewal.min_interval_seconds),
             token_locks=token_locks,
             holder=holder,
             check_lease=check_lease,

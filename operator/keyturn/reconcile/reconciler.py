@@ -69,7 +69,7 @@ class _Inputs:
 async def reconcile(
     deps: Dependencies, request: Request | InvalidRequest, state: ReconcileState, status: Status
 ) -> Reconciled:
-    """Renew a request if it is due. Returns the new state and status, the Events to record, and the next time.
+    """Renew a request if it is due. Returns its new state and status, the Events to record, and when to requeue it.
 
     A failure is part of the result. Raises BeingDeletedError and LeaseLostError.
     """
@@ -99,7 +99,7 @@ async def _renew_if_due(
         state = state.with_target(request, target)
         inputs = await _read_inputs(deps, request)
         state = dataclasses.replace(state, inputs=_inputs_hash(request, inputs.fingerprint, target))
-        match decide(request, target, inputs.fingerprint, state, now, deps.least_interval):
+        match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
             case Renew(reason):
                 started = time.monotonic()
                 # The exchange cannot be undone, so everything that can be refused is checked first.

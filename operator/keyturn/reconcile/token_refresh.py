@@ -32,7 +32,7 @@ async def consume(
     """Exchange a stored token, and save its replacement before anything else happens.
 
     A token that is known to be consumed is never sent. If a process died after writing an intent, the token may already
-    be consumed: it is sent once more after the intent has been unchanged for its full duration, and never again.
+    be consumed: it is sent once more after the intent was observed unchanged for its full duration, and never again.
     """
     consumption = request.spec.consumption
     is_single_use = consumption is not None and consumption.is_single_use
@@ -60,7 +60,7 @@ async def _write_intent(deps: Dependencies, request: Request, stored: StoredToke
     )
     intended = replace(stored, family=family.with_intent(intent))
     if not stored.uid:
-        # Created without the intent, so that the dry run tests a patch, as the save will send.
+        # Created without the intent, so that the dry run tests a patch, the same request that the save will make.
         created = await deps.tokens.create(request, stored)
         intended = replace(intended, uid=created.uid, version=created.version)
     await deps.tokens.keep(request, intended, dry_run=True)
@@ -70,7 +70,7 @@ async def _write_intent(deps: Dependencies, request: Request, stored: StoredToke
 def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamily) -> bool:
     """Whether a process may have died after it consumed the live token.
 
-    Raises UnavailableError until the intent has been unchanged long enough, RefusedError after the final attempt.
+    Raises UnavailableError until the intent was observed long enough, RefusedError after the final attempt.
     """
     intent = family.intent
     if intent is None or intent.consumes != family.live:

@@ -124,7 +124,7 @@ class RenewalLoop:
         """Move the next attempt forward, but respect the minimum interval between exchanges."""
         state, failure, now = self._state, self._state.failure, self._deps.now()
         if failure:
-            allowed = (state.exchanged_at or now) + self._deps.least_interval
+            allowed = (state.exchanged_at or now) + self._deps.min_interval
             next_attempt_time = min(failure.next_attempt_time, max(now, allowed))
             self._state = replace(state, failure=replace(failure, next_attempt_time=next_attempt_time))
 
