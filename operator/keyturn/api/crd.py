@@ -68,7 +68,7 @@ def schema() -> dict[str, Any]:
 
 
 def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    """Inline references, turn "X or null" into X, and drop what a structural schema must not contain."""
+    """Inline references, turn "X or null" into X, and drop keywords that a structural schema must not contain."""
     if "$ref" in node:
         name = node["$ref"]
         rest = {key: value for key, value in node.items() if key != "$ref"}

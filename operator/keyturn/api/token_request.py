@@ -152,7 +152,7 @@ class TokenRequest(ApiStruct, frozen=True):
 class Request:
     """A parsed TokenRequest, with its hashes.
 
-    `request_hash` covers the fields whose change requires a renewal, `exchange_hash` those of them that affect the
+    `request_hash` covers the fields whose change requires a renewal, `exchange_hash` the subset that affects the
     exchanges (not formats and secretName), `metadata_hash` the fields whose change only updates the metadata of the
     Secret or the time of the next renewal.
     """

@@ -66,11 +66,11 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
 @dataclass(frozen=True, slots=True)
 class TargetSecret:
-    """The Secret with the target's name, as far as it was read.
+    """The Secret with the target's name. Some fields are known only after a full read.
 
     `issuance` is None if there is no record or its digest is wrong. `owners` are the uids of owner references,
     `managers` Keyturn's field managers. `modified_by_others`: another client changed issued keys.
-    `data_hash` (of the issued keys), `immutable` and `type` are known after a full read only.
+    `data_hash` (of the issued keys), `immutable` and `type` require a full read.
     """
 
     uid: str

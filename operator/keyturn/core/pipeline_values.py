@@ -1,4 +1,4 @@
-"""The values that exchanges pass on, each with its own expiration time. An exchange replaces only what it provides."""
+"""The values that exchanges pass on, each with its own expiration time. An exchange replaces only those it returns."""
 
 import re
 from collections.abc import Mapping
@@ -156,7 +156,7 @@ def unwrap(value: str, what: str) -> str:
 def parse_source(
     token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
 ) -> SourceValues:
-    """Parse what is stored in a source. Raises RefusedError: SourceNotFound, SourceInvalid."""
+    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceInvalid."""
     return SourceValues(
         token=None if token is None else unwrap(token, "the source token"),
         credentials=None if keys is None else _credentials(keys),

@@ -1,4 +1,4 @@
-"""Decisions about renewals: why, when, and what to do now."""
+"""Decisions about renewals: whether, when and why to renew."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def renewal_reason(
 
 
 def _reason_without_target(request: Request, last: Issuance | None, now: datetime) -> str | None:
-    # A user who changed secretName did not damage anything: no repair reason, whose interval grows.
+    # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
     if last is None or unchanged(request.request_hash, last.request_hash):
         return "SecretMissing"
     if _can_wait(request, last):

@@ -49,7 +49,9 @@ def test_secret_name_defaults_to_the_name_of_the_request() -> None:
         pytest.param({}, ["env", "credentialProcess"], id="credentials"),
         pytest.param({"exchanges": [ACCESS_TOKEN]}, ["token"], id="token"),
         pytest.param({"target": {"formats": [{"credentialsFile": {}}]}}, ["credentialsFile"], id="explicit"),
-        pytest.param({"target": {"formats": [{"token": {}}]}}, ["token"], id="explicit token beside credentials"),
+        pytest.param(
+            {"target": {"formats": [{"token": {}}]}}, ["token"], id="explicit token in addition to credentials"
+        ),
     ],
 )
 def test_formats_default_to_the_produced_kind(spec: dict[str, Any], names: list[str]) -> None:

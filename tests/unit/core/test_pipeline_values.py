@@ -46,7 +46,7 @@ def test_unsafe_value_is_refused_without_repeating_it(value: str) -> None:
 @pytest.mark.parametrize(
     "stored",
     [
-        pytest.param("token", id="as it is"),
+        pytest.param("token", id="plain"),
         pytest.param("token\n", id="by echo"),
         pytest.param('"token"\n', id="by jq without -r"),
         pytest.param("'token'", id="in single quotes"),

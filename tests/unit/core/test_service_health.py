@@ -4,7 +4,7 @@ from keyturn.core.service_health import ServiceHealth
 
 
 def reported_recoveries(*events: tuple[str, str, float]) -> list[str]:
-    """The recoveries that are reported for failures and successes, each at its second."""
+    """Return the recoveries that are reported for failures and successes, each with its time in seconds."""
     recoveries: list[str] = []
     service_health = ServiceHealth()
     service_health.on_recovery(recoveries.append)
@@ -25,10 +25,10 @@ DOWN, UP = ("sts", "failed", 0.0), ("sts", "worked", 0.0)
         pytest.param([UP], [], id="a success without a failure"),
         pytest.param([DOWN], [], id="a failure"),
         pytest.param([DOWN, UP], ["sts"], id="the first success after a failure"),
-        pytest.param([DOWN, DOWN, UP, UP], ["sts"], id="once, however often it failed"),
-        pytest.param([DOWN, UP, ("sts", "worked", 60.0)], ["sts"], id="once, however long ago that was"),
-        pytest.param([DOWN, ("other", "worked", 0.0)], [], id="the success of another"),
-        pytest.param([DOWN, UP, DOWN, ("sts", "worked", 9.9)], ["sts"], id="within 10 s of the last: not yet"),
+        pytest.param([DOWN, DOWN, UP, UP], ["sts"], id="several failures and successes: once"),
+        pytest.param([DOWN, UP, ("sts", "worked", 60.0)], ["sts"], id="a later success: not again"),
+        pytest.param([DOWN, ("other", "worked", 0.0)], [], id="a success of another service"),
+        pytest.param([DOWN, UP, DOWN, ("sts", "worked", 9.9)], ["sts"], id="within 10 s of the last recovery: delayed"),
         pytest.param(
             [DOWN, UP, DOWN, ("sts", "worked", 9.9), ("sts", "worked", 10.0)],
             ["sts", "sts"],

@@ -155,7 +155,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     @property
     def consumes_token(self) -> bool:
-        """Identity Center accepts an assertion once (`jti`); a refresh token is requested in order to be used."""
+        """Identity Center accepts an assertion once (`jti`); a requested refresh token replaces the source token."""
         return self.requested_token_type == REFRESH_TOKEN_TYPE or (
             self.grant_type == JWT_BEARER and not self.assertion_from
         )

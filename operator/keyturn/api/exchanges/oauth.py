@@ -160,7 +160,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
 
     @property
     def consumes_token(self) -> bool:
-        """A refresh token is requested in order to be used: the token that it was exchanged for may expire."""
+        """A requested refresh token replaces the source token, which may expire."""
         return self.requested_token_type == REFRESH_TOKEN_TYPE
 
     @property

@@ -45,7 +45,7 @@ def projected(**more: Any) -> Body:
 CORRECT: dict[str, Body] = {
     "a pod with the sidecar in it": dict(inject_sidecar(pod(os={"name": "linux"}), SidecarConfig("keyturn"))),
     "a mounted Secret": mounting(),
-    "a mounted Secret, beside others": mounting(projected()),
+    "a mounted Secret among other sources": mounting(projected()),
     "both names of the region": mounting(env=[*variable("AWS_REGION", "x"), *variable("AWS_DEFAULT_REGION", "x")]),
     "a config file at its mountPath": mounting(
         volume("with-config"),
