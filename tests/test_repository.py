@@ -159,7 +159,8 @@ def _lines_with(pattern: re.Pattern[str], exempt: str) -> list[str]:
 def test_no_retired_words() -> None:
     # People review the pages for users. The changelog quotes former names.
     exempt = r"CHANGELOG|LICENSE|docs/(?!design/)|requirements/|.*package-lock\.json$"
-    hits = _lines_with(re.compile(rf"\b({RETIRED})\b", re.IGNORECASE), exempt)
+    # An underscore ends a word here, as in the names of metrics.
+    hits = _lines_with(re.compile(rf"(?<![a-z])({RETIRED})(?![a-z])", re.IGNORECASE), exempt)
 
     assert not hits, f"{len(hits)} lines:\n" + "\n".join(hits)
 
