@@ -102,6 +102,8 @@ RETIRED_NAMES = {
     *("is_overtaken", "is_spent", "last_attempt_at", "least_interval_seconds", "next_attempt_at", "next_look"),
     *("probes_listen", "put_unreadable", "reason_to_renew", "renew_at", "request_seen", "requests_listed"),
     *("secret_seen", "source_expires_at", "source_seen", "too_soon", "uses_up", "uses_up_token", "when_over"),
+    # They do not name a thing. `given` is missing because Hypothesis has it.
+    *("asked", "found", "held", "of", "wanted"),
 }
 # Former public names. `expiresAt` alone is a field of AWS too.
 RETIRED_PUBLIC_NAMES = (
@@ -159,7 +161,8 @@ def _lines_with(pattern: re.Pattern[str], exempt: str) -> list[str]:
 def test_no_retired_words() -> None:
     # People review the pages for users. The changelog quotes former names.
     exempt = r"CHANGELOG|LICENSE|docs/(?!design/)|requirements/|.*package-lock\.json$"
-    hits = _lines_with(re.compile(rf"\b({RETIRED})\b", re.IGNORECASE), exempt)
+    # An underscore ends a word here, as in the names of metrics.
+    hits = _lines_with(re.compile(rf"(?<![a-z])({RETIRED})(?![a-z])", re.IGNORECASE), exempt)
 
     assert not hits, f"{len(hits)} lines:\n" + "\n".join(hits)
 

@@ -58,7 +58,7 @@ def test_valid_secret_stays_while_aws_fails(
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()
     assert namespace.get("secret", "acme") == before
     aws.clear_faults()
-    if fault.get("drop") != "before":  # that one continues by itself, the others are not waited for
+    if fault.get("drop") != "before":  # it continues without help; the test need not wait for the others
         namespace.request_renewal("acme", "2")
     namespace.wait_for_revision(2, seconds=90)
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")

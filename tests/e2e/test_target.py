@@ -33,7 +33,7 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
 @pytest.mark.parametrize(
     ("secret", "message"),
     [
-        pytest.param(foreign(), "Secret acme was not created by Keyturn", id="somebody else's"),
+        pytest.param(foreign(), "Secret acme was not created by Keyturn", id="created by a user"),
         pytest.param(foreign(immutable=True), "Secret acme is immutable", id="immutable"),
         pytest.param(
             foreign(immutable=True, annotations={"keyturn.dev/adoptable-by": "acme"}),

@@ -1,1 +1,1 @@
-"""Decisions without I/O: values in, values out; the clock and the dice are arguments."""
+"""Decisions without I/O: values in, values out; the time and random numbers are arguments."""

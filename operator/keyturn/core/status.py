@@ -102,8 +102,8 @@ def events(previous: Status, now: Status) -> Iterator[Event]:
     if renewed and renewed.reason in _EVENT_TYPES and now.revision != previous.revision:
         yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
     ready, was_ready = now.condition("Ready"), previous.condition("Ready")
-    is_news = ready and (was_ready is None or was_ready.reason != ready.reason)
-    if ready and is_news and ready.reason in ("Expired", "SourceExpiring"):
+    is_new = ready and (was_ready is None or was_ready.reason != ready.reason)
+    if ready and is_new and ready.reason in ("Expired", "SourceExpiring"):
         yield Event("Warning", ready.reason, ready.message)
 
 
