@@ -7,7 +7,7 @@ RUN python3 -m venv /installer && python3 -m venv --without-pip /opt/keyturn
 COPY requirements/run.txt /
 RUN /installer/bin/pip --python /opt/keyturn install --no-cache-dir --require-hashes --no-deps --only-binary :all: -r /run.txt
 COPY operator/keyturn /keyturn
-# The package is pure Python: copying it is what an installer would do.
+# The package is pure Python, so copying it is equivalent to installing it.
 RUN cp -R /keyturn /opt/keyturn/lib/python3.*/site-packages/ \
  && printf '#!/opt/keyturn/bin/python3\nfrom keyturn.cli import main\nmain()\n' >/opt/keyturn/bin/keyturn \
  && chmod 755 /opt/keyturn/bin/keyturn \

@@ -18,7 +18,7 @@ dev: .venv/ready  ## create the virtual environment .venv from pinned requiremen
 fix: dev  ## format and apply safe lint fixes
 	$(VENV)/ruff check --fix . && $(VENV)/ruff format .
 
-# Below medium severity bandit finds what ruff's S rules find too, and each of those has a reason in the code.
+# Below medium severity, bandit repeats the findings of ruff's S rules, and the code explains each exception.
 check: dev  ## check format, lint, types, import contracts and security
 	$(VENV)/ruff format --check . && $(VENV)/ruff check .
 	$(VENV)/mypy && $(VENV)/lint-imports --no-cache

@@ -37,21 +37,21 @@ def main() -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-demo-")))
         cluster = stack.enter_context(_cluster(directory))
-        say("Starting an AWS emulator with sessions of 15 s")
+        print_step("Starting an AWS emulator with sessions of 15 s")
         aws = stack.enter_context(running_emulator(session_seconds=_SESSION_SECONDS))
-        say("Installing the chart's CRD and RBAC, and starting the operator with its service account")
+        print_step("Installing the chart's CRD and RBAC, and starting the operator with its service account")
         stack.enter_context(_installed(cluster))
         operator = stack.enter_context(_operator(cluster, aws, directory))
-        say(f"Ready after {time.monotonic() - started:.0f} s")
+        print_step(f"Ready after {time.monotonic() - started:.0f} s")
         _show(cluster, aws, operator)
         if os.environ.get("ONCE"):
             return
-        say("Renewing until Ctrl-C. To watch it in another shell:")
+        print_step("Renewing until Ctrl-C. To watch it in another shell:")
         print(f"export KUBECONFIG={cluster.kubeconfig}\nkubectl -n {_NAMESPACE} get treq -w", flush=True)
         signal.pause()
 
 
-def say(sentence: str) -> None:
+def print_step(sentence: str) -> None:
     """Print a step."""
     print(f"\n=== {sentence}", flush=True)
 
@@ -59,12 +59,12 @@ def say(sentence: str) -> None:
 @contextmanager
 def _cluster(directory: Path) -> Iterator[Cluster]:
     if kubeconfig := os.environ.get("KUBECONFIG_DEMO"):
-        say(f"Using the cluster of {kubeconfig}")
+        print_step(f"Using the cluster of {kubeconfig}")
         if not Path(kubeconfig).is_file():
             sys.exit(f"KUBECONFIG_DEMO: {kubeconfig} does not exist")
         yield ExistingCluster(Path(kubeconfig).resolve(), directory)
         return
-    say("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
+    print_step("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
     (directory / "plane").mkdir()
     with ControlPlane.started(directory / "plane") as plane:
         yield plane
@@ -96,23 +96,23 @@ def _show(cluster: Cluster, aws: Emulator, operator: Operator) -> None:
     def kubectl(*args: str, stdin: str | None = None) -> str:
         return cluster.kubectl("--namespace", _NAMESPACE, *args, stdin=stdin).strip()
 
-    say("Creating a Secret with a refresh token and the TokenRequest in examples/license-manager.yaml")
+    print_step("Creating a Secret with a refresh token and the TokenRequest in examples/license-manager.yaml")
     kubectl("create", "secret", "generic", "acme-license", f"--from-literal=license_token={aws.refresh_token()}")
     print(kubectl("apply", "-f", str(_EXAMPLE)))
     print(kubectl("wait", "--for=condition=Ready", f"treq/{_NAME}", "--timeout=30s"))
     print(kubectl("get", "treq"))
 
-    say("The keys of the Secret, and the caller identity of its credentials")
+    print_step("The keys of the Secret, and the caller identity of its credentials")
     _show_identity(kubectl, aws)
 
-    say("Two renewals, each before the credentials expire")
+    print_step("Two renewals, each before the credentials expire")
     for revision in (2, 3):
         condition = f"--for=jsonpath={{.status.revision}}={revision}"
         kubectl("wait", condition, f"treq/{_NAME}", "--timeout=60s")
         print(kubectl("get", "treq", _NAME, "-o", "wide", "--no-headers"))
     _show_identity(kubectl, aws)
 
-    say("The expiration metrics, and the Events: one, for the first issue")
+    print_step("The expiration metrics, and the Events: one, for the first issue")
     metrics = [line for line in operator.get("/metrics").splitlines() if line.startswith("keyturn_credentials_")]
     print("\n".join(metrics))
     print(kubectl("get", "events", f"--field-selector=involvedObject.name={_NAME}"))

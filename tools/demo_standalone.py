@@ -30,15 +30,15 @@ def main() -> None:
     started = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-demo-")))
-        say(f"Starting an AWS emulator with sessions of {_SESSION_SECONDS} s")
+        print_step(f"Starting an AWS emulator with sessions of {_SESSION_SECONDS} s")
         aws = stack.enter_context(running_emulator(session_seconds=_SESSION_SECONDS))
         prepare(folder, aws)
         stack.enter_context(keyturn(folder))
         show(aws, sdk(folder))
-    say(f"Done after {time.monotonic() - started:.0f} s")
+    print_step(f"Done after {time.monotonic() - started:.0f} s")
 
 
-def say(sentence: str) -> None:
+def print_step(sentence: str) -> None:
     """Print a step."""
     print(f"\n=== {sentence}", flush=True)
 
@@ -59,14 +59,14 @@ def keyturn(folder: Path) -> Iterator[None]:
         f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources-dir={folder}/sources",
         f"--config={folder}/settings.yaml", "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
     ]  # fmt: skip
-    say("keyturn run " + " ".join(flags))
+    print_step("keyturn run " + " ".join(flags))
     process = RestartableProcess([sys.executable, "-m", "keyturn", "run", *flags], folder / "log")
     process.spawn()
     try:
         yield
     finally:
         code = process.stop()
-        say("The log of keyturn")
+        print_step("The log of keyturn")
         print(process.log(), end="")
     if code != 0:
         sys.exit("keyturn failed")
@@ -79,7 +79,7 @@ def sdk(folder: Path) -> boto3.Session:
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{address}/",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(folder / "token"),
     }
-    say("An AWS SDK with " + " and ".join(f"{name}={value}" for name, value in variables.items()))
+    print_step("An AWS SDK with " + " and ".join(f"{name}={value}" for name, value in variables.items()))
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= variables | {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}

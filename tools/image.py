@@ -81,7 +81,7 @@ def _build() -> str:
     with tempfile.NamedTemporaryFile("r") as written:
         options = ("--layers", "--isolation", "chroot", "--iidfile", written.name, *volume)
         subprocess.run(("buildah", *STORE, "build", *options, *arguments), check=True, stdout=sys.stderr)
-        # Return the id, because another checkout may give the name to its own image.
+        # Return the id, because another checkout may use the name for its own image.
         return written.read()
 
 

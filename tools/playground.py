@@ -25,7 +25,7 @@ from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.prometheus.binaries import prometheus_binary as monitoring
 from tests.support.prometheus.rules import RULES
 from tests.support.prometheus.server import running_prometheus
-from tools.demo import say
+from tools.demo import print_step
 
 _ENVIRONMENT = Path("build") / "playground.env"
 _NAMESPACE, _ACCOUNT = "keyturn", "keyturn"
@@ -42,19 +42,19 @@ def main(environment: Path) -> None:
         stack.callback(environment.unlink, missing_ok=True)
         environment.parent.mkdir(exist_ok=True)
         write_private_file(environment, _exports(variables))
-        say("Ready until Ctrl-C. In another shell:")
+        print_step("Ready until Ctrl-C. In another shell:")
         print(f". {environment}", flush=True)
         _wait_for_release(plane)
         flags = (f"--http-bind-address={address}", "--log-level=info", "--log-format=text", *_namespaces(plane))
         stack.enter_context(running_operator(plane, aws, directory, account=(_NAMESPACE, _ACCOUNT), flags=flags))
-        say("Keyturn is installed and the operator is running. Its log:")
+        print_step("Keyturn is installed and the operator is running. Its log:")
         print(directory / "operator.log", flush=True)
         signal.pause()
 
 
 @contextmanager
 def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
-    say("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
+    print_step("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
     (directory / "plane").mkdir()
     with ControlPlane.started(directory / "plane") as plane:
         yield plane
@@ -63,7 +63,7 @@ def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
 @contextmanager
 def _aws() -> Iterator[Emulator]:
     sessions = int(os.environ.get("SESSION_SECONDS", "60"))
-    say(f"Starting an AWS emulator with sessions of {sessions} s")
+    print_step(f"Starting an AWS emulator with sessions of {sessions} s")
     with running_emulator(session_seconds=sessions) as aws:
         yield aws
 
@@ -74,10 +74,10 @@ def monitored(directory: Path, address: str) -> Iterator[dict[str, str]]:
     try:
         monitoring("prometheus")
     except pytest.skip.Exception as reason:
-        say(f"No alerts, because Prometheus is not installed: {reason}")
+        print_step(f"No alerts, because Prometheus is not installed: {reason}")
         yield {}
         return
-    say("Starting a Prometheus with the chart's alerts")
+    print_step("Starting a Prometheus with the chart's alerts")
     (directory / "prometheus").mkdir()
     with running_prometheus(directory / "prometheus", {"keyturn-0": address}, RULES.read_text()) as started:
         yield {"PROMETHEUS": started.url}

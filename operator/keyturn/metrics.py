@@ -27,7 +27,7 @@ _REQUEST_LABELS = ("namespace", "name")
 _DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LATENESS_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
-# By the field of Series.
+# Field of Series: metric name and help text.
 _TIMES: Mapping[str, tuple[str, str]] = {
     "issued": (
         "keyturn_credentials_issued_timestamp_seconds", "Unix time at which the current credentials were issued.",
@@ -94,7 +94,7 @@ class Metrics:
         self.exchange_duration = self._histogram(
             "keyturn_exchange_duration_seconds", "Duration of an exchange.", ("exchange",), _DURATION_BUCKETS
         )
-        self.clock_offset = self._gauge(
+        self.clock_skew = self._gauge(
             "keyturn_clock_skew_seconds",
             "Clock of the service minus clock of the operator, from the Date header.",
             ("service",),
@@ -107,14 +107,13 @@ class Metrics:
     def leader(self) -> Gauge:
         """Whether this process is the leader.
 
-        The series starts with the first use: a process without leader election must not look like a cluster without a
-        leader.
+        The series starts with the first use: a process without leader election must not look like one without a leader.
         """
         return self._gauge("keyturn_leader", "1 if this process is the leader.", ())
 
     def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
-        """Export what `series` and `work_queue` return at each scrape; a removed object has no series from then on."""
-        self.registry.register(_Objects(series, work_queue))
+        """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
+        self.registry.register(_RequestCollector(series, work_queue))
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -126,7 +125,7 @@ class Metrics:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
 
-class _Objects(Collector):
+class _RequestCollector(Collector):
     """The series of each TokenRequest, collected at each scrape so that a deleted object leaves no series behind."""
 
     def __init__(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
@@ -150,9 +149,9 @@ class _Objects(Collector):
                 condition.add_metric((*labels, kind, status), 1)
             failed.add_metric(labels, request.failed_attempts)
             suspended.add_metric(labels, request.suspended)
-        yield from (*times.values(), condition, failed, suspended, self._states())
+        yield from (*times.values(), condition, failed, suspended, self._work_queue_sizes())
 
-    def _states(self) -> Metric:
+    def _work_queue_sizes(self) -> Metric:
         states = GaugeMetricFamily(
             "keyturn_workqueue_requests", "TokenRequests in the work queue, by state.", labels=("state",)
         )

@@ -9,7 +9,7 @@ import yaml
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _MERGE_TAG = f"{_TAG_PREFIX}merge"
-# What a plain scalar is; what matches none of these is a string. PyYAML's own table also has timestamps and 12:30.
+# The types of plain scalars; one that matches no pattern is a string. PyYAML also resolves timestamps and 12:30.
 PLAIN_SCALARS = {
     f"{_TAG_PREFIX}bool": re.compile(
         r"^(?:y|Y|n|N|[yY]es|YES|[nN]o|NO|[tT]rue|TRUE|[fF]alse|FALSE|[oO]n|ON|[oO]ff|OFF)$"
@@ -27,11 +27,11 @@ _MAX_JSON_INTEGER = 1e21
 
 
 class YamlError(ValueError):
-    """The text is not YAML of this kind. The message is one line, with the position but without the text itself."""
+    """The text is not valid YAML. The message is one line, with the position but without the text itself."""
 
 
 def load(text: str) -> Any:
-    """Parse one document. Raises YamlError."""
+    """Parse a single document. Raises YamlError."""
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader  # nosec B506
     except (yaml.YAMLError, RecursionError) as error:
@@ -48,7 +48,7 @@ def load_all_without_aliases(text: str) -> Iterator[Any]:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "nested too deep"
+        return "nested too deeply"
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
     # Not the mark's own text: it quotes the line, which may contain a secret.
     position = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""

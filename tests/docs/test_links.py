@@ -18,7 +18,7 @@ PAGES = {
 }
 _CODE = re.compile(r"^( *)(```+).*?^ *\2`*$", re.DOTALL | re.MULTILINE)
 _INLINE_CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
-# [text](target), where the text may hold a pair of brackets, and [name]: target.
+# [text](target), where the text may contain a pair of brackets, and [name]: target.
 _LINK = re.compile(r"\[(?:[^][]|\[[^][]*\])*\]\(([^()\s]+)\)|^\[[^]]+\]: +(\S+)$", re.MULTILINE)
 
 
@@ -84,7 +84,7 @@ def test_tests_that_pages_name_exist() -> None:
     ("link", "expected"),
     [
         pytest.param("guides.md", "", id="a page beside it"),
-        pytest.param("#traps", "no such heading", id="an anchor of another page"),
+        pytest.param("#findings", "no such heading", id="an anchor of another page"),
         pytest.param("Pods.md", "no such file", id="another case"),
         pytest.param("../../../outside.md", "no such file", id="outside of the repository"),
         pytest.param("../../Makefile#check", "no such heading", id="a heading in a file without headings"),

@@ -23,7 +23,7 @@ EXCHANGES = ("GetAccessToken", "AssumeRoleWithWebIdentity")
 
 @pytest.fixture
 def operator(api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
-    """An operator behind the proxy, which must survive the test."""
+    """An operator behind the proxy, which must not exit during the test."""
     with running_operator(api_proxy, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator
         assert operator.process.poll() is None
@@ -64,7 +64,7 @@ def test_renewal_due_while_the_server_is_frozen(
 
 
 @pytest.mark.long
-def test_etcd_is_gone_for_two_minutes(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_renewal_continues_after_an_etcd_outage(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     aws.settings(session_seconds=240)
     namespace.issue(aws, renewal={"renewBeforePercentage": 50})
     expires = namespace.status("acme")["expirationTime"]
@@ -200,7 +200,7 @@ def test_changes_while_the_watch_is_broken_are_processed(
 
 
 @pytest.mark.long
-def test_changes_are_processed_though_a_watch_is_silent(
+def test_changes_are_processed_while_a_watch_is_silent(
     operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy
 ) -> None:
     namespace.issue(aws, "edited")

@@ -18,9 +18,9 @@ TRUST = "check that the role exists and that its trust policy allows this issuer
     ("fault", "reason", "text"),
     [
         pytest.param(
-            {"operation": LICENSE_MANAGER, "drop": "before"}, "Unreachable", "did not answer", id="no response"
+            {"operation": LICENSE_MANAGER, "drop": "before"}, "Unreachable", "did not respond", id="no response"
         ),
-        pytest.param({"operation": STS, "drop": "after"}, "Unreachable", "did not answer", id="lost response"),
+        pytest.param({"operation": STS, "drop": "after"}, "Unreachable", "did not respond", id="lost response"),
         pytest.param({"operation": LICENSE_MANAGER, "status": 500}, "Unavailable", "License Manager", id="500"),
         pytest.param(
             {"operation": STS, "code": "AccessDenied", "status": 403},

@@ -177,7 +177,7 @@ def test_notes_describe_the_release(values: Values, text: str) -> None:
     assert text in notes(json.dumps(values))
 
 
-def test_notes_do_not_offer_enabled_features() -> None:
+def test_notes_omit_hints_for_enabled_features() -> None:
     ambient = [{"namespaces": ["a"], "roles": ["*"]}]
     config = {"sources": {"ambient": ambient}, "issuers": {"allowedPrivateNetworks": ["10.0.0.0/8"]}}
     enabled: Values = {name: {"enabled": True} for name in ("podMonitor", "prometheusRule")}

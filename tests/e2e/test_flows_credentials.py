@@ -213,7 +213,7 @@ def test_flow_is_issued_and_renewed_twice(
 @pytest.mark.parametrize(
     ("operation", "fields"), [("GetSessionToken", {}), ("AssumeRole", {"roleArn": ACCOUNT_ROLE_ARN})]
 )
-def test_mfa_code_is_used_once(operation: str, fields: dict[str, Any], aws: Emulator, flows: Namespace) -> None:
+def test_mfa_code_is_consumed_once(operation: str, fields: dict[str, Any], aws: Emulator, flows: Namespace) -> None:
     serial, code = aws.mfa_code()
     flows.put_secret("mfa", {"code": code})
     aws.settings(session_seconds=8)

@@ -203,7 +203,7 @@ def test_code_and_its_refresh_tokens_are_consumed_in_order(flows: Namespace, aws
     assert aws.calls("AssumeRole:with context") >= 3
 
 
-def test_code_without_refresh_token_is_used_once(flows: Namespace, aws: Emulator) -> None:
+def test_code_without_refresh_token_is_consumed_once(flows: Namespace, aws: Emulator) -> None:
     aws.control("POST", "identity-center-applications", arn=NO_REFRESH_ARN, grants=["authorization_code"])
     put_code(flows, aws, NO_REFRESH_ARN)
     aws.settings(session_seconds=10)

@@ -1,4 +1,4 @@
-"""The chart's policies inject the same sidecar and give the same warnings as `keyturn` does for a manifest."""
+"""The chart's policies inject the same sidecar and return the same warnings as `keyturn` does for a manifest."""
 
 import json
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def test_api_server_injects_the_same_sidecar(case: Case, injecting: ControlPlane
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_api_server_gives_the_same_warnings(case: Case, injecting: ControlPlane) -> None:
+def test_api_server_returns_the_same_warnings(case: Case, injecting: ControlPlane) -> None:
     assert sorted(warnings(injecting, case.pod)) == sorted(case.messages)
 
 

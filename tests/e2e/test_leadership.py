@@ -115,7 +115,7 @@ def test_operator_that_loses_the_lease_exits_with_code_1(start: Start, installed
 
 
 @pytest.mark.long
-def test_frozen_api_server_makes_the_leader_exit(start: Start, installed: ControlPlane) -> None:
+def test_leader_exits_if_the_api_server_is_frozen(start: Start, installed: ControlPlane) -> None:
     operator = start()
     until(lambda: is_leader(operator))
 

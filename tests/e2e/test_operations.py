@@ -1,4 +1,4 @@
-"""Operations of docs/operations: restore, several regions, replaced sources, an operator that is gone."""
+"""Operations of docs/operations: restore, several regions, replaced sources, an operator that does not run."""
 
 import json
 from collections.abc import Iterator

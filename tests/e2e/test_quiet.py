@@ -100,18 +100,18 @@ def test_change_causes_no_renewal_and_no_write(
 
 
 def test_deletion_missed_by_the_watch_is_noticed(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issue(aws, "gone", target=RETAIN)
+    namespace.issue(aws, "deleted", target=RETAIN)
     own_operator.freeze()
     try:
         # The first restart ends the watch; after the second one no watch can resume before the deletion.
         namespace.plane.restart("kube-apiserver")
-        namespace.kubectl("delete", "treq", "gone")
+        namespace.kubectl("delete", "treq", "deleted")
         namespace.plane.restart("kube-apiserver")
     finally:
         own_operator.thaw()
 
     # Not the work queue's metric, which does not count the request in progress.
-    place = f'name="gone",namespace="{namespace.name}"'
-    until(lambda: place not in own_operator.get("/metrics"))
+    labels = f'name="deleted",namespace="{namespace.name}"'
+    until(lambda: labels not in own_operator.get("/metrics"))
 
     assert count_exchanges(aws) == 2

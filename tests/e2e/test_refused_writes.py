@@ -39,7 +39,7 @@ def try_again(namespace: Namespace) -> None:
 
 def renew(namespace: Namespace) -> None:
     """Renew now, rather than at the end of the backoff."""
-    namespace.request_renewal("acme", "after the policy is gone")
+    namespace.request_renewal("acme", "after the policy was deleted")
     namespace.wait_until_ready("acme")
 
 

@@ -56,7 +56,7 @@ def npm(data: dict[str, str]) -> bool:
         pytest.param([*ROLE, *PACKAGES], [{"npm": {}}], npm, id="npm, after a role"),
     ],
 )
-def test_login_in_the_secret_opens_the_registry(
+def test_login_in_the_secret_is_accepted_by_the_registry(
     operator: Operator,
     aws: Emulator,
     namespace: Namespace,

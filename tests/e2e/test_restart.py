@@ -29,8 +29,8 @@ def test_restart_renews_and_writes_nothing(own_operator: Operator, aws: Emulator
     own_operator.kill()
     writes, calls = count_writes(namespace.plane), count_exchanges(aws)
     own_operator.start()
-    place = f'name="acme",namespace="{namespace.name}"'
-    until(lambda: own_operator.metric(f"keyturn_credentials_expiration_timestamp_seconds{{{place}}}"))
+    labels = f'name="acme",namespace="{namespace.name}"'
+    until(lambda: own_operator.metric(f"keyturn_credentials_expiration_timestamp_seconds{{{labels}}}"))
     until(lambda: own_operator.metric('keyturn_workqueue_requests{state="delayed"}') == 2)
 
     assert (count_writes(namespace.plane) - writes, count_exchanges(aws) - calls) == ({}, 0)
@@ -60,15 +60,15 @@ def test_changes_while_stopped_are_processed_at_the_start(
     own_operator: Operator, aws: Emulator, namespace: Namespace
 ) -> None:
     namespace.issue(aws)
-    namespace.issue(aws, "gone")
+    namespace.issue(aws, "deleted")
     own_operator.kill()
     namespace.request_renewal("acme", "1")
-    namespace.kubectl("delete", "secret", "gone")
+    namespace.kubectl("delete", "secret", "deleted")
     namespace.apply(token_request("fresh"))
 
     own_operator.start()
 
-    until(lambda: namespace.status("acme")["revision"] == namespace.status("gone")["revision"] == 2)
+    until(lambda: namespace.status("acme")["revision"] == namespace.status("deleted")["revision"] == 2)
     namespace.wait_until_ready("fresh")
     assert count_exchanges(aws) == 10
 
@@ -153,8 +153,8 @@ def terminating(own_operator: Operator, aws: Emulator, namespace: Namespace) -> 
 
 @pytest.mark.usefixtures("terminating")
 def test_request_being_deleted_is_ignored(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    place = f'name="acme",namespace="{namespace.name}"'
-    until(lambda: place not in own_operator.get("/metrics"))
+    labels = f'name="acme",namespace="{namespace.name}"'
+    until(lambda: labels not in own_operator.get("/metrics"))
     status = namespace.status("acme")
 
     namespace.kubectl("delete", "secret", "acme")

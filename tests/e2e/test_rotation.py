@@ -97,7 +97,7 @@ def test_lost_response_needs_a_new_token(own_operator: Operator, namespace: Name
     assert aws.family(new_token).consumed == [0]
 
 
-def test_kill_during_the_exchange_leads_to_one_final_attempt(
+def test_kill_during_the_exchange_causes_one_final_attempt(
     own_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
     seed = sign_in(namespace, aws)

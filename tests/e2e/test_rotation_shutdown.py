@@ -111,7 +111,7 @@ def test_resumed_operator_saves_the_token_and_exits(
 
 @pytest.mark.long
 @pytest.mark.parametrize("drop", ["before", "after"])
-def test_suspended_operator_leads_to_one_final_attempt(
+def test_suspended_operator_causes_one_final_attempt(
     pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, drop: str
 ) -> None:
     first, second = pair

@@ -1,4 +1,4 @@
-"""AWS SDKs on every way to a pod's credentials, through ten renewals: no call fails or uses an old key."""
+"""AWS SDKs with every provider of credentials in a pod, through ten renewals: no call fails or uses an old key."""
 
 import json
 import os
@@ -77,8 +77,8 @@ class Pod:
         stack.callback(sidecar.stop)
 
 
-# The environment of each way, which a manifest would set.
-WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
+# For each credential provider, the environment that a manifest would set.
+PROVIDERS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
     "credential_process = cat": lambda pod: pod.credential_process(f"cat {pod.secret}/credentials.json"),
     "the format awsConfig": lambda pod: {"AWS_CONFIG_FILE": f"{pod.secret}/config"},
     "keyturn credential-process": lambda pod: pod.credential_process(
@@ -91,7 +91,7 @@ WAYS: Mapping[str, Callable[[Pod], dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class Sdk:
-    """The program that calls STS with an SDK; `missing` says why it cannot run on this machine."""
+    """The program that calls STS with an SDK; `missing` is the reason why it cannot run on this machine."""
 
     command: Callable[[], list[str]]
     stdin: Path = Path(os.devnull)
@@ -148,13 +148,13 @@ class Call:
 
 @pytest.fixture(scope="module")
 def calls(aws: Emulator, pod: Pod) -> dict[tuple[str, str], list[Call]]:
-    """The calls of each SDK on each way, all at the same time, until each has used KEYS access keys."""
+    """The calls of each SDK with each provider, all at the same time, until each has used KEYS access keys."""
     # Built before any is started: the times of calls during a build would not be recorded.
     commands = {name: (sdk.command(), sdk.folder()) for name, sdk in SDKS.items() if not sdk.missing()}
-    calls: dict[tuple[str, str], list[Call]] = {(sdk, way): [] for sdk in commands for way in WAYS}
+    calls: dict[tuple[str, str], list[Call]] = {(sdk, provider): [] for sdk in commands for provider in PROVIDERS}
     with ExitStack() as stack:
         logs = {it: start_caller(stack, aws, pod, it, *commands[it[0]]) for it in calls}
-        # A caller that fails or keeps an old key must not make the others wait forever.
+        # A caller that fails or keeps using an old key must not make the others wait forever.
         while len(pod.keys) <= KEYS + 3 and any(len({call.key for call in it}) < KEYS for it in calls.values()):
             pod.record_key()
             for it, log in logs.items():
@@ -166,12 +166,12 @@ def calls(aws: Emulator, pod: Pod) -> dict[tuple[str, str], list[Call]]:
 def start_caller(
     stack: ExitStack, aws: Emulator, pod: Pod, caller: tuple[str, str], command: list[str], folder: Path
 ) -> Iterator[str]:
-    """Start an SDK's program on a way, and return the lines of its output that were not read yet."""
-    sdk, way = caller
+    """Start an SDK's program with a credential provider, and return the lines of its output that were not read yet."""
+    sdk, provider = caller
     env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     env |= {"HOME": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": aws.url}
-    env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | WAYS[way](pod)
-    log = pod.folder / f"{sdk} {way}.log"
+    env |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"} | PROVIDERS[provider](pod)
+    log = pod.folder / f"{sdk} {provider}.log"
     with log.open("wb") as output, SDKS[sdk].stdin.open() as program:
         process = subprocess.Popen(die_with_parent(command), cwd=folder, env=env, stdin=program, stdout=output)
     stack.callback(process.wait)
@@ -179,18 +179,18 @@ def start_caller(
     return stack.enter_context(log.open())
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("sdk", SDKS)
 def test_no_call_fails_or_uses_an_old_key(
-    pod: Pod, calls: dict[tuple[str, str], list[Call]], sdk: str, way: str
+    pod: Pod, calls: dict[tuple[str, str], list[Call]], sdk: str, provider: str
 ) -> None:
     if reason := SDKS[sdk].missing():
         pytest.skip(reason)
-    old_seconds = OLD_SECONDS if "endpoint" in way else OLD_SECONDS_OF_A_PROCESS.get(sdk, OLD_SECONDS)
+    old_seconds = OLD_SECONDS if "endpoint" in provider else OLD_SECONDS_OF_A_PROCESS.get(sdk, OLD_SECONDS)
 
-    assert [call.error for call in calls[sdk, way] if call.error] == []
-    assert len({call.key for call in calls[sdk, way]}) >= KEYS
-    assert [call for call in calls[sdk, way] if call.at > pod.replaced_at(call.key) + old_seconds] == []
+    assert [call.error for call in calls[sdk, provider] if call.error] == []
+    assert len({call.key for call in calls[sdk, provider]}) >= KEYS
+    assert [call for call in calls[sdk, provider] if call.at > pod.replaced_at(call.key) + old_seconds] == []
 
 
 def test_endpoint_refuses_another_authorization_token(pod: Pod) -> None:

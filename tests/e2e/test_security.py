@@ -48,7 +48,7 @@ USES: dict[str, tuple[str, ...]] = {
     "an audience of a ServiceAccount token": ("serviceAccount.audiences[]",),
     "a parameter of AWS or the issuer": _PARAMETERS,
     "a part of the written Secret": _WRITTEN,
-    "a time": ("renewBefore", "after"),
+    "a time": ("renewBefore", "gracePeriod"),
 }
 HOSTILE = {
     "an object of the namespace": (
@@ -94,9 +94,9 @@ def _ends_with(path: str, ending: str) -> bool:
     return re.search(rf"(^|\.){pattern}$", path) is not None
 
 
-def places(use: str) -> dict[str, tuple[dict[str, Any], Place]]:
-    """Return a valid manifest for each field with this use, and the field's place in it."""
-    paths, manifests = {path for path, found in field_uses().items() if found == use}, {}
+def fields_with_use(use: str) -> dict[str, tuple[dict[str, Any], Place]]:
+    """Return a valid manifest for each field with this use, and the path to the field in it."""
+    paths, manifests = {path for path, field_use in field_uses().items() if field_use == use}, {}
     for body, error in MANIFESTS.values():
         for path, place in [*texts_of(body["spec"]), *_regions(body["spec"])]:
             if error is None and path in paths:
@@ -106,7 +106,7 @@ def places(use: str) -> dict[str, tuple[dict[str, Any], Place]]:
 
 
 def _regions(spec: dict[str, Any]) -> Iterator[tuple[str, Place]]:
-    """Yield the place of the optional region in each exchange."""
+    """Yield the path to the optional region in each exchange."""
     for index, exchange in enumerate(spec.get("exchanges", ())):
         for name in exchange:
             yield f"exchanges[].{name}.region", ("exchanges", index, name, "region")
@@ -118,7 +118,7 @@ def test_use_of_each_field_is_known() -> None:
 
 @pytest.mark.parametrize("use", HOSTILE)
 def test_hostile_values_are_refused(use: str) -> None:
-    for path, (body, place) in places(use).items():
+    for path, (body, place) in fields_with_use(use).items():
         for text in HOSTILE[use]:
             with pytest.raises(InvalidSpecError, match=f"at spec.*{re.escape(str(place[-1]))}"):
                 pytest.fail(f"{path} accepted {text!r}: {parse(replaced(body, place, text))}")
@@ -126,10 +126,10 @@ def test_hostile_values_are_refused(use: str) -> None:
 
 @pytest.mark.parametrize("use", HOSTILE)
 def test_hostile_values_are_refused_by_the_api_server(installed: ControlPlane, use: str) -> None:
-    found = list(places(use).values())
-    bodies = [replaced(body, place, HOSTILE[use][0]) for body, place in found]
-    bodies += [replaced(*found[0], text) for text in HOSTILE[use][1:]]
-    manifests = [body | {"metadata": {"name": "acme"}} for body in (*bodies, found[0][0])]
+    fields = list(fields_with_use(use).values())
+    bodies = [replaced(body, place, HOSTILE[use][0]) for body, place in fields]
+    bodies += [replaced(*fields[0], text) for text in HOSTILE[use][1:]]
+    manifests = [body | {"metadata": {"name": "acme"}} for body in (*bodies, fields[0][0])]
     output = installed.kubectl(
         *("--namespace=default", "create", "--dry-run=server", "--filename=-"),
         stdin="\n---\n".join(map(json.dumps, manifests)),
@@ -149,9 +149,9 @@ class Tenant:
 
     def create(self, manifest: dict[str, Any], *, namespace: str = "") -> str:
         """Create a TokenRequest; returns kubectl's output."""
-        place = ("--namespace", namespace or self.namespace.name)
+        scope = ("--namespace", namespace or self.namespace.name)
         return self.namespace.plane.kubectl(
-            *place, "create", "-f", "-", stdin=json.dumps(manifest), check=False, kubeconfig=self.kubeconfig
+            *scope, "create", "-f", "-", stdin=json.dumps(manifest), check=False, kubeconfig=self.kubeconfig
         )
 
     def wait_until_refused(self, reason: str, name: str = "acme") -> str:

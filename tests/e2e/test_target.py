@@ -97,7 +97,7 @@ def test_secret_of_another_request_is_refused(operator: Operator, aws: Emulator,
     assert count_exchanges(aws) == calls
 
 
-def test_one_of_two_requests_gets_the_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_only_one_of_two_requests_gets_the_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request("first", secret="one"), token_request("second", secret="one"))
 

@@ -1,4 +1,4 @@
-"""Shared test code: api endpoints."""
+"""ApiClient against an HTTP server in this process."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def served(
     handler: Handler, token: str = "", service_health: ServiceHealth | None = None
 ) -> AsyncIterator[ApiClient]:
-    """A Kube that speaks to a server of our own, by real HTTP."""
+    """Serve `handler` over real HTTP and yield a client for it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0)

@@ -1,4 +1,4 @@
-"""An API server in memory: objects with versions, merge patches, and server-side apply of what a Secret has."""
+"""In-memory API server: objects with versions, merge patches, and server-side apply of Secrets."""
 
 import asyncio
 import base64
@@ -19,11 +19,11 @@ Body = dict[str, Any]
 
 
 class ApiServer(ApiClient):
-    """`asked` are the requests that were made, `answers` what is answered instead, by method and path."""
+    """`requests` records the calls; `responses` replaces responses or raises errors, by method and path."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.may_write = lambda: True
         self.responses: dict[str, ApiResponse | Exception] = {}
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
@@ -37,48 +37,48 @@ class ApiServer(ApiClient):
         *,
         kind: str = JSON,
         query: Mapping[str, str] | None = None,
-        accept: str = JSON,  # noqa: ARG002 - all of an object is answered
+        accept: str = JSON,  # noqa: ARG002 - the whole object is returned
     ) -> ApiResponse:
         if method != "GET" and not self.may_write():
             raise LeaseLostError("the Lease is lost")
-        return await self._asked(method, path, body, kind, query or {})
+        return await self._respond(method, path, body, kind, query or {})
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
-        return await self._asked(method, path, body, MERGE if method == "PATCH" else JSON, query)
+        return await self._respond(method, path, body, MERGE if method == "PATCH" else JSON, query)
 
-    async def _asked(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiResponse:
+    async def _respond(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiResponse:
         path = path.removesuffix("/status")
-        self.asked.append(f"{method} {path}")
-        # An answer takes a while, in which others may ask.
+        self.requests.append(f"{method} {path}")
+        # Other tasks may run between request and response.
         await asyncio.sleep(0)
-        instead = self.responses.get(f"{method} {path}")
-        if isinstance(instead, Exception):
-            raise instead
-        return instead or self._answer(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
+        override = self.responses.get(f"{method} {path}")
+        if isinstance(override, Exception):
+            raise override
+        return override or self._handle(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
 
     def count(self, method: str) -> int:
-        """How many requests of a method were made."""
-        return sum(line.startswith(f"{method} ") for line in self.asked)
+        """Return the number of requests with this method."""
+        return sum(line.startswith(f"{method} ") for line in self.requests)
 
     def put(self, path: str, **body: Any) -> Meta:
-        """Make or edit an object as a user with kubectl does."""
+        """Create or edit an object as a user does with kubectl."""
         was = self.objects.get(path, {"metadata": {"name": path.rpartition("/")[2]}})
         edited = _merged(was, body)
         for leaf, value in _leaves(edited).items():
             if _leaves(was).get(leaf) != value:
                 self._managers[path][leaf] = {"kubectl-edit"}
-        return self._keep(path, edited)
+        return self._store(path, edited)
 
     def meta(self, path: str) -> Meta:
-        """The metadata of an object, as a watch shows them."""
+        """Return the metadata of an object as a watch shows them."""
         return msgspec.convert(self._shown(path)["metadata"], Meta)
 
     def data(self, path: str) -> dict[str, str]:
-        """The data of a Secret, decoded."""
-        found = self.objects[path].get("data", {})
-        return {key: base64.b64decode(value).decode() for key, value in found.items()}
+        """Return the decoded data of a Secret."""
+        encoded = self.objects[path].get("data", {})
+        return {key: base64.b64decode(value).decode() for key, value in encoded.items()}
 
-    def _answer(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiResponse:
+    def _handle(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiResponse:
         if method == "POST":
             return self._post(path, body, query)
         if method == "PATCH" and kind == APPLY:
@@ -98,15 +98,15 @@ class ApiServer(ApiClient):
         if merged.get("immutable") and merged.get("data") != self.objects[path].get("data"):
             return ApiResponse(422, {"message": "field is immutable when `immutable` is set"})
         if "dryRun" not in query:
-            self._keep(path, merged)
+            self._store(path, merged)
         return ApiResponse(200, self._shown(path))
 
     def _refusal(self, path: str, body: Body) -> ApiResponse | None:
         if path not in self.objects:
             return ApiResponse(404, {"message": "not found"})
         known = self.objects[path]["metadata"]
-        asked = {**body.get("metadata", {}), **body.get("preconditions", {})}
-        if all(asked.get(key) in (None, known[key]) for key in ("uid", "resourceVersion")):
+        expected = {**body.get("metadata", {}), **body.get("preconditions", {})}
+        if all(expected.get(key) in (None, known[key]) for key in ("uid", "resourceVersion")):
             return None
         return ApiResponse(409, {"message": "the object has been modified"})
 
@@ -116,32 +116,36 @@ class ApiServer(ApiClient):
             return ApiResponse(409, {"message": "already exists"})
         if "dryRun" in query:
             return ApiResponse(201, body)
-        self._keep(f"{path}/{name}", body | {"metadata": body["metadata"] | {"name": name}})
+        self._store(f"{path}/{name}", body | {"metadata": body["metadata"] | {"name": name}})
         return ApiResponse(201, self._shown(f"{path}/{name}"))
 
     def _apply(self, path: str, body: Body, query: Mapping[str, str]) -> ApiResponse:
-        was, wanted, manager = self.objects.get(path), _leaves(body), query["fieldManager"]
+        was, applied, manager = self.objects.get(path), _leaves(body), query["fieldManager"]
         known, managers = _leaves(was or {}), self._managers[path]
-        changed = {leaf for leaf, value in wanted.items() if known.get(leaf, value) != value}
-        held = any(managers.get(leaf, {manager}) != {manager} for leaf in changed)
-        refused = was and _refused(was, body, {kind for kind, _ in changed}, held=held and "force" not in query)
+        changed = {leaf for leaf, value in applied.items() if known.get(leaf, value) != value}
+        has_conflict = any(managers.get(leaf, {manager}) != {manager} for leaf in changed)
+        refused = was and _refused(
+            was, body, {kind for kind, _ in changed}, has_conflict=has_conflict and "force" not in query
+        )
         if refused:
             return refused
         status = 200 if was else 201
         if "dryRun" in query:
             return ApiResponse(status, body)
-        owners = {leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | wanted}
-        for leaf in wanted:
+        owners = {leaf: set() if leaf in changed else managers.get(leaf, set()) - {manager} for leaf in known | applied}
+        for leaf in applied:
             owners[leaf].add(manager)
-        kept = {leaf: value for leaf, value in (known | wanted).items() if owners[leaf]}
-        self._managers[path] = {leaf: owners[leaf] for leaf in kept}
-        self._keep(
+        remaining = {leaf: value for leaf, value in (known | applied).items() if owners[leaf]}
+        self._managers[path] = {leaf: owners[leaf] for leaf in remaining}
+        self._store(
             path,
-            _body(kept, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}),
+            _body(
+                remaining, was or {"type": body.get("type", "Opaque"), "metadata": {"name": body["metadata"]["name"]}}
+            ),
         )
         return ApiResponse(status, self._shown(path))
 
-    def _keep(self, path: str, body: Body) -> Meta:
+    def _store(self, path: str, body: Body) -> Meta:
         number = next(self._numbers)
         fixed = {
             "namespace": path.split("/namespaces/")[1].split("/", maxsplit=1)[0],
@@ -164,14 +168,14 @@ class ApiServer(ApiClient):
         return shown
 
 
-def _refused(was: Body, body: Body, changed: set[str], *, held: bool) -> ApiResponse | None:
-    """What an apply is refused for; `held` is whether another manager has a field of it."""
+def _refused(was: Body, body: Body, changed: set[str], *, has_conflict: bool) -> ApiResponse | None:
+    """Return the error for an apply, if any; `has_conflict` is whether another manager owns one of its fields."""
     version, kind = was["metadata"]["resourceVersion"], was.get("type", "Opaque")
     if body["metadata"].get("resourceVersion", version) != version:
         return ApiResponse(409, {"message": "the object has been modified"})
     if was.get("immutable") and "data" in changed:
         return ApiResponse(422, {"message": "field is immutable when `immutable` is set"})
-    if held:
+    if has_conflict:
         return ApiResponse(409, {"message": "Apply failed with 1 conflict"})
     if body.get("type", kind) != kind:
         return ApiResponse(422, {"message": "type: Invalid value: field is immutable"})
@@ -179,7 +183,7 @@ def _refused(was: Body, body: Body, changed: set[str], *, held: bool) -> ApiResp
 
 
 def _leaves(body: Body) -> dict[Leaf, Any]:
-    """What of a Secret is managed field by field."""
+    """Return the parts of a Secret whose fields have managers."""
     meta = body.get("metadata", {})
     maps = {"data": body.get("data"), "labels": meta.get("labels"), "annotations": meta.get("annotations")}
     leaves = {(kind, key): value for kind, values in maps.items() for key, value in (values or {}).items()}
@@ -187,8 +191,8 @@ def _leaves(body: Body) -> dict[Leaf, Any]:
 
 
 def _body(leaves: dict[Leaf, Any], was: Body) -> Body:
-    def all_of(wanted: str) -> dict[str, Any]:
-        return {name: value for (kind, name), value in leaves.items() if kind == wanted}
+    def all_of(part: str) -> dict[str, Any]:
+        return {name: value for (kind, name), value in leaves.items() if kind == part}
 
     meta = was["metadata"] | {kind: all_of(kind) for kind in ("labels", "annotations")}
     meta["ownerReferences"] = list(all_of("ownerReferences").values())
@@ -196,7 +200,7 @@ def _body(leaves: dict[Leaf, Any], was: Body) -> Body:
 
 
 def _merged(body: Body, patch: Body) -> Body:
-    """RFC 7396."""
+    """Apply a JSON merge patch (RFC 7396)."""
     merged = dict(body)
     for key, value in patch.items():
         if value is None:

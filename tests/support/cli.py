@@ -1,4 +1,4 @@
-"""`keyturn` called in this process."""
+"""Runs `keyturn` in this process."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ def run_keyturn(*arguments: str, stdin: str = "", **environment: str) -> Result:
 
 @contextmanager
 def _process_state() -> Iterator[None]:
-    """Restore the log handlers and the recursion limit, which commands set for their process. The log level stays."""
+    """Restore the log handlers and the recursion limit that commands change. The log level is not restored."""
     root, depth = logging.getLogger(), sys.getrecursionlimit()
     before, root.handlers = root.handlers, []
     try:

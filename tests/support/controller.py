@@ -1,4 +1,4 @@
-"""An operator without its watches."""
+"""Controller, work queue and Secret store against an in-memory API server."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,16 +9,16 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import Issuer, Outside, manifest
+from tests.support.dependencies import FakeEnvironment, Issuer, manifest
 from tests.support.secret_store import SOURCE, TOKEN_REQUEST
 
 
 @dataclass(slots=True)
 class Operator:
-    """An operator without its watches: a test tells it what they would show."""
+    """An operator without watches: tests deliver the events."""
 
     server: ApiServer = field(default_factory=ApiServer)
-    outside: Outside = field(default_factory=Outside)
+    outside: FakeEnvironment = field(default_factory=FakeEnvironment)
     controller: Controller = field(init=False)
     work_queue: WorkQueue = field(init=False)
     store: SecretStore = field(init=False)
@@ -28,7 +28,7 @@ class Operator:
         self.start()
 
     def start(self, *, watched: bool = True) -> None:
-        """Start anew: all that a process knows is forgotten."""
+        """Start a new process: nothing in memory survives."""
         self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, watched=watched)
         deps = replace(self.outside.deps, store=self.store)
         self.controller = Controller(deps, self.store, self.work_queue, StatusWriter(self.server, deps.now, "pod-1"))
@@ -37,16 +37,16 @@ class Operator:
     def aws(self) -> Issuer:
         return self.outside.aws
 
-    async def see(self, *, alive: bool = True, annotations: dict[str, str] | None = None, **spec: Any) -> None:
-        """The watch shows the TokenRequest; another spec is another generation."""
+    async def deliver(self, *, alive: bool = True, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        """Deliver a watch event for the TokenRequest; a changed `spec` has generation 2."""
         body = manifest(**spec)
         body["metadata"] |= {"generation": 2 if spec else 1, "annotations": annotations or {}}
         status = self.server.objects.get(TOKEN_REQUEST, {}).get("status")
         self.server.put(TOKEN_REQUEST, metadata=body["metadata"])
         await self.controller.on_request(body | ({"status": status} if status else {}), alive=alive)
 
-    async def work(self, until: datetime | None = None) -> int:
-        """Look at all that is due; returns how many looks that were."""
+    async def reconcile_due(self, until: datetime | None = None) -> int:
+        """Reconcile all due requests; return the number of reconciliations."""
         self.outside.now, reconciliations = until or self.outside.now, 0
         while uid := self.work_queue.get(self.outside.now):
             await self.controller.run_one(uid)
@@ -55,15 +55,15 @@ class Operator:
         return reconciliations
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.server.objects[TOKEN_REQUEST]["status"]
-        return found
+        status: dict[str, Any] = self.server.objects[TOKEN_REQUEST]["status"]
+        return status
 
 
 async def issued(*, watched: bool = True) -> Operator:
     operator = Operator()
     operator.start(watched=watched)
-    await operator.see()
-    await operator.work()
-    operator.server.asked.clear()
+    await operator.deliver()
+    await operator.reconcile_due()
+    operator.server.requests.clear()
     operator.aws.calls.clear()
     return operator

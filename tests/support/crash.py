@@ -4,42 +4,43 @@ import asyncio
 from collections.abc import Callable
 
 from keyturn.api.token_request import Request
-from tests.support.dependencies import Outside
-from tests.support.rotation import nothing
+from tests.support.dependencies import FakeEnvironment
+from tests.support.rotation import no_checkpoint
 
 
-class Death(BaseException):
-    """The process is gone: nothing of it runs any more."""
+class ProcessDied(BaseException):
+    """The process died: none of its code runs any more."""
 
 
 Crash = Callable[[asyncio.Task[object]], None]
 
 
 def die(_: asyncio.Task[object]) -> None:
-    raise Death
+    raise ProcessDied
 
 
-async def crash(outside: Outside, wanted: Request, number: int, how: Crash) -> str:
-    """Look at a request, and crash at the given await; returns where that was, or nothing if it is not reached."""
+async def crash(env: FakeEnvironment, request: Request, number: int, action: Crash) -> str:
+    """Reconcile a request and crash at await `number`. Returns the checkpoint, or "" if there are fewer awaits."""
     reached: list[str] = []
     crashed: list[str] = []
     task: asyncio.Task[object]
 
-    async def checkpoint(where: str) -> None:
+    async def checkpoint(point: str) -> None:
         await asyncio.sleep(0)
-        if crashed and how is die:
-            raise Death
-        reached.append(where)
+        if crashed and action is die:
+            raise ProcessDied
+        reached.append(point)
         if len(reached) == number:
-            crashed.append(where)
-            how(task)
+            crashed.append(point)
+            action(task)
 
-    outside.watch(checkpoint)
-    task = asyncio.create_task(outside.reconcile(wanted))
+    env.watch(checkpoint)
+    task = asyncio.create_task(env.reconcile(request))
     await asyncio.wait({task})
     task.cancelled() or task.exception()
-    outside.watch(nothing)
+    env.watch(no_checkpoint)
     return crashed[0] if crashed else ""
 
 
+# A crash here loses the response to a token that was sent.
 SENT = ("after OauthToken", "after IdentityCenterCreateToken", "before save")

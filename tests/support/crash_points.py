@@ -1,7 +1,7 @@
 """python -m tests.support.crash_points DIRECTORY CREDENTIAL WHEN: kill a renewal before each file-system call in turn.
 
-Every renewal is a forked process that kills itself (SIGKILL), in a directory of its own. Then another process, this
-one, goes on for some hours. Each result is printed as a line of JSON; the last renewal was not killed.
+Every renewal runs in a directory of its own, in a forked process that kills itself with SIGKILL. Then the parent
+process reconciles for some hours. Each result is printed as a line of JSON; the last renewal was not killed.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore
 from keyturn.standalone.runner import exclusive_token_locks
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
-from tests.support.dependencies import HOUR, MINUTE, SECOND, Attempt, Outside, attempt, once, rotating
+from tests.support.dependencies import HOUR, MINUTE, SECOND, Attempt, FakeEnvironment, attempt, rotating, single_use
 from tests.support.mounts import put
 from tests.support.rotation import RotatingIssuer
 
@@ -37,7 +37,7 @@ CALLS = {
     *("replace", "rename", "unlink", "rmdir", "mkdir", "symlink"),
 }
 FORMATS: dict[str, Any] = {"formats": [{"credentialProcess": {}}]}
-REQUESTS = {"refresh token": rotating(target=FORMATS), "code": once(target=FORMATS)}
+REQUESTS = {"refresh token": rotating(target=FORMATS), "code": single_use(target=FORMATS)}
 DUE = 45 * MINUTE
 
 
@@ -47,18 +47,18 @@ class StandaloneProcess:
     def __init__(self, directory: Path, request: Request) -> None:
         self.directory = directory
         self.request = request
-        self.outside = Outside()
+        self.env = FakeEnvironment()
         self.state = ReconcileState()
         self._issuer_file = directory / "issuer"
         if self._issuer_file.exists():
-            self.outside.aws.issuer = pickle.loads(self._issuer_file.read_bytes())  # noqa: S301 - trusted input
-        self.outside.watch(self._save_issuer)
+            self.env.aws.issuer = pickle.loads(self._issuer_file.read_bytes())  # noqa: S301 - trusted input
+        self.env.watch(self._save_issuer)
         self.output = AtomicDir(directory / "output")
         self.tokens = TokenFiles(directory / "state")
 
     @property
     def issuer(self) -> RotatingIssuer:
-        return self.outside.aws.issuer
+        return self.env.aws.issuer
 
     def clean_up(self) -> None:
         """Start as keyturn does."""
@@ -67,11 +67,11 @@ class StandaloneProcess:
 
     async def reconcile(self, after: timedelta = timedelta()) -> Attempt:
         """Reconcile once, some time later."""
-        self.outside.now += after
+        self.env.now += after
         store = FileStore(SourceFiles(self.directory / "sources"), self.output, lambda _, __: None)
         holder = f"process-{os.getpid()}"
         deps = replace(
-            self.outside.deps,
+            self.env.deps,
             store=store,
             tokens=self.tokens,
             token_locks=exclusive_token_locks(holder),
@@ -81,8 +81,8 @@ class StandaloneProcess:
         self.state = done.reconciled.state
         return done
 
-    async def _save_issuer(self, where: str) -> None:
-        if where.startswith("after "):
+    async def _save_issuer(self, point: str) -> None:
+        if point.startswith("after "):
             CrashPoint.paused = True
             self._issuer_file.write_bytes(pickle.dumps(self.issuer))
             CrashPoint.paused = False
@@ -127,7 +127,7 @@ def renew_and_crash(directory: Path, request: Request, number: int, *, first: bo
     def work(pipe: int) -> None:
         process = StandaloneProcess(directory, request)
         if not first:
-            process.outside.now += DUE
+            process.env.now += DUE
         crash_point = CrashPoint(number, pipe)
         threading.setprofile(crash_point)
         sys.setprofile(crash_point)
@@ -154,11 +154,11 @@ async def inspect(directory: Path, request: Request) -> dict[str, Any]:
     }
 
 
-async def go_on(directory: Path, request: Request, *, first: bool) -> dict[str, Any]:
+async def run_next_process(directory: Path, request: Request, *, first: bool) -> dict[str, Any]:
     """Run another process for some hours. Return the reasons of its failures and what it stored."""
     process = StandaloneProcess(directory, request)
     process.clean_up()
-    process.outside.now += timedelta() if first else DUE
+    process.env.now += timedelta() if first else DUE
     reasons = []
     for after in (SECOND, 31 * SECOND, HOUR):
         outcome = await process.reconcile(after)
@@ -180,7 +180,8 @@ def crash_at_each_call(root: Path, request: Request, *, first: bool) -> None:
         directory = root / str(number)
         shutil.copytree(root / "0", directory, symlinks=True)
         call = renew_and_crash(directory, request, number, first=first)
-        result = asyncio.run(inspect(directory, request)) | asyncio.run(go_on(directory, request, first=first))
+        result = asyncio.run(inspect(directory, request))
+        result |= asyncio.run(run_next_process(directory, request, first=first))
         print(json.dumps({"call": call, **result}), flush=True)
         if not call:
             return

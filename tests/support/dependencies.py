@@ -1,4 +1,4 @@
-"""The dependencies of the reconciler, in memory: Secrets, AWS, a clock and randomness, each set by the test."""
+"""The dependencies of the reconciler in memory: Secrets, AWS, a clock and randomness, all controlled by the test."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
 from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.memory_store import Secrets
-from tests.support.rotation import Checkpoint, KeptTokens, RotatingIssuer, nothing
+from tests.support.rotation import Checkpoint, MemoryTokenStore, RotatingIssuer, no_checkpoint
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -44,7 +44,7 @@ FLAGSHIP = {
 
 
 def manifest(name: str = "acme", namespace: str = "billing", uid: str = "", **spec: Any) -> dict[str, Any]:
-    """The flagship TokenRequest as the API server gives it; `spec` replaces its fields, None removes one."""
+    """The flagship TokenRequest as the API server returns it. `spec` replaces fields; None removes one."""
     fields = {key: value for key, value in (FLAGSHIP | spec).items() if value is not None}
     metadata = {"name": name, "namespace": namespace, "uid": uid or f"{name}-0001", "generation": 1}
     return copy.deepcopy(
@@ -58,7 +58,7 @@ def request(name: str = "acme", namespace: str = "billing", uid: str = "", **spe
 
 
 def signed(issued: datetime | None = None, expires: datetime | None = None, **claims: Any) -> str:
-    """A JWT with these times."""
+    """A JWT with these times and claims."""
     times = {"iat": issued, "exp": expires}
     claims |= {name: int(moment.timestamp()) for name, moment in times.items() if moment}
     return jwt.encode(claims, "k" * 32, "HS256")
@@ -66,7 +66,7 @@ def signed(issued: datetime | None = None, expires: datetime | None = None, **cl
 
 @dataclass(slots=True)
 class Issuer:
-    """AWS: what it issues lives for `life` and is never the same twice. `failures` wait, for one call each."""
+    """AWS and an issuer. Credentials are valid for `life` and never repeat. A call raises the next of `failures`."""
 
     life: timedelta = HOUR
     failures: list[KeyturnError] = field(default_factory=list)
@@ -74,29 +74,29 @@ class Issuer:
     issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
 
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
-        """Give what the step gives, or fail as told."""
+        """Return what the step produces, or raise the next failure."""
         if step.oauth_token:
             sent = values.refresh_token or values.single_use_credential or values.current_token.value
-            answer = self.issuer.answer(sent, now)
-            return replace(values, access_token=answer.access_token, refresh_token=answer.refresh_token)
+            response = self.issuer.refresh(sent, now)
+            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
         if step.identity_center_create_token:
-            answer = self.issuer.answer(values.refresh_token or values.single_use_credential or "", now)
-            return replace(values, access_token=answer.access_token, refresh_token=answer.refresh_token)
+            response = self.issuer.refresh(values.refresh_token or values.single_use_credential or "", now)
+            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
         token, number = values.current_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
         if self.failures:
             raise self.failures.pop(0)
-        asked, ends = f"request-{number}", now + self.life
+        request_id, expires = f"request-{number}", now + self.life
         if operation is None:
-            return replace(values, access_token=Token(f"access-{number}", ends), request_id=asked)
-        given = Credentials(f"ASIA{number}", f"key-for-{token.value}", f"session-{number}", ends)
-        return replace(values, credentials=given, principal=operation.role_arn, request_id=asked)
+            return replace(values, access_token=Token(f"access-{number}", expires), request_id=request_id)
+        credentials = Credentials(f"ASIA{number}", f"key-for-{token.value}", f"session-{number}", expires)
+        return replace(values, credentials=credentials, principal=operation.role_arn, request_id=request_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A reconciliation and what it counted: whether a renewal was tried, and why it was renewed."""
+    """A reconciliation and its metrics: whether a renewal was attempted, and the reason of a successful one."""
 
     reconciled: Reconciled
     tried: bool
@@ -119,7 +119,7 @@ class Attempt:
 
 
 async def attempt(deps: Dependencies, request: Request, state: ReconcileState, status: Status | None = None) -> Attempt:
-    """Reconcile a request; the metrics tell what it did."""
+    """Reconcile a request, and take from the metrics what it did."""
     before = _renewals(deps.metrics)
     reconciled = await reconcile(deps, request, state, status or Status())
     counted = [labels for labels, number in _renewals(deps.metrics).items() if number != before.get(labels, 0)]
@@ -134,8 +134,8 @@ def _renewals(metrics: Metrics) -> dict[tuple[str, str], float]:
 
 
 @dataclass(slots=True)
-class Outside:
-    """All that the reconciler depends on. A test changes `now`, `rand`, the Secrets and what AWS does."""
+class FakeEnvironment:
+    """The environment of the reconciler. A test changes `now`, `rand`, the Secrets and what AWS returns."""
 
     now: datetime = NOW
     rand: float = 0.0
@@ -144,8 +144,8 @@ class Outside:
     states: dict[str, ReconcileState] = field(default_factory=dict)
     statuses: dict[str, Status] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
-    tokens: KeptTokens = field(default_factory=KeptTokens)
-    checkpoint: Checkpoint = nothing
+    tokens: MemoryTokenStore = field(default_factory=MemoryTokenStore)
+    checkpoint: Checkpoint = no_checkpoint
     jumps: timedelta = timedelta()
     token_locks: TokenLocks = field(init=False)
 
@@ -153,21 +153,21 @@ class Outside:
         self.token_locks = TokenLocks(self.monotonic)
 
     def watch(self, checkpoint: Checkpoint) -> None:
-        """Have `checkpoint` awaited wherever the spine awaits the outside."""
+        """Await `checkpoint` at each call to a store, an exchange or `sleep`."""
         self.checkpoint = self.tokens.checkpoint = self.secrets.checkpoint = checkpoint
 
     def monotonic(self) -> float:
-        """The clock that is never set."""
+        """The monotonic clock, which `set_clock` does not change."""
         return (self.now - NOW - self.jumps).total_seconds()
 
     def set_clock(self, jump: timedelta) -> None:
-        """Set the clock, by so much, as an administrator does: no time passes."""
+        """Move the clock, as an administrator does: no time passes."""
         self.now += jump
         self.jumps += jump
 
     @property
     def deps(self) -> Dependencies:
-        """The same, as the spine sees it."""
+        """What `reconcile` receives."""
         return Dependencies(
             store=self.secrets,
             tokens=self.tokens,
@@ -181,11 +181,11 @@ class Outside:
 
     @property
     def exchanges(self) -> int:
-        """How many calls AWS has had."""
+        """How many calls AWS has received."""
         return len(self.aws.calls)
 
     async def reconcile(self, request: Request, after: timedelta = timedelta()) -> Attempt:
-        """Reconcile a request, a while later; its state and status are kept."""
+        """Reconcile a request, `after` later, with the state and status of its last reconciliation."""
         self.now += after
         state, status = self.states.get(request.uid, ReconcileState()), self.statuses.get(request.uid)
         done = await attempt(self.deps, request, state, status)
@@ -193,12 +193,12 @@ class Outside:
         return done
 
     def restart(self) -> None:
-        """Lose the state, as a process does that ends."""
+        """Drop what a process keeps only in memory."""
         self.states.clear()
         self.token_locks = TokenLocks(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
-        """The marks on a Secret; a test that asks for them is sure that they are there."""
+        """Return the issuance record of a Secret. Raises LookupError if there is none."""
         issuance = self.secrets.get(name).issuance
         if issuance is None:
             raise LookupError(name)
@@ -207,44 +207,44 @@ class Outside:
     async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
         name = type(step.exchange).__name__.removesuffix("Spec")
         await self.checkpoint(f"before {name}")
-        given = await self.aws.exchange(step, values, self.now)
+        result = await self.aws.exchange(step, values, self.now)
         await self.checkpoint(f"after {name}")
-        return given
+        return result
 
     async def _sleep(self, _: float) -> None:
         await self.checkpoint("sleep")
 
 
-def deps(source: str = "refresh-token") -> Outside:
-    """The outside with the source Secret of the flagship in it."""
-    outside = Outside()
-    outside.secrets.put("license", data={"license_token": source})
-    return outside
+def environment(source: str = "refresh-token") -> FakeEnvironment:
+    """An environment with the source Secret of the flagship."""
+    env = FakeEnvironment()
+    env.secrets.put("license", data={"license_token": source})
+    return env
 
 
 def rotating(name: str = "acme", **spec: Any) -> Request:
-    """A request whose source token is replaced with each use."""
+    """A request whose source token is rotated with each use."""
     return request(name, exchanges=[REFRESH, ASSUME_ROLE], **spec)
 
 
-def once(name: str = "acme", **spec: Any) -> Request:
-    """A request that starts from an authorization code."""
+def single_use(name: str = "acme", **spec: Any) -> Request:
+    """A request whose source is an authorization code."""
     source = {"credentials": {"secretRef": {"name": "base"}}}
     return request(name, source=source, exchanges=[CODE, ASSUME_ROLE], **spec)
 
 
-def with_code(code: str = "seed") -> Outside:
-    """The outside with what such a request starts from."""
-    outside = deps()
-    outside.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
-    outside.secrets.put("sign-in", data={"code": code})
-    return outside
+def with_code(code: str = "seed") -> FakeEnvironment:
+    """An environment with the source Secrets of `single_use`."""
+    env = environment()
+    env.secrets.put("base", data={"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"})
+    env.secrets.put("sign-in", data={"code": code})
+    return env
 
 
-async def issued() -> Outside:
-    """The outside after a first issue, with nothing counted yet."""
-    outside = deps()
-    await outside.reconcile(request())
-    outside.aws.calls.clear()
-    outside.secrets.calls.clear()
-    return outside
+async def issued() -> FakeEnvironment:
+    """An environment after the first issue, with all counters at zero."""
+    env = environment()
+    await env.reconcile(request())
+    env.aws.calls.clear()
+    env.secrets.calls.clear()
+    return env

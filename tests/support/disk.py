@@ -58,8 +58,8 @@ def full(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_longer_files(size: int) -> Iterator[None]:
-    """Limit the size of files within the block: the error path of a full disk for any user."""
+def limited_file_size(size: int) -> Iterator[None]:
+    """Limit the size of files within the block, which any user may do: writes then fail as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

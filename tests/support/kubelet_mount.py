@@ -1,4 +1,4 @@
-"""Secrets that are mounted as the kubelet mounts them, with credentials in them."""
+"""Mounts Secrets with credentials in the way that the kubelet does."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from keyturn.cli.clock import now
 
 
 def process(number: int, expires_at: datetime) -> dict[str, str]:
-    """The data of a Secret with format credentialProcess; every secret value ends in the number."""
+    """Return the data of a Secret with format credentialProcess; every secret value ends in the number."""
     fields = {
         "Version": 1,
         "AccessKeyId": f"ASIA{number}",
@@ -24,7 +24,7 @@ def process(number: int, expires_at: datetime) -> dict[str, str]:
 
 
 def variables(number: int, expires_at: datetime) -> dict[str, str]:
-    """The data of a Secret with format env."""
+    """Return the data of a Secret with format env."""
     return {
         "AWS_ACCESS_KEY_ID": f"ASIA{number}",
         "AWS_SECRET_ACCESS_KEY": f"planted-secret-{number}",
@@ -53,13 +53,13 @@ def swap(directory: Path, data: dict[str, str]) -> None:
 
 
 def mount_credentials(directory: Path, number: int, minutes: float = 10) -> None:
-    """Mount credentials of this number that expire in some minutes."""
+    """Mount the credentials with this number, which expire in `minutes`."""
     swap(directory, process(number, now() + timedelta(minutes=minutes)))
 
 
 @contextmanager
 def swapping(directory: Path, expires_at: datetime) -> Iterator[None]:
-    """Swap as fast as possible while the block runs."""
+    """Replace the files as fast as possible while the block runs."""
     done = threading.Event()
 
     def swap_until_done() -> None:

@@ -1,4 +1,4 @@
-"""A request that writes formats, whatever its exchanges give: what is held is then made by hand."""
+"""A request with any formats, for tests that build the pipeline values themselves."""
 
 import copy
 from dataclasses import replace
@@ -12,9 +12,9 @@ from tests.support.dependencies import request
 
 
 def writing(*formats: dict[str, Any], region: str | None = "us-east-1", **target: Any) -> Request:
-    """The flagship with these formats, which no rule between exchanges and formats has seen."""
-    made = request()
-    changed = copy.copy(made.spec)
-    msgspec.structs.force_setattr(changed, "target", msgspec.convert(target | {"formats": formats}, TargetSpec))
-    msgspec.structs.force_setattr(changed, "region", region)
-    return replace(made, spec=changed, request_hash=canonical_hash(formats))
+    """The flagship with these formats, without the validation of formats against exchanges."""
+    base = request()
+    spec = copy.copy(base.spec)
+    msgspec.structs.force_setattr(spec, "target", msgspec.convert(target | {"formats": formats}, TargetSpec))
+    msgspec.structs.force_setattr(spec, "region", region)
+    return replace(base, spec=spec, request_hash=canonical_hash(formats))

@@ -1,4 +1,4 @@
-"""The Store in memory: Secrets as users and the spine see them."""
+"""The Store in memory, and the changes that users make to its Secrets."""
 
 import itertools
 from collections import Counter
@@ -28,15 +28,15 @@ from keyturn.core.issuance import (
 )
 from keyturn.core.pipeline_values import SourceValues, parse_source
 from keyturn.core.renewal import check_ours
-from tests.support.rotation import Checkpoint, nothing
+from tests.support.rotation import Checkpoint, no_checkpoint
 
 
 @dataclass(slots=True)
 class Secret:
-    """A Secret as the API server keeps it. `version` grows with each change of anything in it.
+    """A Secret as the API server stores it. `version` grows with each change.
 
-    `applied` names the labels and annotations that Keyturn applied, and not others, for they go when they are
-    not applied any more.
+    `applied` names the labels and annotations that Keyturn applied: server-side apply removes them when they are no
+    longer applied.
     """
 
     uid: str
@@ -51,70 +51,70 @@ class Secret:
 
     @property
     def issuance(self) -> Issuance | None:
-        """The marks, where they count."""
+        """The issuance record, if it is valid."""
         return read_issuance(self.annotations)
 
 
 class Secrets:
-    """The Store in memory: as true as the cluster's, but what happened is seen at once.
+    """The Store in memory. It behaves like the cluster's store with a watch that has no delay.
 
-    `calls` counts what the spine asked for, `failures` are what it gets by the name of what it asks for, `gone`
-    are the uids of TokenRequests that were deleted.
-    A Secret that has neither our label nor was ever met is found by the rehearsal only, as no watch shows it.
+    `calls` counts the calls by name, `failures` are raised by the call with that name, and `deleted_uids` are the uids
+    of TokenRequests that were deleted. A Secret without our label that was never read before is found only by a dry
+    run, because no watch contains it.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.checkpoint: Checkpoint = nothing
+        self.checkpoint: Checkpoint = no_checkpoint
         self.failures: dict[str, KeyturnError | BeingDeletedError] = {}
-        self.gone: set[str] = set()
+        self.deleted_uids: set[str] = set()
         self._secrets: dict[tuple[str, str], Secret] = {}
-        self._met: set[tuple[str, str]] = set()
+        self._seen: set[tuple[str, str]] = set()
         self._numbers = itertools.count(1)
 
-    # What a test does to them.
+    # For tests.
 
     def get(self, name: str, namespace: str = "billing") -> Secret:
-        """The Secret as it is; KeyError where there is none."""
+        """Return a Secret. Raises KeyError if it does not exist."""
         return self._secrets[namespace, name]
 
     def names(self) -> set[str]:
-        """The names of all Secrets."""
+        """Return the names of all Secrets."""
         return {name for _, name in self._secrets}
 
     def put(self, name: str, namespace: str = "billing", **changes: Any) -> Secret:
-        """Make a Secret, or change fields of one, as a user does; what `data` does not name stays."""
+        """Create a Secret or change its fields, as a user does. Keys that `data` does not contain are unchanged."""
         number = next(self._numbers)
-        was = self._secrets.get((namespace, name)) or Secret(f"secret-{number}", number)
+        before = self._secrets.get((namespace, name)) or Secret(f"secret-{number}", number)
         if "data" in changes:
-            changes["data"] = was.data | changes["data"]
-        self._secrets[namespace, name] = replace(was, version=number, **changes)
+            changes["data"] = before.data | changes["data"]
+        self._secrets[namespace, name] = replace(before, version=number, **changes)
         return self._secrets[namespace, name]
 
     def delete(self, name: str, namespace: str = "billing") -> None:
         """Delete a Secret."""
         self._secrets.pop((namespace, name), None)
 
-    # What the Store promises.
+    # The Store protocol.
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Find the target, if a watch by label would show it or it was met before."""
+        """Return the target if a watch by label would contain it, or if it was read before."""
         await self._called("read_target")
         secret = self._secrets.get(_target(request))
         ours = secret and secret.labels.get(MANAGED_BY) == "keyturn"
-        return self._meet(request) if ours or _target(request) in self._met else None
+        return self._see(request) if ours or _target(request) in self._seen else None
 
     async def read_source(self, request: Request) -> SourceValues:
         """Read the source."""
         await self._called("read_source")
-        wanted = request.spec.source
-        ref, of_keys = wanted.token_ref, wanted.keys_ref
+        source = request.spec.source
+        ref, keys_ref = source.token_ref, source.keys_ref
         token = self._value(request, ref) if ref else None
-        keys = self._secrets.get((request.namespace, of_keys.name)) if of_keys else None
-        if of_keys and keys is None:
-            raise RefusedError("SourceNotFound", f"Secret {of_keys.name} does not exist")
-        proof = self._value(request, request.spec.single_use_ref) if request.spec.single_use_ref else None
-        return parse_source(token, keys.data if keys else None, proof)
+        keys = self._secrets.get((request.namespace, keys_ref.name)) if keys_ref else None
+        if keys_ref and keys is None:
+            raise RefusedError("SourceNotFound", f"Secret {keys_ref.name} does not exist")
+        credential = self._value(request, request.spec.single_use_ref) if request.spec.single_use_ref else None
+        return parse_source(token, keys.data if keys else None, credential)
 
     def _value(self, request: Request, ref: SecretKeyRef) -> str:
         secret = self._secrets.get((request.namespace, ref.name))
@@ -123,30 +123,30 @@ class Secrets:
         return secret.data[ref.key]
 
     async def dry_run(self, request: Request) -> None:
-        """Refuse the target of another, and a request that has gone."""
-        await self._called("rehearse")
-        if request.uid in self.gone:
-            raise BeingDeletedError("the TokenRequest is gone")
-        found = self._meet(request)
-        if found:
-            check_ours(request, found)
+        """Refuse a target of another owner, and a request that was deleted."""
+        await self._called("dry_run")
+        if request.uid in self.deleted_uids:
+            raise BeingDeletedError("the TokenRequest was deleted")
+        target = self._see(request)
+        if target:
+            check_ours(request, target)
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        """Apply the whole Secret, then see to those of a former secretName."""
+        """Apply the whole Secret, then release those of a former secretName."""
         await self._called("write")
         self._apply(request, issuance, data)
         former = [place for place, secret in self._secrets.items() if _wrote(secret, request)]
         for place in former:
             if place != _target(request):
-                self._let_go(request, place)
+                self._release(request, place)
         await self.checkpoint("after write")
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
-        """Apply the whole Secret with the data it has."""
-        await self._called("dress")
-        found, secret = self._meet(request), self._secrets.get(_target(request))
-        if secret and found and found.issuance and found.data_hash == found.issuance.data_hash:
-            self._apply(request, issuance, {key: secret.data[key] for key in found.issuance.keys})
+        """Apply the whole Secret with its current data."""
+        await self._called("apply_metadata")
+        target, secret = self._see(request), self._secrets.get(_target(request))
+        if secret and target and target.issuance and target.data_hash == target.issuance.data_hash:
+            self._apply(request, issuance, {key: secret.data[key] for key in target.issuance.keys})
 
     async def _called(self, name: str) -> None:
         await self.checkpoint(f"before {name}")
@@ -154,50 +154,53 @@ class Secrets:
         if name in self.failures:
             raise self.failures[name]
 
-    def _meet(self, request: Request) -> TargetSecret | None:
+    def _see(self, request: Request) -> TargetSecret | None:
         secret = self._secrets.get(_target(request))
         if secret is None:
-            self._met.discard(_target(request))
+            self._seen.discard(_target(request))
             return None
-        self._met.add(_target(request))
-        return _found(request, secret)
+        self._seen.add(_target(request))
+        return _to_target(request, secret)
 
     def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         secret = self._secrets.get(_target(request))
-        found = _found(request, secret) if secret else None
-        if found:
-            check_ours(request, found)
-        was = secret or Secret("", 0)
-        gone = was.issuance.keys if was.issuance else ()
-        adopted = is_adopted(request, found)
+        target = _to_target(request, secret) if secret else None
+        if target:
+            check_ours(request, target)
+        before = secret or Secret("", 0)
+        old_keys = before.issuance.keys if before.issuance else ()
+        adopted = is_adopted(request, target)
         issuance = msgspec.structs.replace(issuance, adopted=adopted)
-        marked = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)}
-        others = was.owners - {request.uid, was.issuance.uid if was.issuance else ""}
+        issuance_annotations = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)}
+        others = before.owners - {request.uid, before.issuance.uid if before.issuance else ""}
         owned = not request.retains and not adopted
         self.put(request.secret_name, request.namespace)
-        self._met.add(_target(request))
+        self._seen.add(_target(request))
         self._secrets[_target(request)] = replace(
             self._secrets[_target(request)],
-            data={key: value for key, value in was.data.items() if key not in gone} | data,
-            labels=_without(was.labels, was.applied) | labels(request),
-            annotations=_without(was.annotations, was.applied) | annotations(request) | marked,
+            data={key: value for key, value in before.data.items() if key not in old_keys} | data,
+            labels=_without(before.labels, before.applied) | labels(request),
+            annotations=_without(before.annotations, before.applied) | annotations(request) | issuance_annotations,
             owners=others | ({request.uid} if owned else set()),
             managers=frozenset({field_manager(request.uid)}),
             applied=frozenset(labels(request)) | frozenset(annotations(request)),
         )
 
-    def _let_go(self, request: Request, place: tuple[str, str]) -> None:
+    def _release(self, request: Request, place: tuple[str, str]) -> None:
         secret = self._secrets[place]
-        marked, labelled = {ISSUANCE_ANNOTATION, EXPIRES_AT}, {MANAGED_BY, OWNER_UID}
-        if is_adopted(request, _found(request, secret)):
+        old_annotations, old_labels = {ISSUANCE_ANNOTATION, EXPIRES_AT}, {MANAGED_BY, OWNER_UID}
+        if is_adopted(request, _to_target(request, secret)):
             keys = secret.issuance.keys if secret.issuance else ()
             secret.data = _without(secret.data, keys)
-            marked, labelled = marked | secret.applied, labelled | secret.applied
+            old_annotations, old_labels = (
+                old_annotations | secret.applied,
+                old_labels | secret.applied,
+            )
         elif not request.retains:
             del self._secrets[place]
             return
-        secret.annotations = _without(secret.annotations, marked)
-        secret.labels = _without(secret.labels, labelled)
+        secret.annotations = _without(secret.annotations, old_annotations)
+        secret.labels = _without(secret.labels, old_labels)
         secret.owners = frozenset()
 
 
@@ -213,7 +216,7 @@ def _without(values: Mapping[str, str], names: Container[str]) -> dict[str, str]
     return {key: value for key, value in values.items() if key not in names}
 
 
-def _found(request: Request, secret: Secret) -> TargetSecret:
+def _to_target(request: Request, secret: Secret) -> TargetSecret:
     issuance = secret.issuance
     data = {key: secret.data[key] for key in (issuance.keys if issuance else ()) if key in secret.data}
     return TargetSecret(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def put(sources: Path, name: str, **keys: str) -> Path:
-    """Write keys of a Secret or ConfigMap as regular files, each at once, and return their directory."""
+    """Write keys of a Secret or ConfigMap as regular files, each atomically, and return their directory."""
     directory = sources / name
     directory.mkdir(parents=True, exist_ok=True)
     for key, value in keys.items():
@@ -19,6 +19,6 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def shown(directory: Path) -> dict[str, str]:
-    """Read the files by their names, as a program does that ignores the kubelet's version directories."""
+def visible_files(directory: Path) -> dict[str, str]:
+    """Read the files as a program does that ignores the kubelet's version directories."""
     return {name: (directory / name).read_text() for name in names(directory) if not name.startswith("..")}

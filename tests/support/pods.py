@@ -1,4 +1,4 @@
-"""Pods with the injection annotation. Python and the API server must change them and warn about them alike."""
+"""Pods with the injection annotation. Python and the API server must change them and warn about them identically."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ Body = dict[str, Any]
 
 
 class Case(NamedTuple):
-    """A pod, the containers that use the sidecar (none if the pod is not changed), and the findings' messages."""
+    """A pod, the containers that use the sidecar (none if the pod is not changed), and the messages of the findings."""
 
     pod: Body
     served: tuple[str, ...] = ("app",)

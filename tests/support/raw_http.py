@@ -1,4 +1,4 @@
-"""A client that sends any bytes to a port, and a server of the sidecar's to send them to."""
+"""A client that sends arbitrary bytes, and a server with the sidecar's HTTP implementation."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
 
 
 class EchoHandler:
-    """Responds with the path, or if it is a number with that many bytes."""
+    """Responds with the path, or with N bytes if the path is a number N."""
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A strict issuer and a token Secret, in memory: a spent refresh token that comes again ends its family."""
+"""An issuer that detects refresh token reuse, and a token store, both in memory."""
 
 import asyncio
 import itertools
@@ -18,18 +18,19 @@ from keyturn.reconcile.dependencies import token_place
 Checkpoint = Callable[[str], Awaitable[None]]
 
 
-async def nothing(_: str) -> None:
-    """Let everything else run for a moment, as a real call does."""
+async def no_checkpoint(_: str) -> None:
+    """Yield to the event loop, as a real call does."""
     await asyncio.sleep(0)
 
 
 @dataclass(slots=True)
 class RotatingIssuer:
-    """Answers a refresh token with an access token and the next refresh token.
+    """Exchanges a refresh token for an access token and the next refresh token.
 
-    `live` is the one that is good, `spent` those that were, `reuses` counts spent ones that came again: with the
-    first the family is gone. `lost` answers are processed, but never arrive. One that does not refresh takes a
-    token once, and answers none. With `refresh_life` the refresh tokens that it answers are JWTs, which end.
+    `live` is the valid token, `consumed` lists the earlier ones, and `reuses` counts how often one of those was sent
+    again; the first reuse revokes the family. The next `lost` requests are processed, but their responses are lost; the
+    next `unavailable` requests are not received. If `refreshes` is False, the issuer accepts a single-use token and
+    returns no refresh token. With `refresh_life`, refresh tokens are JWTs with that lifetime.
     """
 
     live: str = "seed"
@@ -44,12 +45,12 @@ class RotatingIssuer:
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def sign_in(self) -> str:
-        """Start a new family, as a user does; returns its first token."""
+        """Start a new family, as a user does, and return its first token."""
         self.live, self.consumed = f"seed-{next(self._numbers)}", []
         return self.live
 
-    def answer(self, token: str, now: datetime) -> PipelineValues:
-        """Process a refresh, or raise what its adapter would."""
+    def refresh(self, token: str, now: datetime) -> PipelineValues:
+        """Process a request. Raises the errors that the adapter of a real issuer raises."""
         if self.unavailable:
             self.unavailable -= 1
             raise UnavailableError("Unreachable", "the issuer could not be reached")
@@ -63,9 +64,9 @@ class RotatingIssuer:
             self.live = self._refresh_token(number, now) if self.refreshes else ""
         if self.lost:
             self.lost -= 1
-            raise UnavailableError("Unreachable", "no whole answer", outcome_unknown=True)
-        given = Token(f"access-{number}", now + self.life)
-        return PipelineValues(access_token=given, refresh_token=self.live or None if self.rotates else None)
+            raise UnavailableError("Unreachable", "the connection was closed", outcome_unknown=True)
+        access_token = Token(f"access-{number}", now + self.life)
+        return PipelineValues(access_token=access_token, refresh_token=self.live or None if self.rotates else None)
 
     def _refresh_token(self, number: int, now: datetime) -> str:
         if self.refresh_life is None:
@@ -73,54 +74,54 @@ class RotatingIssuer:
         return jwt.encode({"jti": str(number), "iat": now, "exp": now + self.refresh_life}, "k" * 32, "HS256")
 
 
-class KeptTokens:
-    """The TokenStore in memory. `failures` are raised by the name of the call; a save is called `save`."""
+class MemoryTokenStore:
+    """The TokenStore in memory. `calls` and `failures` have the call's name: read, create, dry_run, keep or save."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], StoredToken] = {}
+        self.stored: dict[tuple[str, str], StoredToken] = {}
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[KeyturnError]] = {}
-        self.checkpoint: Checkpoint = nothing
+        self.checkpoint: Checkpoint = no_checkpoint
         self._numbers = itertools.count(1)
 
     async def read(self, request: Request) -> StoredToken | None:
         """Read a token Secret."""
         await self._called("read")
-        return self.kept.get(token_place(request))
+        return self.stored.get(token_place(request))
 
-    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Make a token Secret."""
+    async def create(self, request: Request, token: StoredToken) -> StoredToken:
+        """Create a token Secret."""
         await self._called("create")
-        if token_place(request) in self.kept:
-            raise UnavailableError("Unavailable", "there is one by now")
-        stored = self._store(request, replace(kept, uid=f"token-{next(self._numbers)}"))
+        if token_place(request) in self.stored:
+            raise UnavailableError("Unavailable", "the token Secret already exists")
+        stored = self._store(request, replace(token, uid=f"token-{next(self._numbers)}"))
         await self.checkpoint("after create")
         return stored
 
-    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
-        """Write a kept token, or only try to."""
-        name = "rehearse" if dry_run else "intend"
+    async def keep(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
+        """Write a stored token, or only check that it could be written."""
+        name = "dry_run" if dry_run else "keep"
         await self._called(name)
-        now = self.kept.get(token_place(request))
-        if now is None or (now.uid, now.version) != (kept.uid, kept.version):
-            raise UnavailableError("Unavailable", "changed meanwhile")
-        stored = kept if dry_run else self._store(request, kept)
+        current = self.stored.get(token_place(request))
+        if current is None or (current.uid, current.version) != (token.uid, token.version):
+            raise UnavailableError("Unavailable", "the token Secret changed meanwhile")
+        stored = token if dry_run else self._store(request, token)
         await self.checkpoint(f"after {name}")
         return stored
 
-    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Write a token that was answered."""
+    async def save(self, request: Request, token: StoredToken) -> StoredToken:
+        """Write a token that was received."""
         await self._called("save")
-        now = self.kept.get(token_place(request))
-        if now and now.family and kept.family and is_superseded(kept.family, now.family):
-            return now
-        stored = self._store(request, replace(kept, uid=now.uid if now else "token-0"))
+        current = self.stored.get(token_place(request))
+        if current and current.family and token.family and is_superseded(token.family, current.family):
+            return current
+        stored = self._store(request, replace(token, uid=current.uid if current else "token-0"))
         await self.checkpoint("after save")
         return stored
 
-    def _store(self, request: Request, kept: StoredToken) -> StoredToken:
-        self.kept[token_place(request)] = replace(kept, version=str(next(self._numbers)))
-        return self.kept[token_place(request)]
+    def _store(self, request: Request, token: StoredToken) -> StoredToken:
+        self.stored[token_place(request)] = replace(token, version=str(next(self._numbers)))
+        return self.stored[token_place(request)]
 
     async def _called(self, name: str) -> None:
         await self.checkpoint(f"before {name}")

@@ -1,4 +1,4 @@
-"""A cluster with a target, its issuance record and its paths."""
+"""A Secret store against an in-memory API server, with paths and an issuance record."""
 
 import time
 from collections.abc import Callable
@@ -12,35 +12,30 @@ from tests.support.dependencies import request
 from tests.support.issuance import MADE
 
 SECRETS = "/api/v1/namespaces/billing/secrets"
-
-
 TARGET, SOURCE = f"{SECRETS}/acme", f"{SECRETS}/license"
-
-
 TOKEN_REQUEST = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"
 
-
 REQUEST = request()
-
-
 DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
-def issuance(wanted: Request = REQUEST, **changes: Any) -> Issuance:
-    made = {name: getattr(MADE, name) for name in MADE.__struct_fields__}
-    hashes = {name: getattr(wanted, name) for name in ("request_hash", "exchange_hash", "metadata_hash")}
-    return Issuance(**made | hashes | {"uid": wanted.uid, "data_hash": data_hash(DATA, wanted)} | changes)
+def issuance(token_request: Request = REQUEST, **changes: Any) -> Issuance:
+    fields = {name: getattr(MADE, name) for name in MADE.__struct_fields__}
+    hashes = {name: getattr(token_request, name) for name in ("request_hash", "exchange_hash", "metadata_hash")}
+    return Issuance(
+        **fields | hashes | {"uid": token_request.uid, "data_hash": data_hash(DATA, token_request)} | changes
+    )
 
 
 def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer, SecretStore]:
     server = ApiServer()
-    server.put("/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme")
-    server.objects["/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme"]["metadata"]["uid"] = REQUEST.uid
+    server.put(TOKEN_REQUEST)
+    server.objects[TOKEN_REQUEST]["metadata"]["uid"] = REQUEST.uid
     return server, SecretStore(server, monotonic)
 
 
-async def issued(wanted: Request = REQUEST) -> tuple[ApiServer, SecretStore]:
+async def issued(token_request: Request = REQUEST) -> tuple[ApiServer, SecretStore]:
     server, store = cluster()
-    await store.write(wanted, issuance(wanted), DATA)
-    server.asked.clear()
+    await store.write(token_request, issuance(token_request), DATA)
+    server.requests.clear()
     return server, store

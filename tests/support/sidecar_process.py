@@ -1,4 +1,4 @@
-"""The sidecar as a process of its own, and the volumes of its pod."""
+"""Runs the sidecar as a separate process, with the volumes of its pod."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _FREE_PORTS = ["--listen=127.0.0.1:0", "--http-bind-address=127.0.0.1:0"]
 
 @dataclass(slots=True)
 class Sidecar(RestartableProcess):
-    """A running sidecar: its process, its log, the addresses of its endpoint and of its probes."""
+    """A sidecar process, with its log and the addresses of its endpoint and its probes."""
 
     credentials: str = ""
     probes: str = ""
@@ -29,16 +29,16 @@ class Sidecar(RestartableProcess):
         return cls([sys.executable, "-m", "keyturn", "sidecar", *arguments, *_FREE_PORTS], log_file)
 
     def start(self) -> None:
-        """Start the process, on the same ports as before if it ran already. The log is appended to."""
+        """Start the process; after a restart, it listens on the same ports and appends to the same log."""
         self.credentials, self.probes = self.launch(_LISTENING)
         self.command[-2:] = [f"--listen={self.credentials}", f"--http-bind-address={self.probes}"]
 
     def get(self, path: str) -> tuple[int, str]:
-        """GET a path of the probes: status and text."""
+        """GET a path on the probes' port; return status and body."""
         return http_get(f"http://{self.probes}{path}")
 
     def get_credentials(self, token: str) -> tuple[int, str]:
-        """GET the credentials: status and text."""
+        """GET the credentials; return status and body."""
         return http_get(f"http://{self.credentials}/", Authorization=token)
 
     def metric(self, name: str) -> float | None:
@@ -78,7 +78,7 @@ class ReaderPod:
         return self.token_file.read_text()
 
     def mount(self, number: int, minutes: float = 10) -> None:
-        """Mount the credentials of this number. With ten minutes left boto3 calls the endpoint each time."""
+        """Mount the credentials with this number. With ten minutes left, boto3 calls the endpoint each time."""
         mount_credentials(self.secret, number, minutes)
 
     def response(self) -> str:
@@ -96,5 +96,5 @@ class ReaderPod:
 
 
 def reader_flags(directory: Path) -> list[str]:
-    """The flags of reader mode for the volumes in a directory."""
+    """Return the flags of reader mode for the volumes in a directory."""
     return [f"--secret-dir={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]

@@ -1,4 +1,4 @@
-"""A directory with the files of a standalone process, and the process itself."""
+"""Runs a standalone process with its files in a directory."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ _FLAGS = {
 
 @dataclass(slots=True)
 class StandaloneDirectory:
-    """The directory: r.yaml, settings.yaml, sources, write, state, and token for the authorization."""
+    """The files: r.yaml, settings.yaml, sources, write, state, and token for the authorization."""
 
     path: Path
     aws: Emulator
@@ -72,14 +72,14 @@ class StandaloneDirectory:
         return first_token
 
     def flags(self, *places: str) -> list[str]:
-        """The options of every command, and those of the named directories."""
-        given = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
-        given += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
-        return [*given, "--log-level=debug", "--log-format=json"]
+        """Return the options that all commands need, and those for the named directories."""
+        options = [f"--filename={self.path / 'r.yaml'}", f"--config={self.path / 'settings.yaml'}"]
+        options += [f"{_FLAGS[name]}={self.path / name}" for name in ("sources", *places)]
+        return [*options, "--log-level=debug", "--log-format=json"]
 
     @contextmanager
     def running(self, *places: str) -> Iterator[Sidecar]:
-        """Start a sidecar; it is killed at the end if it still runs."""
+        """Start a sidecar, and kill it at the end if it is still running."""
         flags = [*self.flags(*places), f"--authorization-file={self.path / 'token'}"]
         sidecar = Sidecar.create(self.log_file, "--mode=standalone", *flags)
         sidecar.start()
@@ -94,7 +94,7 @@ class StandaloneDirectory:
         return subprocess.run(self.run_once_command(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
 
     def run_once_command(self, *places: str) -> list[str]:
-        """The command of keyturn run --once."""
+        """Return the command line of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
         return die_with_parent([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
@@ -108,7 +108,7 @@ class StandaloneDirectory:
 
 
 def rotating(aws: Emulator, **spec: Any) -> dict[str, Any]:
-    """The spec of a request whose issuer rotates the token."""
+    """Return the spec of a request whose issuer rotates the token."""
     refresh = {
         "tokenUrl": f"{aws.issuer_url}/token",
         "grantType": "refresh_token",
@@ -136,12 +136,12 @@ def is_ready(sidecar: Sidecar) -> bool:
 
 
 def renewals(sidecar: Sidecar) -> float:
-    """The number of successful renewals, from the metrics."""
-    found = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in found if 'result="success"' in line)
+    """Return the number of successful renewals according to the metrics."""
+    samples = [line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("keyturn_renewals_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in samples if 'result="success"' in line)
 
 
 def caller_arn(aws: Emulator, session: boto3.Session) -> str:
-    """Return the ARN of the caller, from a signed request."""
+    """Return the ARN of the caller of a signed request."""
     arn: str = session.client("sts", region_name="us-east-1", endpoint_url=aws.url).get_caller_identity()["Arn"]
     return arn

@@ -17,21 +17,21 @@ from keyturn.standalone.publisher import CredentialPublisher
 from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
-from tests.support.dependencies import Outside, manifest
+from tests.support.dependencies import FakeEnvironment, manifest
 from tests.support.mounts import put
 
-START = Outside().now
+START = FakeEnvironment().now
 
 
 @dataclass
 class StandaloneRun:
-    """Runs the renewal loop of one request. `events` are called at a time after the start."""
+    """Runs the renewal loop of one request. Each of `events` is called at its time after the start."""
 
     path: Path
     events: dict[timedelta, Callable[["StandaloneRun"], None]] = field(default_factory=dict)
     has_output: bool = False
-    serves: bool = True
-    outside: Outside = field(default_factory=Outside)
+    has_endpoint: bool = True
+    outside: FakeEnvironment = field(default_factory=FakeEnvironment)
 
     def __post_init__(self) -> None:
         self.put_source("seed")
@@ -58,7 +58,7 @@ class StandaloneRun:
         """Run a process for this long and return its credential cache."""
         self.cache = CredentialCache(lambda: self.outside.now)
         manifest_file = ManifestFile(self.manifest, self.outside.now)
-        request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.serves)
+        request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.has_endpoint)
         output = AtomicDir(self.path / "output") if self.has_output else None
         store = FileStore(SourceFiles(self.path / "sources"), output, publisher.publish)
         deps = replace(self.outside.deps, store=store, tokens=TokenFiles(self.path / "state"), sleep=self._sleep)

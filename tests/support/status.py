@@ -24,7 +24,7 @@ SECOND_ISSUE = replace(ISSUED, revision=2)
 WARNED = replace(ISSUED, source_expires=NOW + DAY, source_warns=NOW)
 
 
-AWAY = UnavailableError("Unreachable", "STS did not answer")
+AWAY = UnavailableError("Unreachable", "no response from STS")
 
 
 LATER = NOW + MINUTE
@@ -35,7 +35,7 @@ def failed(error: KeyturnError, issuance: Issuance | None = None, at: datetime =
 
 
 def conditions(status: Status) -> dict[str, str]:
-    return {one.type: f"{one.status} {one.reason}" for one in status.conditions}
+    return {c.type: f"{c.status} {c.reason}" for c in status.conditions}
 
 
 def row(ready: str, renewed: str, stalled: str = "") -> dict[str, str]:

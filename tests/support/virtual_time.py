@@ -1,4 +1,4 @@
-"""An event loop whose clock moves only when nobody has anything to do: hours pass in seconds, in true order."""
+"""An event loop with virtual time: its clock advances only when all tasks wait, so hours pass in seconds."""
 
 import asyncio
 import selectors
@@ -7,16 +7,16 @@ from typing import Any
 
 
 class _Idle(selectors.DefaultSelector):
-    """Nothing comes from outside: instead of waiting, the time that would be waited for is added."""
+    """A selector that advances the clock instead of waiting; it has no external events."""
 
-    def __init__(self, passed: Callable[[float], None]) -> None:
+    def __init__(self, advance: Callable[[float], None]) -> None:
         super().__init__()
-        self._passed = passed
+        self._advance = advance
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise RuntimeError("all wait for ever")
-        self._passed(timeout)
+            raise RuntimeError("all tasks wait without a timeout")
+        self._advance(timeout)
         return []
 
 

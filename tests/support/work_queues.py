@@ -1,12 +1,12 @@
-"""Shared test code: work queues."""
+"""Work queues with due requests."""
 
 from keyturn.controller.work_queue import WorkQueue
 from tests.support.dependencies import HOUR, NOW, SECOND
 
 
 def work_queue(*uids: str, workers: int = 4) -> WorkQueue:
-    """An agenda on which requests of one namespace are due now, in that order."""
-    made = WorkQueue(workers)
+    """Return a queue with requests of one namespace that are due now, in this order."""
+    queue = WorkQueue(workers)
     for number, uid in enumerate(uids):
-        made.add(uid, NOW, NOW + HOUR + number * SECOND, "billing")
-    return made
+        queue.add(uid, NOW, NOW + HOUR + number * SECOND, "billing")
+    return queue

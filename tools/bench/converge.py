@@ -16,7 +16,7 @@ from tools.bench.environment import OPERATION, Environment, collection, namespac
 from tools.bench.table import Table
 from tools.bench.usage import Usage
 
-_QUIET_SHARE = 0.05  # of a core, over a second
+_IDLE_SHARE = 0.05  # of a core, over a second
 _IDLE_SECONDS = 60
 _SECONDS = {1000: 10, 10000: 90}
 _MIB = {10000: 200}
@@ -26,7 +26,7 @@ _LIMIT_SECONDS = 900
 async def idle(env: Environment, table: Table) -> None:
     """Measure an operator without TokenRequests."""
     env.start_operator()
-    await _quiet(env)
+    await _wait_until_idle(env)
     table.add("idle: operator memory", env.memory(), "MiB")
 
 
@@ -37,7 +37,7 @@ async def converge_100(env: Environment, table: Table) -> None:
 async def converge_1000(env: Environment, table: Table) -> None:
     """Measure a thousand requests, and the same calls from a bare client."""
     used = await _converge(env, table, 1000)
-    requests = used.of_single_objects
+    requests = used.single_object_requests
     for what, number in sorted(requests.items()):
         if number >= 10:
             table.add(f"first issue: {what}", number / 1000, "each")
@@ -58,7 +58,7 @@ async def restart_1000(env: Environment, table: Table) -> None:
 async def ten_thousand(env: Environment, table: Table) -> None:
     """Measure ten thousand requests: first issue, idle, restart."""
     await _converge(env, table, 10000)
-    await _quiet(env)
+    await _wait_until_idle(env)
     table.add("idle with 10000: operator memory", env.memory(), "MiB")
     before = usage.cpu_seconds(env.operator.process.pid)
     await asyncio.sleep(_IDLE_SECONDS)
@@ -94,16 +94,16 @@ async def _restart(env: Environment, table: Table, number: int, *, seconds: floa
     before = env.usage()
     started = time.monotonic()
     env.operator.start()
-    quiet = await _quiet(env) - started
+    idle_after = await _wait_until_idle(env) - started
     used, name = env.usage() - before, f"restart with {number}"
-    table.add(f"{name}: leading and quiet after", quiet, "s", at_most=seconds)
+    table.add(f"{name}: leading and idle after", idle_after, "s", at_most=seconds)
     table.add(f"{name}: AWS calls", used.calls, "", exactly=0)
-    table.add(f"{name}: reads and writes of single objects", used.of_single_objects.total(), "", exactly=0)
-    table.add(f"{name}: lists and watches", used.requests.total() - used.of_single_objects.total(), "")
+    table.add(f"{name}: reads and writes of single objects", used.single_object_requests.total(), "", exactly=0)
+    table.add(f"{name}: lists and watches", used.requests.total() - used.single_object_requests.total(), "")
     table.add(f"{name}: peak memory", env.memory(peak=True), "MiB", at_most=mib)
 
 
-async def _quiet(env: Environment) -> float:
+async def _wait_until_idle(env: Environment) -> float:
     """Wait until the operator leads and has been idle for a second; returns when it became idle."""
     await until(lambda: _holds_lease(env), 60)
     pid = env.operator.process.pid
@@ -114,7 +114,7 @@ async def _quiet(env: Environment) -> float:
             samples.append((time.monotonic(), usage.cpu_seconds(pid)))
             while samples[-1][0] - samples[0][0] > 1:
                 since, cpu = samples.pop(0)
-                if samples[-1][1] - cpu <= _QUIET_SHARE:
+                if samples[-1][1] - cpu <= _IDLE_SHARE:
                     return since
 
 

@@ -24,7 +24,7 @@ from tools.bench.table import Table
 
 _ROOT = Path(__file__).parents[2]
 _REQUESTS = 100_000
-_RATE, _PACED = 2000, 30_000
+_RATE, _AT_FIXED_RATE = 2000, 30_000
 _STARTS = 11
 _RENEWALS = 100
 
@@ -100,9 +100,14 @@ def _endpoint(table: Table, name: str, running: Running, *, mib: float, ready_ms
         with running(directory) as sidecar:
             table.add(f"{name}: memory at first", usage.memory_mib(sidecar.process.pid), "MiB")
             _unlimited(table, name, sidecar, directory)
-            _paced(table, name, sidecar, directory)
+            _fixed_rate(table, name, sidecar, directory)
             pid = sidecar.process.pid
-            table.add(f"{name}: memory after {_REQUESTS + _PACED} requests", usage.memory_mib(pid), "MiB", at_most=mib)
+            table.add(
+                f"{name}: memory after {_REQUESTS + _AT_FIXED_RATE} requests",
+                usage.memory_mib(pid),
+                "MiB",
+                at_most=mib,
+            )
             table.add(f"{name}: peak memory", usage.memory_mib(pid, peak=True), "MiB")
             duration = median(_ready_after(sidecar) for _ in range(_STARTS))
             table.add(f"{name}: ready after, median", duration * 1000, "ms", at_most=ready_ms)
@@ -119,9 +124,9 @@ def _unlimited(table: Table, name: str, sidecar: Sidecar, directory: Path) -> No
     _latency(table, name, result)
 
 
-def _paced(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
+def _fixed_rate(table: Table, name: str, sidecar: Sidecar, directory: Path) -> None:
     name = f"{name}: {_RATE} a second"
-    _latency(table, name, _load(sidecar, directory, _PACED, _RATE), p99_ms=5)
+    _latency(table, name, _load(sidecar, directory, _AT_FIXED_RATE, _RATE), p99_ms=5)
 
 
 def _latency(table: Table, name: str, result: dict[str, float], p99_ms: float | None = None) -> None:

@@ -25,10 +25,10 @@ async def outage(env: Environment, table: Table) -> None:
         await asyncio.sleep(_SECONDS)
         dropped = env.aws.calls(OPERATION) - called
         env.aws.clear_faults()
-        elapsed = await _caught_up(recorder)
+        elapsed = await _wait_until_renewed(recorder)
     table.add(f"outage of {_SECONDS:g} s: AWS calls meanwhile", dropped, "")
     table.add("outage: all renewed after its end", elapsed, "s", at_most=60)
-    table.add("outage: of the first 100 renewed, soonest to expire", _urgent(recorder), "")
+    table.add("outage: of the first 100 renewed, soonest to expire", _count_urgent(recorder), "")
 
 
 async def _issue_groups(env: Environment) -> None:
@@ -48,7 +48,7 @@ async def _request_renewal(env: Environment, number: int) -> None:
     )
 
 
-async def _caught_up(recorder: RenewalRecorder) -> float:
+async def _wait_until_renewed(recorder: RenewalRecorder) -> float:
     started = time.monotonic()
 
     async def all_renewed() -> bool:
@@ -58,7 +58,7 @@ async def _caught_up(recorder: RenewalRecorder) -> float:
     return time.monotonic() - started
 
 
-def _urgent(recorder: RenewalRecorder) -> int:
+def _count_urgent(recorder: RenewalRecorder) -> int:
     """Count how many of the first hundred renewals are among the hundred that would have expired first."""
     latest = sorted(renewal.expired for renewal in recorder.renewals)[99]
     return sum(renewal.expired <= latest for renewal in recorder.renewals[:100])

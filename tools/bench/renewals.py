@@ -129,7 +129,7 @@ def _report(table: Table, name: str, renewals: list[Renewal], used: Usage) -> No
     table.add(f"{name}: done", number / used.at, "per s")
     for share, goal in ((0.5, None), (0.99, 1), (1, None)):
         table.add(f"{name}: late, p{share * 100:g}", _quantile(late, share), "s", at_most=goal)
-    requests = used.of_single_objects
+    requests = used.single_object_requests
     for what, count in sorted(requests.items()):
         if count >= number / 100:
             table.add(f"{name}: {what}", count / number, "each")

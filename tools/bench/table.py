@@ -44,8 +44,8 @@ class Table:
         elif exactly is not None:
             goal, is_met = f"exactly {exactly:g}", value == exactly
         self._rows.append(Row(name, value, unit, goal, is_met))
-        answer = {None: "", True: "yes", False: "NO"}[is_met]
-        print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{answer}", flush=True)
+        outcome = {None: "", True: "yes", False: "NO"}[is_met]
+        print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{outcome}", flush=True)
 
     def add_cpu(self, name: str, used: Usage, number: int, **operator_goal: float) -> None:
         """Add each process's CPU time per issue, for `number` issues, and the CPU use of other processes."""

@@ -28,8 +28,8 @@ def machine_cpu_seconds() -> float:
 
 def memory_mib(pid: int, *, peak: bool = False) -> float:
     """Return the resident memory of a process, current or peak."""
-    found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def connections(port: int) -> int:
@@ -52,7 +52,7 @@ def api_requests(metrics: str) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The resources used up to a time; the difference of two is what was used between them.
+    """The resources used until a time; subtract two to get the usage between them.
 
     `others` is the CPU time of processes that are not measured.
     """
@@ -69,7 +69,7 @@ class Usage:
         return Usage(self.at - before.at, cpu, others, self.requests - before.requests, self.calls - before.calls)
 
     @property
-    def of_single_objects(self) -> Counter[str]:
+    def single_object_requests(self) -> Counter[str]:
         """The requests without lists and watches."""
         return Counter(
             {request: n for request, n in self.requests.items() if not request.startswith(("LIST", "WATCH"))}

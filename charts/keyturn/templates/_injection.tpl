@@ -42,7 +42,7 @@ volumeMounts:
   - {name: keyturn-no-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
 {{- end }}
 
-{{- /* What is added to each container, and the emptyDir for the files of the sidecar. */}}
+{{- /* The mount and the variables to add to each container, and the emptyDir settings for the files of the sidecar. */}}
 {{- define "keyturn.endpoint" -}}
 mount: {name: keyturn-authorization, mountPath: /var/run/secrets/keyturn.dev/authorization, readOnly: true}
 uri: {name: AWS_CONTAINER_CREDENTIALS_FULL_URI, value: "http://127.0.0.1:{{ .Values.injection.port }}/"}
@@ -81,7 +81,7 @@ memory: {medium: Memory, sizeLimit: 1Mi}
 {{- toYaml $selector }}
 {{- end }}
 
-{{- /* Which pods the policies match, and the variables that the policies share. */}}
+{{- /* The match conditions and the variables that the policies share. */}}
 {{- define "keyturn.injectionMatch" -}}
 failurePolicy: Fail
 matchConstraints:

@@ -60,7 +60,7 @@ class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
 
 
 def without_nulls(value: Any) -> Any:
-    """Drop the fields of a manifest that are null, as the API server does."""
+    """Return the manifest without null fields, which the API server drops as well."""
     if isinstance(value, Mapping):
         return {key: without_nulls(child) for key, child in value.items() if child is not None}
     return [without_nulls(child) for child in value] if isinstance(value, list) else value

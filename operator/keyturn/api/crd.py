@@ -112,7 +112,7 @@ def _descriptions(struct: type[ApiStruct]) -> dict[str, str]:
 
 def _rules(struct: type[ApiStruct]) -> dict[str, Any]:
     if struct.RULE_GROUPS:
-        return {"x-kubernetes-validations": [_together(group, struct.CEL_VARIABLES) for group in struct.RULE_GROUPS]}
+        return {"x-kubernetes-validations": [_merged(group, struct.CEL_VARIABLES) for group in struct.RULE_GROUPS]}
     rules = [{"rule": one_line(rule.cel), "message": rule.message} for rule in struct.RULES]
     return {"x-kubernetes-validations": rules} if rules else {}
 
@@ -122,11 +122,11 @@ def one_line(cel: str) -> str:
     return " ".join(cel.split())
 
 
-def _together(rules: Sequence[Rule], variables: Mapping[str, str]) -> dict[str, str]:
+def _merged(rules: Sequence[Rule], variables: Mapping[str, str]) -> dict[str, str]:
     """Merge several rules into one that reports the message of the first broken rule.
 
     The API server evaluates each rule at each write, also of the status, and to access a member of a union it copies
-    the list of all members. In one rule, what several rules need is computed once.
+    the list of all members. In one rule, shared expressions are evaluated once.
     """
     conditions = [(one_line(rule.cel), json.dumps(rule.message)) for rule in rules]
     rule, message = " && ".join(f"({cel})" for cel, _ in conditions), "''"

@@ -1,7 +1,7 @@
 """The command line, and the only package that reads the real clock and random numbers.
 
-Each command is a module that is imported when the command is called: an SDK that runs `keyturn credential-process` must
-not wait for kopf and boto3 to be imported.
+Each command is a module that is imported when the command is called, so that `keyturn credential-process`, which SDKs
+run, does not import kopf and boto3.
 """
 
 import importlib

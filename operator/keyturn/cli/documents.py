@@ -17,7 +17,7 @@ class UnreadableError(Exception):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes strings that kubectl would read as another type."""
+    """Quotes strings that kubectl would parse as another type."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's attribute
 
@@ -29,7 +29,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 for _tag, _pattern in PLAIN_SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, None)
 _Dumper.add_representer(str, _text)
-# Other YAML readers take these for times or numbers.
+# Other YAML parsers read these as times or numbers.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^[-+.]?[0-9]"), None)
 
 
@@ -77,7 +77,7 @@ def _read(file: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Split before each line of dashes, which always starts a document. Comments stay with the document after them."""
+    """Split before each `---` line, which always starts a document. Comments stay with the document that follows."""
     head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", text)
     documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]
     return [document for document in documents if not _is_blank(document)]

@@ -35,7 +35,7 @@ class _Object(msgspec.Struct):
 
 
 def metadata_error(metadata: object) -> str:
-    """Return why the API server would reject this metadata, with the path of the field, or an empty string."""
+    """Return why the API server would reject this metadata, with the path of the field, or ""."""
     try:
         msgspec.convert({"metadata": metadata}, _Object)
     except msgspec.ValidationError as error:

@@ -10,7 +10,7 @@ import click
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import fail, freeze_imports, leave, log_to_stderr, rand
+from keyturn.cli.process import exit_immediately, fail, freeze_imports, log_to_stderr, rand
 from keyturn.cli.settings import read_settings
 from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.core.errors import LeaseLostError
@@ -48,5 +48,5 @@ def operator(log_level: str, log_format: str, config: str | None, namespaces: tu
         fail(str(error))
     except LeaseLostError as error:
         logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
-        leave(1)
-    leave(0)
+        exit_immediately(1)
+    exit_immediately(0)

@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _NonEmptyPath(click.Path):
-    """A path that is not empty: click reads an empty one, as from an unset shell variable, as the working directory."""
+    """A path that is not empty: click treats "", such as from an unset shell variable, as the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value):
@@ -75,7 +75,7 @@ def serving_options(command: Command) -> Command:
 
 
 def _check_key(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Reject what cannot be the key of a Secret, because it becomes part of a path."""
+    """Reject invalid Secret keys, because the key becomes part of a path."""
     if not re.fullmatch(r"(?!\.\.)[-._a-zA-Z0-9]+", value):
         raise click.BadParameter(f"{value} is not a valid Secret key")
     return value

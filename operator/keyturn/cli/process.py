@@ -1,4 +1,4 @@
-"""How a process starts and ends: random numbers, logging, signals, exit codes."""
+"""Process setup and exit: random numbers, logging, signals, exit codes."""
 
 import asyncio
 import gc
@@ -37,12 +37,12 @@ def _json_formatter() -> logging.Formatter:
 
 
 async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work` until it ends or SIGTERM, SIGINT or SIGHUP cancels it; the save of a rotated token still completes.
+    """Run `work` until it ends or SIGTERM, SIGINT or SIGHUP cancels it. The save of a rotated token still completes.
 
     Call it before the process reports that it is ready: the kernel drops signals without a handler for process 1.
     """
     task = asyncio.ensure_future(work)
-    # A process started by nohup ignores SIGHUP, and must go on doing so.
+    # A process started by nohup ignores SIGHUP and must continue to do so.
     hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     for number in (signal.SIGTERM, signal.SIGINT, *hangup):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -50,13 +50,13 @@ async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, which does not end by itself, until a signal stops it; its errors are raised."""
+    """Run `work`, which does not end by itself, until a signal stops it. Errors of `work` are raised."""
     with suppress(asyncio.CancelledError):
         await stoppable(work)
 
 
 def freeze_imports() -> None:
-    """Exempt everything that exists now from garbage collection: it stays, and full collections would scan it."""
+    """Exempt all current objects from garbage collection: they are permanent, and full collections would scan them."""
     gc.collect()
     gc.freeze()
 
@@ -67,8 +67,8 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def leave(code: int) -> NoReturn:
-    """Exit at once: a normal exit waits up to half a minute for threads whose calls to AWS hang."""
+def exit_immediately(code: int) -> NoReturn:
+    """Exit without waiting for threads: calls to AWS that hang would delay a normal exit by up to half a minute."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

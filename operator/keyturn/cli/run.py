@@ -13,7 +13,15 @@ from keyturn.api.status import Status
 from keyturn.cli import COMMANDS
 from keyturn.cli.clock import now
 from keyturn.cli.options import DIRECTORY, FILE, log_options, option, serving_options
-from keyturn.cli.process import fail, freeze_imports, leave, log_to_stderr, rand, run_until_stopped, stoppable
+from keyturn.cli.process import (
+    exit_immediately,
+    fail,
+    freeze_imports,
+    log_to_stderr,
+    rand,
+    run_until_stopped,
+    stoppable,
+)
 from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
@@ -98,7 +106,7 @@ def _environment(config: str | None) -> StandaloneEnvironment:
 
 
 def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:
-    """Reconcile once. Exit with 0 if the credentials in the output directory are usable, else with 1 and the reason."""
+    """Reconcile once. Exit with 0 if the output directory has usable credentials, else with 1."""
     try:
         status = asyncio.run(stoppable(_reconcile(files, environment)))
     except StartupError as error:
@@ -110,11 +118,11 @@ def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> N
         fail(renewed.message if renewed else "internal error; see the log")
     log = logging.getLogger("keyturn")
     log.log(logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message)
-    leave(0)
+    exit_immediately(0)
 
 
 async def _reconcile(files: StandaloneFiles, environment: StandaloneEnvironment) -> Status:
-    with runner.open_renewal_loop(files, environment, CredentialCache(now), serves=False) as loop:
+    with runner.open_renewal_loop(files, environment, CredentialCache(now), has_endpoint=False) as loop:
         await loop.reconcile()
     return loop.status
 
@@ -125,12 +133,12 @@ def _renew_and_serve(
     addresses: ListenAddresses,
     authorization_file: Path | None,
 ) -> NoReturn:
-    """Renew and serve until SIGTERM, SIGINT or SIGHUP. Exit with 1 and one line if it cannot start."""
+    """Renew and serve until SIGTERM, SIGINT or SIGHUP. If startup fails, log one line and exit with 1."""
     try:
         asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
     except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
-    leave(0)
+    exit_immediately(0)
 
 
 async def _serve(
@@ -141,9 +149,9 @@ async def _serve(
 ) -> None:
     # Each thread keeps a memory arena: two are enough for files and DNS.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
-    cache, serves = CredentialCache(environment.now), bool(addresses.credentials)
-    with runner.open_renewal_loop(files, environment, cache, serves=serves) as loop:
-        token = read_or_create_token(authorization_file) if serves and authorization_file else ""
+    cache, has_endpoint = CredentialCache(environment.now), bool(addresses.credentials)
+    with runner.open_renewal_loop(files, environment, cache, has_endpoint=has_endpoint) as loop:
+        token = read_or_create_token(authorization_file) if has_endpoint and authorization_file else ""
         async with serve_endpoint(addresses, cache, token, loop.exposition):
             freeze_imports()
             await loop.run()

@@ -1,4 +1,4 @@
-"""The settings file that --config names."""
+"""Reads the settings file of --config."""
 
 import click
 import msgspec
@@ -8,7 +8,7 @@ from keyturn.core.settings import Settings, parse_settings
 
 
 def read_settings(path: str | None) -> Settings:
-    """Read the settings, or the defaults without a path. Raises click.BadParameter, which never quotes the file."""
+    """Read the settings; None means the defaults. Raises click.BadParameter, which never quotes the file."""
     if path is None:
         return Settings()
     try:

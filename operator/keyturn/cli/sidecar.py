@@ -1,4 +1,4 @@
-"""keyturn sidecar: each mode is a command of its own; the standalone mode is imported only if it is selected."""
+"""keyturn sidecar: each mode is a separate command; standalone mode is imported only if it is selected."""
 
 import asyncio
 import importlib
@@ -17,7 +17,7 @@ from keyturn.sidecar.http_server import BindError
 from keyturn.sidecar.mounted_secret import MountedSecret
 from keyturn.sidecar.reader import Reader
 
-# By name, because the module of the standalone mode imports boto3 and this one must stay light.
+# By name, because the module of standalone mode imports boto3, which this module must not load.
 MODES = {"reader": "keyturn.cli.sidecar", "standalone": "keyturn.cli.run"}
 
 

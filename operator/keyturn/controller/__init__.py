@@ -1,1 +1,1 @@
-"""The Kubernetes shell: what happens in the cluster goes on the agenda, what the spine decides is written."""
+"""The operator in a cluster: watches, work queue, leader election, and reads and writes of the Kubernetes API."""

@@ -1,4 +1,4 @@
-"""Requests to the API server without the client's models: they cost more than the rest of a renewal."""
+"""Requests to the API server, without the Kubernetes client's models: they cost more than the rest of a renewal."""
 
 import asyncio
 import base64
@@ -56,12 +56,12 @@ class ApiResponse:
 
 
 def secrets_path(namespace: str, name: str = "") -> str:
-    """The path of a Secret; without a name that of all in the namespace."""
+    """Return the path of a Secret or, without a name, of all Secrets in the namespace."""
     return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
 
 
 class ApiClient:
-    """A connection to one API server. While `may_write` returns False, only tokens that were received are written."""
+    """A client of one API server. While `may_write` returns False, `request` writes nothing; `save` still writes."""
 
     def __init__(
         self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[], bool] = lambda: True
@@ -80,20 +80,20 @@ class ApiClient:
         query: Mapping[str, str] | None = None,
         accept: str = JSON,
     ) -> ApiResponse:
-        """Make a request that may be repeated.
+        """Send an idempotent request.
 
         A 429, a 5xx and a missing response are retried twice; then UnavailableError is raised. Any other error is
-        returned as a response: only the caller knows what it means.
+        returned as a response, because only the caller knows what it means.
         """
         return await self._retry(_HttpRequest(method, path, body, kind, query or {}, accept))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
-        """POST or merge-PATCH, even if the Lease is lost: a token that was received exists nowhere else."""
+        """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
         kind = MERGE if method == "PATCH" else JSON
         return await self._retry(_HttpRequest(method, path, body, kind, query, ignores_lease=True))
 
     async def user_of(self, token: str) -> str:
-        """Return the user name that the API server derives from a token, empty if it does not accept it."""
+        """Return the user name that the API server derives from a token, or "" if it does not accept the token."""
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
@@ -108,9 +108,8 @@ class ApiClient:
         return str(_decoded(status, content)["status"]["userInfo"]["username"])
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """Stream the lines of a watch; ends when the server ends it, raises aiohttp's errors when it breaks."""
-        # Longer than the server keeps the watch open, and than its bookmarks of each minute take: a dead connection
-        # ends here.
+        """Stream the lines of a watch until the server ends it. Raises aiohttp's errors if the connection breaks."""
+        # The timeouts only end dead connections: the server closes the watch earlier, and sends a bookmark each minute.
         response = await self._send(
             _HttpRequest("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
         )
@@ -184,17 +183,17 @@ class _HttpRequest:
 
 
 def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
-    """Return the error for a write that was refused; raises nothing.
+    """Return the error for a write that was refused.
 
-    It contains the API server's message, in which a quota or policy explains itself, but none of `secrets`.
+    It contains the API server's message, because a quota or policy explains itself there, but none of `secrets`.
     """
     causes = (response.body.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return BeingDeletedError("the namespace is terminating")
     message = response.message
     for value in secrets.values():
-        # Plain and as it was sent, because a policy may repeat what it saw, and in pieces: a file may be quoted with
-        # escaped line ends.
+        # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends: so
+        # each piece is replaced.
         for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
             message = message.replace(piece, "...") if piece else message
     return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")
@@ -204,7 +203,7 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
-    return UnavailableError("Unreachable", f"the API server did not answer ({why})", service=service)
+    return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)
 
 
 def _is_temporary(status: int) -> bool:
@@ -217,5 +216,5 @@ def _decoded(status: int, content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise UnavailableError("Unavailable", "the API server returned an object that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        sentence = f"HTTP {status} with a response that is not JSON; check proxies between Keyturn and the API server"
-        return {"message": sentence, "metadata": {}}
+        text = f"HTTP {status} with a response that is not JSON; check proxies between Keyturn and the API server"
+        return {"message": text, "metadata": {}}

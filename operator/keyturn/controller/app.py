@@ -52,7 +52,7 @@ class NoClusterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The operator's options of the command line. Without namespaces, it works in all of them."""
+    """The operator's command-line options. Without `namespaces`, it watches all of them."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
@@ -80,9 +80,9 @@ class Operator:
         self._held_until: Callable[[], float] = lambda: math.inf
 
     async def run(self) -> None:
-        """Run until told to stop.
+        """Run until SIGTERM or SIGINT.
 
-        Raises NoClusterError where there is none, LeaseLostError where another operator has taken over.
+        Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
         """
         options = self._options
         configuration = await _configuration(options.kubeconfig)
@@ -98,7 +98,7 @@ class Operator:
             ready = lease.seen.is_set if options.leader_elect else (lambda: True)
             if options.leader_elect:
                 self._held_until = lambda: lease.held_until
-            # By the clock, not by an event: a process that was frozen would write before it handles the event.
+            # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lambda: time.monotonic() < self._held_until())
             serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, api, configuration)
@@ -108,7 +108,7 @@ class Operator:
                 await serving.cleanup()
 
     async def _work(self, api: ApiClient, configuration: Configuration) -> None:
-        """Reconcile: the work of the one operator that holds the Lease."""
+        """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
         require_label = settings.sources.require_label
@@ -146,12 +146,12 @@ class Operator:
         async with asyncio.TaskGroup() as tasks:
             listed = []
             for path in _secret_paths(namespaces) if self._options.watch_secrets else ():
-                for selector, see in (
+                for selector, on_change in (
                     (OUR_LABEL, controller.on_secret),
                     ("=".join(SOURCE_LABEL), controller.on_source_secret),
                 ):
                     listed.append(asyncio.Event())
-                    tasks.create_task(watch(api, path, selector, see, listed[-1]))
+                    tasks.create_task(watch(api, path, selector, on_change, listed[-1]))
             # Secrets first: the issuance record on a Secret decides whether its request is due.
             await asyncio.gather(*(event.wait() for event in listed))
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
@@ -182,8 +182,8 @@ async def _configuration(kubeconfig: str | None) -> Configuration:
         else:
             kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, YAMLError) as error:
-        where = kubeconfig or os.environ.get("KUBECONFIG") or "not running in a pod, and --kubeconfig is not set"
-        raise NoClusterError(f"no cluster: {where}: {error}") from error
+        source = kubeconfig or os.environ.get("KUBECONFIG") or "not running in a pod, and --kubeconfig is not set"
+        raise NoClusterError(f"no cluster: {source}: {error}") from error
     except TypeError as error:
         # The client raises this if the kubeconfig is empty or not a mapping.
         raise NoClusterError("no cluster: the kubeconfig is empty or invalid") from error

@@ -53,7 +53,7 @@ class Controller:
             self._add(replace(entry, request=_parse(body)), self._soon(entry))
 
     def on_request_list(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Handle a full list of a namespace, or of all namespaces if it is empty: other requests are deleted."""
+        """Drop the requests that are missing from a full list of one namespace, or of all if `namespace` is empty."""
         for uid in self.index.uids(namespace) - uids:
             self._drop(uid)
 
@@ -97,7 +97,7 @@ class Controller:
         try:
             reconciled = await reconcile(self._deps, request, entry.state, entry.status)
             self.index.update(uid, state=reconciled.state)
-            # A spec that changed meanwhile has its own place in the queue; this status must not replace its status.
+            # A spec that changed in the meantime is queued on its own; this status must not replace its status.
             if self._is_current(request) and reconciled.status != entry.status:
                 await self._status_writer.status(request.namespace, request.name, uid, reconciled.status)
                 self.index.update(uid, status=reconciled.status)
@@ -132,7 +132,7 @@ class Controller:
             self._store.cache.release(entry.request)
 
     def _soon(self, entry: Entry) -> datetime:
-        """Return when to reconcile what changed: now, but edits in a loop are reconciled once a second."""
+        """Return when to reconcile a changed request: now, but at most once a second if it is edited in a loop."""
         now = self._deps.now()
         is_recent = entry.reconciled_at is not None and entry.reconciled_at <= now
         return max(now, entry.reconciled_at + SHORTEST_PAUSE) if is_recent and entry.reconciled_at else now
@@ -143,13 +143,13 @@ class Controller:
         return entry is not None and entry.request is request
 
     def _must_read_target(self, request: Request | InvalidRequest, state: ReconcileState) -> bool:
-        """Whether the target changed while it was written, so that the cache cannot be trusted."""
+        """Whether the target changed while it was written, so that its cache entry is stale."""
         if isinstance(request, InvalidRequest) or request.spec.suspend or state.failure:
             return False
         return self._store.cache.is_stale(request)
 
     def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
-        """Return the entry of a request that is new to this process. Nothing is read from the API server."""
+        """Return the entry of a request that is new to this process, without reading from the API server."""
         state, cache = ReconcileState(revision=status.revision, failure=restored_failure(status)), self._store.cache
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
@@ -160,12 +160,12 @@ class Controller:
         if target is None:
             state = replace(state, issuance=None)
             if status.revision:
-                # It was issued once, and no list shows it: perhaps only its label was removed.
+                # Credentials were issued, but no list contains the Secret: perhaps only its label was removed.
                 cache.invalidate(request)
         return Entry(request, status, state)
 
     def _first_due(self, entry: Entry) -> datetime | None:
-        """Return when to reconcile a new entry: if status and cached Secret show that nothing is due, not now."""
+        """Return when to reconcile a new entry: now, unless status and cached Secret show that it is due later."""
         request, status, state, now = entry.request, entry.status, entry.state, self._deps.now()
         if isinstance(request, InvalidRequest) or not self._store.watched:
             return now

@@ -12,14 +12,14 @@ _log = logging.getLogger(__name__)
 
 
 async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> web.AppRunner:
-    """Serve on HOST:PORT until the runner that is returned is cleaned up.
+    """Serve on HOST:PORT until the returned runner is cleaned up.
 
-    Without a host it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. /healthz
+    Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. /healthz
     tests that the event loop responds, /readyz that the API server has responded.
     """
 
     async def metrics(_: web.Request) -> web.Response:
-        # In a thread: with 10,000 requests it takes as long as all reconciliations of a second.
+        # In a thread: with 10,000 requests this takes as long as all reconciliations of one second.
         body = await asyncio.to_thread(generate_latest, registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -1,4 +1,4 @@
-"""kopf lists and watches TokenRequests and does nothing else here: no patch, no finalizer, no annotation."""
+"""Lists and watches TokenRequests with kopf, which neither patches them nor sets finalizers or annotations."""
 
 import asyncio
 import itertools
@@ -33,10 +33,10 @@ class OnRequest(Protocol):
 
 
 class OnRequestList(Protocol):
-    """Receives the uids of a full list, of one namespace or, if it is empty, of all."""
+    """Receives the uids of a full list."""
 
     def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Handle that these exist and no others."""
+        """Handle a full list of one namespace, or of all if `namespace` is empty: all other requests are deleted."""
 
 
 async def watch_requests(
@@ -48,7 +48,7 @@ async def watch_requests(
 ) -> None:
     """Pass every TokenRequest and every change to `on_request`, until SIGTERM or SIGINT (kopf handles both).
 
-    Waits for the CRD, and survives its deletion: deletions that were missed are those that `on_list` does not contain.
+    Waits for the CRD, and survives its deletion. Deletions that were missed show as uids missing from `on_list`.
     """
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()
@@ -74,9 +74,9 @@ async def watch_requests(
 
 
 class _Everything(Collection[Any]):
-    """The tasks that kopf must not cancel when it ends.
+    """The tasks that kopf must not cancel when it ends: all of them.
 
-    It would cancel every task that started after it within five seconds, the save of a rotated token too.
+    By default, kopf cancels every task that started after it within five seconds, even the save of a rotated token.
     """
 
     def __contains__(self, _: object) -> bool:
@@ -105,16 +105,16 @@ class _NothingHandled(kopf.DiffBaseStorage):
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = _NothingHandled()
-    # A name that nobody can put on an object: kopf would try to remove its own finalizer again and again.
+    # A name that no user can guess: if an object had kopf's finalizer, kopf would try to remove it again and again.
     settings.persistence.finalizer = f"{GROUP}/{uuid4()}"
     settings.posting.enabled = False
     settings.peering.standalone = True
-    # Otherwise kopf watches CRDs and namespaces, which a namespaced install must not.
+    # Otherwise kopf watches CRDs and namespaces, which a namespaced installation is not allowed to do.
     settings.scanning.disabled = True
     settings.watching.chunk_size = _PAGE
     settings.watching.server_timeout = 290
     settings.process.ultimate_exiting_timeout = None
-    # How long a worker exists after its event, 5 s by default: at start there is one for each object.
+    # How long a worker lives after its event, 5 s by default: at startup there is one per object.
     settings.queueing.idle_timeout = 0.05
     # By default kopf gives up after a minute, and the operator would end.
     settings.networking.error_backoffs = _EndlessBackoff()
@@ -122,14 +122,14 @@ def _settings() -> kopf.OperatorSettings:
 
 
 class _EndlessBackoff:
-    """Pauses between attempts in seconds, without end. It has no length: kopf would count the attempts."""
+    """Yields pauses between attempts in seconds, without end. It has no length, or kopf would limit the attempts."""
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((1, 1, 2, 3), itertools.repeat(5))
 
 
 async def _wait_for_crd(api: ApiClient) -> None:
-    """Wait until the API server serves TokenRequests: kopf never watches what it does not find at its start."""
+    """Wait until the API server serves TokenRequests: kopf never watches a resource that is missing when it starts."""
     for attempt in itertools.count():
         try:
             if await _is_served(api):
@@ -192,9 +192,9 @@ class _List(msgspec.Struct, frozen=True):
 class _Responses:
     """Middleware for the API server's responses about TokenRequests.
 
-    A 404, while the CRD does not exist, is fatal to kopf: as a lost connection it is retried. So is a 410, for a list
-    whose pages took too long: as a broken response it restarts the list. And kopf does not report which objects are
-    missing from a list that follows a broken watch.
+    kopf stops at a 404, which is returned while the CRD does not exist; as a lost connection, it is retried. kopf also
+    stops at a 410 for a list whose pages took too long; as a broken response, it restarts the list. And kopf does not
+    report which objects are missing from the list that follows a broken watch.
     """
 
     def __init__(self, on_list: OnRequestList) -> None:
@@ -216,10 +216,10 @@ class _Responses:
             raise aiohttp.ClientPayloadError(f"{PLURAL}.{GROUP}: HTTP 410")
         if response.status == HTTPStatus.OK and not watched:
             page = msgspec.json.decode(await response.read(), type=_List)
-            self._take(request.url.path, page, first="continue" not in request.url.query)
+            self._collect(request.url.path, page, first="continue" not in request.url.query)
         return response
 
-    def _take(self, path: str, page: _List, *, first: bool) -> None:
+    def _collect(self, path: str, page: _List, *, first: bool) -> None:
         uids = self._uids.pop(path, set()) if not first else set()
         uids |= {item.metadata.uid for item in page.items}
         if page.metadata.remaining:

@@ -1,7 +1,7 @@
 """Leader election by a Lease: one operator writes, the others stand by.
 
-Times are compared by our own monotonic clock only: neither another machine's clock nor one that is set can make two
-operators believe that they hold the same Lease. The renewTime in the Lease is informational.
+Times are compared only on this process's monotonic clock: neither a clock on another machine nor a clock that is set
+can make two operators believe that they hold the same Lease. The renewTime in the Lease is informational.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from keyturn.controller.api_client import MERGE, ApiClient
 from keyturn.core.errors import KeyturnError, LeaseLostError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
-# A standby tries more often: what is due waits while an upgrade hands over.
+# A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
 _log = logging.getLogger(__name__)
 
 
 class Lease:
-    """A Lease of coordination.k8s.io/v1, as `identity` sees it.
+    """A Lease of coordination.k8s.io/v1, as seen by the candidate `identity`.
 
-    `held_until` is when it expires for us, counted from before the request that renewed it. `seen` is set with the
-    first response.
+    `held_until` is when our hold expires in monotonic seconds, counted from before the request that renewed it. `seen`
+    is set by the first response.
     """
 
     def __init__(self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
@@ -42,14 +42,14 @@ class Lease:
         before = time.monotonic()
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                held = await self._try()
+                acquired = await self._try()
         except (KeyturnError, TimeoutError) as error:
             _log.warning("the Lease could not be reached: %s", error)
             return False
         self.seen.set()
-        if held:
+        if acquired:
             self.held_until = before + LEASE_SECONDS
-        return held
+        return acquired
 
     async def release(self) -> None:
         """Release the Lease, so that a standby need not wait until it expires."""
@@ -65,26 +65,26 @@ class Lease:
 
     async def _is_released(self) -> bool:
         # Read first: a renewal that was cancelled may still have been processed.
-        found = await self._api.request("GET", f"{self._path}/{self._name}")
-        if found.refused or (found.body.get("spec") or {}).get("holderIdentity") != self._identity:
+        response = await self._api.request("GET", f"{self._path}/{self._name}")
+        if response.refused or (response.body.get("spec") or {}).get("holderIdentity") != self._identity:
             return True
-        version = {"resourceVersion": found.body["metadata"]["resourceVersion"]}
+        version = {"resourceVersion": response.body["metadata"]["resourceVersion"]}
         body = {"metadata": version, "spec": _RELEASED_SPEC}
         return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
     async def _try(self) -> bool:
-        found = await self._api.request("GET", f"{self._path}/{self._name}")
-        if not found.found:
+        response = await self._api.request("GET", f"{self._path}/{self._name}")
+        if not response.found:
             body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
             return not (await self._api.request("POST", self._path, body)).refused
-        if found.refused:
-            _log.warning("reading the Lease is forbidden: %s", found.message)
+        if response.refused:
+            _log.warning("reading the Lease is forbidden: %s", response.message)
             return False
-        spec, version = found.body.get("spec") or {}, found.body["metadata"]["resourceVersion"]
+        spec, version = response.body.get("spec") or {}, response.body["metadata"]["resourceVersion"]
         ours = spec.get("holderIdentity") == self._identity
         if not ours and spec.get("holderIdentity") and not self._is_stale(spec):
             return False
-        # With the resourceVersion only one candidate can win; a conflict means that it was another.
+        # With the resourceVersion only one candidate can win; a conflict means that another one did.
         body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
         return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).refused
 
@@ -128,9 +128,9 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _keep(lease: Lease) -> None:
-    """Renew the Lease until that fails for too long. The last write has the time between deadline and expiry."""
+    """Renew the Lease until renewals fail for DEADLINE_SECONDS. The rest of the Lease is left for the last write."""
     while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
         await asyncio.sleep(RETRY_SECONDS)
         if time.monotonic() >= lease.held_until:
-            return  # The process was frozen: another operator may have led meanwhile, and released the Lease since.
+            return  # The process was frozen: another operator may have led since, and released the Lease.
         await lease.hold()

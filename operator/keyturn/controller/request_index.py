@@ -1,4 +1,4 @@
-"""The TokenRequests that exist: each parsed once, with its status and state, found by uid or by Secret."""
+"""Index of the TokenRequests that exist, by uid and by Secret, each with its status and state."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class RequestIndex:
             self._by_secret[place].add(entry.request.uid)
 
     def update(self, uid: str, **changes: Any) -> None:
-        """Change fields of an entry, but not its request; does nothing if the request is gone."""
+        """Change fields of an entry, but not its request; does nothing if the request was deleted."""
         if entry := self.entries.get(uid):
             self.entries[uid] = replace(entry, **changes)
 

@@ -1,4 +1,4 @@
-"""Manifests of targets: what is applied, and how an existing Secret is read."""
+"""Converts targets to and from manifests of Secrets."""
 
 import base64
 from collections.abc import Mapping
@@ -33,39 +33,39 @@ _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/l
 def secret_manifest(
     request: Request, issuance: Issuance | None, data: Mapping[str, str], *, owned: bool
 ) -> dict[str, Any]:
-    """Return the Secret to apply; without an issuance record it is for a dry run.
+    """Return the Secret to apply or, without an issuance record, to apply with dryRun.
 
     `owned` adds an owner reference, so that the Secret is deleted with the TokenRequest.
     """
     owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": request.name, "uid": request.uid}
     kind = request.spec.secret_type
-    shown = data if issuance else _DRY_RUN_DATA.get(kind, data)
-    marked = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)} if issuance else {}
-    about = {
+    content = data if issuance else _DRY_RUN_DATA.get(kind, data)
+    record = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)} if issuance else {}
+    metadata = {
         "name": request.secret_name,
         "labels": labels(request),
-        "annotations": annotations(request) | marked,
+        "annotations": annotations(request) | record,
     }
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": kind,
-        "metadata": about | ({"ownerReferences": [owner]} if owned else {}),
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in shown.items()},
+        "metadata": metadata | ({"ownerReferences": [owner]} if owned else {}),
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
     }
 
 
 def empty_manifest(name: str, uid: str) -> dict[str, Any]:
-    """Return an apply without fields: it removes all fields that only this manager owns."""
-    # With the uid: otherwise an apply would create an empty Secret if there is none.
+    """Return a manifest without fields: applying it removes all fields that only this manager owns."""
+    # Without the uid, an apply would create an empty Secret if there is none.
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "uid": uid}}
 
 
-def released(found: TargetSecret) -> dict[str, Any]:
-    """Return a merge patch that releases a Secret and keeps its data."""
+def release_patch(secret: TargetSecret) -> dict[str, Any]:
+    """Return a merge patch that releases a Secret but keeps its data."""
     return {
         "metadata": {
-            "uid": found.uid,
+            "uid": secret.uid,
             "annotations": {ISSUANCE_ANNOTATION: None, EXPIRES_AT: None},
             "labels": {MANAGED_BY: None, OWNER_UID: None},
             "ownerReferences": None,
@@ -74,7 +74,7 @@ def released(found: TargetSecret) -> dict[str, Any]:
 
 
 def target_secret(meta: Meta) -> TargetSecret:
-    """Return a Secret as far as its metadata describes it."""
+    """Return a Secret with what its metadata contain."""
     issuance = read_issuance(meta.annotations)
     return TargetSecret(
         uid=meta.uid,
@@ -89,13 +89,13 @@ def target_secret(meta: Meta) -> TargetSecret:
 
 
 def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret, dict[str, str]]:
-    """Return a Secret that was read completely, and the data of the keys that were issued."""
-    found = target_secret(msgspec.convert(body["metadata"], Meta))
-    keys = found.issuance.keys if found.issuance else ()
-    given = body.get("data") or {}
-    data = {key: _decoded(given[key]) for key in keys if key in given}
-    known = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
-    return replace(found, data_hash=data_hash(data, request), **known), data
+    """Return a Secret from its full manifest, and the data of the keys that were issued."""
+    secret = target_secret(msgspec.convert(body["metadata"], Meta))
+    keys = secret.issuance.keys if secret.issuance else ()
+    encoded = body.get("data") or {}
+    data = {key: _decoded(encoded[key]) for key in keys if key in encoded}
+    fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
+    return replace(secret, data_hash=data_hash(data, request), **fields), data
 
 
 def _is_modified_by_others(meta: Meta, issuance: Issuance) -> bool:
@@ -107,5 +107,5 @@ def _is_modified_by_others(meta: Meta, issuance: Issuance) -> bool:
 
 
 def _decoded(value: str) -> str:
-    # A value that was edited by hand need not be text: it only has to differ.
+    # A value that was edited by hand may not be text; it only has to differ.
     return base64.b64decode(value).decode(errors="replace")

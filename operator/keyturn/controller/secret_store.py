@@ -1,4 +1,4 @@
-"""The Store of the cluster: reads sources, and writes targets by server-side apply with their issuance record."""
+"""The cluster's Store: reads sources, and writes targets by server-side apply with their issuance record."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from keyturn.controller.secret_cache import Place, SecretCache, target_place
 from keyturn.controller.secret_manifest import (
     empty_manifest,
     read_secret,
-    released,
+    release_patch,
     secret_manifest,
     target_secret,
 )
@@ -27,14 +27,14 @@ from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
 _DRY_RUN_SECONDS = 10.0
-# An apply with a resourceVersion fails if the object exists: no Secret is overwritten without having been read.
+# An apply with another resourceVersion fails if the object exists, so no Secret is overwritten before it was read.
 _ABSENT = "1"
 
 _log = logging.getLogger(__name__)
 
 
 class SecretStore:
-    """Reads sources and writes targets in the cluster. `cache` holds what is known of targets without reading them.
+    """Reads sources and writes targets in the cluster. `cache` contains the targets seen so far.
 
     If Secrets are not `watched`, a target is read in each reconciliation. With `require_label`, sources without the
     label are refused.
@@ -49,7 +49,7 @@ class SecretStore:
         require_label: bool = False,
     ) -> None:
         self._api = api
-        self._labelled = require_label
+        self._require_label = require_label
         self.watched = watched
         self._monotonic = monotonic
         self._dry_run_passed: dict[str, tuple[str, float]] = {}
@@ -57,7 +57,7 @@ class SecretStore:
 
     async def read_source(self, request: Request) -> SourceValues:
         """Read the source, uncached."""
-        return await read_source(self._api, request, require_label=self._labelled)
+        return await read_source(self._api, request, require_label=self._require_label)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
         """Return the target from the cache, or read it if its entry is stale or Secrets are not watched."""
@@ -66,11 +66,11 @@ class SecretStore:
         return self.cache.get(target_place(request))
 
     async def dry_run(self, request: Request) -> None:
-        """Apply with dryRun. A Secret that exists must turn out to be writable for the request.
+        """Apply with dryRun, and check that an existing Secret may be written for the request.
 
-        Raises BeingDeletedError if the request is deleted: the deletion of its Secret may be seen first. Nothing is
-        sent if a dry run succeeded in the namespace within the last ten seconds, unless a token would be consumed: then
-        a conflict surfaces at the write, after one wasted exchange.
+        Raises BeingDeletedError if the request was deleted: the watch may show the deletion of its Secret first. The
+        dry run is skipped if one succeeded in the namespace within the last ten seconds, unless the request consumes a
+        token. After a skipped dry run, the write itself reports a conflict, at the cost of one exchange.
         """
         if self.cache.was_deleted(request):
             await self._check_alive(request)
@@ -81,15 +81,15 @@ class SecretStore:
         if response.status == HTTPStatus.CREATED:
             self._dry_run_passed[request.namespace] = (request.metadata_hash, self._monotonic())
             return
-        found, _ = await self._read(request)
-        if found:
-            response = await self._dry_run_on(request, found, manifest)
+        target, _ = await self._read(request)
+        if target:
+            response = await self._dry_run_on(request, target, manifest)
         if response.refused:
             raise refusal(response, f"Secret {request.secret_name}", {})
 
-    async def _dry_run_on(self, request: Request, found: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
-        check_ours(request, found)
-        if found.type != manifest["type"]:
+    async def _dry_run_on(self, request: Request, target: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
+        check_ours(request, target)
+        if target.type != manifest["type"]:
             return await self._dry_run_creation(request, manifest)
         return await self._send(request, manifest, dryRun="All", force="true")
 
@@ -109,57 +109,57 @@ class SecretStore:
                 _log.warning("Secret %s/%s could not be released: %s", *former, error)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
-        """Apply the whole Secret again with the data it has: an apply without data would remove them."""
-        found, data = await self._read(request)
-        if found and found.issuance and found.data_hash == found.issuance.data_hash:
+        """Apply the whole Secret again with its current data: an apply without data would remove them."""
+        target, data = await self._read(request)
+        if target and target.issuance and target.data_hash == target.issuance.data_hash:
             await self.write(request, issuance, data)
         else:
-            # It was edited meanwhile: the next reconciliation detects that.
+            # It was edited in the meantime; the next reconciliation detects that.
             self.cache.invalidate(request)
 
     def _is_dry_run_fresh(self, request: Request) -> bool:
-        apply_metadata, at = self._dry_run_passed.get(request.namespace, ("", 0.0))
-        return apply_metadata == request.metadata_hash and self._monotonic() - at < _DRY_RUN_SECONDS
+        metadata_hash, passed_at = self._dry_run_passed.get(request.namespace, ("", 0.0))
+        return metadata_hash == request.metadata_hash and self._monotonic() - passed_at < _DRY_RUN_SECONDS
 
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
         response = await self._api.request("GET", path, accept=ONE)
-        about = response.body.get("metadata", {})
-        if not response.found or about.get("uid", request.uid) != request.uid or "deletionTimestamp" in about:
-            raise BeingDeletedError("the TokenRequest is gone")
+        metadata = response.body.get("metadata", {})
+        if not response.found or metadata.get("uid", request.uid) != request.uid or "deletionTimestamp" in metadata:
+            raise BeingDeletedError("the TokenRequest was deleted")
 
     async def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         known = self.cache.get(target_place(request))
         response = await self._send(request, _manifest(request, issuance, data, known))
         if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
-            # Another manager owns one of our fields, or one is immutable. Force only after a read has shown that the
-            # Secret is writable for the request.
+            # Another manager owns one of our fields, or one is immutable. Force the apply only after a read has shown
+            # that the Secret may be written for the request.
             known, _ = await self._read(request)
             if known:
                 check_ours(request, known)
-                known = await self._of_its_type(request, issuance, data, known)
+                known = await self._delete_if_type_differs(request, issuance, data, known)
             response = await self._send(request, _manifest(request, issuance, data, known), force="true")
         if response.refused:
             raise refusal(response, f"Secret {request.secret_name}", data)
         if known and known.issuance and known.issuance.uid != request.uid:
             # Removes fields that only the manager of the former request owns, such as its owner reference.
             former = field_manager(known.issuance.uid)
-            nothing = empty_manifest(request.secret_name, known.uid)
-            retired = await self._send(request, nothing, fieldManager=former, force="true")
-            response = response if retired.refused else retired
+            empty = empty_manifest(request.secret_name, known.uid)
+            removal = await self._send(request, empty, fieldManager=former, force="true")
+            response = response if removal.refused else removal
         self.cache.was_written(target_place(request), target_secret(_meta(response)))
 
-    async def _of_its_type(
-        self, request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret
+    async def _delete_if_type_differs(
+        self, request: Request, issuance: Issuance, data: dict[str, str], target: TargetSecret
     ) -> TargetSecret | None:
-        """Delete a Secret whose type does not match the formats: the type of a Secret cannot be changed."""
-        manifest = _manifest(request, issuance, data, found)
-        if manifest.get("type", found.type) == found.type:
-            return found
-        # The new Secret is tried first: a policy that refuses it must not cost the one that exists.
+        """Delete a Secret if the formats need another type, which cannot be changed; return it if it still exists."""
+        manifest = _manifest(request, issuance, data, target)
+        if manifest.get("type", target.type) == target.type:
+            return target
+        # Try the new Secret first: if a policy refuses it, the existing one must remain.
         response = await self._dry_run_creation(request, manifest)
         if not response.refused:
-            precondition = {"preconditions": {"uid": found.uid}}
+            precondition = {"preconditions": {"uid": target.uid}}
             path = secrets_path(*target_place(request))
             response = await self._api.request("DELETE", path, precondition, kind=JSON)
         if response.refused and response.found:
@@ -174,18 +174,18 @@ class SecretStore:
         return await self._api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
     async def _release(self, request: Request, place: Place) -> None:
-        found, path = self.cache.get(place), secrets_path(*place)
-        if found is None:
+        target, path = self.cache.get(place), secrets_path(*place)
+        if target is None:
             return
-        if is_adopted(request, found):
+        if is_adopted(request, target):
             query = {"fieldManager": field_manager(request.uid), "force": "true"}
             response = await self._api.request(
-                "PATCH", path, empty_manifest(place[1], found.uid), kind=APPLY, query=query
+                "PATCH", path, empty_manifest(place[1], target.uid), kind=APPLY, query=query
             )
         elif request.retains:
-            response = await self._api.request("PATCH", path, released(found), kind=MERGE)
+            response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
         else:
-            response = await self._api.request("DELETE", path, {"preconditions": {"uid": found.uid}}, kind=JSON)
+            response = await self._api.request("DELETE", path, {"preconditions": {"uid": target.uid}}, kind=JSON)
         if response.refused and response.found:
             _log.warning("Secret %s/%s could not be released: %s", *place, response.message)
         else:
@@ -202,23 +202,25 @@ class SecretStore:
         response = await self._api.request("GET", secrets_path(*place))
         if response.refused and response.found:
             raise RefusedError("WriteDenied", f"Secret {request.secret_name} may not be read: {response.message}")
-        found, data = read_secret(request, response.body) if response.found else (None, {})
-        overtaken = self.cache.get(place) is not before
-        self.cache.was_read(place, found)
-        if overtaken:
-            # The watch delivered an event during the read: it is not known which of the two is newer.
+        target, data = read_secret(request, response.body) if response.found else (None, {})
+        changed_meanwhile = self.cache.get(place) is not before
+        self.cache.was_read(place, target)
+        if changed_meanwhile:
+            # The watch delivered an event during the read, and either of the two may be newer.
             self.cache.invalidate(request)
-        return found, data
+        return target, data
 
 
-def _manifest(request: Request, issuance: Issuance, data: dict[str, str], found: TargetSecret | None) -> dict[str, Any]:
-    adopted = is_adopted(request, found)
+def _manifest(
+    request: Request, issuance: Issuance, data: dict[str, str], target: TargetSecret | None
+) -> dict[str, Any]:
+    adopted = is_adopted(request, target)
     issuance = msgspec.structs.replace(issuance, adopted=adopted)
     manifest = secret_manifest(request, issuance, data, owned=not request.retains and not adopted)
     if adopted and manifest["type"] == OPAQUE:
-        # The user who created it chose the type, and our formats need none.
+        # The user who created the Secret chose its type, and our formats need none.
         del manifest["type"]
-    if found is None:
+    if target is None:
         manifest["metadata"]["resourceVersion"] = _ABSENT
     return manifest
 

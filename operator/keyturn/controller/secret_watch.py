@@ -1,4 +1,4 @@
-"""The watch of Secrets: metadata only, so that it never brings their values into this process."""
+"""Watches the metadata of Secrets only, so that their values never reach this process."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ _LOG_INTERVAL_SECONDS = 60
 
 _log = logging.getLogger(__name__)
 
-See = Callable[["Meta", bool], None]
+OnSecret = Callable[["Meta", bool], None]
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -71,13 +71,13 @@ class _Any(msgspec.Struct, frozen=True):
     code: int = 0
 
 
-async def watch(api: ApiClient, path: str, selector: str, see: See, listed: asyncio.Event) -> None:
-    """Call `see(metadata, alive)` for every object and every change, permanently.
+async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, listed: asyncio.Event) -> None:
+    """Call `on_secret(metadata, alive)` for every object and every change, until cancelled.
 
     `listed` is set after the first list. Deletions that were missed while disconnected are reported after the next
     list. A broken watch resumes at its resourceVersion; if that has expired, the objects are listed again.
     """
-    reported, version, complaint = _Reported(see), "", ("", 0.0)
+    reported, version, last_warning = _Reported(on_secret), "", ("", 0.0)
     while True:
         try:
             if not version:
@@ -89,11 +89,11 @@ async def watch(api: ApiClient, path: str, selector: str, see: See, listed: asyn
             version = "" if status == HTTPStatus.GONE else version
             kind = f"HTTP {status}" if status else type(error).__name__
             why = str(error) if isinstance(error, UnavailableError) else kind
-            complaint = _complain(path, why, complaint)
+            last_warning = _warn(path, why, last_warning)
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _complain(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
+def _warn(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
     """Log why a watch broke, at most once a minute for the same cause: without permission it breaks each second."""
     now = asyncio.get_running_loop().time()
     if why == last[0] and now - last[1] < _LOG_INTERVAL_SECONDS:
@@ -103,10 +103,10 @@ def _complain(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]
 
 
 class _Reported:
-    """The objects that were reported, so that a list shows which were deleted."""
+    """The objects that were reported, to find those missing from the next list."""
 
-    def __init__(self, see: See) -> None:
-        self._see = see
+    def __init__(self, on_secret: OnSecret) -> None:
+        self._on_secret = on_secret
         self._names: dict[str, tuple[str, str]] = {}
 
     def report(self, meta: Meta, *, alive: bool) -> None:
@@ -115,8 +115,8 @@ class _Reported:
         else:
             self._names.pop(meta.uid, None)
         try:
-            self._see(meta, alive)
-        except Exception as error:  # noqa: BLE001 - anybody may make such an object: it must not stop all others
+            self._on_secret(meta, alive)
+        except Exception as error:  # noqa: BLE001 - an object that any user can create must not stop all others
             _log.error("Secret %s/%s: internal error: %s", meta.namespace, meta.name, type(error).__name__)
 
     def report_deleted(self, uids: AbstractSet[str]) -> None:
@@ -126,7 +126,7 @@ class _Reported:
 
 
 async def _list(api: ApiClient, path: str, selector: str, reported: _Reported) -> str:
-    """List page by page: one list of all objects would need most of the memory at start."""
+    """List page by page: a single list of all objects would need most of the memory at startup."""
     uids = set[str]()
     remaining = ""
     while True:
@@ -136,7 +136,7 @@ async def _list(api: ApiClient, path: str, selector: str, reported: _Reported) -
             return await _list(api, path, selector, reported)
         if response.refused:
             raise UnavailableError("Unavailable", f"listing {path}: {response.message}")
-        # An empty list of a typed API comes as null.
+        # The API server encodes an empty list as null.
         for item in msgspec.convert(response.body.get("items") or [], list[_Item]):
             uids.add(item.metadata.uid)
             reported.report(item.metadata, alive=True)
@@ -154,15 +154,15 @@ async def _follow(api: ApiClient, path: str, selector: str, version: str, report
     async for raw in api.watch(path, query):
         try:
             line = msgspec.json.decode(raw, type=_Line)
-            seen = msgspec.json.decode(line.object, type=_Any)
+            header = msgspec.json.decode(line.object, type=_Any)
         except RecursionError:
             _log.warning("an object under %s is nested too deeply and is ignored", path)
             continue
         if line.type == "ERROR":
-            if seen.code == HTTPStatus.GONE:
+            if header.code == HTTPStatus.GONE:
                 return ""
-            raise UnavailableError("Unavailable", f"the watch ended with code {seen.code}")
-        version = seen.metadata.resource_version
+            raise UnavailableError("Unavailable", f"the watch ended with code {header.code}")
+        version = header.metadata.resource_version
         if line.type != "BOOKMARK":
             reported.report(msgspec.json.decode(line.object, type=_Item).metadata, alive=line.type != "DELETED")
     return version

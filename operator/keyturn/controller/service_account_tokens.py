@@ -5,11 +5,11 @@ from http import HTTPStatus
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.errors import RefusedError
 
-_RIGHT = "; allow it with the chart's rbac.serviceAccountTokens and serviceAccountTokenNames"
+_HINT = "; allow it with the chart's rbac.serviceAccountTokens and serviceAccountTokenNames"
 
 
 class ServiceAccounts:
-    """Requests tokens of service accounts, and checks each audience once."""
+    """Requests tokens of service accounts, and checks once per audience that the API server does not accept them."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -28,7 +28,7 @@ class ServiceAccounts:
         if not response.found:
             raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
         if response.refused:
-            hint = _RIGHT if response.status == HTTPStatus.FORBIDDEN else ""
+            hint = _HINT if response.status == HTTPStatus.FORBIDDEN else ""
             raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}{hint}")
         token = str(response.body["status"]["token"])
         await self._check_audience(f"system:serviceaccount:{namespace}:{name}", audiences, token)

@@ -1,4 +1,4 @@
-"""Reads the Secrets that a renewal starts from: uncached, and never written."""
+"""Reads sources and other values that a TokenRequest refers to; uncached and read-only."""
 
 import base64
 import binascii
@@ -18,13 +18,13 @@ async def read_source(api: ApiClient, request: Request, *, require_label: bool =
 
     With `require_label`, a Secret without the label is refused like one that does not exist.
     """
-    wanted, proof = request.spec.source, request.spec.single_use_ref
-    names = dict.fromkeys((*wanted.secrets, *((proof.name,) if proof else ())))
+    source, single_use = request.spec.source, request.spec.single_use_ref
+    names = dict.fromkeys((*source.secrets, *((single_use.name,) if single_use else ())))
     data = {name: await _read(api, request.namespace, name, require_label=require_label) for name in names}
     return parse_source(
-        token=_value(wanted.token_ref, data) if wanted.token_ref else None,
-        keys=_texts(data[wanted.keys_ref.name]) if wanted.keys_ref else None,
-        single_use_credential=_value(proof, data) if proof else None,
+        token=_value(source.token_ref, data) if source.token_ref else None,
+        keys=_texts(data[source.keys_ref.name]) if source.keys_ref else None,
+        single_use_credential=_value(single_use, data) if single_use else None,
     )
 
 

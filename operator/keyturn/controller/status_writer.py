@@ -36,9 +36,9 @@ class StatusWriter:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         response = await self._api.request("PATCH", path, body, kind=MERGE)
         if not response.found:
-            raise BeingDeletedError(f"TokenRequest {namespace}/{name} is gone")
+            raise BeingDeletedError(f"TokenRequest {namespace}/{name} was deleted")
         if response.status == HTTPStatus.CONFLICT:
-            # The name belongs to another uid now, which the watch will show; or there are too many writes at once.
+            # Another object has the name now, which the watch will show, or there are too many concurrent writes.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {response.message}")
         if response.refused:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
@@ -46,11 +46,11 @@ class StatusWriter:
     async def event(self, request: Request | InvalidRequest, event: Event) -> None:
         """Post an Event; a failure is only logged."""
         now = rfc3339(self._now())
-        about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
+        involved = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
                  "name": request.name, "uid": request.uid}  # fmt: skip
         body = {
             "metadata": {"generateName": f"{request.name[:200]}.", "namespace": request.namespace},
-            "involvedObject": about,
+            "involvedObject": involved,
             "type": event.type,
             "reason": event.reason,
             "message": event.message[:_LONGEST_MESSAGE],

@@ -17,12 +17,12 @@ from keyturn.reconcile.dependencies import token_place
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
-# A value unlike any token: a policy or an immutable Secret must be detected by the dry run.
+# Differs from any token, so that the dry run detects an immutable Secret or a policy that refuses changes.
 _DRY_RUN_VALUE = "dry-run"
 
 
 class TokenSecrets:
-    """The TokenStore of the cluster. Token Secrets have no owner reference: the token outlives its TokenRequests."""
+    """The cluster's TokenStore. Token Secrets have no owner reference: the token outlives its TokenRequests."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -34,52 +34,52 @@ class TokenSecrets:
             return None
         if response.refused:
             raise refusal(response, _name(request), {})
-        return _kept(request, response)
+        return _stored_token(request, response)
 
-    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
+    async def create(self, request: Request, token: StoredToken) -> StoredToken:
         """Create the token Secret."""
         namespace, name = token_place(request)
-        body = _body(request, kept, kept.value) | {"apiVersion": "v1", "kind": "Secret"}
+        body = _body(request, token, token.value) | {"apiVersion": "v1", "kind": "Secret"}
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
         body["metadata"] |= {"name": name, "labels": labels}
         response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
         if not response.found:
-            raise BeingDeletedError(f"namespace {namespace} is gone")
-        return self._done(request, kept, response)
+            raise BeingDeletedError(f"namespace {namespace} was deleted")
+        return self._result(request, token, response)
 
-    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def keep(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and token family in one request."""
-        body = _body(request, kept, _DRY_RUN_VALUE if dry_run else kept.value)
+        body = _body(request, token, _DRY_RUN_VALUE if dry_run else token.value)
         query = _MANAGER | ({"dryRun": "All"} if dry_run else {})
-        return self._done(
-            request, kept, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
+        return self._result(
+            request, token, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         )
 
-    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
+    async def save(self, request: Request, token: StoredToken) -> StoredToken:
         """Patch data and token family; if the Secret was deleted or changed during the exchange, it is read first."""
-        response = await self._patch(request, kept)
+        response = await self._patch(request, token)
         if response.found and response.status != HTTPStatus.CONFLICT:
-            return self._done(request, kept, response)
-        now = await self.read(request)
-        if now is None:
-            return await self.create(request, replace(kept, uid="", version=""))
-        if now.family is None:
+            return self._result(request, token, response)
+        current = await self.read(request)
+        if current is None:
+            return await self.create(request, replace(token, uid="", version=""))
+        if current.family is None:
             raise UnavailableError("Unavailable", f"{_name(request)} is no longer a token Secret of Keyturn; delete it")
-        if kept.family and is_superseded(kept.family, now.family):
+        if token.family and is_superseded(token.family, current.family):
             _log.warning("%s contains a newer token than the one that was received late", _name(request))
-            return now
-        again = await self._patch(request, replace(kept, uid=now.uid, version=now.version))
-        return self._done(request, kept, again)
+            return current
+        response = await self._patch(request, replace(token, uid=current.uid, version=current.version))
+        return self._result(request, token, response)
 
-    async def _patch(self, request: Request, kept: StoredToken) -> ApiResponse:
-        return await self._api.save("PATCH", _path(request), _body(request, kept, kept.value), query=_MANAGER)
+    async def _patch(self, request: Request, token: StoredToken) -> ApiResponse:
+        return await self._api.save("PATCH", _path(request), _body(request, token, token.value), query=_MANAGER)
 
-    def _done(self, request: Request, kept: StoredToken, response: ApiResponse) -> StoredToken:
+    def _result(self, request: Request, token: StoredToken, response: ApiResponse) -> StoredToken:
         if response.status == HTTPStatus.CONFLICT or not response.found:
-            raise UnavailableError("Unavailable", f"{_name(request)} was changed meanwhile")
+            raise UnavailableError("Unavailable", f"{_name(request)} was changed in the meantime")
         if response.refused:
-            raise refusal(response, _name(request), {"new": kept.value, "previous": kept.previous})
-        return _kept(request, response)
+            raise refusal(response, _name(request), {"new": token.value, "previous": token.previous})
+        return _stored_token(request, response)
 
 
 _MANAGER = {"fieldManager": "keyturn-token"}
@@ -91,19 +91,19 @@ def _ref(request: Request) -> SecretKeyRef:
     return request.spec.consumption.ref
 
 
-def _body(request: Request, kept: StoredToken, value: str) -> dict[str, Any]:
+def _body(request: Request, token: StoredToken, value: str) -> dict[str, Any]:
     key = _ref(request).key
-    values = {key: value, f"{key}.previous": kept.previous}
-    precondition = {"uid": kept.uid} if kept.uid else {}
-    precondition |= {"resourceVersion": kept.version} if kept.version else {}
-    annotations = {TOKEN_FAMILY_ANNOTATION: kept.family.encoded() if kept.family else None}
+    values = {key: value, f"{key}.previous": token.previous}
+    precondition = {"uid": token.uid} if token.uid else {}
+    precondition |= {"resourceVersion": token.version} if token.version else {}
+    annotations = {TOKEN_FAMILY_ANNOTATION: token.family.encoded() if token.family else None}
     return {
         "metadata": {"annotations": annotations} | precondition,
         "data": {name: base64.b64encode(text.encode()).decode() for name, text in values.items()},
     }
 
 
-def _kept(request: Request, response: ApiResponse) -> StoredToken:
+def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
     meta, data, key = response.body["metadata"], response.body.get("data") or {}, _ref(request).key
     return StoredToken(
         value=base64.b64decode(data.get(key, "")).decode(errors="replace"),

@@ -20,7 +20,7 @@ _Waiting = tuple[datetime, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A request's place: when it is due, and when its credentials expire, which is the order among overdue requests."""
+    """A request's place: when it is due, and when its credentials expire, which orders overdue requests."""
 
     due: datetime
     expires: datetime
@@ -87,7 +87,7 @@ class WorkQueue:
         return uid
 
     def done(self, uid: str) -> None:
-        """End a reconciliation. A place that was added during it counts from now on."""
+        """End a reconciliation. If the request was added during it, it is queued now."""
         namespace = self._busy.pop(uid)
         self._busy_in[namespace] -= 1
         if not self._busy_in[namespace]:
@@ -126,7 +126,7 @@ class WorkQueue:
                 heapq.heappush(self._ready, (place.expires, serial, uid, place.namespace))
 
     def _next_fair(self) -> _Waiting | None:
-        """Return the most urgent request of a namespace below its share; requests of the others are parked."""
+        """Return the most urgent request of a namespace below its share; park requests of other namespaces."""
         while self._ready:
             item = heapq.heappop(self._ready)
             _, serial, uid, namespace = item
@@ -139,22 +139,22 @@ class WorkQueue:
         return None
 
     def _next_of_single_namespace(self) -> _Waiting | None:
-        """Return the most urgent request of a namespace beyond its share, if no other namespace waits."""
-        for namespace in [name for name in self._parked if not self._head(name)]:
+        """Return the most urgent request of a namespace at its share, if no other namespace waits."""
+        for namespace in [name for name in self._parked if not self._has_parked(name)]:
             del self._parked[namespace]
         if len(self._parked) != 1:
             return None
         return heapq.heappop(next(iter(self._parked.values())))
 
     def _unpark(self, namespace: str) -> None:
-        """Move the next request of a namespace back to the overdue ones: nothing that could run stays in `_parked`."""
-        if self._head(namespace):
+        """Move the next parked request of a namespace to `_ready`: nothing that could run stays in `_parked`."""
+        if self._has_parked(namespace):
             heapq.heappush(self._ready, heapq.heappop(self._parked[namespace]))
         else:
             self._parked.pop(namespace, None)
 
-    def _head(self, namespace: str) -> bool:
-        """Whether a request of a namespace is parked; removes outdated items."""
+    def _has_parked(self, namespace: str) -> bool:
+        """Remove outdated items of a namespace; return whether a request is still parked."""
         parked = self._parked.get(namespace, [])
         while parked and not self._is_current(*parked[0][1:3]):
             heapq.heappop(parked)
@@ -171,10 +171,10 @@ async def run(
     now: Callable[[], datetime],
     on_clock_set_back: Callable[[], None],
 ) -> None:
-    """Reconcile what is due, permanently, each request in a task of its own.
+    """Reconcile due requests until cancelled, each in a task of its own.
 
-    Sleeps are monotonic and at most 30 s long, so a clock that is set delays nothing for longer. `on_clock_set_back` is
-    called when the clock was set back, because all times in the queue were computed by another clock.
+    Sleeps are monotonic and at most 30 s long, so setting the clock delays nothing for longer. `on_clock_set_back` is
+    called if the clock was set back, because the times in the queue were computed from the earlier clock.
     """
     latest = now()
 

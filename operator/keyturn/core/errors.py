@@ -24,7 +24,7 @@ class KeyturnError(Exception):
 
 
 class UnavailableError(KeyturnError):
-    """Time must pass: there was no response, or one that reports a temporary problem.
+    """A temporary problem: there was no response, or one that reports a temporary error.
 
     `outcome_unknown`: the request may have been processed, so a token may be consumed. `service` is the service that
     failed, by its name in `ServiceHealth`, or empty; the request is retried at once when that service recovers.
@@ -39,7 +39,7 @@ class UnavailableError(KeyturnError):
 
 
 class ThrottledError(UnavailableError):
-    """Time must pass, and calls must slow down. `retry_after` is what the service requires, or zero.
+    """A call that was throttled: calls must slow down. `retry_after` is the wait that the service requires, or zero.
 
     `nothing_sent`: our own rate limit delayed the call, so the service has not rejected anything since the last error.
     """
@@ -90,7 +90,7 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReasonPolicy:
-    """What follows from a reason.
+    """How a failure with a reason is handled.
 
     `event` is recorded once in a series of failures. `retry_after` is the time until the next attempt; without it,
     exponential backoff applies. `recheck_interval` is how often the cause is checked until then, without a call to AWS.

@@ -1,4 +1,4 @@
-"""The issuance record: an annotation that is written together with the data of a Secret, and decides about it."""
+"""The issuance record: an annotation with facts about the data of a Secret, written together with it."""
 
 import hashlib
 import hmac
@@ -26,11 +26,11 @@ _END_OF_TIME = 9000  # sums with later years overflow
 
 
 class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What was issued, for which request, from which source. `jitter` in [0, 1) is drawn once per issue.
+    """What was issued, for which request and from which source. `jitter` in [0, 1) is drawn once per issue.
 
     `source` is the fingerprint of the source, `source_warns` the time from which its expiry is reported. `keys` are the
     keys of the data. `adopted` is sticky: removing the consent annotation later does not change ownership. `once`: the
-    source is single-use, and nothing is left to renew with. `token_id` and `superseded` are License Manager's IDs of
+    source was single-use, so no renewal is possible. `token_id` and `superseded` are License Manager's IDs of
     the current token and of those before it. `identity_id` is Cognito's, requested once. A digest over all fields, and
     over the data by its hash, is stored with them: a record that was edited by hand is ignored.
     """
@@ -69,7 +69,7 @@ class TargetSecret:
     """The Secret with the target's name, as far as it was read.
 
     `issuance` is None if there is no record or its digest is wrong. `owners` are the uids of owner references,
-    `managers` Keyturn's field managers. `modified_by_others`: somebody else changed issued keys.
+    `managers` Keyturn's field managers. `modified_by_others`: another client changed issued keys.
     `data_hash` (of the issued keys), `immutable` and `type` are known after a full read only.
     """
 
@@ -123,7 +123,7 @@ def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
         issuance = msgspec.json.decode(text + "}", type=Issuance)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None
-    # The digest has no key: anybody who may write the Secret can forge a record, which must not cause more harm.
+    # The digest has no key: anyone who may write the Secret can forge a record, which must not cause further harm.
     is_plausible = issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
     return issuance if is_plausible and issuance.expires.year < _END_OF_TIME else None
 

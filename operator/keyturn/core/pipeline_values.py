@@ -11,8 +11,8 @@ import jwt
 from keyturn.api.times import Moment
 from keyturn.core.errors import RefusedError
 
-# VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: no file
-# format, header or shell gives these characters another meaning.
+# VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
+# characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
 
 
@@ -78,7 +78,7 @@ class PipelineValues:
     """The values that are available to an exchange.
 
     `refresh_token` is the one that the issuer returned last, used in place of the `single_use_credential` once there
-    is one. `renewable` is False if nothing is left to renew with. `identity_context` is AWS's signed statement about
+    is one. `renewable` is False if no further renewal is possible. `identity_context` is AWS's signed statement about
     the user for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is
     the ARN of the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier
     ones that have not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last

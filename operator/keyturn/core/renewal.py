@@ -25,7 +25,7 @@ _SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelt
 def renewal_reason(
     request: Request, target: TargetSecret | None, source: str | None, now: datetime, last: Issuance | None = None
 ) -> str | None:
-    """Return the first reason to renew, or None.
+    """Return the first reason to renew, or None if there is none.
 
     `source` is the fingerprint of the source, None if it was not read. `last` is the issuance record of the last issue,
     wherever it was written. `target` is None or a Secret that the request may write.
@@ -114,7 +114,7 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
 
 
 def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
-    """Return how long before the expiry to renew: as the spec says, or a third of the real lifetime."""
+    """Return how long before the expiry to renew: the value in the spec, or a third of the actual lifetime."""
     if renewal and renewal.before is not None:
         return renewal.before
     if renewal and renewal.renew_before_percentage is not None:
@@ -125,36 +125,37 @@ def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
 def when_to_renew(
     request: Request, issued_at: datetime, expirations: tuple[datetime, datetime | None], jitter: float
 ) -> datetime:
-    """Return when to renew, by the expirations of what was issued and of the source, if that is known.
+    """Return when to renew. `expirations` are those of the issued credentials and of the source, if it is known.
 
     A refresh token is replaced only when it is used, and it may expire before the credentials (Keycloak: after 30
-    minutes without use); then nothing could be renewed. Any other source is not affected by its use.
+    minutes without use), which would make a renewal impossible. Using any other source does not extend its life.
     """
-    expires_at, source_expires_at = expirations
+    expires_at, source_expiry = expirations
     moment = renewal_time(issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter)
-    unused = _refresh_token_life(request, issued_at, source_expires_at)
+    unused = _refresh_token_life(request, issued_at, source_expiry)
     return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
 
 
 def life(request: Request, issuance: Issuance) -> timedelta:
-    """Return the lifetime that the renewal depends on: of the credentials, or of a refresh token that expires first."""
+    """Return the lifetime of the credentials, or of the refresh token if it expires first."""
     lifetime = issuance.expires - issuance.issued
     return min(lifetime, _refresh_token_life(request, issuance.issued, issuance.source_expires) or lifetime)
 
 
-def _refresh_token_life(request: Request, issued_at: datetime, source_expires_at: datetime | None) -> timedelta | None:
-    """Return how long an unused refresh token lives, None if it does not say so."""
-    if request.spec.consumption is None or source_expires_at is None or source_expires_at <= issued_at:
+def _refresh_token_life(request: Request, issued_at: datetime, source_expiry: datetime | None) -> timedelta | None:
+    """Return how long an unused refresh token is valid; None if that is unknown or the source is not consumed."""
+    if request.spec.consumption is None or source_expiry is None or source_expiry <= issued_at:
         return None
-    return source_expires_at - issued_at
+    return source_expiry - issued_at
 
 
-def least_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
-    """Return the least time between two exchanges of a request.
+def min_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
+    """Return the minimum time between two exchanges of a request.
 
-    A user's change waits for `minimum` (10 s by default). A renewal that is due waits for a twentieth of the lifetime
-    as well, so that no wrong clock and no issuer can cause a loop. A repair waits from one minute, doubled with each of
-    the `repairs` in a row, to half an hour: somebody who keeps damaging a Secret must not keep us exchanging.
+    After a user's change it is `minimum` (10 s by default). For a renewal that is due it is at least a twentieth of the
+    lifetime, so that neither a wrong clock nor an issuer can cause a loop. The first repair is immediate. Then the
+    interval doubles with each of the `repairs` in a row, from one minute to half an hour: a client that keeps damaging
+    the Secret must not cause an exchange each time.
     """
     if reason in REPAIR_REASONS:
         doubled = timedelta(minutes=1) * 2 ** min(max(repairs - 1, 0), 5)
@@ -165,11 +166,12 @@ def least_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs
 def next_attempt_time(
     request: Request, error: KeyturnError, failed_attempts: int, life_left: timedelta, now: datetime, rand: float
 ) -> datetime:
-    """Return when to try again after a number of failed attempts in a row, rounded up to whole seconds.
+    """Return the time of the next attempt after consecutive failures, rounded up to whole seconds.
 
-    Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the lifetime that is left,
-    between 5 s and 5 min, or 1 min after the expiry: nothing can be saved then, and many requests may wait for the same
-    service. A reason with a `retry_after` keeps it. A throttled call waits at least as long as the service requires.
+    Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the remaining lifetime,
+    between 5 s and 5 min. After the expiry it is 1 min: haste gains nothing then, and many requests may be waiting for
+    the same service. A reason with a `retry_after` uses that instead. A throttled call waits at least as long as the
+    service requires.
     """
     wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown:
@@ -201,10 +203,10 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
 def next_reconcile(
     request: Request, issuance: Issuance | None, failure: Failure | None, now: datetime
 ) -> datetime | None:
-    """Return when to reconcile the request again; None if only a change matters.
+    """Return when to reconcile the request again; None if only a change requires it.
 
-    A time at which something must be done may be past, which means now. A time at which only the status changes (the
-    expiry, the warning that the source expires) counts only while it is in the future.
+    The time of an action may be in the past, which means now. A time at which only the status changes (the expiry, the
+    warning that the source expires) counts only while it is in the future.
     """
     reports = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
     actions: list[datetime] = []
@@ -220,14 +222,14 @@ def next_reconcile(
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Exchange and write, for this reason."""
+    """Run the exchanges and write the Secret, for this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyMetadata:
-    """Write metadata, owner and this issuance record around the data that the target contains."""
+    """Write metadata, owner and this issuance record; the data of the target stays unchanged."""
 
     issuance: Issuance
 
@@ -267,7 +269,7 @@ def decide(
 ) -> Decision:
     """Decide what to do about a request.
 
-    `source_fingerprint` is None if the source was not read. `minimum` is the setting for the least time between two
+    `source_fingerprint` is None if the source was not read. `minimum` is the configured minimum time between two
     exchanges of a request.
     """
     if target and (error := target_conflict(request, target)):
@@ -291,13 +293,13 @@ def _decide_metadata(
         return Idle(state.last.renew if state.last else now)
     issuance = target.issuance
     idle = Idle(next_reconcile(request, issuance, None, now))
-    # If the spec has changed, the data is not the spec's, and the metadata must not claim that it is.
+    # If the spec has changed, the data does not match it, and the metadata must not claim that it does.
     if not needs_metadata(request, target) or not unchanged(request.request_hash, issuance.request_hash):
         return idle
     is_requested = issuance.uid != request.uid or not unchanged(request.metadata_hash, issuance.metadata_hash)
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
     if not is_requested and timedelta() <= since < _METADATA_INTERVAL:
-        # Somebody reverts the metadata that we apply: do not compete with them in a loop.
+        # Another client reverts the metadata that Keyturn applies: do not compete with it in a loop.
         return Idle(_before_expiry(min(now + _METADATA_INTERVAL - since, issuance.renew), state, now))
     return ApplyMetadata(
         replace(
@@ -313,7 +315,7 @@ def _decide_retry(
     request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, minimum: timedelta
 ) -> Renew | Wait:
     if failure.inputs is None:
-        # After a restart: what is there now counts as what the attempt failed with.
+        # After a restart, the current inputs count as those of the failed attempt.
         failure = dataclasses.replace(failure, inputs=state.inputs)
     if failure.holds_back(request, state.inputs, now):
         return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
@@ -331,15 +333,15 @@ def _earliest_renewal(
     last = state.last
     if last is None or now < last.issued:  # the clock was set back
         return None
-    earliest = last.issued + least_interval(reason, life(request, last), minimum, state.repairs)
+    earliest = last.issued + min_interval(reason, life(request, last), minimum, state.repairs)
     if reason in REPAIR_REASONS:
-        # However often the Secret is damaged, it is renewed before it expires.
+        # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + minimum))
     return earliest
 
 
 def _before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> datetime:
-    """The expiry changes the status, so it must not be missed."""
+    # The expiry changes the status, so it must not be missed.
     return min(moment, state.issuance.expires) if state.issuance and now < state.issuance.expires else moment
 
 
@@ -357,7 +359,7 @@ def after_failure(
         )
         return dataclasses.replace(state, failure=failure), False
     failed_attempts = before.failed_attempts if before else 0
-    # Our own rate limit says nothing new about the service, so it must not make the next wait longer.
+    # A call that our own rate limit delayed reveals nothing about the service, so the next wait must not grow.
     is_own_limit = isinstance(error, ThrottledError) and error.nothing_sent
     failed_attempts = max(failed_attempts, 1) if is_own_limit else failed_attempts + 1
     life_left = _life_left(request, state.issuance, now) if state.issuance else timedelta()
@@ -374,6 +376,6 @@ def after_failure(
 
 
 def _life_left(request: Request, issuance: Issuance, now: datetime) -> timedelta:
-    """How long a renewal is still possible. A refresh token that has expired since leaves no hope before the expiry."""
+    """Return the remaining lifetime. After a refresh token has expired, it is that of the credentials."""
     left = issuance.issued + life(request, issuance) - now
     return left if left > timedelta() else issuance.expires - now

@@ -1,4 +1,4 @@
-"""Which services are failing, so that their recovery can be acted upon at once."""
+"""Tracks which services are failing, so that requests can be retried as soon as one recovers."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,10 @@ class ServiceHealth:
         self._failing.add(service)
 
     def worked(self, service: str, now: float) -> None:
-        """Record a success. A recovery is reported at most every 10 s, so that a brownout causes no rush of retries."""
+        """Record a success.
+
+        A recovery is reported at most every 10 s, so that a flapping service does not cause bursts of retries.
+        """
         last = self._recovered_at.get(service, now - _MIN_INTERVAL_SECONDS)
         if service in self._failing and now - last >= _MIN_INTERVAL_SECONDS:
             self._failing.discard(service)

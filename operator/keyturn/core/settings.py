@@ -62,7 +62,7 @@ class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 
 class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What sources may use: service account tokens for `audiences`, and the operator's own (`ambient`) AWS identity.
+    """What sources may use: ServiceAccount tokens for `audiences`, and the operator's own (`ambient`) AWS identity.
 
     With `require_label`, only Secrets with the label keyturn.dev/source: "true" are read.
     """

@@ -1,4 +1,4 @@
-"""What is remembered of a request from one reconciliation to the next."""
+"""The state of a request between reconciliations, and its last failure."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,10 +10,11 @@ from keyturn.core.issuance import Issuance, TargetSecret, is_ours
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last attempt failed: why, how often in a row, when the next attempt is, and what would bring it forward.
+    """A failed attempt: the error, the number of failures in a row, and the time of the next attempt.
 
-    `inputs` is the hash of the spec, source and target that the attempt failed with; None after a restart. `failed_at`
-    is when it failed: if the clock shows an earlier time, it was set back, and `next_attempt_time` no longer counts.
+    `inputs` is the hash of the spec, source and target at that attempt, None after a restart; if they change, the next
+    attempt is made at once. If the clock shows a time before `failed_at`, it was set back, and `next_attempt_time` no
+    longer counts.
     """
 
     error: KeyturnError
@@ -25,11 +26,11 @@ class Failure:
     failed_at: datetime | None = None
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
-        """Whether `error` is the known failure again, before the time of the next attempt."""
+        """Whether `error` is the same failure again, before the time of the next attempt."""
         return self.error.message == error.message and self._is_pending(now)
 
     def holds_back(self, request: Request, inputs: str, now: datetime) -> bool:
-        """Whether it is too early for the next attempt: its time has not come, and nothing has changed."""
+        """Whether to wait: the time of the next attempt is in the future, and nothing has changed."""
         is_renewal_requested = request.renew_requested not in ("", self.handled_renew_request)
         has_changed = request.generation != self.generation or self.inputs not in (None, inputs)
         return self._is_pending(now) and not is_renewal_requested and not has_changed

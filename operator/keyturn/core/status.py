@@ -19,7 +19,7 @@ from keyturn.core.state import Failure
 class Outcome:
     """How a reconciliation ended.
 
-    `issuance` is the issuance record on the Secret afterwards, if there is one and it is ours. `reason` is why the
+    `issuance` is the issuance record on the Secret afterwards, if it belongs to the request. `reason` is why the
     credentials were renewed, empty if they were not. `failure` is the last failure, new or still pending. `tried`:
     a renewal was attempted.
     """
@@ -164,8 +164,8 @@ def _stalled(outcome: Outcome) -> Condition | None:
     if failure is None:
         return None
     error = failure.error
-    has_given_up = error.reason == "RefreshOutcomeUnknown" and isinstance(error, RefusedError)
-    if not (REASONS[error.reason].stalled or has_given_up):
+    is_final = error.reason == "RefreshOutcomeUnknown" and isinstance(error, RefusedError)
+    if not (REASONS[error.reason].stalled or is_final):
         return None
     return _condition("Stalled", "True", error.reason, error.message)
 

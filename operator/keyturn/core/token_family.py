@@ -1,4 +1,4 @@
-"""Token families: the initial refresh token, the ones that replaced it, and the intent of the process that uses it.
+"""Token families: initial refresh tokens, the tokens that replaced them, and the intent to consume one.
 
 An issuer that rotates refresh tokens may accept each of them once and revoke the whole family if a consumed one is sent
 again (RFC 9700 section 4.14.2). So Keyturn records, before and after each use, which token is being consumed.
@@ -22,7 +22,7 @@ _MAX_FINGERPRINTS = 100
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A process is about to consume the token with the fingerprint `consumes`, or died doing so.
+    """A process is about to consume the token with the fingerprint `consumes`, or died while doing so.
 
     `final_attempt` is set for the single retry after another process died.
     """
@@ -100,7 +100,7 @@ class StoredToken:
 
     @property
     def is_consumed(self) -> bool:
-        """Whether no token is left to renew with."""
+        """Whether the last token was consumed, so that no renewal is possible."""
         return self.family is not None and not self.family.live
 
     @property

@@ -175,7 +175,7 @@ class Aws:
                 self._clock_skews[service] = parsedate_to_datetime(date) - self._now()
             except (TypeError, ValueError):
                 return  # A proxy may send dates in another format.
-            self._metrics.clock_offset.labels(service).set(self._clock_skews[service].total_seconds())
+            self._metrics.clock_skew.labels(service).set(self._clock_skews[service].total_seconds())
 
     def _clock_hint(self, service: str) -> str:
         skew = self._clock_skews.get(service, timedelta())

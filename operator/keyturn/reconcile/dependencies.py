@@ -37,7 +37,7 @@ class Store(Protocol):
         """Return the target, from a watch if its cache is not stale; None if it does not exist."""
 
     async def dry_run(self, request: Request) -> None:
-        """Try the write. Raises RefusedError (TargetConflict, WriteDenied) before anything is exchanged."""
+        """Check that the target can be written. Raises RefusedError (TargetConflict, WriteDenied)."""
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Write data and issuance record in one request, and release targets that the request wrote before."""
@@ -53,7 +53,7 @@ class TokenStore(Protocol):
         """Read the token Secret, uncached; None if it does not exist."""
 
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
-        """Create the token Secret. Raises UnavailableError if it exists by now."""
+        """Create the token Secret. Raises UnavailableError if it already exists."""
 
     async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
@@ -67,9 +67,9 @@ class TokenStore(Protocol):
 
 @dataclass(slots=True)
 class TokenLocks:
-    """One user of a token Secret at a time, and how long an intent has been seen unchanged, by our own clock.
+    """A lock for each token Secret, and how long its intent has been unchanged by the local monotonic clock.
 
-    `is_dead` tells whether the holder of an intent has certainly ended; then nobody has to wait.
+    `is_dead` returns True if the holder of an intent has certainly terminated; then nobody has to wait.
     """
 
     monotonic: Callable[[], float]
@@ -79,7 +79,7 @@ class TokenLocks:
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
-        """Wait for the lock of the token Secret; a request that consumes nothing needs none."""
+        """Wait for the lock of the token Secret. A request that consumes no token needs no lock."""
         if not request.spec.consumption:
             yield
             return
@@ -93,7 +93,7 @@ class TokenLocks:
         return lock is not None and lock.locked()
 
     def seconds_seen(self, request: Request, intent: Intent) -> float:
-        """Return for how many seconds this intent has been seen unchanged; the first call starts the count."""
+        """Return for how many seconds this intent has been unchanged. The first call starts the count."""
         if self.is_dead(intent.holder):
             return math.inf
         place = token_place(request)
@@ -132,7 +132,7 @@ class Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where sources, targets and tokens are. `read_value` and `make_token` are those of ExchangeContext."""
+    """The stores of sources, targets and tokens. `read_value` and `make_token` are passed to ExchangeContext."""
 
     targets: Store
     tokens: TokenStore
@@ -154,9 +154,9 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     holder: str,
     check_lease: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
-    """Yield the dependencies of the reconciler, with clients for AWS and issuers that are closed at the end.
+    """Yield the dependencies of the reconciler, and close its AWS clients at the end.
 
-    `threads` is the number of AWS calls at a time.
+    `threads` is the maximum number of concurrent AWS calls.
     """
     allow_ambient = bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient)

@@ -1,4 +1,4 @@
-"""The values that a pipeline starts with, and the issuance record and data of what it returned."""
+"""The initial values of a pipeline, and the issuance record and data made from its result."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True, slots=True)
 class IssueContext:
-    """What an issuance record contains besides the pipeline's values: source fingerprint, last issue, its number."""
+    """What an issuance record needs besides the pipeline's values. `source` is the source's fingerprint."""
 
     source: str
     last: Issuance | None
@@ -42,7 +42,7 @@ def check_not_consumed(stored: StoredToken | None, failure: Failure | None) -> N
 def initial_values(
     request: Request, source: SourceValues, stored: StoredToken | None, context: IssueContext
 ) -> PipelineValues:
-    """Return what the pipeline starts with. Raises RefusedError (SourceExpired) for a JWT whose `exp` is past."""
+    """Return the pipeline's initial values. Raises RefusedError (SourceExpired) for a JWT whose `exp` is past."""
     is_single_use = request.spec.consumption is not None and request.spec.consumption.is_single_use
     value = stored.value if stored and not is_single_use else source.token
     token = Token(value, jwt_times(value)[1]) if value else None
@@ -111,12 +111,12 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
 def _source_times(
     request: Request, values: PipelineValues, context: IssueContext
 ) -> tuple[datetime | None, datetime | None]:
-    """Return when the source was issued and expires, unless it is consumed or created for each issue."""
+    """Return when the source was issued and when it expires; None if it is consumed or created for each issue."""
     is_temporary = not values.renewable or request.spec.source.service_account is not None
     if is_temporary or values.source_token is None:
         return None, None
     issued, expires = jwt_times(values.source_token.value)
-    # Without `iat`, a token with another expiry than the one before counts as issued now.
+    # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
     return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires
 

@@ -49,7 +49,7 @@ class InvalidRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """The result of a reconciliation. With `requeue_at` None, only a change matters."""
+    """The result of a reconciliation. If `requeue_at` is None, only a change causes the next one."""
 
     state: ReconcileState
     status: Status
@@ -59,7 +59,7 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """The source as it was read, the token to use if the issuer rotates it, and the fingerprint of both."""
+    """The source, the stored token if the issuer rotates it, and the fingerprint of the source."""
 
     source: SourceValues
     stored: StoredToken | None
@@ -69,7 +69,7 @@ class _Inputs:
 async def reconcile(
     deps: Dependencies, request: Request | InvalidRequest, state: ReconcileState, status: Status
 ) -> Reconciled:
-    """Renew a request if it is due. Returns its new state and status, the Events to record, and when to come back.
+    """Renew a request if it is due. Returns the new state and status, the Events to record, and the next time.
 
     A failure is part of the result. Raises BeingDeletedError and LeaseLostError.
     """
@@ -80,7 +80,7 @@ async def reconcile(
         with contextlib.suppress(UnavailableError, RefusedError):
             state = state.with_target(request, await deps.store.read_target(request))
         return _reconciled(deps, request, state, status, Outcome(now, state.issuance, failure=state.failure))
-    # Another request is using the token of the same source. To wait for it here would occupy a worker.
+    # Another request is using the token of the same source. Waiting for it here would occupy a worker.
     if deps.token_locks.is_taken(request):
         outcome = Outcome(now, state.issuance, failure=state.failure)
         return _reconciled(deps, request, state, status, outcome, now + SHORTEST_PAUSE)
@@ -92,7 +92,7 @@ async def reconcile(
 async def _renew_if_due(
     deps: Dependencies, request: Request, state: ReconcileState, now: datetime
 ) -> tuple[ReconcileState, Outcome, datetime | None]:
-    """Read, decide and act, in this order. What was learned before a failure stays in the state."""
+    """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
     requeue_at: datetime | None = None
     try:
         target = await deps.store.read_target(request)
@@ -102,7 +102,7 @@ async def _renew_if_due(
         match decide(request, target, inputs.fingerprint, state, now, deps.least_interval):
             case Renew(reason):
                 started = time.monotonic()
-                # Whatever can be refused is refused before the exchange, which cannot be undone.
+                # The exchange cannot be undone, so everything that can be refused is checked first.
                 await _dry_run(deps, request, state, target, inputs.stored)
                 last, state = state.last, dataclasses.replace(state, exchanged_at=now)
                 issuance, data, request_id = await _exchange(deps, request, state, inputs, now)
@@ -132,7 +132,7 @@ async def _renew_if_due(
 def _failed(
     deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
 ) -> tuple[ReconcileState, Outcome, None]:
-    # The failure is kept for long, and the frames of its traceback would keep tokens alive with it.
+    # The state keeps the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand())
     if tried:
@@ -158,7 +158,7 @@ async def _read_inputs(deps: Dependencies, request: Request) -> _Inputs:
 
 
 def _inputs_hash(request: Request, fingerprint: str, target: TargetSecret | None) -> str:
-    # Not the target's resourceVersion: anybody who edits the Secret would cause another attempt each time.
+    # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
     is_writable = target is not None and not target.immutable and is_ours(request, target)
     return canonical_hash([request.request_hash, fingerprint, target is None, is_writable])
 
@@ -166,7 +166,7 @@ def _inputs_hash(request: Request, fingerprint: str, target: TargetSecret | None
 async def _dry_run(
     deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
-    """Refuse a consumed single-use credential, and try the write if its refusal would cost an exchange."""
+    """Refuse a consumed single-use credential, and dry-run the write if its refusal would waste an exchange."""
     check_not_consumed(stored, state.failure)
     consumption = request.spec.consumption
     is_single_use = (
@@ -184,11 +184,11 @@ async def _exchange(
     values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
     for step in request.spec.exchanges:
         if inputs.stored and consumption and step.exchange is consumption.step:
-            # A rotated token is saved before the next exchange: that one may fail, and the old token is consumed.
+            # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
             values = await consume(deps, request, inputs.stored, step, values)
         else:
             values = await deps.exchange(request, step, values)
-        # The refresh token is saved by now; a later step must not take it for its own.
+        # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
     issuance, data = issue(request, values, context)
     return issuance, data, values.request_id

@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 async def consume(
     deps: Dependencies, request: Request, stored: StoredToken, step: StepSpec, values: PipelineValues
 ) -> PipelineValues:
-    """Exchange a stored token, and save the token that replaces it before anything else happens.
+    """Exchange a stored token, and save its replacement before anything else happens.
 
-    A token that is known to be consumed is never sent. If a process died after writing an intent, the token may be
-    consumed: then it is sent once more, after the intent was seen unchanged for its full duration, and never again.
+    A token that is known to be consumed is never sent. If a process died after writing an intent, the token may already
+    be consumed: it is sent once more after the intent has been unchanged for its full duration, and never again.
     """
     consumption = request.spec.consumption
     is_single_use = consumption is not None and consumption.is_single_use
@@ -42,12 +42,12 @@ async def consume(
         refresh_token=stored.issued_token if is_single_use else None,
     )
     intended = await _write_intent(deps, request, stored)
-    # From here on even the end of this process must not come between reading the response and the save.
+    # From here on, a shutdown must not interrupt the task between the response and the save.
     return await _uninterrupted(_exchange_and_save(deps, request, step, values, intended))
 
 
 async def _write_intent(deps: Dependencies, request: Request, stored: StoredToken) -> StoredToken:
-    """Write that the token is about to be consumed, once a dry run has shown that it can be saved afterwards."""
+    """Record that the token is about to be consumed, after a dry run has shown that its replacement can be saved."""
     family = _family(stored)
     final_attempt = _is_outcome_unknown(deps, request, family)
     deps.check_lease(CONSUME_SECONDS)
@@ -60,7 +60,7 @@ async def _write_intent(deps: Dependencies, request: Request, stored: StoredToke
     )
     intended = replace(stored, family=family.with_intent(intent))
     if not stored.uid:
-        # Created without the intent: the dry run tests a patch, which is what the save will be.
+        # Created without the intent, so that the dry run tests a patch, as the save will send.
         created = await deps.tokens.create(request, stored)
         intended = replace(intended, uid=created.uid, version=created.version)
     await deps.tokens.keep(request, intended, dry_run=True)
@@ -70,7 +70,7 @@ async def _write_intent(deps: Dependencies, request: Request, stored: StoredToke
 def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamily) -> bool:
     """Whether a process may have died after it consumed the live token.
 
-    Raises UnavailableError until its intent was seen long enough, RefusedError after the final attempt.
+    Raises UnavailableError until the intent has been unchanged long enough, RefusedError after the final attempt.
     """
     intent = family.intent
     if intent is None or intent.consumes != family.live:
@@ -91,10 +91,10 @@ async def _exchange_and_save(
     deps: Dependencies, request: Request, step: StepSpec, values: PipelineValues, intended: StoredToken
 ) -> PipelineValues:
     try:
-        # Once more: the writes before may have taken long, and another operator may hold the Lease by now.
+        # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
         deps.check_lease(CONSUME_SECONDS)
         try:
-            # The call must end before another process may assume that we died.
+            # The call must end before another process may assume that this one died.
             async with asyncio.timeout(CONSUME_SECONDS):
                 response = await deps.exchange(request, step, values)
         except TimeoutError:
@@ -111,13 +111,13 @@ async def _exchange_and_save(
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
     if response.access_token is None and "token" in step.exchange.PRODUCES:
         raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
-    # The expiry of the source is that of the token that is stored now: it decides when to renew.
+    # The renewal time depends on the expiry of the token that is stored now.
     source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
     return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)
 
 
 def _after_refusal(step: StepSpec, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
-    """Return what to store after a failure: a single-use credential that was refused itself is not sent again."""
+    """Return what to store after a failure. A single-use credential that was itself refused is not sent again."""
     # STS reports a wrong MFA code as AccessDenied.
     is_refused = _concerns_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
     if values.single_use_credential is None or not is_refused or _is_final_attempt(intended):
@@ -137,7 +137,7 @@ def _is_final_attempt(stored: StoredToken) -> bool:
 
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
-    """Save a token, however often that fails; raises BeingDeletedError if there is no place left for it."""
+    """Save a token; retry until it succeeds. Raises BeingDeletedError if the token Secret cannot exist any more."""
     for attempt in itertools.count():
         try:
             await deps.tokens.save(request, stored)
@@ -167,7 +167,7 @@ async def _settle_intent(
     try:
         await deps.tokens.keep(request, replace(intended, family=family.with_intent(before)))
     except (KeyturnError, BeingDeletedError, LeaseLostError) as failed:
-        # The intent stays: the worst that follows is a wait that was not necessary.
+        # The intent stays; at worst it causes an unnecessary wait.
         _log.warning("an intent was not withdrawn: %s", failed)
     return error
 
@@ -187,7 +187,7 @@ def _family(stored: StoredToken) -> TokenFamily:
 
 
 async def _uninterrupted(work: Awaitable[_T]) -> _T:
-    """Run something to its end, however often this task is cancelled; then let the cancellation pass."""
+    """Run `work` to its end even if this task is cancelled, then re-raise the cancellation."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

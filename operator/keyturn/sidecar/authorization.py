@@ -46,7 +46,7 @@ def _read(path: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    """Write the file under a temporary name first, so that no process reads a part of the token."""
+    """Write the file under a temporary name first, so that no process reads an incomplete token."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
     try:
@@ -55,7 +55,7 @@ def _create(path: Path) -> None:
             file.write(secrets.token_urlsafe(32).encode())
             file.flush()
             os.fsync(descriptor)
-        # Unlike a rename, a link never replaces a file that another process created meanwhile.
+        # Unlike a rename, a link never replaces a file that another process has created in the meantime.
         os.link(temporary, path)
     except FileExistsError:
         pass

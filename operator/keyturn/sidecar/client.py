@@ -24,7 +24,7 @@ def fetch_credentials(
 ) -> ServedCredentials:
     """GET the URL with the token in the file; raises NoCredentialsError if the response contains no credentials.
 
-    The timeout applies to each step. While the connection is refused, it is retried for that long.
+    The timeout applies to each network operation. A refused connection is retried until the timeout.
     """
     host, port, path = _split(url)
     token = _read_token(authorization_file)
@@ -50,7 +50,7 @@ def _split(url: str) -> tuple[str, int, str]:
     if match is None:
         raise NoCredentialsError("the URL of the endpoint must start with http:// and a loopback address")
     host, port, path = match[1], int(match[2] or 80), match[3] or "/"
-    # The C library would send the token to another port: it takes port numbers modulo 65536.
+    # The C library takes port numbers modulo 65536, so the token would be sent to another port.
     if not 0 < port <= _MAX_PORT:
         raise NoCredentialsError(f"the URL of the endpoint must have a port from 1 to {_MAX_PORT}")
     return host, port, path
@@ -69,7 +69,7 @@ def _read_token(path: Path) -> str:
 
 
 def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
-    """Connect, and retry if refused: a sidecar restarts within seconds, but an SDK runs this process only once."""
+    """Connect, and retry if refused: the sidecar may be restarting, and an SDK does not run this process again."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:

@@ -30,7 +30,7 @@ class ServedCredentials:
 class CredentialCache:
     """The latest credentials, served until they expire.
 
-    `failure` is why there are no newer ones, or empty. A failure never removes credentials that are still valid.
+    `failure` is the reason why there are no newer ones, or "". A failure never removes valid credentials.
     """
 
     now: Callable[[], datetime]
@@ -38,7 +38,7 @@ class CredentialCache:
     failure: str = "no credentials have been read yet"
 
     def publish(self, credentials: ServedCredentials) -> None:
-        """Serve these credentials from now on."""
+        """Replace the credentials."""
         self.credentials = credentials
 
     def document(self) -> bytes:

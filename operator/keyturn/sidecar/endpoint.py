@@ -1,7 +1,8 @@
 """The container credentials endpoint that AWS SDKs call, and the probes and metrics on a second port.
 
-The endpoint's own metrics are formatted by hand, because a client library would use more memory than all the rest:
-keyturn_sidecar_requests_total{code}, keyturn_sidecar_credentials_expiration_timestamp_seconds.
+The endpoint's own metrics, keyturn_sidecar_requests_total{code} and
+keyturn_sidecar_credentials_expiration_timestamp_seconds, are formatted by hand, because a client library would use more
+memory than the rest of the sidecar.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ListenAddresses:
-    """Where to listen, each as HOST:PORT with an IP address as host: port 0 means a free one, "" not to listen."""
+    """Addresses to listen on, as HOST:PORT with an IP address as host. Port 0 selects a free port; "" means none."""
 
     credentials: str
     probes: str
@@ -53,8 +54,8 @@ async def serve_endpoint(
 
     Credentials are served on loopback only, to clients that send `token`. The second port serves /healthz, /readyz
     (200 while there are valid credentials) and /metrics: the endpoint's own metrics and the output of `metrics`,
-    in the Prometheus text format. When the block ends, requests that were sent before get their responses, no new
-    connections are accepted, and all are closed within two seconds. Raises BindError if a port cannot be opened.
+    in the Prometheus text format. When the block ends, requests already sent are completed, no new connections are
+    accepted, and all connections are closed within two seconds. Raises BindError if a port cannot be opened.
     """
     counts: Counter[int] = Counter()
     endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))
@@ -107,7 +108,7 @@ class _CredentialsHandler:
 
     def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the credentials or an error document."""
-        if _is_foreign(http_request):
+        if _is_forwarded_or_external(http_request):
             return self.error(403, "requests through a proxy or with a Host that is not loopback are not allowed")
         if http_request.method not in _METHODS:
             return self.error(405, "only GET is allowed")
@@ -121,7 +122,7 @@ class _CredentialsHandler:
         return HttpResponse(200, document, _JSON)
 
     def error(self, status: int, message: str) -> HttpResponse:
-        """Return an error document and log it, because only two of five SDKs show it to their users."""
+        """Return an error document and log it, because only two of five SDKs report it to their users."""
         now = self._cache.now()
         if status not in self._logged_at or abs(now - self._logged_at[status]) >= _LOG_INTERVAL:
             self._logged_at[status] = now
@@ -138,7 +139,7 @@ class _CredentialsHandler:
         return len(values) == 1 and hmac.compare_digest(values[0], self._token)
 
 
-def _is_foreign(http_request: HttpRequest) -> bool:
+def _is_forwarded_or_external(http_request: HttpRequest) -> bool:
     """Whether the request came through a proxy or is addressed to a host that is not loopback."""
     return (
         not http_request.target.startswith(b"/")
@@ -148,7 +149,7 @@ def _is_foreign(http_request: HttpRequest) -> bool:
 
 
 class _ProbesHandler:
-    """Serves the kubelet and Prometheus."""
+    """Serves probes to the kubelet and metrics to Prometheus."""
 
     def __init__(self, cache: CredentialCache, counts: Counter[int], metrics: Callable[[], bytes]) -> None:
         self._cache = cache
@@ -157,7 +158,7 @@ class _ProbesHandler:
         self._paths = {b"/healthz": self._healthz, b"/readyz": self._readyz, b"/metrics": self._exposition}
 
     def respond(self, http_request: HttpRequest) -> HttpResponse:
-        """Return the response of the path."""
+        """Return the response for the path."""
         respond = self._paths.get(http_request.target.partition(b"?")[0])
         if respond is None:
             return self.error(404, "not found: the paths are /healthz, /readyz and /metrics")

@@ -21,7 +21,7 @@ class HttpRequest:
 
     @property
     def has_body(self) -> bool:
-        """Whether a body follows, which no handler reads."""
+        """Whether a body follows. No handler reads it."""
         length = b"".join(self.values(b"content-length"))
         return bool(self.values(b"transfer-encoding") or length.strip(b"0"))
 
@@ -44,7 +44,7 @@ def encode(http: h11.Connection, response: HttpResponse, *, is_last: bool, witho
     return b"".join(part for part in parts if part)
 
 
-# The same few heads are sent again and again, and h11 validates each header of a new one.
+# Only a few different heads are sent, and h11 validates every header of a new one.
 @lru_cache(maxsize=64)
 def _head(status: int, content_type: bytes, length: int, *, is_last: bool) -> h11.Response:
     headers = [

@@ -1,6 +1,6 @@
-"""An HTTP/1.1 server in which no client can starve the others: h11 on asyncio streams.
+"""An HTTP/1.1 server in which no client can starve the others, based on h11 and asyncio streams.
 
-Why it is not a library: docs/design/decisions/0007-sidecar-http-server.md.
+For the reasons not to use a library see docs/design/decisions/0007-sidecar-http-server.md.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import h11
 
 from keyturn.sidecar.http_messages import HttpRequest, HttpResponse, encode
 
-# How much is read from one connection, and responded to, before the others get a turn.
+# How much is read from one connection, and responded to, before other connections are served.
 _READ_BYTES = 2048
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
 # whole memory limit of an injected sidecar, 64 MiB.
 _RECEIVE_BUFFER_BYTES = 8192
-# asyncio also accepts this many connections at once. With more, a flood of idle connections would displace a new
-# client before its request is read.
+# Also the number of connections that asyncio accepts in one step. With more, a flood of idle connections would displace
+# a new client before its request is read.
 _BACKLOG = 64
 _DRAIN_POLL_SECONDS = 0.05
 
@@ -30,7 +30,7 @@ class BindError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client, or all together, may use. An SDK sends less than one KiB, a few times an hour.
+    """Limits for each client and for all clients. An SDK sends less than one KiB, a few times an hour.
 
     `request_seconds`: a connection that completes no request within this time is closed, even if it keeps sending.
     `linger_seconds`: how long a client may keep sending after the last response. `drain_seconds`: when `close`
@@ -45,7 +45,7 @@ class Limits:
 
 
 class Handler(Protocol):
-    """Makes the responses of a server."""
+    """Produces the responses of a server."""
 
     def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the response to a request; must not block."""
@@ -69,7 +69,7 @@ class _Connection:
         return self.http.our_state is h11.MUST_CLOSE or not is_partial
 
     def abort(self) -> None:
-        """Close the connection at once. Its task ends when it runs next."""
+        """Close the connection immediately. Its task ends when it next runs."""
         self.writer.transport.abort()
 
 
@@ -109,7 +109,7 @@ class HttpServer:
         return f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}"
 
     async def close(self) -> None:
-        """Stop accepting connections, respond to the requests that are under way, and close all connections."""
+        """Stop accepting connections, respond to open requests, and close all connections."""
         if self._server is None:
             return
         loop = asyncio.get_running_loop()
@@ -117,7 +117,7 @@ class HttpServer:
         self._is_closing = True
         self._server.close()
         while self._tasks:
-            # The first time, the kernel may hold requests that have not been read yet.
+            # Always wait once: the kernel may have buffered requests that have not been read yet.
             await asyncio.wait(self._tasks, timeout=_DRAIN_POLL_SECONDS)
             for connection in self._connections:
                 if connection.is_idle() or loop.time() >= end:
@@ -131,7 +131,7 @@ class HttpServer:
 
     async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it closes the connection, exceeds a limit, or has received the last response."""
-        # drain() then waits until the whole response has left: a client that does not read is sent no second one.
+        # Makes drain() wait until the whole response is sent, so that a client that does not read gets no second one.
         writer.transport.set_write_buffer_limits(high=0)
         http = h11.Connection(h11.SERVER, self._limits.header_bytes)
         timeout = asyncio.timeout(self._limits.request_seconds)
@@ -140,7 +140,7 @@ class HttpServer:
         try:
             async with timeout:
                 await self._respond_to_all(connection)
-        except OSError:  # the client is gone, or TimeoutError
+        except OSError:  # a closed connection, or TimeoutError
             pass
         finally:
             self._connections.discard(connection)
@@ -160,7 +160,7 @@ class HttpServer:
             connection.timeout.reschedule(loop.time() + self._limits.request_seconds)
             writer.write(data)
             await writer.drain()
-        # To close the connection now would discard the last response if the client is still sending.
+        # Closing the connection now would discard the last response if the client is still sending.
         connection.timeout.reschedule(loop.time() + self._limits.linger_seconds)
         writer.write_eof()
         while await reader.read(_READ_BYTES):

@@ -1,4 +1,4 @@
-"""Reads the credentials in a mounted Secret, all from the same version of it."""
+"""Reads credentials from a mounted Secret, all from the same version."""
 
 import os
 from collections.abc import Iterator
@@ -20,20 +20,20 @@ Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
 class MountedSecret:
     """A directory with the keys of a Secret as files, written by the kubelet or by another program.
 
-    The kubelet replaces all files at once: they are links through `..data`, a link to the directory of the current
-    version.
+    The kubelet replaces all files atomically: they are links through `..data`, which links to the directory of the
+    current version.
     """
 
     directory: Path
     key: str = DEFAULT_KEY
 
     def fingerprint(self) -> Fingerprint:
-        """Show whether the Secret has changed, without reading it: see FileFingerprint."""
+        """Return a value that differs if the Secret has changed, without reading its content."""
         version = self._version()
         return version, tuple(file_fingerprint(version / name) for name in self._names())
 
     def last_changed(self) -> datetime:
-        """When a file last changed. The year 1970 if there are none, or if the kubelet replaces all at once."""
+        """Return when a file last changed; 1970 if there are no files, or if the kubelet mounted them."""
         changed = [0]
         if not (self.directory / "..data").is_symlink():
             files = (file_fingerprint(self.directory / name) for name in self._names())
@@ -43,7 +43,7 @@ class MountedSecret:
     def read(self) -> ServedCredentials:
         """Read the credentials; raises NoCredentialsError if there are none.
 
-        If the files change meanwhile, they are read again: all come from the same version.
+        If the files change while they are read, they are read again, so that all come from the same version.
         """
         failure = ""
         for _ in range(_ATTEMPTS):
@@ -67,9 +67,9 @@ class MountedSecret:
         return parse_credentials(data, self.key)
 
     def _version(self) -> Path:
-        """The directory of the current version, resolved once because the link may change at any time."""
+        """Return the directory of the current version, resolved once because the link may change at any time."""
         link = self.directory / "..data"
-        # Path.resolve raises RuntimeError for a link to itself. Reading such a link raises OSError, as is handled.
+        # Path.resolve raises RuntimeError for a link to itself; reading such a link raises OSError, which is handled.
         return Path(os.path.realpath(link)) if link.is_symlink() else self.directory
 
     def _names(self) -> tuple[str, ...]:

@@ -28,9 +28,9 @@ class Reader:
             self.poll()
 
     def poll(self) -> None:
-        """Read the Secret if it has changed: the first time at once, later once two polls find the same files.
+        """Read the Secret if it has changed and two consecutive polls see the same files; the first poll reads it.
 
-        Unlike the kubelet, a program that writes one file after the other may be between two of them.
+        Unlike the kubelet, other programs may write one file after the other.
         """
         fingerprint = self._secret.fingerprint()
         is_stable = self._last_poll in (None, fingerprint)
@@ -44,7 +44,7 @@ class Reader:
         try:
             credentials = self._secret.read()
         except NoCredentialsError as error:
-            # Read again at the next poll: the cause may go away without a change of the fingerprint.
+            # Retry at the next poll: the cause may disappear without a change of the fingerprint.
             self._last_read, cache.failure = None, str(error)
             return
         self._last_read = fingerprint
@@ -55,7 +55,7 @@ class Reader:
             cache.failure = ""
 
     def _log_change(self) -> None:
-        """Log which credentials are served and the failure, if that has changed since the last log line."""
+        """Log the served credentials and the failure if either has changed since the last log line."""
         level = logging.WARNING
         try:
             self._cache.document()

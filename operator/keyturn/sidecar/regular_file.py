@@ -1,4 +1,4 @@
-"""Regular files that another process writes: any of them may be missing, replaced, or something else."""
+"""Reads files that other processes write: a file may be missing, replaced, or not a regular file."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class FileFingerprint:
-    """Shows without reading a file whether it has changed: as long as this is the same, so is the content."""
+    """Identifies the content of a file without reading it: equal fingerprints mean equal content."""
 
     inode: int
     size: int
@@ -28,7 +28,7 @@ def file_fingerprint(path: Path) -> FileFingerprint | None:
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """Read a file; raises OSError also if it is not a regular file or is larger than `max_bytes`."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
+    with open(path, "rb", opener=_open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = file.read(max_bytes + 1)
@@ -37,6 +37,6 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a pipe waits for a writer.
+def _open_nonblocking(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a pipe blocks until there is a writer.
     return os.open(path, flags | os.O_NONBLOCK)

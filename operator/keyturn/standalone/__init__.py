@@ -1,1 +1,1 @@
-"""Renews one TokenRequest without Kubernetes: the same reconciliation, with files in place of Secrets."""
+"""Renews one TokenRequest without Kubernetes: reconciles as the operator does, with files instead of Secrets."""

@@ -1,7 +1,7 @@
-"""A directory whose files all change at once, laid out like a Secret that the kubelet mounts.
+"""A directory whose files are replaced atomically, with the layout of a Secret that the kubelet mounts.
 
-The files of a version are in a directory of their own, `..data` is a link to it, and each name is a link through
-`..data`. One rename replaces `..data`, so a process that resolved it first sees the files of a single version.
+Each version has its own directory, `..data` is a link to the current one, and each file name is a link through
+`..data`. A rename replaces `..data` atomically, so a process that resolves it first reads files of a single version.
 """
 
 import contextlib
@@ -23,16 +23,19 @@ _log = logging.getLogger(__name__)
 
 
 class AtomicDir:
-    """Files by name. Names that begin with two dots, which no key of a Secret does, have no link of their own."""
+    """The files of the current version, by name.
+
+    Names that begin with two dots, which are not valid keys of a Secret, get no link outside of the version directory.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen: dict[str, FileFingerprint | None] = {}
 
     def read(self) -> dict[str, str] | None:
-        """Return the files of the current version, or None if there is none. Broken links are repaired.
+        """Return the files of the current version, or None if there is none, and repair broken links.
 
-        Raises RefusedError (WriteDenied) if that fails.
+        Raises RefusedError (WriteDenied) if the repair fails.
         """
         self._seen = self._fingerprints()
         version = self._version()
@@ -45,10 +48,10 @@ class AtomicDir:
         return files
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Replace all files at once.
+        """Replace all files atomically.
 
-        Raises RefusedError: WriteDenied, after which the previous version is unchanged, or TargetConflict if another
-        program's file has one of the names.
+        Raises RefusedError: WriteDenied if the directory cannot be written; the previous version then stays in place.
+        TargetConflict if a file of another program has one of the names.
         """
         self._check_names(files)
         with reporting_write_errors(self.path):
@@ -71,7 +74,7 @@ class AtomicDir:
                     file.unlink(missing_ok=True)
 
     def clean_up(self) -> None:
-        """Remove previous versions and what a crash left behind."""
+        """Remove previous versions and the leftovers of a crash."""
         current = self._version()
         with reporting_write_errors(self.path):
             self._remove_leftovers([file.name for file in current.iterdir()] if current else [])
@@ -95,7 +98,7 @@ class AtomicDir:
         return version if version.is_dir() else None
 
     def _write_version(self, files: Mapping[str, str]) -> Path:
-        """Write a version that nothing refers to yet. It is removed if it cannot be written completely."""
+        """Write a new version directory without linking to it. Remove it if the write fails."""
         version = Path(tempfile.mkdtemp(prefix=_VERSION_PREFIX, dir=self.path))
         try:
             for name, text in files.items():
@@ -108,7 +111,7 @@ class AtomicDir:
         return version
 
     def _create_links(self, names: Iterable[str]) -> None:
-        for name in _linked(names):
+        for name in _visible(names):
             if not self._is_link(name):
                 if os.path.lexists(self.path / name):
                     _log.warning("%s was replaced by another program; restoring it", self.path / name)
@@ -131,9 +134,9 @@ class AtomicDir:
 
     def _check_names(self, names: Iterable[str]) -> None:
         version = self._version()
-        for name in _linked(names):
-            is_ours = self._is_link(name) or (version is not None and (version / name).exists())
-            if not is_ours and os.path.lexists(self.path / name):
+        for name in _visible(names):
+            is_managed = self._is_link(name) or (version is not None and (version / name).exists())
+            if not is_managed and os.path.lexists(self.path / name):
                 raise RefusedError(
                     "TargetConflict", f"{self.path / name} was not created by Keyturn: choose another directory"
                 )
@@ -144,7 +147,7 @@ class AtomicDir:
         return False
 
     def _fingerprints(self) -> dict[str, FileFingerprint | None]:
-        """The entries of the directory and of the current version. A link has the fingerprint of its target."""
+        """Return the fingerprints of all entries of the directory and of the current version; links are followed."""
         fingerprints = {}
         for directory in (self.path, self.path / _DATA):
             with contextlib.suppress(OSError):
@@ -153,5 +156,5 @@ class AtomicDir:
         return fingerprints
 
 
-def _linked(names: Iterable[str]) -> Iterator[str]:
+def _visible(names: Iterable[str]) -> Iterator[str]:
     return (name for name in names if not name.startswith(".."))

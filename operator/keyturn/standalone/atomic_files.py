@@ -1,4 +1,4 @@
-"""Files that are complete or absent, also after a crash: written under another name, flushed, then renamed."""
+"""Writes files atomically: after a crash, a file has either its old or its new content."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ LOCK = "..lock"
 
 
 class StartupError(Exception):
-    """The process cannot work with its options. The message says why, in one line."""
+    """The process cannot start with its options. The message is one line with the reason."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def replace_file(path: Path, content: bytes, temporary: Path) -> None:
 
 
 def write_in_place(path: Path, content: bytes, mode: int) -> None:
-    """Write a file and flush it to the disk. An existing file is overwritten, not truncated: its blocks are reused."""
+    """Write a file and flush it to disk. An existing file is overwritten in place: its blocks are reused."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         rest = memoryview(content)
@@ -47,7 +47,7 @@ def write_in_place(path: Path, content: bytes, mode: int) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Flush the entries of a directory: without this a crash of the machine can undo a rename."""
+    """Flush the entries of a directory to disk. Without this, a power failure can undo a rename."""
     file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(file)
@@ -59,7 +59,7 @@ def sync_directory(directory: Path) -> None:
 def locked_directory(directory: Path, mode: int) -> Iterator[None]:
     """Lock a directory for this process; create it with `mode` if it does not exist. Raises StartupError.
 
-    The kernel releases the lock when the process ends, for whatever reason.
+    The kernel releases the lock when the process ends, even if it is killed.
     """
     try:
         directory.mkdir(mode=mode, parents=True, exist_ok=True)

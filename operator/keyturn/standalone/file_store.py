@@ -26,18 +26,18 @@ ISSUANCE_FILE = "..issuance"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The data of the target and, if it is valid, their issuance record."""
+    """The data of the target, and its issuance record if that is valid."""
 
     issuance: Issuance | None
     data: Mapping[str, str] = field(repr=False)
 
     def is_unmodified(self, request: Request) -> bool:
-        """Whether the data are the ones that were issued."""
+        """Whether the data is still as it was issued."""
         return self.issuance is not None and data_hash(self.data, request) == self.issuance.data_hash
 
 
 class FileStore:
-    """The Store of a request that only this process renews. Valid data are passed to `publish`."""
+    """Implements the Store for a single request. Valid data is passed to `publish`."""
 
     def __init__(
         self, sources: SourceFiles, output: AtomicDir | None, publish: Callable[[Request, Target], None]
@@ -52,7 +52,7 @@ class FileStore:
         return await self._sources.read_source(request)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Return the target. The output directory is always read again: other programs may have changed it."""
+        """Return the target. The output directory is read each time, because other programs may have changed it."""
         if self._output:
             files = await asyncio.to_thread(self._output.read)
             self._target = _parse(request, files, self._output) if files is not None else None
@@ -61,7 +61,7 @@ class FileStore:
         return _as_secret(request, self._target) if self._target else None
 
     async def dry_run(self, request: Request) -> None:
-        """Check that the output directory has room and that the names are free."""
+        """Check that the output directory has free space and that no other program uses the file names."""
         if self._output:
             names = [key for format_spec in request.spec.formats for key in format_spec.options.keys]
             await asyncio.to_thread(self._output.dry_run, names)
@@ -73,8 +73,8 @@ class FileStore:
             if self._output:
                 await asyncio.to_thread(self._output.write, {**data, ISSUANCE_FILE: issuance.encoded()})
         finally:
-            # Published last, because clients may read the files as soon as the pod is ready; but always, because a
-            # full disk is no reason to withhold valid credentials.
+            # Published after the write, because clients may read the files as soon as the pod is ready. Also published
+            # if the write fails: a full disk is no reason to withhold valid credentials.
             self._publish(request, target)
         self._target = target
 
@@ -92,12 +92,12 @@ class FileStore:
         return bool(self._output and self._output.has_changed())
 
     def acknowledge_source_changes(self) -> bool:
-        """Return whether a source has changed since it was read, and count it as seen."""
+        """Return whether a source has changed since it was last read or acknowledged."""
         return self._sources.acknowledge_changes()
 
 
 def _parse(request: Request, files: Mapping[str, str], output: AtomicDir) -> Target:
-    """Parse the files of the output directory; raises RefusedError (TargetConflict) if they are not this request's."""
+    """Parse the files of the output directory; raises RefusedError (TargetConflict) if another request owns them."""
     if ISSUANCE_FILE not in files:
         raise RefusedError(
             "TargetConflict", f"{output.path} contains files of another program: choose another directory"
@@ -112,7 +112,7 @@ def _parse(request: Request, files: Mapping[str, str], output: AtomicDir) -> Tar
 
 
 def _as_secret(request: Request, target: Target) -> TargetSecret:
-    """Describe the target as a Secret. Labels and owner match the spec, so that they are never a reason to write."""
+    """Describe the target as a Secret. Labels and owner always match the spec, so that they never cause a write."""
     return TargetSecret(
         uid="",
         resource_version="",

@@ -17,7 +17,7 @@ _MAX_KIND_CHARACTERS = 63
 
 
 class ManifestFile:
-    """The file, which may change while the process runs. `started` is the start time of the process."""
+    """A manifest that may change while the process runs. `started` is the start time of the process."""
 
     def __init__(self, path: Path, started: datetime) -> None:
         self._path = path
@@ -27,8 +27,8 @@ class ManifestFile:
     def read(self) -> Request:
         """Parse the TokenRequest in the file; raises RefusedError (InvalidSpec) with the file and the field.
 
-        If it has no uid, one is derived from namespace and name, so that it is the same after a restart. If it has no
-        creationTimestamp, it counts as created when the process started: IAM may need minutes to know a new role.
+        A missing uid is derived from namespace and name, so that it is the same after a restart. A missing
+        creationTimestamp defaults to the start time of the process: a new IAM role may take minutes to propagate.
         """
         self._seen = file_fingerprint(self._path)
         try:
@@ -70,4 +70,4 @@ def _parse(body: dict[str, Any]) -> Request:
     except InvalidSpecError as error:
         raise RefusedError("InvalidSpec", error.message) from None
     except RecursionError:
-        raise RefusedError("InvalidSpec", "nested too deep") from None
+        raise RefusedError("InvalidSpec", "nested too deeply") from None

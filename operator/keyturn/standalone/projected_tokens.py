@@ -1,4 +1,4 @@
-"""The pod's own service account token, which the kubelet writes into a file."""
+"""Reads the pod's own service account token, which the kubelet writes to a file."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +13,7 @@ _SUBJECT_PREFIX = "system:serviceaccount:"
 
 
 class ProjectedToken:
-    """Reads the token. Its audience and lifetime are set in the pod's spec."""
+    """A projected service account token. The pod's spec sets its audience and lifetime."""
 
     def __init__(self, file: Path | None, sources: SourceFiles, now: Callable[[], datetime]) -> None:
         self._file = file
@@ -32,13 +32,13 @@ class ProjectedToken:
             raise RefusedError("SourceInvalid", "the file of --service-account-token-file does not contain a JWT")
         audience = claims.get("aud")
         allowed = audience if isinstance(audience, list) else [audience] if isinstance(audience, str) else []
-        if missing := [each for each in audiences if each not in allowed]:
+        if missing := [required for required in audiences if required not in allowed]:
             raise RefusedError(
                 "SourceInvalid",
                 f"the projected token has audience {', '.join(map(str, allowed)) or 'none'}, not {', '.join(missing)}: "
                 "set the audience in the pod's projected volume",
             )
-        # The namespace is not compared: a manifest in a file need not have one.
+        # The namespace is not compared: a manifest in a file may omit it.
         subject = str(claims.get("sub", ""))
         if subject.startswith(_SUBJECT_PREFIX) and subject.rpartition(":")[2] != name:
             raise RefusedError("SourceInvalid", f"the projected token is for {subject}, not for service account {name}")

@@ -1,4 +1,4 @@
-"""Publishes what was issued to the cache that the credentials endpoint serves."""
+"""Publishes issued credentials to the cache of the credentials endpoint."""
 
 from dataclasses import dataclass
 
@@ -6,25 +6,25 @@ from keyturn.api.token_request import Request
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials, parse_credentials
 from keyturn.standalone.file_store import Target
 
-NOTHING_TO_SERVE = "to serve credentials, the request needs one of the formats env and credentialProcess"
+NO_SERVABLE_FORMAT = "to serve credentials, the request needs one of the formats env and credentialProcess"
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialPublisher:
-    """Publishes to `cache`. `serves` is whether an endpoint serves the credentials from it."""
+    """Publishes to `cache`. `has_endpoint` is whether an endpoint serves the cached credentials."""
 
     cache: CredentialCache
-    serves: bool
+    has_endpoint: bool
 
     def publish(self, request: Request, target: Target) -> None:
         """Replace the cached credentials, unless the target has no valid issuance record or cannot be served."""
         if target.issuance is None:
             return
         try:
-            # Without an endpoint the cache only answers the readiness probe, which needs the expiration time.
+            # Without an endpoint, the cache only serves the readiness probe, which needs the expiration time.
             credentials = (
                 parse_credentials(target.data, _credential_process_key(request))
-                if self.serves
+                if self.has_endpoint
                 else ServedCredentials("", target.issuance.expires, b"")
             )
         except NoCredentialsError as error:
@@ -35,10 +35,11 @@ class CredentialPublisher:
 
 def is_servable(request: Request) -> bool:
     """Whether the endpoint can serve the formats of a request."""
-    return any(one.env or one.credential_process for one in request.spec.formats)
+    return any(format_spec.env or format_spec.credential_process for format_spec in request.spec.formats)
 
 
 def _credential_process_key(request: Request) -> str:
-    """The key of the first credentialProcess format; empty, which no key of a Secret is, if there is none."""
-    keys = [key for one in request.spec.formats if one.credential_process for key in one.options.keys]
+    """Return the key of the first credentialProcess format, or "", which is not a valid key, if there is none."""
+    specs = [format_spec for format_spec in request.spec.formats if format_spec.credential_process]
+    keys = [key for format_spec in specs for key in format_spec.options.keys]
     return keys[0] if keys else ""

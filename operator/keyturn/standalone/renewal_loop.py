@@ -17,9 +17,9 @@ from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, describe_bug, reconcile, series
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.publisher import NOTHING_TO_SERVE, CredentialPublisher, is_servable
+from keyturn.standalone.publisher import NO_SERVABLE_FORMAT, CredentialPublisher, is_servable
 
-# How often the files are checked, and the clock.
+# Interval at which the files and the clock are checked.
 _POLL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class RenewalLoop:
         self.status = Status()
 
     async def run(self) -> None:
-        """Renew until cancelled. A token that is being consumed is saved first."""
+        """Renew until cancelled. If a token is being consumed, its successor is saved before this returns."""
         while True:
             before, due = self.status, await self.reconcile()
             _log_changes(self._request, before, self.status)
@@ -52,22 +52,22 @@ class RenewalLoop:
             await asyncio.to_thread(self._read_manifest)
 
     async def reconcile(self) -> datetime | None:
-        """Reconcile the request once, and return when to do it again; None if only a change matters."""
+        """Reconcile the request once and return the time of the next reconciliation; None: when a file changes."""
         request = self._request
-        if await asyncio.to_thread(self._is_cause_gone):
+        if await asyncio.to_thread(self._may_succeed_now):
             self._expedite()
         try:
             reconciled = await reconcile(self._deps, request, self._state, self.status)
-        except Exception as error:  # noqa: BLE001 - the credentials that exist are served all the same
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the serving of valid credentials
             _log.error("%s: internal error: %s", _name(request), describe_bug(error))
             self._publisher.cache.failure = "internal error in Keyturn; see its log"
             return self._deps.now() + PAUSE_AFTER_BUG
         self._state, self.status = reconciled.state, reconciled.status
-        self._publisher.cache.failure = self._reason_without_renewal()
+        self._publisher.cache.failure = self._failure_message()
         return reconciled.requeue_at
 
-    def _reason_without_renewal(self) -> str:
-        """Return why nothing is renewed, for the message that an SDK shows."""
+    def _failure_message(self) -> str:
+        """Return why the credentials are not renewed, as SDKs report it, or ""."""
         if self._request.spec.suspend:
             return "spec.suspend is set: nothing is renewed"
         return self._state.failure.error.message if self._state.failure else ""
@@ -77,11 +77,11 @@ class RenewalLoop:
         yield series(self._request, self.status, self._state)
 
     def exposition(self) -> bytes:
-        """Return the metrics of the process in Prometheus' text format."""
+        """Return the metrics of the process in the Prometheus text format."""
         return generate_latest(self._deps.metrics.registry)
 
     async def _wait(self, due: datetime | None) -> None:
-        """Sleep at least once: a file that changes all the time must not cause a loop."""
+        """Wait until `due` or a file change. Sleep at least once: frequent changes must not cause a busy loop."""
         now, changed = self._deps.now(), False
         while (due is None or now < due) and not changed:
             await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()) if due else _POLL_SECONDS)
@@ -92,12 +92,12 @@ class RenewalLoop:
         return self._manifest.has_changed() or self._store.has_changed()
 
     def _read_manifest(self) -> None:
-        """Read a changed manifest. If it is invalid, that is logged and the previous one stays in use."""
+        """Read the manifest if it has changed. If it is invalid, log that and keep the previous one."""
         if not self._manifest.has_changed():
             return
         try:
             request = self._manifest.read()
-            self._check_follows(request)
+            self._check_compatible(request)
         except KeyturnError as error:
             _log.error("%s; the previous manifest stays in use", error)
             return
@@ -105,23 +105,23 @@ class RenewalLoop:
             _log.info("%s: the manifest has changed", _name(request))
             self._request = request
 
-    def _check_follows(self, request: Request) -> None:
-        """Raise RefusedError for a manifest that this process cannot follow."""
+    def _check_compatible(self, request: Request) -> None:
+        """Raise RefusedError if this process cannot switch to the new manifest."""
         if _name(request) != _name(self._request):
             raise RefusedError(
                 "InvalidSpec", f"the manifest contains {_name(request)} now: start another process for it"
             )
-        if self._publisher.serves and not is_servable(request):
-            raise RefusedError("InvalidSpec", NOTHING_TO_SERVE)
+        if self._publisher.has_endpoint and not is_servable(request):
+            raise RefusedError("InvalidSpec", NO_SERVABLE_FORMAT)
 
-    def _is_cause_gone(self) -> bool:
-        """Whether the cause of the last failure may be gone. The output directory matters only for a TargetConflict."""
+    def _may_succeed_now(self) -> bool:
+        """Whether a change of files may have fixed the failure. Only TargetConflict depends on the output directory."""
         failure = self._state.failure
         is_conflict = failure is not None and failure.error.reason == "TargetConflict"
         return self._store.acknowledge_source_changes() or (is_conflict and self._store.has_output_changed())
 
     def _expedite(self) -> None:
-        """Bring the next attempt forward as far as allowed: the cause of the failure may be gone."""
+        """Move the next attempt forward, but respect the minimum interval between exchanges."""
         state, failure, now = self._state, self._state.failure, self._deps.now()
         if failure:
             allowed = (state.exchanged_at or now) + self._deps.least_interval
@@ -132,13 +132,13 @@ class RenewalLoop:
 def _log_changes(request: Request, before: Status, now: Status) -> None:
     """Log each condition that has changed, and each renewal."""
     for condition in now.conditions:
-        was, is_renewed = before.condition(condition.type), now.revision != before.revision
-        has_changed = was is None or (was.status, was.reason) != (condition.status, condition.reason)
+        previous, is_renewed = before.condition(condition.type), now.revision != before.revision
+        has_changed = previous is None or (previous.status, previous.reason) != (condition.status, condition.reason)
         if has_changed or (is_renewed and condition.type == "Renewed"):
-            is_good = (condition.status == "True") != (condition.type == "Stalled")
+            is_healthy = (condition.status == "True") != (condition.type == "Stalled")
             kind, status, reason = condition.type, condition.status, condition.reason
             message = f"{kind}={status}, {reason}: {condition.message}"
-            _log.log(logging.INFO if is_good else logging.WARNING, "%s: %s", _name(request), message)
+            _log.log(logging.INFO if is_healthy else logging.WARNING, "%s: %s", _name(request), message)
 
 
 def _name(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Assembles what renews the one request of a process in standalone mode."""
+"""Assembles the renewal loop of standalone mode and its dependencies."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.projected_tokens import ProjectedToken
-from keyturn.standalone.publisher import NOTHING_TO_SERVE, CredentialPublisher, is_servable
+from keyturn.standalone.publisher import NO_SERVABLE_FORMAT, CredentialPublisher, is_servable
 from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
@@ -33,7 +33,7 @@ _THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class StandaloneFiles:
-    """The manifest and the directories; without an output directory the credentials are only served."""
+    """The manifest and the directories. Without an output directory, the credentials are only served."""
 
     manifest: Path
     sources_dir: Path | None = None
@@ -44,7 +44,7 @@ class StandaloneFiles:
 
 @dataclass(frozen=True, slots=True)
 class StandaloneEnvironment:
-    """The settings, the clock, and a source of random numbers in [0, 1)."""
+    """The settings, the clock, and a random number generator with values in [0, 1)."""
 
     settings: Settings
     now: Callable[[], datetime]
@@ -53,15 +53,16 @@ class StandaloneEnvironment:
 
 @contextlib.contextmanager
 def open_renewal_loop(
-    files: StandaloneFiles, environment: StandaloneEnvironment, cache: CredentialCache, *, serves: bool
+    files: StandaloneFiles, environment: StandaloneEnvironment, cache: CredentialCache, *, has_endpoint: bool
 ) -> Iterator[RenewalLoop]:
     """Assemble the loop that renews the request of a manifest, with its directories locked. Raises StartupError.
 
-    What is issued is published to `cache`; `serves` is whether an endpoint serves it.
+    Issued credentials are published to `cache`; `has_endpoint` is whether an endpoint serves them.
     """
     manifest = ManifestFile(files.manifest, environment.now())
     sources, metrics = SourceFiles(files.sources_dir), Metrics()
-    request, publisher = _read_request(manifest, files, serves=serves), CredentialPublisher(cache, serves)
+    request = _read_request(manifest, files, has_endpoint=has_endpoint)
+    publisher = CredentialPublisher(cache, has_endpoint)
     with _locked_directories(files):
         tokens, output = TokenFiles(files.state_dir), AtomicDir(files.output_dir) if files.output_dir else None
         try:
@@ -91,19 +92,19 @@ def open_renewal_loop(
 
 
 def exclusive_token_locks(holder: str) -> TokenLocks:
-    """The locks of a process that has locked its state directory: every other holder of an intent is dead."""
+    """Return the locks of a process that has locked its state directory: any other holder must be dead."""
     return TokenLocks(time.monotonic, is_dead=lambda other: other != holder)
 
 
-def _read_request(manifest: ManifestFile, files: StandaloneFiles, *, serves: bool) -> Request:
+def _read_request(manifest: ManifestFile, files: StandaloneFiles, *, has_endpoint: bool) -> Request:
     try:
         request = manifest.read()
     except RefusedError as error:
         raise StartupError(error.message) from None
     if request.spec.consumption and files.state_dir is None:
         raise StartupError(NO_STATE_DIR)
-    if serves and not is_servable(request):
-        raise StartupError(NOTHING_TO_SERVE)
+    if has_endpoint and not is_servable(request):
+        raise StartupError(NO_SERVABLE_FORMAT)
     return request
 
 
@@ -118,12 +119,12 @@ def _locked_directories(files: StandaloneFiles) -> Iterator[None]:
 
 
 def _check_directories(files: StandaloneFiles) -> None:
-    """Refuse a directory used twice, and output and state inside each other: readers of one could read the other."""
+    """Refuse shared directories, and nested output and state: clients that read the output could read the tokens."""
     options = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
     # Path.resolve raises RuntimeError for a link to itself.
     paths = {name: Path(os.path.realpath(directory)) for name, directory in options.items() if directory}
     for first, second in itertools.combinations(paths, 2):
-        one, other = paths[first], paths[second]
-        is_nested = one in other.parents or other in one.parents
-        if one == other or (is_nested and (first, second) == ("--output-dir", "--state-dir")):
+        first_path, second_path = paths[first], paths[second]
+        is_nested = first_path in second_path.parents or second_path in first_path.parents
+        if first_path == second_path or (is_nested and (first, second) == ("--output-dir", "--state-dir")):
             raise StartupError(f"{first} and {second} must be separate directories")

@@ -1,4 +1,4 @@
-"""Sources as files: DIRECTORY/NAME/KEY, the way the kubelet mounts the Secret or ConfigMap NAME at DIRECTORY/NAME."""
+"""Reads sources from files DIRECTORY/NAME/KEY: the kubelet mounts the Secret or ConfigMap NAME at DIRECTORY/NAME."""
 
 import asyncio
 import errno
@@ -19,7 +19,7 @@ _KEYS = (*_REQUIRED_KEYS, "AWS_SESSION_TOKEN")
 
 
 class SourceFiles:
-    """Reads the files that a request refers to. The API's patterns ensure that no name or key is a path or dots."""
+    """Reads the files that a request refers to. API validation rejects names and keys that contain a path or `..`."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -27,7 +27,7 @@ class SourceFiles:
         self._exchange_hash = ""
 
     async def read_source(self, request: Request) -> SourceValues:
-        """Read the source of a request, and the single-use credential of a step.
+        """Read the source of a request, and the single-use credential of a step if it has one.
 
         Raises RefusedError: SourceNotFound, SourceInvalid; UnavailableError if the files keep changing.
         """
@@ -42,11 +42,11 @@ class SourceFiles:
         return (await asyncio.to_thread(self._read, [path]))[path].strip()
 
     def has_changed(self) -> bool:
-        """Whether a file that was read, or was missing, has changed since."""
+        """Whether a file has been changed, created or removed since it was read."""
         return any(file_fingerprint(path) != seen for path, seen in self._seen.items())
 
     def acknowledge_changes(self) -> bool:
-        """Return whether a file has changed, and count it as seen: a reconciliation may not read all of them again."""
+        """Return whether a file has changed, and remember its new state: a reconciliation may not read every file."""
         before, self._seen = self._seen, _fingerprints(self._seen)
         return before != self._seen
 
@@ -74,7 +74,7 @@ class SourceFiles:
         return self._directory / name
 
     def _read(self, paths: Iterable[Path], required: Iterable[Path] | None = None) -> dict[Path, str]:
-        """Read files of the same version. By default all of them are required."""
+        """Read files that belong to the same version. By default, all of them are required."""
         paths = list(paths)
         required = paths if required is None else list(required)
         for _ in range(_ATTEMPTS):
@@ -83,7 +83,7 @@ class SourceFiles:
             try:
                 values = {path: read_text(path) for path in paths if before[path] or path in required}
             except RefusedError:
-                # The kubelet deletes the previous version at once, so a file may only seem to be missing.
+                # The kubelet deletes the previous version immediately, so the file may exist in the new version.
                 if _fingerprints(paths) == before:
                     raise
                 continue

@@ -25,15 +25,16 @@ NO_STATE_DIR = (
     "to store the token that replaces it"
 )
 _UID = "file"
-# A response has at most 64 KiB, and its family grows by one fingerprint.
+# A response is at most 64 KiB, and the token family grows by one fingerprint.
 _RESERVED_BYTES = 66 * 1024
-# No name of a Secret begins with a dot. The reserved file is allocated by the dry run and overwritten by the save.
-_RESERVED, _TEMPORARY = "room", "next"
+# Suffixes of hidden files: no name of a Secret begins with a dot. The dry run allocates the reserved file, and the save
+# overwrites it.
+_RESERVED, _TEMPORARY = "reserved", "tmp"
 _log = logging.getLogger(__name__)
 
 
 class TokenFiles:
-    """The TokenStore in a directory that this process has locked. Without one no token can be consumed."""
+    """Implements the TokenStore in a directory that this process has locked. Without one, no token can be consumed."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -54,23 +55,23 @@ class TokenFiles:
         """Read the file; raises RefusedError (TargetConflict) if Keyturn did not write it for this request."""
         return await asyncio.to_thread(self._read, request)
 
-    async def create(self, request: Request, kept: StoredToken) -> StoredToken:
+    async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the file; raises UnavailableError if it exists."""
-        return await asyncio.to_thread(self._create, request, kept)
+        return await asyncio.to_thread(self._create, request, stored)
 
-    async def keep(self, request: Request, kept: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
-        return await asyncio.to_thread(self._keep, request, kept, dry_run)
+        return await asyncio.to_thread(self._keep, request, stored, dry_run)
 
-    async def save(self, request: Request, kept: StoredToken) -> StoredToken:
-        """Write a token that the issuer returned into the reserved space: the disk may be full by now."""
-        return await asyncio.to_thread(self._save, request, kept)
+    async def save(self, request: Request, stored: StoredToken) -> StoredToken:
+        """Write a token that the issuer returned into the reserved space, because the disk may be full by now."""
+        return await asyncio.to_thread(self._save, request, stored)
 
     def _read(self, request: Request) -> StoredToken | None:
         path = self._path(request)
         if _lock_inode(self._directory) != self._lock_inode:
-            # For example an unmounted volume: with an empty directory in its place a consumed token would be sent.
-            raise UnavailableError("Unavailable", f"{self._directory} is not the directory it was at the start")
+            # For example, the volume was unmounted: with an empty directory, a consumed token would be sent again.
+            raise UnavailableError("Unavailable", f"{self._directory} is no longer the directory locked at startup")
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -104,7 +105,7 @@ class TokenFiles:
             _log.warning("overwriting the stored token: %s", error)
             stored = None
         if stored and stored.family and token.family and is_superseded(token.family, stored.family):
-            _log.warning("%s contains a newer token than the one that was received late", self._path(request))
+            _log.warning("%s already contains a newer token than the one to save", self._path(request))
             return stored
         return self._replace(request, token, _RESERVED)
 
@@ -132,8 +133,8 @@ def _hidden(path: Path, suffix: str) -> Path:
 
 
 def _finish_save(reserved: Path, path: Path) -> None:
-    """Replace the file with the reserved one, if that contains the token that follows the live one."""
-    # A crash before the file was truncated leaves the zeros that reserved the space.
+    """Replace the file with the reserved one if that contains the successor of the live token."""
+    # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
     content = reserved.read_bytes().rstrip(b"\0")
     saved, stored = _family(content), _family(path.read_bytes()) if path.exists() else None
     if saved and stored and saved.live and saved == stored.rotated(saved.live) and saved.live != stored.live:
@@ -163,7 +164,7 @@ def _decode(request: Request, content: bytes, path: Path) -> StoredToken:
             f"{path} was not written by Keyturn: restore it, or remove it and store a new token in the source",
         )
     if fields["namespace"] != request.namespace:
-        # Fingerprints depend on the namespace: a consumed token would look like a new one.
+        # Fingerprints depend on the namespace, so a consumed token would not be recognized.
         raise RefusedError(
             "TargetConflict",
             f"{path} contains the token of a request in namespace {fields['namespace']}: use another directory",

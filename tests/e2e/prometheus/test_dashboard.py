@@ -45,16 +45,16 @@ def test_panels_have_unique_ids_and_titles() -> None:
 
 
 def test_panels_do_not_overlap() -> None:
-    places = [panel["gridPos"] for panel in dashboard()["panels"]]
+    positions = [panel["gridPos"] for panel in dashboard()["panels"]]
     cells = [
         (x, y)
-        for place in places
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for position in positions
+        for x in range(position["x"], position["x"] + position["w"])
+        for y in range(position["y"], position["y"] + position["h"])
     ]
 
     assert len(set(cells)) == len(cells)
-    assert all(place["x"] + place["w"] <= 24 for place in places)
+    assert all(position["x"] + position["w"] <= 24 for position in positions)
 
 
 def test_queries_use_the_selected_data_source() -> None:

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.boto import USER, Boto, as_keys, aws_error
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN
 
@@ -44,7 +44,7 @@ def tags(count: int = 1, **tag: str) -> list[dict[str, str]]:
     },
 )
 def test_assume_role_refuses(changes: dict[str, Any], code: str, assume: Assume) -> None:
-    assert error_of(assume, **changes) == (code, 403 if code == "AccessDenied" else 400)
+    assert aws_error(assume, **changes) == (code, 403 if code == "AccessDenied" else 400)
 
 
 def test_tags_may_contain_letters_of_any_language(assume: Assume) -> None:
@@ -67,7 +67,7 @@ def test_trusted_principal(principal: str, new_role: NewRole, assume: Assume, *,
     if is_trusted:
         assert assume(RoleArn=arn)["AssumedRoleUser"]["Arn"].endswith("/Trusting/demo")
     else:
-        assert error_of(assume, RoleArn=arn) == DENIED
+        assert aws_error(assume, RoleArn=arn) == DENIED
 
 
 def test_role_can_trust_a_role_or_one_of_its_sessions(new_role: NewRole, assume: Assume) -> None:
@@ -78,16 +78,16 @@ def test_role_can_trust_a_role_or_one_of_its_sessions(new_role: NewRole, assume:
     assert assume(demo, RoleArn=trusts_role)
     assert assume(demo, RoleArn=trusts_session)
     assert assume(other, RoleArn=trusts_role)
-    assert error_of(assume, other, RoleArn=trusts_session) == DENIED
-    assert error_of(assume, RoleArn=trusts_role) == DENIED
+    assert aws_error(assume, other, RoleArn=trusts_session) == DENIED
+    assert aws_error(assume, RoleArn=trusts_role) == DENIED
 
 
 def test_external_id_must_match_the_trust_policy(new_role: NewRole, assume: Assume) -> None:
     arn = new_role("External", ACCOUNT, StringEquals={"sts:ExternalId": "our:id"})
 
     assert assume(RoleArn=arn, ExternalId="our:id")
-    assert error_of(assume, RoleArn=arn, ExternalId="other") == DENIED
-    assert error_of(assume, RoleArn=arn) == DENIED
+    assert aws_error(assume, RoleArn=arn, ExternalId="other") == DENIED
+    assert aws_error(assume, RoleArn=arn) == DENIED
 
 
 @cases(
@@ -109,7 +109,7 @@ def test_chained_session_lasts_at_most_an_hour(assume: Assume) -> None:
     first = as_keys(assume()["Credentials"])
 
     assert assume(first, DurationSeconds=3600)
-    assert error_of(assume, first, DurationSeconds=3601) == ("ValidationError", 400)
+    assert aws_error(assume, first, DurationSeconds=3601) == ("ValidationError", 400)
 
 
 def test_transitive_tags_are_inherited_and_cannot_be_replaced(new_role: NewRole, assume: Assume) -> None:
@@ -117,8 +117,8 @@ def test_transitive_tags_are_inherited_and_cannot_be_replaced(new_role: NewRole,
     second = as_keys(assume(as_keys(assume(**TAGGED)["Credentials"]))["Credentials"])
     not_transitive = as_keys(assume(Tags=TAGGED["Tags"])["Credentials"])
 
-    assert error_of(assume, second, Tags=tags(Key="team")) == ("InvalidParameterValue", 400)
-    assert error_of(assume, second, RoleArn=plain) == DENIED
+    assert aws_error(assume, second, Tags=tags(Key="team")) == ("InvalidParameterValue", 400)
+    assert aws_error(assume, second, RoleArn=plain) == DENIED
     assert assume(not_transitive, RoleArn=plain)
 
 
@@ -127,7 +127,7 @@ def test_source_identity_is_inherited_and_cannot_be_changed(assume: Assume) -> N
 
     assert assume(first)["SourceIdentity"] == "alice"
     assert assume(first, SourceIdentity="alice")["SourceIdentity"] == "alice"
-    assert error_of(assume, first, SourceIdentity="bob") == DENIED
+    assert aws_error(assume, first, SourceIdentity="bob") == DENIED
 
 
 @pytest.mark.parametrize("mfa", [True, False], ids=["with MFA", "without MFA"])

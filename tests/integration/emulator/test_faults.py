@@ -9,7 +9,7 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.boto import USER, Boto, as_keys, aws_error
 from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, LICENSE_ARN, OIDC_ROLE_ARN
 from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
@@ -49,7 +49,7 @@ def test_fault_applies_to_its_number_of_calls(aws: Emulator, boto: Boto) -> None
     aws.fault("GetCallerIdentity", code="Throttling", times=2)
     aws.fault("GetCallerIdentity", code="ServiceUnavailable", status=500, times=None)
     sts = boto("sts", **USER)
-    codes = [error_of(sts.get_caller_identity)[0] for _ in range(5)]
+    codes = [aws_error(sts.get_caller_identity)[0] for _ in range(5)]
     aws.clear_faults()
     sts.get_caller_identity()
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, error_of
+from tests.support.emulator.boto import USER, Boto, aws_error
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import APPLICATION_ARN, OTHER_APPLICATION_ARN, REDIRECT_URI
 
@@ -23,14 +23,14 @@ def test_reuse_of_a_code_revokes_its_tokens(aws: Emulator, boto: Boto) -> None:
     code = aws.authorization_code()
     refresh_token = create(boto, CODE, code=code)["refreshToken"]
 
-    assert error_of(create, boto, CODE, code=code) == INVALID_GRANT
-    assert error_of(create, boto, "refresh_token", refreshToken=refresh_token) == INVALID_GRANT
+    assert aws_error(create, boto, CODE, code=code) == INVALID_GRANT
+    assert aws_error(create, boto, "refresh_token", refreshToken=refresh_token) == INVALID_GRANT
 
 
 def test_reuse_of_a_refresh_token_revokes_its_family(aws: Emulator, boto: Boto) -> None:
     first = aws.identity_center_token(refresh=True)
     second = create(boto, "refresh_token", refreshToken=first)["refreshToken"]
-    errors = [error_of(create, boto, "refresh_token", refreshToken=token) for token in (first, second)]
+    errors = [aws_error(create, boto, "refresh_token", refreshToken=token) for token in (first, second)]
 
     assert errors == [INVALID_GRANT] * 2
     assert aws.identity_center_family(first).reuses == 1
@@ -49,7 +49,7 @@ def test_reuse_of_a_refresh_token_revokes_its_family(aws: Emulator, boto: Boto) 
     },
 )
 def test_code_is_refused(params: dict[str, Any], error: tuple[str, int], aws: Emulator, boto: Boto) -> None:
-    assert error_of(create, boto, CODE, **({"code": aws.authorization_code()} | params)) == error
+    assert aws_error(create, boto, CODE, **({"code": aws.authorization_code()} | params)) == error
 
 
 @cases(
@@ -66,7 +66,7 @@ def test_code_verifier(verifier: str, sent: str, aws: Emulator, boto: Boto, *, i
     if is_valid:
         assert create(boto, CODE, **params)["accessToken"]
     else:
-        assert error_of(create, boto, CODE, **params) == INVALID_GRANT
+        assert aws_error(create, boto, CODE, **params) == INVALID_GRANT
 
 
 @cases(
@@ -80,13 +80,13 @@ def test_code_verifier(verifier: str, sent: str, aws: Emulator, boto: Boto, *, i
 def test_assertion_is_refused(claims: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
     assertion = aws.jwt(**({"audience": APPLICATION_ARN} | claims))
 
-    assert error_of(create, boto, BEARER, assertion=assertion) == (code, 400)
+    assert aws_error(create, boto, BEARER, assertion=assertion) == (code, 400)
 
 
 def test_grant_must_be_allowed_by_the_application(aws: Emulator, boto: Boto) -> None:
     arn = APPLICATION_ARN[:-1] + "1"
     aws.control("POST", "identity-center-applications", arn=arn, grants=[CODE])
-    error = error_of(create, boto, BEARER, clientId=arn, assertion=aws.jwt(arn))
+    error = aws_error(create, boto, BEARER, clientId=arn, assertion=aws.jwt(arn))
 
     assert error == ("UnauthorizedClientException", 400)
 
@@ -96,5 +96,5 @@ def test_token_exchange_needs_the_application_in_the_scopes(aws: Emulator, boto:
     other = own | {"subjectToken": aws.identity_center_token(OTHER_APPLICATION_ARN)}
 
     assert create(boto, EXCHANGE, **other)["issuedTokenType"] == ACCESS
-    assert error_of(create, boto, EXCHANGE, **own) == INVALID_GRANT
-    assert error_of(create, boto, EXCHANGE, **own, clientId=OTHER_APPLICATION_ARN) == INVALID_GRANT
+    assert aws_error(create, boto, EXCHANGE, **own) == INVALID_GRANT
+    assert aws_error(create, boto, EXCHANGE, **own, clientId=OTHER_APPLICATION_ARN) == INVALID_GRANT

@@ -3,7 +3,7 @@ from typing import Any
 
 from tests.support.cases import cases
 from tests.support.emulator import license_manager
-from tests.support.emulator.boto import USER, Boto, error_of
+from tests.support.emulator.boto import USER, Boto, aws_error
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, LICENSE_ARN, LICENSE_ISSUER, USER_KEY_ID
 from tests.support.emulator.service import Call
@@ -48,7 +48,7 @@ def test_create_token_refuses(changes: dict[str, Any], code: str, aws: Emulator,
     create = boto("license-manager", **USER).create_token
     create(**{**NEW, "ClientToken": "used"})
 
-    assert error_of(create, **{**NEW, "ClientToken": "new", **changes}) == (code, 400)
+    assert aws_error(create, **{**NEW, "ClientToken": "new", **changes}) == (code, 400)
 
 
 @cases(
@@ -66,7 +66,7 @@ def test_create_token_refuses(changes: dict[str, Any], code: str, aws: Emulator,
 def test_get_access_token_refuses(token: str, properties: list[str], aws: Emulator, boto: Boto) -> None:
     tokens = {"token": aws.refresh_token(["on-prem"]), "expired": aws.refresh_token(expires_in=-1)}
     get_access_token = boto("license-manager").get_access_token
-    error = error_of(get_access_token, Token=token.format(**tokens), TokenProperties=properties)
+    error = aws_error(get_access_token, Token=token.format(**tokens), TokenProperties=properties)
 
     assert error == ("ValidationException", 400)
 
@@ -74,12 +74,12 @@ def test_get_access_token_refuses(token: str, properties: list[str], aws: Emulat
 def test_deleted_token_is_refused(aws: Emulator, boto: Boto) -> None:
     token = boto("license-manager", **USER).create_token(**{**NEW, "ClientToken": "deleted"})
     boto("license-manager", **USER).delete_token(TokenId=token["TokenId"])
-    error = error_of(boto("license-manager").get_access_token, Token=token["Token"])
+    error = aws_error(boto("license-manager").get_access_token, Token=token["Token"])
 
     assert error == ("AccessDeniedException", 400)
 
 
 def test_delete_token_refuses_an_unknown_token(aws: Emulator, boto: Boto) -> None:
-    error = error_of(boto("license-manager", **USER).delete_token, TokenId="none")
+    error = aws_error(boto("license-manager", **USER).delete_token, TokenId="none")
 
     assert error == ("ResourceNotFoundException", 400)

@@ -9,7 +9,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.boto import USER, Boto, as_keys, aws_error
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT
 
@@ -30,7 +30,7 @@ def test_query_service_refuses(
 ) -> None:
     sts = boto("sts", **{**as_keys(assume_with_token()["Credentials"]), **keys})
 
-    assert error_of(sts.get_caller_identity) == (code, 403)
+    assert aws_error(sts.get_caller_identity) == (code, 403)
 
 
 @cases(
@@ -42,7 +42,7 @@ def test_query_service_refuses(
     },
 )
 def test_json_service_refuses(keys: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
-    assert error_of(boto("license-manager", **keys).delete_token, TokenId="x") == (code, 400)
+    assert aws_error(boto("license-manager", **keys).delete_token, TokenId="x") == (code, 400)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1"])
@@ -57,7 +57,7 @@ def test_region_of_the_host_must_be_signed(region: str, code: str, aws: Emulator
     sts = boto("sts", region="eu-west-1", **USER)
     host = f"sts.{region}.amazonaws.com"
     sts.meta.events.register("before-sign", lambda request, **_: request.headers.add_header("Host", host))
-    result = error_of(sts.get_caller_identity)[0] if code else sts.get_caller_identity()["Account"]
+    result = aws_error(sts.get_caller_identity)[0] if code else sts.get_caller_identity()["Account"]
 
     assert result == (code or ACCOUNT)
 
@@ -66,18 +66,18 @@ def test_expired_session_is_refused(aws: Emulator, boto: Boto, assume_with_token
     aws.fault("AssumeRoleWithWebIdentity", expired=True)
     sts = boto("sts", **as_keys(assume_with_token()["Credentials"]))
 
-    assert error_of(sts.get_caller_identity) == ("ExpiredToken", 403)
+    assert aws_error(sts.get_caller_identity) == ("ExpiredToken", 403)
 
 
 def test_unsigned_request_is_refused(aws: Emulator, boto: Boto) -> None:
-    assert error_of(boto("sts").get_caller_identity) == ("MissingAuthenticationToken", 403)
+    assert aws_error(boto("sts").get_caller_identity) == ("MissingAuthenticationToken", 403)
 
 
 @pytest.mark.parametrize("seconds", [-310, 310])
 def test_clock_over_five_minutes_off_is_refused(seconds: int, aws: Emulator, boto: Boto) -> None:
     aws.settings(clock_offset_seconds=seconds)
 
-    assert error_of(boto("sts", **USER).get_caller_identity) == ("SignatureDoesNotMatch", 403)
+    assert aws_error(boto("sts", **USER).get_caller_identity) == ("SignatureDoesNotMatch", 403)
 
 
 @pytest.mark.parametrize("seconds", [-290, 290])

@@ -5,7 +5,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, error_of
+from tests.support.emulator.boto import USER, Boto, as_keys, aws_error
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN
 
@@ -22,21 +22,21 @@ def operation(boto: Boto, name: str, keys: dict[str, Any] = USER) -> Operation:
 
 @EITHER
 def test_lifetime_over_36_hours_is_refused(name: str, aws: Emulator, boto: Boto) -> None:
-    assert error_of(operation(boto, name), DurationSeconds=129601) == ("ValidationError", 400)
+    assert aws_error(operation(boto, name), DurationSeconds=129601) == ("ValidationError", 400)
 
 
 @EITHER
 def test_session_credentials_are_refused(name: str, aws: Emulator, boto: Boto) -> None:
     role = boto("sts", **USER).assume_role(RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
     sessions = [role, operation(boto, "GetSessionToken")(), operation(boto, "GetFederationToken")()]
-    errors = [error_of(operation(boto, name, as_keys(it["Credentials"]))) for it in sessions]
+    errors = [aws_error(operation(boto, name, as_keys(it["Credentials"]))) for it in sessions]
 
     assert errors == [("AccessDenied", 403)] * 3
 
 
 def test_federated_user_cannot_assume_a_role(aws: Emulator, boto: Boto) -> None:
     guest = boto("sts", **as_keys(operation(boto, "GetFederationToken")()["Credentials"]))
-    error = error_of(guest.assume_role, RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
+    error = aws_error(guest.assume_role, RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
 
     assert error == ("AccessDenied", 403)
 
@@ -49,13 +49,13 @@ def test_federated_user_cannot_assume_a_role(aws: Emulator, boto: Boto) -> None:
     },
 )
 def test_get_federation_token_refuses(params: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
-    assert error_of(operation(boto, "GetFederationToken"), **params) == (code, 400)
+    assert aws_error(operation(boto, "GetFederationToken"), **params) == (code, 400)
 
 
 def test_mfa_code_expires(aws: Emulator, boto: Boto) -> None:
     serial, code = aws.mfa_code()
     aws.settings(clock_offset_seconds=91)
-    error = error_of(operation(boto, "GetSessionToken"), SerialNumber=serial, TokenCode=code)
+    error = aws_error(operation(boto, "GetSessionToken"), SerialNumber=serial, TokenCode=code)
 
     assert error == ("AccessDenied", 403)
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import error_of
+from tests.support.emulator.boto import aws_error
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import (
     ACCOUNT,
@@ -45,7 +45,7 @@ def test_role_of_a_test_has_its_own_trust_policy(aws: Emulator, assume_with_toke
     response = assume_with_token(aws.refresh_token(["cloud-1"]), RoleArn=arn, DurationSeconds=7200)
 
     assert response["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Own/demo"
-    assert error_of(assume_with_token, RoleArn=arn) == ("AccessDenied", 403)
+    assert aws_error(assume_with_token, RoleArn=arn) == ("AccessDenied", 403)
 
 
 def test_unsupported_trust_policy_is_rejected(aws: Emulator) -> None:
@@ -68,7 +68,7 @@ def test_unsupported_trust_policy_is_rejected(aws: Emulator) -> None:
     },
 )
 def test_request_is_refused(changes: dict[str, Any], code: str, assume_with_token: Assume) -> None:
-    assert error_of(assume_with_token, **changes) == (code, 403 if code == "AccessDenied" else 400)
+    assert aws_error(assume_with_token, **changes) == (code, 403 if code == "AccessDenied" else 400)
 
 
 @cases(
@@ -81,11 +81,11 @@ def test_request_is_refused(changes: dict[str, Any], code: str, assume_with_toke
 def test_license_token_is_refused(
     token: dict[str, Any], error: tuple[str, int], aws: Emulator, assume_with_token: Assume
 ) -> None:
-    assert error_of(assume_with_token, aws.refresh_token(**token)) == error
+    assert aws_error(assume_with_token, aws.refresh_token(**token)) == error
 
 
 def test_refresh_token_is_refused(aws: Emulator, assume_with_token: Assume) -> None:
-    error = error_of(assume_with_token, WebIdentityToken=aws.refresh_token())
+    error = aws_error(assume_with_token, WebIdentityToken=aws.refresh_token())
 
     assert error == ("InvalidIdentityToken", 400)
 
@@ -93,7 +93,7 @@ def test_refresh_token_is_refused(aws: Emulator, assume_with_token: Assume) -> N
 def test_expired_token_is_refused(aws: Emulator, assume_with_token: Assume) -> None:
     aws.fault("GetAccessToken", expired=True)
 
-    assert error_of(assume_with_token) == ("ExpiredTokenException", 400)
+    assert aws_error(assume_with_token) == ("ExpiredTokenException", 400)
 
 
 @cases(
@@ -120,6 +120,6 @@ def test_trusted_issuer_is_accepted(token: str, audience: str, assume_with_token
     },
 )
 def test_token_of_a_trusted_issuer_is_refused(token: str, assume_with_token: Assume, issuer_role: str) -> None:
-    error = error_of(assume_with_token, RoleArn=issuer_role, WebIdentityToken=token)
+    error = aws_error(assume_with_token, RoleArn=issuer_role, WebIdentityToken=token)
 
     assert error == ("InvalidIdentityToken", 400)

@@ -60,7 +60,7 @@ def test_boto3_follows_the_sidecar(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> N
     assert_session_follows(mount)
 
 
-def test_boto3_shows_the_reason(directory: Path, sdk: pytest.MonkeyPatch) -> None:
+def test_boto3_reports_the_reason_for_missing_credentials(directory: Path, sdk: pytest.MonkeyPatch) -> None:
     configure(sdk, directory, f"--secret-dir={directory / 'secret'}")
     swap(directory / "secret", {})
 
@@ -78,7 +78,9 @@ def write_one_file_in_parts(directory: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("steps", [write_file_after_file, write_one_file_in_parts])
-def test_files_being_written_are_waited_for(steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path) -> None:
+def test_credential_process_waits_for_files_being_written(
+    steps: Callable[[Path], list[tuple[Path, str]]], tmp_path: Path
+) -> None:
     first, *others = steps(tmp_path)
     for path, text in steps(tmp_path):
         path.write_text(text.replace("2", "1"))

@@ -1,4 +1,4 @@
-"""Reader mode as a process of its own, called by boto3 and by hostile clients."""
+"""Reader mode as a separate process, called by boto3 and by hostile clients."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def test_boto3_follows_the_secret(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> No
     assert seen == [(f"ASIA{n}", f"planted-secret-{n}", f"planted-token-{n}") for n in (1, 2, 3)]
 
 
-def test_secret_may_come_late_vanish_and_come_back(tmp_path: Path) -> None:
+def test_secret_may_be_mounted_later_removed_and_mounted_again(tmp_path: Path) -> None:
     with running_sidecar(tmp_path, *reader_flags(tmp_path)) as sidecar:
         pod = ReaderPod(tmp_path, sidecar)
         before = sidecar.get_credentials(pod.token)[0], sidecar.get("/readyz")[0], sidecar.get("/healthz")[0]
@@ -103,7 +103,7 @@ async def test_hostile_clients_do_not_delay_others(pod: ReaderPod) -> None:
     assert "asyncio" not in pod.sidecar.log()
 
 
-async def test_two_hundred_connections_are_served_at_once(pod: ReaderPod) -> None:
+async def test_two_hundred_connections_are_served_concurrently(pod: ReaderPod) -> None:
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
     all_are_open = asyncio.Barrier(200)
 
@@ -134,7 +134,7 @@ def _many_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_many_files")
-def test_three_thousand_idle_connections_keep_no_client_out(pod: ReaderPod) -> None:
+def test_three_thousand_idle_connections_do_not_block_clients(pod: ReaderPod) -> None:
     host, _, port = pod.sidecar.credentials.rpartition(":")
     statuses = []
     with ExitStack() as stack:
@@ -144,14 +144,14 @@ def test_three_thousand_idle_connections_keep_no_client_out(pod: ReaderPod) -> N
             client.connect_ex((host, int(port)))
         for _ in range(10):
             statuses.append(pod.sidecar.get_credentials(pod.token)[0])
-            # Meanwhile the kernel repeats the connection attempts that it dropped at first.
+            # Lets the kernel retry connection attempts that it dropped at first.
             time.sleep(0.2)
 
     assert statuses == [200] * 10
     assert "Traceback" not in pod.sidecar.log()
 
 
-def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> None:
+def test_clients_that_do_not_read_cannot_exhaust_memory(pod: ReaderPod) -> None:
     host, _, port = pod.sidecar.probes.rpartition(":")
     pipelined = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000
     with ExitStack() as stack:
@@ -168,7 +168,7 @@ def test_clients_that_do_not_read_cannot_exhaust_the_memory(pod: ReaderPod) -> N
     assert peak_kib < 48 * 1024
 
 
-async def test_sigterm_cuts_no_response_short(pod: ReaderPod) -> None:
+async def test_sigterm_lets_responses_complete(pod: ReaderPod) -> None:
     """Each client sends requests as fast as it can until a response announces the end."""
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {pod.token}\r\n\r\n".encode()
     document = pod.sidecar.get_credentials(pod.token)[1].encode()
@@ -215,7 +215,7 @@ def test_second_sigterm_does_not_wait_for_open_requests(pod: ReaderPod) -> None:
     assert len(pod.sidecar.log().splitlines()) == 3
 
 
-def test_port_in_use_is_reported_and_left_alone(pod: ReaderPod) -> None:
+def test_port_in_use_is_reported_and_its_owner_keeps_serving(pod: ReaderPod) -> None:
     flags = [f"--listen={pod.sidecar.credentials}", "--http-bind-address=127.0.0.1:0", *reader_flags(pod.directory)]
     code, lines = run_until_exit("--log-level=error", *flags)
 
@@ -225,7 +225,7 @@ def test_port_in_use_is_reported_and_left_alone(pod: ReaderPod) -> None:
 
 
 def run_until_exit(*flags: str, prefix: tuple[str, ...] = ()) -> tuple[int, list[str]]:
-    """Run a sidecar that cannot serve: its exit code and the lines of its output."""
+    """Run a sidecar that fails to start; return its exit code and the lines of its output."""
     command = [*prefix, sys.executable, "-m", "keyturn", "sidecar", *flags]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     return process.returncode, (process.stdout + process.stderr).splitlines()

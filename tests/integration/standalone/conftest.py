@@ -1,4 +1,4 @@
-"""The AWS shared_emulator, and a directory for a standalone process."""
+"""The AWS emulator, and a directory for a standalone process."""
 
 from pathlib import Path
 

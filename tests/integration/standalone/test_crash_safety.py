@@ -19,8 +19,8 @@ CASES = [
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory where there is one: each of about a hundred renewals flushes a dozen files."""
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is created in it
+    """A directory in memory if possible: about a hundred renewals flush a dozen files each."""
+    memory = Path("/dev/shm")  # noqa: S108 - a private directory is created in it
     parent = memory if os.access(memory, os.W_OK) else tmp_path
     with tempfile.TemporaryDirectory(dir=parent) as path:
         yield Path(path)

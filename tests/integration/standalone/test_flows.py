@@ -36,9 +36,9 @@ def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Emulato
         keys: set[str] = set()
         while len(keys) < 4:
             assert caller_arn(aws, session) == SESSION
-            found = session.get_credentials()
-            assert found
-            keys.add(str(found.get_frozen_credentials().access_key))
+            credentials = session.get_credentials()
+            assert credentials
+            keys.add(str(credentials.get_frozen_credentials().access_key))
             time.sleep(0.2)
         assert count_exchanges(aws) == 2 * renewals(sidecar)
         assert sidecar.stop() == 0
@@ -107,9 +107,9 @@ def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirect
 
 
 def test_projected_token_is_used(directory: StandaloneDirectory, aws: Emulator) -> None:
-    wanted = {"token": {"serviceAccount": {"name": "app", "audiences": [CLIENT_ID]}}}
+    source = {"token": {"serviceAccount": {"name": "app", "audiences": [CLIENT_ID]}}}
     steps = [{"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}]
-    directory.write_manifest(token_request(source=wanted, exchanges=steps))
+    directory.write_manifest(token_request(source=source, exchanges=steps))
     file = directory.path / "service-account-token"
     file.write_text(aws.jwt("somebody-else", subject="demo-user"))
     with directory.running("service-account-token") as sidecar:

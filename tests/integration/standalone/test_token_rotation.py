@@ -152,7 +152,7 @@ def test_replaced_state_directory_stops_only_renewals(directory: StandaloneDirec
         state.rename(away)
         state.mkdir()
         request_renewal(directory, 1)
-        until(lambda: "is not the directory it was at the start" in sidecar.log())
+        until(lambda: "is no longer the directory locked at startup" in sidecar.log())
         assert directory.get_credentials(sidecar) == before
         state.rmdir()
         away.rename(state)

@@ -33,7 +33,7 @@ class Fault:
 class ApiProxy:
     """Forwards requests. Use it instead of the control plane to start an operator.
 
-    `requests` are all received requests as "METHOD /path?query", including those that a fault answered.
+    `requests` are all received requests as "METHOD /path?query", including those that received a fault.
     """
 
     def __init__(self, plane: ControlPlane) -> None:
@@ -74,7 +74,7 @@ class ApiProxy:
         return proxied
 
     def add_fault(self, pattern: str, status: int, body: str = "", **headers: str) -> None:
-        """Answer matching requests with this response until the faults are cleared.
+        """Respond to matching requests with this response until the faults are cleared.
 
         `retry_after` is the header Retry-After.
         """

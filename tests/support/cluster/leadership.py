@@ -1,4 +1,4 @@
-"""The Lease of operators that run with leader election, and who holds it."""
+"""The Lease of operators that run with leader election, and which operator holds it."""
 
 import json
 import urllib.error

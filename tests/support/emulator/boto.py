@@ -44,7 +44,7 @@ def as_keys(credentials: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def error_of(call: Callable[..., Any], *args: Any, **params: Any) -> tuple[str, int]:
+def aws_error(call: Callable[..., Any], *args: Any, **params: Any) -> tuple[str, int]:
     """Make a call that AWS refuses, and return the error code and the HTTP status."""
     with pytest.raises(ClientError) as caught:
         call(*args, **params)

@@ -30,7 +30,7 @@ def issue(state: State, token: LicenseToken) -> LicenseToken:
 
 def create_token(call: Call) -> dict[str, Any]:
     """CreateToken: a repeated ClientToken returns the same token for ten minutes."""
-    token = _earlier_token(call)
+    token = _repeated_token(call)
     if token is None:
         license_arn, days = call.params["LicenseArn"], call.params.get("ExpirationInDays", 365)
         if license_arn not in call.state.licenses:
@@ -44,7 +44,7 @@ def create_token(call: Call) -> dict[str, Any]:
     return {"TokenId": token.token_id, "TokenType": "REFRESH_TOKEN", "Token": token.token}
 
 
-def _earlier_token(call: Call) -> LicenseToken | None:
+def _repeated_token(call: Call) -> LicenseToken | None:
     for token in call.state.license_tokens.values():
         is_recent = call.now - token.issued_at < _CLIENT_TOKEN_WINDOW
         is_own = token.account == call.signer.principal.account

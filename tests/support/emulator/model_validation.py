@@ -23,7 +23,7 @@ def violations(shape: Shape, value: Any, path: str, more: Constraints) -> Iterat
         yield _violation(shape, value, path, f"Member must be a {shape.type_name}")
         return
     constraints = {**shape.metadata, **more.get(shape.name, {})}
-    yield from (_violation(shape, value, path, rule) for rule in _broken_rules(constraints, value))
+    yield from (_violation(shape, value, path, rule) for rule in _violated_constraints(constraints, value))
     if isinstance(shape, StructureShape):
         for name in {*shape.required_members} - value.keys():
             yield _violation(shape, None, f"{path}.{name}", "Member must not be null")
@@ -43,7 +43,7 @@ def _items(shape: Shape, value: Any) -> Iterator[tuple[Shape, Any, str]]:
         yield from ((shape.value, item, name) for name, item in value.items())
 
 
-def _broken_rules(constraints: dict[str, Any], value: Any) -> Iterator[str]:
+def _violated_constraints(constraints: dict[str, Any], value: Any) -> Iterator[str]:
     size = value if isinstance(value, int) else len(value) if isinstance(value, str | list | dict) else 0
     if "min" in constraints and size < constraints["min"]:
         yield f"Member must have value or length greater than or equal to {constraints['min']}"

@@ -63,7 +63,7 @@ def find_caller(state: State, service: Service, request: IncomingRequest, now: d
 
 
 def _scope_problem(service: Service, request: IncomingRequest, parts: re.Match[str]) -> str:
-    # One process serves every region: the signature names it, and the host must agree if it names one too.
+    # One process serves every region: the signature names it, and the host must match if it names one too.
     host_region = _REGION.search(request.headers.get("host", ""))
     if parts["region"] not in _regions() or (host_region and host_region[0] != parts["region"]):
         return f"Credential should be scoped to a valid region, not '{parts['region']}'."

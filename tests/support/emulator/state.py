@@ -160,9 +160,9 @@ class State:
                 constants.COGNITO_PROVIDER, constants.COGNITO_PROVIDER, {constants.POOL_ID}, self.cognito_key
             ),
         }
-        self._seed()
+        self._add_initial_state()
 
-    def _seed(self) -> None:
+    def _add_initial_state(self) -> None:
         user = Principal(f"arn:aws:iam::{constants.ACCOUNT}:user/keyturn", iam_id("AIDA"))
         self.add_access_key(AccessKey(constants.USER_KEY_ID, constants.USER_SECRET_KEY, user))
         self.record_secrets(*(client.client_secret for client in self.issuer.clients.values()))

@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """A running provider with one client, which may use basic or post; `ca` (PEM) signed its certificate."""
+    """A running provider with one client for client_secret_basic and _post; `ca` (PEM) signed its certificate."""
 
     url: str
     ca: str
@@ -50,7 +50,7 @@ class Issuer:
 def running_issuer() -> Iterator[Issuer]:
     """Run a provider on a free loopback port."""
     server = issue_loopback_certificate(real_now())
-    # The prefix changes when it is form-encoded, which basic requires.
+    # The prefix changes when it is form-encoded, which client_secret_basic requires.
     secret = "+/%25" + secrets.token_urlsafe(32)
     client = {"client_id": CLIENT_ID, "client_secret": secret}
     settings = {"certificate": server.certificate, "key": server.key, **client}

@@ -71,12 +71,12 @@ def create_network() -> None:
     run("ip", "link", "add", "node", "type", "bridge")
     run("ip", "address", "add", configuration.NETWORK, "dev", "node")
     run("ip", "link", "set", "node", "up")
-    run("ip", "route", "add", "default", "via", configuration.GATEWAY)  # programs look for a default route
+    run("ip", "route", "add", "default", "via", configuration.GATEWAY)  # programs require a default route
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
 def mount_images(images: Path) -> None:
-    """Give containerd the imported images: bind mounts of what it never changes, copies of its databases."""
+    """Provide containerd with the imported images: bind mounts of what it never changes, copies of its databases."""
     for source in (path for path in images.rglob("*") if path.name in {"meta.db", "metadata.db"}):
         database = IMAGES / source.relative_to(images)
         database.parent.mkdir(parents=True)

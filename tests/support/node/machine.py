@@ -15,7 +15,7 @@ from tools.image import UnfitError
 _PACKAGES = ("containerd", "containernetworking-plugins")
 OVERLAID = ("/run", "/var/lib", "/var/log")  # folders that programs write to
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-# Everything that a node asks of the kernel, once, in namespaces that end with the script.
+# Everything that a node requires of the kernel, once, in namespaces that end with the script.
 _TRIAL = """
 set -e
 mount --make-rshared /

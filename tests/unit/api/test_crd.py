@@ -111,7 +111,7 @@ def test_crd_has_short_name_category_and_status_subresource() -> None:
     assert version["subresources"] == {"status": {}}
 
 
-def test_printer_columns() -> None:
+def test_printer_columns_are_narrow_by_default() -> None:
     columns = crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     always = [column["name"] for column in columns if not column.get("priority")]
     wide = [column["name"] for column in columns if column.get("priority")]

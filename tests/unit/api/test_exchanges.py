@@ -63,7 +63,7 @@ _ASSERTION_FROM = center_grant(BEARER, assertionFrom=secret_at("jwt", "token"))[
         pytest.param(roles(), None, id="access token"),
     ],
 )
-def test_consumption(spec: dict[str, Any], consumed: str | None) -> None:
+def test_consumption_is_that_of_the_first_exchange_that_consumes(spec: dict[str, Any], consumed: str | None) -> None:
     parsed = request(**spec).spec
     consumption = parsed.consumption
     description = None

@@ -32,7 +32,9 @@ def test_formats_have_default_keys_and_kinds() -> None:
         ),
     ],
 )
-def test_template_names_and_kinds(text: str, names: tuple[str, ...], kinds: tuple[str, ...]) -> None:
+def test_template_has_the_names_and_kinds_of_its_placeholders(
+    text: str, names: tuple[str, ...], kinds: tuple[str, ...]
+) -> None:
     template = TemplateFormat(key="file", text=text)
 
     assert (template.names, template.kinds) == (names, kinds)
@@ -61,5 +63,5 @@ def test_default_format_of_registry_logins() -> None:
         pytest.param([{"token": {"key": ".dockerconfigjson"}}], OPAQUE, id="only a key with that name"),
     ],
 )
-def test_secret_type(formats: list[dict[str, Any]], kind: str) -> None:
+def test_secret_type_follows_the_formats(formats: list[dict[str, Any]], kind: str) -> None:
     assert writing(*formats).spec.secret_type == kind

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from keyturn.api.times import duration, read_time, rfc3339, whole
+from keyturn.api.times import duration, human_duration, read_time, rfc3339, whole
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
 
 
@@ -34,5 +34,21 @@ def test_read_time_returns_none_for_an_invalid_time(text: str | None) -> None:
         pytest.param("0h5s", 5 * SECOND, id="zero hours"),
     ],
 )
-def test_duration(text: str, expected: timedelta) -> None:
+def test_duration_is_parsed(text: str, expected: timedelta) -> None:
     assert duration(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (timedelta(), "0s"),
+        (45 * SECOND, "45s"),
+        (12 * HOUR - SECOND, "11h59m"),
+        (HOUR, "1h"),
+        (HOUR + SECOND, "1h"),
+        (36 * HOUR, "36h"),
+        (84 * HOUR, "3d12h"),
+    ],
+)
+def test_human_duration_has_the_two_largest_units(span: timedelta, text: str) -> None:
+    assert human_duration(span) == text

@@ -52,7 +52,7 @@ def test_secret_name_defaults_to_the_name_of_the_request() -> None:
         pytest.param({"target": {"formats": [{"token": {}}]}}, ["token"], id="explicit token beside credentials"),
     ],
 )
-def test_formats(spec: dict[str, Any], names: list[str]) -> None:
+def test_formats_default_to_the_produced_kind(spec: dict[str, Any], names: list[str]) -> None:
     assert [choice.name for choice in request(**spec).spec.formats] == names
 
 
@@ -102,11 +102,11 @@ def test_unknown_metadata_is_ignored() -> None:
         pytest.param({"status": {"revision": 3, "new": 1}}, Status(revision=3), id="field of a newer release"),
     ],
 )
-def test_read_status(body: dict[str, Any], status: Status) -> None:
+def test_read_status_ignores_invalid_and_unknown_fields(body: dict[str, Any], status: Status) -> None:
     assert read_status(body) == status
 
 
-def test_status_condition_by_type() -> None:
+def test_status_has_conditions_by_type() -> None:
     status = Status(conditions=(_READY,))
 
     assert (status.condition("Ready"), status.condition("Stalled")) == (_READY, None)
@@ -127,7 +127,7 @@ def test_status_condition_by_type() -> None:
         pytest.param({"target": {"secretName": "acme"}}, "", id="explicit default name"),
     ],
 )
-def test_which_hash_a_change_of_the_spec_changes(spec: dict[str, Any], changed: str) -> None:
+def test_spec_change_changes_its_hash_only(spec: dict[str, Any], changed: str) -> None:
     before, after = request(), request(**spec)
 
     assert (before.request_hash != after.request_hash) == (changed in ("exchange", "request"))

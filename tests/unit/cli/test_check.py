@@ -18,7 +18,7 @@ def check(*arguments: str, stdin: str = "") -> Result:
     return run_keyturn("check", *arguments, stdin=stdin)
 
 
-def test_no_finding_prints_only_the_counts() -> None:
+def test_valid_manifests_print_only_the_counts() -> None:
     result = check("-f", "-", stdin=dump_document(manifest()) + dump_document(pod()))
 
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "0 errors, 0 warnings\n")
@@ -55,11 +55,11 @@ def test_warning_fails_only_with_strict() -> None:
     ("body", "line"),
     [
         pytest.param(manifest(exchanges=[]), "Expected `array` of length >= 1 (at spec.exchanges)", id="schema"),
-        pytest.param(manifest(target={"secretName": "license"}), "", id="a rule: the target is a source"),
+        pytest.param(manifest(target={"secretName": "license"}), "", id="a validation rule"),
         pytest.param(
             manifest(exchanges=[{"licenseManagerGetAccessToken": {}}, SHORT_SESSION]),
             "Expected `int` >= 900 (at spec.exchanges[1]",
-            id="a limit of AWS",
+            id="an AWS limit",
         ),
         pytest.param(
             manifest() | {"apiVersion": "keyturn.dev/v2"},
@@ -162,7 +162,7 @@ METADATA = {"uid": "1", "resourceVersion": "2", "creationTimestamp": "2026-01-01
         pytest.param({"spec": manifest()["spec"] | {"target": None, "renewal": None}}, id="null fields"),
     ],
 )
-def test_what_the_api_server_accepts_has_no_finding(change: dict[str, object]) -> None:
+def test_manifest_that_the_api_server_accepts_has_no_finding(change: dict[str, object]) -> None:
     result = check("-f", "-", stdin=dump_document(manifest() | change))
 
     assert (result.exit_code, result.stdout) == (0, "")

@@ -62,7 +62,7 @@ def test_invalid_settings_are_a_usage_error(content: str, message: str, tmp_path
 
 
 def documented_flags(command: str) -> list[tuple[str, str]]:
-    """The flags of a command with their defaults, from its table in docs/operations/configuration.md."""
+    """Read the flags of a command and their defaults from its table in docs/operations/configuration.md."""
     document = (ROOT / "docs" / "operations" / "configuration.md").read_text()
     table = document.partition(f"| flag of `{command}` |")[2].partition("\n\n")[0]
     return re.findall(r"^\| (`--.*?`) \| (.*?) \|", table, re.MULTILINE)
@@ -99,7 +99,7 @@ def test_documentation_lists_the_run_flags() -> None:
 @pytest.mark.parametrize(
     "flags", [pytest.param([], id="no service account"), pytest.param(["--kubeconfig={empty}"], id="empty file")]
 )
-def test_operator_without_a_cluster_fails_in_one_line(flags: list[str], tmp_path: Path) -> None:
+def test_operator_reports_a_missing_cluster_in_one_line(flags: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     flags = [flag.format(empty=tmp_path / "empty") for flag in flags]
     result = run_keyturn("operator", *flags, KUBERNETES_SERVICE_HOST="", KUBERNETES_SERVICE_PORT="")
@@ -144,15 +144,15 @@ def test_sidecar_mode_has_its_own_options(mode: str) -> None:
     ("command", "message"),
     [
         pytest.param("operator --config=/not/there", "does not exist", id="no settings file"),
-        pytest.param("operator --concurrent=0", "0 is not in the range", id="no worker"),
+        pytest.param("operator --concurrent=0", "0 is not in the range", id="too few workers"),
         pytest.param("operator --concurrent=257", "257 is not in the range", id="too many workers"),
         pytest.param("operator --concurrent=many", "is not a valid integer", id="not a number"),
-        pytest.param("operator --log-level=loud", "Invalid value for '--log-level'", id="no such level"),
-        pytest.param("sidecar --mode=other", "Invalid value for '--mode'", id="no such mode"),
+        pytest.param("operator --log-level=loud", "Invalid value for '--log-level'", id="unknown level"),
+        pytest.param("sidecar --mode=other", "Invalid value for '--mode'", id="unknown mode"),
         pytest.param("sidecar", "Missing option '--secret-dir'", id="no Secret"),
         pytest.param("sidecar --secret-dir=/x --key=../x", "../x is not a valid Secret key", id="a path as key"),
         pytest.param("sidecar --secret-dir=/x --key=..data", "..data is not a valid Secret key", id="a link as key"),
-        pytest.param("sidecar --secret-dir=/x --loud", "No such option", id="no such option"),
+        pytest.param("sidecar --secret-dir=/x --loud", "No such option", id="unknown option"),
         pytest.param("sidecar --secret-dir=/x more", "unexpected extra argument", id="an argument"),
         pytest.param("sidecar --secret-dir=", "Invalid value for '--secret-dir'", id="an empty Secret directory"),
         pytest.param("sidecar --mode=standalone", "Missing option '--filename' / '-f'", id="standalone, no manifest"),
@@ -193,7 +193,7 @@ def test_environment_variable_sets_a_flag() -> None:
         pytest.param({"--authorization-file": "/proc/no/token"}, "authorization", id="no authorization file"),
     ],
 )
-def test_reader_that_cannot_start_fails_in_one_line(flags: dict[str, str], message: str, tmp_path: Path) -> None:
+def test_reader_reports_a_startup_failure_in_one_line(flags: dict[str, str], message: str, tmp_path: Path) -> None:
     defaults = {"--secret-dir": str(tmp_path), "--listen": "127.0.0.1:0", "--http-bind-address": "127.0.0.1:0"}
     defaults |= {"--authorization-file": str(tmp_path / "token")}
     arguments = [f"{name}={value}" for name, value in (defaults | flags).items()]

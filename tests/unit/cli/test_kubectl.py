@@ -19,7 +19,7 @@ SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scrip
 
 
 @pytest.mark.parametrize("script", ["kubectl-keyturn", "kubectl_complete-keyturn"])
-def test_script_has_the_name_that_kubectl_looks_for(script: str) -> None:
+def test_entry_point_has_the_name_that_kubectl_expects(script: str) -> None:
     module, _, name = SCRIPTS[script].partition(":")
 
     assert callable(getattr(import_module(module), name))
@@ -34,13 +34,13 @@ def test_help_lists_every_command() -> None:
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "check"])
-def test_command_takes_the_flags_of_kubectl(command: str) -> None:
+def test_command_accepts_kubectl_flags(command: str) -> None:
     output = CliRunner().invoke(plugin, [command, "--help"]).output
 
     assert all(flag in output for flag in ("-n, --namespace", "--context", "--kubeconfig"))
 
 
-def test_check_is_the_check_of_keyturn(tmp_path: Path) -> None:
+def test_check_behaves_like_keyturn_check(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("apiVersion: keyturn.dev/v1alpha1\nkind: TokenRequest\nspec: {}\n")
     arguments = ["check", "-f", str(tmp_path / "bad.yaml")]
     results = [CliRunner().invoke(group, arguments) for group in (plugin, keyturn)]
@@ -52,7 +52,7 @@ def test_check_is_the_check_of_keyturn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["status", "acme", "-A"], "NAME and --all-namespaces cannot be combined", id="one and all"),
+        pytest.param(["status", "acme", "-A"], "NAME and --all-namespaces cannot be combined", id="a name and -A"),
         pytest.param(["renew"], "specify either NAMEs or --all", id="no name"),
         pytest.param(["renew", "acme", "--all"], "specify either NAMEs or --all", id="a name and --all"),
         pytest.param(["inspect"], "Missing argument 'SECRET'", id="no Secret"),
@@ -87,5 +87,5 @@ def test_status_starts_in_a_fraction_of_a_second() -> None:
     subprocess.run([sys.executable, "-c", "import keyturn.cli.kubectl.status"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
-    # CPU time, because the machine may be busy. Measured: 0.17 s, and kubectl takes as long again.
+    # CPU time, because the machine may be busy. Measured: 0.17 s. kubectl itself takes as long.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.4

@@ -20,7 +20,7 @@ def _sighup() -> Iterator[None]:
     ("handler", "is_stopped"),
     [pytest.param(signal.SIG_DFL, True, id="terminal"), pytest.param(signal.SIG_IGN, False, id="nohup")],
 )
-async def test_closed_terminal_stops_a_process_without_nohup(handler: signal.Handlers, *, is_stopped: bool) -> None:
+async def test_sighup_stops_a_process_that_does_not_ignore_it(handler: signal.Handlers, *, is_stopped: bool) -> None:
     signal.signal(signal.SIGHUP, handler)
     work = asyncio.ensure_future(stoppable(asyncio.sleep(0.2)))
     await asyncio.sleep(0)

@@ -30,7 +30,7 @@ def manifest_file(tmp_path: Path) -> str:
         ),
     ],
 )
-def test_run_that_cannot_work_fails_in_one_line(
+def test_run_reports_a_startup_failure_in_one_line(
     arguments: str, message: str, manifest_file: str, tmp_path: Path
 ) -> None:
     result = run_keyturn(*arguments.format(tmp_path).split(), KEYTURN_FILENAME=manifest_file)

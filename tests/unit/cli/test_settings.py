@@ -14,7 +14,7 @@ from keyturn.core.settings import Settings
         pytest.param(b'aws:\n  proxy: "http://u:hunter2@p\n', "unexpected end", id="an open quote"),
         pytest.param(b"aws: &hunter2 !!bool hunter2", "!!bool", id="a value that does not match its tag"),
         pytest.param(b"# hunter2 \xff", "can't decode byte 0xff", id="not UTF-8"),
-        pytest.param(b"[" * 5000, "nested too deep", id="nested too deeply"),
+        pytest.param(b"[" * 5000, "nested too deeply", id="nested too deeply"),
         pytest.param(b"aws: {}\n---\nx: hunter2", "expected one document, found 2", id="two documents"),
     ],
 )

@@ -10,8 +10,8 @@ from tests.support import tls
 from tests.support.api_endpoints import served
 
 
-class Answers:
-    """Answers with these statuses in turn, the last for ever, and notes the requests."""
+class Responses:
+    """Returns these statuses in turn, repeats the last one, and records the requests."""
 
     def __init__(self, *statuses: int, text: str = "{}") -> None:
         self._statuses = list(statuses)
@@ -26,8 +26,8 @@ class Answers:
         return web.Response(status=status, text=self._text)
 
 
-async def test_a_request_is_made_as_it_is_asked_for() -> None:
-    responses = Answers(200, text='{"kind": "Secret"}')
+async def test_request_sends_body_query_and_headers() -> None:
+    responses = Responses(200, text='{"kind": "Secret"}')
     async with served(responses.response, token="planted") as api:
         response = await api.request("PATCH", "/a", {"b": 1}, kind=APPLY, query={"force": "true"}, accept="x/y")
 
@@ -38,8 +38,8 @@ async def test_a_request_is_made_as_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
-async def test_a_refusal_is_an_answer(status: int) -> None:
-    responses = Answers(status, text='{"message": "no"}')
+async def test_client_error_is_returned_without_retry(status: int) -> None:
+    responses = Responses(status, text='{"message": "no"}')
     async with served(responses.response) as api:
         response = await api.request("GET", "/a")
 
@@ -53,16 +53,16 @@ async def test_a_refusal_is_an_answer(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
-async def test_what_passes_is_tried_again(status: int) -> None:
-    responses = Answers(status, 200)
+async def test_temporary_error_is_retried(status: int) -> None:
+    responses = Responses(status, 200)
     async with served(responses.response) as api:
         response = await api.request("GET", "/a")
 
     assert (response.status, len(responses.requests)) == (200, 2)
 
 
-async def test_after_three_tries_it_is_unavailable() -> None:
-    responses = Answers(503)
+async def test_third_failed_attempt_raises_unavailable() -> None:
+    responses = Responses(503)
     async with served(responses.response) as api:
         with pytest.raises(UnavailableError, match="HTTP 503") as raised:
             await api.request("GET", "/a")
@@ -70,7 +70,7 @@ async def test_after_three_tries_it_is_unavailable() -> None:
     assert (raised.value.reason, len(responses.requests)) == ("Unavailable", 3)
 
 
-async def test_a_certificate_that_is_not_trusted_is_told_of() -> None:
+async def test_untrusted_certificate_is_reported() -> None:
     async def response(_: web.Request) -> web.Response:
         raise AssertionError
 
@@ -84,7 +84,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_of() -> None:
     assert raised.value.reason == "Unreachable"
 
 
-async def test_no_answer_is_unreachable() -> None:
+async def test_missing_response_raises_unreachable() -> None:
     async def cut(request: web.Request) -> web.Response:
         if request.transport:
             request.transport.abort()
@@ -97,15 +97,15 @@ async def test_no_answer_is_unreachable() -> None:
     assert raised.value.reason == "Unreachable"
 
 
-async def test_an_error_page_that_is_not_json() -> None:
-    async with served(Answers(403, text="<html>").response) as api:
+async def test_error_page_that_is_not_json_mentions_proxies() -> None:
+    async with served(Responses(403, text="<html>").response) as api:
         response = await api.request("GET", "/a")
 
     assert "check proxies between Keyturn and the API server" in response.message
 
 
-async def test_without_the_lease_nothing_is_written() -> None:
-    responses = Answers(200)
+async def test_request_without_the_lease_writes_nothing() -> None:
+    responses = Responses(200)
     async with served(responses.response) as api:
         api.may_write = lambda: False
         await api.request("GET", "/a")
@@ -115,8 +115,8 @@ async def test_without_the_lease_nothing_is_written() -> None:
     assert [method for method, _, _ in responses.requests] == ["GET"]
 
 
-async def test_without_the_lease_a_token_is_saved_all_the_same() -> None:
-    responses = Answers(503, 200)
+async def test_save_without_the_lease_still_writes() -> None:
+    responses = Responses(503, 200)
     async with served(responses.response) as api:
         api.may_write = lambda: False
         await api.save("PATCH", "/a", {"b": 1}, query={"fieldManager": "x"})
@@ -125,45 +125,45 @@ async def test_without_the_lease_a_token_is_saved_all_the_same() -> None:
     assert responses.headers[0]["Content-Type"] == MERGE
 
 
-async def test_an_outage_of_the_api_server_is_told_when_it_is_over() -> None:
-    service_health, over = ServiceHealth(), list[str]()
-    service_health.on_recovery(over.append)
-    async with served(Answers(503, 503, 503, 200).response, service_health=service_health) as api:
+async def test_recovery_of_the_api_server_is_reported() -> None:
+    service_health, recovered = ServiceHealth(), list[str]()
+    service_health.on_recovery(recovered.append)
+    async with served(Responses(503, 503, 503, 200).response, service_health=service_health) as api:
         with pytest.raises(UnavailableError) as raised:
             await api.request("GET", "/a")
         await api.request("GET", "/a")
 
-    assert (raised.value.service, over) == (SYSTEM, [SYSTEM])
+    assert (raised.value.service, recovered) == (SYSTEM, [SYSTEM])
 
 
-async def test_a_watch_is_read_line_by_line() -> None:
-    async with served(Answers(200, text="one\ntwo\n").response) as api:
+async def test_watch_yields_lines() -> None:
+    async with served(Responses(200, text="one\ntwo\n").response) as api:
         assert [line async for line in api.watch("/a", {})] == [b"one\n", b"two\n"]
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
-        pytest.param({"message": "exceeded quota"}, "write it: exceeded quota", id="the API server's own words"),
-        pytest.param({}, "write it: HTTP 403", id="no words"),
+        pytest.param({"message": "exceeded quota"}, "write it: exceeded quota", id="message"),
+        pytest.param({}, "write it: HTTP 403", id="no message"),
         pytest.param(
-            {"message": 'is "planted-secret" a secret'}, 'write it: is "..." a secret', id="a secret in its words"
+            {"message": 'is "planted-secret" a secret'}, 'write it: is "..." a secret', id="message with a secret"
         ),
-        pytest.param({"message": "x" * 1000}, "x" * 500, id="too many words"),
+        pytest.param({"message": "x" * 1000}, "x" * 500, id="long message"),
     ],
 )
-def test_refusal(body: dict[str, str], says: str) -> None:
+def test_refusal_contains_the_message_but_no_secret(body: dict[str, str], message: str) -> None:
     error = refusal(ApiResponse(403, body), "it", {"token": "planted-secret", "empty": "", "short": "w"})
 
     assert isinstance(error, RefusedError)
-    assert (error.reason, error.message.endswith(says)) == ("WriteDenied", True)
+    assert (error.reason, error.message.endswith(message)) == ("WriteDenied", True)
 
 
-def test_a_namespace_that_is_terminating_is_left() -> None:
+def test_refusal_in_terminating_namespace_is_a_deletion() -> None:
     body = {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}
 
     assert isinstance(refusal(ApiResponse(403, body), "it", {}), BeingDeletedError)
 
 
-def test_an_answer_does_not_show_its_body() -> None:
+def test_repr_of_a_response_hides_its_body() -> None:
     assert "planted" not in repr(ApiResponse(200, {"data": "planted"}))

@@ -24,11 +24,11 @@ def options(kubeconfig: str | None = None, lease_namespace: str | None = None) -
     [
         pytest.param(None, id="no such file"),
         pytest.param("", id="an empty file"),
-        pytest.param("{", id="no YAML"),
-        pytest.param("current-context: gone\ncontexts: []\nclusters: []\nusers: []\n", id="no such context"),
+        pytest.param("{", id="invalid YAML"),
+        pytest.param("current-context: missing\ncontexts: []\nclusters: []\nusers: []\n", id="no such context"),
     ],
 )
-async def test_without_a_cluster_it_does_not_start(content: str | None, tmp_path: Path) -> None:
+async def test_invalid_kubeconfig_prevents_the_start(content: str | None, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     if content is not None:
         kubeconfig.write_text(content)
@@ -40,14 +40,14 @@ async def test_without_a_cluster_it_does_not_start(content: str | None, tmp_path
 @pytest.mark.parametrize(
     ("namespaces", "paths"),
     [
-        pytest.param((), ["/api/v1/secrets"], id="all"),
-        pytest.param(("a", "b"), ["/api/v1/namespaces/a/secrets", "/api/v1/namespaces/b/secrets"], id="two"),
+        pytest.param((), ["/api/v1/secrets"], id="all namespaces"),
+        pytest.param(("a", "b"), ["/api/v1/namespaces/a/secrets", "/api/v1/namespaces/b/secrets"], id="two namespaces"),
     ],
 )
-def test_where_secrets_are_watched(namespaces: tuple[str, ...], paths: list[str]) -> None:
+def test_secret_watch_paths_follow_the_namespaces(namespaces: tuple[str, ...], paths: list[str]) -> None:
     assert _secret_paths(namespaces) == paths
 
 
-@pytest.mark.parametrize(("given", "found"), [("keyturn", "keyturn"), (None, "default")])
-def test_where_the_lease_is(given: str | None, found: str) -> None:
-    assert _lease_namespace(options(lease_namespace=given)) == found
+@pytest.mark.parametrize(("option", "namespace"), [("keyturn", "keyturn"), (None, "default")])
+def test_lease_namespace_is_the_option_or_default(option: str | None, namespace: str) -> None:
+    assert _lease_namespace(options(lease_namespace=option)) == namespace

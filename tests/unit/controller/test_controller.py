@@ -15,11 +15,11 @@ from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Issuer, manife
 from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
 
 
-async def test_a_new_request_is_looked_at_at_once_and_told() -> None:
+async def test_new_request_is_reconciled_immediately_and_status_written() -> None:
     operator = Operator()
-    await operator.see()
+    await operator.deliver()
 
-    assert await operator.work() == 1
+    assert await operator.reconcile_due() == 1
     assert (operator.status()["conditions"][0]["reason"], operator.work_queue.next_due()) == (
         "Issued",
         NOW + 40 * MINUTE,
@@ -29,92 +29,92 @@ async def test_a_new_request_is_looked_at_at_once_and_told() -> None:
 
 async def test_routine_renewal_writes_secret_and_status_once() -> None:
     operator = await issued()
-    await operator.work(NOW + 40 * MINUTE)
+    await operator.reconcile_due(NOW + 40 * MINUTE)
 
-    assert operator.server.asked == [f"GET {SOURCE}", f"PATCH {TARGET}", f"PATCH {TOKEN_REQUEST}"]
+    assert operator.server.requests == [f"GET {SOURCE}", f"PATCH {TARGET}", f"PATCH {TOKEN_REQUEST}"]
     assert operator.status()["revision"] == 2
 
 
-async def test_a_restart_reads_and_writes_nothing() -> None:
+async def test_restart_reads_and_writes_nothing() -> None:
     operator = await issued()
     operator.start()
     operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
-    await operator.see()
+    await operator.deliver()
 
-    assert (await operator.work(), operator.server.asked, operator.aws.calls) == (0, [], [])
+    assert (await operator.reconcile_due(), operator.server.requests, operator.aws.calls) == (0, [], [])
     assert operator.work_queue.next_due() == NOW + 40 * MINUTE
 
 
 @pytest.mark.parametrize(
     "edit",
     [
-        pytest.param({"data": {"AWS_REGION": "eA=="}}, id="edited while nobody looked"),
-        pytest.param({"metadata": {"annotations": {"keyturn.dev/issuance": "{}"}}}, id="its marks edited"),
+        pytest.param({"data": {"AWS_REGION": "eA=="}}, id="data edited while the operator was down"),
+        pytest.param({"metadata": {"annotations": {"keyturn.dev/issuance": "{}"}}}, id="issuance record edited"),
     ],
 )
-async def test_after_a_restart_a_secret_that_was_touched_is_looked_at(edit: dict[str, Any]) -> None:
+async def test_secret_edited_before_a_restart_is_reconciled(edit: dict[str, Any]) -> None:
     operator = await issued()
     operator.server.put(TARGET, **edit)
     operator.start()
     operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
-    await operator.see()
+    await operator.deliver()
 
-    assert await operator.work() == 1
+    assert await operator.reconcile_due() == 1
     assert len(operator.aws.calls) == 2
 
 
-async def test_after_a_restart_a_secret_without_its_label_costs_no_exchange() -> None:
+async def test_restart_with_secret_that_lost_its_label_makes_no_exchange() -> None:
     operator = await issued()
     operator.start()
-    await operator.see()
-    await operator.work()
+    await operator.deliver()
+    await operator.reconcile_due()
 
     assert operator.aws.calls == []
     assert operator.status()["conditions"][0]["status"] == "True"
 
 
-async def test_after_a_restart_the_next_try_keeps_its_time() -> None:
+async def test_restart_keeps_the_time_of_the_next_attempt() -> None:
     operator = Operator()
     operator.outside.rand = 0.9
-    operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
-    await operator.see()
-    await operator.work()
+    operator.aws.failures = [UnavailableError("Unreachable", "no response")]
+    await operator.deliver()
+    await operator.reconcile_due()
     due = operator.work_queue.next_due()
     operator.start()
-    await operator.see()
+    await operator.deliver()
 
     assert operator.work_queue.next_due() == due == NOW + 4 * SECOND
 
 
-async def test_a_status_of_our_own_is_no_news() -> None:
+async def test_own_status_update_triggers_no_reconciliation() -> None:
     operator = await issued()
-    await operator.see()
+    await operator.deliver()
 
-    assert await operator.work() == 0
+    assert await operator.reconcile_due() == 0
 
 
-async def test_a_change_of_the_spec_is_looked_at_at_once() -> None:
+async def test_spec_change_is_reconciled_immediately() -> None:
     operator = await issued()
-    await operator.see(region="eu-west-1")
-    await operator.work(NOW + MINUTE)
+    await operator.deliver(region="eu-west-1")
+    await operator.reconcile_due(NOW + MINUTE)
 
     assert operator.status()["conditions"][1]["message"].startswith("issued because of SpecChanged")
     assert operator.status()["observedGeneration"] == 2
 
 
-async def test_a_renewal_that_is_asked_for_is_looked_at_at_once() -> None:
+async def test_requested_renewal_is_reconciled_immediately() -> None:
     operator = await issued()
-    await operator.see(annotations={RENEW_REQUESTED: "now"})
-    await operator.work(NOW + MINUTE)
+    await operator.deliver(annotations={RENEW_REQUESTED: "now"})
+    await operator.reconcile_due(NOW + MINUTE)
 
     assert (operator.status()["revision"], operator.status()["lastHandledRenewRequest"]) == (2, "now")
 
 
-async def test_an_edited_secret_is_healed() -> None:
+async def test_edited_secret_is_repaired() -> None:
     operator = await issued()
     meta = operator.server.put(TARGET, data={"AWS_REGION": "eA=="})
     operator.controller.on_secret(meta, alive=True)
-    await operator.work(NOW + SECOND)
+    await operator.reconcile_due(NOW + SECOND)
 
     assert operator.status()["conditions"][1]["reason"] == "DriftCorrected"
 
@@ -131,220 +131,222 @@ async def edit_the_spec(operator: Operator, number: int) -> None:
 
 
 @pytest.mark.parametrize("edit", [edit_the_secret, edit_the_spec])
-async def test_edits_in_a_loop_are_looked_at_once_a_second(
+async def test_edits_in_a_loop_are_reconciled_once_a_second(
     edit: Callable[[Operator, int], Awaitable[None]],
 ) -> None:
     operator = await issued()
     reconciliations = 0
     for tenth in range(20):
         await edit(operator, tenth)
-        reconciliations += await operator.work(NOW + tenth * SECOND / 10)
+        reconciliations += await operator.reconcile_due(NOW + tenth * SECOND / 10)
 
     assert reconciliations == 1
 
 
-async def test_suspended_without_our_label_it_is_not_read_again_and_again() -> None:
+async def test_suspended_request_does_not_reread_an_unlabelled_secret() -> None:
     operator = await issued()
-    await operator.see(suspend=True)
+    await operator.deliver(suspend=True)
     meta = operator.server.put(TARGET, metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}})
     operator.controller.on_secret(meta, alive=False)
-    await operator.work(NOW + SECOND)
+    await operator.reconcile_due(NOW + SECOND)
 
-    assert await operator.work(NOW + MINUTE) == 0
+    assert await operator.reconcile_due(NOW + MINUTE) == 0
 
 
-async def test_a_spec_that_cannot_be_read_is_told_until_it_is_told() -> None:
+async def test_invalid_spec_status_is_retried_until_written() -> None:
     operator = Operator()
-    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
-    await operator.see(region="-")
-    await operator.work()
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "no response")
+    await operator.deliver(region="-")
+    await operator.reconcile_due()
     operator.server.responses.clear()
-    await operator.work(NOW + 10 * SECOND)
+    await operator.reconcile_due(NOW + 10 * SECOND)
 
     assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
 
 
-async def test_the_echo_of_our_own_write_is_not_looked_at() -> None:
+async def test_watch_event_for_own_write_triggers_no_reconciliation() -> None:
     operator = await issued()
     operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
 
-    assert await operator.work() == 0
+    assert await operator.reconcile_due() == 0
 
 
-async def test_a_labelled_source_that_changed_is_looked_at() -> None:
+async def test_change_of_a_labelled_source_is_reconciled() -> None:
     operator = await issued()
     meta = operator.server.put(SOURCE, data={"license_token": "bmV3"})
     operator.controller.on_source_secret(meta, _alive=True)
-    await operator.work(NOW + MINUTE)
+    await operator.reconcile_due(NOW + MINUTE)
 
     assert operator.status()["revision"] == 2
 
 
-async def test_a_deleted_request_leaves_the_agenda() -> None:
+async def test_deleted_request_is_removed_from_the_queue() -> None:
     operator = await issued()
-    await operator.see(alive=False)
+    await operator.deliver(alive=False)
 
     assert (operator.work_queue.next_due(), list(operator.controller.index.series())) == (None, [])
 
 
 @pytest.mark.parametrize(
-    ("uids", "namespace", "left"),
+    ("uids", "namespace", "remaining"),
     [
-        pytest.param({"acme-0001"}, "", 1, id="it is listed"),
-        pytest.param({"other"}, "", 0, id="another is listed"),
-        pytest.param(set(), "billing", 0, id="its namespace is empty"),
-        pytest.param(set(), "elsewhere", 1, id="the list is of another namespace"),
+        pytest.param({"acme-0001"}, "", 1, id="request is in the list"),
+        pytest.param({"other"}, "", 0, id="only another request is in the list"),
+        pytest.param(set(), "billing", 0, id="list of its namespace is empty"),
+        pytest.param(set(), "elsewhere", 1, id="list of another namespace is empty"),
     ],
 )
-async def test_who_is_listed_no_more_leaves_the_agenda(uids: set[str], namespace: str, left: int) -> None:
+async def test_request_missing_from_a_full_list_is_removed_from_the_queue(
+    uids: set[str], namespace: str, remaining: int
+) -> None:
     operator = await issued()
     operator.controller.on_request_list(uids, namespace)
 
-    assert (operator.work_queue.counts()["delayed"], len(operator.controller.index.entries)) == (left, left)
+    assert (operator.work_queue.counts()["delayed"], len(operator.controller.index.entries)) == (remaining, remaining)
 
 
-async def test_a_spec_that_cannot_be_read_is_told_once_and_not_looked_at() -> None:
+async def test_invalid_spec_is_reported_once_and_not_reconciled_again() -> None:
     operator = Operator()
     for _ in range(2):
-        await operator.see(region="-")
-        await operator.work()
+        await operator.deliver(region="-")
+        await operator.reconcile_due()
 
     assert operator.server.count("PATCH") == 1
     assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
-    assert await operator.work(NOW + 24 * HOUR) == 0
+    assert await operator.reconcile_due(NOW + 24 * HOUR) == 0
 
 
-async def listed_no_more(operator: Operator) -> None:
+async def delete_unseen(operator: Operator) -> None:
     operator.controller.on_request_list(set(), "billing")
 
 
 @pytest.mark.parametrize(
-    "ends",
+    "end",
     [
-        pytest.param(lambda operator: operator.see(), id="mended"),
-        pytest.param(lambda operator: operator.see(alive=False), id="deleted"),
-        pytest.param(listed_no_more, id="deleted unseen"),
+        pytest.param(lambda operator: operator.deliver(), id="spec corrected"),
+        pytest.param(lambda operator: operator.deliver(alive=False), id="deleted"),
+        pytest.param(delete_unseen, id="deleted without a watch event"),
     ],
 )
-async def test_a_spec_that_cannot_be_read_is_exported_while_it_is_so(
-    ends: Callable[[Operator], Awaitable[None]],
+async def test_stalled_metric_of_an_invalid_spec_ends_with_it(
+    end: Callable[[Operator], Awaitable[None]],
 ) -> None:
     operator = Operator()
-    await operator.see(region="-")
-    await operator.work()
+    await operator.deliver(region="-")
+    await operator.reconcile_due()
     (series,) = operator.controller.index.series()
-    await ends(operator)
-    await operator.work()
-    after = [one.conditions for one in operator.controller.index.series()]
+    await end(operator)
+    await operator.reconcile_due()
+    after = [later.conditions for later in operator.controller.index.series()]
 
     assert (series.namespace, series.name, ("Stalled", "True") in series.conditions) == ("billing", "acme", True)
     assert [conditions for conditions in after if ("Stalled", "True") in conditions] == []
 
 
-async def test_a_status_that_cannot_be_told_is_told_later() -> None:
+async def test_status_write_that_fails_is_retried_later() -> None:
     operator = Operator()
-    await operator.see()
+    await operator.deliver()
     operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = ApiResponse(403, {"message": "no"})
-    await operator.work()
+    await operator.reconcile_due()
     operator.server.responses.clear()
-    await operator.work(NOW + 10 * SECOND)
+    await operator.reconcile_due(NOW + 10 * SECOND)
 
     assert (operator.status()["revision"], len(operator.aws.calls)) == (1, 2)
 
 
-async def test_a_bug_that_one_request_meets_is_met_again_later_without_an_end() -> None:
+async def test_internal_error_of_one_request_is_retried_later() -> None:
     operator = Operator()
     operator.server.responses[f"GET {SOURCE}"] = ZeroDivisionError("planted")
-    await operator.see()
+    await operator.deliver()
 
-    assert await operator.work() == 1
+    assert await operator.reconcile_due() == 1
     assert operator.work_queue.next_due()
 
 
-async def test_a_request_that_went_during_its_look_does_not_come_back() -> None:
+async def test_request_deleted_during_reconciliation_is_not_queued_again() -> None:
     operator = await issued()
     del operator.server.objects[TOKEN_REQUEST]
-    await operator.work(NOW + HOUR)
-    await operator.see(alive=False)
+    await operator.reconcile_due(NOW + HOUR)
+    await operator.deliver(alive=False)
 
     assert operator.work_queue.next_due() is None
 
 
-def away(system: str) -> UnavailableError:
-    return UnavailableError("Unreachable", f"{system} did not answer", service=system)
+def unreachable(system: str) -> UnavailableError:
+    return UnavailableError("Unreachable", f"{system} did not respond", service=system)
 
 
 @pytest.mark.parametrize(
     ("failure", "system", "reconciliations"),
     [
-        pytest.param(away("sts"), "sts", 1, id="what it waits for works again"),
-        pytest.param(away("sts"), "other", 0, id="something else works again"),
-        pytest.param(RefusedError("AccessDenied", "no"), "sts", 0, id="it waits for a person"),
+        pytest.param(unreachable("sts"), "sts", 1, id="the failed service recovers"),
+        pytest.param(unreachable("sts"), "other", 0, id="another service recovers"),
+        pytest.param(RefusedError("AccessDenied", "no"), "sts", 0, id="the failure needs a person"),
     ],
 )
-async def test_when_an_outage_is_over_who_waits_is_looked_at_at_once(
+async def test_recovered_service_retries_its_failed_requests(
     failure: KeyturnError, system: str, reconciliations: int
 ) -> None:
     operator = Operator()
     operator.outside.rand = 0.9
     operator.aws.failures = [failure]
-    await operator.see()
-    await operator.work()
+    await operator.deliver()
+    await operator.reconcile_due()
     operator.controller.on_service_recovered(system)
 
-    assert await operator.work(NOW + SECOND) == reconciliations
+    assert await operator.reconcile_due(NOW + SECOND) == reconciliations
     assert operator.status()["revision" if reconciliations else "failedAttempts"] == 1
 
 
-async def test_the_end_of_an_outage_does_not_disturb_who_did_not_fail() -> None:
+async def test_recovered_service_does_not_reconcile_healthy_requests() -> None:
     operator = await issued()
     operator.controller.on_service_recovered("sts")
 
-    assert await operator.work(NOW + SECOND) == 0
+    assert await operator.reconcile_due(NOW + SECOND) == 0
 
 
-async def test_a_change_of_the_spec_during_a_look_is_looked_at_next() -> None:
+async def test_spec_change_during_reconciliation_is_reconciled_next() -> None:
     operator = await issued()
 
-    class Meanwhile(Issuer):
+    class ChangesSpec(Issuer):
         async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
-            await operator.see(region="eu-west-1")
+            await operator.deliver(region="eu-west-1")
             return await super().exchange(step, values, now)
 
-    operator.outside.aws = Meanwhile()
+    operator.outside.aws = ChangesSpec()
 
-    assert await operator.work(NOW + 40 * MINUTE) == 1
-    assert await operator.work(NOW + 40 * MINUTE + SECOND) == 1
+    assert await operator.reconcile_due(NOW + 40 * MINUTE) == 1
+    assert await operator.reconcile_due(NOW + 40 * MINUTE + SECOND) == 1
 
 
 async def test_invalid_spec_is_not_overwritten_by_a_stale_reconciliation() -> None:
     operator = await issued()
 
-    class Meanwhile(Issuer):
+    class ChangesSpec(Issuer):
         async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
-            await operator.see(region="-")
+            await operator.deliver(region="-")
             return await super().exchange(step, values, now)
 
-    operator.outside.aws = Meanwhile()
-    await operator.work(NOW + 40 * MINUTE)
-    await operator.work(NOW + 40 * MINUTE + SECOND)
+    operator.outside.aws = ChangesSpec()
+    await operator.reconcile_due(NOW + 40 * MINUTE)
+    await operator.reconcile_due(NOW + 40 * MINUTE + SECOND)
 
     assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
     assert operator.status()["observedGeneration"] == 2
-    assert await operator.work(NOW + 24 * HOUR) == 0
+    assert await operator.reconcile_due(NOW + 24 * HOUR) == 0
 
 
 async def test_deleted_invalid_request_leaves_no_metrics_and_no_queue_entry() -> None:
     operator = Operator()
-    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "away")
-    await operator.see(region="-")
-    await operator.work()
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "no response")
+    await operator.deliver(region="-")
+    await operator.reconcile_due()
     operator.server.responses.clear()
 
-    # The DELETED event arrives while the status is written again, and that finds nothing.
-    writing = asyncio.create_task(operator.work(NOW + 10 * SECOND))
+    # The DELETED event arrives while the status is written again, and the write returns 404.
+    writing = asyncio.create_task(operator.reconcile_due(NOW + 10 * SECOND))
     await asyncio.sleep(0)
-    await operator.see(alive=False, region="-")
+    await operator.deliver(alive=False, region="-")
     del operator.server.objects[TOKEN_REQUEST]
     await writing
 

@@ -22,7 +22,7 @@ GROUPS = {"groups": [{"name": "keyturn.dev"}]}
 KINDS = {"resources": [{"name": "tokenrequests"}]}
 
 
-def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
+def test_kopf_needs_no_cluster_wide_permissions() -> None:
     settings = _settings()
 
     assert (settings.scanning.disabled, settings.posting.enabled, settings.peering.standalone) == (
@@ -32,12 +32,12 @@ def test_kopf_asks_for_no_right_that_a_namespaced_install_lacks() -> None:
     )
 
 
-def test_kopf_neither_writes_to_an_object_nor_reads_its_own_record() -> None:
+def test_kopf_stores_no_finalizer_and_reads_no_annotation() -> None:
     persistence = _settings().persistence
-    theirs: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
+    body: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
 
     assert persistence.finalizer != _settings().persistence.finalizer
-    assert persistence.diffbase_storage.fetch(body=kopf.Body(theirs)) is None
+    assert persistence.diffbase_storage.fetch(body=kopf.Body(body)) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,9 @@ def test_kopf_neither_writes_to_an_object_nor_reads_its_own_record() -> None:
         pytest.param(None, None, None, id="a client certificate only"),
     ],
 )
-async def test_kopf_speaks_to_the_same_api_server(value: str | None, scheme: str | None, token: str | None) -> None:
+async def test_kopf_connects_to_the_configured_api_server(
+    value: str | None, scheme: str | None, token: str | None
+) -> None:
     configuration = Configuration(host="https://127.0.0.1:6443", ssl_ca_cert="/ca.crt")
     if value:
         configuration.api_key = {"BearerToken": value}
@@ -58,7 +60,7 @@ async def test_kopf_speaks_to_the_same_api_server(value: str | None, scheme: str
     assert (connection.scheme, connection.token, connection.insecure) == (scheme, token, False)
 
 
-async def test_kopf_leaves_our_tasks_alone_when_it_ends() -> None:
+async def test_kopf_does_not_cancel_our_tasks_when_it_ends() -> None:
     task = asyncio.current_task()
 
     assert task in _Everything()
@@ -69,19 +71,19 @@ def page(*uids: str, more: str = "") -> dict[str, Any]:
     return {"metadata": {"continue": more}, "items": [{"metadata": {"uid": uid}} for uid in uids]}
 
 
-class Heard:
-    """What was told of the lists."""
+class ListRecorder:
+    """Records the lists that were reported."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[set[str], str]] = []
+        self.lists: list[tuple[set[str], str]] = []
 
     def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
-        self.told.append((set(uids), namespace))
+        self.lists.append((set(uids), namespace))
 
 
 @asynccontextmanager
-async def connected(heard: Heard, bodies: dict[str, Any]) -> AsyncIterator[aiohttp.ClientSession]:
-    """kopf's connection to a server that answers these bodies by path and query, else a 404."""
+async def connected(recorder: ListRecorder, bodies: dict[str, Any]) -> AsyncIterator[aiohttp.ClientSession]:
+    """Connect kopf's session to a server that returns these bodies by path and query, or a 404."""
 
     async def response(request: web.Request) -> web.Response:
         body = bodies.get(str(request.rel_url))
@@ -90,65 +92,65 @@ async def connected(heard: Heard, bodies: dict[str, Any]) -> AsyncIterator[aioht
 
     async with served(response) as api:
         info = kopf.ConnectionInfo(server=api._client.configuration.host)
-        async with _session(info, None, heard).aiohttp_session as session:
+        async with _session(info, None, recorder).aiohttp_session as session:
             session._base_url = URL(info.server)
             yield session
 
 
-async def test_a_list_is_told_when_all_its_pages_are_read() -> None:
-    heard = Heard()
+async def test_list_is_reported_after_its_last_page() -> None:
+    recorder = ListRecorder()
     bodies = {ALL: page("a", more="2"), f"{ALL}?continue=2": page("b", more="3"), f"{ALL}?continue=3": page("c")}
-    async with connected(heard, bodies) as session:
+    async with connected(recorder, bodies) as session:
         for path in (ALL, f"{ALL}?continue=2", ALL, f"{ALL}?continue=2", f"{ALL}?continue=3"):
             async with session.get(path) as response:
                 assert (await response.json(content_type=None))["items"]
 
-    assert heard.told == [({"a", "b", "c"}, "")]
+    assert recorder.lists == [({"a", "b", "c"}, "")]
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "lists"),
     [
         pytest.param(BILLING, [({"a"}, "billing")], id="a list of a namespace"),
         pytest.param(f"{ALL}?watch=true", [], id="a watch"),
         pytest.param("/apis", [], id="something else"),
     ],
 )
-async def test_only_whole_lists_are_told(path: str, told: list[tuple[set[str], str]]) -> None:
-    heard = Heard()
-    async with connected(heard, {path: page("a")}) as session:
+async def test_only_full_lists_are_reported(path: str, lists: list[tuple[set[str], str]]) -> None:
+    recorder = ListRecorder()
+    async with connected(recorder, {path: page("a")}) as session:
         await (await session.get(path)).read()
 
-    assert heard.told == told
+    assert recorder.lists == lists
 
 
-async def test_kopf_goes_by_the_proxy_of_the_kubeconfig() -> None:
+async def test_kopf_uses_the_proxy_of_the_kubeconfig() -> None:
     async def response(request: web.Request) -> web.Response:
         return web.Response(text=request.raw_path)
 
     async with served(response) as api:
         info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), api._client.configuration.host
-        async with _session(info, proxy, Heard()).aiohttp_session as session:
-            answered = await (await session.get("http://cluster.example/version")).text()
+        async with _session(info, proxy, ListRecorder()).aiohttp_session as session:
+            url = await (await session.get("http://cluster.example/version")).text()
 
-    assert answered == "http://cluster.example/version"
+    assert url == "http://cluster.example/version"
 
 
-async def test_a_kind_that_is_not_served_is_as_good_as_no_answer() -> None:
-    heard = Heard()
-    async with connected(heard, {}) as session:
+async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
+    recorder = ListRecorder()
+    async with connected(recorder, {}) as session:
         with pytest.raises(aiohttp.ClientConnectionError, match=r"tokenrequests\.keyturn\.dev: HTTP 404"):
             await session.get(ALL)
         assert (await session.get("/apis/other")).status == 404
 
-    assert heard.told == []
+    assert recorder.lists == []
 
 
-async def test_a_list_whose_pages_took_too_long_begins_anew() -> None:
-    heard = Heard()
+async def test_list_whose_pages_expired_is_restarted() -> None:
+    recorder = ListRecorder()
     pages = {f"{ALL}?continue=2": 410, f"{ALL}?watch=true": 410}
-    async with connected(heard, pages) as session:
-        # kopf repeats what got no answer, with the same page: only a broken answer ends the list.
+    async with connected(recorder, pages) as session:
+        # After a lost connection, kopf requests the same page again: only a broken response ends the list.
         with pytest.raises(aiohttp.ClientPayloadError, match="HTTP 410"):
             await session.get(f"{ALL}?continue=2")
         assert (await session.get(f"{ALL}?watch=true")).status == 410
@@ -157,13 +159,13 @@ async def test_a_list_whose_pages_took_too_long_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("groups", "kinds", "is_served"),
     [
-        pytest.param(GROUPS, KINDS, True, id="both know it"),
-        pytest.param({"groups": []}, KINDS, False, id="not in the list of groups yet"),
-        pytest.param(GROUPS, {"resources": [{"name": "others"}]}, False, id="another kind of the group"),
+        pytest.param(GROUPS, KINDS, True, id="group and version serve it"),
+        pytest.param({"groups": []}, KINDS, False, id="group not listed yet"),
+        pytest.param(GROUPS, {"resources": [{"name": "others"}]}, False, id="group serves only another kind"),
         pytest.param(GROUPS, None, False, id="no such version"),
     ],
 )
-async def test_when_the_kind_is_served(groups: object, kinds: object, *, is_served: bool) -> None:
+async def test_crd_is_served_if_group_and_version_list_it(groups: object, kinds: object, *, is_served: bool) -> None:
     async def response(request: web.Request) -> web.Response:
         body = groups if request.path == "/apis" else kinds
         return web.json_response(body or {"message": "404"}, status=200 if body else 404)
@@ -172,6 +174,6 @@ async def test_when_the_kind_is_served(groups: object, kinds: object, *, is_serv
         assert await _is_served(api) is is_served
 
 
-def test_kopf_never_gives_up() -> None:
+def test_kopf_retries_without_end() -> None:
     assert isinstance(_settings().networking.error_backoffs, _EndlessBackoff)
     assert list(itertools.islice(_EndlessBackoff(), 1000))[-1] == 5

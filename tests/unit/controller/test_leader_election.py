@@ -17,7 +17,7 @@ def lease(server: ApiServer, identity: str = "one") -> Lease:
     return Lease(server, "keyturn", "keyturn", identity, lambda: NOW)
 
 
-async def test_the_first_to_come_holds_it() -> None:
+async def test_first_candidate_acquires_the_lease() -> None:
     server = ApiServer()
 
     assert await lease(server, "one").hold()
@@ -25,65 +25,65 @@ async def test_the_first_to_come_holds_it() -> None:
     assert server.objects[LEASE]["spec"]["holderIdentity"] == "one"
 
 
-async def test_of_two_who_come_at_once_one_holds_it() -> None:
+async def test_only_one_of_concurrent_candidates_acquires_a_new_lease() -> None:
     server = ApiServer()
-    held = await asyncio.gather(*(lease(server, name).hold() for name in ("one", "two", "three")))
+    results = await asyncio.gather(*(lease(server, name).hold() for name in ("one", "two", "three")))
 
-    assert sorted(held) == [False, False, True]
+    assert sorted(results) == [False, False, True]
 
 
-async def test_a_hold_is_renewed_and_keeps_its_start() -> None:
+async def test_renewal_keeps_the_acquire_time() -> None:
     server = ApiServer()
-    made = lease(server)
-    await made.hold()
+    candidate = lease(server)
+    await candidate.hold()
     server.objects[LEASE]["spec"]["acquireTime"] = "then"
 
-    assert await made.hold()
+    assert await candidate.hold()
     assert server.objects[LEASE]["spec"]["acquireTime"] == "then"
 
 
-async def test_a_hold_counts_from_before_it_was_asked_for() -> None:
-    made = lease(ApiServer())
+async def test_hold_counts_from_before_the_request() -> None:
+    candidate = lease(ApiServer())
     before = asyncio.get_running_loop().time()
-    await made.hold()
+    await candidate.hold()
 
-    assert before + LEASE_SECONDS <= made.held_until <= asyncio.get_running_loop().time() + LEASE_SECONDS
+    assert before + LEASE_SECONDS <= candidate.held_until <= asyncio.get_running_loop().time() + LEASE_SECONDS
 
 
-async def test_a_hold_that_is_not_renewed_is_taken_over() -> None:
+async def test_lease_that_is_not_renewed_is_taken_over() -> None:
     server = ApiServer()
-    server.put(LEASE, spec={"holderIdentity": "gone", "leaseDurationSeconds": 0.02, "renewTime": "old"})
-    made = lease(server)
-    first = await made.hold()
+    server.put(LEASE, spec={"holderIdentity": "crashed", "leaseDurationSeconds": 0.02, "renewTime": "old"})
+    candidate = lease(server)
+    first = await candidate.hold()
     await asyncio.sleep(0.03)
 
-    assert (first, await made.hold()) == (False, True)
+    assert (first, await candidate.hold()) == (False, True)
 
 
-async def test_of_two_who_take_it_over_at_once_one_holds_it() -> None:
+async def test_only_one_standby_takes_over_an_expired_lease() -> None:
     server = ApiServer()
-    server.put(LEASE, spec={"holderIdentity": "gone", "leaseDurationSeconds": 0.02, "renewTime": "old"})
+    server.put(LEASE, spec={"holderIdentity": "crashed", "leaseDurationSeconds": 0.02, "renewTime": "old"})
     standbys = [lease(server, name) for name in ("one", "two")]
     await asyncio.gather(*(standby.hold() for standby in standbys))
     await asyncio.sleep(0.03)
-    held = await asyncio.gather(*(standby.hold() for standby in standbys))
+    results = await asyncio.gather(*(standby.hold() for standby in standbys))
 
-    assert sorted(held) == [False, True]
+    assert sorted(results) == [False, True]
 
 
-async def test_a_hold_that_is_renewed_in_time_is_not_taken_over() -> None:
+async def test_lease_that_is_renewed_in_time_is_not_taken_over() -> None:
     server = ApiServer()
-    made = lease(server)
-    held = []
+    candidate = lease(server)
+    results = []
     for number in range(4):
         server.put(LEASE, spec={"holderIdentity": "alive", "leaseDurationSeconds": 0.02, "renewTime": str(number)})
-        held.append(await made.hold())
+        results.append(await candidate.hold())
         await asyncio.sleep(0.03)
 
-    assert not any(held)
+    assert not any(results)
 
 
-async def test_a_lease_that_was_given_back_is_taken_at_once() -> None:
+async def test_released_lease_is_acquired_immediately() -> None:
     server = ApiServer()
     first = lease(server, "one")
     await first.hold()
@@ -92,57 +92,57 @@ async def test_a_lease_that_was_given_back_is_taken_at_once() -> None:
     assert await lease(server, "two").hold()
 
 
-async def test_it_is_given_back_though_the_answer_to_a_renewal_was_cut_off() -> None:
+async def test_lease_is_released_after_a_renewal_without_a_response() -> None:
     server = ApiServer()
-    made = lease(server, "one")
-    await made.hold()
+    candidate = lease(server, "one")
+    await candidate.hold()
     server.put(LEASE, spec={"renewTime": "a moment later"})
-    await made.release()
+    await candidate.release()
 
     assert "holderIdentity" not in server.objects[LEASE]["spec"]
 
 
-async def test_a_lease_that_another_has_taken_is_not_given_back() -> None:
+async def test_lease_of_another_holder_is_not_released() -> None:
     server = ApiServer()
-    made = lease(server, "one")
-    await made.hold()
+    candidate = lease(server, "one")
+    await candidate.hold()
     server.put(LEASE, spec={"holderIdentity": "two"})
-    await made.release()
+    await candidate.release()
 
     assert server.objects[LEASE]["spec"]["holderIdentity"] == "two"
 
 
-async def test_who_does_not_hold_it_gives_nothing_back() -> None:
+async def test_release_without_the_lease_sends_nothing() -> None:
     server = ApiServer()
     await lease(server).release()
 
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
     "response",
     [
-        pytest.param(UnavailableError("Unreachable", "no answer"), id="the API server is away"),
-        pytest.param(ApiResponse(403, {"message": "forbidden"}), id="it may not be read"),
+        pytest.param(UnavailableError("Unreachable", "no response"), id="API server unreachable"),
+        pytest.param(ApiResponse(403, {"message": "forbidden"}), id="reading is forbidden"),
     ],
 )
-async def test_what_cannot_be_asked_is_not_held(response: ApiResponse | Exception) -> None:
+async def test_lease_that_cannot_be_read_is_not_acquired(response: ApiResponse | Exception) -> None:
     server = ApiServer()
     server.responses[f"GET {LEASE}"] = response
 
     assert not await lease(server).hold()
 
 
-async def test_a_conflict_is_not_held() -> None:
+async def test_lease_is_not_held_after_a_conflict() -> None:
     server = ApiServer()
-    made = lease(server)
-    await made.hold()
+    candidate = lease(server)
+    await candidate.hold()
     server.responses[f"PATCH {LEASE}"] = ApiResponse(409, {"message": "modified"})
 
-    assert not await made.hold()
+    assert not await candidate.hold()
 
 
-async def test_ready_is_who_had_an_answer_even_on_standby() -> None:
+async def test_standby_is_ready_after_the_first_response() -> None:
     server = ApiServer()
     await lease(server, "one").hold()
     standby = lease(server, "two")
@@ -151,19 +151,19 @@ async def test_ready_is_who_had_an_answer_even_on_standby() -> None:
     assert standby.seen.is_set()
 
 
-async def test_it_is_given_back_when_the_work_ends() -> None:
-    server, held = ApiServer(), []
+async def test_lease_is_released_when_the_work_ends() -> None:
+    server, holders = ApiServer(), []
 
     async def work() -> None:
-        held.append(server.objects[LEASE]["spec"]["holderIdentity"])
+        holders.append(server.objects[LEASE]["spec"]["holderIdentity"])
 
     await lead(lease(server), work)
 
-    assert held == ["one"]
+    assert holders == ["one"]
     assert "holderIdentity" not in server.objects[LEASE]["spec"]
 
 
-async def test_what_the_work_raises_is_raised() -> None:
+async def test_error_of_the_work_is_raised() -> None:
     async def work() -> None:
         raise LookupError
 
@@ -171,8 +171,8 @@ async def test_what_the_work_raises_is_raised() -> None:
         await lead(lease(ApiServer()), work)
 
 
-class Slipping(Lease):
-    """A Lease that is past its deadline as soon as it was taken."""
+class LateLease(Lease):
+    """A Lease that is past its renewal deadline as soon as it is acquired."""
 
     async def hold(self) -> bool:
         await super().hold()
@@ -180,7 +180,7 @@ class Slipping(Lease):
         return True
 
 
-async def test_who_was_frozen_past_its_end_does_not_take_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_frozen_beyond_expiry_does_not_renew_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ApiServer()
     frozen = lease(server)
 
@@ -198,17 +198,17 @@ async def test_who_was_frozen_past_its_end_does_not_take_it_again(monkeypatch: p
     assert server.count("PATCH") == 0
 
 
-async def test_when_it_is_lost_the_hold_is_over_before_the_work_is_cancelled() -> None:
-    slipping, held = Slipping(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW), list[bool]()
+async def test_lost_lease_blocks_writes_before_the_work_is_cancelled() -> None:
+    late_lease, results = LateLease(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW), list[bool]()
 
     async def work() -> None:
-        held.append(slipping.held_until > time.monotonic())
+        results.append(late_lease.held_until > time.monotonic())
         try:
             await asyncio.Event().wait()
         finally:
-            held.append(slipping.held_until > time.monotonic())
+            results.append(late_lease.held_until > time.monotonic())
 
     with pytest.raises(LeaseLostError):
-        await lead(slipping, work)
+        await lead(late_lease, work)
 
-    assert held == [True, False]
+    assert results == [True, False]

@@ -1,4 +1,4 @@
-"""AWS is unavailable for ten minutes while 200 requests become due, in virtual time."""
+"""Simulates ten minutes without AWS while 200 requests become due."""
 
 import asyncio
 import itertools
@@ -17,33 +17,33 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import ASSUME_ROLE, NOW, Outside, manifest
+from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest
 from tests.support.virtual_time import VirtualTime
 
 NUMBER, WORKERS, NAMESPACES = 200, 3, 10
 BEGINS, ENDS = 1000.0, 1600.0
 LATENCY_SECONDS = 0.1
-# All become due during the outage, or soon after it; the first expires with its end.
+# All requests become due during the outage or soon after it; the first expires when it ends.
 LIVES = range(1600, 2600, 5)
 STS = "sts us-east-1"
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """When it was, in seconds, and when the credentials before it end."""
+    """When a renewal happened, and when the previous credentials expire, in seconds."""
 
     at: float
-    ended: float
+    previous_expires: float
 
 
 @dataclass(slots=True)
-class Story:
-    """The operator without its watches, and an AWS that is away for a while."""
+class Simulation:
+    """The operator without watches, and AWS with an outage."""
 
-    failing_takes: float
+    failure_seconds: float
     service_health: ServiceHealth = field(default_factory=ServiceHealth)
     calls: list[float] = field(default_factory=list)
-    ends: dict[str, float] = field(default_factory=dict)
+    expires_at: dict[str, float] = field(default_factory=dict)
     renewals: list[Renewal] = field(default_factory=list)
 
     @property
@@ -54,27 +54,27 @@ class Story:
         return NOW + timedelta(seconds=self.seconds)
 
     async def exchange(self, request: Request, _: StepSpec, values: PipelineValues) -> PipelineValues:
-        """Give credentials that live as long as those before, and note it."""
+        """Issue credentials with the same lifetime as the previous ones, and record the renewal."""
         self.calls.append(self.seconds)
         if BEGINS <= self.seconds < ENDS:
-            await asyncio.sleep(self.failing_takes)
+            await asyncio.sleep(self.failure_seconds)
             self.service_health.failed(STS)
-            raise UnavailableError("Unreachable", "STS did not answer", service=STS)
+            raise UnavailableError("Unreachable", "STS did not respond", service=STS)
         await asyncio.sleep(LATENCY_SECONDS)
         self.service_health.worked(STS, self.seconds)
-        if request.name in self.ends:
-            self.renewals.append(Renewal(self.seconds, self.ends[request.name]))
-        life = LIVES[int(request.name)]
-        self.ends[request.name] = self.seconds + life
-        expires = self.now() + timedelta(seconds=life)
+        if request.name in self.expires_at:
+            self.renewals.append(Renewal(self.seconds, self.expires_at[request.name]))
+        lifetime = LIVES[int(request.name)]
+        self.expires_at[request.name] = self.seconds + lifetime
+        expires = self.now() + timedelta(seconds=lifetime)
         return replace(values, credentials=Credentials("ASIA", "secret", "session", expires))
 
-    async def tell(self, until: float) -> int:
-        """Let it all happen, up to this second; returns how many have failed and not been renewed since."""
-        server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), Outside()
-        dice = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
+    async def run(self, until: float) -> int:
+        """Run until this second; return how many requests have failed and not been renewed since."""
+        server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), FakeEnvironment()
+        rand = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
         store = SecretStore(server)
-        deps = replace(outside.deps, store=store, exchange=self.exchange, now=self.now, rand=lambda: next(dice))
+        deps = replace(outside.deps, store=store, exchange=self.exchange, now=self.now, rand=lambda: next(rand))
         controller = Controller(deps, store, work_queue, StatusWriter(server, self.now, "pod-1"))
         self.service_health.on_recovery(controller.on_service_recovered)
         for number in range(NUMBER):
@@ -91,23 +91,23 @@ class Story:
 
 
 @pytest.mark.parametrize(
-    ("failing_takes", "calls", "in_flight"),
+    ("failure_seconds", "calls", "in_flight"),
     [
-        pytest.param(0.05, 12 * NUMBER, 1.0, id="refused at once"),
-        pytest.param(10.0, NUMBER, 11.0, id="no answer for 10 s: every worker is in a call that hangs at its end"),
+        pytest.param(0.05, 12 * NUMBER, 1.0, id="fails immediately"),
+        pytest.param(10.0, NUMBER, 11.0, id="hangs for 10 s: every worker is in a call when the outage ends"),
     ],
 )
-def test_after_an_outage_the_soonest_to_expire_go_first_and_none_is_lost(
-    failing_takes: float, calls: int, in_flight: float
+def test_recovery_renews_the_soonest_to_expire_first_and_loses_none(
+    failure_seconds: float, calls: int, in_flight: float
 ) -> None:
-    story = Story(failing_takes)
+    simulation = Simulation(failure_seconds)
     with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        left = runner.run(story.tell(ENDS + 15))
-    after = [it for it in story.renewals if it.at >= ENDS]
-    urgent = sorted(it.ended for it in after)[NUMBER // 10 - 1]
+        failed = runner.run(simulation.run(ENDS + 15))
+    after = [renewal for renewal in simulation.renewals if renewal.at >= ENDS]
+    urgent = sorted(renewal.previous_expires for renewal in after)[NUMBER // 10 - 1]
 
-    assert sum(BEGINS <= at < ENDS for at in story.calls) <= calls
-    assert left == 0
+    assert sum(BEGINS <= at < ENDS for at in simulation.calls) <= calls
+    assert failed == 0
     assert len(after) > 0.9 * NUMBER
-    assert sum(it.ended <= urgent for it in after[: NUMBER // 10]) >= 0.8 * NUMBER // 10
-    assert [it for it in after if it.at > it.ended > ENDS + in_flight] == []
+    assert sum(renewal.previous_expires <= urgent for renewal in after[: NUMBER // 10]) >= 0.8 * NUMBER // 10
+    assert [renewal for renewal in after if renewal.at > renewal.previous_expires > ENDS + in_flight] == []

@@ -13,51 +13,51 @@ from tests.support.issuance import MADE
 from tests.support.status import FIRST, REQUEST, failed
 
 
-def known(*names: str) -> RequestIndex:
-    made = RequestIndex()
+def index_of(*names: str) -> RequestIndex:
+    index = RequestIndex()
     for name in names:
-        made.put(Entry(request(name), Status()))
-    return made
+        index.put(Entry(request(name), Status()))
+    return index
 
 
 @pytest.mark.parametrize(
     ("secret", "uids"),
     [
-        pytest.param("acme", {"acme-0001"}, id="by its target"),
-        pytest.param("license", {"acme-0001", "other-0001"}, id="by the source of two"),
-        pytest.param("else", set(), id="a Secret of nobody"),
+        pytest.param("acme", {"acme-0001"}, id="target of one"),
+        pytest.param("license", {"acme-0001", "other-0001"}, id="source of both"),
+        pytest.param("else", set(), id="unrelated Secret"),
     ],
 )
-def test_who_is_concerned_by_a_secret(secret: str, uids: set[str]) -> None:
-    assert known("acme", "other").users_of("billing", secret) == uids
+def test_users_of_a_secret_read_or_write_it(secret: str, uids: set[str]) -> None:
+    assert index_of("acme", "other").users_of("billing", secret) == uids
 
 
-def test_a_secret_of_another_namespace_concerns_nobody() -> None:
-    assert known("acme").users_of("other", "acme") == frozenset()
+def test_secret_of_another_namespace_has_no_users() -> None:
+    assert index_of("acme").users_of("other", "acme") == frozenset()
 
 
-def test_a_request_that_moved_is_not_found_by_its_former_target() -> None:
-    made = known("acme")
-    made.put(Entry(request(target={"secretName": "new"}), Status()))
+def test_changed_target_replaces_the_former_one() -> None:
+    index = index_of("acme")
+    index.put(Entry(request(target={"secretName": "new"}), Status()))
 
-    assert made.users_of("billing", "acme") == frozenset()
-    assert made.users_of("billing", "new") == {"acme-0001"}
+    assert index.users_of("billing", "acme") == frozenset()
+    assert index.users_of("billing", "new") == {"acme-0001"}
 
 
-def test_what_is_dropped_leaves_nothing() -> None:
-    made = known("acme")
-    dropped = made.drop("acme-0001")
+def test_dropped_request_leaves_nothing() -> None:
+    index = index_of("acme")
+    dropped = index.drop("acme-0001")
 
     assert dropped
-    assert (list(made.series()), made.users_of("billing", "license")) == ([], frozenset())
-    assert made.drop("acme-0001") is None
+    assert (list(index.series()), index.users_of("billing", "license")) == ([], frozenset())
+    assert index.drop("acme-0001") is None
 
 
-def test_series_of_a_request() -> None:
-    made = RequestIndex()
+def test_series_contain_times_conditions_and_suspension() -> None:
+    index = RequestIndex()
     issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
-    made.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
-    (one,) = made.series()
+    index.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
+    (one,) = index.series()
 
     assert (one.issued, one.expires) == (NOW, NOW + HOUR)
     assert (one.source_expires, one.source_warns) == (NOW + 2 * HOUR, NOW + HOUR)
@@ -65,29 +65,33 @@ def test_series_of_a_request() -> None:
     assert one.suspended
 
 
-def test_series_of_a_request_that_was_never_issued() -> None:
-    (one,) = known("acme").series()
+def test_series_without_issuance_have_no_times() -> None:
+    (one,) = index_of("acme").series()
 
     assert (one.issued, one.expires, one.failed_attempts, one.suspended) == (None, None, 0, False)
 
 
 def test_failure_is_restored_from_the_last_error() -> None:
     error = RefusedError("SourceInvalid", "no; really", request_id="id")
-    found = restored_failure(report(REQUEST, FIRST, failed(error)))
+    failure = restored_failure(report(REQUEST, FIRST, failed(error)))
 
-    assert found
-    assert (found.error.reason, found.error.message, found.error.request_id) == ("SourceInvalid", "no; really", "id")
-    assert (found.failed_attempts, found.next_attempt_time - NOW) == (2, timedelta(minutes=2))
-    assert found.inputs is None
+    assert failure
+    assert (failure.error.reason, failure.error.message, failure.error.request_id) == (
+        "SourceInvalid",
+        "no; really",
+        "id",
+    )
+    assert (failure.failed_attempts, failure.next_attempt_time - NOW) == (2, timedelta(minutes=2))
+    assert failure.inputs is None
 
 
 @pytest.mark.parametrize(
     "status",
     [
-        pytest.param(Status(), id="nothing was told"),
-        pytest.param(FIRST, id="it went well"),
-        pytest.param(report(REQUEST, Status(), Outcome(NOW)), id="not tried yet"),
-        pytest.param(invalid(FIRST, 1, "no", NOW), id="the spec could not be read"),
+        pytest.param(Status(), id="empty status"),
+        pytest.param(FIRST, id="issued"),
+        pytest.param(report(REQUEST, Status(), Outcome(NOW)), id="no attempt yet"),
+        pytest.param(invalid(FIRST, 1, "no", NOW), id="invalid spec"),
     ],
 )
 def test_status_without_a_failure_restores_none(status: Status) -> None:

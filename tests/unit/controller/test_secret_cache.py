@@ -10,23 +10,23 @@ from tests.support.api_server import ApiServer
 from tests.support.secret_store import DATA, REQUEST, TARGET, cluster, issuance, issued
 
 
-async def test_an_echo_that_comes_before_the_answer_is_no_news() -> None:
+async def test_watch_event_before_the_response_of_own_write_is_ignored() -> None:
     server, store = cluster()
-    cache: list[bool] = []
+    changes: list[bool] = []
 
     class Early(ApiServer):
         async def request(self, *args: Any, **named: Any) -> ApiResponse:
             response = await server.request(*args, **named)
-            cache.append(store.cache.observe(server.meta(TARGET), alive=True))
+            changes.append(store.cache.observe(server.meta(TARGET), alive=True))
             return response
 
     store = SecretStore(Early())
     await store.write(REQUEST, issuance(), DATA)
 
-    assert (cache, store.cache.is_stale(REQUEST)) == ([False], False)
+    assert (changes, store.cache.is_stale(REQUEST)) == ([False], False)
 
 
-async def test_a_version_that_is_older_than_our_write_is_no_news() -> None:
+async def test_version_older_than_own_write_is_ignored() -> None:
     server, store = await issued()
     old = server.meta(TARGET)
     await store.write(REQUEST, issuance(revision=2), DATA)
@@ -35,67 +35,67 @@ async def test_a_version_that_is_older_than_our_write_is_no_news() -> None:
     assert store.cache.get(("billing", "acme")).issuance == (await store.read_target(REQUEST)).issuance  # type: ignore[union-attr]
 
 
-async def test_an_edit_by_hand_is_news_and_is_read_once() -> None:
+async def test_manual_edit_is_reported_and_read_once() -> None:
     server, store = await issued()
-    news = store.cache.observe(server.put(TARGET, data={"token": "ZWRpdGVk"}), alive=True)
+    changed = store.cache.observe(server.put(TARGET, data={"token": "ZWRpdGVk"}), alive=True)
     first = await store.read_target(REQUEST)
     await store.read_target(REQUEST)
 
-    assert (news, server.asked) == (True, [f"GET {TARGET}"])
+    assert (changed, server.requests) == (True, [f"GET {TARGET}"])
     assert first
     assert first.data_hash == data_hash({**DATA, "token": "edited"}, REQUEST)
 
 
-async def test_an_edit_that_leaves_no_trace_in_the_metadata_is_read_too() -> None:
+async def test_edit_that_metadata_do_not_show_is_read_too() -> None:
     server, store = await issued()
     store.cache.observe(server.put(TARGET, immutable=True), alive=True)
-    found = await store.read_target(REQUEST)
+    target = await store.read_target(REQUEST)
 
-    assert found
-    assert found.immutable
+    assert target
+    assert target.immutable
 
 
 @pytest.mark.parametrize(
-    ("edit", "doubted"),
+    ("edit", "stale"),
     [
-        pytest.param({}, False, id="nobody touched it"),
-        pytest.param({"data": {"token": "ZWRpdGVk"}}, True, id="a key of ours is another's"),
-        pytest.param({"data": {"token": None}}, True, id="a key of ours is gone"),
-        pytest.param({"data": {"theirs": "eA=="}}, False, id="a key of theirs"),
-        pytest.param({"metadata": {"annotations": {ISSUANCE_ANNOTATION: "{}"}}}, True, id="the marks were edited"),
+        pytest.param({}, False, id="not edited"),
+        pytest.param({"data": {"token": "ZWRpdGVk"}}, True, id="our key changed by another manager"),
+        pytest.param({"data": {"token": None}}, True, id="our key removed"),
+        pytest.param({"data": {"theirs": "eA=="}}, False, id="key added by another manager"),
+        pytest.param({"metadata": {"annotations": {ISSUANCE_ANNOTATION: "{}"}}}, True, id="issuance record edited"),
     ],
 )
-async def test_after_a_start_only_what_was_touched_is_doubted(edit: dict[str, Any], *, doubted: bool) -> None:
+async def test_only_edited_secrets_are_stale_after_a_start(edit: dict[str, Any], *, stale: bool) -> None:
     server, _ = await issued()
     server.put(TARGET, **edit)
     fresh = SecretStore(server)
 
     assert fresh.cache.observe(server.meta(TARGET), alive=True) is True
-    assert fresh.cache.is_stale(REQUEST) is doubted
+    assert fresh.cache.is_stale(REQUEST) is stale
 
 
-async def test_a_secret_that_is_gone_is_read_before_that_is_believed() -> None:
+async def test_deleted_secret_is_read_before_it_counts_as_deleted() -> None:
     server, store = await issued()
     meta = server.meta(TARGET)
     del server.objects[TARGET]
 
     assert store.cache.observe(meta, alive=False) is True
     assert await store.read_target(REQUEST) is None
-    assert (await store.read_target(REQUEST), server.asked) == (None, [f"GET {TARGET}"])
+    assert (await store.read_target(REQUEST), server.requests) == (None, [f"GET {TARGET}"])
 
 
-async def test_a_secret_that_lost_its_label_only_is_still_found() -> None:
+async def test_secret_that_only_lost_its_label_is_still_read() -> None:
     server, store = await issued()
     meta = server.put(TARGET, metadata={"labels": {MANAGED_BY: None}})
     store.cache.observe(meta, alive=False)
-    found = await store.read_target(REQUEST)
+    target = await store.read_target(REQUEST)
 
-    assert found
-    assert found.issuance
+    assert target
+    assert target.issuance
 
 
-@pytest.mark.parametrize("ends", [True, False])
-async def test_what_the_watch_shows_during_a_read_leaves_a_doubt(*, ends: bool) -> None:
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_watch_event_during_a_read_leaves_the_entry_stale(*, deleted: bool) -> None:
     server, store = await issued()
     store.cache.observe(server.put(TARGET, data={"token": "ZWRpdGVk"}), alive=True)
 
@@ -103,7 +103,7 @@ async def test_what_the_watch_shows_during_a_read_leaves_a_doubt(*, ends: bool) 
         async def request(self, *args: Any, **named: Any) -> ApiResponse:
             response = await server.request(*args, **named)
             meta = server.put(TARGET, data={"token": "YWdhaW4="})
-            store.cache.observe(meta, alive=not ends)
+            store.cache.observe(meta, alive=not deleted)
             return response
 
     store._api = Late()
@@ -112,7 +112,7 @@ async def test_what_the_watch_shows_during_a_read_leaves_a_doubt(*, ends: bool) 
     assert store.cache.is_stale(REQUEST)
 
 
-def test_secrets_that_came_and_went_are_forgotten() -> None:
+def test_cache_limits_the_number_of_deleted_secrets() -> None:
     server, store = cluster()
     meta = server.put(TARGET)
     for number in range(10_010):
@@ -121,7 +121,7 @@ def test_secrets_that_came_and_went_are_forgotten() -> None:
     assert (len(store.cache._deleted), len(store.cache._stale)) == (10_000, 10_000)
 
 
-async def test_a_secret_that_nobody_knows_may_vanish() -> None:
+async def test_deletion_of_an_unknown_secret_is_ignored() -> None:
     server, store = cluster()
 
     assert store.cache.observe(server.put(TARGET), alive=False) is False

@@ -7,7 +7,7 @@ import pytest
 from keyturn.controller.secret_manifest import (
     empty_manifest,
     read_secret,
-    released,
+    release_patch,
     secret_manifest,
     target_secret,
 )
@@ -22,25 +22,25 @@ ENCODED = {key: base64.b64encode(value.encode()).decode() for key, value in DATA
 
 
 def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
-    """Metadata of a Secret with our marks, and who manages which keys."""
+    """Return metadata of a Secret with an issuance record; `fields` are the keys by manager."""
     managed = [
         {"manager": manager, "fieldsV1": {"f:data": {".": {}, **{f"f:{key}": {} for key in keys}}}}
         for manager, keys in fields.items()
     ]
-    about = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
-    return about | {"annotations": {ISSUANCE_ANNOTATION: MADE.encoded(), "note": "x"}} | more
+    metadata = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
+    return metadata | {"annotations": {ISSUANCE_ANNOTATION: MADE.encoded(), "note": "x"}} | more
 
 
-def test_a_manifest_is_the_whole_secret() -> None:
-    made = secret_manifest(REQUEST, MADE, DATA, owned=True)
+def test_manifest_contains_the_whole_secret() -> None:
+    manifest = secret_manifest(REQUEST, MADE, DATA, owned=True)
 
-    assert (made["type"], made["data"]) == ("Opaque", ENCODED)
-    assert made["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
-    assert made["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
-    assert read_issuance(made["metadata"]["annotations"])
+    assert (manifest["type"], manifest["data"]) == ("Opaque", ENCODED)
+    assert manifest["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
+    assert manifest["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
+    assert read_issuance(manifest["metadata"]["annotations"])
 
 
-def test_an_owner_reference_blocks_nothing() -> None:
+def test_owner_reference_does_not_block_deletion() -> None:
     (owner,) = secret_manifest(REQUEST, MADE, DATA, owned=True)["metadata"]["ownerReferences"]
 
     assert owner == {
@@ -51,85 +51,85 @@ def test_an_owner_reference_blocks_nothing() -> None:
     }
 
 
-def test_without_an_owner() -> None:
+def test_manifest_without_an_owner() -> None:
     assert "ownerReferences" not in secret_manifest(REQUEST, MADE, DATA, owned=False)["metadata"]
 
 
-def test_a_rehearsal_has_no_marks() -> None:
+def test_dry_run_manifest_has_no_issuance_record() -> None:
     assert secret_manifest(REQUEST, None, {}, owned=False)["metadata"]["annotations"] == {}
 
 
-def test_a_rehearsal_of_registry_logins_has_data_that_the_type_accepts() -> None:
-    made = secret_manifest(writing({"dockerConfigJson": {}}), None, {}, owned=False)
+def test_dry_run_manifest_has_data_valid_for_its_type() -> None:
+    manifest = secret_manifest(writing({"dockerConfigJson": {}}), None, {}, owned=False)
 
-    assert (made["type"], made["data"]) == ("kubernetes.io/dockerconfigjson", {".dockerconfigjson": "e30="})
-
-
-def test_metadata_of_the_spec_is_in_it() -> None:
-    wanted = request(target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}})
-    made = secret_manifest(wanted, None, {}, owned=False)["metadata"]
-
-    assert (made["labels"]["team"], made["annotations"]["note"]) == ("blue", "x")
+    assert (manifest["type"], manifest["data"]) == ("kubernetes.io/dockerconfigjson", {".dockerconfigjson": "e30="})
 
 
-def test_an_apply_of_nothing_names_nothing_but_the_secret() -> None:
+def test_manifest_contains_metadata_of_the_spec() -> None:
+    labelled = request(target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}})
+    manifest = secret_manifest(labelled, None, {}, owned=False)["metadata"]
+
+    assert (manifest["labels"]["team"], manifest["annotations"]["note"]) == ("blue", "x")
+
+
+def test_empty_manifest_only_identifies_the_secret() -> None:
     metadata = {"name": "acme", "uid": "secret-1"}
 
     assert empty_manifest("acme", "secret-1") == {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
 
 
-def test_a_release_touches_no_data() -> None:
-    found = target_secret(msgspec.convert(meta({}), Meta))
+def test_release_patch_keeps_the_data() -> None:
+    secret = target_secret(msgspec.convert(meta({}), Meta))
 
-    assert released(found).keys() == {"metadata"}
-    assert released(found)["metadata"]["uid"] == "1"
+    assert release_patch(secret).keys() == {"metadata"}
+    assert release_patch(secret)["metadata"]["uid"] == "1"
 
 
-def test_what_metadata_tell() -> None:
+def test_target_secret_is_read_from_metadata() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    found = target_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
+    secret = target_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
 
-    assert (found.resource_version, found.labels, found.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
-    assert (found.managers, found.annotations) == (frozenset({OURS}), {"note": "x"})
-    assert found.data_hash is None
+    assert (secret.resource_version, secret.labels, secret.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
+    assert (secret.managers, secret.annotations) == (frozenset({OURS}), {"note": "x"})
+    assert secret.data_hash is None
 
 
 @pytest.mark.parametrize(
     ("fields", "modified_by_others"),
     [
         pytest.param({OURS: ["token", "expiration"]}, False, id="all keys are ours"),
-        pytest.param({OURS: ["token", "expiration"], THEIRS: ["note"]}, False, id="a key of theirs beside ours"),
-        pytest.param({OURS: ["token", "expiration"], THEIRS: ["token"]}, True, id="a key is shared"),
-        pytest.param({OURS: ["token"], THEIRS: ["expiration"]}, True, id="a key was taken"),
+        pytest.param({OURS: ["token", "expiration"], THEIRS: ["note"]}, False, id="another manager owns another key"),
+        pytest.param({OURS: ["token", "expiration"], THEIRS: ["token"]}, True, id="another manager shares a key"),
+        pytest.param({OURS: ["token"], THEIRS: ["expiration"]}, True, id="another manager took a key over"),
         pytest.param({OURS: ["token"]}, True, id="a key was removed"),
-        pytest.param({}, True, id="nothing is managed"),
+        pytest.param({}, True, id="no managed fields"),
     ],
 )
-def test_whether_somebody_else_had_a_hand_in_it(fields: dict[str, list[str]], *, modified_by_others: bool) -> None:
+def test_modification_by_others_is_detected(fields: dict[str, list[str]], *, modified_by_others: bool) -> None:
     assert target_secret(msgspec.convert(meta(fields), Meta)).modified_by_others is modified_by_others
 
 
-def test_without_marks_it_counts_as_touched() -> None:
+def test_secret_without_issuance_record_counts_as_modified() -> None:
     assert target_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).modified_by_others
 
 
-def test_a_full_read_has_the_data_under_our_keys_only() -> None:
-    found, data = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
+def test_full_read_returns_only_data_of_our_keys() -> None:
+    secret, data = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
 
-    assert (data, found.data_hash) == (DATA, MADE.data_hash)
-    assert (found.immutable, found.type) == (False, "Opaque")
+    assert (data, secret.data_hash) == (DATA, MADE.data_hash)
+    assert (secret.immutable, secret.type) == (False, "Opaque")
 
 
 @pytest.mark.parametrize(
     "data",
     [
         pytest.param(None, id="no data"),
-        pytest.param({"token": ENCODED["token"]}, id="a key less"),
-        pytest.param({**ENCODED, "token": "/w=="}, id="bytes that are no text"),
+        pytest.param({"token": ENCODED["token"]}, id="key missing"),
+        pytest.param({**ENCODED, "token": "/w=="}, id="binary value"),
     ],
 )
-def test_data_that_were_edited_have_another_hash(data: dict[str, str] | None) -> None:
-    found, _ = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": data, "immutable": True})
+def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
+    secret, _ = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": data, "immutable": True})
 
-    assert found.data_hash != data_hash(DATA, REQUEST)
-    assert found.immutable
+    assert secret.data_hash != data_hash(DATA, REQUEST)
+    assert secret.immutable

@@ -22,71 +22,71 @@ from tests.support.secret_store import (
     issued,
 )
 
-IMAGES = writing({"dockerConfigJson": {}})
+DOCKER_REQUEST = writing({"dockerConfigJson": {}})
 LOGINS = {".dockerconfigjson": '{"auths": {"planted-host": {}}}', "expiration": DATA["expiration"]}
-THEIR_TYPE = "kubernetes.io/basic-auth"
+BASIC_AUTH = "kubernetes.io/basic-auth"
 CONSENT = {"annotations": {ADOPTABLE_BY: "acme"}}
-OF_LOGINS = issuance(IMAGES, data_hash=data_hash(LOGINS, IMAGES), keys=tuple(LOGINS))
+DOCKER_ISSUANCE = issuance(DOCKER_REQUEST, data_hash=data_hash(LOGINS, DOCKER_REQUEST), keys=tuple(LOGINS))
 
 
-async def test_a_secret_of_ours_with_another_type_is_made_anew() -> None:
+async def test_own_secret_of_another_type_is_replaced() -> None:
     server, store = await issued()
     before = server.meta(TARGET).uid
-    await store.write(IMAGES, OF_LOGINS, LOGINS)
+    await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (DOCKER, LOGINS)
     assert server.meta(TARGET).uid != before
     assert server.objects.keys() == {TARGET, TOKEN_REQUEST}
-    assert server.asked == [
+    assert server.requests == [
         f"PATCH {TARGET}", f"GET {TARGET}", f"POST {SECRETS}", f"DELETE {TARGET}", f"PATCH {TARGET}",
     ]  # fmt: skip
 
 
-async def test_the_way_back_is_the_same() -> None:
+async def test_secret_is_replaced_when_the_type_changes_back() -> None:
     server, store = cluster()
-    await store.write(IMAGES, OF_LOGINS, LOGINS)
+    await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
     await store.write(REQUEST, issuance(), DATA)
 
     assert (server.objects[TARGET]["type"], server.data(TARGET)) == (OPAQUE, DATA)
 
 
-async def test_the_end_of_the_former_is_no_news() -> None:
+async def test_deletion_event_of_the_replaced_secret_is_ignored() -> None:
     server, store = await issued()
     former = server.meta(TARGET)
-    await store.write(IMAGES, OF_LOGINS, LOGINS)
+    await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
-    assert (store.cache.observe(former, alive=False), store.cache.is_stale(IMAGES)) == (False, False)
-    assert await store.read_target(IMAGES)
+    assert (store.cache.observe(former, alive=False), store.cache.is_stale(DOCKER_REQUEST)) == (False, False)
+    assert await store.read_target(DOCKER_REQUEST)
 
 
-async def test_a_rehearsal_on_another_type_tries_the_new_one() -> None:
+async def test_dry_run_with_another_type_tries_the_new_secret() -> None:
     server, store = await issued()
     server.responses[f"POST {SECRETS}"] = ApiResponse(403, {"message": "no pull Secrets here"})
 
     with pytest.raises(RefusedError, match="no pull Secrets here"):
-        await store.dry_run(IMAGES)
+        await store.dry_run(DOCKER_REQUEST)
 
 
 @pytest.mark.parametrize(
     "refused",
     [
-        pytest.param(f"POST {SECRETS}", id="of the new one, when it was tried"),
-        pytest.param(f"DELETE {TARGET}", id="of the end of the old one"),
+        pytest.param(f"POST {SECRETS}", id="creation of the new one"),
+        pytest.param(f"DELETE {TARGET}", id="deletion of the old one"),
     ],
 )
-async def test_a_refusal_costs_nothing_and_is_told_without_the_data(refused: str) -> None:
+async def test_refused_replacement_keeps_the_secret_and_hides_its_data(refused: str) -> None:
     server, store = await issued()
     server.responses[refused] = ApiResponse(403, {"message": 'denied: "planted-host"'})
 
     with pytest.raises(RefusedError, match=r"^the API server refused to write Secret acme: denied") as error:
-        await store.write(IMAGES, OF_LOGINS, LOGINS)
+        await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
     assert (error.value.reason, "planted" in error.value.message) == ("WriteDenied", False)
     assert server.data(TARGET) == DATA
 
 
 class Meanwhile(ApiServer):
-    """An API server where something happens while it answers the first request of a method."""
+    """An API server that calls `happens` before it returns the response to a method."""
 
     def __init__(self, method: str, happens: Callable[["Meanwhile"], None]) -> None:
         super().__init__()
@@ -105,35 +105,35 @@ def _replaced(server: Meanwhile) -> None:
 
 
 def _refusing(server: Meanwhile) -> None:
-    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "the quota is used up"})
+    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "quota exceeded"})
 
 
-async def test_what_took_its_place_meanwhile_is_not_deleted() -> None:
+async def test_secret_recreated_by_others_is_not_deleted() -> None:
     server = Meanwhile("POST", _replaced)
     store = SecretStore(server)
     await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="the object has been modified"):
-        await store.write(IMAGES, OF_LOGINS, LOGINS)
+        await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
     assert server.data(TARGET) == {"theirs": "x"}
 
 
-async def test_what_was_deleted_and_not_made_anew_is_known_to_be_gone() -> None:
+async def test_secret_deleted_but_not_recreated_counts_as_deleted() -> None:
     server = Meanwhile("DELETE", _refusing)
     store = SecretStore(server)
     await store.write(REQUEST, issuance(), DATA)
 
-    with pytest.raises(RefusedError, match="the quota is used up"):
-        await store.write(IMAGES, OF_LOGINS, LOGINS)
+    with pytest.raises(RefusedError, match="quota exceeded"):
+        await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
-    assert await store.read_target(IMAGES) is None
+    assert await store.read_target(DOCKER_REQUEST) is None
 
 
-async def test_deleted_meanwhile_it_is_made() -> None:
+async def test_secret_deleted_in_the_meantime_is_created() -> None:
     server, store = await issued()
     del server.objects[TARGET]
-    await store.write(IMAGES, OF_LOGINS, LOGINS)
+    await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
     assert (server.objects[TARGET]["type"], server.count("DELETE")) == (DOCKER, 0)
 
@@ -143,25 +143,25 @@ async def test_adopted_secret_of_another_type_is_refused_before_the_exchange() -
     server.put(TARGET, type=OPAQUE, data={"theirs": "eA=="}, metadata=CONSENT)
 
     with pytest.raises(RefusedError, match=f"has type {OPAQUE}, but its formats need {DOCKER}") as refused:
-        await store.dry_run(IMAGES)
+        await store.dry_run(DOCKER_REQUEST)
 
     assert (refused.value.reason, server.data(TARGET)) == ("TargetConflict", {"theirs": "x"})
 
 
-async def test_an_adopted_secret_that_has_the_type_is_written() -> None:
+async def test_adopted_secret_of_the_right_type_is_written() -> None:
     server, store = cluster()
     theirs = {".dockerconfigjson": base64.b64encode(b"{}").decode()}
     server.put(TARGET, type=DOCKER, data=theirs, metadata=CONSENT)
-    await store.dry_run(IMAGES)
-    await store.write(IMAGES, OF_LOGINS, LOGINS)
+    await store.dry_run(DOCKER_REQUEST)
+    await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
 
     assert (server.data(TARGET), server.count("DELETE")) == (LOGINS, 0)
 
 
-async def test_an_adopted_secret_keeps_the_type_of_its_maker() -> None:
+async def test_adopted_secret_keeps_its_type() -> None:
     server, store = cluster()
-    server.put(TARGET, type=THEIR_TYPE, data={"username": "eA=="}, metadata=CONSENT)
+    server.put(TARGET, type=BASIC_AUTH, data={"username": "eA=="}, metadata=CONSENT)
     await store.dry_run(REQUEST)
     await store.write(REQUEST, issuance(), DATA)
 
-    assert (server.objects[TARGET]["type"], server.data(TARGET)) == (THEIR_TYPE, {"username": "x", **DATA})
+    assert (server.objects[TARGET]["type"], server.data(TARGET)) == (BASIC_AUTH, {"username": "x", **DATA})

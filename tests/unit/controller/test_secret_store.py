@@ -6,43 +6,43 @@ from keyturn.core.pipeline_values import SourceValues
 from tests.support.secret_store import DATA, REQUEST, SOURCE, TARGET, cluster, issued
 
 
-async def test_what_is_written_is_found_again() -> None:
+async def test_written_target_is_read_from_the_cache() -> None:
     server, store = await issued()
-    found = await store.read_target(REQUEST)
+    target = await store.read_target(REQUEST)
 
-    assert found
-    assert found.issuance
-    assert (server.data(TARGET), found.owners, found.modified_by_others) == (DATA, frozenset({"acme-0001"}), False)
-    assert server.asked == []
+    assert target
+    assert target.issuance
+    assert (server.data(TARGET), target.owners, target.modified_by_others) == (DATA, frozenset({"acme-0001"}), False)
+    assert server.requests == []
 
 
-async def test_the_echo_of_our_own_write_is_no_news() -> None:
+async def test_watch_event_for_own_write_is_ignored() -> None:
     server, store = await issued()
 
     assert store.cache.observe(server.meta(TARGET), alive=True) is False
 
 
 @pytest.mark.parametrize(
-    ("secret", "reason", "says"),
+    ("secret", "reason", "message"),
     [
         pytest.param(None, "SourceNotFound", "Secret license does not exist", id="no Secret"),
         pytest.param({}, "SourceNotFound", "has no key license_token, or an empty one", id="no data"),
         pytest.param({"license_token": ""}, "SourceNotFound", "or an empty one", id="an empty key"),
-        pytest.param({"license_token": "/w=="}, "SourceInvalid", "is not text", id="bytes"),
+        pytest.param({"license_token": "/w=="}, "SourceInvalid", "is not text", id="binary value"),
     ],
 )
-async def test_a_source_that_cannot_be_read(secret: dict[str, str] | None, reason: str, says: str) -> None:
+async def test_unreadable_source_is_refused(secret: dict[str, str] | None, reason: str, message: str) -> None:
     server, store = cluster()
     if secret is not None:
         server.put(SOURCE, data=secret)
 
-    with pytest.raises(RefusedError, match=says) as refused:
+    with pytest.raises(RefusedError, match=message) as refused:
         await store.read_source(REQUEST)
 
     assert refused.value.reason == reason
 
 
-async def test_the_source_is_read_each_time() -> None:
+async def test_source_is_not_cached() -> None:
     server, store = cluster()
     server.put(SOURCE, data={"license_token": "Zmlyc3Q="})
     first = await store.read_source(REQUEST)
@@ -51,14 +51,14 @@ async def test_the_source_is_read_each_time() -> None:
     assert (first, await store.read_source(REQUEST)) == (SourceValues("first"), SourceValues("second"))
 
 
-async def test_a_rehearsal_writes_nothing() -> None:
+async def test_dry_run_writes_nothing() -> None:
     server, store = cluster()
     await store.dry_run(REQUEST)
 
     assert TARGET not in server.objects
 
 
-async def test_a_rehearsal_refuses_a_foreign_secret() -> None:
+async def test_dry_run_refuses_a_secret_of_another_owner() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
 
@@ -68,13 +68,13 @@ async def test_a_rehearsal_refuses_a_foreign_secret() -> None:
     assert refused.value.reason == "TargetConflict"
 
 
-async def test_a_foreign_secret_is_read_again_until_it_consents() -> None:
+async def test_secret_of_another_owner_is_reread_until_adoptable() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
     with pytest.raises(RefusedError):
         await store.dry_run(REQUEST)
     server.put(TARGET, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
-    found = await store.read_target(REQUEST)
+    target = await store.read_target(REQUEST)
 
-    assert found
-    assert found.annotations[ADOPTABLE_BY] == "acme"
+    assert target
+    assert target.annotations[ADOPTABLE_BY] == "acme"

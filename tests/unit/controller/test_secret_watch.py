@@ -14,8 +14,8 @@ PATH = "/api/v1/secrets"
 
 
 def item(name: str, version: int = 1) -> dict[str, Any]:
-    about = {"name": name, "namespace": "billing", "uid": f"uid-{name}", "resourceVersion": str(version)}
-    return {"metadata": about}
+    metadata = {"name": name, "namespace": "billing", "uid": f"uid-{name}", "resourceVersion": str(version)}
+    return {"metadata": metadata}
 
 
 def line(kind: str, name: str = "", version: int = 1, **more: Any) -> bytes:
@@ -30,8 +30,8 @@ def listed(*names: str, version: int = 1, remaining: str = "") -> ApiResponse:
 Round = list[bytes | Exception]
 
 
-class Watched(ApiClient):
-    """An API server that answers lists and watches in turn; after the last watch nothing happens any more."""
+class WatchServer(ApiClient):
+    """An API server that returns lists and watches in turn; after the last one, it sends nothing more."""
 
     def __init__(self, lists: list[ApiResponse | Exception], watches: list[Round]) -> None:
         self._lists = lists
@@ -57,144 +57,144 @@ class Watched(ApiClient):
             yield one
 
 
-async def told(server: Watched) -> list[str]:
-    """Watch until the server has nothing more to say: "+name" for what is there, "-name" for what is gone."""
-    cache: list[str] = []
+async def events(server: WatchServer) -> list[str]:
+    """Watch until the server sends nothing more; return "+name" for each object and "-name" for each deletion."""
+    reported: list[str] = []
 
-    def see(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
-        cache.append(f"{'+' if alive else '-'}{meta.name}")
+    def on_secret(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
+        reported.append(f"{'+' if alive else '-'}{meta.name}")
 
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         event = asyncio.Event()
-        task = tasks.create_task(watch(server, PATH, "a=b", see, event))
+        task = tasks.create_task(watch(server, PATH, "a=b", on_secret, event))
         await server.finished.wait()
         task.cancel()
     assert event.is_set()
-    return cache
+    return reported
 
 
-async def test_a_list_and_then_the_changes() -> None:
+async def test_list_and_changes_are_reported() -> None:
     changes: Round = [line("ADDED", "b", 2), line("MODIFIED", "a", 3), line("DELETED", "b", 4)]
 
-    assert await told(Watched([listed("a")], [changes])) == ["+a", "+b", "+a", "-b"]
+    assert await events(WatchServer([listed("a")], [changes])) == ["+a", "+b", "+a", "-b"]
 
 
-async def test_an_empty_list_comes_as_null() -> None:
-    assert await told(Watched([listed()], [[line("ADDED", "a")]])) == ["+a"]
+async def test_null_is_an_empty_list() -> None:
+    assert await events(WatchServer([listed()], [[line("ADDED", "a")]])) == ["+a"]
 
 
-async def test_a_list_comes_page_by_page() -> None:
-    server = Watched([listed("a", remaining="more"), listed("b")], [])
+async def test_list_is_read_page_by_page() -> None:
+    server = WatchServer([listed("a", remaining="more"), listed("b")], [])
 
-    assert await told(server) == ["+a", "+b"]
+    assert await events(server) == ["+a", "+b"]
     assert server.queries[1]["continue"] == "more"
 
 
-async def test_a_watch_goes_on_from_the_last_version() -> None:
-    server = Watched([listed("a", version=5)], [[line("ADDED", "b", 7)], []])
-    await told(server)
+async def test_watch_resumes_at_the_last_version() -> None:
+    server = WatchServer([listed("a", version=5)], [[line("ADDED", "b", 7)], []])
+    await events(server)
 
     assert [query["resourceVersion"] for query in server.queries[1:]] == ["5", "7", "7"]
 
 
-async def test_a_bookmark_moves_the_version_and_is_not_told() -> None:
-    server = Watched([listed("a", version=5)], [[line("BOOKMARK", metadata={"resourceVersion": "9"})]])
+async def test_bookmark_moves_the_version_and_is_not_reported() -> None:
+    server = WatchServer([listed("a", version=5)], [[line("BOOKMARK", metadata={"resourceVersion": "9"})]])
 
-    assert await told(server) == ["+a"]
+    assert await events(server) == ["+a"]
     assert server.queries[-1]["resourceVersion"] == "9"
 
 
-async def test_a_version_that_is_gone_is_listed_anew_and_tells_who_is_gone() -> None:
+async def test_expired_version_is_listed_again_and_deletions_reported() -> None:
     expired = line("ERROR", code=410)
-    server = Watched([listed("a", "b"), listed("b", "c")], [[line("ADDED", "d", 2), expired]])
+    server = WatchServer([listed("a", "b"), listed("b", "c")], [[line("ADDED", "d", 2), expired]])
 
-    cache = await told(server)
+    reported = await events(server)
 
-    assert cache[:5] == ["+a", "+b", "+d", "+b", "+c"]
-    assert sorted(cache[5:]) == ["-a", "-d"]
+    assert reported[:5] == ["+a", "+b", "+d", "+b", "+c"]
+    assert sorted(reported[5:]) == ["-a", "-d"]
 
 
-async def test_another_error_in_the_stream_goes_on_from_where_it_was() -> None:
-    server = Watched([listed("a", version=5)], [[line("ERROR", code=500)]])
+async def test_watch_resumes_after_another_error_in_the_stream() -> None:
+    server = WatchServer([listed("a", version=5)], [[line("ERROR", code=500)]])
 
-    assert await told(server) == ["+a"]
+    assert await events(server) == ["+a"]
     assert server.queries[-1]["resourceVersion"] == "5"
 
 
 @pytest.mark.parametrize(
-    ("broken", "again"),
+    ("error", "relists"),
     [
-        pytest.param(aiohttp.ServerDisconnectedError(), False, id="cut: it goes on"),
+        pytest.param(aiohttp.ServerDisconnectedError(), False, id="connection lost: resume"),
         pytest.param(
             aiohttp.ClientResponseError(None, (), status=410),  # type: ignore[arg-type]
             True,
-            id="refused, for the version is gone: it is listed anew",
+            id="version expired: list again",
         ),
     ],
 )
-async def test_a_watch_that_breaks(broken: Exception, *, again: bool) -> None:
-    server = Watched([listed("a"), listed("a")], [[broken]])
+async def test_broken_watch_resumes_or_lists_again(error: Exception, *, relists: bool) -> None:
+    server = WatchServer([listed("a"), listed("a")], [[error]])
 
-    assert await told(server) == ["+a", "+a"] if again else ["+a"]
+    assert await events(server) == ["+a", "+a"] if relists else ["+a"]
 
 
-async def test_a_break_is_told_by_its_status_and_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_broken_watch_is_logged_once_per_cause(caplog: pytest.LogCaptureFixture) -> None:
     refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
-    cut = aiohttp.ServerDisconnectedError()
-    await told(Watched([listed("a")], [[refused], [refused], [cut]]))
+    disconnected = aiohttp.ServerDisconnectedError()
+    await events(WatchServer([listed("a")], [[refused], [refused], [disconnected]]))
 
     assert caplog.messages == [
         f"the watch of {PATH} broke ({why}); retrying" for why in ("HTTP 403", "ServerDisconnectedError")
     ]
 
 
-async def test_a_break_that_stays_is_told_again_after_a_while(
+async def test_watch_that_stays_broken_is_logged_again_after_the_interval(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keyturn.controller.secret_watch._LOG_INTERVAL_SECONDS", 0)
     refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
-    await told(Watched([listed("a")], [[refused], [refused]]))
+    await events(WatchServer([listed("a")], [[refused], [refused]]))
 
     assert caplog.messages == [f"the watch of {PATH} broke (HTTP 403); retrying"] * 2
 
 
-async def test_a_list_that_fails_is_tried_again() -> None:
-    server = Watched([UnavailableError("Unreachable", "no answer"), listed("a")], [])
+async def test_failed_list_is_retried() -> None:
+    server = WatchServer([UnavailableError("Unreachable", "no response"), listed("a")], [])
 
-    assert await told(server) == ["+a"]
-
-
-async def test_a_list_whose_pages_have_expired_starts_again() -> None:
-    server = Watched([listed("a", remaining="more"), ApiResponse(410, {}), listed("b")], [])
-
-    assert await told(server) == ["+a", "+b", "-a"]
+    assert await events(server) == ["+a"]
 
 
-def test_the_keys_that_a_manager_owns() -> None:
+async def test_list_whose_pages_expired_is_restarted() -> None:
+    server = WatchServer([listed("a", remaining="more"), ApiResponse(410, {}), listed("b")], [])
+
+    assert await events(server) == ["+a", "+b", "-a"]
+
+
+def test_data_keys_are_those_that_a_manager_owns() -> None:
     fields = Fields(fields_v1={"f:data": {".": {}, "f:token": {}, "f:a.b": {}}, "f:metadata": {"f:labels": {}}})
 
     assert fields.data_keys() == {"token", "a.b"}
     assert Fields().data_keys() == frozenset()
 
 
-async def test_an_object_nested_too_deeply_is_passed_over() -> None:
+async def test_object_nested_too_deeply_is_ignored() -> None:
     deep = b'{"type":"MODIFIED","object":{"metadata":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_002
-    server = Watched([listed("a")], [[deep, line("ADDED", "b", 2)]])
+    server = WatchServer([listed("a")], [[deep, line("ADDED", "b", 2)]])
 
-    assert await told(server) == ["+a", "+b"]
+    assert await events(server) == ["+a", "+b"]
 
 
-async def test_who_is_told_may_fail_at_one_object_and_is_told_of_the_others() -> None:
-    cache: list[str] = []
+async def test_callback_error_for_one_object_does_not_stop_the_others() -> None:
+    reported: list[str] = []
 
-    def see(meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the watch's own shape
+    def on_secret(meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         if meta.name == "forged":
             raise OverflowError
-        cache.append(meta.name)
+        reported.append(meta.name)
 
-    server = Watched([listed("forged", "b")], [])
-    watching = asyncio.create_task(watch(server, PATH, "x=y", see, asyncio.Event()))
+    server = WatchServer([listed("forged", "b")], [])
+    watching = asyncio.create_task(watch(server, PATH, "x=y", on_secret, asyncio.Event()))
     await server.finished.wait()
     watching.cancel()
 
-    assert cache == ["b"]
+    assert reported == ["b"]

@@ -20,7 +20,7 @@ from tests.support.secret_store import (
 )
 
 
-async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
+async def test_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
     await store.dry_run(REQUEST)
@@ -30,7 +30,7 @@ async def test_an_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
     assert server.meta(TARGET).owner_references == ()
 
 
-async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> None:
+async def test_released_adopted_secret_keeps_only_the_keys_of_others() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
     await store.dry_run(REQUEST)
@@ -42,28 +42,28 @@ async def test_an_adopted_secret_is_left_with_their_keys_when_it_is_let_go() -> 
 
 
 @pytest.mark.parametrize(
-    ("uid", "leaves"),
+    ("uid", "is_deleted"),
     [
-        pytest.param("another", True, id="the request has gone with it"),
-        pytest.param(REQUEST.uid, False, id="the request is still there"),
+        pytest.param("another", True, id="request deleted too"),
+        pytest.param(REQUEST.uid, False, id="request still exists"),
     ],
 )
-async def test_where_the_secret_vanished_the_request_is_looked_for(uid: str, *, leaves: bool) -> None:
+async def test_dry_run_for_a_deleted_secret_checks_the_request(uid: str, *, is_deleted: bool) -> None:
     server, store = await issued()
     meta = server.meta(TARGET)
     del server.objects[TARGET]
     store.cache.observe(meta, alive=False)
-    with pytest.raises(BeingDeletedError) if leaves else nullcontext():
+    with pytest.raises(BeingDeletedError) if is_deleted else nullcontext():
         await store.dry_run(replace(REQUEST, uid=uid))
 
-    assert server.asked == [f"GET {TOKEN_REQUEST}"] + ([] if leaves else [f"PATCH {TARGET}"])
+    assert server.requests == [f"GET {TOKEN_REQUEST}"] + ([] if is_deleted else [f"PATCH {TARGET}"])
 
 
-async def test_a_rehearsal_of_what_never_was_is_one_request() -> None:
+async def test_dry_run_for_a_new_secret_is_one_request() -> None:
     server, store = cluster()
     await store.dry_run(REQUEST)
 
-    assert server.asked == [f"PATCH {TARGET}"]
+    assert server.requests == [f"PATCH {TARGET}"]
 
 
 REFRESHING = request(
@@ -75,26 +75,26 @@ REFRESHING = request(
 
 
 @pytest.mark.parametrize(
-    ("second", "seconds", "rehearsals"),
+    ("second", "seconds", "dry_runs"),
     [
         pytest.param(request("other"), 9, 1, id="within ten seconds"),
         pytest.param(request("other"), 10, 2, id="after ten seconds"),
         pytest.param(request("other", namespace="else"), 0, 2, id="in another namespace"),
         pytest.param(request("other", target={"metadata": {"labels": {"a": "b"}}}), 0, 2, id="with other labels"),
-        pytest.param(REFRESHING, 0, 2, id="where a token would be spent"),
+        pytest.param(REFRESHING, 0, 2, id="request consumes a token"),
     ],
 )
-async def test_a_namespace_is_rehearsed_once(second: Request, seconds: float, rehearsals: int) -> None:
+async def test_dry_run_is_skipped_after_a_recent_one(second: Request, seconds: float, dry_runs: int) -> None:
     clock = [0.0]
     server, store = cluster(lambda: clock[0])
     await store.dry_run(REQUEST)
     clock[0] += seconds
     await store.dry_run(second)
 
-    assert server.count("PATCH") == rehearsals
+    assert server.count("PATCH") == dry_runs
 
 
-async def test_a_refused_write_is_rehearsed_again() -> None:
+async def test_dry_run_is_repeated_after_a_refused_write() -> None:
     server, store = cluster()
     await store.dry_run(REQUEST)
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
@@ -105,7 +105,7 @@ async def test_a_refused_write_is_rehearsed_again() -> None:
         await store.dry_run(REQUEST)
 
 
-async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
+async def test_dry_run_reports_a_refused_update() -> None:
     server, store = await issued()
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
 
@@ -113,7 +113,7 @@ async def test_a_rehearsal_shows_what_refuses_a_secret_of_ours() -> None:
         await store.dry_run(REQUEST)
 
 
-async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
+async def test_secret_of_another_owner_is_not_written_without_dry_run() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
 
@@ -123,7 +123,7 @@ async def test_a_foreign_secret_is_not_written_even_without_rehearsal() -> None:
     assert server.data(TARGET) == {"theirs": "x"}
 
 
-async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
+async def test_refused_write_is_reported_without_the_data() -> None:
     server, store = cluster()
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": 'denied: "planted-token" is not allowed'})
 
@@ -134,16 +134,16 @@ async def test_a_refusal_of_the_write_is_told_without_the_data() -> None:
     assert refused.value.message == 'the API server refused to write Secret acme: denied: "..." is not allowed'
 
 
-async def test_a_conflict_on_what_is_ours_is_forced() -> None:
+async def test_conflict_on_own_secret_is_forced() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})
     await store.write(REQUEST, issuance(revision=2), DATA)
 
-    assert server.asked == [f"PATCH {TARGET}", f"GET {TARGET}", f"PATCH {TARGET}"]
+    assert server.requests == [f"PATCH {TARGET}", f"GET {TARGET}", f"PATCH {TARGET}"]
     assert server.data(TARGET) == DATA
 
 
-async def test_an_immutable_secret_is_refused() -> None:
+async def test_immutable_secret_is_refused() -> None:
     server, store = await issued()
     server.put(TARGET, immutable=True)
 
@@ -151,16 +151,16 @@ async def test_an_immutable_secret_is_refused() -> None:
         await store.write(REQUEST, issuance(), {**DATA, "token": "new"})
 
 
-async def test_dressing_keeps_the_data() -> None:
+async def test_apply_metadata_keeps_the_data() -> None:
     server, store = await issued()
-    wanted = request(target={"metadata": {"labels": {"team": "blue"}}})
-    await store.apply_metadata(wanted, issuance(wanted))
+    labelled = request(target={"metadata": {"labels": {"team": "blue"}}})
+    await store.apply_metadata(labelled, issuance(labelled))
 
     assert server.data(TARGET) == DATA
     assert server.meta(TARGET).labels["team"] == "blue"
 
 
-async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
+async def test_apply_metadata_skips_a_secret_edited_in_the_meantime() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})
     await store.apply_metadata(REQUEST, issuance())
@@ -168,29 +168,29 @@ async def test_dressing_leaves_alone_what_was_edited_meanwhile() -> None:
     assert server.count("PATCH") == 0
 
 
-async def test_made_again_a_request_takes_the_secret_over() -> None:
+async def test_recreated_request_takes_over_its_secret() -> None:
     server, store = await issued()
-    again = request(uid="else-0002")
-    await store.write(again, issuance(again), DATA)
+    recreated = request(uid="else-0002")
+    await store.write(recreated, issuance(recreated), DATA)
 
     assert [owner.uid for owner in server.meta(TARGET).owner_references] == ["else-0002"]
     assert {fields.manager for fields in server.meta(TARGET).managed_fields} == {"keyturn-else-000"}
 
 
-@pytest.mark.parametrize(("policy", "stays"), [("Delete", False), ("Retain", True)])
-async def test_a_new_secret_name_lets_the_old_secret_go(policy: str, *, stays: bool) -> None:
+@pytest.mark.parametrize(("policy", "exists"), [("Delete", False), ("Retain", True)])
+async def test_changed_secret_name_follows_the_deletion_policy(policy: str, *, exists: bool) -> None:
     server, store = await issued()
     moved = request(target={"secretName": "new", "deletionPolicy": policy})
     await store.write(moved, issuance(moved), DATA)
 
-    assert (TARGET in server.objects) is stays
+    assert (TARGET in server.objects) is exists
     assert server.data(f"{SECRETS}/new") == DATA
 
 
-async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
+async def test_former_secret_that_cannot_be_released_fails_no_renewal() -> None:
     server, store = await issued()
     moved = request(target={"secretName": "new"})
-    server.responses[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "away")
+    server.responses[f"DELETE {TARGET}"] = UnavailableError("Unreachable", "no response")
     await store.write(moved, issuance(moved), DATA)
     server.responses.clear()
     await store.write(moved, issuance(moved, revision=2), DATA)
@@ -199,7 +199,7 @@ async def test_a_former_secret_that_cannot_be_let_go_fails_no_renewal() -> None:
     assert server.data(f"{SECRETS}/new") == DATA
 
 
-async def test_a_released_secret_is_nobodys_and_keeps_its_data() -> None:
+async def test_released_secret_keeps_its_data_without_our_metadata() -> None:
     server, store = await issued(request(target={"deletionPolicy": "Retain"}))
     moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
     await store.write(moved, issuance(moved), DATA)

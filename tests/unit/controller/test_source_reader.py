@@ -14,125 +14,133 @@ from tests.support.dependencies import request
 from tests.support.secret_store import SECRETS
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "planted/key+"}
-TOKEN_WAY = {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}}
+TOKEN_SOURCE = {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}}
 SESSION: list[dict[str, Any]] = [{"getSessionToken": {}}]
 
 
-def keys_way(name: str = "base") -> dict[str, Any]:
+def keys_source(name: str = "base") -> dict[str, Any]:
     return {"credentials": {"secretRef": {"name": name}}}
 
 
 def server(**secrets: dict[str, str | bytes]) -> ApiServer:
-    """A cluster with these Secrets."""
-    made = ApiServer()
+    """Return an API server with these Secrets."""
+    api = ApiServer()
     for name, data in secrets.items():
         encoded = {
             key: base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
             for key, value in data.items()
         }
-        made.put(f"{SECRETS}/{name}", data=encoded)
-    return made
+        api.put(f"{SECRETS}/{name}", data=encoded)
+    return api
 
 
-async def refusal(made: ApiServer) -> RefusedError:
+async def refusal(api: ApiServer) -> RefusedError:
     with pytest.raises(RefusedError) as refused:
-        await read_source(made, request(source=keys_way(), exchanges=SESSION))
+        await read_source(api, request(source=keys_source(), exchanges=SESSION))
     return refused.value
 
 
 @pytest.mark.parametrize(
-    ("label", "says"),
+    ("labels", "message"),
     [
-        pytest.param({}, "has no label keyturn.dev/source", id="none"),
-        pytest.param({"keyturn.dev/source": "false"}, "has no label keyturn.dev/source", id="false"),
-        pytest.param({"app.kubernetes.io/managed-by": "keyturn"}, "has no label", id="of a Secret of ours"),
-        pytest.param({"keyturn.dev/source": "true"}, "", id="true"),
+        pytest.param({}, "has no label keyturn.dev/source", id="no label"),
+        pytest.param({"keyturn.dev/source": "false"}, "has no label keyturn.dev/source", id="label false"),
+        pytest.param({"app.kubernetes.io/managed-by": "keyturn"}, "has no label", id="label of a managed Secret"),
+        pytest.param({"keyturn.dev/source": "true"}, "", id="label true"),
     ],
 )
-async def test_where_secrets_must_be_labelled(label: dict[str, str], says: str) -> None:
-    made = server(license={"license_token": "t"})
-    made.put(f"{SECRETS}/license", metadata={"labels": label})
+async def test_required_label_is_enforced(labels: dict[str, str], message: str) -> None:
+    api = server(license={"license_token": "t"})
+    api.put(f"{SECRETS}/license", metadata={"labels": labels})
     ref = SecretKeyRef(name="license", key="license_token")
 
-    for reading in (
-        read_source(made, request(), require_label=True),
-        read_value(made, "billing", ref, require_label=True),
+    for read in (
+        read_source(api, request(), require_label=True),
+        read_value(api, "billing", ref, require_label=True),
     ):
-        with pytest.raises(RefusedError, match=says) if says else nullcontext():
-            await reading
-    assert await read_value(made, "billing", ref) == "t"
+        with pytest.raises(RefusedError, match=message) if message else nullcontext():
+            await read
+    assert await read_value(api, "billing", ref) == "t"
 
 
-async def test_a_token() -> None:
+async def test_token_is_read_without_quotes_and_whitespace() -> None:
     assert await read_source(server(license={"license_token": '"token"\n'}), request()) == SourceValues("token")
 
 
 @pytest.mark.parametrize(
     ("data", "credentials"),
     [
-        pytest.param(KEYS, Credentials("AKIA1", "planted/key+"), id="of a user"),
+        pytest.param(KEYS, Credentials("AKIA1", "planted/key+"), id="user"),
         pytest.param(
             KEYS | {"AWS_SESSION_TOKEN": "session=="},
             Credentials("AKIA1", "planted/key+", "session=="),
-            id="of a session",
+            id="session",
         ),
-        pytest.param(KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="an empty session"),
+        pytest.param(KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="empty session token"),
         pytest.param(
             {name: f" {value}\n" for name, value in KEYS.items()},
             Credentials("AKIA1", "planted/key+"),
-            id="with white space",
+            id="surrounding whitespace",
         ),
-        pytest.param(KEYS | {"keystore": b"\xff\xfe"}, Credentials("AKIA1", "planted/key+"), id="beside a binary"),
+        pytest.param(
+            KEYS | {"keystore": b"\xff\xfe"}, Credentials("AKIA1", "planted/key+"), id="beside a binary value"
+        ),
     ],
 )
-async def test_credentials(data: dict[str, str | bytes], credentials: Credentials) -> None:
-    wanted = request(source=keys_way(), exchanges=SESSION)
+async def test_credentials_are_read(data: dict[str, str | bytes], credentials: Credentials) -> None:
+    token_request = request(source=keys_source(), exchanges=SESSION)
 
-    assert await read_source(server(base=data), wanted) == SourceValues(None, credentials)
+    assert await read_source(server(base=data), token_request) == SourceValues(None, credentials)
 
 
-async def test_both_are_read_from_one_secret_at_once() -> None:
-    made = server(license={**KEYS, "license_token": "token"})
-    found = await read_source(made, request(source=TOKEN_WAY | keys_way("license")))
+async def test_token_and_keys_of_one_secret_are_one_read() -> None:
+    api = server(license={**KEYS, "license_token": "token"})
+    values = await read_source(api, request(source=TOKEN_SOURCE | keys_source("license")))
 
-    assert found == SourceValues("token", Credentials("AKIA1", "planted/key+"))
-    assert made.asked == [f"GET {SECRETS}/license"]
+    assert values == SourceValues("token", Credentials("AKIA1", "planted/key+"))
+    assert api.requests == [f"GET {SECRETS}/license"]
 
 
 @pytest.mark.parametrize(
-    ("data", "reason", "says"),
+    ("data", "reason", "message"),
     [
         pytest.param(None, "SourceNotFound", "Secret base does not exist", id="no Secret"),
         pytest.param({}, "SourceNotFound", "has no key AWS_ACCESS_KEY_ID", id="no data"),
-        pytest.param({"AWS_ACCESS_KEY_ID": "x"}, "SourceNotFound", "has no key AWS_SECRET_ACCESS_KEY", id="half"),
+        pytest.param(
+            {"AWS_ACCESS_KEY_ID": "x"}, "SourceNotFound", "has no key AWS_SECRET_ACCESS_KEY", id="secret key missing"
+        ),
         pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceNotFound", "AWS_ACCESS_KEY_ID", id="an empty key id"),
-        pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="bytes"),
-        pytest.param(KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="a space"),
+        pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="binary value"),
+        pytest.param(
+            KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="space in a value"
+        ),
     ],
 )
-async def test_credentials_that_cannot_be_read(data: dict[str, str | bytes] | None, reason: str, says: str) -> None:
+async def test_unreadable_credentials_are_refused(
+    data: dict[str, str | bytes] | None, reason: str, message: str
+) -> None:
     error = await refusal(server() if data is None else server(base=data))
 
     assert error.reason == reason
-    assert says in error.message
+    assert message in error.message
     assert "planted" not in error.message
 
 
-async def test_a_secret_that_may_not_be_read() -> None:
-    made = server(base=dict(KEYS))
-    made.responses[f"GET {SECRETS}/base"] = ApiResponse(403, {"message": "secrets is forbidden"})
-    error = await refusal(made)
+async def test_forbidden_secret_is_refused() -> None:
+    api = server(base=dict(KEYS))
+    api.responses[f"GET {SECRETS}/base"] = ApiResponse(403, {"message": "secrets is forbidden"})
+    error = await refusal(api)
 
     assert (error.reason, error.message) == ("SourceNotFound", "Secret base may not be read: secrets is forbidden")
 
 
-async def test_a_value_of_a_steps_own() -> None:
-    made = server(client={"secret": " s3cr et\n"})
+async def test_value_of_an_exchange_is_stripped() -> None:
+    api = server(client={"secret": " s3cr et\n"})
 
-    assert await read_value(made, "billing", SecretKeyRef(name="client", key="secret")) == "s3cr et"
+    assert await read_value(api, "billing", SecretKeyRef(name="client", key="secret")) == "s3cr et"
 
 
-async def test_a_value_that_is_not_there() -> None:
+async def test_missing_value_of_an_exchange_is_refused() -> None:
     with pytest.raises(RefusedError, match="Secret client has no key other") as refused:
         await read_value(server(client={"secret": "x"}), "billing", SecretKeyRef(name="client", key="other"))
 
@@ -149,38 +157,38 @@ CODE = {
 }
 
 
-async def test_what_works_only_once_is_read_with_the_source() -> None:
-    made = ApiServer()
+async def test_single_use_credential_is_read_with_the_source() -> None:
+    api = ApiServer()
     code = {"code": base64.b64encode(b"the-code\n").decode()}
-    made.put(f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()})
-    made.put(f"{SECRETS}/sign-in", data=code)
-    found = await read_source(made, request(source=keys_way(), exchanges=[CODE]))
+    api.put(f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()})
+    api.put(f"{SECRETS}/sign-in", data=code)
+    values = await read_source(api, request(source=keys_source(), exchanges=[CODE]))
 
-    assert (found.single_use_credential, found.credentials is not None) == ("the-code", True)
+    assert (values.single_use_credential, values.credentials is not None) == ("the-code", True)
 
 
-async def test_a_code_that_is_not_there() -> None:
+async def test_missing_single_use_credential_is_refused() -> None:
     with pytest.raises(RefusedError) as refused:
-        await read_source(server(base={**KEYS}), request(source=keys_way(), exchanges=[CODE]))
+        await read_source(server(base={**KEYS}), request(source=keys_source(), exchanges=[CODE]))
 
     assert (refused.value.reason, refused.value.message) == ("SourceNotFound", "Secret sign-in does not exist")
 
 
-async def test_nothing_to_start_from_reads_nothing() -> None:
+async def test_request_without_a_source_reads_nothing() -> None:
     step = {"tokenUrl": "https://issuer.example", "grantType": "client_credentials", "clientId": "acme",
             "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}}}  # fmt: skip
 
     assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == SourceValues()
 
 
-IN_CONFIG_MAP = ConfigMapKeyRef(name="ca", key="ca.crt")
+CONFIG_MAP_REF = ConfigMapKeyRef(name="ca", key="ca.crt")
 
 
-async def test_a_value_of_a_config_map() -> None:
-    made = ApiServer()
-    made.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data={"ca.crt": "PEM"})
+async def test_value_is_read_from_a_config_map() -> None:
+    api = ApiServer()
+    api.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data={"ca.crt": "PEM"})
 
-    assert await read_value(made, "billing", IN_CONFIG_MAP) == "PEM"
+    assert await read_value(api, "billing", CONFIG_MAP_REF) == "PEM"
 
 
 @pytest.mark.parametrize(
@@ -191,11 +199,11 @@ async def test_a_value_of_a_config_map() -> None:
         pytest.param({"ca.crt": ""}, "ConfigMap ca has no key ca.crt, or an empty one", id="an empty key"),
     ],
 )
-async def test_a_config_map_without_the_value(data: dict[str, str] | None, message: str) -> None:
-    made = ApiServer()
+async def test_missing_value_in_a_config_map_is_refused(data: dict[str, str] | None, message: str) -> None:
+    api = ApiServer()
     if data is not None:
-        made.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data=data)
+        api.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data=data)
     with pytest.raises(RefusedError) as refused:
-        await read_value(made, "billing", IN_CONFIG_MAP)
+        await read_value(api, "billing", CONFIG_MAP_REF)
 
     assert (refused.value.reason, refused.value.message) == ("SourceNotFound", message)

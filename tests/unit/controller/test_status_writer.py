@@ -11,7 +11,7 @@ from tests.support.secret_store import TOKEN_REQUEST
 from tests.support.status import FIRST, REQUEST
 
 EVENTS = "/api/v1/namespaces/billing/events"
-WHO = (REQUEST.namespace, REQUEST.name, REQUEST.uid)
+IDENTITY = (REQUEST.namespace, REQUEST.name, REQUEST.uid)
 
 
 def cluster() -> tuple[ApiServer, StatusWriter]:
@@ -20,19 +20,19 @@ def cluster() -> tuple[ApiServer, StatusWriter]:
     return server, StatusWriter(server, lambda: NOW, "pod-1")
 
 
-async def test_a_status_is_told_as_the_crd_has_it() -> None:
+async def test_status_is_written_with_the_field_names_of_the_crd() -> None:
     server, status_writer = cluster()
-    await status_writer.status(*WHO, FIRST)
-    told = server.objects[TOKEN_REQUEST]["status"]
+    await status_writer.status(*IDENTITY, FIRST)
+    status = server.objects[TOKEN_REQUEST]["status"]
 
-    assert (told["expirationTime"], told["revision"]) == ("2026-01-02T04:04:05Z", 1)
-    assert [one["type"] for one in told["conditions"]] == ["Ready", "Renewed"]
+    assert (status["expirationTime"], status["revision"]) == ("2026-01-02T04:04:05Z", 1)
+    assert [condition["type"] for condition in status["conditions"]] == ["Ready", "Renewed"]
 
 
-async def test_what_is_not_told_any_more_goes() -> None:
+async def test_field_without_a_value_is_removed() -> None:
     server, status_writer = cluster()
-    await status_writer.status(*WHO, FIRST)
-    await status_writer.status(*WHO, Status(observed_generation=2))
+    await status_writer.status(*IDENTITY, FIRST)
+    await status_writer.status(*IDENTITY, Status(observed_generation=2))
 
     assert "expirationTime" not in server.objects[TOKEN_REQUEST]["status"]
     assert server.objects[TOKEN_REQUEST]["status"]["conditions"] == []
@@ -41,11 +41,13 @@ async def test_what_is_not_told_any_more_goes() -> None:
 @pytest.mark.parametrize(
     ("name", "uid", "error"),
     [
-        pytest.param("gone", REQUEST.uid, BeingDeletedError, id="it is gone"),
-        pytest.param("acme", "other", UnavailableError, id="another has its name, or too many write at once"),
+        pytest.param("deleted", REQUEST.uid, BeingDeletedError, id="deleted"),
+        pytest.param("acme", "other", UnavailableError, id="recreated, or too many concurrent writes"),
     ],
 )
-async def test_a_request_that_cannot_be_told_now(name: str, uid: str, error: type[KeyturnError]) -> None:
+async def test_status_of_a_deleted_or_recreated_request_is_not_written(
+    name: str, uid: str, error: type[KeyturnError]
+) -> None:
     server, status_writer = cluster()
 
     with pytest.raises(error):
@@ -54,15 +56,15 @@ async def test_a_request_that_cannot_be_told_now(name: str, uid: str, error: typ
     assert "status" not in server.objects[TOKEN_REQUEST]
 
 
-async def test_a_status_that_is_refused() -> None:
+async def test_refused_status_is_reported() -> None:
     server, status_writer = cluster()
     server.responses[f"PATCH {TOKEN_REQUEST}"] = ApiResponse(403, {"message": "forbidden"})
 
     with pytest.raises(RefusedError, match="the status of billing/acme: forbidden"):
-        await status_writer.status(*WHO, FIRST)
+        await status_writer.status(*IDENTITY, FIRST)
 
 
-async def test_an_event_is_about_the_request() -> None:
+async def test_event_refers_to_the_request() -> None:
     server, status_writer = cluster()
     await status_writer.event(REQUEST, Event("Warning", "Stalled", "x" * 2000))
     (posted,) = [body for path, body in server.objects.items() if path.startswith(EVENTS)]
@@ -75,7 +77,7 @@ async def test_an_event_is_about_the_request() -> None:
     assert len(posted["message"]) == 1024
 
 
-async def test_an_event_that_is_refused_stops_nothing() -> None:
+async def test_refused_event_raises_nothing() -> None:
     server, status_writer = cluster()
     server.responses[f"POST {EVENTS}"] = ApiResponse(403, {"message": "forbidden"})
 

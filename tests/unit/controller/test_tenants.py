@@ -1,4 +1,4 @@
-"""One namespace has 1,300 short-lived requests, ten others a few each: an hour of the queue, in virtual time."""
+"""Simulates an hour of the queue: one namespace has 1,300 short-lived requests, ten others a few each."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ HOUR_SECONDS = 3600
 
 @dataclass(slots=True)
 class Cluster:
-    """Requests that are renewed at two thirds of their life, at once when they are new."""
+    """Requests that are renewed at two thirds of their lifetime; new ones are due immediately."""
 
     call_seconds: float
     work_queue: WorkQueue = field(default_factory=lambda: WorkQueue(WORKERS))
@@ -29,29 +29,29 @@ class Cluster:
     def now(self) -> datetime:
         return NOW + timedelta(seconds=asyncio.get_running_loop().time())
 
-    def comes(self, uid: str, due: datetime, expires: datetime) -> None:
+    def add(self, uid: str, due: datetime, expires: datetime) -> None:
         self.due[uid], self.expires[uid] = due, expires
         self.work_queue.add(uid, due, expires, uid.partition("/")[0])
 
     async def run_one(self, uid: str) -> None:
-        """Renew: one call, then a new place."""
+        """Renew with one call and queue the next renewal."""
         self.late.append((uid, self.now() - self.due[uid]))
         await asyncio.sleep(self.call_seconds)
         if self.now() > self.expires[uid]:
             self.expired.append(uid)
-        life = SHORT if uid.startswith("tenant") else LONG
-        jitter = life / 10 * (int(uid.partition("/")[2]) * 37 % 1000 / 1000)
-        self.comes(uid, self.now() + life * 2 / 3 - jitter, self.now() + life)
+        lifetime = SHORT if uid.startswith("tenant") else LONG
+        jitter = lifetime / 10 * (int(uid.partition("/")[2]) * 37 % 1000 / 1000)
+        self.add(uid, self.now() + lifetime * 2 / 3 - jitter, self.now() + lifetime)
 
     async def hour(self) -> None:
-        """Others are there and renewing; then the tenant applies all at once."""
+        """Start with the other namespaces; after a minute, add all requests of the tenant."""
         for number in range(OTHERS):
             due = self.now() + LONG * number / OTHERS
-            self.comes(f"other-{number % 10}/{number}", due, due + LONG / 3)
+            self.add(f"other-{number % 10}/{number}", due, due + LONG / 3)
         running = asyncio.create_task(run(self.work_queue, self.run_one, self.now, lambda: None))
         await asyncio.sleep(60)
         for number in range(TENANT):
-            self.comes(f"tenant/{number}", self.now(), self.now() + SHORT)
+            self.add(f"tenant/{number}", self.now(), self.now() + SHORT)
         await asyncio.sleep(HOUR_SECONDS - 60)
         running.cancel()
 
@@ -59,7 +59,7 @@ class Cluster:
 @pytest.fixture(
     scope="module",
     params=[0.2, 1.0],
-    ids=["calls of 0.2 s", "slow calls: more than half of what all workers can do"],
+    ids=["calls of 0.2 s", "slow calls that need more than half of the workers"],
 )
 def hour(request: pytest.FixtureRequest) -> Cluster:
     cluster = Cluster(request.param)
@@ -68,14 +68,14 @@ def hour(request: pytest.FixtureRequest) -> Cluster:
     return cluster
 
 
-def test_the_others_are_not_made_late(hour: Cluster) -> None:
+def test_other_namespaces_are_not_delayed(hour: Cluster) -> None:
     others = [late for uid, late in hour.late if uid.startswith("other")]
 
     assert len(others) >= OTHERS
     assert max(others) <= timedelta(seconds=hour.call_seconds)
 
 
-def test_the_tenant_gets_all_that_the_others_leave(hour: Cluster) -> None:
+def test_tenant_gets_the_remaining_capacity(hour: Cluster) -> None:
     rounds = len([uid for uid, _ in hour.late if uid.startswith("tenant")]) / TENANT
 
     assert rounds >= 5

@@ -15,200 +15,200 @@ TOKEN = f"{SECRETS}/license-keyturn"
 REQUEST = rotating()
 KNOWN = TokenFamily(source_id="license/license_token", initial_tokens=("1",), live="2", consumed=("1",))
 INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
-KEPT = StoredToken("planted-token", KNOWN.with_intent(INTENT), previous="planted-before")
-NEXT = replace(KEPT, value="planted-after", previous="planted-token", family=KNOWN.rotated("3"))
+STORED = StoredToken("planted-token", KNOWN.with_intent(INTENT), previous="planted-before")
+NEXT = replace(STORED, value="planted-after", previous="planted-token", family=KNOWN.rotated("3"))
 
 
-async def kept() -> tuple[ApiServer, TokenSecrets, StoredToken]:
-    """A cluster with a token Secret, as it was made."""
+async def cluster() -> tuple[ApiServer, TokenSecrets, StoredToken]:
+    """Return an API server with a token Secret that was just created."""
     server = ApiServer()
     tokens = TokenSecrets(server)
-    made = await tokens.create(REQUEST, KEPT)
-    server.asked.clear()
-    return server, tokens, made
+    stored = await tokens.create(REQUEST, STORED)
+    server.requests.clear()
+    return server, tokens, stored
 
 
-async def test_what_is_made_is_found_again() -> None:
-    server, tokens, made = await kept()
+async def test_created_token_is_read_back() -> None:
+    server, tokens, stored = await cluster()
 
-    assert await tokens.read(REQUEST) == made
-    assert made == replace(KEPT, uid=server.meta(TOKEN).uid, version=server.meta(TOKEN).resource_version)
+    assert await tokens.read(REQUEST) == stored
+    assert stored == replace(STORED, uid=server.meta(TOKEN).uid, version=server.meta(TOKEN).resource_version)
     assert server.data(TOKEN) == {"license_token": "planted-token", "license_token.previous": "planted-before"}
 
 
-async def test_it_outlives_every_request() -> None:
-    server, _, _ = await kept()
+async def test_token_secret_has_no_owner() -> None:
+    server, _, _ = await cluster()
     meta = server.meta(TOKEN)
 
     assert meta.owner_references == ()
     assert (meta.labels, OWNER_UID in meta.labels) == ({MANAGED_BY: "keyturn", TOKEN_OF: "license"}, False)
 
 
-async def test_no_token_is_in_its_metadata() -> None:
-    server, _, _ = await kept()
+async def test_metadata_contain_no_token() -> None:
+    server, _, _ = await cluster()
 
     assert "planted" not in repr(server.objects[TOKEN]["metadata"])
 
 
-async def test_where_there_is_none_none_is_found() -> None:
+async def test_missing_token_secret_is_none() -> None:
     assert await TokenSecrets(ApiServer()).read(REQUEST) is None
 
 
-async def test_a_secret_of_somebody_else_has_no_lineage() -> None:
+async def test_secret_of_another_owner_has_no_token_family() -> None:
     server = ApiServer()
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
-    found = await TokenSecrets(server).read(REQUEST)
+    token = await TokenSecrets(server).read(REQUEST)
 
-    assert found
-    assert (found.value, found.family) == ("theirs", None)
-
-
-async def test_what_was_made_meanwhile_is_not_made_again() -> None:
-    _, tokens, _ = await kept()
-
-    with pytest.raises(UnavailableError, match="was changed meanwhile"):
-        await tokens.create(REQUEST, KEPT)
+    assert token
+    assert (token.value, token.family) == ("theirs", None)
 
 
-async def test_a_rehearsal_writes_nothing() -> None:
-    server, tokens, made = await kept()
+async def test_create_fails_if_the_secret_exists() -> None:
+    _, tokens, _ = await cluster()
+
+    with pytest.raises(UnavailableError, match="was changed in the meantime"):
+        await tokens.create(REQUEST, STORED)
+
+
+async def test_dry_run_writes_nothing() -> None:
+    server, tokens, stored = await cluster()
     before = server.objects[TOKEN]
-    await tokens.keep(REQUEST, made, dry_run=True)
+    await tokens.keep(REQUEST, stored, dry_run=True)
 
     assert server.objects[TOKEN] == before
 
 
-async def test_a_rehearsal_of_an_immutable_secret_is_refused() -> None:
-    server, tokens, made = await kept()
+async def test_dry_run_on_an_immutable_secret_is_refused() -> None:
+    server, tokens, stored = await cluster()
     server.put(TOKEN, immutable=True)
-    made = replace(made, version=server.meta(TOKEN).resource_version)
+    stored = replace(stored, version=server.meta(TOKEN).resource_version)
 
     with pytest.raises(RefusedError, match="immutable") as refused:
-        await tokens.keep(REQUEST, made, dry_run=True)
+        await tokens.keep(REQUEST, stored, dry_run=True)
 
     assert refused.value.reason == "WriteDenied"
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-async def test_a_guarded_write_does_not_write_over_another(*, dry_run: bool) -> None:
-    server, tokens, made = await kept()
+async def test_keep_does_not_overwrite_a_changed_secret(*, dry_run: bool) -> None:
+    server, tokens, stored = await cluster()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
 
-    with pytest.raises(UnavailableError, match="was changed meanwhile"):
-        await tokens.keep(REQUEST, made, dry_run=dry_run)
+    with pytest.raises(UnavailableError, match="was changed in the meantime"):
+        await tokens.keep(REQUEST, stored, dry_run=dry_run)
     assert server.data(TOKEN)["license_token"] == "planted-token"
 
 
-async def test_a_guarded_write_of_what_is_gone() -> None:
-    server, tokens, made = await kept()
+async def test_keep_does_not_recreate_a_deleted_secret() -> None:
+    server, tokens, stored = await cluster()
     del server.objects[TOKEN]
 
     with pytest.raises(UnavailableError):
-        await tokens.keep(REQUEST, made)
+        await tokens.keep(REQUEST, stored)
     assert TOKEN not in server.objects
 
 
-async def test_a_guarded_write_is_one_request() -> None:
-    server, tokens, made = await kept()
-    written = await tokens.keep(REQUEST, replace(made, family=KNOWN))
+async def test_keep_is_one_request() -> None:
+    server, tokens, stored = await cluster()
+    written = await tokens.keep(REQUEST, replace(stored, family=KNOWN))
 
-    assert (written.family, written.version > made.version) == (KNOWN, True)
-    assert server.asked == [f"PATCH {TOKEN}"]
+    assert (written.family, written.version > stored.version) == (KNOWN, True)
+    assert server.requests == [f"PATCH {TOKEN}"]
 
 
-async def test_a_save_does_not_mind_what_others_changed() -> None:
-    server, tokens, made = await kept()
+async def test_save_succeeds_after_changes_by_others() -> None:
+    server, tokens, stored = await cluster()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
-    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
     assert server.data(TOKEN) == {"license_token": "planted-after", "license_token.previous": "planted-token"}
     assert server.meta(TOKEN).labels["note"] == "x"
 
 
-async def test_a_save_is_one_request() -> None:
-    server, tokens, made = await kept()
-    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+async def test_save_is_one_request() -> None:
+    server, tokens, stored = await cluster()
+    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
-    assert server.asked == [f"PATCH {TOKEN}"]
+    assert server.requests == [f"PATCH {TOKEN}"]
 
 
 @pytest.mark.parametrize(
-    ("stored", "wins"),
+    ("family", "wins"),
     [
-        pytest.param(KNOWN, True, id="what we spent"),
-        pytest.param(KNOWN.rotated("3"), True, id="the same token, as after a lost answer"),
+        pytest.param(KNOWN, True, id="the token that was consumed"),
+        pytest.param(KNOWN.rotated("3"), True, id="the same token, as after a lost response"),
         pytest.param(TokenFamily(source_id=KNOWN.source_id, initial_tokens=("1",), live="1"), True, id="an old copy"),
         pytest.param(KNOWN.with_initial_token("9"), False, id="the user has signed in again"),
-        pytest.param(KNOWN.rotated("4"), False, id="another's token for the same one"),
+        pytest.param(KNOWN.rotated("4"), False, id="a token that another process received"),
     ],
 )
-async def test_a_late_save_counts_unless_it_is_overtaken(stored: TokenFamily, *, wins: bool) -> None:
-    server, tokens, made = await kept()
-    await tokens.keep(REQUEST, replace(made, value="stored", family=stored))
-    found = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+async def test_late_save_is_kept_unless_superseded(family: TokenFamily, *, wins: bool) -> None:
+    server, tokens, stored = await cluster()
+    await tokens.keep(REQUEST, replace(stored, value="stored", family=family))
+    saved = await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
-    assert found.value == ("planted-after" if wins else "stored")
-    assert server.data(TOKEN)["license_token"] == found.value
+    assert saved.value == ("planted-after" if wins else "stored")
+    assert server.data(TOKEN)["license_token"] == saved.value
 
 
-async def test_a_save_is_made_though_the_lease_is_lost() -> None:
-    server, tokens, made = await kept()
+async def test_save_succeeds_after_the_lease_is_lost() -> None:
+    server, tokens, stored = await cluster()
     server.may_write = lambda: False
     with pytest.raises(LeaseLostError):
-        await tokens.keep(REQUEST, made)
-    await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+        await tokens.keep(REQUEST, stored)
+    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
     assert server.data(TOKEN)["license_token"] == "planted-after"
 
 
 @pytest.mark.parametrize("lost", [True, False])
-async def test_a_save_after_a_deletion_makes_it_anew(*, lost: bool) -> None:
-    server, tokens, made = await kept()
+async def test_save_recreates_a_deleted_secret(*, lost: bool) -> None:
+    server, tokens, stored = await cluster()
     del server.objects[TOKEN]
     if lost:
         server.may_write = lambda: False
-    saved = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+    saved = await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
-    assert saved.uid != made.uid
+    assert saved.uid != stored.uid
     assert (saved.value, saved.family) == ("planted-after", NEXT.family)
     assert server.meta(TOKEN).labels[MANAGED_BY] == "keyturn"
 
 
-async def test_a_save_into_what_stands_there_now() -> None:
-    server, tokens, made = await kept()
+async def test_save_into_a_recreated_token_secret_succeeds() -> None:
+    server, tokens, stored = await cluster()
     del server.objects[TOKEN]
-    await tokens.create(REQUEST, replace(KEPT, value="put back"))
-    saved = await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+    await tokens.create(REQUEST, replace(STORED, value="put back"))
+    saved = await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
-    assert saved.uid != made.uid
+    assert saved.uid != stored.uid
     assert server.data(TOKEN)["license_token"] == "planted-after"
 
 
-async def test_a_save_does_not_write_over_a_secret_of_somebody_else() -> None:
-    server, tokens, made = await kept()
+async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
+    server, tokens, stored = await cluster()
     del server.objects[TOKEN]
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
     with pytest.raises(UnavailableError, match="is no longer a token Secret of Keyturn; delete it"):
-        await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+        await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
     assert server.data(TOKEN) == {"license_token": "theirs"}
 
 
-async def test_a_refusal_does_not_tell_the_token() -> None:
-    server, tokens, made = await kept()
+async def test_refusal_contains_no_token() -> None:
+    server, tokens, stored = await cluster()
     server.responses[f"PATCH {TOKEN}"] = ApiResponse(403, {"message": "planted-after and planted-token are not"})
 
     with pytest.raises(RefusedError) as refused:
-        await tokens.save(REQUEST, replace(NEXT, uid=made.uid, version=made.version))
+        await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
 
     assert refused.value.reason == "WriteDenied"
     assert "planted" not in refused.value.message
 
 
-async def test_a_token_is_kept_where_the_spec_says() -> None:
+async def test_token_is_stored_in_the_secret_of_save_to() -> None:
     ref = {"name": "license", "key": "license_token"}
     moved = rotating(source={"token": {"secretKeyRef": ref, "saveTo": {"secretName": "live"}}})
     server = ApiServer()
-    await TokenSecrets(server).create(moved, KEPT)
+    await TokenSecrets(server).create(moved, STORED)
 
     assert [*server.objects] == [f"{SECRETS}/live"]

@@ -1,4 +1,4 @@
-"""An operator that may neither list nor watch Secrets: it reads each target before it believes it."""
+"""The operator without permission to list and watch Secrets: it reads the target in each reconciliation."""
 
 from typing import Any
 
@@ -13,37 +13,37 @@ DUE = NOW + 40 * MINUTE
 READ = [f"GET {TARGET}", f"GET {SOURCE}"]
 
 
-async def test_a_first_issue_waits_for_its_own_time_like_any_other() -> None:
+async def test_first_issuance_schedules_the_renewal() -> None:
     operator = await issued(watched=False)
 
-    assert (await operator.work(), operator.work_queue.next_due()) == (0, DUE)
+    assert (await operator.reconcile_due(), operator.work_queue.next_due()) == (0, DUE)
 
 
-async def test_a_renewal_reads_the_target_first() -> None:
+async def test_renewal_reads_the_target_first() -> None:
     operator = await issued(watched=False)
 
-    assert await operator.work(DUE) == 1
-    assert operator.server.asked == [*READ, f"PATCH {TARGET}", f"PATCH {TOKEN_REQUEST}"]
+    assert await operator.reconcile_due(DUE) == 1
+    assert operator.server.requests == [*READ, f"PATCH {TARGET}", f"PATCH {TOKEN_REQUEST}"]
 
 
-async def test_a_restart_reads_once_and_writes_nothing() -> None:
+async def test_restart_reads_once_and_writes_nothing() -> None:
     operator = await issued(watched=False)
     operator.start(watched=False)
-    await operator.see()
+    await operator.deliver()
 
-    assert (await operator.work(), operator.server.asked, operator.aws.calls) == (1, READ, [])
+    assert (await operator.reconcile_due(), operator.server.requests, operator.aws.calls) == (1, READ, [])
     assert operator.work_queue.next_due() == DUE
 
 
-async def test_after_a_restart_a_failure_keeps_the_time_of_its_next_try() -> None:
+async def test_restart_keeps_the_time_of_the_next_attempt() -> None:
     operator = await issued(watched=False)
     operator.outside.rand = 0.9
-    operator.aws.failures = [UnavailableError("Unreachable", "no answer")]
-    await operator.work(DUE)
+    operator.aws.failures = [UnavailableError("Unreachable", "no response")]
+    await operator.reconcile_due(DUE)
     operator.start(watched=False)
     operator.aws.calls.clear()
-    await operator.see()
-    await operator.work()
+    await operator.deliver()
+    await operator.reconcile_due()
 
     assert operator.aws.calls == []
     assert operator.work_queue.next_due() == DUE + 4 * SECOND
@@ -59,26 +59,24 @@ async def test_after_a_restart_a_failure_keeps_the_time_of_its_next_try() -> Non
         pytest.param(None, "Renewed", id="deleted"),
     ],
 )
-async def test_what_was_done_to_the_secret_is_healed_when_it_is_looked_at(
-    edit: dict[str, Any] | None, reason: str
-) -> None:
+async def test_drift_is_corrected_at_the_next_reconciliation(edit: dict[str, Any] | None, reason: str) -> None:
     operator = await issued(watched=False)
     if edit:
         operator.server.put(TARGET, **edit)
     else:
         del operator.server.objects[TARGET]
-    await operator.see(annotations={"keyturn.dev/renew-requested-at": "now"})
-    await operator.work(NOW + MINUTE)
+    await operator.deliver(annotations={"keyturn.dev/renew-requested-at": "now"})
+    await operator.reconcile_due(NOW + MINUTE)
 
-    assert [it["reason"] for it in operator.status()["conditions"][:2]] == ["Renewed", reason]
+    assert [condition["reason"] for condition in operator.status()["conditions"][:2]] == ["Renewed", reason]
     assert operator.server.data(TARGET)["AWS_REGION"] == "us-east-1"
 
 
-async def test_a_secret_that_went_with_its_request_is_not_made_again() -> None:
+async def test_secret_deleted_with_its_request_is_not_recreated() -> None:
     operator = await issued(watched=False)
     del operator.server.objects[TARGET]
     del operator.server.objects[TOKEN_REQUEST]
-    await operator.work(DUE)
+    await operator.reconcile_due(DUE)
 
-    assert operator.server.asked == [*READ, f"GET {TOKEN_REQUEST}"]
+    assert operator.server.requests == [*READ, f"GET {TOKEN_REQUEST}"]
     assert operator.aws.calls == []

@@ -7,193 +7,193 @@ from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 from tests.support.work_queues import work_queue
 
 
-def take_all(made: WorkQueue, now: datetime = NOW) -> list[str]:
-    taken = []
-    while uid := made.get(now):
-        taken.append(uid)
-        made.done(uid)
-    return taken
+def drain(queue: WorkQueue, now: datetime = NOW) -> list[str]:
+    uids = []
+    while uid := queue.get(now):
+        uids.append(uid)
+        queue.done(uid)
+    return uids
 
 
-def test_nothing_is_taken_before_its_time() -> None:
-    made = WorkQueue(4)
-    made.add("a", NOW + SECOND, NOW, "billing")
+def test_request_is_not_returned_before_it_is_due() -> None:
+    queue = WorkQueue(4)
+    queue.add("a", NOW + SECOND, NOW, "billing")
 
-    assert (made.get(NOW), made.next_due()) == (None, NOW + SECOND)
-    assert made.get(NOW + SECOND) == "a"
-
-
-def test_among_the_overdue_the_soonest_to_expire_goes_first() -> None:
-    made = WorkQueue(4)
-    made.add("late", NOW - HOUR, NOW + DAY, "billing")
-    made.add("urgent", NOW, NOW + MINUTE, "billing")
-    made.add("elsewhere", NOW, NOW + HOUR, "other")
-
-    assert take_all(made) == ["urgent", "elsewhere", "late"]
+    assert (queue.get(NOW), queue.next_due()) == (None, NOW + SECOND)
+    assert queue.get(NOW + SECOND) == "a"
 
 
-def test_equals_go_in_the_order_in_which_they_came() -> None:
-    made = WorkQueue(4)
+def test_overdue_requests_are_ordered_by_expiration() -> None:
+    queue = WorkQueue(4)
+    queue.add("late", NOW - HOUR, NOW + DAY, "billing")
+    queue.add("urgent", NOW, NOW + MINUTE, "billing")
+    queue.add("elsewhere", NOW, NOW + HOUR, "other")
+
+    assert drain(queue) == ["urgent", "elsewhere", "late"]
+
+
+def test_equal_requests_are_first_in_first_out() -> None:
+    queue = WorkQueue(4)
     for uid in "cab":
-        made.add(uid, NOW, NOW, "billing")
+        queue.add(uid, NOW, NOW, "billing")
 
-    assert take_all(made) == ["c", "a", "b"]
-
-
-def test_no_more_are_taken_than_there_are_workers() -> None:
-    made = work_queue("a", "b", "c", workers=2)
-
-    assert [made.get(NOW) for _ in range(3)] == ["a", "b", None]
+    assert drain(queue) == ["c", "a", "b"]
 
 
-def test_a_namespace_has_half_of_the_workers_while_others_wait() -> None:
-    made = work_queue("a", "b", "c", "d", workers=4)
-    made.add("x", NOW, NOW + DAY, "other")
+def test_requests_in_progress_are_limited_to_the_workers() -> None:
+    queue = work_queue("a", "b", "c", workers=2)
 
-    assert [made.get(NOW) for _ in range(5)] == ["a", "b", "x", "c", None]
-
-
-def test_a_namespace_has_all_workers_while_nobody_else_waits() -> None:
-    made = work_queue("a", "b", "c", "d", "e", workers=4)
-
-    assert [made.get(NOW) for _ in range(5)] == ["a", "b", "c", "d", None]
+    assert [queue.get(NOW) for _ in range(3)] == ["a", "b", None]
 
 
-def test_two_namespaces_with_their_share_leave_no_worker_to_either() -> None:
-    made = WorkQueue(2)
+def test_namespace_gets_half_of_the_workers_while_others_wait() -> None:
+    queue = work_queue("a", "b", "c", "d", workers=4)
+    queue.add("x", NOW, NOW + DAY, "other")
+
+    assert [queue.get(NOW) for _ in range(5)] == ["a", "b", "x", "c", None]
+
+
+def test_namespace_gets_all_workers_while_no_other_waits() -> None:
+    queue = work_queue("a", "b", "c", "d", "e", workers=4)
+
+    assert [queue.get(NOW) for _ in range(5)] == ["a", "b", "c", "d", None]
+
+
+def test_two_namespaces_share_two_workers() -> None:
+    queue = WorkQueue(2)
     for number in range(3):
-        made.add(f"a{number}", NOW, NOW + SECOND, "a")
-        made.add(f"b{number}", NOW, NOW + HOUR, "b")
-    first = [made.get(NOW) for _ in range(3)]
-    made.done("b0")
+        queue.add(f"a{number}", NOW, NOW + SECOND, "a")
+        queue.add(f"b{number}", NOW, NOW + HOUR, "b")
+    first = [queue.get(NOW) for _ in range(3)]
+    queue.done("b0")
 
     assert first == ["a0", "b0", None]
-    assert made.get(NOW) == "b1"
+    assert queue.get(NOW) == "b1"
 
 
-def test_those_beyond_their_share_go_on_when_the_one_before_them_has_left() -> None:
-    made = work_queue("a", "b", "c", "d", workers=2)
+def test_parked_requests_continue_after_a_removal() -> None:
+    queue = work_queue("a", "b", "c", "d", workers=2)
     for number in range(3):
-        made.add(f"x{number}", NOW, NOW + DAY, "other")
-    first = [made.get(NOW), made.get(NOW)]
-    made.done("a")
-    made.remove("b")
-    second = made.get(NOW)
-    made.done("x0")
-    made.done("c")
+        queue.add(f"x{number}", NOW, NOW + DAY, "other")
+    first = [queue.get(NOW), queue.get(NOW)]
+    queue.done("a")
+    queue.remove("b")
+    second = queue.get(NOW)
+    queue.done("x0")
+    queue.done("c")
 
     assert (first, second) == (["a", "x0"], "c")
-    assert take_all(made) == ["d", "x1", "x2"]
+    assert drain(queue) == ["d", "x1", "x2"]
 
 
-def test_a_request_that_is_looked_at_is_not_taken_again() -> None:
-    made = work_queue("a")
-    made.get(NOW)
-    made.add("a", NOW, NOW, "billing")
+def test_request_in_progress_is_not_returned_again() -> None:
+    queue = work_queue("a")
+    queue.get(NOW)
+    queue.add("a", NOW, NOW, "billing")
 
-    assert made.get(NOW) is None
-
-
-def test_a_place_given_during_a_look_counts_after_it() -> None:
-    made = work_queue("a")
-    made.get(NOW)
-    made.add("a", NOW, NOW, "billing")
-    made.done("a")
-
-    assert made.get(NOW) == "a"
+    assert queue.get(NOW) is None
 
 
-def test_a_new_place_replaces_the_old_one() -> None:
-    made = work_queue("a")
-    made.add("a", NOW + HOUR, NOW + DAY, "billing")
+def test_request_added_during_reconciliation_runs_after_it() -> None:
+    queue = work_queue("a")
+    queue.get(NOW)
+    queue.add("a", NOW, NOW, "billing")
+    queue.done("a")
 
-    assert (made.get(NOW), made.next_due()) == (None, NOW + HOUR)
+    assert queue.get(NOW) == "a"
 
 
-def test_a_new_place_replaces_one_that_was_overdue() -> None:
-    made = work_queue("a", "b", workers=1)
-    made.get(NOW)
-    made.add("b", NOW + HOUR, NOW + DAY, "billing")
-    made.done("a")
+def test_added_request_replaces_its_place() -> None:
+    queue = work_queue("a")
+    queue.add("a", NOW + HOUR, NOW + DAY, "billing")
 
-    assert made.get(NOW) is None
+    assert (queue.get(NOW), queue.next_due()) == (None, NOW + HOUR)
+
+
+def test_added_request_replaces_its_overdue_place() -> None:
+    queue = work_queue("a", "b", workers=1)
+    queue.get(NOW)
+    queue.add("b", NOW + HOUR, NOW + DAY, "billing")
+    queue.done("a")
+
+    assert queue.get(NOW) is None
 
 
 @pytest.mark.parametrize(
-    ("due", "expedited", "taken"),
+    ("due", "expedited", "uid"),
     [
-        pytest.param(NOW + HOUR, NOW, "a", id="forward"),
-        pytest.param(NOW + HOUR, NOW + MINUTE, None, id="forward, not far enough"),
-        pytest.param(NOW, NOW + HOUR, "a", id="never backward"),
+        pytest.param(NOW + HOUR, NOW, "a", id="moved forward"),
+        pytest.param(NOW + HOUR, NOW + MINUTE, None, id="moved forward, still not due"),
+        pytest.param(NOW, NOW + HOUR, "a", id="not moved backward"),
     ],
 )
-def test_hurry(due: datetime, expedited: datetime, taken: str | None) -> None:
-    made = WorkQueue(4)
-    made.add("a", due, NOW + DAY, "billing")
-    made.expedite("a", expedited)
+def test_expedite_moves_a_request_only_forward(due: datetime, expedited: datetime, uid: str | None) -> None:
+    queue = WorkQueue(4)
+    queue.add("a", due, NOW + DAY, "billing")
+    queue.expedite("a", expedited)
 
-    assert made.get(NOW) == taken
-
-
-def test_a_busy_one_that_is_hurried_is_looked_at_again() -> None:
-    made = work_queue("a")
-    made.get(NOW)
-    made.expedite("a", NOW)
-    made.add("a", NOW + HOUR, NOW + DAY, "billing")
-    made.done("a")
-
-    assert made.get(NOW) == "a"
+    assert queue.get(NOW) == uid
 
 
-def test_a_hurry_is_for_one_look() -> None:
-    made = work_queue("a")
-    made.get(NOW)
-    made.expedite("a", NOW)
+def test_expedited_request_in_progress_runs_again() -> None:
+    queue = work_queue("a")
+    queue.get(NOW)
+    queue.expedite("a", NOW)
+    queue.add("a", NOW + HOUR, NOW + DAY, "billing")
+    queue.done("a")
+
+    assert queue.get(NOW) == "a"
+
+
+def test_expedite_applies_to_one_reconciliation() -> None:
+    queue = work_queue("a")
+    queue.get(NOW)
+    queue.expedite("a", NOW)
     for _ in range(2):
-        made.add("a", NOW + HOUR, NOW + DAY, "billing")
-    made.done("a")
+        queue.add("a", NOW + HOUR, NOW + DAY, "billing")
+    queue.done("a")
 
-    assert made.get(NOW) is None
-
-
-def test_what_is_not_on_the_agenda_cannot_be_hurried() -> None:
-    made = WorkQueue(4)
-    made.expedite("a", NOW)
-
-    assert made.get(NOW) is None
+    assert queue.get(NOW) is None
 
 
-def test_what_is_removed_is_not_taken() -> None:
-    made = work_queue("a", "b")
-    made.remove("a")
+def test_expedite_ignores_an_unknown_request() -> None:
+    queue = WorkQueue(4)
+    queue.expedite("a", NOW)
 
-    assert take_all(made) == ["b"]
-
-
-def test_what_is_removed_during_a_look_does_not_come_back() -> None:
-    made = work_queue("a")
-    made.get(NOW)
-    made.expedite("a", NOW)
-    made.remove("a")
-    made.done("a")
-    gone = (made.get(NOW), made.next_due())
-    made.add("a", NOW + HOUR, NOW + DAY, "billing")
-
-    assert gone == (None, None)
-    assert made.get(NOW) is None
+    assert queue.get(NOW) is None
 
 
-def test_who_is_hurried_often_leaves_nothing_behind() -> None:
-    made = WorkQueue(4)
+def test_removed_request_is_not_returned() -> None:
+    queue = work_queue("a", "b")
+    queue.remove("a")
+
+    assert drain(queue) == ["b"]
+
+
+def test_request_removed_during_reconciliation_does_not_return() -> None:
+    queue = work_queue("a")
+    queue.get(NOW)
+    queue.expedite("a", NOW)
+    queue.remove("a")
+    queue.done("a")
+    after_removal = (queue.get(NOW), queue.next_due())
+    queue.add("a", NOW + HOUR, NOW + DAY, "billing")
+
+    assert after_removal == (None, None)
+    assert queue.get(NOW) is None
+
+
+def test_replaced_places_do_not_accumulate() -> None:
+    queue = WorkQueue(4)
     for number in range(10_000):
-        made.add("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
+        queue.add("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
 
-    assert len(made._delayed) <= 1002
+    assert len(queue._delayed) <= 1002
 
 
-def test_counts() -> None:
-    made = work_queue("a", "b", workers=1)
-    made.add("c", NOW + HOUR, NOW + DAY, "billing")
-    made.get(NOW)
+def test_counts_by_state() -> None:
+    queue = work_queue("a", "b", workers=1)
+    queue.add("c", NOW + HOUR, NOW + DAY, "billing")
+    queue.get(NOW)
 
-    assert made.counts() == {"delayed": 1, "ready": 1, "in_progress": 1}
+    assert queue.counts() == {"delayed": 1, "ready": 1, "in_progress": 1}

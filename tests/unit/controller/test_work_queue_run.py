@@ -7,69 +7,69 @@ from tests.support.dependencies import NOW, SECOND
 from tests.support.work_queues import work_queue
 
 
-class Desk:
-    """Where requests are looked at: who is looked at now, and who was."""
+class Worker:
+    """Records which requests are in progress and which are done."""
 
     def __init__(self) -> None:
         self.now = NOW
-        self.present: set[str] = set()
-        self.most = 0
-        self.seen: list[str] = []
+        self.in_progress: set[str] = set()
+        self.max_in_progress = 0
+        self.done: list[str] = []
         self.open = asyncio.Event()
-        self.came = asyncio.Event()
-        self.sets_back = 0
+        self.finished = asyncio.Event()
+        self.clock_set_backs = 0
 
-    def set_back(self) -> None:
-        self.sets_back += 1
+    def on_clock_set_back(self) -> None:
+        self.clock_set_backs += 1
 
     async def run_one(self, uid: str) -> None:
-        assert uid not in self.present
-        self.present.add(uid)
-        self.most = max(self.most, len(self.present))
+        assert uid not in self.in_progress
+        self.in_progress.add(uid)
+        self.max_in_progress = max(self.max_in_progress, len(self.in_progress))
         await self.open.wait()
-        self.present.remove(uid)
-        self.seen.append(uid)
-        self.came.set()
+        self.in_progress.remove(uid)
+        self.done.append(uid)
+        self.finished.set()
 
-    async def run(self, made: WorkQueue, wanted: int) -> None:
-        """Run the agenda until so many were seen."""
+    async def run(self, queue: WorkQueue, number: int) -> None:
+        """Run the queue until this number of reconciliations is done."""
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(run(made, self.run_one, lambda: self.now, self.set_back))
-            while len(self.seen) < wanted:
-                await self.came.wait()
-                self.came.clear()
+            task = tasks.create_task(run(queue, self.run_one, lambda: self.now, self.on_clock_set_back))
+            while len(self.done) < number:
+                await self.finished.wait()
+                self.finished.clear()
             task.cancel()
 
 
-async def test_run_looks_at_all_that_is_due_with_so_many_workers() -> None:
-    desk, made = Desk(), work_queue(*"abcdefgh", workers=3)
-    asyncio.get_running_loop().call_later(0.01, desk.open.set)
-    await desk.run(made, 8)
+async def test_run_reconciles_due_requests_with_all_workers() -> None:
+    worker, queue = Worker(), work_queue(*"abcdefgh", workers=3)
+    asyncio.get_running_loop().call_later(0.01, worker.open.set)
+    await worker.run(queue, 8)
 
-    assert (sorted(desk.seen), desk.most) == (list("abcdefgh"), 3)
-
-
-async def test_run_wakes_when_somebody_comes() -> None:
-    desk, made = Desk(), WorkQueue(2)
-    desk.open.set()
-    asyncio.get_running_loop().call_later(0.01, made.add, "a", NOW, NOW, "billing")
-    await desk.run(made, 1)
-
-    assert desk.seen == ["a"]
+    assert (sorted(worker.done), worker.max_in_progress) == (list("abcdefgh"), 3)
 
 
-async def test_run_sleeps_until_the_time_has_come() -> None:
-    desk, made, loop = Desk(), WorkQueue(2), asyncio.get_running_loop()
-    desk.open.set()
-    made.add("a", NOW + 0.05 * SECOND, NOW, "billing")
-    loop.call_later(0.01, setattr, desk, "now", NOW + SECOND)
+async def test_run_wakes_for_an_added_request() -> None:
+    worker, queue = Worker(), WorkQueue(2)
+    worker.open.set()
+    asyncio.get_running_loop().call_later(0.01, queue.add, "a", NOW, NOW, "billing")
+    await worker.run(queue, 1)
+
+    assert worker.done == ["a"]
+
+
+async def test_run_sleeps_until_a_request_is_due() -> None:
+    worker, queue, loop = Worker(), WorkQueue(2), asyncio.get_running_loop()
+    worker.open.set()
+    queue.add("a", NOW + 0.05 * SECOND, NOW, "billing")
+    loop.call_later(0.01, setattr, worker, "now", NOW + SECOND)
     start = loop.time()
-    await desk.run(made, 1)
+    await worker.run(queue, 1)
 
     assert 0.04 < loop.time() - start < 5
 
 
-async def test_run_ends_with_what_a_look_raises() -> None:
+async def test_run_raises_the_error_of_a_reconciliation() -> None:
     async def fail(_: str) -> None:
         raise LookupError
 
@@ -80,23 +80,23 @@ async def test_run_ends_with_what_a_look_raises() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "calls"),
     [
         pytest.param(-60, 1, id="set back"),
-        pytest.param(-1, 0, id="kept in time"),
+        pytest.param(-1, 0, id="NTP correction"),
         pytest.param(60, 0, id="set forward"),
     ],
 )
-async def test_a_clock_that_is_set_back_is_told_once(seconds: int, told: int) -> None:
-    desk, made, loop = Desk(), WorkQueue(2), asyncio.get_running_loop()
-    desk.open.set()
+async def test_clock_that_is_set_back_is_reported_once(seconds: int, calls: int) -> None:
+    worker, queue, loop = Worker(), WorkQueue(2), asyncio.get_running_loop()
+    worker.open.set()
 
     def step() -> None:
-        desk.now += seconds * SECOND
-        made.add("a", desk.now, NOW, "billing")
+        worker.now += seconds * SECOND
+        queue.add("a", worker.now, NOW, "billing")
 
     loop.call_later(0.01, step)
-    loop.call_later(0.02, made.add, "b", NOW - 120 * SECOND, NOW, "billing")
-    await desk.run(made, 2)
+    loop.call_later(0.02, queue.add, "b", NOW - 120 * SECOND, NOW, "billing")
+    await worker.run(queue, 2)
 
-    assert desk.sets_back == told
+    assert worker.clock_set_backs == calls

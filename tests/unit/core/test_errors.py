@@ -43,7 +43,7 @@ def test_policy_of_each_reason(
     assert policy.recheck_interval == (recheck_interval * MINUTE if recheck_interval else None)
 
 
-def test_every_reason_has_a_row() -> None:
+def test_every_reason_is_in_the_table() -> None:
     assert REASONS.keys() == {row[0] for row in _ROWS}
 
 
@@ -60,6 +60,8 @@ def test_error_text_is_its_message() -> None:
     assert (str(error), error.message) == ("why", "why")
 
 
-@pytest.mark.parametrize("error", [BeingDeletedError("gone"), LeaseLostError("lost")], ids=lambda it: type(it).__name__)
-def test_end_of_work_is_no_failure(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [BeingDeletedError("deleted"), LeaseLostError("lost")], ids=lambda it: type(it).__name__
+)
+def test_interruption_is_not_a_keyturn_error(error: Exception) -> None:
     assert not isinstance(error, KeyturnError)

@@ -30,7 +30,7 @@ from tests.support.issuance import DATA, MADE, OURS, REQUEST, changed
 GOLDEN = Path(__file__).with_name("golden_hashes.json")
 
 
-def test_marks_come_back_as_they_were_written() -> None:
+def test_record_is_read_back_as_written() -> None:
     assert read_issuance({ISSUANCE_ANNOTATION: MADE.encoded()}) == MADE
 
 
@@ -39,10 +39,10 @@ def _compact(fields: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("field", [*json.loads(MADE.encoded())])
-def test_marks_with_any_field_edited_do_not_count(field: str) -> None:
+def test_record_with_an_edited_field_is_ignored(field: str) -> None:
     edited = json.loads(MADE.encoded())
-    others = {"keys": ["x"], "revision": 2, "jitter": 0.5}
-    edited[field] = others.get(field, "2031-01-01T00:00:00Z")
+    values = {"keys": ["x"], "revision": 2, "jitter": 0.5}
+    edited[field] = values.get(field, "2031-01-01T00:00:00Z")
 
     assert read_issuance({ISSUANCE_ANNOTATION: _compact(json.loads(MADE.encoded()))}) == MADE
     assert read_issuance({ISSUANCE_ANNOTATION: _compact(edited)}) is None
@@ -51,103 +51,105 @@ def test_marks_with_any_field_edited_do_not_count(field: str) -> None:
 @pytest.mark.parametrize(
     "annotations",
     [
-        pytest.param({}, id="none at all"),
+        pytest.param({}, id="no annotation"),
         pytest.param({ISSUANCE_ANNOTATION: ""}, id="empty"),
-        pytest.param({ISSUANCE_ANNOTATION: "{"}, id="no JSON"),
-        pytest.param({ISSUANCE_ANNOTATION: "{}"}, id="nothing in it"),
-        pytest.param({ISSUANCE_ANNOTATION: "[]"}, id="another type"),
+        pytest.param({ISSUANCE_ANNOTATION: "{"}, id="not JSON"),
+        pytest.param({ISSUANCE_ANNOTATION: "{}"}, id="an empty object"),
+        pytest.param({ISSUANCE_ANNOTATION: "[]"}, id="a list"),
     ],
 )
-def test_marks_that_cannot_be_read(annotations: dict[str, str]) -> None:
+def test_invalid_record_is_ignored(annotations: dict[str, str]) -> None:
     assert read_issuance(annotations) is None
 
 
-class Newer(Issuance, frozen=True, kw_only=True):
-    """The marks of a later release."""
+class NewerIssuance(Issuance, frozen=True, kw_only=True):
+    """The record of a newer release."""
 
     new: str = ""
 
 
-def test_a_field_that_this_release_does_not_know_is_passed_over() -> None:
-    assert read_issuance({ISSUANCE_ANNOTATION: Newer(**msgspec.structs.asdict(MADE), new="x").encoded()}) == MADE
+def test_record_of_a_newer_release_is_read() -> None:
+    assert (
+        read_issuance({ISSUANCE_ANNOTATION: NewerIssuance(**msgspec.structs.asdict(MADE), new="x").encoded()}) == MADE
+    )
 
 
-def test_a_field_that_was_added_by_hand_makes_the_marks_not_count() -> None:
+def test_record_with_an_added_field_is_ignored() -> None:
     assert read_issuance({ISSUANCE_ANNOTATION: MADE.encoded().replace(',"digest"', ',"new":"x","digest"')}) is None
 
 
-def test_marks_hold_no_value_of_the_data() -> None:
+def test_record_contains_no_secret() -> None:
     assert "planted" not in MADE.encoded()
     assert "refresh-token" not in MADE.encoded()
 
 
 @pytest.mark.parametrize(
-    ("now", "then", "same"),
+    ("ours", "theirs", "expected"),
     [
         pytest.param("v1:a", "v1:a", True, id="the same hash"),
         pytest.param("v1:a", "v1:b", False, id="another hash"),
-        pytest.param("v1:a", "v2:b", True, id="a version that this release does not know"),
+        pytest.param("v1:a", "v2:b", True, id="an unknown version"),
         pytest.param("v1:a", "", True, id="no hash"),
     ],
 )
-def test_unchanged(now: str, then: str, *, same: bool) -> None:
-    assert unchanged(now, then) is same
+def test_only_hashes_of_one_version_are_compared(ours: str, theirs: str, *, expected: bool) -> None:
+    assert unchanged(ours, theirs) is expected
 
 
-def test_a_fingerprint_is_short_and_keyed_with_the_name() -> None:
-    mine = fingerprint("token", REQUEST)
+def test_fingerprint_is_short_and_keyed_with_the_name() -> None:
+    value = fingerprint("token", REQUEST)
 
-    assert len(mine) == 16
-    assert mine != fingerprint("token", request("other"))
-    assert mine != fingerprint("token", request(namespace="other"))
-    assert mine == fingerprint("token", request(uid="another"))
+    assert len(value) == 16
+    assert value != fingerprint("token", request("other"))
+    assert value != fingerprint("token", request(namespace="other"))
+    assert value == fingerprint("token", request(uid="another"))
 
 
 @pytest.mark.parametrize(
     "other",
     [
         pytest.param(SourceValues("other"), id="another token"),
-        pytest.param(SourceValues(None, Credentials("AKIA", "key")), id="credentials for a token"),
-        pytest.param(SourceValues("token", Credentials("AKIA", "key")), id="credentials beside it"),
+        pytest.param(SourceValues(None, Credentials("AKIA", "key")), id="credentials instead of a token"),
+        pytest.param(SourceValues("token", Credentials("AKIA", "key")), id="additional credentials"),
     ],
 )
-def test_a_source_that_changed_has_another_fingerprint(other: SourceValues) -> None:
+def test_fingerprint_changes_with_the_source(other: SourceValues) -> None:
     assert source_fingerprint(other, REQUEST) != source_fingerprint(SourceValues("token"), REQUEST)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(Credentials("AKIB", "key", "session"), id="another key id"),
+        pytest.param(Credentials("AKIB", "key", "session"), id="another access key ID"),
         pytest.param(Credentials("AKIA", "yek", "session"), id="another secret key"),
-        pytest.param(Credentials("AKIA", "key", "other"), id="another session"),
-        pytest.param(Credentials("AKIA", "key"), id="no session"),
+        pytest.param(Credentials("AKIA", "key", "other"), id="another session token"),
+        pytest.param(Credentials("AKIA", "key"), id="no session token"),
     ],
 )
-def test_credentials_that_changed_have_another_fingerprint(other: Credentials) -> None:
+def test_fingerprint_changes_with_the_credentials(other: Credentials) -> None:
     before = SourceValues(None, Credentials("AKIA", "key", "session"))
 
     assert source_fingerprint(SourceValues(None, other), REQUEST) != source_fingerprint(before, REQUEST)
 
 
 @pytest.mark.parametrize(
-    ("other", "same"),
+    ("data", "expected"),
     [
         pytest.param(dict(reversed(DATA.items())), True, id="another order"),
         pytest.param({**DATA, "token": "other"}, False, id="another value"),
-        pytest.param({"expiration": DATA["expiration"]}, False, id="a key less"),
+        pytest.param({"expiration": DATA["expiration"]}, False, id="a key removed"),
         pytest.param({"expiration": DATA["token"], "token": DATA["expiration"]}, False, id="two values swapped"),
     ],
 )
-def test_the_hash_of_the_data(other: dict[str, str], *, same: bool) -> None:
-    assert (data_hash(other, REQUEST) == MADE.data_hash) is same
+def test_data_hash_ignores_only_the_order(data: dict[str, str], *, expected: bool) -> None:
+    assert (data_hash(data, REQUEST) == MADE.data_hash) is expected
 
 
 @pytest.mark.parametrize("pinned", json.loads(GOLDEN.read_text()))
-def test_no_release_changes_the_hash_of_a_manifest(pinned: dict[str, Any]) -> None:
-    made = parse(manifest() | {"spec": pinned["spec"]})
+def test_hashes_of_a_manifest_are_stable(pinned: dict[str, Any]) -> None:
+    parsed = parse(manifest() | {"spec": pinned["spec"]})
 
-    assert (made.request_hash, made.exchange_hash, made.metadata_hash) == (
+    assert (parsed.request_hash, parsed.exchange_hash, parsed.metadata_hash) == (
         pinned["request"],
         pinned["exchange"],
         pinned["metadata"],
@@ -155,90 +157,96 @@ def test_no_release_changes_the_hash_of_a_manifest(pinned: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    ("found", "ours"),
+    ("target", "expected"),
     [
-        pytest.param(OURS, True, id="the marks name the request"),
+        pytest.param(OURS, True, id="the record names the request"),
         pytest.param(
             changed(issuance=msgspec.structs.replace(MADE, uid="before"), owners=frozenset()),
             True,
-            id="of the same name before a restore",
+            id="the record has the uid before a restore",
         ),
-        pytest.param(changed(issuance=msgspec.structs.replace(MADE, request="other")), False, id="of another"),
-        pytest.param(changed(issuance=None), True, id="without marks, with our label"),
-        pytest.param(changed(issuance=None, labels={}), True, id="without marks, with our owner reference"),
+        pytest.param(
+            changed(issuance=msgspec.structs.replace(MADE, request="other")),
+            False,
+            id="the record names another request",
+        ),
+        pytest.param(changed(issuance=None), True, id="no record, but our label"),
+        pytest.param(changed(issuance=None, labels={}), True, id="no record, but our owner reference"),
         pytest.param(
             changed(issuance=None, labels={}, owners=frozenset(), managers=frozenset({"keyturn-acme-000"})),
             True,
-            id="without marks, with our field manager",
+            id="no record, but our field manager",
         ),
         pytest.param(
             changed(issuance=None, labels={}, owners=frozenset(), annotations={ADOPTABLE_BY: "acme"}),
             True,
-            id="of somebody else who consents",
+            id="a foreign Secret with consent",
         ),
         pytest.param(
             changed(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})),
             False,
-            id="of somebody else",
+            id="a foreign Secret",
         ),
     ],
 )
-def test_is_ours(found: TargetSecret, *, ours: bool) -> None:
-    assert is_ours(REQUEST, found) is ours
+def test_secret_belongs_to_the_request(target: TargetSecret, *, expected: bool) -> None:
+    assert is_ours(REQUEST, target) is expected
 
 
 LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}}}
 
 
 @pytest.mark.parametrize(
-    ("spec", "found", "metadata_applied"),
+    ("spec", "target", "expected"),
     [
-        pytest.param({}, OURS, True, id="as it was made"),
-        pytest.param({}, changed(labels={**OURS.labels, "more": "x"}), True, id="with a label of somebody else"),
-        pytest.param({}, changed(labels={}), False, id="without our labels"),
-        pytest.param({}, changed(owners=frozenset()), False, id="without its owner"),
-        pytest.param(LABELLED, OURS, False, id="without what the spec asks for"),
+        pytest.param({}, OURS, True, id="unchanged"),
+        pytest.param({}, changed(labels={**OURS.labels, "more": "x"}), True, id="an additional label"),
+        pytest.param({}, changed(labels={}), False, id="our labels removed"),
+        pytest.param({}, changed(owners=frozenset()), False, id="the owner removed"),
+        pytest.param(LABELLED, OURS, False, id="without the metadata in the spec"),
         pytest.param(
             LABELLED,
             changed(labels={**OURS.labels, "team": "blue"}, annotations={"note": "x"}),
             True,
-            id="with what the spec asks for",
+            id="with the metadata in the spec",
         ),
         pytest.param({"target": {"deletionPolicy": "Retain"}}, OURS, False, id="retained, with an owner"),
         pytest.param(
-            {"target": {"deletionPolicy": "Retain"}}, changed(owners=frozenset()), True, id="retained, without"
+            {"target": {"deletionPolicy": "Retain"}}, changed(owners=frozenset()), True, id="retained, without an owner"
         ),
         pytest.param({}, changed(annotations={ADOPTABLE_BY: "acme"}), False, id="adopted, with an owner"),
     ],
 )
-def test_is_dressed(spec: dict[str, Any], found: TargetSecret, *, metadata_applied: bool) -> None:
-    assert has_current_metadata(request(**spec), found) is metadata_applied
+def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expected: bool) -> None:
+    assert has_current_metadata(request(**spec), target) is expected
 
 
-def test_consent_is_to_one_request_by_name() -> None:
-    found = changed(annotations={ADOPTABLE_BY: "acme"})
+def test_consent_names_one_request() -> None:
+    target = changed(annotations={ADOPTABLE_BY: "acme"})
 
-    assert consents(REQUEST, found)
-    assert not consents(request("other"), found)
+    assert consents(REQUEST, target)
+    assert not consents(request("other"), target)
     assert not consents(REQUEST, None)
 
 
-def test_the_field_manager_is_of_one_request() -> None:
+def test_field_manager_contains_the_uid() -> None:
     assert field_manager("0123456789") == "keyturn-01234567"
 
 
 @pytest.mark.parametrize(
-    ("last", "kept"),
+    ("last", "identity_id"),
     [
-        pytest.param(None, "", id="nothing was issued yet"),
-        pytest.param(MADE, "", id="without an identity"),
-        pytest.param(msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="of the last issue"),
+        pytest.param(None, "", id="never issued"),
+        pytest.param(MADE, "", id="no identity"),
+        pytest.param(
+            msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="the identity of the last issue"
+        ),
         pytest.param(
             msgspec.structs.replace(MADE, identity_id="us-east-1:1", exchange_hash="v1:other"),
             "",
-            id="of a last issue from another pool, perhaps",
+            id="the exchanges changed since",
         ),
     ],
 )
-def test_the_identity_that_is_kept(last: Issuance | None, kept: str) -> None:
-    assert kept_identity(last, REQUEST) == kept
+def test_identity_is_reused_while_the_exchanges_are_unchanged(last: Issuance | None, identity_id: str) -> None:
+    assert kept_identity(last, REQUEST) == identity_id

@@ -15,10 +15,10 @@ NEITHER = (None, None)
     [
         pytest.param("eyJhbGciOi.J9.s-_", id="a JWT"),
         pytest.param("abc+/=~", id="base64"),
-        pytest.param("!#$%&'()*,:;<>?@[]^`{|}", id="all other signs except quote and backslash"),
+        pytest.param("!#$%&'()*,:;<>?@[]^`{|}", id="all other characters except quote and backslash"),
     ],
 )
-def test_value_that_no_file_misreads_is_accepted(value: str) -> None:
+def test_safe_value_is_accepted(value: str) -> None:
     assert require_safe(value, "the token") == value
 
 
@@ -67,7 +67,7 @@ def test_token_is_unwrapped(stored: str) -> None:
         pytest.param(signed(exp=1.9), (None, datetime.fromtimestamp(1, UTC)), id="a fraction is cut"),
         pytest.param(signed(exp="soon"), NEITHER, id="a word"),
         pytest.param(signed(exp=None), NEITHER, id="null"),
-        pytest.param(signed(exp=10**30), NEITHER, id="a number that is no time"),
+        pytest.param(signed(exp=10**30), NEITHER, id="a number that is not a time"),
         pytest.param(signed(exp=float("inf")), NEITHER, id="infinity"),
         pytest.param(signed(exp=[1]), NEITHER, id="a list"),
         pytest.param("", NEITHER, id="nothing"),

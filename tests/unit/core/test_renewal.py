@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
-    least_interval,
+    min_interval,
     needs_metadata,
     next_attempt_time,
     renew_before,
@@ -25,113 +25,118 @@ from keyturn.core.renewal import (
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
 from tests.support.issuance import MADE, OURS, REQUEST, changed
 
-NEVER = NOW - DAY
-AWAY = UnavailableError("Unreachable", "no answer")
+NOT_DUE = NOW - DAY
+UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
 
 
 @pytest.mark.parametrize(
     ("minutes", "jitter", "after"),
     [
-        pytest.param(10, 0.0, 50, id="without spread: exactly renew_before ahead"),
-        pytest.param(10, 0.5, 47, id="half the spread: a twentieth of the lifetime earlier"),
-        pytest.param(30, 0.0, 30, id="half the lifetime"),
-        pytest.param(90, 0.0, 30, id="renew_before beyond the lifetime: half the lifetime"),
+        pytest.param(10, 0.0, 50, id="no jitter: renew_before ahead of the expiry"),
+        pytest.param(10, 0.5, 47, id="jitter of a half: a twentieth of the lifetime earlier"),
+        pytest.param(30, 0.0, 30, id="renew_before of half the lifetime"),
+        pytest.param(90, 0.0, 30, id="renew_before beyond the lifetime: limited to half"),
     ],
 )
-def test_renewal_time(minutes: int, jitter: float, after: int) -> None:
+def test_renewal_time_is_before_the_expiry(minutes: int, jitter: float, after: int) -> None:
     assert renewal_time(NOW, NOW + HOUR, minutes * MINUTE, jitter) == NOW + after * MINUTE
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**7), st.floats(0, 1, exclude_max=True))
-def test_the_renewal_is_within_the_life(lifetime: int, before: int, jitter: float) -> None:
-    expires = NOW + lifetime * SECOND
-    at = renewal_time(NOW, expires, before * SECOND, jitter)
+def test_renewal_time_is_in_the_last_six_tenths_of_the_lifetime(lifetime: int, before: int, jitter: float) -> None:
+    expires_at = NOW + lifetime * SECOND
+    at = renewal_time(NOW, expires_at, before * SECOND, jitter)
 
-    assert NOW + lifetime * SECOND * 0.4 - SECOND <= at <= expires
+    assert NOW + lifetime * SECOND * 0.4 - SECOND <= at <= expires_at
     assert at.microsecond == 0
 
 
 @pytest.mark.parametrize(
-    ("spec", "source_ends", "after"),
+    ("spec", "source_life", "after"),
     [
-        pytest.param({}, None, 40 * MINUTE, id="nothing says when the source ends"),
-        pytest.param({}, 30 * MINUTE, 20 * MINUTE, id="a refresh token ends first: at two thirds of its life"),
-        pytest.param({}, 61 * MINUTE, 40 * MINUTE, id="it ends after what it gave, and not much"),
-        pytest.param({}, 90 * DAY, 40 * MINUTE, id="it lives for long"),
-        pytest.param({}, -MINUTE, 40 * MINUTE, id="it has ended, says another clock"),
+        pytest.param({}, None, 40 * MINUTE, id="unknown expiry of the source"),
+        pytest.param({}, 30 * MINUTE, 20 * MINUTE, id="the refresh token expires first: at two thirds of its lifetime"),
+        pytest.param({}, 61 * MINUTE, 40 * MINUTE, id="it expires shortly after the credentials"),
+        pytest.param({}, 90 * DAY, 40 * MINUTE, id="it expires much later"),
+        pytest.param({}, -MINUTE, 40 * MINUTE, id="it expired before the issue, by another clock"),
         pytest.param(
-            {"renewal": {"renewBefore": "50m"}}, 30 * MINUTE, 20 * MINUTE, id="renewBefore is of what is written"
+            {"renewal": {"renewBefore": "50m"}},
+            30 * MINUTE,
+            20 * MINUTE,
+            id="renewBefore applies to the credentials only",
         ),
-        pytest.param(
-            {"renewal": {"renewBefore": "50m"}}, 59 * MINUTE, 30 * MINUTE, id="the earlier of the two is taken"
-        ),
+        pytest.param({"renewal": {"renewBefore": "50m"}}, 59 * MINUTE, 30 * MINUTE, id="the earlier of the two times"),
     ],
 )
-def test_a_refresh_token_is_used_before_it_ends(
-    spec: dict[str, Any], source_ends: timedelta | None, after: timedelta
+def test_refresh_token_is_used_before_it_expires(
+    spec: dict[str, Any], source_life: timedelta | None, after: timedelta
 ) -> None:
-    ends = None if source_ends is None else NOW + source_ends
+    source_expiry = None if source_life is None else NOW + source_life
 
-    assert when_to_renew(rotating(**spec), NOW, (NOW + HOUR, ends), 0) == NOW + after
+    assert when_to_renew(rotating(**spec), NOW, (NOW + HOUR, source_expiry), 0) == NOW + after
 
 
-def test_a_source_that_use_does_not_prolong_changes_nothing() -> None:
+def test_expiry_of_another_source_does_not_move_the_renewal() -> None:
     assert when_to_renew(request(), NOW, (NOW + HOUR, NOW + 30 * MINUTE), 0) == NOW + 40 * MINUTE
 
 
 @pytest.mark.parametrize(
     ("renewal", "before"),
     [
-        pytest.param(None, 20 * MINUTE, id="by default a third of the lifetime"),
-        pytest.param(RenewalSpec(), 20 * MINUTE, id="no wish is the default"),
-        pytest.param(RenewalSpec(renew_before="5m"), 5 * MINUTE, id="as asked for"),
-        pytest.param(RenewalSpec(renew_before_percentage=10), 6 * MINUTE, id="in per cent of the lifetime"),
+        pytest.param(None, 20 * MINUTE, id="by default, a third of the lifetime"),
+        pytest.param(RenewalSpec(), 20 * MINUTE, id="an empty renewal: the default"),
+        pytest.param(RenewalSpec(renew_before="5m"), 5 * MINUTE, id="a duration"),
+        pytest.param(RenewalSpec(renew_before_percentage=10), 6 * MINUTE, id="a percentage of the lifetime"),
     ],
 )
-def test_renew_before(renewal: RenewalSpec | None, before: timedelta) -> None:
+def test_renew_before_follows_the_spec(renewal: RenewalSpec | None, before: timedelta) -> None:
     assert renew_before(renewal, HOUR) == before
 
 
 @pytest.mark.parametrize(
-    ("reason", "lifetime", "repairs", "least"),
+    ("reason", "lifetime", "repairs", "expected"),
     [
         pytest.param("Due", HOUR, 0, 3 * MINUTE, id="due: a twentieth of the lifetime"),
-        pytest.param("Due", MINUTE, 0, 10 * SECOND, id="due, of a short life: 10 s"),
-        pytest.param("SpecChanged", HOUR, 0, 10 * SECOND, id="what a person changed: 10 s"),
-        pytest.param("RenewalRequested", HOUR, 3, 10 * SECOND, id="what a person asked for: 10 s"),
-        pytest.param("DriftDetected", HOUR, 0, 0 * SECOND, id="the first heal: at once"),
-        pytest.param("SecretMissing", HOUR, 1, MINUTE, id="the second: after a minute"),
-        pytest.param("DriftDetected", HOUR, 5, 16 * MINUTE, id="then it doubles"),
-        pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="to half an hour"),
+        pytest.param("Due", MINUTE, 0, 10 * SECOND, id="due, short lifetime: 10 s"),
+        pytest.param("SpecChanged", HOUR, 0, 10 * SECOND, id="a changed spec: 10 s"),
+        pytest.param("RenewalRequested", HOUR, 3, 10 * SECOND, id="a requested renewal: 10 s"),
+        pytest.param("DriftDetected", HOUR, 0, 0 * SECOND, id="the first repair: at once"),
+        pytest.param("SecretMissing", HOUR, 1, MINUTE, id="the second repair: after a minute"),
+        pytest.param("DriftDetected", HOUR, 5, 16 * MINUTE, id="later repairs: doubled"),
+        pytest.param("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE, id="at most half an hour"),
     ],
 )
-def test_least_interval(reason: str, lifetime: timedelta, repairs: int, least: timedelta) -> None:
-    assert least_interval(reason, lifetime, 10 * SECOND, repairs) == least
+def test_min_interval_depends_on_the_reason(
+    reason: str, lifetime: timedelta, repairs: int, expected: timedelta
+) -> None:
+    assert min_interval(reason, lifetime, 10 * SECOND, repairs) == expected
 
 
 @pytest.mark.parametrize(
-    ("found", "source", "now", "reason"),
+    ("target", "source", "now", "reason"),
     [
-        pytest.param(None, None, NEVER, "SecretMissing", id="no Secret"),
-        pytest.param(changed(issuance=None), None, NEVER, "IssuanceUnreadable", id="no marks"),
-        pytest.param(OURS, MADE.source, NEVER, None, id="nothing"),
-        pytest.param(OURS, "other", NEVER, "SourceChanged", id="another source"),
-        pytest.param(OURS, None, NEVER, None, id="the source was not read"),
-        pytest.param(changed(data_hash=MADE.data_hash), None, NEVER, None, id="the data were read, and are ours"),
-        pytest.param(changed(data_hash="v1:x"), None, NEVER, "DriftDetected", id="the data were edited"),
-        pytest.param(changed(data_hash="v9:x"), None, NEVER, None, id="a data hash of another version"),
-        pytest.param(OURS, None, MADE.renew, "Due", id="due, to the second"),
-        pytest.param(OURS, None, MADE.renew - SECOND, None, id="a second before"),
-        pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="the first reason wins"),
+        pytest.param(None, None, NOT_DUE, "SecretMissing", id="no Secret"),
+        pytest.param(changed(issuance=None), None, NOT_DUE, "IssuanceUnreadable", id="no issuance record"),
+        pytest.param(OURS, MADE.source, NOT_DUE, None, id="nothing changed"),
+        pytest.param(OURS, "other", NOT_DUE, "SourceChanged", id="another source"),
+        pytest.param(OURS, None, NOT_DUE, None, id="the source was not read"),
+        pytest.param(changed(data_hash=MADE.data_hash), None, NOT_DUE, None, id="the data was read and is unchanged"),
+        pytest.param(changed(data_hash="v1:x"), None, NOT_DUE, "DriftDetected", id="the data was edited"),
+        pytest.param(changed(data_hash="v9:x"), None, NOT_DUE, None, id="a data hash of another version"),
+        pytest.param(OURS, None, MADE.renew, "Due", id="due at the renewal time"),
+        pytest.param(OURS, None, MADE.renew - SECOND, None, id="a second before the renewal time"),
+        pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="several reasons: the first"),
     ],
 )
-def test_reason_to_renew(found: TargetSecret | None, source: str | None, now: datetime, reason: str | None) -> None:
-    assert renewal_reason(REQUEST, found, source, now) == reason
+def test_renewal_reason_is_the_first_that_applies(
+    target: TargetSecret | None, source: str | None, now: datetime, reason: str | None
+) -> None:
+    assert renewal_reason(REQUEST, target, source, now) == reason
 
 
 ROTATING = rotating()
 MOVED = rotating(target={"secretName": "new", "formats": [{"env": {}}]})
-OF_ROTATING = msgspec.structs.replace(
+ROTATING_ISSUED = msgspec.structs.replace(
     MADE,
     request_hash=ROTATING.request_hash,
     exchange_hash=ROTATING.exchange_hash,
@@ -141,31 +146,33 @@ OF_ROTATING = msgspec.structs.replace(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "last", "now", "reason"),
+    ("edited", "last", "now", "reason"),
     [
-        pytest.param(MOVED, OF_ROTATING, NOW, None, id="only moved: waits"),
-        pytest.param(MOVED, OF_ROTATING, NOW + HOUR, "Due", id="only moved, and due"),
+        pytest.param(MOVED, ROTATING_ISSUED, NOW, None, id="only formats and secretName changed: waits"),
+        pytest.param(MOVED, ROTATING_ISSUED, NOW + HOUR, "Due", id="only formats and secretName changed, and due"),
         pytest.param(MOVED, None, NOW, "SecretMissing", id="never issued"),
-        pytest.param(ROTATING, OF_ROTATING, NOW, "SecretMissing", id="deleted where it should be"),
-        pytest.param(rotating(region="eu-west-1"), OF_ROTATING, NOW, "SpecChanged", id="something else is sent"),
-        pytest.param(request(target={"secretName": "new"}), MADE, NEVER, "SpecChanged", id="no token is spent"),
+        pytest.param(ROTATING, ROTATING_ISSUED, NOW, "SecretMissing", id="the Secret was deleted"),
+        pytest.param(rotating(region="eu-west-1"), ROTATING_ISSUED, NOW, "SpecChanged", id="the exchanges changed"),
+        pytest.param(
+            request(target={"secretName": "new"}), MADE, NOT_DUE, "SpecChanged", id="a source that is not consumed"
+        ),
     ],
 )
-def test_a_missing_secret_of_a_source_that_is_spent_by_use(
-    wanted: Request, last: Issuance | None, now: datetime, reason: str | None
+def test_renewal_reason_of_a_missing_secret(
+    edited: Request, last: Issuance | None, now: datetime, reason: str | None
 ) -> None:
-    assert renewal_reason(wanted, None, None, now, last) == reason
+    assert renewal_reason(edited, None, None, now, last) == reason
 
 
 @pytest.mark.parametrize(
-    ("wanted", "reason"),
+    ("edited", "reason"),
     [
-        pytest.param(MOVED, None, id="only formats and name: waits"),
-        pytest.param(rotating(region="eu-west-1"), "SpecChanged", id="something else is sent"),
+        pytest.param(MOVED, None, id="only formats and secretName changed: waits"),
+        pytest.param(rotating(region="eu-west-1"), "SpecChanged", id="the exchanges changed"),
     ],
 )
-def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, reason: str | None) -> None:
-    assert renewal_reason(wanted, changed(issuance=OF_ROTATING), None, NOW) == reason
+def test_spec_change_of_a_rotating_source(edited: Request, reason: str | None) -> None:
+    assert renewal_reason(edited, changed(issuance=ROTATING_ISSUED), None, NOW) == reason
 
 
 @pytest.mark.parametrize(
@@ -173,16 +180,16 @@ def test_a_change_of_the_spec_of_a_source_that_is_spent_by_use(wanted: Request, 
     [
         pytest.param({"request_hash": "v1:x"}, "SpecChanged", id="the spec changed"),
         pytest.param({"request_hash": "v9:x"}, None, id="a spec hash of another version"),
-        pytest.param({"renew_requested": "now"}, "RenewalRequested", id="a renewal was asked for"),
-        pytest.param({"metadata_hash": "v1:x"}, None, id="only its dress changed"),
+        pytest.param({"renew_requested": "now"}, "RenewalRequested", id="a renewal was requested"),
+        pytest.param({"metadata_hash": "v1:x"}, None, id="only the metadata changed"),
     ],
 )
-def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | None) -> None:
-    assert renewal_reason(replace(REQUEST, **changes), OURS, None, NEVER) == reason  # type: ignore[arg-type]
+def test_renewal_reason_of_a_changed_request(changes: dict[str, str], reason: str | None) -> None:
+    assert renewal_reason(replace(REQUEST, **changes), OURS, None, NOT_DUE) == reason  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("target", "message"),
     [
         pytest.param(
             changed(immutable=True), "Secret acme is immutable and cannot be renewed", id="an immutable Secret"
@@ -190,58 +197,62 @@ def test_reason_to_renew_by_the_request(changes: dict[str, str], reason: str | N
         pytest.param(
             changed(issuance=None, labels={}, owners=frozenset()),
             "was not created by Keyturn; choose another",
-            id="foreign",
+            id="a foreign Secret",
         ),
     ],
 )
-def test_a_secret_that_may_not_be_written(found: TargetSecret, says: str) -> None:
-    with pytest.raises(RefusedError, match=says) as refused:
-        check_ours(REQUEST, found)
+def test_secret_of_something_else_is_a_conflict(target: TargetSecret, message: str) -> None:
+    with pytest.raises(RefusedError, match=message) as error:
+        check_ours(REQUEST, target)
 
-    assert refused.value.reason == "TargetConflict"
+    assert error.value.reason == "TargetConflict"
 
 
 @pytest.mark.parametrize(
-    ("uid", "apply_metadata", "found", "metadata_applied"),
+    ("uid", "metadata_hash", "target", "expected"),
     [
-        pytest.param("acme-0001", None, OURS, False, id="as it is"),
-        pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="of a request before"),
-        pytest.param("acme-0001", "v1:x", OURS, True, id="other metadata are wanted"),
+        pytest.param("acme-0001", None, OURS, False, id="unchanged"),
+        pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="a re-created request"),
+        pytest.param("acme-0001", "v1:x", OURS, True, id="changed metadata in the spec"),
         pytest.param("acme-0001", "v9:x", OURS, False, id="a hash of another version"),
-        pytest.param("acme-0001", "v1:x", changed(issuance=None), False, id="without marks it is renewed instead"),
+        pytest.param(
+            "acme-0001", "v1:x", changed(issuance=None), False, id="no issuance record: it is renewed instead"
+        ),
     ],
 )
-def test_reason_to_dress(uid: str, apply_metadata: str | None, found: TargetSecret, *, metadata_applied: bool) -> None:
-    wanted = request(uid=uid)
-    wanted = replace(wanted, metadata_hash=apply_metadata or wanted.metadata_hash)
+def test_metadata_is_needed(uid: str, metadata_hash: str | None, target: TargetSecret, *, expected: bool) -> None:
+    current = request(uid=uid)
+    current = replace(current, metadata_hash=metadata_hash or current.metadata_hash)
 
-    assert needs_metadata(wanted, found) is metadata_applied
+    assert needs_metadata(current, target) is expected
 
 
 @pytest.mark.parametrize(
-    ("error", "failed", "life", "rand", "seconds"),
+    ("error", "failed_attempts", "life_left", "rand", "seconds"),
     [
-        pytest.param(AWAY, 1, HOUR, 0.5, 2, id="the first: up to 4 s"),
-        pytest.param(AWAY, 3, HOUR, 0.5, 8, id="the third: up to 16 s"),
-        pytest.param(AWAY, 1, HOUR, 0.0, 1, id="never under a second"),
-        pytest.param(AWAY, 50, DAY, 0.99, 297, id="never over 5 min"),
-        pytest.param(AWAY, 50, 2 * MINUTE, 0.5, 15, id="at most a quarter of the life that is left"),
-        pytest.param(AWAY, 50, timedelta(), 0.5, 30, id="expired: within a minute"),
-        pytest.param(AWAY, 50, -HOUR, 0.5, 30, id="long expired: within a minute"),
-        pytest.param(ThrottledError("", retry_after=MINUTE), 1, HOUR, 0.5, 60, id="throttled: as it was told"),
-        pytest.param(ThrottledError(""), 1, HOUR, 0.5, 2, id="throttled without a time: as any other"),
-        pytest.param(RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300, id="forbidden: 5 min"),
+        pytest.param(UNREACHABLE, 1, HOUR, 0.5, 2, id="first failure: up to 4 s"),
+        pytest.param(UNREACHABLE, 3, HOUR, 0.5, 8, id="third failure: up to 16 s"),
+        pytest.param(UNREACHABLE, 1, HOUR, 0.0, 1, id="at least a second"),
+        pytest.param(UNREACHABLE, 50, DAY, 0.99, 297, id="at most 5 min"),
+        pytest.param(UNREACHABLE, 50, 2 * MINUTE, 0.5, 15, id="at most a quarter of the remaining lifetime"),
+        pytest.param(UNREACHABLE, 50, timedelta(), 0.5, 30, id="expired: within a minute"),
+        pytest.param(UNREACHABLE, 50, -HOUR, 0.5, 30, id="long expired: within a minute"),
+        pytest.param(ThrottledError("", retry_after=MINUTE), 1, HOUR, 0.5, 60, id="throttled with retry_after"),
+        pytest.param(ThrottledError(""), 1, HOUR, 0.5, 2, id="throttled without retry_after: backoff"),
+        pytest.param(RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300, id="access denied: 5 min"),
         pytest.param(RefusedError("SourceInvalid", ""), 1, HOUR, 0.5, 1800, id="refused: half an hour"),
         pytest.param(RefusedError("SourceNotFound", ""), 1, HOUR, 0.5, 60, id="no source: a minute"),
         pytest.param(RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2, id="the API server refuses: backoff"),
     ],
 )
-def test_next_try(error: KeyturnError, failed: int, life: timedelta, rand: float, seconds: int) -> None:
-    assert next_attempt_time(REQUEST, error, failed, life, NOW, rand) == NOW + seconds * SECOND
+def test_next_attempt_time_depends_on_the_error(
+    error: KeyturnError, failed_attempts: int, life_left: timedelta, rand: float, seconds: int
+) -> None:
+    assert next_attempt_time(REQUEST, error, failed_attempts, life_left, NOW, rand) == NOW + seconds * SECOND
 
 
-def test_next_try_is_never_early_by_a_fraction() -> None:
-    at = next_attempt_time(REQUEST, AWAY, 1, HOUR, NOW + timedelta(milliseconds=1), 0.5)
+def test_next_attempt_time_is_rounded_up() -> None:
+    at = next_attempt_time(REQUEST, UNREACHABLE, 1, HOUR, NOW + timedelta(milliseconds=1), 0.5)
 
     assert at == NOW + 3 * SECOND
 
@@ -249,26 +260,30 @@ def test_next_try_is_never_early_by_a_fraction() -> None:
 @pytest.mark.parametrize(
     ("eventually_consistent", "age", "seconds"),
     [
-        pytest.param(True, MINUTE, 5, id="a role that may be new, and a request that is"),
-        pytest.param(True, 2 * MINUTE, 300, id="after two minutes"),
-        pytest.param(False, MINUTE, 300, id="a refusal that does not settle"),
+        pytest.param(True, MINUTE, 5, id="a recent change, new request"),
+        pytest.param(True, 2 * MINUTE, 300, id="a recent change, request two minutes old"),
+        pytest.param(False, MINUTE, 300, id="another cause"),
     ],
 )
-def test_iam_may_settle(*, eventually_consistent: bool, age: timedelta, seconds: int) -> None:
-    made = replace(REQUEST, created_at=NOW - age)
+def test_new_request_is_retried_soon_if_iam_may_become_consistent(
+    *, eventually_consistent: bool, age: timedelta, seconds: int
+) -> None:
+    recent = replace(REQUEST, created_at=NOW - age)
     error = RefusedError("AccessDenied", "", eventually_consistent=eventually_consistent)
 
-    assert next_attempt_time(made, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
+    assert next_attempt_time(recent, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND
 
 
 @pytest.mark.parametrize(
-    ("issued", "expires", "warns"),
+    ("issued_at", "expires_at", "expected"),
     [
-        pytest.param(NOW, None, None, id="a source without an end"),
+        pytest.param(NOW, None, None, id="no expiry"),
         pytest.param(NOW, NOW + 365 * DAY, NOW + 351 * DAY, id="a year: 14 days before"),
         pytest.param(NOW, NOW + 10 * DAY, NOW + 9 * DAY, id="10 days: the last tenth"),
-        pytest.param(None, NOW + 20 * DAY, NOW + 6 * DAY, id="of unknown length: 14 days before"),
+        pytest.param(None, NOW + 20 * DAY, NOW + 6 * DAY, id="unknown lifetime: 14 days before"),
     ],
 )
-def test_source_warning(issued: datetime | None, expires: datetime | None, warns: datetime | None) -> None:
-    assert source_warning(issued, expires) == warns
+def test_source_warning_precedes_the_expiry(
+    issued_at: datetime | None, expires_at: datetime | None, expected: datetime | None
+) -> None:
+    assert source_warning(issued_at, expires_at) == expected

@@ -1,4 +1,4 @@
-"""What decide() returns, and in which order it looks at what it is given."""
+"""What decide() returns, and in which order it checks its arguments."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -6,19 +6,18 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from keyturn.api.times import human_duration
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.issuance import TargetSecret
 from keyturn.core.renewal import ApplyMetadata, Decision, Idle, Refuse, Renew, Wait, decide
 from keyturn.core.state import Failure, ReconcileState
-from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
+from tests.support.dependencies import MINUTE, NOW, SECOND
 from tests.support.issuance import MADE, OURS, REQUEST, changed
 
 ISSUED = replace_struct(MADE, renew=NOW + 40 * MINUTE)
 CURRENT = changed(issuance=ISSUED)
 STATE = ReconcileState(issuance=ISSUED, last=ISSUED, revision=1, inputs="inputs")
-AWAY = UnavailableError("Unavailable", "away")
-FAILURE = Failure(AWAY, 1, NOW + MINUTE, generation=1, inputs="inputs", failed_at=NOW)
+UNAVAILABLE = UnavailableError("Unavailable", "STS: InternalFailure")
+FAILURE = Failure(UNAVAILABLE, 1, NOW + MINUTE, generation=1, inputs="inputs", failed_at=NOW)
 
 
 def decision(target: TargetSecret | None, state: ReconcileState, after: timedelta = timedelta()) -> Decision:
@@ -54,7 +53,7 @@ def test_decision_waits_after_a_failure() -> None:
     assert decision(None, state) == Wait(NOW + MINUTE, FAILURE)
 
 
-def test_decision_after_a_restart_waits_for_the_inputs_it_finds() -> None:
+def test_decision_after_a_restart_waits_with_the_current_inputs() -> None:
     state = replace(STATE, issuance=None, failure=replace(FAILURE, inputs=None))
 
     assert decision(None, state) == Wait(NOW + MINUTE, FAILURE)
@@ -75,19 +74,3 @@ def test_decision_applies_changed_metadata_at_most_once_a_minute() -> None:
 
     assert isinstance(first, ApplyMetadata)
     assert again == Idle(NOW + MINUTE)
-
-
-@pytest.mark.parametrize(
-    ("span", "text"),
-    [
-        (timedelta(), "0s"),
-        (45 * SECOND, "45s"),
-        (12 * HOUR - SECOND, "11h59m"),
-        (HOUR, "1h"),
-        (HOUR + SECOND, "1h"),
-        (36 * HOUR, "36h"),
-        (84 * HOUR, "3d12h"),
-    ],
-)
-def test_human_duration(span: timedelta, text: str) -> None:
-    assert human_duration(span) == text

@@ -11,31 +11,33 @@ from keyturn.core.state import Failure
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
 from tests.support.issuance import MADE, REQUEST
 
-HELD = replaced(MADE, renew=NOW + 40 * MINUTE)
-SETBACK = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, inputs="state")
+ISSUED = replaced(MADE, renew=NOW + 40 * MINUTE)
+FAILURE = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, inputs="inputs")
 
 
 @pytest.mark.parametrize(
-    ("changes", "state", "after", "held"),
+    ("changes", "inputs", "after", "expected"),
     [
-        pytest.param({}, "state", 59, True, id="nothing has changed"),
-        pytest.param({}, "state", 60, False, id="its time has come"),
-        pytest.param({}, "other", 0, False, id="what it waits for has changed"),
-        pytest.param({"generation": 2}, "state", 0, False, id="the spec was edited"),
-        pytest.param({"renew_requested": "now"}, "state", 0, False, id="a renewal was asked for"),
+        pytest.param({}, "inputs", 59, True, id="nothing has changed"),
+        pytest.param({}, "inputs", 60, False, id="the time of the next attempt"),
+        pytest.param({}, "other", 0, False, id="the inputs changed"),
+        pytest.param({"generation": 2}, "inputs", 0, False, id="the spec was edited"),
+        pytest.param({"renew_requested": "now"}, "inputs", 0, False, id="a renewal was requested"),
     ],
 )
-def test_a_setback_holds_back(changes: dict[str, object], state: str, after: int, *, held: bool) -> None:
-    assert SETBACK.holds_back(replace(REQUEST, **changes), state, NOW + after * SECOND) is held  # type: ignore[arg-type]
+def test_failure_delays_the_next_attempt(
+    changes: dict[str, object], inputs: str, after: int, *, expected: bool
+) -> None:
+    assert FAILURE.holds_back(replace(REQUEST, **changes), inputs, NOW + after * SECOND) is expected  # type: ignore[arg-type]
 
 
-def test_after_a_restart_any_state_is_the_one_that_failed() -> None:
-    assert replace(SETBACK, inputs=None).holds_back(REQUEST, "any", NOW)
+def test_failure_without_inputs_delays_with_any_inputs() -> None:
+    assert replace(FAILURE, inputs=None).holds_back(REQUEST, "any", NOW)
 
 
-def test_a_renewal_that_was_asked_for_and_failed_is_no_new_wish() -> None:
-    assert replace(SETBACK, handled_renew_request="now").holds_back(
-        replace(REQUEST, renew_requested="now"), "state", NOW
+def test_handled_renew_request_does_not_end_the_delay() -> None:
+    assert replace(FAILURE, handled_renew_request="now").holds_back(
+        replace(REQUEST, renew_requested="now"), "inputs", NOW
     )
 
 
@@ -44,63 +46,71 @@ def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
 
 
 @pytest.mark.parametrize(
-    ("issuance", "failed", "now", "reconcile"),
+    ("issuance", "failed", "now", "expected"),
     [
         pytest.param(None, None, NOW, NOW, id="never issued: now"),
-        pytest.param(HELD, None, NOW, HELD.renew, id="issued: when it is renewed"),
-        pytest.param(HELD, None, HELD.renew, HELD.renew, id="overdue: now"),
+        pytest.param(ISSUED, None, NOW, ISSUED.renew, id="issued: at the renewal time"),
+        pytest.param(ISSUED, None, ISSUED.renew, ISSUED.renew, id="overdue: now"),
         pytest.param(
-            replaced(HELD, source_warns=NOW + MINUTE), None, NOW, NOW + MINUTE, id="before, to warn of the source"
-        ),
-        pytest.param(
-            replaced(HELD, source_warns=NOW - MINUTE),
+            replaced(ISSUED, source_warns=NOW + MINUTE),
             None,
             NOW,
-            HELD.renew,
-            id="warned already",
+            NOW + MINUTE,
+            id="the source expires soon: at the time of the warning",
         ),
         pytest.param(
-            HELD, failure("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: when it is tried again"
+            replaced(ISSUED, source_warns=NOW - MINUTE),
+            None,
+            NOW,
+            ISSUED.renew,
+            id="after the warning: at the renewal time",
+        ),
+        pytest.param(
+            ISSUED, failure("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: at the next attempt"
         ),
         pytest.param(
             None,
             failure("SourceInvalid"),
             NOW,
             NOW + MINUTE,
-            id="the source was refused: each minute",
+            id="the source was refused: every minute",
         ),
-        pytest.param(None, failure("AccessDenied"), NOW, NOW + 30 * MINUTE, id="forbidden: nothing to look at"),
+        pytest.param(None, failure("AccessDenied"), NOW, NOW + 30 * MINUTE, id="access denied: at the next attempt"),
         pytest.param(
-            replaced(HELD, expires=NOW + 5 * MINUTE),
+            replaced(ISSUED, expires=NOW + 5 * MINUTE),
             failure("AccessDenied"),
             NOW,
             NOW + 5 * MINUTE,
-            id="failed: at the expiry, to tell it",
+            id="failed: at the expiry, which changes the status",
         ),
-        pytest.param(None, failure("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue: now"),
+        pytest.param(None, failure("Unavailable", -SECOND), NOW, NOW, id="the next attempt is overdue: now"),
         pytest.param(
-            HELD, failure("Unavailable", -SECOND), NOW, NOW, id="the next try is overdue, the Secret valid: now"
+            ISSUED, failure("Unavailable", -SECOND), NOW, NOW, id="the next attempt is overdue, the Secret valid: now"
         ),
         pytest.param(
-            replaced(HELD, source_warns=HELD.renew + HOUR),
+            replaced(ISSUED, source_warns=ISSUED.renew + HOUR),
             None,
-            HELD.renew + SECOND,
-            HELD.renew + SECOND,
-            id="overdue, and the source ends later: now",
+            ISSUED.renew + SECOND,
+            ISSUED.renew + SECOND,
+            id="overdue, and the source expires later: now",
         ),
     ],
 )
-def test_next_look(issuance: Issuance | None, failed: Failure | None, now: datetime, reconcile: datetime) -> None:
-    assert next_reconcile(REQUEST, issuance, failed, now) == reconcile
+def test_next_reconcile_is_the_next_action_or_status_change(
+    issuance: Issuance | None, failed: Failure | None, now: datetime, expected: datetime
+) -> None:
+    assert next_reconcile(REQUEST, issuance, failed, now) == expected
 
 
 @pytest.mark.parametrize(
-    ("issuance", "now", "reconcile"),
+    ("issuance", "now", "expected"),
     [
         pytest.param(None, NOW, None, id="never issued: never"),
-        pytest.param(HELD, NOW, NOW + HOUR, id="issued: at the expiry, to tell it"),
-        pytest.param(HELD, NOW + DAY, None, id="expired: never"),
+        pytest.param(ISSUED, NOW, NOW + HOUR, id="issued: at the expiry, which changes the status"),
+        pytest.param(ISSUED, NOW + DAY, None, id="expired: never"),
     ],
 )
-def test_next_look_at_what_is_suspended(issuance: Issuance | None, now: datetime, reconcile: datetime | None) -> None:
-    assert next_reconcile(request(suspend=True), issuance, failure("Unavailable"), now) == reconcile
+def test_next_reconcile_of_a_suspended_request(
+    issuance: Issuance | None, now: datetime, expected: datetime | None
+) -> None:
+    assert next_reconcile(request(suspend=True), issuance, failure("Unavailable"), now) == expected

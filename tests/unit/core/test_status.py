@@ -1,4 +1,4 @@
-"""The state table of the design, row by row."""
+"""Conditions and Events in each state of a request."""
 
 from datetime import datetime
 
@@ -23,7 +23,7 @@ REFUSED = [
         "WriteDenied",
     )
 ]
-PASSING = [
+TRANSIENT = [
     pytest.param(AWAY, "Unreachable", id="Unreachable"),
     pytest.param(UnavailableError("Unavailable", "no"), "Unavailable", id="Unavailable"),
     pytest.param(ThrottledError("slow"), "Throttled", id="Throttled"),
@@ -31,36 +31,36 @@ PASSING = [
 ]
 
 
-def test_new_not_tried_yet() -> None:
+def test_new_request_is_pending() -> None:
     status = report(REQUEST, Status(), Outcome(NOW))
 
     assert conditions(status) == row("False Pending", "Unknown Pending")
     assert list(events(Status(), status)) == []
 
 
-def test_first_issue() -> None:
+def test_first_issue_is_reported() -> None:
     assert conditions(FIRST) == row("True Issued", "True Issued")
     assert [event.reason for event in events(Status(), FIRST)] == ["Issued"]
 
 
-def test_routine_renewal() -> None:
+def test_routine_renewal_records_no_event() -> None:
     status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
 
     assert conditions(status) == row("True Renewed", "True Renewed")
     assert list(events(FIRST, status)) == []
 
 
-@pytest.mark.parametrize(("error", "reason"), PASSING)
-def test_it_will_pass_with_a_valid_secret(error: KeyturnError, reason: str) -> None:
+@pytest.mark.parametrize(("error", "reason"), TRANSIENT)
+def test_transient_failure_with_a_valid_secret(error: KeyturnError, reason: str) -> None:
     assert conditions(report(REQUEST, FIRST, failed(error, ISSUED))) == row("True Issued", f"False {reason}")
 
 
-@pytest.mark.parametrize(("error", "reason"), PASSING)
-def test_it_will_pass_never_issued(error: KeyturnError, reason: str) -> None:
+@pytest.mark.parametrize(("error", "reason"), TRANSIENT)
+def test_transient_failure_of_the_first_issue(error: KeyturnError, reason: str) -> None:
     assert conditions(report(REQUEST, Status(), failed(error))) == row(f"False {reason}", f"False {reason}")
 
 
-def test_it_will_pass_expired() -> None:
+def test_expired_credentials_are_reported_once() -> None:
     before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
     status = report(REQUEST, before, failed(AWAY, ISSUED, NOW + HOUR))
 
@@ -70,34 +70,34 @@ def test_it_will_pass_expired() -> None:
 
 
 @pytest.mark.parametrize(("error", "reason"), REFUSED)
-def test_refused_with_a_valid_secret(error: KeyturnError, reason: str) -> None:
+def test_refusal_with_a_valid_secret_is_stalled(error: KeyturnError, reason: str) -> None:
     status = report(REQUEST, FIRST, failed(error, ISSUED))
 
     assert conditions(status) == row("True Issued", f"False {reason}", f"True {reason}")
 
 
 @pytest.mark.parametrize(("error", "reason"), REFUSED)
-def test_refused_and_never_issued(error: KeyturnError, reason: str) -> None:
+def test_refusal_of_the_first_issue_is_stalled(error: KeyturnError, reason: str) -> None:
     status = report(REQUEST, Status(), failed(error))
 
     assert conditions(status) == row(f"False {reason}", f"False {reason}", f"True {reason}")
 
 
-def test_refused_for_a_spec_that_the_secret_does_not_match() -> None:
+def test_refusal_is_not_ready_if_the_secret_has_another_spec() -> None:
     other = request(region="eu-west-1")
     status = report(other, FIRST, failed(RefusedError("AccessDenied", "no"), ISSUED))
 
     assert conditions(status)["Ready"] == "False AccessDenied"
 
 
-def test_drifted_and_healed() -> None:
+def test_drift_correction_records_an_event() -> None:
     status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
 
     assert conditions(status) == row("True Renewed", "True DriftCorrected")
     assert [event.reason for event in events(FIRST, status)] == ["DriftCorrected"]
 
 
-def test_drifted_is_told_again_when_it_is_healed_again() -> None:
+def test_each_drift_correction_records_an_event() -> None:
     status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
     again = report(REQUEST, status, Outcome(LATER, replace(SECOND_ISSUE, revision=3), "DriftDetected", tried=True))
 
@@ -112,7 +112,7 @@ def test_drifted_is_told_again_when_it_is_healed_again() -> None:
         pytest.param(None, LATER, "False Suspended", id="never issued"),
     ],
 )
-def test_suspended(issuance: Issuance | None, at: datetime, ready: str) -> None:
+def test_suspended_request_reports_validity(issuance: Issuance | None, at: datetime, ready: str) -> None:
     previous = FIRST if issuance else Status()
     status = report(request(suspend=True), previous, Outcome(at, issuance))
 
@@ -120,7 +120,7 @@ def test_suspended(issuance: Issuance | None, at: datetime, ready: str) -> None:
     assert list(events(previous, status)) == []
 
 
-def test_the_source_ends_soon() -> None:
+def test_source_that_expires_soon_is_reported_once() -> None:
     status = report(REQUEST, FIRST, Outcome(LATER, WARNED))
 
     assert conditions(status) == row("True SourceExpiring", "True Issued")
@@ -131,14 +131,14 @@ def test_the_source_ends_soon() -> None:
 @pytest.mark.parametrize(
     ("error", "event"),
     [
-        pytest.param(AWAY, "RenewalFailed", id="away"),
+        pytest.param(AWAY, "RenewalFailed", id="unreachable"),
         pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
-        pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="forbidden"),
-        pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="no source"),
-        pytest.param(RefusedError("WriteDenied", "no"), "WriteDenied", id="not written"),
+        pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="access denied"),
+        pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="source not found"),
+        pytest.param(RefusedError("WriteDenied", "no"), "WriteDenied", id="write denied"),
     ],
 )
-def test_a_failure_is_told_once_in_a_series(error: KeyturnError, event: str) -> None:
+def test_failure_records_one_event_in_a_series(error: KeyturnError, event: str) -> None:
     first = report(REQUEST, FIRST, failed(error, ISSUED))
     second = report(REQUEST, first, failed(error, ISSUED))
 
@@ -146,7 +146,7 @@ def test_a_failure_is_told_once_in_a_series(error: KeyturnError, event: str) -> 
     assert list(events(first, second)) == []
 
 
-def test_a_failure_of_another_kind_is_told() -> None:
+def test_failure_of_another_kind_records_an_event() -> None:
     first = report(REQUEST, FIRST, failed(AWAY, ISSUED))
     throttled = report(REQUEST, first, failed(ThrottledError("slow"), ISSUED))
     refused = report(REQUEST, throttled, failed(RefusedError("AccessDenied", "no"), ISSUED))
@@ -155,7 +155,7 @@ def test_a_failure_of_another_kind_is_told() -> None:
     assert [event.reason for event in events(throttled, refused)] == ["Stalled"]
 
 
-def test_a_success_ends_the_series_without_an_event() -> None:
+def test_success_ends_a_series_without_an_event() -> None:
     before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
     status = report(REQUEST, before, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
 

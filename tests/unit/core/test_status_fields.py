@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
@@ -12,7 +10,7 @@ from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.support.status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
 
 
-def test_a_failure_names_the_next_try_and_the_request_id() -> None:
+def test_failure_message_has_request_id_and_next_attempt() -> None:
     error = UnavailableError("Unavailable", "STS: InternalFailure", request_id="id-9")
     renewed = report(REQUEST, FIRST, failed(error, ISSUED)).condition("Renewed")
 
@@ -21,42 +19,42 @@ def test_a_failure_names_the_next_try_and_the_request_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "outcome", "message"),
+    ("current", "outcome", "message"),
     [
         pytest.param(
             REQUEST,
             Outcome(NOW, ISSUED, "SecretMissing", "id-1"),
             "issued for 1h; next renewal at 2026-01-02T03:44:05Z (AWS request ID id-1)",
-            id="the first",
+            id="first issue",
         ),
         pytest.param(
             REQUEST,
             Outcome(NOW, SECOND_ISSUE, "SourceChanged"),
             "issued because of SourceChanged for 1h; next renewal at 2026-01-02T03:44:05Z",
-            id="another, with its reason",
+            id="renewal with a reason",
         ),
         pytest.param(
             REQUEST,
             Outcome(NOW, SECOND_ISSUE, "Due"),
             "issued for 1h; next renewal at 2026-01-02T03:44:05Z",
-            id="another, because it was time",
+            id="routine renewal",
         ),
         pytest.param(
             request(renewal={"renewBefore": "50m"}, exchanges=[ACCESS_TOKEN]),
             Outcome(NOW, ISSUED, "SecretMissing"),
             "issued for 1h; renewBefore is limited to half of the lifetime; next renewal at 2026-01-02T03:44:05Z",
-            id="a renewBefore that is too long",
+            id="renewBefore that is too long",
         ),
     ],
 )
-def test_a_success_says_what_was_issued(wanted: Request, outcome: Outcome, message: str) -> None:
-    renewed = report(wanted, Status(), outcome).condition("Renewed")
+def test_success_message_has_lifetime_and_next_renewal(current: Request, outcome: Outcome, message: str) -> None:
+    renewed = report(current, Status(), outcome).condition("Renewed")
 
     assert renewed
     assert renewed.message == message
 
 
-def test_the_times_are_those_of_the_marks() -> None:
+def test_times_are_those_of_the_issuance_record() -> None:
     assert (FIRST.issue_time, FIRST.expiration_time, FIRST.renewal_time, FIRST.last_attempt_time) == (
         "2026-01-02T03:04:05Z",
         "2026-01-02T04:04:05Z",
@@ -66,12 +64,12 @@ def test_the_times_are_those_of_the_marks() -> None:
     assert (FIRST.revision, FIRST.principal, FIRST.secret_name, FIRST.observed_generation) == (1, ROLE, "acme", 1)
 
 
-def test_a_look_without_a_try_leaves_the_status_as_it_was() -> None:
+def test_reconciliation_without_an_attempt_keeps_the_status() -> None:
     assert report(REQUEST, FIRST, Outcome(LATER, ISSUED)) == FIRST
 
 
 @pytest.mark.parametrize(
-    ("kind", "outcome", "moved"),
+    ("kind", "outcome", "has_changed"),
     [
         pytest.param("Ready", Outcome(LATER, SECOND_ISSUE, "Due"), False, id="another reason, the same status"),
         pytest.param("Renewed", failed(AWAY, ISSUED), True, id="another status"),
@@ -79,15 +77,15 @@ def test_a_look_without_a_try_leaves_the_status_as_it_was() -> None:
         pytest.param("Ready", failed(AWAY, ISSUED, NOW + HOUR), True, id="the expiry"),
     ],
 )
-def test_the_transition_time_moves_with_the_status_only(kind: str, outcome: Outcome, *, moved: bool) -> None:
+def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcome, *, has_changed: bool) -> None:
     before, after = FIRST.condition(kind), report(REQUEST, FIRST, outcome).condition(kind)
 
     assert before
     assert after
-    assert (before.last_transition_time != after.last_transition_time) is moved
+    assert (before.last_transition_time != after.last_transition_time) is has_changed
 
 
-def test_a_revision_is_not_forgotten_with_the_secret() -> None:
+def test_revision_is_kept_if_the_secret_is_deleted() -> None:
     assert report(REQUEST, FIRST, failed(AWAY)).revision == 1
 
 
@@ -98,25 +96,25 @@ def test_a_revision_is_not_forgotten_with_the_secret() -> None:
         pytest.param(
             Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
             "t2",
-            id="tried and failed",
+            id="failed",
         ),
-        pytest.param(Outcome(LATER), None, id="never asked for"),
+        pytest.param(Outcome(LATER), None, id="never requested"),
     ],
 )
-def test_a_renewal_that_was_asked_for_is_echoed(outcome: Outcome, handled_renew_request: str | None) -> None:
+def test_handled_renew_request_is_reported(outcome: Outcome, handled_renew_request: str | None) -> None:
     assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled_renew_request
 
 
-def test_a_spec_that_cannot_be_read() -> None:
+def test_invalid_spec_is_stalled_and_keeps_the_times() -> None:
     status = invalid(FIRST, 2, "Expected `bool` (at spec.suspend)", LATER)
 
     assert conditions(status) == row("False InvalidSpec", "False InvalidSpec", "True InvalidSpec")
     assert (status.observed_generation, status.expiration_time) == (2, FIRST.expiration_time)
 
 
-def test_an_event_has_the_message_of_its_condition() -> None:
-    told: list[Any] = list(events(Status(), FIRST))
+def test_event_has_the_message_of_its_condition() -> None:
+    recorded = list(events(Status(), FIRST))
     renewed = FIRST.condition("Renewed")
 
     assert renewed
-    assert told == [Event("Normal", "Issued", renewed.message)]
+    assert recorded == [Event("Normal", "Issued", renewed.message)]

@@ -121,9 +121,9 @@ def test_first_token_of_a_source_starts_a_family() -> None:
 
 @pytest.mark.parametrize("source_token", ["first", "consumed", "live"])
 def test_source_token_that_was_seen_is_ignored(source_token: str) -> None:
-    kept = stored("live", family("first", "consumed"))
+    expected = stored("live", family("first", "consumed"))
 
-    assert find(source_token, kept) == kept
+    assert find(source_token, expected) == expected
 
 
 @pytest.mark.parametrize("value", ["live", "consumed"])
@@ -165,22 +165,22 @@ def test_token_secret_of_something_else_is_refused(
 
 
 def test_unknown_stored_token_is_a_late_save_of_the_next_one() -> None:
-    found = find("first", stored("younger", family("first").with_intent(INTENT)))
+    token = find("first", stored("younger", family("first").with_intent(INTENT)))
 
-    assert (found.value, found.family) == ("younger", family("first", "live", live="younger"))
+    assert (token.value, token.family) == ("younger", family("first", "live", live="younger"))
 
 
 @pytest.mark.parametrize(
-    ("source_token", "kept", "value"),
+    ("source_token", "stored_token", "value"),
     [
         pytest.param("first", stored("first", family(live="first")), "first", id="no issuer returned a token yet"),
         pytest.param("new", stored("live", family("first")), "new", id="the source has a new token"),
     ],
 )
-def test_source_token_may_go_to_another_issuer(source_token: str, kept: StoredToken, value: str) -> None:
-    found = find(source_token, kept, f"{SOURCE} party")
+def test_source_token_may_go_to_another_issuer(source_token: str, stored_token: StoredToken, value: str) -> None:
+    token = find(source_token, stored_token, f"{SOURCE} party")
 
-    assert (found.value, found.family and found.family.source_id) == (value, f"{SOURCE} party")
+    assert (token.value, token.family and token.family.source_id) == (value, f"{SOURCE} party")
 
 
 def test_repr_contains_no_secret() -> None:

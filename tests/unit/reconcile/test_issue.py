@@ -1,4 +1,4 @@
-"""What an issue keeps of the one before."""
+"""What an issue takes over from the one before."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from tests.support.dependencies import (
     HOUR,
     MINUTE,
     NOW,
-    Outside,
+    FakeEnvironment,
     attempt,
     request,
     rotating,
@@ -25,125 +25,125 @@ from tests.support.dependencies import (
     with_code,
 )
 
-MINT = {"licenseManagerCreateToken": {"licenseArn": "arn:aws:license-manager::111122223333:license:l-1"}}
-WANTED = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[MINT])
+CREATE_TOKEN = {"licenseManagerCreateToken": {"licenseArn": "arn:aws:license-manager::111122223333:license:l-1"}}
+REQUEST = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[CREATE_TOKEN])
 
 
-class Minting:
-    """License Manager: a token for each call; it may delete what was superseded. `seen` is what it was given."""
+class FakeLicenseManager:
+    """Returns a token for each call, and may delete superseded tokens. `received` are the inputs of its calls."""
 
-    def __init__(self, outside: Outside) -> None:
-        self.outside, self.seen = outside, list[PipelineValues]()
+    def __init__(self, env: FakeEnvironment) -> None:
+        self.env, self.received = env, list[PipelineValues]()
         self.deletes = False
         self.state = ReconcileState()
 
-    async def exchange(self, _: Request, _step: StepSpec, held: PipelineValues) -> PipelineValues:
-        self.seen.append(held)
-        number = len(self.seen)
-        token = Token(f"token-{number}", self.outside.now + 60 * DAY)
-        left = () if self.deletes else held.superseded
-        return dataclasses.replace(held, access_token=token, token_id=f"id-{number}", superseded=left)
+    async def exchange(self, _: Request, _step: StepSpec, values: PipelineValues) -> PipelineValues:
+        self.received.append(values)
+        number = len(self.received)
+        token = Token(f"token-{number}", self.env.now + 60 * DAY)
+        superseded = () if self.deletes else values.superseded
+        return dataclasses.replace(values, access_token=token, token_id=f"id-{number}", superseded=superseded)
 
-    async def reconcile(self, wanted: Request = WANTED) -> None:
-        deps = dataclasses.replace(self.outside.deps, exchange=self.exchange)
-        outcome = await attempt(deps, wanted, self.state)
+    async def reconcile(self, token_request: Request = REQUEST) -> None:
+        deps = dataclasses.replace(self.env.deps, exchange=self.exchange)
+        outcome = await attempt(deps, token_request, self.state)
         self.state = outcome.reconciled.state
         assert outcome.failure is None
         assert outcome.tried
 
 
-async def test_the_tokens_before_are_recorded_until_they_are_deleted() -> None:
-    minting = Minting(with_code())
+async def test_superseded_tokens_are_recorded_until_they_are_deleted() -> None:
+    license_manager = FakeLicenseManager(with_code())
     times = []
     for _ in range(3):
-        await minting.reconcile()
-        times.append(minting.outside.now)
-        minting.outside.now += 45 * DAY
-    issuance = minting.outside.issuance()
+        await license_manager.reconcile()
+        times.append(license_manager.env.now)
+        license_manager.env.now += 45 * DAY
+    issuance = license_manager.env.issuance()
     assert issuance.token_id == "id-3"
     assert issuance.superseded == (Superseded("id-1", times[1]), Superseded("id-2", times[2]))
 
-    minting.deletes = True
-    await minting.reconcile()
+    license_manager.deletes = True
+    await license_manager.reconcile()
 
-    assert minting.seen[3].superseded == issuance.superseded
-    assert [one.token_id for one in minting.outside.issuance().superseded] == ["id-3"]
+    assert license_manager.received[3].superseded == issuance.superseded
+    assert [token.token_id for token in license_manager.env.issuance().superseded] == ["id-3"]
 
 
-async def test_a_restart_forgets_none_of_them() -> None:
-    minting = Minting(with_code())
+async def test_superseded_tokens_survive_a_restart() -> None:
+    license_manager = FakeLicenseManager(with_code())
     for _ in range(2):
-        await minting.reconcile()
-        minting.outside.now += 45 * DAY
-        minting.state = ReconcileState()
-    await minting.reconcile()
+        await license_manager.reconcile()
+        license_manager.env.now += 45 * DAY
+        license_manager.state = ReconcileState()
+    await license_manager.reconcile()
 
-    assert [one.token_id for one in minting.outside.issuance().superseded] == ["id-1", "id-2"]
-
-
-async def test_the_numbers_go_on_where_only_the_status_remembers_them() -> None:
-    minting = Minting(with_code())
-    minting.state = ReconcileState(revision=7)
-    await minting.reconcile()
-
-    assert (minting.seen[0].revision, minting.outside.issuance().revision) == (8, 8)
+    assert [token.token_id for token in license_manager.env.issuance().superseded] == ["id-1", "id-2"]
 
 
-async def test_each_issue_has_a_number_and_a_try_that_is_made_again_the_same() -> None:
-    minting = Minting(with_code())
-    await minting.reconcile()
-    minting.outside.now += 45 * DAY
-    minting.outside.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
+async def test_revision_continues_from_the_status() -> None:
+    license_manager = FakeLicenseManager(with_code())
+    license_manager.state = ReconcileState(revision=7)
+    await license_manager.reconcile()
+
+    assert (license_manager.received[0].revision, license_manager.env.issuance().revision) == (8, 8)
+
+
+async def test_retry_has_the_revision_of_the_failed_attempt() -> None:
+    license_manager = FakeLicenseManager(with_code())
+    await license_manager.reconcile()
+    license_manager.env.now += 45 * DAY
+    license_manager.env.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
     with pytest.raises(AssertionError):
-        await minting.reconcile()
-    minting.outside.secrets.failures.clear()
-    minting.state = ReconcileState()
+        await license_manager.reconcile()
+    license_manager.env.secrets.failures.clear()
+    license_manager.state = ReconcileState()
     for _ in range(2):
-        await minting.reconcile()
-        minting.outside.now += 45 * DAY
+        await license_manager.reconcile()
+        license_manager.env.now += 45 * DAY
 
-    assert [held.revision for held in minting.seen] == [1, 2, 2, 3]
+    assert [values.revision for values in license_manager.received] == [1, 2, 2, 3]
 
 
-@pytest.mark.parametrize("ends", [datetime.max.replace(tzinfo=UTC), NOW + 25 * 366 * DAY])
-async def test_what_all_but_never_ends_is_not_issued_again_and_again(ends: datetime) -> None:
-    outside = with_code()
-    outside.secrets.put("license", data={"license_token": "token"})
+@pytest.mark.parametrize("expires", [datetime.max.replace(tzinfo=UTC), NOW + 25 * 366 * DAY])
+async def test_token_with_a_distant_expiry_is_issued_once(expires: datetime) -> None:
+    env = with_code()
+    env.secrets.put("license", data={"license_token": "token"})
 
-    async def exchange(_: Request, _step: StepSpec, held: PipelineValues) -> PipelineValues:
-        return dataclasses.replace(held, access_token=Token("token", ends))
+    async def exchange(_: Request, _step: StepSpec, values: PipelineValues) -> PipelineValues:
+        return dataclasses.replace(values, access_token=Token("token", expires))
 
-    deps, state, wanted = (
-        dataclasses.replace(outside.deps, exchange=exchange),
+    deps, state, token_request = (
+        dataclasses.replace(env.deps, exchange=exchange),
         ReconcileState(),
         request(exchanges=[ACCESS_TOKEN]),
     )
-    first = await attempt(deps, wanted, state)
-    outside.now += HOUR
-    again = await attempt(deps, wanted, first.reconciled.state)
+    first = await attempt(deps, token_request, state)
+    env.now += HOUR
+    second = await attempt(deps, token_request, first.reconciled.state)
 
-    assert (first.reason, again.reason) == ("SecretMissing", "")
-    assert outside.issuance().renew > outside.now + 365 * DAY
+    assert (first.reason, second.reason) == ("SecretMissing", "")
+    assert env.issuance().renew > env.now + 365 * DAY
 
 
 @pytest.mark.parametrize(
-    ("begins", "lives", "warned_before"),
+    ("issued", "lifetime", "warned_before"),
     [
-        pytest.param(-9 * DAY, timedelta(days=1), DAY, id="iat: a tenth of its life"),
-        pytest.param(None, 30 * MINUTE, 3 * MINUTE, id="a rotated one without iat began with this issue"),
-        pytest.param(None, 90 * DAY, 9 * DAY, id="the same, and it lives for long"),
+        pytest.param(-9 * DAY, timedelta(days=1), DAY, id="iat: a tenth of the lifetime"),
+        pytest.param(None, 30 * MINUTE, 3 * MINUTE, id="rotated without iat: counts as issued now"),
+        pytest.param(None, 90 * DAY, 9 * DAY, id="rotated without iat: long lifetime"),
     ],
 )
-def test_the_warning_of_a_refresh_token(begins: timedelta | None, lives: timedelta, warned_before: timedelta) -> None:
-    token = signed(None if begins is None else NOW + begins, NOW + lives)
+def test_refresh_token_expiry_warning(issued: timedelta | None, lifetime: timedelta, warned_before: timedelta) -> None:
+    token = signed(None if issued is None else NOW + issued, NOW + lifetime)
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
     values = PipelineValues(source_token=Token(token), credentials=keys)
     issuance, _ = issue(rotating(), values, IssueContext("source", None, 1, 0.0, NOW))
 
-    assert issuance.source_warns == NOW + lives - warned_before
+    assert issuance.source_warns == NOW + lifetime - warned_before
 
 
-def test_one_that_stays_is_warned_of_as_long_before_as_any() -> None:
+def test_unchanged_refresh_token_keeps_the_default_warning_time() -> None:
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
     values = PipelineValues(source_token=Token(signed(expires=NOW + 90 * DAY)), credentials=keys)
     first, _ = issue(rotating(), values, IssueContext("source", None, 1, 0.0, NOW))

@@ -12,8 +12,8 @@ from tests.support.dependencies import (
     NOW,
     ROLE,
     SECOND,
-    Outside,
-    deps,
+    FakeEnvironment,
+    environment,
     issued,
     request,
     signed,
@@ -22,31 +22,31 @@ from tests.support.dependencies import (
 RENEWS_AFTER = 40 * MINUTE
 
 
-def no_change(_: Outside) -> None:
-    """The outside stays as it is."""
+def no_change(_: FakeEnvironment) -> None:
+    """Change nothing."""
 
 
-async def test_the_highest_throw_of_the_dice_makes_marks_that_count() -> None:
-    outside = deps()
-    outside.rand = 0.9999
-    await outside.reconcile(request())
+async def test_highest_jitter_makes_a_valid_issuance_record() -> None:
+    env = environment()
+    env.rand = 0.9999
+    await env.reconcile(request())
 
-    assert outside.issuance().jitter == 0.999
+    assert env.issuance().jitter == 0.999
 
 
-async def test_a_first_issue_is_rehearsed_and_then_written_once() -> None:
-    outside = deps()
+async def test_first_issue_is_dry_run_and_then_written_once() -> None:
+    env = environment()
 
-    outcome = await outside.reconcile(request())
+    outcome = await env.reconcile(request())
 
     assert outcome.reason == "SecretMissing"
-    assert outside.secrets.calls == {"read_target": 1, "read_source": 1, "rehearse": 1, "write": 1}
-    assert outside.aws.calls == ["licenseManagerGetAccessToken", "assumeRoleWithWebIdentity"]
+    assert env.secrets.calls == {"read_target": 1, "read_source": 1, "dry_run": 1, "write": 1}
+    assert env.aws.calls == ["licenseManagerGetAccessToken", "assumeRoleWithWebIdentity"]
 
 
-async def test_what_is_written_is_what_the_last_exchange_gave() -> None:
-    outside = await issued()
-    secret, issuance = outside.secrets.get("acme"), outside.issuance()
+async def test_written_data_is_the_result_of_the_last_exchange() -> None:
+    env = await issued()
+    secret, issuance = env.secrets.get("acme"), env.issuance()
 
     assert secret.data["AWS_SECRET_ACCESS_KEY"] == "key-for-access-1"
     assert secret.data["expiration"] == "2026-01-02T04:04:05Z"
@@ -54,37 +54,37 @@ async def test_what_is_written_is_what_the_last_exchange_gave() -> None:
     assert (issuance.revision, issuance.principal) == (1, ROLE)
 
 
-async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
-    outside = deps('"refresh-token"\n')
-    await outside.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}))
-    outside.secrets.put("license", data={"license_token": "refresh-token"})
-    await outside.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
+async def test_quotes_and_newline_around_the_source_token_are_ignored() -> None:
+    env = environment('"refresh-token"\n')
+    await env.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}))
+    env.secrets.put("license", data={"license_token": "refresh-token"})
+    await env.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
 
-    assert outside.exchanges == 1
+    assert env.exchanges == 1
 
 
 @pytest.mark.parametrize(
-    ("change", "wanted", "reason"),
+    ("change", "token_request", "reason"),
     [
         pytest.param(lambda o: o.secrets.delete("acme"), request(), "SecretMissing", id="the Secret was deleted"),
         pytest.param(
             lambda o: o.secrets.put("acme", annotations={ISSUANCE_ANNOTATION: "{}"}),
             request(),
             "IssuanceUnreadable",
-            id="the marks were edited",
+            id="the issuance record was edited",
         ),
         pytest.param(no_change, request(region="eu-west-1"), "SpecChanged", id="the spec changed"),
         pytest.param(
             no_change,
             request(target={"formats": [{"env": {}}]}),
             "SpecChanged",
-            id="other formats are wanted",
+            id="the formats changed",
         ),
         pytest.param(
             lambda o: o.secrets.put("license", data={"license_token": "new"}),
             request(),
             "SourceChanged",
-            id="there is a new source token",
+            id="the source token changed",
         ),
         pytest.param(
             lambda o: o.secrets.put("acme", data={"AWS_REGION": "x"}),
@@ -92,140 +92,140 @@ async def test_the_source_is_freed_of_the_newline_of_echo() -> None:
             "DriftDetected",
             id="a key was edited",
         ),
-        pytest.param(no_change, replace(request(), renew_requested="now"), "RenewalRequested", id="renewal asked for"),
+        pytest.param(no_change, replace(request(), renew_requested="now"), "RenewalRequested", id="renewal requested"),
         pytest.param(
             lambda o: setattr(o, "now", NOW + RENEWS_AFTER),
             request(),
             "Due",
-            id="its time has come",
+            id="the renewal time was reached",
         ),
     ],
 )
 async def test_each_reason_renews_exactly_once(
-    change: Callable[[Outside], object], wanted: Request, reason: str
+    change: Callable[[FakeEnvironment], object], token_request: Request, reason: str
 ) -> None:
-    outside = await issued()
-    change(outside)
+    env = await issued()
+    change(env)
 
-    outcomes = [await outside.reconcile(wanted, after=10 * SECOND * n) for n in (1, 0, 1, 2)]
+    outcomes = [await env.reconcile(token_request, after=10 * SECOND * n) for n in (1, 0, 1, 2)]
 
     assert [outcome.reason for outcome in outcomes] == [reason, "", "", ""]
-    assert (outside.exchanges, outside.secrets.calls["write"]) == (2, 1)
+    assert (env.exchanges, env.secrets.calls["write"]) == (2, 1)
 
 
-async def test_who_undoes_our_labels_in_a_loop_has_them_back_once_a_minute() -> None:
-    outside = await issued()
+async def test_labels_removed_in_a_loop_are_restored_once_a_minute() -> None:
+    env = await issued()
     for _ in range(60):
-        outside.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
-        await outside.reconcile(request(), after=SECOND)
+        env.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
+        await env.reconcile(request(), after=SECOND)
 
-    assert outside.secrets.calls["dress"] == 1
+    assert env.secrets.calls["apply_metadata"] == 1
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "token_request",
     [
-        pytest.param(request(), id="the same"),
-        pytest.param(replace(request(), renew_requested=""), id="no renewal is asked for any more"),
-        pytest.param(request(suspend=False), id="suspend is told to be false"),
+        pytest.param(request(), id="unchanged"),
+        pytest.param(replace(request(), renew_requested=""), id="the renewal request was removed"),
+        pytest.param(request(suspend=False), id="suspend is false"),
     ],
 )
-async def test_nothing_due_is_no_exchange_and_no_write(wanted: Request) -> None:
-    outside = await issued()
-    await outside.reconcile(wanted, after=RENEWS_AFTER - SECOND)
+async def test_request_that_is_not_due_is_neither_exchanged_nor_written(token_request: Request) -> None:
+    env = await issued()
+    await env.reconcile(token_request, after=RENEWS_AFTER - SECOND)
 
-    assert (outside.exchanges, outside.secrets.calls["write"], outside.secrets.calls["dress"]) == (0, 0, 0)
+    assert (env.exchanges, env.secrets.calls["write"], env.secrets.calls["apply_metadata"]) == (0, 0, 0)
 
 
-async def test_a_restart_causes_no_exchange() -> None:
-    outside = await issued()
-    outside.restart()
-    outcome = await outside.reconcile(request(), after=MINUTE)
+async def test_restart_causes_no_exchange() -> None:
+    env = await issued()
+    env.restart()
+    outcome = await env.reconcile(request(), after=MINUTE)
 
-    assert (outside.exchanges, outcome.issuance) == (0, outside.issuance())
+    assert (env.exchanges, outcome.issuance) == (0, env.issuance())
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "token_request",
     [
         pytest.param(request(target={"metadata": {"labels": {"team": "blue"}}}), id="a label"),
         pytest.param(request(target={"metadata": {"annotations": {"note": "x"}}}), id="an annotation"),
         pytest.param(request(target={"deletionPolicy": "Retain"}), id="the deletion policy"),
-        pytest.param(request(renewal={"renewBefore": "10m"}), id="when to renew"),
-        pytest.param(request(uid="acme-0002"), id="the same request, made again"),
+        pytest.param(request(renewal={"renewBefore": "10m"}), id="the renewal time"),
+        pytest.param(request(uid="acme-0002"), id="the request was recreated"),
     ],
 )
-async def test_what_only_dresses_the_secret_is_no_exchange(wanted: Request) -> None:
-    outside = await issued()
-    before = outside.secrets.get("acme").data
+async def test_metadata_change_causes_no_exchange(token_request: Request) -> None:
+    env = await issued()
+    before = env.secrets.get("acme").data
     for _ in range(2):
-        await outside.reconcile(wanted, after=MINUTE)
+        await env.reconcile(token_request, after=MINUTE)
 
-    assert (outside.exchanges, outside.secrets.calls["dress"]) == (0, 1)
-    assert outside.secrets.get("acme").data == before
-
-
-async def test_another_renewal_time_counts_from_the_issue() -> None:
-    outside = await issued()
-    await outside.reconcile(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
-
-    assert outside.issuance().renew == NOW + 50 * MINUTE
+    assert (env.exchanges, env.secrets.calls["apply_metadata"]) == (0, 1)
+    assert env.secrets.get("acme").data == before
 
 
-async def test_made_again_the_secret_gets_its_new_owner() -> None:
-    outside = await issued()
-    await outside.reconcile(request(uid="acme-0002"))
+async def test_new_renewal_time_counts_from_the_issue() -> None:
+    env = await issued()
+    await env.reconcile(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
 
-    assert outside.secrets.get("acme").owners == {"acme-0002"}
+    assert env.issuance().renew == NOW + 50 * MINUTE
 
 
-async def test_the_end_of_the_source_is_noted() -> None:
-    outside = deps(signed(NOW, NOW + 100 * HOUR))
-    outcome = await outside.reconcile(request())
+async def test_recreated_request_becomes_the_owner_of_the_secret() -> None:
+    env = await issued()
+    await env.reconcile(request(uid="acme-0002"))
+
+    assert env.secrets.get("acme").owners == {"acme-0002"}
+
+
+async def test_source_expiry_is_recorded() -> None:
+    env = environment(signed(NOW, NOW + 100 * HOUR))
+    outcome = await env.reconcile(request())
 
     assert outcome.issuance
     assert outcome.issuance.source_expires == NOW + 100 * HOUR
     assert outcome.issuance.source_warns == NOW + 90 * HOUR
 
 
-async def test_a_suspended_request_is_left_alone() -> None:
-    outside = await issued()
-    outside.secrets.delete("acme")
-    outcome = await outside.reconcile(request(suspend=True), after=HOUR)
+async def test_suspended_request_is_not_renewed() -> None:
+    env = await issued()
+    env.secrets.delete("acme")
+    outcome = await env.reconcile(request(suspend=True), after=HOUR)
 
-    assert (outcome.reason, outside.exchanges) == ("", 0)
-    assert outside.secrets.names() == {"license"}
+    assert (outcome.reason, env.exchanges) == ("", 0)
+    assert env.secrets.names() == {"license"}
 
 
 @pytest.mark.parametrize(
     ("annotations", "reason"),
     [
-        pytest.param({}, "TargetConflict", id="without consent: refused"),
-        pytest.param({ADOPTABLE_BY: "other"}, "TargetConflict", id="with consent to another: refused"),
-        pytest.param({ADOPTABLE_BY: "acme"}, None, id="with consent: taken"),
+        pytest.param({}, "TargetConflict", id="not adoptable"),
+        pytest.param({ADOPTABLE_BY: "other"}, "TargetConflict", id="adoptable by another request"),
+        pytest.param({ADOPTABLE_BY: "acme"}, None, id="adoptable by this request"),
     ],
 )
-async def test_a_secret_of_somebody_else(annotations: dict[str, str], reason: str | None) -> None:
-    outside = deps()
-    outside.secrets.put("acme", data={"theirs": "x"}, annotations=annotations)
-    outcome = await outside.reconcile(request())
+async def test_foreign_secret_is_adopted_only_if_annotated(annotations: dict[str, str], reason: str | None) -> None:
+    env = environment()
+    env.secrets.put("acme", data={"theirs": "x"}, annotations=annotations)
+    outcome = await env.reconcile(request())
 
     assert (outcome.failure.error.reason if outcome.failure else None) == reason
-    assert outside.exchanges == (0 if reason else 2)
-    assert outside.secrets.get("acme").data["theirs"] == "x"
+    assert env.exchanges == (0 if reason else 2)
+    assert env.secrets.get("acme").data["theirs"] == "x"
 
 
-async def test_a_secret_of_another_request_is_refused() -> None:
-    outside = await issued()
-    outcome = await outside.reconcile(request("other", target={"secretName": "acme"}))
+async def test_secret_of_another_request_is_refused() -> None:
+    env = await issued()
+    outcome = await env.reconcile(request("other", target={"secretName": "acme"}))
 
     assert outcome.failure
     assert outcome.failure.error.message.startswith("Secret acme belongs to TokenRequest acme;")
 
 
-@pytest.mark.parametrize(("policy", "left"), [("Delete", {"license", "new"}), ("Retain", {"license", "new", "acme"})])
-async def test_a_new_secret_name_lets_the_old_one_go(policy: str, left: set[str]) -> None:
-    outside = await issued()
-    await outside.reconcile(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
+@pytest.mark.parametrize(("policy", "names"), [("Delete", {"license", "new"}), ("Retain", {"license", "new", "acme"})])
+async def test_new_secret_name_releases_the_old_secret(policy: str, names: set[str]) -> None:
+    env = await issued()
+    await env.reconcile(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
 
-    assert outside.secrets.names() == left
+    assert env.secrets.names() == names

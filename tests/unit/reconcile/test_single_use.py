@@ -1,4 +1,4 @@
-"""What works only once: it seeds a refresh token, or it is issued once and never tried again."""
+"""Single-use credentials: exchanged once, for a refresh token if the issuer returns one."""
 
 import dataclasses
 from datetime import timedelta
@@ -21,11 +21,11 @@ from tests.support.dependencies import (
     REFRESH,
     SECOND,
     Attempt,
-    Outside,
+    FakeEnvironment,
     attempt,
-    once,
     request,
     signed,
+    single_use,
     with_code,
 )
 
@@ -42,120 +42,122 @@ TO_REFRESH = {
 }
 APPLICATION = {"clientId": CODE["identityCenterCreateToken"]["clientId"]}
 ASSERTION = APPLICATION | {"grantType": "urn:ietf:params:oauth:grant-type:jwt-bearer"}
-SHOWN_ONCE: dict[str, dict[str, Any]] = {
+SINGLE_USE_STEPS: dict[str, dict[str, Any]] = {
     "an assertion": {"identityCenterCreateToken": ASSERTION},
     "a subject token of Identity Center for a refresh token": {"identityCenterCreateToken": APPLICATION | TO_REFRESH},
     "a subject token of any issuer for a refresh token": {"oauthToken": REFRESH["oauthToken"] | TO_REFRESH},
 }
 
 
-def kept(outside: Outside) -> StoredToken:
-    return outside.tokens.kept[PLACE]
+def stored_token(env: FakeEnvironment) -> StoredToken:
+    return env.tokens.stored[PLACE]
 
 
-async def never_again() -> Outside:
-    """The outside after an issue whose issuer answered no refresh token."""
-    outside = with_code()
-    outside.aws.issuer.refreshes = False
-    outcome = await outside.reconcile(once())
+async def issued_without_refresh_token() -> FakeEnvironment:
+    """An environment after an issue without a refresh token."""
+    env = with_code()
+    env.aws.issuer.refreshes = False
+    outcome = await env.reconcile(single_use())
     assert outcome.failure is None
-    return outside
+    return env
 
 
-async def stalls(outside: Outside, after: timedelta) -> Attempt:
-    outcome = await outside.reconcile(once(), after)
+async def reconcile_consumed(env: FakeEnvironment, after: timedelta) -> Attempt:
+    outcome = await env.reconcile(single_use(), after)
     assert outcome.failure
     assert outcome.failure.error.reason == "SourceConsumed"
     return outcome
 
 
-async def test_a_code_is_sent_once_and_then_what_it_gave() -> None:
-    outside = with_code("seed")
+async def test_code_is_sent_once_and_then_its_refresh_tokens() -> None:
+    env = with_code("seed")
     for _ in range(4):
-        outcome = await outside.reconcile(once(), DUE)
+        outcome = await env.reconcile(single_use(), DUE)
         assert outcome.failure is None
 
-    assert outside.aws.issuer.consumed == ["seed", "refresh-1", "refresh-2", "refresh-3"]
-    assert kept(outside).value == outside.aws.issuer.live == "refresh-4"
-    assert (outside.aws.issuer.reuses, outside.issuance().revision, outside.issuance().once) == (0, 4, False)
+    assert env.aws.issuer.consumed == ["seed", "refresh-1", "refresh-2", "refresh-3"]
+    assert stored_token(env).value == env.aws.issuer.live == "refresh-4"
+    assert (env.aws.issuer.reuses, env.issuance().revision, env.issuance().once) == (0, 4, False)
 
 
-async def test_an_issuer_that_does_not_rotate_what_it_answered_for_the_code() -> None:
-    outside = with_code("seed")
-    await outside.reconcile(once())
-    outside.aws.issuer.rotates = False
+async def test_refresh_token_of_a_code_may_stay_valid() -> None:
+    env = with_code("seed")
+    await env.reconcile(single_use())
+    env.aws.issuer.rotates = False
     for _ in range(3):
-        await outside.reconcile(once(), DUE)
+        await env.reconcile(single_use(), DUE)
 
-    assert (kept(outside).value, outside.issuance().revision) == ("refresh-1", 4)
+    assert (stored_token(env).value, env.issuance().revision) == ("refresh-1", 4)
 
 
 async def test_code_without_refresh_token_stalls_before_the_expiry() -> None:
-    outside = await never_again()
-    first = await outside.reconcile(once(), MINUTE)
-    told = first.status
-    later = (await stalls(outside, DUE)).status
+    env = await issued_without_refresh_token()
+    first = await env.reconcile(single_use(), MINUTE)
+    status = first.status
+    later = (await reconcile_consumed(env, DUE)).status
 
-    assert (told.renewal_time, kept(outside).value, outside.issuance().once) == (None, "", True)
+    assert (status.renewal_time, stored_token(env).value, env.issuance().once) == (None, "", True)
     assert [(c.type, c.status, c.reason) for c in later.conditions] == [
         ("Ready", "True", "Issued"),
         ("Renewed", "False", "SourceConsumed"),
         ("Stalled", "True", "SourceConsumed"),
     ]
-    assert outside.now < outside.issuance().expires
+    assert env.now < env.issuance().expires
 
 
-async def test_it_is_never_tried_again() -> None:
-    outside = await never_again()
-    calls = outside.exchanges
+async def test_consumed_code_is_never_sent_again() -> None:
+    env = await issued_without_refresh_token()
+    calls = env.exchanges
     for _ in range(50):
-        await stalls(outside, HOUR)
-    outside.restart()
-    outside.secrets.delete("acme")
+        await reconcile_consumed(env, HOUR)
+    env.restart()
+    env.secrets.delete("acme")
     for _ in range(3):
-        await stalls(outside, HOUR)
+        await reconcile_consumed(env, HOUR)
 
-    assert outside.aws.issuer.consumed == ["seed"]
-    assert outside.exchanges == calls
-
-
-async def test_a_new_code_starts_again_at_once() -> None:
-    outside = await never_again()
-    await stalls(outside, DUE)
-    outside.secrets.put("sign-in", data={"code": outside.aws.issuer.sign_in()})
-    outcome = await outside.reconcile(once(), SECOND)
-
-    assert (outcome.reason, outcome.failure, outside.issuance().revision) == ("SourceChanged", None, 2)
+    assert env.aws.issuer.consumed == ["seed"]
+    assert env.exchanges == calls
 
 
-async def test_a_code_that_gitops_puts_back_is_no_news() -> None:
-    outside = with_code("seed")
+async def test_new_code_is_used_immediately() -> None:
+    env = await issued_without_refresh_token()
+    await reconcile_consumed(env, DUE)
+    env.secrets.put("sign-in", data={"code": env.aws.issuer.sign_in()})
+    outcome = await env.reconcile(single_use(), SECOND)
+
+    assert (outcome.reason, outcome.failure, env.issuance().revision) == ("SourceChanged", None, 2)
+
+
+async def test_consumed_code_restored_by_gitops_is_ignored() -> None:
+    env = with_code("seed")
     for _ in range(2):
-        await outside.reconcile(once(), DUE)
-    outside.secrets.put("sign-in", data={"code": "seed"})
-    outcome = await outside.reconcile(once(), MINUTE)
+        await env.reconcile(single_use(), DUE)
+    env.secrets.put("sign-in", data={"code": "seed"})
+    outcome = await env.reconcile(single_use(), MINUTE)
 
     assert outcome.reason == ""
 
 
-async def test_a_refused_code_is_not_sent_again() -> None:
-    outside = with_code("another")
-    first = await outside.reconcile(once())
-    later = await stalls(outside, HOUR)
-    again = await stalls(outside, HOUR)
+async def test_refused_code_is_not_sent_again() -> None:
+    env = with_code("another")
+    first = await env.reconcile(single_use())
+    later = await reconcile_consumed(env, HOUR)
+    latest = await reconcile_consumed(env, HOUR)
 
     assert first.failure
     assert first.failure.error.reason == "SourceInvalid"
     assert later.failure
     assert later.failure.error.message.endswith("; the last attempt failed: invalid_grant")
-    assert again.failure
-    assert again.failure.error.message == later.failure.error.message
-    assert kept(outside).is_consumed
+    assert latest.failure
+    assert latest.failure.error.message == later.failure.error.message
+    assert stored_token(env).is_consumed
 
 
-@pytest.mark.parametrize(("may_concern_token", "sent"), [(True, 1), (False, 3)], ids=["its own error", "of the client"])
-async def test_a_code_that_may_be_refused_itself_is_not_sent_again(*, may_concern_token: bool, sent: int) -> None:
-    outside, points = with_code("seed"), []
+@pytest.mark.parametrize(
+    ("may_concern_token", "sent"), [(True, 1), (False, 3)], ids=["may concern it", "of the client"]
+)
+async def test_code_is_sent_again_only_if_the_client_was_refused(*, may_concern_token: bool, sent: int) -> None:
+    env, points = with_code("seed"), []
 
     async def refuse(point: str) -> None:
         if point == "before IdentityCenterCreateToken":
@@ -163,43 +165,43 @@ async def test_a_code_that_may_be_refused_itself_is_not_sent_again(*, may_concer
             error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
             raise error
 
-    outside.watch(refuse)
+    env.watch(refuse)
     for _ in range(3):
-        await outside.reconcile(once(), HOUR)
+        await env.reconcile(single_use(), HOUR)
 
     assert len(points) == sent
 
 
-async def test_a_code_that_was_not_looked_at_is_sent_again() -> None:
-    outside = with_code("seed")
-    outside.aws.issuer.unavailable = 1
-    first = await outside.reconcile(once())
-    second = await outside.reconcile(once(), 10 * MINUTE)
+async def test_code_that_was_not_received_is_sent_again() -> None:
+    env = with_code("seed")
+    env.aws.issuer.unavailable = 1
+    first = await env.reconcile(single_use())
+    second = await env.reconcile(single_use(), 10 * MINUTE)
 
     assert first.failure
     assert second.failure is None
-    assert outside.aws.issuer.consumed == ["seed"]
+    assert env.aws.issuer.consumed == ["seed"]
 
 
-async def test_a_lost_answer_is_a_doubt_and_one_careful_try() -> None:
-    outside = with_code("seed")
-    outside.aws.issuer.lost = 1
+async def test_lost_response_leads_to_one_final_attempt() -> None:
+    env = with_code("seed")
+    env.aws.issuer.lost = 1
     reasons = []
     for after in (SECOND, 31 * SECOND, 31 * SECOND, HOUR, HOUR):
-        outcome = await outside.reconcile(once(), after)
-        reasons.append((outcome.failure.error.reason if outcome.failure else "", outside.aws.issuer.reuses))
+        outcome = await env.reconcile(single_use(), after)
+        reasons.append((outcome.failure.error.reason if outcome.failure else "", env.aws.issuer.reuses))
 
     assert {reason for reason, _ in reasons} == {"RefreshOutcomeUnknown"}
     assert reasons[-1][1] == 1
 
 
-async def test_a_failure_after_the_code_was_spent_is_told_with_it() -> None:
-    outside = with_code("seed")
-    outside.aws.issuer.refreshes = False
-    outside.aws.failures.append(RefusedError("AccessDenied", "a trust policy", eventually_consistent=True))
-    first = await outside.reconcile(once())
+async def test_failure_after_the_code_was_consumed_stays_in_the_message() -> None:
+    env = with_code("seed")
+    env.aws.issuer.refreshes = False
+    env.aws.failures.append(RefusedError("AccessDenied", "a trust policy", eventually_consistent=True))
+    first = await env.reconcile(single_use())
     assert first.failure
-    later = await stalls(outside, HOUR)
+    later = await reconcile_consumed(env, HOUR)
 
     assert first.failure.error.reason == "AccessDenied"
     assert first.failure.failed_at
@@ -209,103 +211,103 @@ async def test_a_failure_after_the_code_was_spent_is_told_with_it() -> None:
     assert "a trust policy" in later.failure.error.message
 
 
-async def test_nothing_is_sent_where_the_secret_could_not_be_written() -> None:
-    outside = with_code("seed")
-    outside.secrets.failures["rehearse"] = RefusedError("WriteDenied", "a policy")
-    await outside.reconcile(once())
+async def test_code_is_not_sent_if_the_secret_is_not_writable() -> None:
+    env = with_code("seed")
+    env.secrets.failures["dry_run"] = RefusedError("WriteDenied", "a policy")
+    await env.reconcile(single_use())
 
-    assert outside.aws.issuer.consumed == []
+    assert env.aws.issuer.consumed == []
 
 
 async def test_new_code_is_not_sent_if_the_secret_is_not_writable() -> None:
-    outside = await never_again()
-    outside.secrets.put("sign-in", data={"code": outside.aws.issuer.sign_in()})
-    outside.secrets.failures["rehearse"] = RefusedError("WriteDenied", "a quota")
-    outcome = await outside.reconcile(once(), MINUTE)
+    env = await issued_without_refresh_token()
+    env.secrets.put("sign-in", data={"code": env.aws.issuer.sign_in()})
+    env.secrets.failures["dry_run"] = RefusedError("WriteDenied", "a quota")
+    outcome = await env.reconcile(single_use(), MINUTE)
 
     assert outcome.failure
     assert outcome.failure.error.reason == "WriteDenied"
-    assert outside.aws.issuer.consumed == []
+    assert env.aws.issuer.consumed == []
 
 
-async def test_the_refresh_token_of_one_step_is_not_taken_for_that_of_another() -> None:
-    given: list[str | None] = []
+async def test_refresh_token_of_one_step_is_not_passed_to_the_next() -> None:
+    refresh_tokens: list[str | None] = []
 
-    async def exchange(_: Request, step: StepSpec, held: PipelineValues) -> PipelineValues:
-        given.append(held.refresh_token)
-        answer = dataclasses.replace(held, access_token=Token("token", outside.now + HOUR), refresh_token="refresh")
-        return answer if step.oauth_token or step.identity_center_create_token else held
+    async def exchange(_: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
+        refresh_tokens.append(values.refresh_token)
+        response = dataclasses.replace(values, access_token=Token("token", env.now + HOUR), refresh_token="refresh")
+        return response if step.oauth_token or step.identity_center_create_token else values
 
-    outside = with_code()
-    steps = [REFRESH, *SHOWN_ONCE.values()]
-    wanted = request(source=BOTH, exchanges=steps, target={"formats": [{"token": {}}]})
-    outcome = await attempt(dataclasses.replace(outside.deps, exchange=exchange), wanted, ReconcileState())
+    env = with_code()
+    steps = [REFRESH, *SINGLE_USE_STEPS.values()]
+    token_request = request(source=BOTH, exchanges=steps, target={"formats": [{"token": {}}]})
+    outcome = await attempt(dataclasses.replace(env.deps, exchange=exchange), token_request, ReconcileState())
 
     assert outcome.failure is None
-    assert given == [None, None, None, None]
+    assert refresh_tokens == [None, None, None, None]
 
 
-async def test_other_formats_wait_for_the_next_time() -> None:
-    outside = with_code("seed")
-    await outside.reconcile(once())
-    outcome = await outside.reconcile(once(target={"formats": [{"env": {}}]}), MINUTE)
+async def test_new_formats_wait_for_the_next_renewal() -> None:
+    env = with_code("seed")
+    await env.reconcile(single_use())
+    outcome = await env.reconcile(single_use(target={"formats": [{"env": {}}]}), MINUTE)
 
     assert outcome.reason == ""
-    assert len(outside.aws.issuer.consumed) == 1
+    assert len(env.aws.issuer.consumed) == 1
 
 
-@pytest.mark.parametrize("step", SHOWN_ONCE.values(), ids=SHOWN_ONCE)
-async def test_the_source_token_is_what_works_once(step: dict[str, Any]) -> None:
-    outside = with_code()
-    jwt = outside.aws.issuer.live = signed(outside.now, outside.now + DAY)
-    outside.secrets.put("license", data={"license_token": jwt})
-    wanted = request(source=BOTH, exchanges=[step, ASSUME_ROLE])
+@pytest.mark.parametrize("step", SINGLE_USE_STEPS.values(), ids=SINGLE_USE_STEPS)
+async def test_single_use_source_token_is_exchanged_for_refresh_tokens(step: dict[str, Any]) -> None:
+    env = with_code()
+    jwt = env.aws.issuer.live = signed(env.now, env.now + DAY)
+    env.secrets.put("license", data={"license_token": jwt})
+    token_request = request(source=BOTH, exchanges=[step, ASSUME_ROLE])
     for _ in range(40):
-        outcome = await outside.reconcile(wanted, DUE)
+        outcome = await env.reconcile(token_request, DUE)
         assert outcome.failure is None
 
-    assert outside.aws.issuer.consumed[:2] == [jwt, "refresh-1"]
-    assert (outside.issuance().source_expires, outside.aws.issuer.reuses) == (None, 0)
-    assert outside.tokens.kept["billing", "license-keyturn"].value == outside.aws.issuer.live
+    assert env.aws.issuer.consumed[:2] == [jwt, "refresh-1"]
+    assert (env.issuance().source_expires, env.aws.issuer.reuses) == (None, 0)
+    assert env.tokens.stored["billing", "license-keyturn"].value == env.aws.issuer.live
 
 
-async def test_what_was_answered_for_it_has_an_end_too() -> None:
-    outside = with_code("seed")
-    outside.aws.issuer.refresh_life = 30 * MINUTE
-    await outside.reconcile(once())
+async def test_refresh_token_of_a_code_determines_the_source_expiry() -> None:
+    env = with_code("seed")
+    env.aws.issuer.refresh_life = 30 * MINUTE
+    await env.reconcile(single_use())
 
-    assert outside.issuance().source_expires == outside.now + 30 * MINUTE
-    assert outside.issuance().renew == outside.now + 20 * MINUTE
+    assert env.issuance().source_expires == env.now + 30 * MINUTE
+    assert env.issuance().renew == env.now + 20 * MINUTE
 
 
 @pytest.mark.parametrize("times", [1, 7])
-async def test_the_answer_to_the_code_is_saved_until_it_holds(times: int) -> None:
-    outside = with_code("seed")
-    outside.tokens.failures["save"] = [UnavailableError("Unreachable", "away")] * times
-    outcome = await outside.reconcile(once())
+async def test_save_of_the_refresh_token_is_retried(times: int) -> None:
+    env = with_code("seed")
+    env.tokens.failures["save"] = [UnavailableError("Unreachable", "no response")] * times
+    outcome = await env.reconcile(single_use())
 
     assert outcome.failure is None
-    assert kept(outside).value == outside.aws.issuer.live
+    assert stored_token(env).value == env.aws.issuer.live
 
 
-@pytest.mark.parametrize("step", SHOWN_ONCE.values(), ids=SHOWN_ONCE)
-async def test_of_a_token_that_is_made_anew_nothing_is_kept(step: dict[str, Any]) -> None:
-    wanted = request(source=BOTH | {"token": {"serviceAccount": {"name": "app"}}}, exchanges=[step, ASSUME_ROLE])
+@pytest.mark.parametrize("step", SINGLE_USE_STEPS.values(), ids=SINGLE_USE_STEPS)
+async def test_service_account_token_is_not_stored(step: dict[str, Any]) -> None:
+    token_request = request(source=BOTH | {"token": {"serviceAccount": {"name": "app"}}}, exchanges=[step, ASSUME_ROLE])
 
-    assert wanted.spec.consumption is None
-    assert {"base"} <= wanted.spec.secrets_read <= {"base", "client"}
+    assert token_request.spec.consumption is None
+    assert {"base"} <= token_request.spec.secrets_read <= {"base", "client"}
 
 
-async def test_an_answered_token_is_shown_to_no_other_application() -> None:
-    outside = with_code()
-    jwt = outside.aws.issuer.live = signed(outside.now, outside.now + DAY)
-    outside.secrets.put("license", data={"license_token": jwt})
+async def test_stored_token_is_not_sent_to_another_application() -> None:
+    env = with_code()
+    jwt = env.aws.issuer.live = signed(env.now, env.now + DAY)
+    env.secrets.put("license", data={"license_token": jwt})
     steps = ({"identityCenterCreateToken": ASSERTION | APPLICATION | {"clientId": f"{APPLICATION['clientId']}{n}"}}
              for n in (1, 2))  # fmt: skip
     first, second = (request(f"acme-{n}", source=BOTH, exchanges=[step, ASSUME_ROLE]) for n, step in enumerate(steps))
-    assert (await outside.reconcile(first)).failure is None
-    refused = await outside.reconcile(second, MINUTE)
+    assert (await env.reconcile(first)).failure is None
+    refused = await env.reconcile(second, MINUTE)
 
     assert refused.failure
     assert refused.failure.error.reason == "TargetConflict"
-    assert outside.aws.issuer.consumed == [jwt]
+    assert env.aws.issuer.consumed == [jwt]

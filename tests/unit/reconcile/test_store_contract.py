@@ -1,4 +1,4 @@
-"""The Store in memory does what the cluster's does, so that what is tried on it is true."""
+"""The Store in memory behaves like the cluster's, so that tests can rely on it."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ REQUEST = request()
 MOVED = request(target={"secretName": "new"})
 MOVED_RETAINED = request(target={"secretName": "new", "deletionPolicy": "Retain"})
 LABELLED = request(target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}})
-AGAIN = request(uid="else-0002")
+RECREATED = request(uid="else-0002")
 Facts = dict[str, Any]
 
 
@@ -28,8 +28,8 @@ class InMemory:
         self.store = self._secrets = Secrets()
 
     def put(self, data: dict[str, str], annotations: dict[str, str], labels: dict[str, str] | None = None) -> None:
-        was = self._secrets.get("acme") if "acme" in self._secrets.names() else None
-        merged = (was.annotations if was else {}) | annotations
+        before = self._secrets.get("acme") if "acme" in self._secrets.names() else None
+        merged = (before.annotations if before else {}) | annotations
         self._secrets.put("acme", data=data, annotations=merged)
         if labels is not None:
             self._secrets.put("acme", labels=labels)
@@ -38,16 +38,16 @@ class InMemory:
         self._secrets.delete("acme")
 
     def facts(self) -> Facts:
-        """Every Secret with its data, labels, annotations but for the marks, and owners."""
+        """Describe every Secret: data, labels, annotations without the issuance record, and owners."""
         return {name: self._facts(name) for name in self._secrets.names()}
 
     def _facts(self, name: str) -> Facts:
-        one = self._secrets.get(name)
-        return _facts(one.data, one.labels, one.annotations, set(one.owners))
+        secret = self._secrets.get(name)
+        return _facts(secret.data, secret.labels, secret.annotations, set(secret.owners))
 
 
 class InCluster:
-    """The SecretStore, with a watch that shows it everything that has our label at once."""
+    """The SecretStore, with a watch by label that has no delay."""
 
     def __init__(self) -> None:
         self._server, self.store = cluster()
@@ -55,11 +55,11 @@ class InCluster:
 
     def put(self, data: dict[str, str], annotations: dict[str, str], labels: dict[str, str] | None = None) -> None:
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
-        was = self._server.objects.get(self._path, {}).get("metadata", {}).get("labels", {})
-        gone = dict.fromkeys(was) if labels is not None else {}
-        metadata = {"annotations": annotations, "labels": gone | (labels or {})}
+        before = self._server.objects.get(self._path, {}).get("metadata", {}).get("labels", {})
+        removed = dict.fromkeys(before) if labels is not None else {}
+        metadata = {"annotations": annotations, "labels": removed | (labels or {})}
         meta = self._server.put(self._path, data=encoded, metadata=metadata)
-        if MANAGED_BY in was:
+        if MANAGED_BY in before:
             self.store.cache.observe(meta, alive=MANAGED_BY in meta.labels)
 
     def delete(self) -> None:
@@ -79,34 +79,40 @@ class InCluster:
 
 
 def _facts(data: dict[str, str], labels: dict[str, str], annotations: dict[str, str], owners: set[str]) -> Facts:
-    made = read_issuance(annotations)
-    told = {key: value for key, value in annotations.items() if key != ISSUANCE_ANNOTATION}
-    return {"data": data, "labels": labels, "told": told, "owners": owners, "adopted": made and made.adopted}
+    record = read_issuance(annotations)
+    others = {key: value for key, value in annotations.items() if key != ISSUANCE_ANNOTATION}
+    return {
+        "data": data,
+        "labels": labels,
+        "annotations": others,
+        "owners": owners,
+        "adopted": record and record.adopted,
+    }
 
 
 Side = InMemory | InCluster
 Step = Callable[[Side], Awaitable[object]]
 
 
-def write(wanted: Request = REQUEST) -> Step:
-    return lambda side: side.store.write(wanted, issuance(wanted), DATA)
+def write(token_request: Request = REQUEST) -> Step:
+    return lambda side: side.store.write(token_request, issuance(token_request), DATA)
 
 
-def apply_metadata(wanted: Request) -> Step:
-    return lambda side: side.store.apply_metadata(wanted, issuance(wanted))
+def apply_metadata(token_request: Request) -> Step:
+    return lambda side: side.store.apply_metadata(token_request, issuance(token_request))
 
 
-def dry_run(wanted: Request = REQUEST) -> Step:
-    return lambda side: side.store.dry_run(wanted)
+def dry_run(token_request: Request = REQUEST) -> Step:
+    return lambda side: side.store.dry_run(token_request)
 
 
 async def read(side: Side) -> object:
-    found = await side.store.read_target(REQUEST)
-    return found and (
-        found.issuance is not None,
-        found.owners,
-        found.annotations.get(ADOPTABLE_BY),
-        found.immutable,
+    target = await side.store.read_target(REQUEST)
+    return target and (
+        target.issuance is not None,
+        target.owners,
+        target.annotations.get(ADOPTABLE_BY),
+        target.immutable,
     )
 
 
@@ -114,7 +120,7 @@ def put(labels: dict[str, str] | None = None, data: dict[str, str] | None = None
     async def step(side: Side) -> None:
         side.put(
             data or {},
-            {key.replace("adopt_by", ADOPTABLE_BY): value for key, value in annotations.items()},
+            {key.replace("adoptable_by", ADOPTABLE_BY): value for key, value in annotations.items()},
             labels,
         )
 
@@ -125,19 +131,19 @@ async def delete(side: Side) -> None:
     side.delete()
 
 
-THEIRS = put(data={"theirs": "x"})
-CONSENT = put(adopt_by="acme")
+FOREIGN = put(data={"theirs": "x"})
+ADOPTABLE = put(adoptable_by="acme")
 
 
-async def story(side: Side, steps: list[Step]) -> list[object]:
-    """What each step gave or raised, and what is there in the end."""
-    told: list[object] = []
+async def run_steps(side: Side, steps: list[Step]) -> list[object]:
+    """Return the result or error of each step, and the Secrets at the end."""
+    results: list[object] = []
     for step in steps:
         try:
-            told.append(await step(side))
+            results.append(await step(side))
         except KeyturnError as error:
-            told.append((error.reason, error.message))
-    return [*told, side.facts()]
+            results.append((error.reason, error.message))
+    return [*results, side.facts()]
 
 
 @pytest.mark.parametrize(
@@ -146,20 +152,20 @@ async def story(side: Side, steps: list[Step]) -> list[object]:
         pytest.param([read, dry_run(), write(), read], id="a first issue"),
         pytest.param([write(), write(), read], id="a renewal"),
         pytest.param([write(), delete, read, dry_run(), write(), read], id="deleted by hand"),
-        pytest.param([write(), put(data={"theirs": "x"}), read, write()], id="a key of theirs beside ours"),
+        pytest.param([write(), put(data={"theirs": "x"}), read, write()], id="a foreign key in our Secret"),
         pytest.param([write(), put(data={"token": "x"}), apply_metadata(LABELLED), read, write()], id="a key edited"),
         pytest.param([write(), put(labels={}), read, write()], id="its labels removed"),
         pytest.param([write(), write(LABELLED), write()], id="labels that come and go"),
-        pytest.param([write(), apply_metadata(LABELLED)], id="dressed"),
-        pytest.param([write(), write(AGAIN)], id="taken over"),
+        pytest.param([write(), apply_metadata(LABELLED)], id="metadata applied"),
+        pytest.param([write(), write(RECREATED)], id="recreated request"),
         pytest.param([write(), write(MOVED)], id="moved"),
         pytest.param([write(), write(MOVED_RETAINED)], id="moved and retained"),
-        pytest.param([THEIRS, read, dry_run(), read], id="somebody else's"),
-        pytest.param([THEIRS, dry_run(), CONSENT, read, write(), read], id="adopted after a refusal"),
-        pytest.param([THEIRS, dry_run(), delete, read, dry_run()], id="somebody else's, deleted"),
-        pytest.param([THEIRS, CONSENT, dry_run(), write(), write(MOVED)], id="adopted and moved"),
-        pytest.param([THEIRS, CONSENT, dry_run(), write(), put(adopt_by=""), write()], id="consent taken back"),
+        pytest.param([FOREIGN, read, dry_run(), read], id="a foreign Secret"),
+        pytest.param([FOREIGN, dry_run(), ADOPTABLE, read, write(), read], id="adopted after a refusal"),
+        pytest.param([FOREIGN, dry_run(), delete, read, dry_run()], id="a foreign Secret, deleted"),
+        pytest.param([FOREIGN, ADOPTABLE, dry_run(), write(), write(MOVED)], id="adopted and moved"),
+        pytest.param([FOREIGN, ADOPTABLE, dry_run(), write(), put(adoptable_by=""), write()], id="no longer adoptable"),
     ],
 )
-async def test_both_stores_tell_the_same_story(steps: list[Step]) -> None:
-    assert await story(InMemory(), steps) == await story(InCluster(), steps)
+async def test_both_stores_behave_alike(steps: list[Step]) -> None:
+    assert await run_steps(InMemory(), steps) == await run_steps(InCluster(), steps)

@@ -8,280 +8,282 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.token_family import StoredToken
-from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Outside, deps, rotating
+from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
 
-GIVEN_UP = 31 * SECOND
+GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
 
 
-def kept(outside: Outside) -> StoredToken:
-    return outside.tokens.kept["billing", "license-keyturn"]
+def stored_token(env: FakeEnvironment) -> StoredToken:
+    return env.tokens.stored["billing", "license-keyturn"]
 
 
-async def consumed(times: int = 1) -> Outside:
-    """The outside after so many renewals of a rotating source."""
-    outside = deps("seed")
+async def consumed(times: int = 1) -> FakeEnvironment:
+    """An environment after `times` renewals with a rotated source token."""
+    env = environment("seed")
     for _ in range(times):
-        outcome = await outside.reconcile(rotating(), DUE)
+        outcome = await env.reconcile(rotating(), DUE)
         assert outcome.failure is None
-    return outside
+    return env
 
 
-async def test_the_new_token_is_saved_and_the_source_is_left_alone() -> None:
-    outside = await consumed()
+async def test_new_token_is_saved_and_the_source_unchanged() -> None:
+    env = await consumed()
 
-    assert kept(outside).value == outside.aws.issuer.live == "refresh-1"
-    assert outside.secrets.get("license").data == {"license_token": "seed"}
+    assert stored_token(env).value == env.aws.issuer.live == "refresh-1"
+    assert env.secrets.get("license").data == {"license_token": "seed"}
 
 
-async def test_the_intent_is_written_before_and_gone_after() -> None:
-    outside = await consumed(2)
+async def test_intent_is_removed_by_the_save() -> None:
+    env = await consumed(2)
 
-    family = kept(outside).family
+    family = stored_token(env).family
     assert family
     assert family.intent is None
-    assert outside.tokens.calls == {"read": 2, "create": 1, "rehearse": 2, "intend": 2, "save": 2}
+    assert env.tokens.calls == {"read": 2, "create": 1, "dry_run": 2, "keep": 2, "save": 2}
 
 
-async def test_twenty_renewals_spend_twenty_tokens_in_order() -> None:
-    outside = await consumed(20)
+async def test_twenty_renewals_consume_twenty_tokens_in_order() -> None:
+    env = await consumed(20)
 
-    assert outside.aws.issuer.consumed == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
-    assert outside.aws.issuer.reuses == 0
+    assert env.aws.issuer.consumed == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
+    assert env.aws.issuer.reuses == 0
 
 
 @pytest.mark.parametrize("life", [HOUR, 12 * HOUR], ids=str)
-async def test_the_source_ends_when_the_token_does_that_is_kept_now(life: timedelta) -> None:
-    """Keycloak's: a JWT that lives for half an hour, less than the credentials that come of it."""
-    outside = deps("seed")
-    outside.aws.life, outside.aws.issuer.refresh_life = life, 30 * MINUTE
+async def test_source_expiry_is_that_of_the_stored_token(life: timedelta) -> None:
+    """Keycloak's refresh token is a JWT that is valid for half an hour, less than the credentials."""
+    env = environment("seed")
+    env.aws.life, env.aws.issuer.refresh_life = life, 30 * MINUTE
     for _ in range(4):
-        outcome = await outside.reconcile(rotating())
+        outcome = await env.reconcile(rotating())
 
         assert (outcome.failure, outcome.reason == "") == (None, False)
-        assert outside.issuance().source_expires == outside.now + 30 * MINUTE
-        assert outside.issuance().renew == outside.now + 20 * MINUTE
-        outside.now += 20 * MINUTE
+        assert env.issuance().source_expires == env.now + 30 * MINUTE
+        assert env.issuance().renew == env.now + 20 * MINUTE
+        env.now += 20 * MINUTE
 
 
-async def test_what_fails_is_tried_again_before_the_token_ends() -> None:
-    outside = deps("seed")
-    outside.aws.issuer.refresh_life, outside.rand = 30 * MINUTE, 0.999
-    await outside.reconcile(rotating())
-    outside.now = outside.issuance().renew
-    while outside.now < NOW + 29 * MINUTE:
-        outside.aws.failures = [UnavailableError("Unreachable", "away")]
-        failure = (await outside.reconcile(rotating())).failure
+async def test_failure_is_retried_before_the_token_expires() -> None:
+    env = environment("seed")
+    env.aws.issuer.refresh_life, env.rand = 30 * MINUTE, 0.999
+    await env.reconcile(rotating())
+    env.now = env.issuance().renew
+    while env.now < NOW + 29 * MINUTE:
+        env.aws.failures = [UnavailableError("Unreachable", "no response")]
+        failure = (await env.reconcile(rotating())).failure
 
         assert failure
-        outside.now = failure.next_attempt_time
+        env.now = failure.next_attempt_time
 
-    assert outside.now < NOW + 30 * MINUTE
-
-
-async def test_another_renewal_time_does_not_outlive_the_token() -> None:
-    outside = deps("seed")
-    outside.aws.issuer.refresh_life = 30 * MINUTE
-    await outside.reconcile(rotating())
-    await outside.reconcile(rotating(renewal={"renewBefore": "5m"}))
-
-    assert (outside.issuance().revision, outside.issuance().renew) == (1, NOW + 20 * MINUTE)
+    assert env.now < NOW + 30 * MINUTE
 
 
-async def test_three_requests_of_one_source_spend_in_order() -> None:
-    outside = deps("seed")
+async def test_new_renewal_time_is_before_the_token_expires() -> None:
+    env = environment("seed")
+    env.aws.issuer.refresh_life = 30 * MINUTE
+    await env.reconcile(rotating())
+    await env.reconcile(rotating(renewal={"renewBefore": "5m"}))
+
+    assert (env.issuance().revision, env.issuance().renew) == (1, NOW + 20 * MINUTE)
+
+
+async def test_three_requests_with_one_source_consume_in_order() -> None:
+    env = environment("seed")
     requests = [rotating(name) for name in ("a", "b", "c")]
     for _ in range(20):
-        outside.now += DUE
+        env.now += DUE
         waiting = requests
         while waiting:
-            # Those that find the token in use come back in a second.
-            outside.now += SECOND
-            done = await asyncio.gather(*(outside.reconcile(one) for one in waiting))
-            waiting = [one for one, attempt in zip(waiting, done, strict=True) if not attempt.tried]
+            # A request that finds the token in use is reconciled again after a second.
+            env.now += SECOND
+            done = await asyncio.gather(*(env.reconcile(request) for request in waiting))
+            waiting = [request for request, attempt in zip(waiting, done, strict=True) if not attempt.tried]
 
-    assert len(outside.aws.issuer.consumed) == 60
-    assert outside.aws.issuer.reuses == 0
+    assert len(env.aws.issuer.consumed) == 60
+    assert env.aws.issuer.reuses == 0
 
 
-async def test_an_issuer_that_does_not_rotate_leaves_the_token_as_it_is() -> None:
-    outside = deps("seed")
-    outside.aws.issuer.rotates = False
+async def test_token_of_an_issuer_that_does_not_rotate_is_kept() -> None:
+    env = environment("seed")
+    env.aws.issuer.rotates = False
     for _ in range(3):
-        await outside.reconcile(rotating(), DUE)
+        await env.reconcile(rotating(), DUE)
 
-    assert kept(outside).value == "seed"
-    assert outside.issuance().revision == 3
+    assert stored_token(env).value == "seed"
+    assert env.issuance().revision == 3
 
 
 @pytest.mark.parametrize(
-    "again",
+    "restored",
     [
-        pytest.param("seed", id="GitOps puts the seed back"),
-        pytest.param("refresh-3", id="somebody copies a spent token into the source"),
+        pytest.param("seed", id="GitOps restores the initial token"),
+        pytest.param("refresh-3", id="a user stores a consumed token"),
     ],
 )
-async def test_a_source_of_the_lineage_is_no_news(again: str) -> None:
-    outside = await consumed(5)
-    outside.secrets.put("license", data={"license_token": again})
+async def test_source_with_a_token_of_the_family_is_ignored(restored: str) -> None:
+    env = await consumed(5)
+    env.secrets.put("license", data={"license_token": restored})
 
-    outcome = await outside.reconcile(rotating(), MINUTE)
+    outcome = await env.reconcile(rotating(), MINUTE)
 
     assert outcome.reason == ""
-    assert len(outside.aws.issuer.consumed) == 5
+    assert len(env.aws.issuer.consumed) == 5
 
 
-async def test_a_new_token_in_the_source_starts_a_new_lineage_at_once() -> None:
-    outside = await consumed(3)
-    outside.secrets.put("license", data={"license_token": outside.aws.issuer.sign_in()})
+async def test_new_token_in_the_source_starts_a_new_family() -> None:
+    env = await consumed(3)
+    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
 
-    outcome = await outside.reconcile(rotating(), MINUTE)
+    outcome = await env.reconcile(rotating(), MINUTE)
 
     assert outcome.reason == "SourceChanged"
-    assert kept(outside).value == outside.aws.issuer.live
+    assert stored_token(env).value == env.aws.issuer.live
 
 
-async def test_a_token_secret_put_back_to_a_spent_token_spends_nothing() -> None:
-    outside = await consumed(3)
-    old = StoredToken("refresh-1", kept(outside).family, uid=kept(outside).uid, version="9999")
-    outside.tokens.kept["billing", "license-keyturn"] = old
+async def test_consumed_token_restored_in_the_token_secret_is_not_sent() -> None:
+    env = await consumed(3)
+    old = StoredToken("refresh-1", stored_token(env).family, uid=stored_token(env).uid, version="9999")
+    env.tokens.stored["billing", "license-keyturn"] = old
 
-    outcome = await outside.reconcile(rotating(), DUE)
+    outcome = await env.reconcile(rotating(), DUE)
 
     assert outcome.failure
     assert outcome.failure.error.reason == "StaleTokenRestored"
-    assert (len(outside.aws.issuer.consumed), outside.aws.issuer.reuses) == (3, 0)
+    assert (len(env.aws.issuer.consumed), env.aws.issuer.reuses) == (3, 0)
 
 
-async def test_a_token_secret_of_somebody_else_is_not_written() -> None:
-    outside = deps("seed")
-    outside.tokens.kept["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
+async def test_foreign_token_secret_is_not_written() -> None:
+    env = environment("seed")
+    env.tokens.stored["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
 
-    outcome = await outside.reconcile(rotating())
+    outcome = await env.reconcile(rotating())
 
     assert outcome.failure
     assert outcome.failure.error.reason == "TargetConflict"
-    assert outside.aws.issuer.consumed == []
+    assert env.aws.issuer.consumed == []
 
 
-async def test_a_new_request_for_the_same_source_goes_on_with_the_live_token() -> None:
-    outside = await consumed(3)
-    outside.secrets.delete("acme")
-    outside.restart()
+async def test_recreated_target_is_issued_with_the_live_token() -> None:
+    env = await consumed(3)
+    env.secrets.delete("acme")
+    env.restart()
 
-    outcome = await outside.reconcile(rotating(), MINUTE)
-
-    assert outcome.failure is None
-    assert outside.aws.issuer.reuses == 0
-
-
-async def test_the_save_goes_on_until_it_holds() -> None:
-    outside = deps("seed")
-    outside.tokens.failures["save"] = [UnavailableError("Unreachable", "away")] * 7
-
-    outcome = await outside.reconcile(rotating())
+    outcome = await env.reconcile(rotating(), MINUTE)
 
     assert outcome.failure is None
-    assert kept(outside).value == outside.aws.issuer.live
+    assert env.aws.issuer.reuses == 0
 
 
-async def test_a_cancelled_renewal_still_saves_the_token_that_was_answered() -> None:
-    outside = deps("seed")
-    asked, go_on = asyncio.Event(), asyncio.Event()
+async def test_save_is_retried_until_it_succeeds() -> None:
+    env = environment("seed")
+    env.tokens.failures["save"] = [UnavailableError("Unreachable", "no response")] * 7
 
-    async def wait_after_the_exchange(where: str) -> None:
-        if where == "after OauthToken":
-            asked.set()
-            await go_on.wait()
+    outcome = await env.reconcile(rotating())
 
-    outside.checkpoint = wait_after_the_exchange
-    looking = asyncio.create_task(outside.reconcile(rotating()))
-    await asked.wait()
-    looking.cancel()
+    assert outcome.failure is None
+    assert stored_token(env).value == env.aws.issuer.live
+
+
+async def test_cancelled_renewal_saves_the_received_token() -> None:
+    env = environment("seed")
+    called, released = asyncio.Event(), asyncio.Event()
+
+    async def wait_after_exchange(point: str) -> None:
+        if point == "after OauthToken":
+            called.set()
+            await released.wait()
+
+    env.checkpoint = wait_after_exchange
+    task = asyncio.create_task(env.reconcile(rotating()))
+    await called.wait()
+    task.cancel()
     await asyncio.sleep(0)
-    go_on.set()
+    released.set()
     with pytest.raises(asyncio.CancelledError):
-        await looking
+        await task
 
-    assert kept(outside).value == outside.aws.issuer.live
+    assert stored_token(env).value == env.aws.issuer.live
 
 
-async def test_a_refused_rehearsal_spends_nothing() -> None:
-    outside = await consumed()
-    outside.tokens.failures["rehearse"] = [RefusedError("WriteDenied", "a policy")]
+async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
+    env = await consumed()
+    env.tokens.failures["dry_run"] = [RefusedError("WriteDenied", "a policy")]
 
-    outcome = await outside.reconcile(rotating(), DUE)
+    outcome = await env.reconcile(rotating(), DUE)
 
     assert outcome.failure
     assert outcome.failure.error.reason == "WriteDenied"
-    assert len(outside.aws.issuer.consumed) == 1
+    assert len(env.aws.issuer.consumed) == 1
 
 
-async def test_an_issuer_that_was_not_reached_leaves_no_doubt() -> None:
-    outside = await consumed()
-    outside.aws.issuer.unavailable = 1
-    await outside.reconcile(rotating(), DUE)
+async def test_unreachable_issuer_leaves_no_intent() -> None:
+    env = await consumed()
+    env.aws.issuer.unavailable = 1
+    await env.reconcile(rotating(), DUE)
 
-    family = kept(outside).family
+    family = stored_token(env).family
     assert family
     assert family.intent is None
 
 
-def lose_the_answer(outside: Outside) -> None:
-    outside.aws.issuer.lost = 1
+def lose_response(env: FakeEnvironment) -> None:
+    env.aws.issuer.lost = 1
 
 
-def die_with_an_intent(outside: Outside) -> None:
-    async def die(where: str) -> None:
-        if where == "before OauthToken":
+def die_after_intent(env: FakeEnvironment) -> None:
+    async def die(point: str) -> None:
+        if point == "before OauthToken":
             raise asyncio.CancelledError
 
-    outside.checkpoint = die
+    env.checkpoint = die
 
 
 @pytest.mark.parametrize(
-    ("trouble", "survives"),
+    ("failure", "is_live"),
     [
-        pytest.param(lose_the_answer, False, id="the answer was lost: the one careful try is refused"),
-        pytest.param(die_with_an_intent, True, id="died before sending: the one careful try succeeds"),
+        pytest.param(lose_response, False, id="response lost: the final attempt is refused"),
+        pytest.param(die_after_intent, True, id="died before sending: the final attempt succeeds"),
     ],
 )
-async def test_a_doubt_is_waited_out_and_tried_once(trouble: Callable[[Outside], None], *, survives: bool) -> None:
-    outside = await consumed()
-    trouble(outside)
+async def test_unknown_outcome_leads_to_a_final_attempt(
+    failure: Callable[[FakeEnvironment], None], *, is_live: bool
+) -> None:
+    env = await consumed()
+    failure(env)
     try:
-        await outside.reconcile(rotating(), DUE)
+        await env.reconcile(rotating(), DUE)
     except asyncio.CancelledError:
-        outside.restart()
-        outside.__post_init__()
-        outside.checkpoint = type(outside)().checkpoint
-    reasons = [await reason(outside, rotating(), after) for after in (SECOND, GIVEN_UP, GIVEN_UP)]
+        env.restart()
+        env.__post_init__()
+        env.checkpoint = type(env)().checkpoint
+    reasons = [await reason(env, rotating(), after) for after in (SECOND, GIVE_UP_TIME, GIVE_UP_TIME)]
 
     assert reasons[0] == "RefreshOutcomeUnknown"
-    assert (reasons[2] == "") is survives
-    assert outside.aws.issuer.reuses == (0 if survives else 1)
+    assert (reasons[2] == "") is is_live
+    assert env.aws.issuer.reuses == (0 if is_live else 1)
 
 
-async def test_after_the_careful_try_the_token_is_never_sent_again() -> None:
-    outside = await consumed()
-    outside.aws.issuer.lost = 1
-    for after in (DUE, GIVEN_UP, GIVEN_UP, HOUR, HOUR, HOUR):
-        await outside.reconcile(rotating(), after)
+async def test_after_the_final_attempt_the_token_is_never_sent_again() -> None:
+    env = await consumed()
+    env.aws.issuer.lost = 1
+    for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME, HOUR, HOUR, HOUR):
+        await env.reconcile(rotating(), after)
 
-    assert outside.aws.issuer.reuses == 1
+    assert env.aws.issuer.reuses == 1
 
 
 @pytest.mark.parametrize(
-    ("may_concern_token", "tries"),
+    ("may_concern_token", "calls"),
     [
-        pytest.param(False, 2, id="the client was refused: the token was not looked at, so it is tried again"),
-        pytest.param(True, 1, id="an error of its own may be of the token: that was the careful try"),
+        pytest.param(False, 2, id="the client was refused: the token was not checked and is sent again"),
+        pytest.param(True, 1, id="the error may concern the token: that was the final attempt"),
     ],
 )
-async def test_what_a_refused_careful_try_says_of_the_token(*, may_concern_token: bool, tries: int) -> None:
-    outside, sent = await consumed(), []
-    outside.aws.issuer.lost = 1
-    await outside.reconcile(rotating(), DUE)
+async def test_final_attempt_is_repeated_only_if_the_client_was_refused(*, may_concern_token: bool, calls: int) -> None:
+    env, sent = await consumed(), []
+    env.aws.issuer.lost = 1
+    await env.reconcile(rotating(), DUE)
 
     async def refuse(point: str) -> None:
         if point == "before OauthToken":
@@ -289,21 +291,21 @@ async def test_what_a_refused_careful_try_says_of_the_token(*, may_concern_token
             error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
             raise error
 
-    outside.watch(refuse)
+    env.watch(refuse)
     for _ in range(3):
-        await outside.reconcile(rotating(), HOUR)
+        await env.reconcile(rotating(), HOUR)
 
-    assert len(sent) == tries
+    assert len(sent) == calls
 
 
-async def test_a_new_token_ends_the_doubt() -> None:
-    outside = await consumed()
-    outside.aws.issuer.lost = 1
-    for after in (DUE, GIVEN_UP, GIVEN_UP):
-        await outside.reconcile(rotating(), after)
-    outside.secrets.put("license", data={"license_token": outside.aws.issuer.sign_in()})
+async def test_new_token_is_used_after_an_unknown_outcome() -> None:
+    env = await consumed()
+    env.aws.issuer.lost = 1
+    for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME):
+        await env.reconcile(rotating(), after)
+    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
 
-    outcome = await outside.reconcile(rotating(), MINUTE)
+    outcome = await env.reconcile(rotating(), MINUTE)
 
     assert outcome.failure is None
 
@@ -315,16 +317,16 @@ async def test_a_new_token_ends_the_doubt() -> None:
         pytest.param({"target": {"secretName": "elsewhere"}}, id="another Secret"),
     ],
 )
-async def test_what_only_moves_waits_for_its_time(change: dict[str, Any]) -> None:
-    outside = await consumed()
+async def test_new_target_waits_for_the_next_renewal(change: dict[str, Any]) -> None:
+    env = await consumed()
 
-    await outside.reconcile(rotating(**change), MINUTE)
-    assert len(outside.aws.issuer.consumed) == 1
+    await env.reconcile(rotating(**change), MINUTE)
+    assert len(env.aws.issuer.consumed) == 1
 
-    await outside.reconcile(rotating(**change), DUE)
-    assert len(outside.aws.issuer.consumed) == 2
+    await env.reconcile(rotating(**change), DUE)
+    assert len(env.aws.issuer.consumed) == 2
 
 
-async def reason(outside: Outside, wanted: Request, after: timedelta) -> str:
-    outcome = await outside.reconcile(wanted, after)
+async def reason(env: FakeEnvironment, token_request: Request, after: timedelta) -> str:
+    outcome = await env.reconcile(token_request, after)
     return outcome.failure.error.reason if outcome.failure else ""

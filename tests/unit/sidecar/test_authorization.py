@@ -47,22 +47,22 @@ def test_file_mounted_by_the_kubelet_is_read(tmp_path: Path) -> None:
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"planted\n", id="an editor's newline"),
+        pytest.param(b"planted\n", id="a trailing newline"),
         pytest.param(b"planted planted", id="a space"),
         pytest.param("plantéd".encode(), id="not ASCII"),
     ],
 )
-def test_content_that_no_sdk_can_send_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_token_that_is_invalid_in_a_header_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
-    with pytest.raises(AuthorizationError, match="must contain only visible ASCII characters") as refused:
+    with pytest.raises(AuthorizationError, match="must contain only visible ASCII characters") as caught:
         read_or_create_token(path)
 
-    assert "planted" not in str(refused.value)
+    assert "planted" not in str(caught.value)
     assert path.read_bytes() == content
 
 
-def test_dangling_link_is_not_followed_to_create_the_file(tmp_path: Path) -> None:
+def test_dangling_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(AuthorizationError, match=r"cannot create the authorization file .*: No such file"):
         read_or_create_token(tmp_path / "token")
@@ -74,12 +74,12 @@ def test_dangling_link_is_not_followed_to_create_the_file(tmp_path: Path) -> Non
     ("name", "message"),
     [
         pytest.param("directory", "cannot read .*directory: Is a directory", id="a directory"),
-        pytest.param("pipe", "cannot read .*pipe: not a regular file", id="a pipe is not waited for"),
+        pytest.param("pipe", "cannot read .*pipe: not a regular file", id="a pipe does not block"),
         pytest.param("long", "cannot read .*long: larger than 4096 bytes", id="too long"),
         pytest.param("not/there", "cannot create .*there: No such file or directory", id="no directory"),
     ],
 )
-def test_file_that_cannot_be_read_or_created_is_one_line(name: str, message: str, tmp_path: Path) -> None:
+def test_unusable_file_is_reported_in_one_line(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "long").write_text("planted" * 1000)
     os.mkfifo(tmp_path / "pipe")

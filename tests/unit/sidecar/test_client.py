@@ -29,7 +29,7 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def one_response(response: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+def single_response_server(response: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
     """Serve one request; yields the port and the received bytes."""
     received: list[bytes] = []
     with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
@@ -52,25 +52,25 @@ def closed_port() -> int:
     return port
 
 
-def message(status: int, body: str, header: str = "") -> str:
+def raw_response(status: int, body: str, header: str = "") -> str:
     return f"HTTP/1.1 {status} X\r\n{header or f'Content-Length: {len(body)}'}\r\n\r\n{body}"
 
 
 @pytest.mark.parametrize(
     ("host", "path", "response"),
     [
-        pytest.param("127.0.0.1", "/a?b=c", message(200, DOCUMENT), id="body with a length"),
-        pytest.param("[::1]", "", message(200, DOCUMENT, "Connection: close"), id="IPv6, body until closed"),
+        pytest.param("127.0.0.1", "/a?b=c", raw_response(200, DOCUMENT), id="body with a length"),
+        pytest.param("[::1]", "", raw_response(200, DOCUMENT, "Connection: close"), id="IPv6, body until closed"),
         pytest.param(
             "localhost",
             "/",
-            message(200, f"{len(DOCUMENT):x}\r\n{DOCUMENT}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
+            raw_response(200, f"{len(DOCUMENT):x}\r\n{DOCUMENT}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
             id="chunked body",
         ),
     ],
 )
-def test_request_is_the_one_that_sdks_send(host: str, path: str, response: str, token_file: Path) -> None:
-    with one_response(response, "::1" if "::" in host else "127.0.0.1") as (port, received):
+def test_request_matches_that_of_an_sdk(host: str, path: str, response: str, token_file: Path) -> None:
+    with single_response_server(response, "::1" if "::" in host else "127.0.0.1") as (port, received):
         credentials = fetch_credentials(f"http://{host}:{port}{path}", token_file)
 
     assert json.loads(credentials.document) == FIELDS
@@ -83,24 +83,24 @@ def test_request_is_the_one_that_sdks_send(host: str, path: str, response: str, 
     ("response", "reason"),
     [
         pytest.param(
-            message(503, '{"code": "ServiceUnavailable", "message": "they expired"}'),
+            raw_response(503, '{"code": "ServiceUnavailable", "message": "they expired"}'),
             "returned HTTP 503: they expired",
             id="error with a message",
         ),
-        pytest.param(message(404, "<html>"), "returned HTTP 404: no message", id="error without a message"),
-        pytest.param(message(200, "{}"), "the credentials have no AccessKeyId", id="no credentials"),
-        pytest.param(message(200, "planted"), "the credentials have no AccessKeyId", id="no JSON"),
+        pytest.param(raw_response(404, "<html>"), "returned HTTP 404: no message", id="error without a message"),
+        pytest.param(raw_response(200, "{}"), "the credentials have no AccessKeyId", id="no credentials"),
+        pytest.param(raw_response(200, "planted"), "the credentials have no AccessKeyId", id="no JSON"),
         pytest.param("planted rubbish\r\n\r\n", "no response from 127.0.0.1:", id="not HTTP"),
         pytest.param("", "no response from 127.0.0.1:", id="nothing"),
-        pytest.param(message(200, "x" * 99, "Content-Length: 999"), "no response from 127.0.0.1:", id="cut short"),
-        pytest.param(message(200, "x" * 99999), "its response is too long", id="too long"),
+        pytest.param(raw_response(200, "x" * 99, "Content-Length: 999"), "no response from 127.0.0.1:", id="truncated"),
+        pytest.param(raw_response(200, "x" * 99999), "its response is too long", id="too long"),
     ],
 )
 def test_response_without_credentials_is_refused(response: str, reason: str, token_file: Path) -> None:
-    with one_response(response) as (port, _), pytest.raises(NoCredentialsError, match=reason) as refused:
+    with single_response_server(response) as (port, _), pytest.raises(NoCredentialsError, match=reason) as caught:
         fetch_credentials(f"http://127.0.0.1:{port}", token_file)
 
-    assert "planted" not in str(refused.value)
+    assert "planted" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_refused_connection_is_reported_after_the_timeout(token_file: Path) -> N
         fetch_credentials(f"http://127.0.0.1:{port}", token_file, timeout_seconds=0.2)
 
 
-def test_restarting_sidecar_is_waited_for(token_file: Path) -> None:
+def test_connection_is_retried_while_the_sidecar_restarts(token_file: Path) -> None:
     def listen() -> None:
         time.sleep(0.5)
-        with one_response(message(200, DOCUMENT), port=port):
+        with single_response_server(raw_response(200, DOCUMENT), port=port):
             pass
 
     port = closed_port()
@@ -160,12 +160,12 @@ def test_invalid_port_is_refused(port: str, token_file: Path) -> None:
         pytest.param("planted\r\nX: y", "must contain only visible ASCII", id="an additional header"),
     ],
 )
-def test_token_that_no_header_can_contain_is_refused(content: str | None, reason: str, token_file: Path) -> None:
+def test_token_that_is_invalid_in_a_header_is_refused(content: str | None, reason: str, token_file: Path) -> None:
     if content is None:
         token_file.unlink()
     else:
         token_file.write_text(content)
-    with pytest.raises(NoCredentialsError, match=reason) as refused:
+    with pytest.raises(NoCredentialsError, match=reason) as caught:
         fetch_credentials("http://127.0.0.1:1", token_file)
 
-    assert "planted" not in str(refused.value)
+    assert "planted" not in str(caught.value)

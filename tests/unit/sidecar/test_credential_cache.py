@@ -30,7 +30,7 @@ VARIABLES = {
         pytest.param(VARIABLES, "credentials.json", id="variables"),
     ],
 )
-def test_every_format_becomes_the_endpoints_document(data: Mapping[str, str], key: str) -> None:
+def test_every_format_is_converted_to_the_endpoint_document(data: Mapping[str, str], key: str) -> None:
     credentials = parse_credentials(data, key)
 
     assert (credentials.access_key_id, credentials.expires_at) == ("ASIAEXAMPLE", NOW + timedelta(hours=1))
@@ -46,8 +46,8 @@ def test_every_format_becomes_the_endpoints_document(data: Mapping[str, str], ke
     ("data", "reason"),
     [
         pytest.param({}, "no AccessKeyId", id="no data"),
-        pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "json is not valid JSON", id="half written"),
-        pytest.param({"credentials.json": "[" * 100_000}, "json is not valid JSON", id="nested too deep"),
+        pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "json is not valid JSON", id="truncated"),
+        pytest.param({"credentials.json": "[" * 100_000}, "json is not valid JSON", id="nested too deeply"),
         pytest.param({"credentials.json": "[]"}, "json is not a JSON object", id="a list"),
         pytest.param(
             {"credentials.json": json.dumps(PROCESS | {"AccessKeyId": 7})},
@@ -56,19 +56,19 @@ def test_every_format_becomes_the_endpoints_document(data: Mapping[str, str], ke
         ),
         pytest.param(VARIABLES | {"AWS_SESSION_TOKEN": ""}, "no Token", id="long-lived keys"),
         pytest.param(VARIABLES | {"expiration": ""}, "no Expiration", id="no expiration"),
-        pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="expiration that is no time"),
+        pytest.param(VARIABLES | {"expiration": "soon"}, "RFC 3339", id="invalid expiration"),
         pytest.param(VARIABLES | {"expiration": "9999-12-31T23:59:59-01:00"}, "RFC 3339", id="after year 9999"),
         pytest.param(VARIABLES | {"expiration": "2026-01-01T01:00:00"}, "time zone", id="no time zone"),
     ],
 )
 def test_invalid_data_is_refused(data: Mapping[str, str], reason: str) -> None:
-    with pytest.raises(NoCredentialsError, match=reason) as refused:
+    with pytest.raises(NoCredentialsError, match=reason) as caught:
         parse_credentials(data)
 
-    assert "planted" not in str(refused.value)
+    assert "planted" not in str(caught.value)
 
 
-def test_empty_cache_always_has_a_reason() -> None:
+def test_empty_cache_reports_a_reason() -> None:
     with pytest.raises(NoCredentialsError, match="no credentials are available yet"):
         CredentialCache(lambda: NOW, failure="").document()
 

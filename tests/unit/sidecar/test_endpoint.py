@@ -20,7 +20,7 @@ MONITORING = DOCS / "operations" / "monitoring.md"
 TOKEN = "planted-authorization"
 PORTS = ListenAddresses("127.0.0.1:0", "127.0.0.1:0")
 UNAUTHORIZED = "the Authorization header is not the token in the authorization file"
-FOREIGN = "requests through a proxy or with a Host that is not loopback are not allowed"
+EXTERNAL = "requests through a proxy or with a Host that is not loopback are not allowed"
 NOT_FOUND = "not found: the paths are /healthz, /readyz and /metrics\n"
 AUTHORIZED = f"Host: localhost\r\nAuthorization: {TOKEN}\r\n"
 
@@ -104,7 +104,7 @@ def with_only(*headers: str) -> str:
         pytest.param("PRI * HTTP/2.0\r\n\r\n", 403, id="HTTP/2"),
         pytest.param("GET / HTTP/9.9\r\n\r\n", 403, id="invalid HTTP version"),
         pytest.param("GET /\r\n", 400, id="HTTP/0.9"),
-        pytest.param(f"GET / HTTP/1.1\r\n{AUTHORIZED}", 400, id="half a request"),
+        pytest.param(f"GET / HTTP/1.1\r\n{AUTHORIZED}", 400, id="incomplete request"),
         pytest.param(f"GET /{'x' * 7000} HTTP/1.1\r\n{AUTHORIZED}\r\n", 200, id="long request line"),
         pytest.param(f"GET /{'x' * 20_000} HTTP/1.1\r\n{AUTHORIZED}\r\n", 431, id="request line too long"),
         pytest.param(f"GET /{'x' * 400_000}", 431, id="request line without an end"),
@@ -115,7 +115,7 @@ def with_only(*headers: str) -> str:
         pytest.param(with_header("Transfer-Encoding: chunked") + "zz", 200, id="chunked body is not read"),
     ],
 )
-async def test_status_of_each_request(raw: str, status: int) -> None:
+async def test_request_has_expected_status(raw: str, status: int) -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         received, headers, body = await send_raw(addresses.credentials, raw)
         exposition = (await get(addresses.probes, "/metrics"))[1]
@@ -153,7 +153,7 @@ async def test_response_is_the_container_credentials_document() -> None:
         pytest.param(filled_cache(expired=True), "the credentials expired at 2026-01-01T01:00:00Z", id="expired"),
     ],
 )
-async def test_without_valid_credentials_the_reason_is_returned(cache: CredentialCache, reason: str) -> None:
+async def test_missing_credentials_are_reported_with_the_reason(cache: CredentialCache, reason: str) -> None:
     async with serve_endpoint(PORTS, cache, TOKEN) as addresses:
         status, headers, body = await send_raw(addresses.credentials, with_header("Accept: */*"))
         ready = await get(addresses.probes, "/readyz")
@@ -165,7 +165,7 @@ async def test_without_valid_credentials_the_reason_is_returned(cache: Credentia
     assert reason in ready[1]
 
 
-async def test_newly_published_credentials_are_served_at_once() -> None:
+async def test_newly_published_credentials_are_served_immediately() -> None:
     cache = filled_cache()
     async with serve_endpoint(PORTS, cache, TOKEN) as addresses:
         cache.publish(parse_credentials(process(2, NOW + HOUR)))
@@ -183,12 +183,12 @@ async def test_newly_published_credentials_are_served_at_once() -> None:
         pytest.param("/credentials", 404, NOT_FOUND, id="no credentials on this port"),
     ],
 )
-async def test_probe_responses(path: str, status: int, body: str) -> None:
+async def test_probes_have_expected_responses(path: str, status: int, body: str) -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         assert await get(addresses.probes, path) == (status, body)
 
 
-async def test_probes_need_neither_host_nor_token_but_get() -> None:
+async def test_probes_accept_get_from_any_host_without_a_token() -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         kubelet, *_ = await send_raw(addresses.probes, "GET /healthz HTTP/1.1\r\nHost: 10.0.0.7:9912\r\n\r\n")
         post, *_ = await send_raw(addresses.probes, "POST /healthz HTTP/1.1\r\nHost: 10.0.0.7:9912\r\n\r\n")
@@ -239,7 +239,7 @@ async def test_probes_without_a_host_listen_on_ipv4_and_ipv6(unused_tcp_port: in
             assert await get(f"{host}:{unused_tcp_port}", "/healthz") == (200, "ok\n")
 
 
-async def test_port_in_use_is_left_alone_and_the_other_port_is_released() -> None:
+async def test_port_in_use_is_refused_and_the_other_port_is_released() -> None:
     async with serve_endpoint(PORTS, filled_cache(), TOKEN) as addresses:
         with pytest.raises(BindError, match=f"cannot listen on {addresses.probes}: Address already in use"):
             async with serve_endpoint(replace(PORTS, probes=addresses.probes), filled_cache(), TOKEN):
@@ -270,7 +270,7 @@ async def test_refusal_is_logged_once_a_minute_per_status(caplog: pytest.LogCapt
 
     assert [line for line in caplog.messages if line.startswith("refused")] == [
         *[f"refused a request with HTTP 401: {UNAUTHORIZED}"] * 3,
-        f"refused a request with HTTP 403: {FOREIGN}",
+        f"refused a request with HTTP 403: {EXTERNAL}",
     ]
     assert "planted" not in caplog.text
 

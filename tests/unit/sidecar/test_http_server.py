@@ -29,7 +29,7 @@ async def test_request_may_arrive_byte_by_byte() -> None:
     assert echo.targets == [b"/a"]
 
 
-async def test_pipelined_requests_are_answered_in_order() -> None:
+async def test_pipelined_responses_are_sent_in_order() -> None:
     paths = [b"/p%d" % number for number in range(3000)]
     async with running_server() as (address, echo, _), connect(address) as (reader, writer):
         writer.writelines(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths)
@@ -63,7 +63,7 @@ async def test_client_that_does_not_read_is_paused_and_then_closed() -> None:
         assert len(echo.targets) < 200
 
 
-async def test_client_that_reads_late_gets_every_response() -> None:
+async def test_slow_reader_receives_every_response() -> None:
     async with running_server() as (address, _, _), connect(address) as (reader, writer):
         writer.write(b"GET /100000 HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
         await asyncio.sleep(0.2)
@@ -86,7 +86,7 @@ async def test_active_connection_outlives_the_request_timeout() -> None:
     [
         pytest.param(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + REQUEST, [200], id="close"),
         pytest.param(b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n" + REQUEST, [200], id="HTTP/1.0"),
-        pytest.param(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + REQUEST, [200], id="a body"),
+        pytest.param(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + REQUEST, [200], id="with a body"),
         pytest.param(REQUEST + b"rubbish\r\n\r\n" + REQUEST, [200, 400], id="rubbish"),
         pytest.param(REQUEST * 200 + b"rubbish\r\n\r\n", [200] * 200 + [400], id="rubbish after many requests"),
         pytest.param(REQUEST + b"A: b\r\n" * 1000, [200, 431], id="headers without a request"),
@@ -117,7 +117,7 @@ async def test_client_may_send_a_large_body_before_it_reads() -> None:
     assert response.endswith(b"\r\n\r\na")
 
 
-async def test_last_response_ends_the_stream_at_once() -> None:
+async def test_last_response_ends_the_stream_immediately() -> None:
     async with running_server() as (address, _, _), connect(address) as (reader, writer), asyncio.timeout(1):
         writer.write(b"rubbish\r\n\r\n")
 
@@ -133,7 +133,7 @@ async def test_client_that_keeps_sending_after_the_last_response_is_closed() -> 
             await asyncio.sleep(0.02)
 
 
-async def test_client_that_resets_the_connection_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reset_connection_is_removed(caplog: pytest.LogCaptureFixture) -> None:
     async with running_server() as (address, _, server):
         for sent in (b"", b"GET", REQUEST, b"rubbish\r\n\r\n", REQUEST * 100):
             host, _, port = address.rpartition(":")
@@ -175,7 +175,7 @@ async def test_longest_idle_connection_makes_room_for_a_new_one() -> None:
             await reader.readuntil(b"\r\n\r\na")
 
 
-async def test_displaced_connection_is_not_a_malformed_request() -> None:
+async def test_displaced_connection_is_not_reported_as_malformed() -> None:
     async with (
         running_server(Limits(connections=1)) as (address, echo, _),
         connect(address) as (displaced, writer),
@@ -188,21 +188,21 @@ async def test_displaced_connection_is_not_a_malformed_request() -> None:
     assert echo.errors == []
 
 
-async def test_flood_of_connections_stays_within_the_limit() -> None:
-    limits, most = Limits(connections=20), 0
+async def test_connection_flood_stays_within_the_limit() -> None:
+    limits, highest_count = Limits(connections=20), 0
     async with running_server(limits) as (address, _, server):
         host, _, port = address.rpartition(":")
         flood = asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(200)))
         while not flood.done():
             await asyncio.sleep(0)
-            most = max(most, server.open_connections)
+            highest_count = max(highest_count, server.open_connections)
         for _, writer in await flood:
             writer.close()
 
-    assert most == limits.connections
+    assert highest_count == limits.connections
 
 
-async def test_close_answers_open_requests_and_accepts_no_new_client() -> None:
+async def test_close_completes_open_requests_and_refuses_new_clients() -> None:
     async with (
         running_server() as (address, _, server),
         connect(address) as idle,

@@ -64,8 +64,8 @@ def test_last_changed_is_the_latest_file_unless_the_kubelet_mounted_it(tmp_path:
     ("data", "reason"),
     [
         pytest.param({}, "contains neither credentials.json nor AWS_ACCESS_KEY_ID: check", id="no data"),
-        pytest.param({"credentials.json": "{"}, "is not valid JSON", id="half a file"),
-        pytest.param({"AWS_ACCESS_KEY_ID": "A"}, "have no SecretAccessKey", id="half of the variables"),
+        pytest.param({"credentials.json": "{"}, "is not valid JSON", id="incomplete file"),
+        pytest.param({"AWS_ACCESS_KEY_ID": "A"}, "have no SecretAccessKey", id="incomplete variables"),
     ],
 )
 def test_secret_without_credentials_is_refused(data: dict[str, str], reason: str, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def pod(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Pod:
     return Pod(tmp_path / "secret", caplog)
 
 
-def test_first_poll_publishes_at_once(pod: Pod) -> None:
+def test_first_poll_publishes_immediately(pod: Pod) -> None:
     swap(pod.directory, process(1, NOW + HOUR))
     pod.reader.poll()
 
@@ -63,7 +63,7 @@ def test_new_versions_are_published(pod: Pod) -> None:
     assert pod.new_log_lines()[-1] == "serving credentials that expire at 2026-01-01T05:00:00Z"
 
 
-def test_format_may_change(pod: Pod) -> None:
+def test_format_change_is_followed(pod: Pod) -> None:
     swap(pod.directory, process(1, NOW + HOUR))
     pod.served_key_after_two_polls()
     swap(pod.directory, variables(2, NOW + HOUR))
@@ -112,7 +112,7 @@ def expired(directory: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_failure_is_logged_once_and_the_last_credentials_stay(
+def test_failure_is_logged_once_and_credentials_are_still_served(
     break_secret: Callable[[Path], None], reason: str, pod: Pod
 ) -> None:
     swap(pod.directory, process(1, NOW + HOUR))
@@ -140,7 +140,7 @@ def test_failure_is_logged_once_and_the_last_credentials_stay(
     assert pod.cache.failure == ""
 
 
-def test_secret_may_appear_late(pod: Pod) -> None:
+def test_secret_may_be_mounted_later(pod: Pod) -> None:
     for _ in range(3):
         pod.reader.poll()
     [line] = pod.new_log_lines()
@@ -150,7 +150,7 @@ def test_secret_may_appear_late(pod: Pod) -> None:
     assert pod.served_key_after_two_polls() == "ASIA1"
 
 
-def test_failed_read_is_repeated_though_the_files_are_unchanged(pod: Pod) -> None:
+def test_failed_read_is_retried_without_a_file_change(pod: Pod) -> None:
     swap(pod.directory, process(1, NOW + HOUR))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

@@ -20,11 +20,11 @@ def test_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
     [
         pytest.param("file", "larger than 6 bytes", id="too large"),
         pytest.param("directory", "Is a directory", id="a directory"),
-        pytest.param("pipe", "not a regular file", id="a pipe is not waited for"),
+        pytest.param("pipe", "not a regular file", id="a pipe does not block"),
         pytest.param("missing", "No such file", id="missing"),
     ],
 )
-def test_anything_else_is_refused_and_closed(name: str, reason: str, tmp_path: Path) -> None:
+def test_unreadable_file_is_refused_and_closed(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -40,7 +40,7 @@ def test_anything_else_is_refused_and_closed(name: str, reason: str, tmp_path: P
     [
         pytest.param(lambda file: file.write_text("x"), id="written"),
         pytest.param(lambda file: file.unlink(), id="removed"),
-        pytest.param(lambda file: file.chmod(0o400), id="made readable"),
+        pytest.param(lambda file: file.chmod(0o400), id="mode changed"),
     ],
 )
 def test_fingerprint_changes_with_the_file(change: Callable[[Path], None], tmp_path: Path) -> None:

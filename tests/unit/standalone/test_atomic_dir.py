@@ -6,8 +6,8 @@ import pytest
 from keyturn.core.errors import RefusedError
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.atomic_files import locked_directory
-from tests.support.disk import no_longer_files
-from tests.support.mounts import names, shown
+from tests.support.disk import limited_file_size
+from tests.support.mounts import names, visible_files
 
 ONE = {"config": "one", "credentials.json": "1", "..issuance": "m1"}
 TWO = {"config": "two", "token": "2", "..issuance": "m2"}
@@ -17,7 +17,7 @@ def versions(path: Path) -> list[str]:
     return [name for name in names(path) if name.startswith("..keyturn-")]
 
 
-def test_layout_is_the_kubelets(tmp_path: Path) -> None:
+def test_layout_matches_a_kubelet_mount(tmp_path: Path) -> None:
     AtomicDir(tmp_path).write(ONE)
     [version] = versions(tmp_path)
 
@@ -45,7 +45,7 @@ def test_new_version_replaces_the_previous_one(tmp_path: Path) -> None:
     directory.write(TWO)
 
     assert directory.read() == TWO
-    assert shown(tmp_path) == {"config": "two", "token": "2"}
+    assert visible_files(tmp_path) == {"config": "two", "token": "2"}
     assert len(versions(tmp_path)) == 1
 
 
@@ -53,21 +53,21 @@ def test_empty_directory_is_read_as_none(tmp_path: Path) -> None:
     assert AtomicDir(tmp_path).read() is None
 
 
-@pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_broken_link_is_repaired_when_read(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("damage", ["removed", "replaced"])
+def test_broken_link_is_repaired_when_read(tmp_path: Path, damage: str) -> None:
     directory = AtomicDir(tmp_path)
     directory.write(ONE)
     (tmp_path / "config").unlink()
-    if how == "replaced":
-        (tmp_path / "config").write_text("theirs")
+    if damage == "replaced":
+        (tmp_path / "config").write_text("foreign")
 
     assert directory.has_changed()
     assert directory.read() == ONE
-    assert shown(tmp_path)["config"] == "one"
+    assert visible_files(tmp_path)["config"] == "one"
     assert not directory.has_changed()
 
 
-def test_edited_file_is_read_as_it_is(tmp_path: Path) -> None:
+def test_edited_file_is_read_unchanged(tmp_path: Path) -> None:
     directory = AtomicDir(tmp_path)
     directory.write(ONE)
     assert not directory.has_changed()
@@ -79,16 +79,16 @@ def test_edited_file_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_other_files_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "foreign").write_text("foreign")
     directory = AtomicDir(tmp_path)
     directory.write(ONE)
     directory.write(TWO)
 
-    assert shown(tmp_path) == {"config": "two", "token": "2", "theirs": "theirs"}
+    assert visible_files(tmp_path) == {"config": "two", "token": "2", "foreign": "foreign"}
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
-def test_name_of_another_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_name_of_a_foreign_file_is_refused(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "config"
     if kind == "link":
         place.symlink_to("elsewhere")
@@ -103,7 +103,7 @@ def test_name_of_another_file_is_refused(tmp_path: Path, kind: str) -> None:
     assert (error.value.reason, names(tmp_path)) == ("TargetConflict", ["config"])
 
 
-def test_data_that_is_not_our_link_is_refused(tmp_path: Path) -> None:
+def test_foreign_data_entry_is_refused(tmp_path: Path) -> None:
     (tmp_path / "..data").mkdir()
 
     for attempt in (AtomicDir(tmp_path).read, AtomicDir(tmp_path).clean_up):
@@ -111,7 +111,7 @@ def test_data_that_is_not_our_link_is_refused(tmp_path: Path) -> None:
             attempt()
 
 
-def test_dry_run_leaves_nothing(tmp_path: Path) -> None:
+def test_dry_run_leaves_no_files(tmp_path: Path) -> None:
     AtomicDir(tmp_path).dry_run(ONE)
 
     assert names(tmp_path) == []
@@ -121,7 +121,7 @@ def test_failed_write_keeps_the_previous_version(tmp_path: Path) -> None:
     directory = AtomicDir(tmp_path)
     directory.write(ONE)
     before = names(tmp_path)
-    with no_longer_files(100):
+    with limited_file_size(100):
         with pytest.raises(RefusedError, match="File too large") as error:
             directory.dry_run(ONE)
         with pytest.raises(RefusedError, match="File too large"):
@@ -131,17 +131,17 @@ def test_failed_write_keeps_the_previous_version(tmp_path: Path) -> None:
     assert (directory.read(), names(tmp_path)) == (ONE, before)
 
 
-def test_clean_up_removes_only_our_leftovers(tmp_path: Path) -> None:
+def test_clean_up_removes_only_files_of_keyturn(tmp_path: Path) -> None:
     directory = AtomicDir(tmp_path)
     with locked_directory(tmp_path, 0o750):
         directory.write(ONE)
-        kept = sorted([*names(tmp_path), "..theirs"])
+        kept = sorted([*names(tmp_path), "..foreign"])
         (tmp_path / "..keyturn-old").mkdir()
         (tmp_path / "..keyturn-old" / "config").write_text("old")
         for name in ("..data_tmp", "..link"):
             (tmp_path / name).symlink_to("nowhere")
         (tmp_path / "..dry-run").touch()
-        (tmp_path / "..theirs").touch()
+        (tmp_path / "..foreign").touch()
         directory.clean_up()
 
     assert names(tmp_path) == kept

@@ -13,7 +13,7 @@ from keyturn.standalone.atomic_files import (
     reporting_write_errors,
     write_in_place,
 )
-from tests.support.disk import no_longer_files
+from tests.support.disk import limited_file_size
 
 LOCKER = "import sys; from pathlib import Path; from keyturn.standalone.atomic_files import locked_directory\n"
 LOCKER += "with locked_directory(Path(sys.argv[1]), 0o700): print('locked', flush=True); sys.stdin.read()"
@@ -32,7 +32,7 @@ def test_reserved_file_is_overwritten_in_place(tmp_path: Path) -> None:
     reserved = tmp_path / "reserved"
     write_in_place(reserved, bytes(1000), 0o600)
     inode = reserved.stat().st_ino
-    with no_longer_files(100):
+    with limited_file_size(100):
         replace_file(tmp_path / "token", b"after", reserved)
 
     assert (tmp_path / "token").stat().st_ino == inode
@@ -43,20 +43,20 @@ def test_failed_write_keeps_the_file(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_bytes(b"before")
     message = "cannot be written: File too large"
-    with no_longer_files(100), pytest.raises(RefusedError, match=message) as error, reporting_write_errors(path):
+    with limited_file_size(100), pytest.raises(RefusedError, match=message) as error, reporting_write_errors(path):
         replace_file(path, bytes(200), tmp_path / "..next")
 
     assert (error.value.reason, path.read_bytes()) == ("WriteDenied", b"before")
 
 
 def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
-    theirs = tmp_path / "theirs"
-    theirs.write_bytes(b"theirs")
-    (tmp_path / "..next").symlink_to(theirs)
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"foreign")
+    (tmp_path / "..next").symlink_to(foreign)
 
     with pytest.raises(OSError, match="symbolic links"):
         replace_file(tmp_path / "token", b"after", tmp_path / "..next")
-    assert theirs.read_bytes() == b"theirs"
+    assert foreign.read_bytes() == b"foreign"
 
 
 def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:

@@ -15,18 +15,18 @@ from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Target
 from keyturn.standalone.source_files import SourceFiles
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, SECOND, request
-from tests.support.disk import no_longer_files
+from tests.support.disk import limited_file_size
 from tests.support.memory_store import Secrets
-from tests.support.mounts import names, put, shown
+from tests.support.mounts import names, put, visible_files
 
 REQUEST = request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]})
 VALUES = PipelineValues(access_token=Token("planted-token", NOW + HOUR))
 DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
-def issuance(wanted: Request = REQUEST, **changes: Any) -> Issuance:
-    made, _ = issue(wanted, VALUES, IssueContext("source", None, 1, 0.0, NOW))
-    return msgspec.structs.replace(made, **changes)
+def issuance(labelled_request: Request = REQUEST, **changes: Any) -> Issuance:
+    record, _ = issue(labelled_request, VALUES, IssueContext("source", None, 1, 0.0, NOW))
+    return msgspec.structs.replace(record, **changes)
 
 
 def with_target(**target: Any) -> Request:
@@ -55,7 +55,7 @@ READ, WRITE, DRY_RUN, DELETE, EDIT, RELABEL = "read", "write", "dry run", "delet
 
 
 async def step(side: Output | Secrets, name: str) -> object:
-    """Do one step on the directory or on Secrets in memory, and return what a reconciliation sees of it."""
+    """Perform a step on the directory or on Secrets in memory, and return the result as a reconciliation sees it."""
     store = side.store if isinstance(side, Output) else side
     if name == DELETE:
         (side.path / "..data").unlink() if isinstance(side, Output) and side.path else None
@@ -87,9 +87,9 @@ async def outcomes(side: Output | Secrets, steps: list[str]) -> list[object]:
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param([READ, DRY_RUN, WRITE, READ], id="a first issue"),
+        pytest.param([READ, DRY_RUN, WRITE, READ], id="first issue"),
         pytest.param([WRITE, WRITE, READ], id="a renewal"),
-        pytest.param([WRITE, DELETE, READ, DRY_RUN, WRITE, READ], id="deleted by hand"),
+        pytest.param([WRITE, DELETE, READ, DRY_RUN, WRITE, READ], id="deleted manually"),
         pytest.param([WRITE, EDIT, READ, RELABEL, READ], id="a key edited"),
         pytest.param([WRITE, RELABEL, READ], id="metadata applied"),
     ],
@@ -98,21 +98,21 @@ async def test_directory_behaves_like_a_secret(tmp_path: Path, steps: list[str])
     output, secrets = Output(tmp_path), Secrets()
 
     assert await outcomes(output, steps) == await outcomes(secrets, steps)
-    assert shown(tmp_path) == secrets.get("acme").data
+    assert visible_files(tmp_path) == secrets.get("acme").data
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
 @pytest.mark.parametrize("in_memory", [True, False], ids=["in memory", "in a directory"])
-async def test_written_target_is_no_reason_to_write(tmp_path: Path, policy: str, *, in_memory: bool) -> None:
-    wanted = with_target(metadata={"labels": {"team": "blue"}}, deletionPolicy=policy)
+async def test_written_target_needs_no_further_write(tmp_path: Path, policy: str, *, in_memory: bool) -> None:
+    labelled_request = with_target(metadata={"labels": {"team": "blue"}}, deletionPolicy=policy)
     output = Output(None if in_memory else tmp_path)
-    await output.store.write(wanted, issuance(wanted), DATA)
-    target = await output.store.read_target(wanted)
+    await output.store.write(labelled_request, issuance(labelled_request), DATA)
+    target = await output.store.read_target(labelled_request)
 
     assert target
-    check_ours(wanted, target)
-    assert not needs_metadata(wanted, target)
-    assert renewal_reason(wanted, target, "source", NOW - SECOND) is None
+    check_ours(labelled_request, target)
+    assert not needs_metadata(labelled_request, target)
+    assert renewal_reason(labelled_request, target, "source", NOW - SECOND) is None
 
 
 async def test_new_process_publishes_the_existing_target(tmp_path: Path) -> None:
@@ -165,23 +165,23 @@ async def test_directory_of_another_request_is_refused(tmp_path: Path) -> None:
     assert (error.value.reason, names(tmp_path)) == ("TargetConflict", before)
 
 
-async def test_mounted_secret_is_refused(tmp_path: Path) -> None:
-    AtomicDir(tmp_path).write({"token": "theirs"})
+async def test_secret_mounted_by_the_kubelet_is_refused(tmp_path: Path) -> None:
+    AtomicDir(tmp_path).write({"token": "foreign"})
 
     with pytest.raises(RefusedError, match="contains files of another program"):
         await Output(tmp_path).store.read_target(REQUEST)
 
 
 async def test_dry_run_refuses_a_file_of_another_program(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("theirs")
+    (tmp_path / "token").write_text("foreign")
 
     with pytest.raises(RefusedError, match="token was not created by Keyturn"):
         await Output(tmp_path).store.dry_run(REQUEST)
 
 
-async def test_credentials_are_published_although_the_disk_is_full(tmp_path: Path) -> None:
+async def test_credentials_are_published_when_the_disk_is_full(tmp_path: Path) -> None:
     output = Output(tmp_path)
-    with no_longer_files(10), pytest.raises(RefusedError):
+    with limited_file_size(10), pytest.raises(RefusedError):
         await output.store.write(REQUEST, issuance(), DATA)
 
     assert [target.data for target in output.published] == [DATA]
@@ -190,13 +190,13 @@ async def test_credentials_are_published_although_the_disk_is_full(tmp_path: Pat
 
 async def test_files_are_written_before_credentials_are_published(tmp_path: Path) -> None:
     seen: list[dict[str, str]] = []
-    store = FileStore(SourceFiles(None), AtomicDir(tmp_path), lambda _, __: seen.append(shown(tmp_path)))
+    store = FileStore(SourceFiles(None), AtomicDir(tmp_path), lambda _, __: seen.append(visible_files(tmp_path)))
     await store.write(REQUEST, issuance(), DATA)
 
     assert seen == [DATA]
 
 
-async def test_store_without_a_directory_never_changes() -> None:
+async def test_store_without_a_directory_reports_no_changes() -> None:
     output = Output(None)
     await output.store.dry_run(REQUEST)
 

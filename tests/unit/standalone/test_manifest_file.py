@@ -18,7 +18,7 @@ ALIASES = "a: &a [x,x]\nb: &b [*a,*a]\nkind: TokenRequest\nspec: [*b,*b]\n"
 
 
 def manifest_file(path: Path, body: Any) -> ManifestFile:
-    """A file with this text, or with this object as YAML."""
+    """Write this text, or this object as YAML, to a file."""
     path.write_text(body if isinstance(body, str) else yaml.safe_dump(body))
     return ManifestFile(path, NOW)
 
@@ -84,29 +84,29 @@ def spec(**fields: Any) -> dict[str, Any]:
         pytest.param("# nothing\n", "must contain one TokenRequest, not 0 documents", id="only a comment"),
         pytest.param(f"{yaml.safe_dump(VALID)}---\n{yaml.safe_dump(VALID)}", "not 2 documents", id="two documents"),
         pytest.param("[]", "not an object without a kind", id="a list"),
-        pytest.param("text", "not an object without a kind", id="text"),
+        pytest.param("text", "not an object without a kind", id="a string"),
         pytest.param(VALID | {"kind": "Secret"}, "must contain a TokenRequest, not a 'Secret'", id="another kind"),
         pytest.param(VALID | {"apiVersion": "keyturn.dev/v1"}, "(at apiVersion)", id="another version"),
-        pytest.param({"kind": "TokenRequest"}, "missing required field", id="nothing but a kind"),
+        pytest.param({"kind": "TokenRequest"}, "missing required field", id="only a kind"),
         pytest.param(VALID | {"spec": None}, "missing required field `spec`", id="no spec"),
         pytest.param(VALID | {"metadata": {}}, "missing required field `name` (at metadata)", id="no name"),
-        pytest.param(VALID | {"metadata": "acme"}, "(at metadata)", id="metadata that is text"),
-        pytest.param(VALID | {"metadata": {"name": "../acme"}}, "(at metadata.name)", id="a name that is a path"),
+        pytest.param(VALID | {"metadata": "acme"}, "(at metadata)", id="metadata is a string"),
+        pytest.param(VALID | {"metadata": {"name": "../acme"}}, "(at metadata.name)", id="a path as name"),
         pytest.param(spec(exchange=[]), "unknown field `exchange` (at spec)", id="a typo"),
         pytest.param(spec(renewal={"renewBefore": "soon"}), "(at spec.renewal.renewBefore)", id="a bad value"),
         pytest.param(spec(region=7), "Expected `str | null`, got `int` (at spec.region)", id="a number"),
-        pytest.param(VALID | {1: 2}, "r.yaml: ", id="a key that is a number"),
+        pytest.param(VALID | {1: 2}, "r.yaml: ", id="a number as key"),
         pytest.param("kind: TokenRequest\nkind: TokenRequest\n", "duplicate key 'kind'", id="a key twice"),
         pytest.param(ALIASES, "aliases (*) are not allowed here", id="aliases"),
         pytest.param("{", "not valid YAML: expected the node content", id="not YAML"),
         pytest.param("a: b: c", "(line 1, column 5)", id="not YAML, with its position"),
         pytest.param("kind: !!python/name:os.system x", "could not determine a constructor", id="a tag"),
-        pytest.param(f"kind: {'[' * 5000}", "nested too deep", id="nested too deep"),
+        pytest.param(f"kind: {'[' * 5000}", "nested too deeply", id="nested too deeply"),
         pytest.param("kind: !!int ''", "the value is not a valid !!int", id="a number without digits"),
-        pytest.param("kind: !!bool x", "the value is not a valid !!bool", id="a boolean that is neither"),
-        pytest.param("kind: !!timestamp x", "!!timestamp or is too long (line 1, column 7)", id="no time"),
-        pytest.param(f"kind: {'9' * 5000}", "!!int or is too long", id="a number of 5000 digits"),
-        pytest.param(VALID | {"metadata": {"name": "\ud800"}}, "the value is not a valid !!str", id="half a surrogate"),
+        pytest.param("kind: !!bool x", "the value is not a valid !!bool", id="an invalid boolean"),
+        pytest.param("kind: !!timestamp x", "!!timestamp or is too long (line 1, column 7)", id="an invalid timestamp"),
+        pytest.param(f"kind: {'9' * 5000}", "!!int or is too long", id="5000 digits"),
+        pytest.param(VALID | {"metadata": {"name": "\ud800"}}, "the value is not a valid !!str", id="a lone surrogate"),
         pytest.param(VALID | {"a\nb\x1b[31m": 1}, r"field `a\x0ab\x1b[31m`", id="a name with control characters"),
         pytest.param("kind: \x00", "not valid YAML: ", id="a control character"),
     ],
@@ -159,5 +159,5 @@ def test_parsing_time_is_linear_in_the_number_of_keys(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="unknown field `k0`"):
         manifest_file(tmp_path / "r.yaml", many).read()
 
-    # A search of all keys for each key took 7 s, and 0.8 s now.
+    # Takes 0.8 s. Comparing each key with all others took 7 s.
     assert time.thread_time() - started < 4

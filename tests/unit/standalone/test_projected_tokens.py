@@ -21,7 +21,7 @@ async def read_token(path: Path | None, audiences: tuple[str, ...] = STS, name: 
     return await ProjectedToken(path, SourceFiles(None), lambda: NOW).make_token("default", name, audiences, 3600)
 
 
-async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
+async def test_token_is_reread_each_time(tmp_path: Path) -> None:
     path = tmp_path / "token"
     for content in (token(), token(aud="sts.amazonaws.com"), token(sub="demo-user")):
         path.write_text(f"{content}\n")

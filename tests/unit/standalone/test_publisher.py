@@ -31,13 +31,13 @@ def target(request: Request) -> Target:
     [
         pytest.param([{"env": {}}], id="env"),
         pytest.param([{"credentialProcess": {}}], id="credentialProcess"),
-        pytest.param([{"credentialProcess": {"key": "mine"}}], id="another key"),
-        pytest.param([{"credentialProcess": {"key": "mine"}}, LOOKALIKE], id="a template with the default key"),
+        pytest.param([{"credentialProcess": {"key": "custom"}}], id="another key"),
+        pytest.param([{"credentialProcess": {"key": "custom"}}, LOOKALIKE], id="a template with the default key"),
     ],
 )
 def test_servable_formats_are_published(formats: list[dict[str, Any]]) -> None:
     cache, servable = CredentialCache(lambda: NOW), with_formats(*formats)
-    CredentialPublisher(cache, serves=True).publish(servable, target(servable))
+    CredentialPublisher(cache, has_endpoint=True).publish(servable, target(servable))
 
     assert is_servable(servable)
     assert cache.credentials
@@ -51,7 +51,7 @@ def test_unservable_target_keeps_the_cached_credentials() -> None:
         with_formats({"env": {}}),
         with_formats({"credentialsFile": {}}),
     )
-    publisher = CredentialPublisher(cache, serves=True)
+    publisher = CredentialPublisher(cache, has_endpoint=True)
     publisher.publish(servable, target(servable))
     before = cache.document()
     publisher.publish(unservable, target(unservable))
@@ -63,7 +63,7 @@ def test_unservable_target_keeps_the_cached_credentials() -> None:
 def test_without_an_endpoint_only_the_expiry_is_published() -> None:
     now = [NOW]
     cache, unservable = CredentialCache(lambda: now[0]), with_formats({"credentialsFile": {}})
-    CredentialPublisher(cache, serves=False).publish(unservable, target(unservable))
+    CredentialPublisher(cache, has_endpoint=False).publish(unservable, target(unservable))
 
     assert cache.document() == b""
     now[0] = EXPIRES + SECOND
@@ -73,6 +73,6 @@ def test_without_an_endpoint_only_the_expiry_is_published() -> None:
 
 def test_target_without_issuance_record_is_not_published() -> None:
     cache, servable = CredentialCache(lambda: NOW), with_formats({"env": {}})
-    CredentialPublisher(cache, serves=True).publish(servable, Target(None, target(servable).data))
+    CredentialPublisher(cache, has_endpoint=True).publish(servable, Target(None, target(servable).data))
 
     assert cache.credentials is None

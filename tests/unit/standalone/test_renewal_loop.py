@@ -73,8 +73,8 @@ async def test_restart_without_output_exchanges_again(tmp_path: Path) -> None:
 async def test_cached_credentials_are_served_during_an_outage(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path)
     run.outside.aws.life = 10 * MINUTE
-    gone = [UnavailableError("Unreachable", "sts could not be reached") for _ in range(1000)]
-    run.events[MINUTE] = lambda it: it.outside.aws.failures.extend(gone)
+    outage = [UnavailableError("Unreachable", "sts could not be reached") for _ in range(1000)]
+    run.events[MINUTE] = lambda it: it.outside.aws.failures.extend(outage)
     cache = await run.run(9 * MINUTE)
 
     assert cache.document()
@@ -97,7 +97,7 @@ async def test_new_source_is_used_within_a_second(tmp_path: Path) -> None:
     assert run.calls == 4
 
 
-async def test_late_source_is_used_within_a_second(tmp_path: Path) -> None:
+async def test_source_created_later_is_used_within_a_second(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path, {20 * SECOND: store_new_token})
     run.source.unlink()
     cache = await run.run(22 * SECOND)
@@ -106,10 +106,10 @@ async def test_late_source_is_used_within_a_second(tmp_path: Path) -> None:
 
 
 async def test_missing_source_is_reported_and_credentials_are_served(tmp_path: Path) -> None:
-    def vanish(run: StandaloneRun) -> None:
+    def remove_source(run: StandaloneRun) -> None:
         run.source.unlink()
 
-    run = StandaloneRun(tmp_path, {20 * SECOND: vanish})
+    run = StandaloneRun(tmp_path, {20 * SECOND: remove_source})
     cache = await run.run(HOUR / 2)
 
     assert (run.calls, run.condition("Renewed"), run.condition("Ready")[0]) == (
@@ -139,7 +139,7 @@ async def test_rewritten_source_is_retried_at_the_minimum_interval(tmp_path: Pat
     run.outside.aws.failures.append(RefusedError("AccessDenied", "not allowed"))
     cache = await run.run(15 * SECOND)
 
-    # Not at once, at five seconds, but when another try is allowed, at ten.
+    # Not immediately after the change at five seconds, but when the minimum interval has passed, at ten.
     assert run.calls == 3
     assert cache.credentials
     assert cache.credentials.expires_at >= START + HOUR + 10 * SECOND
@@ -148,12 +148,12 @@ async def test_rewritten_source_is_retried_at_the_minimum_interval(tmp_path: Pat
 async def test_new_role_is_retried_often_for_two_minutes(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path)
     run.outside.aws.failures = [RefusedError("AccessDenied", "no", eventually_consistent=True) for _ in range(1000)]
-    run.events[2 * MINUTE] = lambda it: soon.append(it.calls)
-    soon: list[int] = []
+    run.events[2 * MINUTE] = lambda it: calls_after_two_minutes.append(it.calls)
+    calls_after_two_minutes: list[int] = []
     await run.run(12 * MINUTE)
 
-    assert 12 <= soon[0] <= 25
-    assert run.calls - soon[0] <= 4
+    assert 12 <= calls_after_two_minutes[0] <= 25
+    assert run.calls - calls_after_two_minutes[0] <= 4
 
 
 async def test_frequent_edits_cause_few_calls(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ async def test_new_manifest_is_used_within_a_second(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(lambda it: it.manifest.write_text("kind: Tok"), "must contain a TokenRequest", id="half-written"),
+        pytest.param(lambda it: it.manifest.write_text("kind: Tok"), "must contain a TokenRequest", id="truncated"),
         pytest.param(lambda it: it.manifest.unlink(), "does not exist", id="removed"),
         pytest.param(lambda it: it.write_manifest(region=7), "(at spec.region)", id="invalid"),
         pytest.param(lambda it: it.write_manifest(name="other"), "contains billing/other now", id="another request"),
@@ -191,7 +191,7 @@ async def test_new_manifest_is_used_within_a_second(tmp_path: Path, caplog: pyte
         ),
     ],
 )  # fmt: skip
-async def test_invalid_manifest_is_logged_once_and_the_last_one_used(
+async def test_invalid_manifest_is_logged_once_and_the_previous_one_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[StandaloneRun], None], message: str
 ) -> None:
     run = StandaloneRun(tmp_path, {20 * SECOND: change})
@@ -216,7 +216,7 @@ async def test_edited_output_is_repaired_within_a_second(tmp_path: Path) -> None
     assert "session-4" in (tmp_path / "output" / "credentials.json").read_text()
 
 
-async def test_clock_set_back_does_not_prolong_a_wait(tmp_path: Path) -> None:
+async def test_wait_ends_when_the_clock_is_set_back(tmp_path: Path) -> None:
     def set_back(run: StandaloneRun) -> None:
         run.outside.set_clock(-HOUR)
         run.end = run.outside.now + 2 * SECOND
@@ -246,7 +246,7 @@ async def test_condition_changes_are_logged_in_one_line(tmp_path: Path, caplog: 
     assert not any("seed" in message or "session" in message for message in caplog.messages)
 
 
-async def test_bug_is_logged_with_its_location_and_credentials_served(
+async def test_bug_is_logged_and_cached_credentials_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class PlantedError(Exception):
@@ -263,7 +263,7 @@ async def test_bug_is_logged_with_its_location_and_credentials_served(
     assert "planted-secret" not in caplog.text
 
 
-async def test_twenty_renewals_consume_twenty_tokens(tmp_path: Path) -> None:
+async def test_each_renewal_consumes_exactly_one_token(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path, has_output=True)
     run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE], renewal={"renewBeforePercentage": 50})
     run.outside.aws.life = run.outside.aws.issuer.life = MINUTE
@@ -273,9 +273,9 @@ async def test_twenty_renewals_consume_twenty_tokens(tmp_path: Path) -> None:
     issuer = run.outside.aws.issuer
     assert len(issuer.consumed) == 20
     assert (issuer.reuses, len(set(issuer.consumed))) == (0, 20)
-    found = await TokenFiles(tmp_path / "state").read(ManifestFile(run.manifest, START).read())
-    assert found
-    assert found.value == issuer.live
+    loaded = await TokenFiles(tmp_path / "state").read(ManifestFile(run.manifest, START).read())
+    assert loaded
+    assert loaded.value == issuer.live
 
 
 async def test_cancellation_during_an_exchange_saves_the_token(tmp_path: Path) -> None:
@@ -289,11 +289,11 @@ async def test_cancellation_during_an_exchange_saves_the_token(tmp_path: Path) -
 
     run.outside.watch(end)
     await run.run(MINUTE)
-    found = await TokenFiles(tmp_path / "state").read(ManifestFile(run.manifest, START).read())
+    loaded = await TokenFiles(tmp_path / "state").read(ManifestFile(run.manifest, START).read())
 
-    assert found
-    assert found.family
-    assert (found.value, found.family.intent, run.outside.aws.issuer.live) == ("refresh-1", None, "refresh-1")
+    assert loaded
+    assert loaded.family
+    assert (loaded.value, loaded.family.intent, run.outside.aws.issuer.live) == ("refresh-1", None, "refresh-1")
     assert run.calls == 0
 
 
@@ -310,11 +310,11 @@ async def test_metrics_include_expiry_and_conditions(tmp_path: Path) -> None:
 async def test_renewal_resumes_when_a_blocking_directory_is_removed(tmp_path: Path) -> None:
     data = tmp_path / "output" / "..data"
 
-    def take(_: StandaloneRun) -> None:
+    def block_output(_: StandaloneRun) -> None:
         data.unlink()
         data.mkdir()
 
-    run = StandaloneRun(tmp_path, {20 * SECOND: take, 40 * SECOND: lambda _: data.rmdir()}, has_output=True)
+    run = StandaloneRun(tmp_path, {20 * SECOND: block_output, 40 * SECOND: lambda _: data.rmdir()}, has_output=True)
     await run.run(HOUR / 20)
 
     assert (run.calls, run.condition("Renewed")) == (4, ("True", "Renewed"))
@@ -322,18 +322,18 @@ async def test_renewal_resumes_when_a_blocking_directory_is_removed(tmp_path: Pa
 
 
 async def test_renewal_resumes_when_a_blocking_file_is_removed(tmp_path: Path) -> None:
-    mine = tmp_path / "output" / "credentials.json"
-    run = StandaloneRun(tmp_path, {20 * SECOND: lambda _: mine.unlink()}, has_output=True)
-    mine.write_text("mine")
+    blocking_file = tmp_path / "output" / "credentials.json"
+    run = StandaloneRun(tmp_path, {20 * SECOND: lambda _: blocking_file.unlink()}, has_output=True)
+    blocking_file.write_text("unrelated")
     cache = await run.run(32 * SECOND)
 
     assert (run.calls, run.condition("Renewed")) == (2, ("True", "Issued"))
     assert cache.document()
 
 
-async def test_other_files_in_the_output_cause_no_attempt(tmp_path: Path) -> None:
+async def test_unrelated_output_files_do_not_trigger_an_attempt(tmp_path: Path) -> None:
     def touch(run: StandaloneRun) -> None:
-        (run.path / "output" / "mine").write_text("mine")
+        (run.path / "output" / "unrelated").write_text("unrelated")
 
     run = StandaloneRun(tmp_path, {20 * SECOND: touch}, has_output=True)
     run.outside.aws.failures.append(RefusedError("SourceInvalid", "not allowed"))

@@ -15,20 +15,20 @@ from tests.support.mounts import names
 ENVIRONMENT = StandaloneEnvironment(Settings(), lambda: NOW, lambda: 0.0)
 
 
-def files(folder: Path, request: dict[str, Any] | None = None, **paths: str) -> StandaloneFiles:
-    """A manifest in a directory, and the paths beside it."""
-    (folder / "r.yaml").write_text(yaml.safe_dump(request or manifest()))
-    return StandaloneFiles(folder / "r.yaml", **{name: folder / path for name, path in paths.items()})
+def files(directory: Path, request: dict[str, Any] | None = None, **paths: str) -> StandaloneFiles:
+    """Write a manifest to a directory, and return its path and those of the other files."""
+    (directory / "r.yaml").write_text(yaml.safe_dump(request or manifest()))
+    return StandaloneFiles(directory / "r.yaml", **{name: directory / path for name, path in paths.items()})
 
 
-def start(given: StandaloneFiles, *, serves: bool = False) -> None:
-    """Start, and end at once."""
-    with open_renewal_loop(given, ENVIRONMENT, CredentialCache(lambda: NOW), serves=serves):
+def start(options: StandaloneFiles, *, has_endpoint: bool = False) -> None:
+    """Start and stop immediately."""
+    with open_renewal_loop(options, ENVIRONMENT, CredentialCache(lambda: NOW), has_endpoint=has_endpoint):
         pass
 
 
 def test_directories_are_created_and_locked(tmp_path: Path) -> None:
-    start(files(tmp_path, sources_dir="sources", output_dir="out/write", state_dir="state"), serves=True)
+    start(files(tmp_path, sources_dir="sources", output_dir="out/write", state_dir="state"), has_endpoint=True)
 
     assert names(tmp_path / "out" / "write") == names(tmp_path / "state") == ["..lock"]
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("out/write", "state")] == [0o750, 0o700]
@@ -36,14 +36,14 @@ def test_directories_are_created_and_locked(tmp_path: Path) -> None:
 
 
 def test_metrics_do_not_include_leadership(tmp_path: Path) -> None:
-    with open_renewal_loop(files(tmp_path), ENVIRONMENT, CredentialCache(lambda: NOW), serves=False) as loop:
+    with open_renewal_loop(files(tmp_path), ENVIRONMENT, CredentialCache(lambda: NOW), has_endpoint=False) as loop:
         text = loop.exposition()
 
     assert b"keyturn_build_info" in text
     assert b"keyturn_leader" not in text
 
 
-BAD = {
+INVALID_OPTIONS = {
     "no state": ({"exchanges": [REFRESH, ASSUME_ROLE]}, {}, "consumes the credential in its source.*--state-dir"),
     "a bad manifest": ({"region": 7}, {}, r"r\.yaml: .*\(at spec\.region\)"),
     "nothing to serve": (
@@ -75,14 +75,14 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("spec", "paths", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("spec", "paths", "message"), INVALID_OPTIONS.values(), ids=INVALID_OPTIONS)
 def test_unusable_options_are_refused(
     tmp_path: Path, spec: dict[str, Any], paths: dict[str, str], message: str
 ) -> None:
-    given = files(tmp_path, manifest(**spec), **paths)
+    options = files(tmp_path, manifest(**spec), **paths)
 
     with pytest.raises(StartupError) as error:
-        start(given, serves=True)
+        start(options, has_endpoint=True)
     assert re.search(message, str(error.value))
     assert names(tmp_path) == ["r.yaml"]
 
@@ -108,10 +108,10 @@ def test_directory_of_another_program_is_refused(tmp_path: Path) -> None:
         start(files(tmp_path, output_dir="write"))
 
 
-def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
+def test_startup_removes_leftovers_of_a_crash(tmp_path: Path) -> None:
     for left in ("write/..keyturn-old", "state"):
         (tmp_path / left).mkdir(parents=True)
-    (tmp_path / "state" / "..license-keyturn.room").touch()
+    (tmp_path / "state" / "..license-keyturn.reserved").touch()
     start(files(tmp_path, output_dir="write", state_dir="state"))
 
     assert (names(tmp_path / "write"), names(tmp_path / "state")) == (["..lock"], ["..lock"])

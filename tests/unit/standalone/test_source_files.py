@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.source_files import SourceFiles
-from tests.support.dependencies import once, request
+from tests.support.dependencies import request, single_use
 from tests.support.mounts import put
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"}
@@ -28,7 +28,7 @@ CREATE: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
-async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
+async def test_token_is_reread_each_time(tmp_path: Path) -> None:
     sources = SourceFiles(tmp_path)
     for token in ("one", "two"):
         put(tmp_path, "license", license_token=f'"{token}"\n')
@@ -39,7 +39,7 @@ async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
 async def test_access_keys_and_single_use_credential_are_read(tmp_path: Path) -> None:
     put(tmp_path, "base", **KEYS, AWS_SESSION_TOKEN="session", OTHER="x")
     put(tmp_path, "sign-in", code="the-code")
-    source = await SourceFiles(tmp_path).read_source(once())
+    source = await SourceFiles(tmp_path).read_source(single_use())
 
     assert (source.credentials, source.single_use_credential) == (Credentials("AKIA", "key", "session"), "the-code")
 
@@ -54,12 +54,12 @@ async def test_session_token_is_optional(tmp_path: Path) -> None:
     "ref", [SecretKeyRef(name="client", key="secret"), ConfigMapKeyRef(name="client", key="secret")]
 )
 async def test_value_of_a_step_is_stripped(tmp_path: Path, ref: SecretKeyRef | ConfigMapKeyRef) -> None:
-    put(tmp_path, "client", secret="hush\n")
+    put(tmp_path, "client", secret="planted-secret\n")
 
-    assert await SourceFiles(tmp_path).read_value("billing", ref) == "hush"
+    assert await SourceFiles(tmp_path).read_value("billing", ref) == "planted-secret"
 
 
-async def test_kubelet_update_is_read(tmp_path: Path) -> None:
+async def test_update_by_the_kubelet_is_read(tmp_path: Path) -> None:
     mounted = AtomicDir(put(tmp_path, "license"))
     sources = SourceFiles(tmp_path)
     for token in ("one", "two"):
@@ -114,7 +114,7 @@ async def test_missing_directory_is_reported(tmp_path: Path, directory: str | No
 
 @pytest.mark.parametrize("name", ["..", "../etc", "a/b", "/etc", ".", ""])
 @pytest.mark.parametrize("part", ["name", "key"])
-def test_name_or_key_cannot_leave_the_directory(name: str, part: str) -> None:
+def test_name_or_key_with_a_path_is_refused(name: str, part: str) -> None:
     ref = {"name": "license", "key": "license_token"} | {part: name}
 
     with pytest.raises(InvalidSpecError):
@@ -124,14 +124,14 @@ def test_name_or_key_cannot_leave_the_directory(name: str, part: str) -> None:
 class Swapping(threading.Thread):
     """Replaces the files continuously, faster than the kubelet."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__()
-        self._folder = AtomicDir(folder)
+        self._directory = AtomicDir(directory)
         self.stopped = threading.Event()
         self.swap(0)
 
     def swap(self, number: int) -> None:
-        self._folder.write({"AWS_ACCESS_KEY_ID": f"A{number}", "AWS_SECRET_ACCESS_KEY": f"A{number}"})
+        self._directory.write({"AWS_ACCESS_KEY_ID": f"A{number}", "AWS_SECRET_ACCESS_KEY": f"A{number}"})
 
     def run(self) -> None:
         for number in itertools.count(1):
@@ -141,7 +141,7 @@ class Swapping(threading.Thread):
 
 
 async def keys_read(sources: Path) -> tuple[str, str] | None:
-    """The access keys; None if they kept changing."""
+    """Read the access keys; None if the files kept changing."""
     try:
         keys = (await SourceFiles(sources).read_source(WITH_ACCESS_KEYS)).credentials
     except KeyturnError as error:

@@ -9,7 +9,7 @@ from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.standalone.atomic_files import locked_directory
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, request, rotating
-from tests.support.disk import full, no_longer_files, read_only, small_disk
+from tests.support.disk import full, limited_file_size, read_only, small_disk
 from tests.support.mounts import names
 
 REQUEST = rotating()
@@ -18,12 +18,12 @@ INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
 TOKEN = StoredToken("live", FAMILY, previous="before")
 INTENDED = replace(TOKEN, family=FAMILY.with_intent(INTENT))
 NEXT = replace(TOKEN, value="after", previous="live", family=FAMILY.rotated("3"))
-PLANTED = replace(TOKEN, value="planted-token", previous="planted-before")
+PLANTED_TOKEN = replace(TOKEN, value="planted-token", previous="planted-before")
 
 
 async def stored(directory: Path) -> tuple[TokenFiles, StoredToken]:
     tokens = TokenFiles(directory)
-    return tokens, await tokens.create(REQUEST, PLANTED)
+    return tokens, await tokens.create(REQUEST, PLANTED_TOKEN)
 
 
 def file(directory: Path) -> Path:
@@ -60,38 +60,38 @@ async def test_save_uses_the_reserved_space(tmp_path: Path) -> None:
         long = replace(NEXT, value="x" * 60_000, uid=intended.uid, version=intended.version)
         with full(disk):
             await tokens.save(REQUEST, long)
-            found = await TokenFiles(disk).read(REQUEST)
+            loaded = await TokenFiles(disk).read(REQUEST)
 
-    assert found
-    assert (found.value, found.family) == (long.value, NEXT.family)
+    assert loaded
+    assert (loaded.value, loaded.family) == (long.value, NEXT.family)
 
 
-@pytest.mark.parametrize("what", ["full", "read-only"])
-async def test_dry_run_fails_on_a_full_or_read_only_disk(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("disk_state", ["full", "read-only"])
+async def test_dry_run_fails_on_a_full_or_read_only_disk(tmp_path: Path, disk_state: str) -> None:
     with small_disk(tmp_path / "disk") as disk:
         tokens, created = await stored(disk)
-        with full(disk) if what == "full" else read_only(disk), pytest.raises(RefusedError) as error:
+        with full(disk) if disk_state == "full" else read_only(disk), pytest.raises(RefusedError) as error:
             await tokens.keep(REQUEST, created, dry_run=True)
-        found = await tokens.read(REQUEST)
+        loaded = await tokens.read(REQUEST)
 
-    message = {"full": "No space left on device", "read-only": "Read-only file system"}[what]
+    message = {"full": "No space left on device", "read-only": "Read-only file system"}[disk_state]
     assert (error.value.reason, error.value.message) == (
         "WriteDenied",
         f"{file(disk)} cannot be written: {message}",
     )
-    assert found == created
+    assert loaded == created
 
 
 async def test_dry_run_fails_at_a_file_size_limit(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
-    with no_longer_files(30_000), pytest.raises(RefusedError, match="File too large"):
+    with limited_file_size(30_000), pytest.raises(RefusedError, match="File too large"):
         await tokens.keep(REQUEST, created, dry_run=True)
 
     assert await tokens.read(REQUEST) == created
 
 
 def content_with(**changes: object) -> str:
-    """The content of a file with these fields changed."""
+    """Return the content of a valid file with these fields changed."""
     whole = {"namespace": "billing", "token": "planted", "previous": "", "family": json.loads(FAMILY.encoded())}
     return json.dumps(whole | changes)
 
@@ -100,15 +100,15 @@ def content_with(**changes: object) -> str:
     "content",
     [
         pytest.param("", id="empty"),
-        pytest.param('{"namespace": "billing", "token": "pla', id="cut off"),
+        pytest.param('{"namespace": "billing", "token": "pla', id="truncated"),
         pytest.param("[]", id="a list"),
-        pytest.param("[" * 100_000, id="nested deep"),
+        pytest.param("[" * 100_000, id="nested too deeply"),
         pytest.param('{"namespace": "billing", "token": "planted", "previous": ""}', id="no family"),
         pytest.param(content_with(namespace=None), id="no namespace"),
-        pytest.param(content_with(token=7), id="a token that is a number"),
+        pytest.param(content_with(token=7), id="a number as token"),
     ],
 )  # fmt: skip
-async def test_invalid_file_is_refused_without_repeating_it(tmp_path: Path, content: str) -> None:
+async def test_invalid_file_is_refused_without_quoting_it(tmp_path: Path, content: str) -> None:
     file(tmp_path).write_text(content)
 
     with pytest.raises(RefusedError, match=r"license-keyturn\.json was not written by Keyturn") as error:
@@ -117,14 +117,14 @@ async def test_invalid_file_is_refused_without_repeating_it(tmp_path: Path, cont
     assert "planted" not in error.value.message
 
 
-async def test_live_token_overwrites_a_broken_file(tmp_path: Path) -> None:
+async def test_save_overwrites_a_corrupt_file(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
     file(tmp_path).write_text("broken")
     await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
-    found = await tokens.read(REQUEST)
+    loaded = await tokens.read(REQUEST)
 
-    assert found
-    assert found.value == NEXT.value
+    assert loaded
+    assert loaded.value == NEXT.value
 
 
 async def test_token_of_another_namespace_is_refused(tmp_path: Path) -> None:
@@ -142,26 +142,26 @@ async def test_state_directory_is_required() -> None:
 
 async def test_clean_up_removes_leftovers_of_a_crash(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
-    for name in ("..license-keyturn.next", "..license-keyturn.room"):
+    for name in ("..license-keyturn.tmp", "..license-keyturn.reserved"):
         (tmp_path / name).write_text("planted")
-    (tmp_path / "..theirs").touch()
+    (tmp_path / "..foreign").touch()
     tokens.clean_up()
 
-    assert names(tmp_path) == ["..theirs", "license-keyturn.json"]
+    assert names(tmp_path) == ["..foreign", "license-keyturn.json"]
     assert await tokens.read(REQUEST) == created
 
 
 async def test_clean_up_finishes_an_interrupted_save(tmp_path: Path) -> None:
     tokens, _ = await stored(tmp_path)
-    reserved = tmp_path / "..license-keyturn.room"
+    reserved = tmp_path / "..license-keyturn.reserved"
     reserved.write_bytes(
         content_with(token="after", family=json.loads(FAMILY.rotated("3").encoded())).encode() + bytes(9)
     )
     tokens.clean_up()
-    found = await tokens.read(REQUEST)
+    loaded = await tokens.read(REQUEST)
 
-    assert found
-    assert (found.value, found.family, names(tmp_path)) == ("after", NEXT.family, ["license-keyturn.json"])
+    assert loaded
+    assert (loaded.value, loaded.family, names(tmp_path)) == ("after", NEXT.family, ["license-keyturn.json"])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_clean_up_finishes_an_interrupted_save(tmp_path: Path) -> None:
 )
 async def test_clean_up_ignores_a_save_of_another_token(tmp_path: Path, family: TokenFamily) -> None:
     tokens, created = await stored(tmp_path)
-    (tmp_path / "..license-keyturn.room").write_text(content_with(family=json.loads(family.encoded())))
+    (tmp_path / "..license-keyturn.reserved").write_text(content_with(family=json.loads(family.encoded())))
     tokens.clean_up()
 
     assert await tokens.read(REQUEST) == created
@@ -189,7 +189,7 @@ async def test_replaced_state_directory_is_refused(
         tokens, created = await stored(state)
         state.rename(tmp_path / "away")
         state.mkdir()
-        with pytest.raises(UnavailableError, match="is not the directory it was at the start"):
+        with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
             await tokens.read(REQUEST)
         # A token that was received is saved where the next process reads it.
         await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))

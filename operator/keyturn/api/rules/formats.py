@@ -1,4 +1,4 @@
-"""Rules between formats and exchanges: each format must find its values."""
+"""Rules between formats and exchanges: the exchanges must produce the values that each format contains."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -49,7 +49,7 @@ def _all_produced(spec: Any, kind: Kind) -> bool:
 
 
 def produced_rule(kind: Kind, text: str) -> Rule:
-    """Return the rule that a format must find its kind of value, which the message calls `text`."""
+    """Return the rule that an exchange must produce what the formats contain. The message calls that kind `text`."""
     return Rule(
         message=f"formats that contain {text} require one of these exchanges: {', '.join(PRODUCE[kind])}",
         cel=f"steps.exists(x, x in {PRODUCE[kind]}) || !{contained(kind)}",

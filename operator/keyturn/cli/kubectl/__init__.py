@@ -1,7 +1,7 @@
 """kubectl keyturn: a kubectl plugin to inspect and renew TokenRequests.
 
-It runs kubectl as a subprocess. kubectl already has the user's kubeconfig, login and proxy, and it starts in a tenth of
-the time that importing the Python client takes.
+It runs kubectl as a subprocess: kubectl handles the user's kubeconfig, login and proxy, and it starts in a tenth of the
+time that importing the Python client takes.
 """
 
 import os
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def complete() -> None:
-    """Print completions. kubectl runs kubectl_complete-keyturn with the words so far, the last one unfinished."""
+    """Print completions. kubectl runs kubectl_complete-keyturn with the words typed so far, the last one incomplete."""
     *words, unfinished = sys.argv[1:] or [""]
     completion = ShellComplete(plugin, {}, "kubectl keyturn", _COMPLETION_VARIABLE)
     for item in completion.get_completions(words, unfinished):

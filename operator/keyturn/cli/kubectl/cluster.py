@@ -47,7 +47,7 @@ class ClusterError(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A namespace of a cluster, accessed through kubectl with these additional flags."""
+    """A cluster and a namespace, accessed through kubectl with these additional flags."""
 
     flags: tuple[str, ...] = ()
 
@@ -69,14 +69,14 @@ class Cluster:
         """Yield the current objects, then each changed object, until kubectl ends. Raises ClusterError."""
         command = self._command("get", kind, "--output=json", "--watch", *arguments)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        # Not a pipe for stderr: kubectl would block when its warnings fill the pipe, which is read only at the end.
+        # A file, because kubectl would block when its warnings fill a pipe, which is read only at the end.
         with tempfile.TemporaryFile("w+") as stderr, subprocess.Popen(  # noqa: S603 - arguments of the user who runs this
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()
         ) as kubectl:  # fmt: skip
             try:
                 yield from objects_in_stream(kubectl.stdout or ())
             except BaseException:
-                # A signal, or a closed pipe: kubectl itself would go on waiting for changes.
+                # After a signal or a closed pipe, kubectl would continue to wait for changes.
                 kubectl.terminate()
                 raise
             if kubectl.wait():
@@ -118,7 +118,7 @@ class Cluster:
 
 
 def cluster_options(command: _Command) -> Callable[..., Any]:
-    """Add kubectl's flags for the cluster and the namespace, and pass them on as the argument `cluster`."""
+    """Add kubectl's flags for the cluster and the namespace. The command receives a Cluster as argument `cluster`."""
 
     @functools.wraps(command)
     def with_cluster(**params: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A TokenRequest as text: its pipeline, its times, the result of the last attempt, and what needs attention."""
+"""Describes a TokenRequest as text: its pipeline, its times, the result of the last attempt, and advice."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from keyturn.api.token_request import Request, TokenRequestSpec, parse, renew_re
 from keyturn.cli.kubectl.humanize import absolute_and_relative
 from keyturn.core.errors import REASONS
 
-# The fields that identify an exchange best; the first one that it has is shown.
+# Fields that identify an exchange, the most specific first. The first one that is set is shown.
 _IDENTIFYING_FIELDS = (
     "role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids",
 )  # fmt: skip
@@ -23,7 +23,7 @@ _OPERATOR_HINT = "is an operator running for this namespace?"
 
 
 class RequestView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What `status` shows of a TokenRequest, also with -o json. `advice` is what needs attention."""
+    """A TokenRequest as `status` shows it, in text and JSON. `advice` lists problems and what to do about them."""
 
     namespace: str
     name: str
@@ -90,7 +90,7 @@ def table(views: list[RequestView], now: datetime, *, namespaces: bool) -> Itera
 
 
 def row(name: str, value: str) -> str:
-    """Return a line with a name and a value, as `kubectl describe` has them."""
+    """Format a name and a value as `kubectl describe` does."""
     return f"  {name:<16}{value}"
 
 
@@ -162,7 +162,7 @@ def _overdue(requested: str, status: Status, now: datetime) -> Iterator[str]:
     due = read_time(status.next_attempt_time or status.renewal_time)
     if requested not in ("", status.last_handled_renew_request):
         last_attempt = read_time(status.last_attempt_time)
-        # An operator that made an attempt within the last minute runs; the renewal may be requested since then.
+        # An attempt within the last minute shows that an operator is running; the request may be newer than it.
         is_running = last_attempt is not None and now - last_attempt < _OVERDUE
         yield f"the renewal requested at {requested} has not started" + ("" if is_running else f"; {_OPERATOR_HINT}")
     if due and now - due > _OVERDUE:

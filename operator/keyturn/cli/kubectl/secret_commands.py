@@ -42,7 +42,7 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
         raise ClusterError(f"{intent.holder} is using the token now and would recreate the Secret; retry in a minute")
     if not yes:
         click.confirm("Delete it?", abort=True)
-    # Only the version that was shown: the operator may have written a newer token meanwhile.
+    # Delete only the version that was shown: the operator may have written a newer token in the meantime.
     options = {"preconditions": {"uid": view.uid, "resourceVersion": view.resource_version}}
     path = f"/api/v1/namespaces/{view.namespace}/secrets/{secret}"
     cluster.run("delete", "--raw", path, "--filename=-", stdin=json.dumps(options))

@@ -1,4 +1,4 @@
-"""A Secret as text: who wrote it and what it contains, never a value."""
+"""Describes a Secret as text: who wrote it and what it contains, without any values."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ class SecretView:
     name: str
     namespace: str
     type: str
-    # kubectl apply stores the values in an annotation.
+    # kubectl apply stores the whole Secret, including its values, in an annotation.
     annotations: Mapping[str, str] = field(repr=False)
     labels: Mapping[str, str]
     uid: str

@@ -1,4 +1,4 @@
-"""What a format is rendered from: the context, and checked access to the pipeline's values.
+"""The context that a format is rendered from, and checked access to the pipeline values.
 
 Each accessor raises an error if the value is missing or unfit for a file.
 """
@@ -14,14 +14,14 @@ from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineV
 
 Options = TypeVar("Options")
 
-# RFC 6750 section 2.1. Every client accepts these as a bearer token, and no file format gives them a meaning.
+# RFC 6750 section 2.1. Every client accepts these as a bearer token, and they are not special in any file format.
 _B64TOKEN = re.compile(r"[-A-Za-z0-9._~+/]+=*")
 _URL = re.compile(r"https?://[-A-Za-z0-9.:]+(/[-A-Za-z0-9._~]+)*/?")
 
 
 @dataclass(frozen=True, slots=True)
 class FormatContext(Generic[Options]):
-    """The format's own options, the request, the pipeline's values, and when the first rendered value expires."""
+    """The options of the format, the request, the pipeline values, and the earliest expiry of a rendered value."""
 
     options: Options
     request: Request
@@ -42,7 +42,7 @@ def registry_logins(values: PipelineValues) -> tuple[RegistryLogin, ...]:
 
 
 def package_password(values: PipelineValues) -> str:
-    """Return the password for the package endpoints; raises RefusedError (SourceInvalid) if it is no bearer token."""
+    """Return the password for the package endpoints. Raises RefusedError (SourceInvalid) if RFC 6750 forbids it."""
     token = values.access_token
     if token is None or not _B64TOKEN.fullmatch(token.value):
         raise RefusedError(

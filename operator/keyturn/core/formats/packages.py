@@ -32,7 +32,7 @@ def pip(context: FormatContext[PipFormat]) -> str:
 
 
 def npm(context: FormatContext[NpmFormat]) -> str:
-    """An .npmrc. npm looks the token up by the URL of the registry, without its scheme and with a final slash."""
+    """An .npmrc. npm finds the token by the URL of the registry, without its scheme and with a final slash."""
     url = package_endpoint("npm", context.options.repository, context.values).url.rstrip("/") + "/"
     prefix = f"{context.options.scope}:" if context.options.scope else ""
     return f"{prefix}registry={url}\n//{url.partition('://')[2]}:_authToken={package_password(context.values)}\n"

@@ -1,4 +1,4 @@
-"""Fills in the text of the template format."""
+"""Renders the template format: inserts values into its text."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Finds mistakes because of which a pod would not use renewed credentials."""
+"""Finds mistakes that prevent a pod from using renewed credentials."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -66,7 +66,7 @@ class _ContainerContext:
 def lint_pod(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> list[Finding]:
     """Return the findings in the pod of a manifest; a manifest without a pod has none. Raises ManifestError.
 
-    `requests` are the TokenRequests that belong to the pod: only with them is it known which Secrets are renewed.
+    `requests` are the TokenRequests that were read with the pod. Without them it is unknown which Secrets are renewed.
     """
     path = template_path(manifest)
     if path is None:
@@ -198,7 +198,7 @@ def _contains(mount: Mount, path: str) -> bool:
 
 
 def _lint_injection(pod: Pod, requests: Requests) -> Iterator[Finding]:
-    """Find reasons why the sidecar is not injected into an annotated pod, or why a container would not use it."""
+    """Find mistakes that prevent the injection into an annotated pod, or a container from using the sidecar."""
     if pod.inject is None:
         return
     yield from _lint_annotation(pod.inject, requests)
@@ -250,7 +250,7 @@ def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
 
 
 def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
-    """Find what the API server or the node refuses together with the sidecar. The chart's policies do not warn."""
+    """Find fields that the API server or the node rejects with the sidecar. The chart's policies do not warn."""
     for index, volume in enumerate(pod.spec.volumes):
         if volume.name in VOLUMES:
             message = f"the sidecar needs a volume named {volume.name}: rename this one, or the pod is refused"

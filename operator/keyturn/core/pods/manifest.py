@@ -1,4 +1,4 @@
-"""The fields of a pod that Keyturn reads, and the path of the pod template in a Deployment, a Job and so on."""
+"""The fields of a pod that Keyturn reads, and the path of the pod template in workloads such as Deployments."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

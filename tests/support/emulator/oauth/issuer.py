@@ -32,7 +32,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_key: str = ""
 
 
-def _seeded_clients() -> dict[str, Client]:
+def _initial_clients() -> dict[str, Client]:
     clients = (Client(CLIENT_ID, CLIENT_SECRET), Client(NON_ROTATING_CLIENT_ID, CLIENT_SECRET, rotates=False))
     return {client.client_id: client for client in clients}
 
@@ -44,7 +44,7 @@ class IssuerState:
     url: str
     ca: str = ""
     key: SigningKey = field(default_factory=SigningKey)
-    clients: dict[str, Client] = field(default_factory=_seeded_clients)
+    clients: dict[str, Client] = field(default_factory=_initial_clients)
     families: TokenFamilies = field(default_factory=TokenFamilies)
     replay_cache: ReplayCache = field(default_factory=ReplayCache)
 

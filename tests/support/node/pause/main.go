@@ -1,4 +1,4 @@
-// Pause holds the network of a pod: it waits for a signal to end.
+// Pause keeps the network namespace of a pod open: it waits for a signal to exit.
 package main
 
 import (

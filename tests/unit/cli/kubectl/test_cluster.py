@@ -44,7 +44,7 @@ TIMEOUT = "error: timed out waiting for the condition on tokenrequests/acme\n"
         pytest.param("", "kubectl failed", id="no output"),
     ],
 )
-def test_error_of_kubectl_has_advice(stderr: str, message: str) -> None:
+def test_kubectl_error_includes_advice(stderr: str, message: str) -> None:
     error = cluster_error(stderr)
 
     assert message in error.message

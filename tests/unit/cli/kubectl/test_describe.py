@@ -30,7 +30,7 @@ SOURCE_EXPIRING = msgspec.structs.replace(ISSUED, source_expires=NOW + DAY, sour
 
 
 def reconciled(outcome: Outcome, **spec: Any) -> dict[str, Any]:
-    """A TokenRequest as the API server returns it after a reconciliation with this outcome."""
+    """Return a TokenRequest as it is in the API server after a reconciliation with this outcome."""
     return manifest(**spec) | {"status": msgspec.to_builtins(report(request(**spec), Status(), outcome))}
 
 
@@ -76,7 +76,7 @@ def test_renewed_request_is_described_completely() -> None:
         pytest.param(failed(UNREACHABLE), "Failures        3 in a row", id="repeated failures"),
         pytest.param(failed(UNREACHABLE), "Next attempt    2026-01-02T03:10:05Z (in 1m)", id="next attempt"),
         pytest.param(failed(DENIED), "Stalled         True AccessDenied: STS", id="stalled"),
-        pytest.param(failed(DENIED), "id-9", id="request ID of AWS"),
+        pytest.param(failed(DENIED), "id-9", id="AWS request ID"),
         pytest.param(
             reconciled(Outcome(NOW, SOURCE_EXPIRING)),
             "Source expires  2026-01-03T03:04:05Z (in 23h55m)",
@@ -147,10 +147,10 @@ def test_description_contains_the_state(body: dict[str, Any], line: str) -> None
         pytest.param(
             change(RENEWED, **REQUESTED, status={"lastHandledRenewRequest": "t1"}), None, id="a handled renewal request"
         ),
-        pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="due just now"),
+        pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="recently due"),
     ],
 )
-def test_advice_says_what_needs_attention(body: dict[str, Any], advice: str | None) -> None:
+def test_advice_describes_the_problem(body: dict[str, Any], advice: str | None) -> None:
     assert view_request(body, LATER).advice == ((advice,) if advice else ())
 
 
@@ -186,7 +186,7 @@ def test_table_is_aligned(*, namespaces: bool, header: str) -> None:
     assert first.index("REASON") == second.index("Issued")
 
 
-def test_past_expiration_is_ago() -> None:
+def test_past_expiration_is_shown_as_ago() -> None:
     assert table_row(view_request(RENEWED, NOW + 2 * HOUR), NOW + 2 * HOUR)[4] == "1h ago"
 
 
@@ -196,11 +196,11 @@ def test_unknown_outcome_is_an_error() -> None:
     assert view_request(failed(error), LATER).last_error.startswith("sent, but no response was received")
 
 
-def test_no_attempt_is_no_error() -> None:
+def test_unattempted_renewal_has_no_error() -> None:
     assert view_request(reconciled(Outcome(NOW)), NOW).last_error == ""
 
 
-def test_json_contains_what_the_text_contains() -> None:
+def test_json_contains_the_same_fields_as_the_text() -> None:
     view = msgspec.json.decode(msgspec.json.encode(view_request(failed(DENIED), LATER)))
 
     assert view["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied")

@@ -11,11 +11,11 @@ from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
     ("duration", "text"),
     [
         pytest.param(0 * SECOND, "0s", id="zero"),
-        pytest.param(59.9 * SECOND, "59s", id="dropped, not rounded up"),
+        pytest.param(59.9 * SECOND, "59s", id="truncated, not rounded"),
         pytest.param(MINUTE, "1m", id="one minute"),
         pytest.param(5 * MINUTE - SECOND, "4m59s", id="minutes and seconds"),
         pytest.param(12 * HOUR - SECOND, "11h59m", id="hours and minutes"),
-        pytest.param(HOUR + SECOND, "1h", id="a zero unit between"),
+        pytest.param(HOUR + SECOND, "1h", id="a zero unit is skipped"),
         pytest.param(2 * DAY - HOUR, "47h", id="hours up to two days"),
         pytest.param(2 * DAY + 3 * HOUR, "2d3h", id="days and hours"),
         pytest.param(400 * DAY, "400d", id="many days"),
@@ -32,7 +32,7 @@ def test_time_is_relative_to_now(ahead: timedelta, text: str) -> None:
     assert relative(NOW + ahead, NOW) == text
 
 
-def test_time_of_a_status_is_absolute_and_relative() -> None:
+def test_status_time_is_absolute_and_relative() -> None:
     assert absolute_and_relative("2026-01-02T04:04:05Z", NOW) == "2026-01-02T04:04:05Z (in 1h)"
 
 

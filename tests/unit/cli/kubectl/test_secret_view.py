@@ -61,10 +61,10 @@ OTHER_KEY = request(target={"formats": [{"credentialProcess": {"key": "mine.json
         pytest.param({"requests": (OTHER_TARGET,)}, "which now writes Secret other", id="a former target"),
         pytest.param({"requests": None}, "you may not list TokenRequests here", id="no right to list"),
         pytest.param({"data": {**TARGET.data, "credentials.json": b"edited"}}, "(DriftDetected)", id="edited data"),
-        pytest.param({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn", id="a key of the user"),
+        pytest.param({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn", id="an unmanaged key"),
         pytest.param({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or was edited", id="edited record"),
         pytest.param({"annotations": {}}, "is missing or was edited", id="no record"),
-        pytest.param({"annotations": {}, "labels": {}}, "someone else", id="not of Keyturn"),
+        pytest.param({"annotations": {}, "labels": {}}, "someone else", id="written by another program"),
         pytest.param(
             {"name": "license", "annotations": {}, "labels": {}}, "Read by         TokenRequest acme", id="a source"
         ),
@@ -125,7 +125,7 @@ def token_secret(family: TokenFamily = FAMILY, token: bytes = b"live") -> Secret
         ),
         pytest.param(token_secret(token=b"initial"), "a consumed token (StaleTokenRestored)", id="restored"),
         pytest.param(token_secret(token=b"late"), "newer than the recorded token family", id="a late save"),
-        pytest.param(token_secret(token=b""), "no token", id="emptied"),
+        pytest.param(token_secret(token=b""), "no token", id="empty token"),
         pytest.param(token_secret(USED, b""), "single-use source credential has already been used", id="used"),
         pytest.param(token_secret(), "no renewal is in progress", id="no intent"),
         pytest.param(
@@ -170,7 +170,7 @@ def test_no_value_is_shown(view: SecretView) -> None:
     [
         pytest.param("live", "the same token, not yet consumed: nothing is lost", id="never rotated"),
         pytest.param("initial", "a CONSUMED token", id="consumed"),
-        pytest.param("new", "a new token, which Keyturn uses without forget", id="signed in again"),
+        pytest.param("new", "a new token, which Keyturn uses without forget", id="new sign-in"),
         pytest.param(None, "no readable token", id="no token"),
     ],
 )

@@ -29,8 +29,8 @@ def test_default_profile_reads_the_mounted_secret() -> None:
 
 
 def test_path_follows_secret_name_and_first_key() -> None:
-    made = writing({"awsConfig": {"key": "it"}}, {"credentialProcess": {"key": "a"}}, {"credentialProcess": {}})
-    text = render(replace(made, secret_name="other"), VALUES)["it"]
+    request = writing({"awsConfig": {"key": "it"}}, {"credentialProcess": {"key": "a"}}, {"credentialProcess": {}})
+    text = render(replace(request, secret_name="other"), VALUES)["it"]
 
     assert text.endswith("credential_process = cat /var/run/secrets/keyturn/other/a\n")
 

@@ -125,8 +125,8 @@ def test_expiration_in_the_text_is_the_expiry_of_the_secret() -> None:
 @settings(max_examples=10, deadline=None)
 @given(PLAIN, st.sampled_from(["'{}'", '"{}"', "{}"]))
 def test_shell_reads_the_value_back(value: str, quotes: str) -> None:
-    text = "export WANTED=" + quotes.format("x{{ accessToken }}") + "\n"
-    script = filled(text, replace(ALL, access_token=Token(value))) + 'printf %s "$WANTED"'
+    text = "export VALUE=" + quotes.format("x{{ accessToken }}") + "\n"
+    script = filled(text, replace(ALL, access_token=Token(value))) + 'printf %s "$VALUE"'
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True, env={})
 
     assert (done.stdout, done.stderr) == (f"x{value}", "")

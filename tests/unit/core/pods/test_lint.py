@@ -16,14 +16,14 @@ CONFIGURED = parse(
 )
 TOKEN = parse(manifest("third", target={"secretName": "only-token", "formats": [{"token": {}}]}))
 REQUESTS = (REQUEST, CONFIGURED, TOKEN)
-AT = "/var/run/secrets/aws"
+MOUNT_PATH = "/var/run/secrets/aws"
 
 
-def volume(of: str = "acme-aws", **more: Any) -> Body:
-    return {"name": "aws", "secret": {"secretName": of, **more}}
+def volume(name: str = "acme-aws", **more: Any) -> Body:
+    return {"name": "aws", "secret": {"secretName": name, **more}}
 
 
-def mounting(*volumes: Body, mount: Body | None = None, path: str = AT, **more: Any) -> Body:
+def mounting(*volumes: Body, mount: Body | None = None, path: str = MOUNT_PATH, **more: Any) -> Body:
     """A pod that mounts its volume correctly."""
     mounts = [{"name": "aws", "mountPath": path, "readOnly": True, **(mount or {})}]
     return pod(container(volumeMounts=mounts, **more), inject=None, volumes=list(volumes) or [volume()])
@@ -58,7 +58,7 @@ CORRECT: dict[str, Body] = {
     "another Secret, by subPath": mounting(volume("other"), mount={"subPath": "a"}),
     "another Secret, as a variable": pod(container(env=from_secret("A", "other")), inject=None),
     "its own access keys and nothing of Keyturn": pod(container("app", "AWS_ACCESS_KEY_ID", "AWS_REGION"), inject=None),
-    "a token file in a volume": mounting(env=variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", f"{AT}/token")),
+    "a token file in a volume": mounting(env=variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", f"{MOUNT_PATH}/token")),
     "another Secret that is optional": mounting(volume("other", optional=True)),
     "a config file in the image": pod(container(env=variable("AWS_CONFIG_FILE", "/etc/aws/config")), inject=None),
     "a variable with the path of a mounted file": mounting(
@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
         Finding("spec.volumes[0]", "the TokenRequest writes no key password into Secret acme-aws", is_error=True),
     ),
     "a missing volume": (
-        pod(container(volumeMounts=[{"name": "aws", "mountPath": AT}]), inject=None),
+        pod(container(volumeMounts=[{"name": "aws", "mountPath": MOUNT_PATH}]), inject=None),
         Finding("spec.containers[0].volumeMounts[0]", "the pod has no volume aws", is_error=True),
     ),
     "a token file without a volume": (
@@ -139,7 +139,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
         Finding("spec.containers[0].env[0]", "no volume is mounted at the path in AWS_CONFIG_FILE", is_error=True),
     ),
     "a config file for another directory": (
-        mounting(volume("with-config"), env=variable("AWS_CONFIG_FILE", f"{AT}/config")),
+        mounting(volume("with-config"), env=variable("AWS_CONFIG_FILE", f"{MOUNT_PATH}/config")),
         Finding(
             "spec.containers[0].volumeMounts[0].mountPath",
             "the config file refers to files in /var/run/secrets/keyturn/with-config: mount Secret with-config there, "
@@ -163,7 +163,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
         ),
     ),
     "a shared credentials file": (
-        mounting(env=variable("AWS_SHARED_CREDENTIALS_FILE", f"{AT}/credentials")),
+        mounting(env=variable("AWS_SHARED_CREDENTIALS_FILE", f"{MOUNT_PATH}/credentials")),
         Finding(
             "spec.containers[0].env[0]",
             "only the AWS SDK for Java reloads a shared credentials file: use credential_process",
@@ -218,7 +218,7 @@ def test_correct_pod_has_no_findings(body: Body) -> None:
 
 
 @pytest.mark.parametrize(("body", "finding"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistake_is_found(body: Body, finding: Finding) -> None:
+def test_mistake_is_reported(body: Body, finding: Finding) -> None:
     assert lint_pod(body, REQUESTS) == [finding]
 
 
@@ -231,6 +231,6 @@ def test_mistake_in_a_template_has_the_full_path(body: Body, finding: Finding) -
 
 def test_requests_of_other_namespaces_are_ignored() -> None:
     body = mounting(mount={"subPath": "a"})
-    body["metadata"]["namespace"] = "elsewhere"
+    body["metadata"]["namespace"] = "other"
 
     assert lint_pod(body, REQUESTS) == []
