@@ -22,7 +22,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
 from tests.support.manifests import MANIFESTS
-from tests.support.manifests.fields import Place, replaced, texts_of, texts_of_schema
+from tests.support.manifests.fields import Location, manifest_strings, schema_strings, with_string
 from tests.support.processes import until
 
 _PARAMETERS = (
@@ -82,7 +82,7 @@ HOSTILE = {
 
 def field_uses() -> dict[str, str]:
     """Return how each string field of the spec is used."""
-    return {path: "; ".join(_uses(path)) for path, _ in texts_of_schema(schema()["properties"]["spec"])}
+    return {path: "; ".join(_uses(path)) for path, _ in schema_strings(schema()["properties"]["spec"])}
 
 
 def _uses(path: str) -> list[str]:
@@ -94,18 +94,18 @@ def _ends_with(path: str, ending: str) -> bool:
     return re.search(rf"(^|\.){pattern}$", path) is not None
 
 
-def fields_with_use(use: str) -> dict[str, tuple[dict[str, Any], Place]]:
+def fields_with_use(use: str) -> dict[str, tuple[dict[str, Any], Location]]:
     """Return a valid manifest for each field with this use, and the path to the field in it."""
     paths, manifests = {path for path, field_use in field_uses().items() if field_use == use}, {}
     for body, error in MANIFESTS.values():
-        for path, place in [*texts_of(body["spec"]), *_regions(body["spec"])]:
+        for path, location in [*manifest_strings(body["spec"]), *_regions(body["spec"])]:
             if error is None and path in paths:
-                manifests[path] = (body, ("spec", *place))
+                manifests[path] = (body, ("spec", *location))
     assert paths == manifests.keys()
     return manifests
 
 
-def _regions(spec: dict[str, Any]) -> Iterator[tuple[str, Place]]:
+def _regions(spec: dict[str, Any]) -> Iterator[tuple[str, Location]]:
     """Yield the path to the optional region in each exchange."""
     for index, exchange in enumerate(spec.get("exchanges", ())):
         for name in exchange:
@@ -118,17 +118,17 @@ def test_use_of_each_field_is_known() -> None:
 
 @pytest.mark.parametrize("use", HOSTILE)
 def test_hostile_values_are_refused(use: str) -> None:
-    for path, (body, place) in fields_with_use(use).items():
+    for path, (body, location) in fields_with_use(use).items():
         for text in HOSTILE[use]:
-            with pytest.raises(InvalidSpecError, match=f"at spec.*{re.escape(str(place[-1]))}"):
-                pytest.fail(f"{path} accepted {text!r}: {parse(replaced(body, place, text))}")
+            with pytest.raises(InvalidSpecError, match=f"at spec.*{re.escape(str(location[-1]))}"):
+                pytest.fail(f"{path} accepted {text!r}: {parse(with_string(body, location, text))}")
 
 
 @pytest.mark.parametrize("use", HOSTILE)
 def test_hostile_values_are_refused_by_the_api_server(installed: ControlPlane, use: str) -> None:
     fields = list(fields_with_use(use).values())
-    bodies = [replaced(body, place, HOSTILE[use][0]) for body, place in fields]
-    bodies += [replaced(*fields[0], text) for text in HOSTILE[use][1:]]
+    bodies = [with_string(body, location, HOSTILE[use][0]) for body, location in fields]
+    bodies += [with_string(*fields[0], text) for text in HOSTILE[use][1:]]
     manifests = [body | {"metadata": {"name": "acme"}} for body in (*bodies, fields[0][0])]
     output = installed.kubectl(
         *("--namespace=default", "create", "--dry-run=server", "--filename=-"),

@@ -1,8 +1,5 @@
 """Run exchanges against the emulator, as the reconciler does."""
 
-import base64
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +46,7 @@ TOKEN_AND_CREDENTIALS = {
     "credentials": {"secretRef": {"name": "base"}},
 }
 POOL_STEP = {"identityPoolId": POOL_ID, "logins": {"login.example.com": "accessToken"}}
-# By operation: the step, and which services it asks.
+# By operation: the fields of the exchange, and the host prefix of the service.
 EXAMPLE_STEPS: dict[str, tuple[dict[str, Any], str]] = {
     "licenseManagerGetAccessToken": ({}, "license-manager"),
     "licenseManagerCreateToken": ({"licenseArn": LICENSE_ARN}, "license-manager"),
@@ -90,7 +87,7 @@ def issuer_client(
     service_health: ServiceHealth | None = None,
     **limits: float,
 ) -> IssuerClient:
-    """A client for issuers, which may be on loopback. `limits` are its timeouts."""
+    """A client that allows issuers on loopback. `limits` are its timeouts."""
     return IssuerClient(settings, metrics or Metrics(), real_now, service_health or ServiceHealth(), **limits)
 
 
@@ -111,12 +108,12 @@ def context(
 
 
 async def no_token(*_: object) -> str:
-    """Make no token: there is no service account here."""
+    """Fail: these tests have no service account."""
     raise AssertionError
 
 
 def call(client: Aws) -> Call:
-    """A call for the flagship."""
+    """A call for the default request."""
     return Call(context(client), "billing", "us-east-1", "acme")
 
 
@@ -135,12 +132,12 @@ async def step(client: Aws, values: PipelineValues, token_request: Request, numb
     return await exchange(context(client), token_request, token_request.spec.exchanges[number], values)
 
 
-async def failing(client: Aws, emulator: Emulator, operation: str, **fault: Any) -> KeyturnError:
-    """The error of an exchange whose operation fails at every attempt."""
+async def fail_operation(client: Aws, emulator: Emulator, operation: str, **fault: Any) -> KeyturnError:
+    """Run an exchange whose operation fails on every attempt, and return the error."""
     emulator.fault(operation, times=None, **fault)
-    failed = get_access_token if operation == "GetAccessToken" else assume_role
+    run = get_access_token if operation == "GetAccessToken" else assume_role
     with pytest.raises(KeyturnError) as raised:
-        await failed(client, emulator.refresh_token())
+        await run(client, emulator.refresh_token())
     return raised.value
 
 
@@ -174,8 +171,8 @@ async def run_signed(
     exchange_context = context(client)
     for _ in range(times):
         values = PipelineValues(credentials=keys)
-        for one in token_request.spec.exchanges:
-            values = await exchange(exchange_context, token_request, one, values)
+        for step in token_request.spec.exchanges:
+            values = await exchange(exchange_context, token_request, step, values)
     return values
 
 
@@ -185,24 +182,8 @@ async def fail_signed(client: Aws, *steps: dict[str, Any], keys: Credentials = U
     return raised.value
 
 
-def is_admitted(url: str, authorization: str) -> bool:
-    """Whether a registry accepts these credentials."""
-    http_request = urllib.request.Request(url, headers={"Authorization": authorization})  # noqa: S310 - our own server
-    try:
-        with urllib.request.urlopen(http_request) as response:  # noqa: S310 - our own server
-            return bool(response.status == 200)
-    except urllib.error.HTTPError as error:
-        if error.code == 401:
-            return False
-        raise
-
-
-def basic_authorization(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
 def refresh_request(emulator: Emulator, *before: dict[str, Any], **changes: Any) -> Request:
-    """A request whose last exchange is a refresh at the emulator's issuer; None removes a field."""
+    """A request whose last exchange refreshes a token at the emulator's issuer; None removes a field."""
     fields = {
         "tokenUrl": f"{emulator.issuer_url}/token",
         "grantType": "refresh_token",

@@ -1,4 +1,4 @@
-"""A client of package and image registries that only checks whether it is let in."""
+"""Checks whether package and image registries accept credentials."""
 
 import base64
 import urllib.error

@@ -1,4 +1,4 @@
-"""An HTTPS server for responses that the emulator does not send."""
+"""An HTTPS server for responses that the emulator cannot send."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +10,13 @@ from tests.support.certificates import ServerCertificate, issue_loopback_certifi
 from tests.support.clock import real_now
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CERTIFIED = issue_loopback_certificate(real_now())
-TLS = CERTIFIED.server_context()
+CERTIFICATE = issue_loopback_certificate(real_now())
+SERVER_CONTEXT = CERTIFICATE.server_context()
 
 
 @dataclass(slots=True)
-class Served:
-    """The port that the server listens on, and the number of requests."""
+class HttpsServer:
+    """The port of a running server, and the number of requests that it received."""
 
     port: int = 0
     requests: int = 0
@@ -26,21 +26,21 @@ class Served:
 
 
 @asynccontextmanager
-async def served(handler: Handler, certified: ServerCertificate = CERTIFIED) -> AsyncIterator[Served]:
+async def served(handler: Handler, certificate: ServerCertificate = CERTIFICATE) -> AsyncIterator[HttpsServer]:
     """Serve on loopback with a certificate of `certified.ca`."""
-    server_info = Served()
+    server = HttpsServer()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        server_info.requests += 1
+        server.requests += 1
         return await handler(request)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certified.server_context()).start()
-    server_info.port = runner.addresses[0][1]
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate.server_context()).start()
+    server.port = runner.addresses[0][1]
     try:
-        yield server_info
+        yield server
     finally:
         await runner.cleanup()

@@ -1,4 +1,4 @@
-"""The operator's own AWS identity: its clients, in a session that no other call can use, and who may use it."""
+"""The operator's own AWS identity: its clients, in a session separate from other calls, and the check of its rules."""
 
 import threading
 from typing import Any
@@ -21,11 +21,11 @@ class Ambient:
 AMBIENT = Ambient()
 
 
-class OwnIdentity:
-    """Clients that sign with botocore's default credential chain.
+class AmbientClients:
+    """Clients that sign with the operator's own AWS identity, from botocore's default credential chain.
 
     The chain refreshes its credentials itself; a copy of them would expire. The chain is searched on the first call,
-    and again as long as it finds nothing: a pod's identity may arrive after the pod.
+    and again until it finds an identity: a pod's identity may become available after the pod starts.
     """
 
     def __init__(self, *, allow_ambient: bool) -> None:
@@ -37,7 +37,7 @@ class OwnIdentity:
     def client(self, key: tuple[str, str, int], config: Config, **options: Any) -> Any:
         """Return the client for a service, region and number of attempts.
 
-        Raises NoCredentialsError if there is no identity, or if the settings allow nobody to use it.
+        Raises NoCredentialsError if there is no identity, or if the settings do not allow its use.
         """
         service, region, _ = key
         with self._creating:

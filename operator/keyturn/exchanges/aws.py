@@ -1,4 +1,4 @@
-"""Calls to AWS, through one session without credentials of its own, and its cached clients."""
+"""Calls to AWS: one session without a credential chain, and its cached clients."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.ambient import MAX_CLIENTS, Ambient, OwnIdentity
+from keyturn.exchanges.ambient import MAX_CLIENTS, Ambient, AmbientClients
 from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.metrics import Metrics
@@ -36,7 +36,7 @@ _REPORTED_CLOCK_SKEW = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class AwsResponse:
-    """The response to a call, and when it was requested: lifetimes count from there."""
+    """The response to a call, and the time of the request, from which lifetimes are counted."""
 
     members: dict[str, Any] = field(repr=False)
     request_id: str
@@ -64,7 +64,7 @@ class Aws:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
         self._connections = threads
         self._session = _session()
-        self._own = OwnIdentity(allow_ambient=allow_ambient)
+        self._ambient_clients = AmbientClients(allow_ambient=allow_ambient)
         self._clients: dict[tuple[str, str, bool, int], Any] = {}
         self._clock_skews: dict[str, timedelta] = {}
         self._creating = threading.Lock()
@@ -77,7 +77,7 @@ class Aws:
         botocore retries up to the operation's number of attempts. Raises only KeyturnError.
         """
         service = operation.service_in(region)
-        # Each session has a new key ID. Sessions share a rate limiter, else nothing would ever be learned.
+        # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
         user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
         rate_limiter = self._rate_limiters.get((service, user))
         await _wait_for_slot(operation, rate_limiter)
@@ -118,7 +118,7 @@ class Aws:
         service, attempts = operation.service, operation.attempts
         if isinstance(signer, Ambient):
             config, options = self._config(service, region, attempts), self._options(service, region)
-            return self._own.client((service, region, attempts), config, **options)
+            return self._ambient_clients.client((service, region, attempts), config, **options)
         return self._client(service, region, signed=signer is not None, attempts=attempts)
 
     def _client(self, service: str, region: str, *, signed: bool, attempts: int = 3) -> Any:

@@ -50,7 +50,7 @@ SIGNED = {
     "InvalidSignatureException": KEYS,
     "UnrecognizedClientException": KEYS,
 }
-# Where a response has credentials: the container, access key ID, secret access key, session token and expiry.
+# Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
 CredentialNames = tuple[str, str, str, str, str]
 _LAST_MILLISECOND = 253402300799000  # of the year 9999
 
@@ -192,7 +192,7 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
 
 
 def _region_named_by(error: ClientError) -> str:
-    """The region in the URL or field that AWS redirects to. Nothing else is used: botocore builds all hosts."""
+    """The region in the URL or field of a redirect. The rest of the URL is ignored: botocore builds all hosts."""
     response: Mapping[str, Any] = error.response
     match = _REGION.search(
         f"{response.get('Location', '')} {response.get('region', '')} {response.get('endpoint', '')}"

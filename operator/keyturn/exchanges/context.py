@@ -1,4 +1,4 @@
-"""The arguments of an exchange besides its spec: the services it calls, and the request it is made for."""
+"""The arguments of an exchange other than its spec: the services that it calls, and its TokenRequest."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

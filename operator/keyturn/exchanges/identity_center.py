@@ -130,7 +130,7 @@ async def _code(call: Call, spec: IdentityCenterCreateTokenSpec, values: Pipelin
 
 
 def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValues:
-    """Add the tokens of the response. This never fails: a new refresh token must be saved, whatever else is wrong."""
+    """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     members = response.members
     access_token, id_token = members.get("accessToken"), members.get("idToken")
     context = (members.get("awsAdditionalDetails") or {}).get("identityContext")

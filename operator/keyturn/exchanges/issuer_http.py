@@ -175,7 +175,7 @@ class IssuerClient:
 
 
 def _trace(connected: asyncio.Event) -> aiohttp.TraceConfig:
-    """Set `connected` when there is a connection to the issuer itself: nothing is sent to it before that.
+    """Set `connected` once there is a connection to the issuer itself. Before that, no token can have reached it.
 
     The exceptions do not distinguish this: a proxy that hangs up fails like an issuer that has received a token.
     """

@@ -12,7 +12,7 @@ from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassificati
 from keyturn.exchanges.context import Call
 
 _LIFETIME, _DAYS = timedelta(hours=1), 365
-_GONE = "SourceNotFound"
+_NOT_FOUND = "SourceNotFound"
 
 # Errors of the operations in the AWS API reference.
 _SIGNED = SIGNED | {
@@ -49,7 +49,7 @@ _DELETE_TOKEN = AwsOperation(
     service="license-manager",
     name="delete_token",
     title="License Manager DeleteToken",
-    classifications=_SIGNED | {"ResourceNotFoundException": ErrorClassification(_GONE)},
+    classifications=_SIGNED | {"ResourceNotFoundException": ErrorClassification(_NOT_FOUND)},
 )
 
 # A revoked or malformed token is reported as ValidationException.
@@ -138,9 +138,9 @@ def _is_due(spec: LicenseManagerCreateTokenSpec, token: Superseded, now: datetim
 
 
 async def _revoke(call: Call, region: str, values: PipelineValues, token: Superseded) -> bool:
-    """Delete a token that Keyturn recorded, never one that a search would find. Returns whether it is gone."""
+    """Delete a token that Keyturn recorded, never one from a search. Return whether it no longer exists."""
     try:
         await call.context.aws.call(_DELETE_TOKEN, region, {"TokenId": token.token_id}, values.signing_credentials)
     except KeyturnError as error:
-        return error.reason == _GONE
+        return error.reason == _NOT_FOUND
     return True

@@ -22,7 +22,7 @@ class RateLimiter:
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=32))
 
     def reserve(self, now: float) -> float:
-        """Reserve the next slot, and return the seconds until it starts. A slot that is too far away is not kept."""
+        """Reserve the next slot and return the seconds until it starts. A slot too far away is not reserved."""
         self._recent.append(now)
         if self.rate >= _MAX_RATE and now >= self._free_at:
             return 0.0

@@ -10,7 +10,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.settings import IssuerSettings
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, whatever the settings.
+# The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, even by the settings.
 _METADATA = tuple(
     ipaddress.ip_network(network)
     for network in (

@@ -148,7 +148,7 @@ async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) 
     )
     parameters |= _provided_contexts(spec, values)
     if is_ambient:
-        # CloudTrail shows which request it was for, whatever the manifest contains.
+        # With these tags, CloudTrail shows the TokenRequest of each session. The manifest cannot change them.
         ambient_tags = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]

@@ -19,7 +19,7 @@ def running_aws() -> Iterator[Emulator]:
 
 @pytest.fixture
 def emulator(running_aws: Emulator) -> Emulator:
-    """The emulator without faults, and with all counters at zero."""
+    """The emulator, without faults and with all counters at zero."""
     running_aws.reset()
     return running_aws
 
@@ -38,20 +38,20 @@ async def all_closed() -> AsyncIterator[None]:
 @pytest.fixture(scope="session")
 def shared_client(running_aws: Emulator) -> Iterator[Aws]:
     """One client for all tests: creating it takes a quarter of a second."""
-    with closing(aws(emulator_settings(running_aws))) as made:
-        yield made
+    with closing(aws(emulator_settings(running_aws))) as client:
+        yield client
 
 
 @pytest.fixture
 def client(shared_client: Aws) -> Aws:
-    """The shared client with no rate limits learned."""
+    """The shared client, with its rate limits reset."""
     shared_client._rate_limiters = RateLimiters()
     return shared_client
 
 
 @pytest.fixture
-def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment full of credentials that must not be used."""
+def ambient_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Set environment variables and files with credentials that must not be used."""
     (tmp_path / ".aws").mkdir()
     keys = "aws_access_key_id = AKIAFILE\naws_secret_access_key = planted\n"
     (tmp_path / ".aws" / "credentials").write_text(f"[default]\n{keys}")

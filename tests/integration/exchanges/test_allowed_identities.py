@@ -18,8 +18,8 @@ from tests.support.exchange_steps import (
 )
 
 
-class Accounts:
-    """Service accounts. `received` are the requests for tokens."""
+class FakeServiceAccounts:
+    """Creates service account tokens; `received` lists the requests."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str, tuple[str, ...], int]] = []
@@ -29,7 +29,7 @@ class Accounts:
         return signed(NOW, NOW + MINUTE, number=len(self.received))
 
 
-def account(**more: Any) -> dict[str, Any]:
+def account_source(**more: Any) -> dict[str, Any]:
     return {"token": {"serviceAccount": {"name": "app"} | more}}
 
 
@@ -47,33 +47,35 @@ def account(**more: Any) -> dict[str, Any]:
 async def test_service_account_token_is_created_once_per_renewal(
     more: dict[str, Any], received: tuple[Any, ...], client: Aws, emulator: Emulator
 ) -> None:
-    accounts, settings = Accounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
+    accounts, settings = FakeServiceAccounts(), SourceSettings(audiences=("sts.amazonaws.com", "vault"))
     exchange_context = context(client, sources=settings, make_token=accounts.make_token)
-    # Two steps that read the token; that it is refused here shows that it was sent.
+    # Both exchanges read the token. Cognito refuses it, which shows that it was sent.
     pool = {"cognitoGetOpenIdToken": {"identityPoolId": POOL_ID, "logins": {"kubernetes": "accessToken"}}}
     for _ in range(2):
-        await fail_pipeline(exchange_context, source=account(**more), exchanges=[pool, pool])
+        await fail_pipeline(exchange_context, source=account_source(**more), exchanges=[pool, pool])
 
     assert accounts.received == [received] * 2
     assert [call["operation"] for call in emulator.recent_calls()] == ["GetId"] * 2
 
 
 async def test_existing_source_token_is_not_created_again(client: Aws, emulator: Emulator) -> None:
-    accounts = Accounts()
+    accounts = FakeServiceAccounts()
     exchange_context = context(client, make_token=accounts.make_token)
-    token_request = request(source=account())
+    token_request = request(source=account_source())
     with pytest.raises(KeyturnError):
         await exchange(
-            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token("made already"))
+            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token("existing"))
         )
 
     assert accounts.received == []
 
 
 async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulator: Emulator) -> None:
-    accounts = Accounts()
+    accounts = FakeServiceAccounts()
     exchange_context = context(client, make_token=accounts.make_token)
-    error = await fail_pipeline(exchange_context, source=account(audiences=["sts.amazonaws.com", "https://kubernetes"]))
+    error = await fail_pipeline(
+        exchange_context, source=account_source(audiences=["sts.amazonaws.com", "https://kubernetes"])
+    )
 
     assert (error.reason, accounts.received, emulator.recent_calls()) == ("IdentityNotAllowed", [], [])
     assert error.message.endswith("(sources.audiences) do not allow https://kubernetes")
@@ -82,7 +84,7 @@ async def test_audience_outside_the_settings_is_not_allowed(client: Aws, emulato
 @pytest.mark.parametrize(
     ("sources", "namespace", "role"),
     [
-        pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="nobody by default"),
+        pytest.param(SourceSettings(), "billing", ACCOUNT_ROLE_ARN, id="no rules (default)"),
         pytest.param(AMBIENT_SETTINGS, "orders", ACCOUNT_ROLE_ARN, id="another namespace"),
         pytest.param(AMBIENT_SETTINGS, "billing", f"{ACCOUNT_ROLE_ARN}s", id="another role"),
         pytest.param(
@@ -108,7 +110,7 @@ async def test_ambient_identity_requires_a_matching_rule(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "text", "fits"),
+    ("pattern", "text", "matches"),
     [
         ("billing", "billing", True),
         ("billing", "billing2", False),
@@ -119,6 +121,6 @@ async def test_ambient_identity_requires_a_matching_rule(
         ("role/*/app", "role/x/y/app", True),
     ],
 )
-def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, fits: bool) -> None:
-    assert AmbientRule(namespaces=(pattern,), roles=("*",)).allows(text, "role") is fits
-    assert AmbientRule(namespaces=("*",), roles=(pattern,)).allows("namespace", text) is fits
+def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, matches: bool) -> None:
+    assert AmbientRule(namespaces=(pattern,), roles=("*",)).allows(text, "role") is matches
+    assert AmbientRule(namespaces=("*",), roles=(pattern,)).allows("namespace", text) is matches

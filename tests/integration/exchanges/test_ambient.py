@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 
 from keyturn.core.errors import KeyturnError
-from keyturn.exchanges.ambient import MAX_CLIENTS, OwnIdentity
+from keyturn.exchanges.ambient import MAX_CLIENTS, AmbientClients
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, SECOND
@@ -31,8 +31,8 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer"
 
 
 @pytest.fixture(autouse=True)
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment without any identity."""
+def no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove every AWS identity from the environment."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -40,21 +40,21 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-def become(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> None:
+def set_user_keys(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", USER_KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
 
 
 @contextmanager
-def lender(emulator: Emulator) -> Iterator[Aws]:
-    with closing(aws(emulator_settings(emulator), allow_ambient=True)) as made:
-        yield made
+def ambient_client(emulator: Emulator) -> Iterator[Aws]:
+    with closing(aws(emulator_settings(emulator), allow_ambient=True)) as client:
+        yield client
 
 
 async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
-    become(monkeypatch)
+    set_user_keys(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
-    with lender(emulator) as client:
+    with ambient_client(emulator) as client:
         values = await run_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[tagged, ASSUME_ROLE_STEP]
         )
@@ -66,12 +66,12 @@ async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch
 async def test_ambient_session_is_tagged_with_namespace_and_name(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
-    become(monkeypatch)
+    set_user_keys(monkeypatch)
     received: list[dict[str, Any]] = []
-    with lender(emulator) as client:
-        place = ("sts", "us-east-1", 3)
-        own = client._own.client(place, client._config(*place), endpoint_url=emulator.url)
-        own.meta.events.register("provide-client-params.sts", lambda params, **_: received.append(params))
+    with ambient_client(emulator) as client:
+        key = ("sts", "us-east-1", 3)
+        boto_client = client._ambient_clients.client(key, client._config(*key), endpoint_url=emulator.url)
+        boto_client.meta.events.register("provide-client-params.sts", lambda params, **_: received.append(params))
         await run_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
         )
@@ -86,10 +86,10 @@ async def test_ambient_session_is_tagged_with_namespace_and_name(
 async def test_ambient_identity_that_arrives_later_is_found(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
-    with lender(emulator) as client:
+    with ambient_client(emulator) as client:
         exchange_context = context(client, sources=AMBIENT_SETTINGS)
         error = await fail_pipeline(exchange_context, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
-        become(monkeypatch)
+        set_user_keys(monkeypatch)
         values = await run_pipeline(exchange_context, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
 
     assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
@@ -99,34 +99,34 @@ async def test_ambient_identity_that_arrives_later_is_found(
 async def test_credential_chain_is_not_searched_unless_allowed(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
-    become(monkeypatch)
+    set_user_keys(monkeypatch)
     with closing(aws(emulator_settings(emulator))) as client:
         error = await fail_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
         )
-        made = client._own._session
+        session = client._ambient_clients._session
 
-    assert (error.reason, made, emulator.recent_calls()) == ("Unavailable", None, [])
+    assert (error.reason, session, emulator.recent_calls()) == ("Unavailable", None, [])
 
 
 async def test_ambient_credentials_are_refreshed_by_their_provider(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Emulator
 ) -> None:
-    """As in a pod: the first credentials expire soon, and their provider has new ones."""
+    """As in a pod: the first credentials expire soon, and the provider returns new ones."""
     count, script = tmp_path / "count", tmp_path / "process.py"
-    end = (real_now() + 5 * SECOND).isoformat()
-    later = (real_now() + HOUR).isoformat()
-    expected = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
+    first_expiry = (real_now() + 5 * SECOND).isoformat()
+    second_expiry = (real_now() + HOUR).isoformat()
+    output = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
     script.write_text(
         "import json, pathlib\n"
         f"count = pathlib.Path({str(count)!r})\n"
         "number = int(count.read_text()) + 1 if count.exists() else 1\n"
         "count.write_text(str(number))\n"
-        f"given = json.loads({json.dumps(expected)!r})\n"
-        f"print(json.dumps(given | {{'Expiration': {end!r} if number == 1 else {later!r}}}))\n"
+        f"credentials = json.loads({json.dumps(output)!r})\n"
+        f"print(json.dumps(credentials | {{'Expiration': {first_expiry!r} if number == 1 else {second_expiry!r}}}))\n"
     )
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
-    with lender(emulator) as client:
+    with ambient_client(emulator) as client:
         for _ in range(3):
             await run_pipeline(
                 context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
@@ -138,10 +138,10 @@ async def test_ambient_credentials_are_refreshed_by_their_provider(
 async def test_expired_ambient_identity_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Emulator
 ) -> None:
-    expected = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
-    (tmp_path / "old").write_text(json.dumps(expected | {"Expiration": (real_now() - HOUR).isoformat()}))
+    output = {"Version": 1, "AccessKeyId": USER_KEY_ID, "SecretAccessKey": USER_SECRET_KEY}
+    (tmp_path / "old").write_text(json.dumps(output | {"Expiration": (real_now() - HOUR).isoformat()}))
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = cat {tmp_path / 'old'}\n")
-    with lender(emulator) as client:
+    with ambient_client(emulator) as client:
         error = await fail_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
         )
@@ -152,8 +152,8 @@ async def test_expired_ambient_identity_is_unavailable(
 async def test_request_with_own_keys_never_uses_the_ambient_identity(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
-    become(monkeypatch)
-    with lender(emulator) as client:
+    set_user_keys(monkeypatch)
+    with ambient_client(emulator) as client:
         source = {"credentials": {"secretRef": {"name": "base"}}}
         with pytest.raises(KeyturnError, match="needs credentials"):
             await run_pipeline(context(client, sources=AMBIENT_SETTINGS), source=source, exchanges=[ASSUME_ROLE_STEP])
@@ -162,10 +162,10 @@ async def test_request_with_own_keys_never_uses_the_ambient_identity(
 
 
 def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    become(monkeypatch)
-    own = OwnIdentity(allow_ambient=True)
+    set_user_keys(monkeypatch)
+    clients = AmbientClients(allow_ambient=True)
     for number in range(MAX_CLIENTS + 2):
-        own.client(("sts", f"eu-west-{number}", 3), Config())
+        clients.client(("sts", f"eu-west-{number}", 3), Config())
 
-    assert len(own._clients) == MAX_CLIENTS
-    assert ("sts", f"eu-west-{MAX_CLIENTS + 1}", 3) in own._clients
+    assert len(clients._clients) == MAX_CLIENTS
+    assert ("sts", f"eu-west-{MAX_CLIENTS + 1}", 3) in clients._clients

@@ -13,18 +13,18 @@ from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
 from tests.support.dependencies import HOUR, MINUTE, request
 from tests.support.emulator.client import Emulator
-from tests.support.exchange_steps import assume_role, aws, emulator_settings, failing, get_access_token
+from tests.support.exchange_steps import assume_role, aws, emulator_settings, fail_operation, get_access_token
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
 
 
 @contextmanager
-def of_its_own(emulator: Emulator) -> Iterator[tuple[Aws, Metrics]]:
-    """A new client, as after a start."""
+def new_client(emulator: Emulator) -> Iterator[tuple[Aws, Metrics]]:
+    """A new client with its own metrics, as after a start."""
     metrics = Metrics()
-    with closing(aws(emulator_settings(emulator), metrics)) as made:
-        yield made, metrics
+    with closing(aws(emulator_settings(emulator), metrics)) as client:
+        yield client, metrics
 
 
 @EXCHANGES
@@ -46,19 +46,19 @@ def of_its_own(emulator: Emulator) -> Iterator[tuple[Aws, Metrics]]:
 async def test_network_fault_is_classified(
     operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
-    assert (await failing(client, emulator, operation, **fault)).reason == reason
+    assert (await fail_operation(client, emulator, operation, **fault)).reason == reason
 
 
 @EXCHANGES
 async def test_server_error_is_attempted_three_times(operation: str, client: Aws, emulator: Emulator) -> None:
-    await failing(client, emulator, operation, code="InternalFailure", status=500)
+    await fail_operation(client, emulator, operation, code="InternalFailure", status=500)
 
     assert emulator.calls(operation) == 3
 
 
 @EXCHANGES
 async def test_refused_call_is_attempted_once(operation: str, client: Aws, emulator: Emulator) -> None:
-    await failing(client, emulator, operation, code="NewlyInvented", status=400)
+    await fail_operation(client, emulator, operation, code="NewlyInvented", status=400)
 
     assert emulator.calls(operation) == 1
 
@@ -70,43 +70,43 @@ async def test_dropped_connection_is_retried(client: Aws, emulator: Emulator) ->
 
 
 async def test_closed_port_is_unreachable() -> None:
-    nowhere = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
-    with closing(aws(nowhere)) as client, pytest.raises(UnavailableError) as raised:
+    closed_port = AwsSettings(endpoints={"license-manager": "http://127.0.0.1:9"})
+    with closing(aws(closed_port)) as client, pytest.raises(UnavailableError) as raised:
         await get_access_token(client, "refresh")
 
     assert raised.value.reason == "Unreachable"
-    # A region that does not exist looks like this, and is seen by its name only.
+    # A region that does not exist fails the same way, so the message must contain its name.
     assert raised.value.message == (
         "License Manager GetAccessToken did not respond in us-east-1 (EndpointConnectionError)"
     )
 
 
 async def test_error_has_no_cause_that_could_show_a_token(client: Aws, emulator: Emulator) -> None:
-    error = await failing(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
+    error = await fail_operation(client, emulator, LICENSE_MANAGER, code="ValidationException", message="planted")
 
     assert error.__cause__ is None
     assert error.__suppress_context__
 
 
-@pytest.mark.usefixtures("ambient")
+@pytest.mark.usefixtures("ambient_credentials")
 async def test_ambient_credentials_are_never_used(emulator: Emulator) -> None:
-    with of_its_own(emulator) as (client, _):
+    with new_client(emulator) as (client, _):
         values = await get_access_token(client, emulator.refresh_token())
         await assume_role(client, values.current_token.value)
 
-    # A signature of keys that this AWS does not know would have been refused.
+    # The emulator refuses signatures of unknown keys.
     assert [call["outcome"] for call in emulator.recent_calls()] == ["200", "200"]
     assert emulator.recent_calls()[0]["principal"] == "anonymous"
 
 
-@pytest.mark.usefixtures("ambient")
+@pytest.mark.usefixtures("ambient_credentials")
 def test_session_has_no_credential_chain() -> None:
     with closing(aws()) as client:
-        found = client._session.get_credentials()
+        credentials = client._session.get_credentials()
 
-    assert found
+    assert credentials
     with pytest.raises(NoCredentialsError):
-        found.get_frozen_credentials()
+        credentials.get_frozen_credentials()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_session_has_no_credential_chain() -> None:
         ("cn-north-1", "amazonaws.com.cn"),
     ],
 )
-@pytest.mark.usefixtures("ambient")
+@pytest.mark.usefixtures("ambient_credentials")
 async def test_hosts_of_a_region(region: str, domain: str) -> None:
     received: list[tuple[str | None, bool]] = []
 
@@ -139,7 +139,7 @@ async def test_hosts_of_a_region(region: str, domain: str) -> None:
 
 
 async def test_one_client_per_service_region_and_signing(emulator: Emulator) -> None:
-    with of_its_own(emulator) as (client, _):
+    with new_client(emulator) as (client, _):
         first = client._client("sts", "us-east-1", signed=False)
 
         assert client._client("sts", "us-east-1", signed=False) is first
@@ -148,10 +148,10 @@ async def test_one_client_per_service_region_and_signing(emulator: Emulator) -> 
 
 
 async def test_exchanges_and_throttled_calls_are_counted(emulator: Emulator) -> None:
-    with of_its_own(emulator) as (client, metrics):
+    with new_client(emulator) as (client, metrics):
         await get_access_token(client, emulator.refresh_token())
-        throttled = await failing(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
-        await failing(client, emulator, STS, code="NewlyInvented")
+        throttled = await fail_operation(client, emulator, LICENSE_MANAGER, code="RateLimitExceededException")
+        await fail_operation(client, emulator, STS, code="NewlyInvented")
     count = metrics.registry.get_sample_value
     name = "licenseManagerGetAccessToken"
 
@@ -166,8 +166,8 @@ async def test_exchanges_and_throttled_calls_are_counted(emulator: Emulator) -> 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
 async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: Emulator) -> None:
     seconds = offset.total_seconds()
-    with of_its_own(emulator) as (client, metrics):
-        error = await failing(
+    with new_client(emulator) as (client, metrics):
+        error = await fail_operation(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=seconds
         )
     measured = metrics.registry.get_sample_value("keyturn_clock_skew_seconds", {"service": "license-manager"})
@@ -177,8 +177,8 @@ async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: 
 
 
 async def test_clock_skew_of_seconds_is_not_reported(emulator: Emulator) -> None:
-    with of_its_own(emulator) as (client, _):
-        error = await failing(
+    with new_client(emulator) as (client, _):
+        error = await fail_operation(
             client, emulator, LICENSE_MANAGER, code="ValidationException", clock_offset_seconds=MINUTE.seconds - 10
         )
 

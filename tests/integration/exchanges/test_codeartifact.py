@@ -10,7 +10,8 @@ from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID
-from tests.support.exchange_steps import basic_authorization, fail_signed, is_admitted, run_signed
+from tests.support.exchange_steps import fail_signed, run_signed
+from tests.support.registry_client import basic, is_authorized
 
 TOKEN, ENDPOINT = "codeartifact:GetAuthorizationToken", "codeartifact:GetRepositoryEndpoint"
 PYPI_NPM = {"repositories": [{"repository": REPOSITORY, "formats": ["pypi", "npm"]}]}
@@ -28,9 +29,9 @@ async def test_token_is_accepted_by_the_repository(client: Aws, emulator: Emulat
     pypi, npm = values.package_endpoints
     token = values.current_token.value
 
-    assert is_admitted(f"{pypi.url}simple/", basic_authorization("aws", token))
-    assert is_admitted(f"{npm.url}left-pad", f"Bearer {token}")
-    assert not is_admitted(f"{pypi.url}simple/", basic_authorization("aws", token[:-1]))
+    assert is_authorized(f"{pypi.url}simple/", basic("aws", token))
+    assert is_authorized(f"{npm.url}left-pad", f"Bearer {token}")
+    assert not is_authorized(f"{pypi.url}simple/", basic("aws", token[:-1]))
 
 
 async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator: Emulator) -> None:
@@ -38,9 +39,7 @@ async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator
     emulator.fault(TOKEN, expired=True)
     values = await run_signed(client, artifact(**PYPI_NPM))
 
-    assert not is_admitted(
-        f"{values.package_endpoints[0].url}simple/", basic_authorization("aws", values.current_token.value)
-    )
+    assert not is_authorized(f"{values.package_endpoints[0].url}simple/", basic("aws", values.current_token.value))
 
 
 @pytest.mark.parametrize(
@@ -66,19 +65,19 @@ async def test_duration_zero_requires_role_credentials(client: Aws, emulator: Em
 
 
 async def test_repeated_format_yields_one_endpoint(client: Aws, emulator: Emulator) -> None:
-    twice = {"repositories": [{"repository": REPOSITORY, "formats": ["npm", "npm"]}]}
+    repeated = {"repositories": [{"repository": REPOSITORY, "formats": ["npm", "npm"]}]}
 
-    assert [one.format for one in (await run_signed(client, artifact(**twice))).package_endpoints] == ["npm"]
+    assert [one.format for one in (await run_signed(client, artifact(**repeated))).package_endpoints] == ["npm"]
 
 
 async def test_endpoint_parameters(client: Aws, emulator: Emulator) -> None:
-    dual = {"repositories": [{"repository": "other", "formats": ["maven"], "endpointType": "dualstack"}]}
+    dual_stack = {"repositories": [{"repository": "other", "formats": ["maven"], "endpointType": "dualstack"}]}
 
     assert (await run_signed(client, artifact(**PYPI_NPM))).package_endpoints == (
         PackageEndpoint("pypi", REPOSITORY, f"{HOST}.amazonaws.com/pypi/{REPOSITORY}/"),
         PackageEndpoint("npm", REPOSITORY, f"{HOST}.amazonaws.com/npm/{REPOSITORY}/"),
     )
-    assert (await run_signed(client, artifact(**dual))).package_endpoints == (
+    assert (await run_signed(client, artifact(**dual_stack))).package_endpoints == (
         PackageEndpoint("maven", "other", f"{HOST}.on.aws/maven/other/"),
     )
 

@@ -19,7 +19,7 @@ def provider(emulator: Emulator) -> str:
     return emulator.issuer_url.removeprefix("https://")
 
 
-def of_pool(emulator: Emulator, operation: str = "cognitoGetCredentials", **more: Any) -> dict[str, Any]:
+def pool_step(emulator: Emulator, operation: str = "cognitoGetCredentials", **more: Any) -> dict[str, Any]:
     return {operation: {"identityPoolId": POOL_ID, "logins": {provider(emulator): "accessToken"}} | more}
 
 
@@ -30,7 +30,7 @@ async def run_steps(client: Aws, values: PipelineValues, *steps: dict[str, Any])
     return values
 
 
-async def fail_steps(client: Aws, values: PipelineValues, step_spec: dict[str, Any]) -> KeyturnError:
+async def fail_step(client: Aws, values: PipelineValues, step_spec: dict[str, Any]) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
         await run_steps(client, values, step_spec)
     return raised.value
@@ -38,7 +38,7 @@ async def fail_steps(client: Aws, values: PipelineValues, step_spec: dict[str, A
 
 @pytest.fixture
 def values(emulator: Emulator) -> PipelineValues:
-    """Who has signed in."""
+    """The token of a user who has signed in."""
     emulator.control("DELETE", "identities")
     return PipelineValues(Token(emulator.id_token()))
 
@@ -46,52 +46,52 @@ def values(emulator: Emulator) -> PipelineValues:
 async def test_login_token_is_exchanged_for_credentials(
     values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
-    expected = await run_steps(client, values, of_pool(emulator))
+    result = await run_steps(client, values, pool_step(emulator))
 
-    assert expected.credentials
-    assert expected.credentials.expires_at
-    assert abs(expected.credentials.expires_at - real_now() - HOUR) < MINUTE
-    assert {expected.credentials.secret_access_key, expected.credentials.session_token} <= {*emulator.secrets()}
-    assert (expected.identity_id.partition(":")[0], expected.principal) == ("us-east-1", expected.identity_id)
+    assert result.credentials
+    assert result.credentials.expires_at
+    assert abs(result.credentials.expires_at - real_now() - HOUR) < MINUTE
+    assert {result.credentials.secret_access_key, result.credentials.session_token} <= {*emulator.secrets()}
+    assert (result.identity_id.partition(":")[0], result.principal) == ("us-east-1", result.identity_id)
 
 
 async def test_identity_is_requested_once(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
-    first = await run_steps(client, values, of_pool(emulator))
-    again = await run_steps(client, first, of_pool(emulator))
+    first = await run_steps(client, values, pool_step(emulator))
+    second = await run_steps(client, first, pool_step(emulator))
 
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (1, 2)
-    assert again.identity_id == first.identity_id
+    assert second.identity_id == first.identity_id
 
 
 async def test_deleted_identity_is_requested_again(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
-    first = await run_steps(client, values, of_pool(emulator))
+    first = await run_steps(client, values, pool_step(emulator))
     emulator.control("DELETE", "identities")
-    again = await run_steps(client, first, of_pool(emulator))
+    second = await run_steps(client, first, pool_step(emulator))
 
-    assert again.credentials
-    assert again.identity_id != first.identity_id
+    assert second.credentials
+    assert second.identity_id != first.identity_id
 
 
 async def test_another_user_gets_another_identity(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
-    first = await run_steps(client, values, of_pool(emulator))
+    first = await run_steps(client, values, pool_step(emulator))
     other = replace(first, source_token=Token(emulator.id_token("another-user")))
 
-    assert (await run_steps(client, other, of_pool(emulator))).identity_id != first.identity_id
+    assert (await run_steps(client, other, pool_step(emulator))).identity_id != first.identity_id
 
 
 async def test_token_refused_for_the_same_identity_is_not_sent_again(
     values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
-    first = await run_steps(client, values, of_pool(emulator))
+    first = await run_steps(client, values, pool_step(emulator))
     emulator.fault(CREDENTIALS, code="NotAuthorizedException")
-    await fail_steps(client, first, of_pool(emulator))
+    await fail_step(client, first, pool_step(emulator))
 
     assert (emulator.calls("GetId"), emulator.calls(CREDENTIALS)) == (2, 2)
 
 
 async def test_custom_role_is_sent(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
-    await run_steps(client, values, of_pool(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
-    error = await fail_steps(client, values, of_pool(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
+    await run_steps(client, values, pool_step(emulator, customRoleArn=OTHER_POOL_ROLE_ARN))
+    error = await fail_step(client, values, pool_step(emulator, customRoleArn=f"{OTHER_POOL_ROLE_ARN}-not"))
 
     assert error.reason == "SourceInvalid"
 
@@ -100,25 +100,25 @@ async def test_custom_role_is_sent(values: PipelineValues, client: Aws, emulator
 async def test_account_id_is_sent(
     account: str, reason: str, values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
-    step_spec = of_pool(emulator, accountId=account)
+    step_spec = pool_step(emulator, accountId=account)
 
-    assert reason == ((await fail_steps(client, values, step_spec)).reason if reason else "")
+    assert reason == ((await fail_step(client, values, step_spec)).reason if reason else "")
     assert reason or (await run_steps(client, values, step_spec)).credentials
 
 
 async def test_basic_flow_takes_two_exchanges(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
     role = {"assumeRoleWithWebIdentity": {"roleArn": POOL_ROLE_ARN, "durationSeconds": 43200}}
-    token = await run_steps(client, values, of_pool(emulator, "cognitoGetOpenIdToken"))
-    expected = await run_steps(client, values, of_pool(emulator, "cognitoGetOpenIdToken"), role)
+    token = await run_steps(client, values, pool_step(emulator, "cognitoGetOpenIdToken"))
+    result = await run_steps(client, values, pool_step(emulator, "cognitoGetOpenIdToken"), role)
 
     assert token.access_token
     assert token.access_token.expires_at
     assert abs(token.access_token.expires_at - real_now() - 10 * MINUTE) < MINUTE
-    assert expected.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
+    assert result.principal == f"arn:aws:sts::{ACCOUNT}:assumed-role/PoolConsumer/billing.acme"
 
 
 async def test_id_token_of_an_earlier_exchange_is_sent(values: PipelineValues, client: Aws, emulator: Emulator) -> None:
-    token_request = request(exchanges=[REFRESH, of_pool(emulator, logins={provider(emulator): "idToken"})])
+    token_request = request(exchanges=[REFRESH, pool_step(emulator, logins={provider(emulator): "idToken"})])
     signed_in = PipelineValues(Token("refresh"), access_token=Token("opaque"), id_token=values.source_token)
 
     assert (await step(client, signed_in, token_request, 1)).credentials
@@ -130,11 +130,11 @@ async def test_id_token_of_an_earlier_exchange_is_sent(values: PipelineValues, c
     "token",
     [
         pytest.param({"expires_in": -1}, id="expired"),
-        pytest.param({"audience": "somebody-else"}, id="for somebody else"),
+        pytest.param({"audience": "another-client"}, id="for another client"),
     ],
 )
 async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emulator: Emulator) -> None:
-    error = await fail_steps(client, PipelineValues(Token(emulator.id_token(**token))), of_pool(emulator))
+    error = await fail_step(client, PipelineValues(Token(emulator.id_token(**token))), pool_step(emulator))
 
     assert (error.reason, "still valid" in error.message) == ("SourceInvalid", True)
 
@@ -143,7 +143,7 @@ async def test_invalid_login_is_refused(token: dict[str, Any], client: Aws, emul
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        pytest.param({"code": "ExternalServiceException"}, "Unavailable", id="the provider is away"),
+        pytest.param({"code": "ExternalServiceException"}, "Unavailable", id="the provider is unavailable"),
         pytest.param({"code": "InternalErrorException", "status": 500}, "Unavailable", id="broken"),
         pytest.param({"code": "InvalidIdentityPoolConfigurationException"}, "AccessDenied", id="no role"),
         pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="a bad parameter"),
@@ -158,8 +158,8 @@ async def test_each_error(
     operation: str, fault: dict[str, Any], reason: str, values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
-    step_spec = of_pool(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
-    error = await fail_steps(client, values, step_spec)
+    step_spec = pool_step(emulator, "cognitoGetOpenIdToken" if operation == TOKEN else "cognitoGetCredentials")
+    error = await fail_step(client, values, step_spec)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"Cognito {operation}: {fault['code']}")
@@ -170,7 +170,7 @@ async def test_untrusted_pool_role_is_eventually_consistent(
     values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(CREDENTIALS, code="InvalidIdentityPoolConfigurationException")
-    error = await fail_steps(client, values, of_pool(emulator))
+    error = await fail_step(client, values, pool_step(emulator))
 
     assert isinstance(error, RefusedError)
     assert error.eventually_consistent

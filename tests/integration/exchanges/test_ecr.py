@@ -13,26 +13,25 @@ from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, USER_KEY_ID
 from tests.support.exchange_steps import (
     USER_CREDENTIALS,
-    basic_authorization,
     call,
     fail_signed,
-    is_admitted,
     run_signed,
 )
+from tests.support.registry_client import basic, is_authorized
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
 PUBLIC: dict[str, Any] = {"ecrGetAuthorizationToken": {"public": True}}
-BOTH = pytest.mark.parametrize(("step_spec", "service"), [(PRIVATE, "ecr"), (PUBLIC, "ecr-public")])
+PRIVATE_AND_PUBLIC = pytest.mark.parametrize(("step_spec", "service"), [(PRIVATE, "ecr"), (PUBLIC, "ecr-public")])
 
 
-@BOTH
+@PRIVATE_AND_PUBLIC
 async def test_password_is_accepted_by_the_registry(
     step_spec: dict[str, Any], service: str, client: Aws, emulator: Emulator
 ) -> None:
     (login,) = (await run_signed(client, step_spec)).registry_logins
 
-    assert is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password))
-    assert not is_admitted(f"{emulator.url}/v2/", basic_authorization(login.username, login.password[1:]))
+    assert is_authorized(f"{emulator.url}/v2/", basic(login.username, login.password))
+    assert not is_authorized(f"{emulator.url}/v2/", basic(login.username, login.password[1:]))
     assert (login.username, emulator.calls(f"{service}:GetAuthorizationToken")) == ("AWS", 1)
     assert login.expires_at
     assert abs(login.expires_at - real_now() - 12 * HOUR) < MINUTE
@@ -42,11 +41,11 @@ async def test_password_is_accepted_by_the_registry(
     ("steps", "hosts"),
     [
         pytest.param([PRIVATE], [f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"], id="the caller's registry"),
-        pytest.param([PUBLIC], ["public.ecr.aws"], id="the public one"),
+        pytest.param([PUBLIC], ["public.ecr.aws"], id="the public registry"),
         pytest.param(
             [{"ecrGetAuthorizationToken": {"registryIds": ["444455556666", ACCOUNT]}}],
             ["444455556666.dkr.ecr.us-east-1.amazonaws.com", f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"],
-            id="those that are named",
+            id="the registries in the spec",
         ),
         pytest.param(
             [PRIVATE, PUBLIC, PRIVATE],
@@ -62,13 +61,13 @@ async def test_registry_hosts(steps: list[dict[str, Any]], hosts: list[str], cli
 
 
 async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emulator) -> None:
-    elsewhere = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
+    other_region = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 
     # The emulator accepts signatures for us-east-1 only.
-    assert (await run_signed(client, elsewhere)).registry_logins
+    assert (await run_signed(client, other_region)).registry_logins
 
 
-@BOTH
+@PRIVATE_AND_PUBLIC
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -76,7 +75,7 @@ async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emu
         pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired"),
         pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="invalid"),
         pytest.param({"code": "ServerException", "status": 500}, "Unavailable", id="broken"),
-        pytest.param({"code": "UnsupportedCommandException"}, "InvalidSpec", id="elsewhere"),
+        pytest.param({"code": "UnsupportedCommandException"}, "InvalidSpec", id="not in this region"),
         pytest.param({"code": "ThrottlingException"}, "Throttled", id="throttled"),
     ],
 )
@@ -90,7 +89,7 @@ async def test_each_error(
     assert f"GetAuthorizationToken: {fault['code']}" in error.message
 
 
-@BOTH
+@PRIVATE_AND_PUBLIC
 async def test_invalid_keys_are_refused(
     step_spec: dict[str, Any], service: str, client: Aws, emulator: Emulator
 ) -> None:
@@ -100,8 +99,8 @@ async def test_invalid_keys_are_refused(
     assert (unknown.reason, wrong.reason) == ("SourceInvalid", "SourceInvalid")
 
 
-class Odd(Aws):
-    """An ECR that returns something else."""
+class FakeEcr(Aws):
+    """Returns any text as the token of ECR."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -123,7 +122,7 @@ class Odd(Aws):
 async def test_malformed_token_is_unavailable(token: str, reason: str) -> None:
     with pytest.raises(KeyturnError) as raised:
         await get_authorization_token(
-            call(Odd(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER_CREDENTIALS)
+            call(FakeEcr(token)), EcrGetAuthorizationTokenSpec(), PipelineValues(credentials=USER_CREDENTIALS)
         )
 
     assert raised.value.reason == reason

@@ -1,4 +1,4 @@
-"""The endpoint of each operation, without a network: the hosts are botocore's, whatever the region."""
+"""The endpoint of each operation, without a network: botocore chooses the host for each region."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,10 +17,10 @@ from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import request
 from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
 
-OURS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
-HELD = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))
+ENDPOINTS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
+VALUES = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))
 REPOSITORIES = [{"repository": "packages", "formats": ["npm"]}]
-PLACES = {
+DOMAINS = {
     "us-east-1": "amazonaws.com",
     "eu-west-1": "amazonaws.com",
     "us-gov-west-1": "amazonaws.com",
@@ -32,72 +32,74 @@ UNSIGNED = {
 }  # fmt: skip
 
 
-Seen = list[tuple[str, bool]]
+Calls = list[tuple[str, bool]]
 
 
 @contextmanager
-def watched(settings: AwsSettings | None = None) -> Iterator[tuple[Aws, Seen]]:
-    """A client that sends nothing, and a list of the URLs it would have called and whether they were signed."""
-    seen: Seen = []
+def recording_client(settings: AwsSettings | None = None) -> Iterator[tuple[Aws, Calls]]:
+    """A client that sends nothing, and a list of its calls: the URL, and whether the call is signed."""
+    calls: Calls = []
 
-    def stop(**about: Any) -> None:
-        sent = about["request"]
-        seen.append((str(sent.url).split("?", maxsplit=1)[0], "Authorization" in sent.headers))
-        raise EndpointConnectionError(endpoint_url=sent.url)
+    def stop(**event: Any) -> None:
+        http_request = event["request"]
+        calls.append((str(http_request.url).split("?", maxsplit=1)[0], "Authorization" in http_request.headers))
+        raise EndpointConnectionError(endpoint_url=http_request.url)
 
-    with closing(aws(settings)) as made:
-        made._session._session.register("before-send", stop)
-        yield made, seen
+    with closing(aws(settings)) as aws_client:
+        aws_client._session._session.register("before-send", stop)
+        yield aws_client, calls
 
 
-async def received(client: tuple[Aws, Seen], operation: str, place: str, **fields: Any) -> tuple[str, bool]:
-    """The first URL that an exchange calls, and whether the call is signed."""
-    made, seen = client
-    seen.clear()
+async def first_call(client: tuple[Aws, Calls], operation: str, default_region: str, **fields: Any) -> tuple[str, bool]:
+    """Run an exchange and return the URL of its first call, and whether the call is signed."""
+    aws_client, calls = client
+    calls.clear()
     token_request = request(
-        source=TOKEN_AND_CREDENTIALS, region=place, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}]
+        source=TOKEN_AND_CREDENTIALS,
+        region=default_region,
+        exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}],
     )
     with pytest.raises(UnavailableError):
-        await exchange(context(made), token_request, token_request.spec.exchanges[0], HELD)
-    return seen[0]
+        await exchange(context(aws_client), token_request, token_request.spec.exchanges[0], VALUES)
+    return calls[0]
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[tuple[Aws, Seen]]:
-    with watched() as made:
-        yield made
+def client() -> Iterator[tuple[Aws, Calls]]:
+    with recording_client() as aws_client:
+        yield aws_client
 
 
-def test_every_aws_exchange_has_a_row() -> None:
+def test_every_aws_exchange_has_an_example() -> None:
     assert EXAMPLE_STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
 
 
-@pytest.mark.parametrize("region", PLACES)
+@pytest.mark.parametrize("region", DOMAINS)
 @pytest.mark.parametrize("operation", EXAMPLE_STEPS)
-async def test_default_endpoints(operation: str, region: str, client: tuple[Aws, Seen]) -> None:
-    url, signed = await received(client, operation, region)
-    host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{PLACES[region]}/"
+async def test_default_endpoints(operation: str, region: str, client: tuple[Aws, Calls]) -> None:
+    url, signed = await first_call(client, operation, region)
+    host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{DOMAINS[region]}/"
 
     assert url.startswith(host)
     assert url.removeprefix(host) in ("", "v1/authorization-token", "token", "federation/credentials")
     assert signed == (operation not in UNSIGNED)
 
 
-async def test_region_of_the_exchange_takes_precedence(client: tuple[Aws, Seen]) -> None:
-    url, _ = await received(client, "getSessionToken", "us-east-1", region="eu-west-1")
+async def test_region_of_the_exchange_takes_precedence(client: tuple[Aws, Calls]) -> None:
+    url, _ = await first_call(client, "getSessionToken", "us-east-1", region="eu-west-1")
 
     assert url == "https://sts.eu-west-1.amazonaws.com/"
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
-async def test_public_registry_has_one_endpoint(region: str, client: tuple[Aws, Seen]) -> None:
-    url, _ = await received(client, "ecrGetAuthorizationToken", region, public=True)
+async def test_public_registry_has_one_endpoint(region: str, client: tuple[Aws, Calls]) -> None:
+    url, _ = await first_call(client, "ecrGetAuthorizationToken", region, public=True)
 
     assert url == "https://api.ecr-public.us-east-1.amazonaws.com/"
 
 
-async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]) -> None:
-    url, _ = await received(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
+async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Calls]) -> None:
+    url, _ = await first_call(client, "codeArtifactGetAuthorizationToken", "eu-west-1", repositories=REPOSITORIES)
 
     assert url == "https://codeartifact.eu-west-1.amazonaws.com/v1/repository/endpoint"
 
@@ -117,7 +119,7 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]
             "ecrGetAuthorizationToken",
             "us-gov-west-1",
             "https://api.ecr-fips.us-gov-west-1.amazonaws.com/",
-            id="FIPS of a government",
+            id="FIPS in GovCloud",
         ),
         pytest.param(
             AwsSettings(dual_stack=True),
@@ -134,11 +136,11 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]
             id="both",
         ),
         pytest.param(
-            AwsSettings(endpoints=OURS, fips=True, dual_stack=True),
+            AwsSettings(endpoints=ENDPOINTS, fips=True, dual_stack=True),
             "assumeRole",
             "eu-west-1",
             "https://eu.example/",
-            id="an endpoint of a region, whatever else is wished for",
+            id="an endpoint of a region takes precedence over FIPS and dual stack",
         ),
         pytest.param(
             AwsSettings(endpoints={"sts": "https://vpce.example"}),
@@ -150,8 +152,8 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Seen]
     ],
 )
 async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
-    with watched(settings) as client:
-        assert (await received(client, operation, region))[0] == url
+    with recording_client(settings) as client:
+        assert (await first_call(client, operation, region))[0] == url
 
 
 def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.support.emulator.constants import (
     USER_SECRET_KEY,
 )
 from tests.support.exchange_steps import aws, context
-from tests.support.manifests.tokens import BEARER, BOTH, EXCHANGE, TYPE, center
+from tests.support.manifests.tokens import BEARER, EXCHANGE, TOKEN_AND_KEYS, TYPE, center
 
 CREATE, PORTAL = "CreateTokenWithIAM", "GetRoleCredentials"
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -35,11 +35,11 @@ ASSUME = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
 
 def center_request(grant: str, **changes: Any) -> Request:
     """A request whose only exchange is with Identity Center."""
-    received = {"clientId": APPLICATION_ARN, "grantType": grant, "redirectUri": None, "codeFrom": None} | changes
+    fields = {"clientId": APPLICATION_ARN, "grantType": grant, "redirectUri": None, "codeFrom": None} | changes
     if grant == CODE:
-        received |= {"redirectUri": REDIRECT_URI, "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}}}
+        fields |= {"redirectUri": REDIRECT_URI, "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}}}
     before = [REFRESH] if "from" in changes else []
-    return request(source=BOTH["source"], exchanges=[*before, *center(**received)["exchanges"]])
+    return request(source=TOKEN_AND_KEYS["source"], exchanges=[*before, *center(**fields)["exchanges"]])
 
 
 async def call(
@@ -49,7 +49,7 @@ async def call(
     return await exchange(context(client, values=secrets), token_request, token_request.spec.exchanges[-1], values)
 
 
-async def failing(client: Aws, values: PipelineValues, grant: str, **more: Any) -> KeyturnError:
+async def fail_call(client: Aws, values: PipelineValues, grant: str, **more: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
         await call(client, values, grant, **more)
     return raised.value
@@ -79,7 +79,7 @@ async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator:
 async def test_code_verifier_is_sent(client: Aws, emulator: Emulator) -> None:
     verifier = {"codeVerifierFrom": {"secretKeyRef": {"name": "verifier", "key": "v"}}}
     values = await call(client, with_code(emulator, verifier=VERIFIER), CODE, {"verifier": VERIFIER}, **verifier)
-    error = await failing(client, with_code(emulator, verifier=VERIFIER), CODE)
+    error = await fail_call(client, with_code(emulator, verifier=VERIFIER), CODE)
 
     assert values.access_token
     assert (error.reason, "InvalidGrantException" in error.message) == ("SourceInvalid", True)
@@ -87,10 +87,10 @@ async def test_code_verifier_is_sent(client: Aws, emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("grant", [CODE, BEARER, EXCHANGE])
 async def test_refresh_token_replaces_the_single_use_credential(grant: str, client: Aws, emulator: Emulator) -> None:
-    proofs = {CODE: emulator.authorization_code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
-    proof = proofs.get(grant, lambda: emulator.identity_center_token(OTHER_APPLICATION_ARN))()
+    credentials_by_grant = {CODE: emulator.authorization_code, BEARER: lambda: emulator.jwt(APPLICATION_ARN)}
+    credential = credentials_by_grant.get(grant, lambda: emulator.identity_center_token(OTHER_APPLICATION_ARN))()
     more: dict[str, Any] = {"requestedTokenType": f"{TYPE}refresh_token"} if grant == EXCHANGE else {}
-    first = await call(client, PipelineValues(credentials=USER, single_use_credential=proof), grant, **more)
+    first = await call(client, PipelineValues(credentials=USER, single_use_credential=credential), grant, **more)
     second = await call(client, PipelineValues(credentials=USER, refresh_token=first.refresh_token), grant, **more)
     third = await call(client, PipelineValues(credentials=USER, refresh_token=second.refresh_token), grant, **more)
 
@@ -108,10 +108,10 @@ async def test_refresh_token_is_rotated(client: Aws, emulator: Emulator) -> None
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])
 async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws, emulator: Emulator) -> None:
-    good, bad = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("somebody"))
-    expected = PipelineValues(credentials=USER, access_token=good if which == "accessToken" else bad, id_token=good)
-    chosen: dict[str, Any] = {"from": which}
-    values = await call(client, expected, BEARER, **chosen)
+    valid, invalid = Token(emulator.jwt(APPLICATION_ARN)), Token(emulator.jwt("another-client"))
+    inputs = PipelineValues(credentials=USER, access_token=valid if which == "accessToken" else invalid, id_token=valid)
+    field: dict[str, Any] = {"from": which}
+    values = await call(client, inputs, BEARER, **field)
 
     assert values.identity_context
 
@@ -120,7 +120,7 @@ async def test_assertion_is_accepted_once(client: Aws, emulator: Emulator) -> No
     values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
     await call(client, values, BEARER)
 
-    assert (await failing(client, values, BEARER)).reason == "SourceInvalid"
+    assert (await fail_call(client, values, BEARER)).reason == "SourceInvalid"
 
 
 @pytest.mark.parametrize("requested", [None, f"{TYPE}access_token", f"{TYPE}refresh_token"])
@@ -129,38 +129,40 @@ async def test_token_of_another_application_is_exchanged(
 ) -> None:
     subject = PipelineValues(Token(emulator.identity_center_token(OTHER_APPLICATION_ARN)), credentials=USER)
     values = await call(client, subject, EXCHANGE, requestedTokenType=requested)
-    own = await failing(client, PipelineValues(Token(emulator.identity_center_token()), credentials=USER), EXCHANGE)
+    same_application = await fail_call(
+        client, PipelineValues(Token(emulator.identity_center_token()), credentials=USER), EXCHANGE
+    )
 
     assert values.access_token
     assert values.refresh_token is None
-    assert own.reason == "SourceInvalid"
+    assert same_application.reason == "SourceInvalid"
 
 
 async def test_identity_context_is_passed_to_the_next_role(client: Aws, emulator: Emulator) -> None:
     values = await call(client, with_code(emulator), CODE)
-    token_request = request(source=BOTH["source"], exchanges=[ASSUME])
-    expected = await exchange(context(client), token_request, token_request.spec.exchanges[0], values)
-    count = emulator.calls("AssumeRole:with context")
+    token_request = request(source=TOKEN_AND_KEYS["source"], exchanges=[ASSUME])
+    result = await exchange(context(client), token_request, token_request.spec.exchanges[0], values)
+    context_calls = emulator.calls("AssumeRole:with context")
     made_up = PipelineValues(credentials=USER, identity_context="made-up")
-    with pytest.raises(KeyturnError) as fail_steps:
+    with pytest.raises(KeyturnError) as raised:
         await exchange(context(client), token_request, token_request.spec.exchanges[0], made_up)
 
-    assert expected.credentials
-    assert expected.credentials.session_token
-    assert count == 1
-    assert "ValidationError" in fail_steps.value.message
+    assert result.credentials
+    assert result.credentials.session_token
+    assert context_calls == 1
+    assert "ValidationError" in raised.value.message
 
 
 async def test_identity_context_is_read_from_the_id_token(client: Aws, emulator: Emulator) -> None:
     token = jwt.encode({"sts:identity_context": "the-context"}, "k" * 32, "HS256")
     values = await call(FakeAws(idToken=token, accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
-    none = await call(FakeAws(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
+    opaque = await call(FakeAws(idToken="opaque", accessToken="a", expiresIn=60), with_code(emulator), CODE)  # type: ignore[arg-type]
 
-    assert (values.identity_context, none.identity_context) == ("the-context", None)
+    assert (values.identity_context, opaque.identity_context) == ("the-context", None)
 
 
 class FakeAws:
-    """An AWS that returns this, and counts the attempts."""
+    """Returns these members, and records the number of attempts that the operation allows."""
 
     def __init__(self, **members: Any) -> None:
         self._members, self.attempts = members, 0
@@ -192,7 +194,7 @@ async def test_consuming_call_is_attempted_once(grant: str, values: dict[str, st
 
 async def test_missing_access_token_is_not_replaced_by_the_source() -> None:
     fake_aws = FakeAws(refreshToken="r", expiresIn=60)
-    error = await failing(fake_aws, PipelineValues(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
+    error = await fail_call(fake_aws, PipelineValues(Token("t"), credentials=USER), EXCHANGE)  # type: ignore[arg-type]
 
     assert (error.reason, getattr(error, "outcome_unknown", None)) == ("Unavailable", False)
 
@@ -201,19 +203,19 @@ async def test_missing_access_token_is_not_replaced_by_the_source() -> None:
     ("fault", "reason", "outcome_unknown"),
     [
         pytest.param({"drop": "after"}, "Unreachable", True, id="a lost response"),
-        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: unknown"),
+        pytest.param({"drop": "before"}, "Unreachable", True, id="a connection dropped before processing"),
         pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", True, id="500"),
-        pytest.param({"status": 502}, "Unavailable", True, id="502 of something between"),
-        pytest.param({"status": 503}, "Unavailable", False, id="503: it was not handled"),
-        pytest.param({"body": "html"}, "Unavailable", True, id="a page"),
-        pytest.param({"code": "SlowDownException"}, "Throttled", False, id="a throttle: it was not handled"),
+        pytest.param({"status": 502}, "Unavailable", True, id="502 of a proxy"),
+        pytest.param({"status": 503}, "Unavailable", False, id="503: not processed"),
+        pytest.param({"body": "html"}, "Unavailable", True, id="an HTML page"),
+        pytest.param({"code": "SlowDownException"}, "Throttled", False, id="throttled: not processed"),
     ],
 )
 async def test_lost_response_leaves_the_outcome_unknown(
     fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(CREATE, times=None, **fault)
-    error = await failing(client, with_refresh_token(emulator), "refresh_token")
+    error = await fail_call(client, with_refresh_token(emulator), "refresh_token")
 
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == (reason, outcome_unknown)
@@ -222,7 +224,7 @@ async def test_lost_response_leaves_the_outcome_unknown(
 
 async def test_closed_port_leaves_no_unknown_outcome(emulator: Emulator, unused_tcp_port: int) -> None:
     client = aws(AwsSettings(endpoints={"sso-oidc": f"http://127.0.0.1:{unused_tcp_port}"}))
-    error = await failing(client, with_refresh_token(emulator), "refresh_token")
+    error = await fail_call(client, with_refresh_token(emulator), "refresh_token")
     client.close()
 
     assert isinstance(error, UnavailableError)
@@ -253,7 +255,7 @@ async def test_each_error_of_create_token(
 ) -> None:
     members = {"region": "eu-west-1", "endpoint": "https://evil.example"} if "Region" in code else {}
     emulator.fault(CREATE, code=code, status=status, message="planted", members=members)
-    error = await failing(client, with_refresh_token(emulator), "refresh_token")
+    error = await fail_call(client, with_refresh_token(emulator), "refresh_token")
 
     assert error.reason == reason
     assert error.message.startswith(f"Identity Center CreateTokenWithIAM: {code}")
@@ -264,18 +266,18 @@ async def test_each_error_of_create_token(
 
 async def test_user_without_an_assignment_is_denied(client: Aws, emulator: Emulator) -> None:
     values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN, subject="stranger")), credentials=USER)
-    error = await failing(client, values, BEARER)
+    error = await fail_call(client, values, BEARER)
 
     assert (error.reason, "the user is assigned to the application" in error.message) == ("AccessDenied", True)
 
 
-async def portal(client: Aws, token: str, **changes: str) -> PipelineValues:
+async def get_role_credentials(client: Aws, token: str, **changes: str) -> PipelineValues:
     token_request = request(exchanges=[{"identityCenterGetRoleCredentials": {**ROLES[next(iter(ROLES))], **changes}}])
     return await exchange(context(client), token_request, token_request.spec.exchanges[0], PipelineValues(Token(token)))
 
 
 async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: Emulator) -> None:
-    values = await portal(client, emulator.identity_center_token())
+    values = await get_role_credentials(client, emulator.identity_center_token())
 
     assert values.credentials
     assert values.credentials.expires_at
@@ -298,7 +300,7 @@ async def test_each_error_of_get_role_credentials(
 ) -> None:
     emulator.fault(PORTAL, times=None, code=code, status=status, message="planted")
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, emulator.identity_center_token())
+        await get_role_credentials(client, emulator.identity_center_token())
 
     assert (raised.value.reason, hint in raised.value.message) == (reason, True)
     assert "planted" not in raised.value.message
@@ -307,7 +309,7 @@ async def test_each_error_of_get_role_credentials(
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])
 async def test_unassigned_permission_set_is_denied(changes: dict[str, str], client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, emulator.identity_center_token(), **changes)
+        await get_role_credentials(client, emulator.identity_center_token(), **changes)
 
     assert raised.value.reason == "AccessDenied"
 
@@ -316,7 +318,7 @@ async def test_ended_session_is_reported(client: Aws, emulator: Emulator) -> Non
     token = emulator.identity_center_token()
     emulator.control("DELETE", "identity-center-sessions")
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, token)
+        await get_role_credentials(client, token)
 
     assert (raised.value.reason, "session has ended" in raised.value.message) == ("SourceInvalid", True)
 
@@ -324,7 +326,7 @@ async def test_ended_session_is_reported(client: Aws, emulator: Emulator) -> Non
 @pytest.mark.parametrize("token", ["a\r\nb: c", "a b", "é", ""])
 async def test_malformed_token_is_not_sent_in_a_header(token: str, client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:
-        await portal(client, token)
+        await get_role_credentials(client, token)
 
     assert (raised.value.reason, emulator.calls(PORTAL)) == ("SourceInvalid", 0)
     assert "the access token is empty or contains characters that are not valid in a token" in raised.value.message

@@ -15,39 +15,39 @@ from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
 from tests.support.exchange_steps import issuer_client
-from tests.support.tls import CERTIFIED, served
+from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
-TRUSTED = ssl.create_default_context(cadata=CERTIFIED.ca)
+TRUSTED = ssl.create_default_context(cadata=CERTIFICATE.ca)
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
-async def post(url: str, made: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED) -> IssuerResponse:
+async def post(url: str, client: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED) -> IssuerResponse:
     """Send a form with a secret in it."""
     form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
-    return await (made or issuer_client()).post("oauthToken", form)
+    return await (client or issuer_client()).post("oauthToken", form)
 
 
 async def unavailable(
-    url: str, made: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED
+    url: str, client: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED
 ) -> UnavailableError:
     with pytest.raises(UnavailableError) as raised:
-        await post(url, made, trusted)
+        await post(url, client, trusted)
     return raised.value
 
 
-async def good(_: server.Request) -> server.Response:
+async def respond(_: server.Request) -> server.Response:
     return server.json_response({"access_token": "a"}, headers={"Retry-After": "7"})
 
 
 async def test_form_is_sent_and_json_is_returned() -> None:
     received: list[tuple[str, str, str | None]] = []
 
-    async def note(request: server.Request) -> server.Response:
+    async def record(request: server.Request) -> server.Response:
         received.append((request.method, await request.text(), request.headers.get("Authorization")))
-        return await good(request)
+        return await respond(request)
 
-    async with served(note) as issuer:
+    async with served(record) as issuer:
         response = await post(issuer.url())
 
     assert received == [("POST", "refresh_token=planted", "Basic planted")]
@@ -60,12 +60,12 @@ async def test_form_is_sent_and_json_is_returned() -> None:
     "host",
     [
         pytest.param("127.0.0.1", id="an address in the URL"),
-        pytest.param("localhost", id="a name that resolves to one"),
-        pytest.param("[::ffff:127.0.0.1]", id="an IPv4 address in an IPv6 one"),
+        pytest.param("localhost", id="a name that resolves to loopback"),
+        pytest.param("[::ffff:127.0.0.1]", id="an IPv4-mapped address"),
     ],
 )
 async def test_loopback_is_refused_unless_allowed(host: str) -> None:
-    async with served(good) as issuer:
+    async with served(respond) as issuer:
         error = await unavailable(issuer.url(host), issuer_client(IssuerSettings()))
 
         assert issuer.requests == 0
@@ -74,39 +74,39 @@ async def test_loopback_is_refused_unless_allowed(host: str) -> None:
 
 
 async def test_connection_uses_the_checked_address() -> None:
-    async with served(good) as issuer:
+    async with served(respond) as issuer:
         assert (await post(issuer.url("localhost"))).status == 200
 
 
 @pytest.mark.parametrize(
-    ("hosts", "fail_steps"),
+    ("hosts", "is_refused"),
     [
-        pytest.param((), False, id="none: any"),
-        pytest.param(("127.0.0.1", "other.example"), False, id="with this one"),
-        pytest.param(("other.example",), True, id="without this one"),
-        pytest.param(("0.0.1", "127.0.0.10"), True, id="with one that looks like it"),
+        pytest.param((), False, id="an empty list allows any"),
+        pytest.param(("127.0.0.1", "other.example"), False, id="a list with the host"),
+        pytest.param(("other.example",), True, id="a list without the host"),
+        pytest.param(("0.0.1", "127.0.0.10"), True, id="a list with similar hosts"),
     ],
 )
-async def test_allowed_hosts(hosts: tuple[str, ...], *, fail_steps: bool) -> None:
-    made = issuer_client(
+async def test_allowed_hosts(hosts: tuple[str, ...], *, is_refused: bool) -> None:
+    client = issuer_client(
         IssuerSettings(allowed_hosts=hosts, allowed_private_networks=LOOPBACK.allowed_private_networks)
     )
-    async with served(good) as issuer:
-        if fail_steps:
+    async with served(respond) as issuer:
+        if is_refused:
             with pytest.raises(RefusedError, match=r"do not allow the host 127\.0\.0\.1") as error:
-                await post(issuer.url(), made)
+                await post(issuer.url(), client)
             assert error.value.reason == "InvalidSpec"
         else:
-            await post(issuer.url(), made)
+            await post(issuer.url(), client)
 
-        assert issuer.requests == (0 if fail_steps else 1)
+        assert issuer.requests == (0 if is_refused else 1)
 
 
 async def test_redirect_is_not_followed() -> None:
-    async def move(request: server.Request) -> server.Response:
+    async def redirect(request: server.Request) -> server.Response:
         return server.Response(status=307, headers={"Location": f"{request.path}/elsewhere"})
 
-    async with served(move) as issuer:
+    async with served(redirect) as issuer:
         response = await post(issuer.url())
 
         assert (response.status, issuer.requests) == (307, 1)
@@ -116,81 +116,83 @@ async def test_redirect_is_not_followed() -> None:
     ("size", "read"),
     [
         pytest.param(64 * 1024, True, id="64 KiB"),
-        pytest.param(64 * 1024 + 1, False, id="a byte more"),
+        pytest.param(64 * 1024 + 1, False, id="a byte over 64 KiB"),
         pytest.param(50 * 1024 * 1024, False, id="50 MiB"),
     ],
 )
 async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
-    sent = 0
+    bytes_sent = 0
 
-    async def say_much(request: server.Request) -> server.StreamResponse:
-        nonlocal sent
+    async def send_large_body(request: server.Request) -> server.StreamResponse:
+        nonlocal bytes_sent
         response = server.StreamResponse()
         await response.prepare(request)
         body = b'{"a": "%s"}' % (b"x" * (size - 9))
-        for at in range(0, len(body), 65536):
-            await response.write(body[at : at + 65536])
-            sent += 65536
+        for offset in range(0, len(body), 65536):
+            await response.write(body[offset : offset + 65536])
+            bytes_sent += 65536
         return response
 
-    async with served(say_much) as issuer:
+    async with served(send_large_body) as issuer:
         response = await post(issuer.url())
 
     assert (response.json is not None) is read
-    assert sent < 10 * 1024 * 1024
+    assert bytes_sent < 10 * 1024 * 1024
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
 async def test_body_that_is_no_json_object(text: str) -> None:
-    async def say(_: server.Request) -> server.Response:
+    async def send_text(_: server.Request) -> server.Response:
         return server.Response(body=text.encode(errors="surrogatepass"))
 
-    async with served(say) as issuer:
+    async with served(send_text) as issuer:
         assert (await post(issuer.url())).json is None
 
 
 async def test_at_most_two_requests_are_in_flight_per_host() -> None:
-    now, most = 0, 0
+    in_flight, max_in_flight = 0, 0
 
-    async def take_a_while(request: server.Request) -> server.Response:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
+    async def respond_slowly(request: server.Request) -> server.Response:
+        nonlocal in_flight, max_in_flight
+        in_flight += 1
+        max_in_flight = max(max_in_flight, in_flight)
         await asyncio.sleep(0.05)
-        now -= 1
-        return await good(request)
+        in_flight -= 1
+        return await respond(request)
 
-    made = issuer_client()
-    async with served(take_a_while) as issuer:
-        await asyncio.gather(*(post(issuer.url(), made) for _ in range(6)))
-        assert most == 2
+    client = issuer_client()
+    async with served(respond_slowly) as issuer:
+        await asyncio.gather(*(post(issuer.url(), client) for _ in range(6)))
+        assert max_in_flight == 2
 
-        await asyncio.gather(post(issuer.url(), made), post(issuer.url("localhost"), made), post(issuer.url(), made))
-        assert most == 3
+        await asyncio.gather(
+            post(issuer.url(), client), post(issuer.url("localhost"), client), post(issuer.url(), client)
+        )
+        assert max_in_flight == 3
 
 
 async def test_slots_of_idle_hosts_are_dropped() -> None:
-    made = issuer_client()
-    async with served(good) as issuer:
+    client = issuer_client()
+    async with served(respond) as issuer:
         for host in ("localhost", "127.0.0.1"):
-            await post(issuer.url(host), made)
+            await post(issuer.url(host), client)
 
-    assert list(made._slots) == []
+    assert list(client._slots) == []
 
 
 async def test_slow_issuer_and_its_queue_time_out() -> None:
-    async def sleep(request: server.Request) -> server.Response:
+    async def respond_late(request: server.Request) -> server.Response:
         await asyncio.sleep(1)
-        return await good(request)
+        return await respond(request)
 
     client = issuer_client(timeout_seconds=0.3, slot_seconds=0.1)
-    async with served(sleep) as issuer:
+    async with served(respond_late) as issuer:
 
-        async def fail() -> tuple[str, bool]:
+        async def post_once() -> tuple[str, bool]:
             error = await unavailable(issuer.url(), client)
             return error.message, error.outcome_unknown
 
-        failures = await asyncio.gather(*(fail() for _ in range(3)))
+        failures = await asyncio.gather(*(post_once() for _ in range(3)))
         received = issuer.requests
 
     lost = ("127.0.0.1 returned no complete response (TimeoutError)", True)
@@ -200,27 +202,27 @@ async def test_slow_issuer_and_its_queue_time_out() -> None:
 
 async def test_unreachable_hosts_share_one_message(unused_tcp_port: int) -> None:
     other = ssl.create_default_context(cadata=issue_loopback_certificate(real_now()).ca)
-    async with served(good) as issuer:
+    async with served(respond) as issuer:
         errors = [
             await unavailable(f"https://127.0.0.1:{unused_tcp_port}/token"),
             await unavailable(issuer.url(), trusted=other),
             await unavailable(issuer.url(), issuer_client(IssuerSettings())),
         ]
         assert issuer.requests == 0
-    nowhere = await unavailable("https://not-there.invalid/token")
+    unknown_host = await unavailable("https://unknown.invalid/token")
 
     assert {error.message for error in errors} == {"127.0.0.1 could not be reached"}
-    assert nowhere.message == "not-there.invalid could not be reached"
-    assert {error.outcome_unknown for error in [*errors, nowhere]} == {False}
+    assert unknown_host.message == "unknown.invalid could not be reached"
+    assert {error.outcome_unknown for error in [*errors, unknown_host]} == {False}
 
 
 async def test_broken_response_leaves_the_outcome_unknown() -> None:
-    async def cut(request: server.Request) -> server.Response:
+    async def abort_connection(request: server.Request) -> server.Response:
         if request.transport:
             request.transport.abort()
         return server.Response()
 
-    async with served(cut) as issuer:
+    async with served(abort_connection) as issuer:
         error = await unavailable(issuer.url())
 
     assert (error.reason, error.outcome_unknown, error.service) == ("Unreachable", True, "127.0.0.1")
@@ -230,20 +232,20 @@ async def test_broken_response_leaves_the_outcome_unknown() -> None:
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"])
 async def test_environment_variables_are_ignored(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    async with served(good) as issuer:
+    async with served(respond) as issuer:
         assert (await post(issuer.url())).status == 200
 
 
 async def test_requests_are_counted_and_recovery_is_reported() -> None:
-    metrics, service_health, over = Metrics(), ServiceHealth(), list[str]()
-    service_health.on_recovery(over.append)
-    made = issuer_client(metrics=metrics, service_health=service_health)
-    async with served(good) as issuer:
-        await unavailable(issuer.url().replace("127.0.0.1", "localhost"), made, ssl.create_default_context())
-        await post(issuer.url("localhost"), made)
+    metrics, service_health, recovered = Metrics(), ServiceHealth(), list[str]()
+    service_health.on_recovery(recovered.append)
+    client = issuer_client(metrics=metrics, service_health=service_health)
+    async with served(respond) as issuer:
+        await unavailable(issuer.url().replace("127.0.0.1", "localhost"), client, ssl.create_default_context())
+        await post(issuer.url("localhost"), client)
     count = metrics.registry.get_sample_value
 
-    assert over == ["localhost"]
+    assert recovered == ["localhost"]
     assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "OK"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "other"}) == 1
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": "oauthToken"}) == 2
@@ -257,13 +259,16 @@ def test_repr_shows_no_secrets() -> None:
 
 
 @asynccontextmanager
-async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, list[str]]]:
-    """A client behind an HTTP proxy that returns `status` to CONNECT (0: hangs up), and the hosts it connected to."""
+async def behind_proxy(status: int = 200) -> AsyncIterator[tuple[IssuerClient, list[str]]]:
+    """A client behind an HTTP proxy, and the hosts that the proxy was asked to connect to.
+
+    The proxy responds to CONNECT with `status`; if it is 0, it closes the connection.
+    """
     received: list[str] = []
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while some := await reader.read(65536):
-            writer.write(some)
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
         writer.close()
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -274,8 +279,8 @@ async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, lis
             writer.close()
             return
         host, _, port = received[-1].partition(":")
-        there = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+        upstream = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(copy(reader, upstream[1]), copy(upstream[0], writer))
 
     async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
         url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
@@ -283,23 +288,23 @@ async def tunnelling(status: int = 200) -> AsyncIterator[tuple[IssuerClient, lis
 
 
 async def test_proxy_connects_by_host_name() -> None:
-    async with served(good) as issuer, tunnelling() as (made, received):
-        response = await post(issuer.url("localhost"), made)
+    async with served(respond) as issuer, behind_proxy() as (client, received):
+        response = await post(issuer.url("localhost"), client)
 
     assert (response.status, received) == (200, [f"localhost:{issuer.port}"])
 
 
-@pytest.mark.parametrize("status", [403, pytest.param(0, id="it hangs up, as one that ends")])
+@pytest.mark.parametrize("status", [403, pytest.param(0, id="the proxy closes the connection")])
 async def test_proxy_failure_leaves_no_unknown_outcome(status: int) -> None:
-    async with served(good) as issuer, tunnelling(status) as (made, _):
-        error = await unavailable(issuer.url("localhost"), made)
+    async with served(respond) as issuer, behind_proxy(status) as (client, _):
+        error = await unavailable(issuer.url("localhost"), client)
 
     assert (error.reason, error.outcome_unknown, issuer.requests) == ("Unreachable", False, 0)
 
 
 async def test_forbidden_host_is_not_requested_through_a_proxy() -> None:
-    async with served(good) as issuer, tunnelling() as (made, received):
+    async with served(respond) as issuer, behind_proxy() as (client, received):
         with pytest.raises(RefusedError, match="do not allow the host"):
-            await post(issuer.url(), made)
+            await post(issuer.url(), client)
 
     assert received == []

@@ -15,41 +15,47 @@ from tests.support.exchange_steps import step
 KEYS = Credentials(USER_KEY_ID, USER_SECRET_KEY)
 ROLE = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
 POOL = {"cognitoGetCredentials": {"identityPoolId": POOL_ID, "logins": {"login.example": "accessToken"}}}
-BOTH = {
+SOURCE = {
     "token": {"secretKeyRef": {"name": "license", "key": "license_token"}},
     "credentials": {"secretRef": {"name": "base"}},
 }
 
 
-def token(size: int) -> PipelineValues:
+def with_token(size: int) -> PipelineValues:
     return PipelineValues(Token("t" * size))
 
 
-def context(size: int) -> PipelineValues:
+def with_identity_context(size: int) -> PipelineValues:
     return PipelineValues(credentials=KEYS, identity_context="c" * size)
 
 
-async def fail_steps(client: Aws, step_spec: dict[str, Any], values: PipelineValues) -> RefusedError:
+async def fail_step(client: Aws, step_spec: dict[str, Any], values: PipelineValues) -> RefusedError:
     with pytest.raises(RefusedError) as raised:
-        await step(client, values, request(source=BOTH, exchanges=[step_spec]))
+        await step(client, values, request(source=SOURCE, exchanges=[step_spec]))
     return raised.value
 
 
 @pytest.mark.parametrize(
     ("step_spec", "values", "expected_text"),
     [
-        pytest.param(ROLE, context(3), "identity context of Identity Center has 3 characters", id="a short context"),
-        pytest.param(ROLE, context(2049), "has 2049 characters; AWS accepts 4 to 2048", id="a long context"),
-        pytest.param(ASSUME_ROLE, token(3), "the web identity token has 3 characters", id="a short token"),
-        pytest.param(ASSUME_ROLE, token(20001), "AWS accepts 4 to 20000", id="a long token"),
-        pytest.param(ACCESS_TOKEN, token(4097), "the refresh token has 4097 characters", id="a long refresh token"),
-        pytest.param(POOL, token(50001), "the token for login.example has 50001 characters", id="a long login"),
+        pytest.param(
+            ROLE, with_identity_context(3), "identity context of Identity Center has 3 characters", id="a short context"
+        ),
+        pytest.param(
+            ROLE, with_identity_context(2049), "has 2049 characters; AWS accepts 4 to 2048", id="a long context"
+        ),
+        pytest.param(ASSUME_ROLE, with_token(3), "the web identity token has 3 characters", id="a short token"),
+        pytest.param(ASSUME_ROLE, with_token(20001), "AWS accepts 4 to 20000", id="a long token"),
+        pytest.param(
+            ACCESS_TOKEN, with_token(4097), "the refresh token has 4097 characters", id="a long refresh token"
+        ),
+        pytest.param(POOL, with_token(50001), "the token for login.example has 50001 characters", id="a long login"),
     ],
 )
 async def test_value_of_invalid_length_is_not_sent(
     step_spec: dict[str, Any], values: PipelineValues, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
-    error = await fail_steps(client, step_spec, values)
+    error = await fail_step(client, step_spec, values)
 
     assert (error.reason, expected_text in error.message) == ("SourceInvalid", True)
     assert emulator.recent_calls() == []
@@ -58,15 +64,15 @@ async def test_value_of_invalid_length_is_not_sent(
 @pytest.mark.parametrize(
     ("step_spec", "values"),
     [
-        pytest.param(ROLE, context(2048), id="a context"),
-        pytest.param(ASSUME_ROLE, token(20000), id="a web identity token"),
-        pytest.param(ACCESS_TOKEN, token(4096), id="a refresh token"),
-        pytest.param(POOL, token(50000), id="a login"),
+        pytest.param(ROLE, with_identity_context(2048), id="a context"),
+        pytest.param(ASSUME_ROLE, with_token(20000), id="a web identity token"),
+        pytest.param(ACCESS_TOKEN, with_token(4096), id="a refresh token"),
+        pytest.param(POOL, with_token(50000), id="a login"),
     ],
 )
 async def test_value_of_maximum_length_is_sent(
     step_spec: dict[str, Any], values: PipelineValues, client: Aws, emulator: Emulator
 ) -> None:
-    await fail_steps(client, step_spec, values)
+    await fail_step(client, step_spec, values)
 
     assert len(emulator.recent_calls()) == 1

@@ -11,18 +11,18 @@ from keyturn.exchanges.license_manager import get_access_token as operation
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, NOW, request
 from tests.support.emulator.client import Emulator
-from tests.support.exchange_steps import call, failing, get_access_token
+from tests.support.exchange_steps import call, fail_operation, get_access_token
 
 OPERATION = "GetAccessToken"
 
 
 async def test_refresh_token_is_exchanged_for_an_access_token(client: Aws, emulator: Emulator) -> None:
-    refresh = emulator.refresh_token()
-    values = await get_access_token(client, refresh)
+    refresh_token = emulator.refresh_token()
+    values = await get_access_token(client, refresh_token)
 
     assert values.access_token
     assert values.access_token.value in emulator.secrets()
-    assert values.source_token == Token(refresh)
+    assert values.source_token == Token(refresh_token)
     assert (values.current_token, len(values.request_id)) == (values.access_token, 36)
 
 
@@ -44,8 +44,8 @@ async def test_token_properties_are_sent(client: Aws, emulator: Emulator) -> Non
         await get_access_token(client, emulator.refresh_token(["cloud"]), token_request)
 
 
-class Opaque(Aws):
-    """An AWS that returns an opaque token."""
+class FakeAws(Aws):
+    """Returns these members to every call."""
 
     def __init__(self, **members: str) -> None:
         self._members = members
@@ -55,17 +55,17 @@ class Opaque(Aws):
 
 
 async def test_opaque_token_expires_an_hour_after_the_request() -> None:
-    values = await _asked(Opaque(AccessToken="opaque"))
+    values = await _get_access_token(FakeAws(AccessToken="opaque"))
 
     assert values.access_token == Token("opaque", NOW + HOUR)
 
 
 async def test_token_with_unsafe_characters_is_refused() -> None:
     with pytest.raises(RefusedError, match="License Manager's access token is empty or contains characters"):
-        await _asked(Opaque(AccessToken="two\nlines"))
+        await _get_access_token(FakeAws(AccessToken="two\nlines"))
 
 
-async def _asked(aws: Aws) -> PipelineValues:
+async def _get_access_token(aws: Aws) -> PipelineValues:
     return await operation(call(aws), LicenseManagerGetAccessTokenSpec(), PipelineValues(Token("refresh")))
 
 
@@ -82,7 +82,7 @@ async def _asked(aws: Aws) -> PipelineValues:
 async def test_each_error(
     fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
-    error = await failing(client, emulator, OPERATION, message="planted", **fault)
+    error = await fail_operation(client, emulator, OPERATION, message="planted", **fault)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"License Manager GetAccessToken: {fault['code']}")
@@ -93,15 +93,15 @@ async def test_each_error(
 @pytest.mark.parametrize("token", [pytest.param("garbage", id="no JWT"), pytest.param("{}", id="expired")])
 async def test_refused_token_is_not_shown(token: str, client: Aws, emulator: Emulator) -> None:
     token = token.format(emulator.refresh_token(expires_in=-1))
-    with pytest.raises(RefusedError) as fail_steps:
+    with pytest.raises(RefusedError) as raised:
         await get_access_token(client, token)
 
-    assert fail_steps.value.reason == "SourceInvalid"
-    assert token not in f"{fail_steps.value!r} {fail_steps.value.__cause__!r}"
+    assert raised.value.reason == "SourceInvalid"
+    assert token not in f"{raised.value!r} {raised.value.__cause__!r}"
 
 
 async def test_token_that_botocore_rejects_is_source_invalid(client: Aws, emulator: Emulator) -> None:
-    with pytest.raises(RefusedError) as fail_steps:
+    with pytest.raises(RefusedError) as raised:
         await client.call(license_manager._GET_ACCESS_TOKEN, "us-east-1", {"Token": None})
 
-    assert (fail_steps.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)
+    assert (raised.value.reason, emulator.calls(OPERATION)) == ("SourceInvalid", 0)

@@ -1,4 +1,4 @@
-"""CreateToken and DeleteToken."""
+"""License Manager CreateToken and DeleteToken."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -22,17 +22,17 @@ USER = PipelineValues(credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY), rev
 WEEK = {"revokeSuperseded": {"gracePeriod": "168h"}}
 
 
-async def mint(
+async def create_token(
     client: Aws, values: PipelineValues = USER, name: str = "", spec: dict[str, Any] | None = None, **changes: Any
 ) -> PipelineValues:
-    # A separate name for each test: ClientTokens live for ten minutes.
+    # Each test needs its own uid: AWS remembers a ClientToken for ten minutes.
     token_request = request(**(create(licenseArn=LICENSE_ARN, **changes) | (spec or {})), uid=name)
     return await exchange(context(client), token_request, token_request.spec.exchanges[0], values)
 
 
-async def failing(client: Aws, **more: Any) -> KeyturnError:
+async def fail_create(client: Aws, **changes: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await mint(client, **more)
+        await create_token(client, **changes)
     return raised.value
 
 
@@ -43,7 +43,9 @@ def claims(values: PipelineValues) -> dict[str, Any]:
 
 
 async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulator: Emulator) -> None:
-    values = await mint(client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"])
+    values = await create_token(
+        client, name="all", roleArns=[ROLE_ARN], expirationInDays=30, tokenProperties=["on-prem"]
+    )
 
     assert values.access_token
     assert values.access_token.expires_at
@@ -55,25 +57,25 @@ async def test_credentials_are_exchanged_for_a_refresh_token(client: Aws, emulat
 
 
 async def test_retry_creates_no_second_token(client: Aws, emulator: Emulator) -> None:
-    first = await mint(client, name="again")
-    again = await mint(client, replace(USER, request_id="of another process"), name="again")
-    next_issue = await mint(client, replace(USER, revision=2), name="again")
-    other = await mint(client, name="another")
+    first = await create_token(client, name="again")
+    retried = await create_token(client, replace(USER, request_id="another-process"), name="again")
+    next_revision = await create_token(client, replace(USER, revision=2), name="again")
+    other = await create_token(client, name="another")
 
-    assert again.access_token == first.access_token
-    assert len({first.token_id, next_issue.token_id, other.token_id}) == 3
+    assert retried.access_token == first.access_token
+    assert len({first.token_id, next_revision.token_id, other.token_id}) == 3
 
 
 async def test_lost_response_is_requested_again(client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", drop="after")
-    values = await mint(client, name="lost")
-    again = await mint(client, name="lost")
+    values = await create_token(client, name="lost")
+    retried = await create_token(client, name="lost")
 
-    assert (values.token_id, emulator.calls("CreateToken")) == (again.token_id, 3)
+    assert (values.token_id, emulator.calls("CreateToken")) == (retried.token_id, 3)
 
 
 async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: Emulator) -> None:
-    values = await mint(client, name="abroad", spec={"region": "eu-west-1"})
+    values = await create_token(client, name="abroad", spec={"region": "eu-west-1"})
 
     assert values.token_id
     assert emulator.calls("CreateToken") == 2
@@ -82,30 +84,32 @@ async def test_call_is_repeated_in_the_home_region(client: Aws, emulator: Emulat
 @pytest.mark.parametrize("location", ["https://evil.example/", "", "https://license-manager.us-east-1.evil.example"])
 async def test_only_a_region_is_read_from_a_redirect(location: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", times=None, code="RedirectException", members={"Location": location})
-    error = await failing(client, name="redirected")
+    error = await fail_create(client, name="redirected")
 
     assert (error.reason, "the license belongs to another region" in error.message) == ("InvalidSpec", True)
     assert "evil" not in error.message
     assert emulator.calls("CreateToken") == 1
 
 
-def superseded(client_held: PipelineValues, *ages: timedelta) -> tuple[Superseded, ...]:
-    return tuple(Superseded(client_held.token_id, real_now() - age) for age in ages)
+def superseded(values: PipelineValues, *ages: timedelta) -> tuple[Superseded, ...]:
+    return tuple(Superseded(values.token_id, real_now() - age) for age in ages)
 
 
 @pytest.mark.parametrize(
     ("changes", "age", "deleted"),
     [
         pytest.param(WEEK, 8 * DAY, True, id="after the grace period"),
-        pytest.param(WEEK, 6 * DAY, False, id="it may still be in use"),
-        pytest.param({}, 300 * DAY, False, id="not configured"),
+        pytest.param(WEEK, 6 * DAY, False, id="before the grace period ends"),
+        pytest.param({}, 300 * DAY, False, id="without revokeSuperseded"),
     ],
 )
 async def test_superseded_token_is_deleted_after_its_grace_period(
     changes: dict[str, Any], age: timedelta, client: Aws, emulator: Emulator, *, deleted: bool
 ) -> None:
-    old = await mint(client, name=f"old {age}")
-    values = await mint(client, replace(USER, revision=2, superseded=superseded(old, age)), name=f"{age}", **changes)
+    old = await create_token(client, name=f"old {age}")
+    values = await create_token(
+        client, replace(USER, revision=2, superseded=superseded(old, age)), name=f"{age}", **changes
+    )
 
     assert emulator.calls("DeleteToken") == int(deleted)
     assert (values.superseded == ()) == deleted
@@ -116,20 +120,22 @@ async def test_superseded_token_is_deleted_after_its_grace_period(
 
 
 @pytest.mark.parametrize(
-    ("code", "left"),
+    ("code", "remaining"),
     [
-        pytest.param("ResourceNotFoundException", 0, id="it is gone already"),
-        pytest.param("AccessDeniedException", 1, id="it may not be deleted"),
+        pytest.param("ResourceNotFoundException", 0, id="already deleted"),
+        pytest.param("AccessDeniedException", 1, id="deletion not allowed"),
         pytest.param("ServerInternalException", 1, id="outcome unknown"),
     ],
 )
-async def test_failed_deletion_does_not_fail_the_renewal(code: str, left: int, client: Aws, emulator: Emulator) -> None:
+async def test_failed_deletion_does_not_fail_the_renewal(
+    code: str, remaining: int, client: Aws, emulator: Emulator
+) -> None:
     emulator.fault("DeleteToken", times=None, code=code)
     old = Superseded("some-id", real_now() - 9 * DAY)
-    values = await mint(client, replace(USER, superseded=(old,)), name=f"left {code}", **WEEK)
+    values = await create_token(client, replace(USER, superseded=(old,)), name=f"left {code}", **WEEK)
 
     assert values.access_token
-    assert len(values.superseded) == left
+    assert len(values.superseded) == remaining
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,7 @@ async def test_failed_deletion_does_not_fail_the_renewal(code: str, left: int, c
 )
 async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault("CreateToken", times=None, code=code, status=status, message="planted")
-    error = await failing(client, name="failing")
+    error = await fail_create(client, name="failing")
 
     assert error.reason == reason
     assert error.message.startswith(f"License Manager CreateToken: {code}")
@@ -157,7 +163,7 @@ async def test_each_error(code: str, status: int, reason: str, client: Aws, emul
 
 
 async def test_expiry_of_an_opaque_token(client: Aws, emulator: Emulator) -> None:
-    values = await mint(client, name="default")
+    values = await create_token(client, name="default")
 
     assert values.access_token
     assert values.access_token.expires_at

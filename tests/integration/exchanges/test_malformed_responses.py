@@ -1,4 +1,4 @@
-"""Malformed responses of AWS or of a proxy lead to a KeyturnError, or to values that can be written."""
+"""A malformed response from AWS or a proxy results in a KeyturnError, or in values that can be written."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ from tests.support.manifests.tokens import BEARER
 KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
 ROLE_KEYS = {"accessKeyId": "ASIA1", "secretAccessKey": "key", "sessionToken": "s", "expiration": 4 * 10**12}
 LOGIN = {"authorizationToken": "QVdTOnBhc3M=", "expiresAt": 4e9, "proxyEndpoint": "https://1.dkr.ecr.aws"}
-GOOD: dict[str, dict[str, Any]] = {
+RESPONSES: dict[str, dict[str, Any]] = {
     "licenseManagerGetAccessToken": {"AccessToken": "token"},
     "licenseManagerCreateToken": {"Token": "token", "TokenId": "id"},
     "identityCenterCreateToken": {
@@ -37,7 +37,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "codeArtifactGetAuthorizationToken": {"authorizationToken": "token", "expiration": 4e9},
     "ecrGetAuthorizationToken": {"authorizationData": [LOGIN]},
 }
-ODD: tuple[Any, ...] = (
+UNEXPECTED: tuple[Any, ...] = (
     None,
     1,
     -1,
@@ -62,7 +62,7 @@ STS = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><
 
 
 class Body:
-    """A body as in urllib3."""
+    """A response body with the interface of urllib3."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -76,10 +76,10 @@ class FakeAws:
 
     def __init__(self, client: Aws) -> None:
         self.client, self.body = client, ""
-        client._session._session.register("before-send", self._answer)  # type: ignore[arg-type]
+        client._session._session.register("before-send", self._respond)  # type: ignore[arg-type]
 
-    def _answer(self, **about: Any) -> AWSResponse:
-        return AWSResponse(about["request"].url, 200, HTTPHeaders(), Body(self.body))
+    def _respond(self, **event: Any) -> AWSResponse:
+        return AWSResponse(event["request"].url, 200, HTTPHeaders(), Body(self.body))
 
     async def call(self, operation: str, body: str, **fields: Any) -> PipelineValues | KeyturnError:
         """Run the exchange. Any exception but KeyturnError fails the test."""
@@ -100,30 +100,30 @@ def fake_aws() -> Iterator[FakeAws]:
         yield FakeAws(client)
 
 
-def _places(value: Any) -> Iterator[tuple[Any, ...]]:
-    """The paths to everything in a response, including itself."""
+def _paths(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to each value in a response, starting with the response itself."""
     yield ()
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in inside:
-        yield from ((key, *path) for path in _places(one))
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in items:
+        yield from ((key, *path) for path in _paths(child))
 
 
-def _changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
+def _with_value(value: Any, path: tuple[Any, ...], replacement: Any) -> Any:
     if not path:
-        return to
+        return replacement
     changed = copy.copy(value)
-    changed[path[0]] = _changed(value[path[0]], path[1:], to)
+    changed[path[0]] = _with_value(value[path[0]], path[1:], replacement)
     return changed
 
 
-@pytest.mark.parametrize(("operation", "good"), GOOD.items(), ids=GOOD)
+@pytest.mark.parametrize(("operation", "response"), RESPONSES.items(), ids=RESPONSES)
 async def test_malformed_json_member_raises_only_keyturn_errors(
-    operation: str, good: dict[str, Any], fake_aws: FakeAws
+    operation: str, response: dict[str, Any], fake_aws: FakeAws
 ) -> None:
-    assert isinstance(await fake_aws.call(operation, json.dumps(good)), PipelineValues)
-    for path in _places(good):
-        for odd in ODD:
-            await fake_aws.call(operation, json.dumps(_changed(good, path, odd)))
+    assert isinstance(await fake_aws.call(operation, json.dumps(response)), PipelineValues)
+    for path in _paths(response):
+        for unexpected in UNEXPECTED:
+            await fake_aws.call(operation, json.dumps(_with_value(response, path, unexpected)))
 
 
 @pytest.mark.parametrize("old", ["ASIA1", "session", "2100-01-01T00:00:00Z", "arn:1", "Credentials", "<", "A"])
@@ -134,17 +134,21 @@ async def test_malformed_sts_xml_raises_only_keyturn_errors(old: str, new: str, 
 
 
 @pytest.mark.parametrize(
-    ("member", "odd"),
+    ("member", "unexpected"),
     [
-        *(("accessToken", odd) for odd in ODD),
-        *(("idToken", odd) for odd in ODD),
-        # What is no number at all, botocore's own parser does not get past.
-        *(("expiresIn", odd) for odd in ODD if odd is None or isinstance(odd, int | float)),
+        *(("accessToken", unexpected) for unexpected in UNEXPECTED),
+        *(("idToken", unexpected) for unexpected in UNEXPECTED),
+        # botocore's own parser fails on anything that is not a number.
+        *(
+            ("expiresIn", unexpected)
+            for unexpected in UNEXPECTED
+            if unexpected is None or isinstance(unexpected, int | float)
+        ),
     ],
     ids=str,
 )
-async def test_refresh_token_survives_other_malformed_members(member: str, odd: Any, fake_aws: FakeAws) -> None:
-    response = GOOD["identityCenterCreateToken"] | {member: odd}
+async def test_refresh_token_survives_other_malformed_members(member: str, unexpected: Any, fake_aws: FakeAws) -> None:
+    response = RESPONSES["identityCenterCreateToken"] | {member: unexpected}
     values = await fake_aws.call("identityCenterCreateToken", json.dumps(response), grantType=BEARER)
 
     assert isinstance(values, PipelineValues)

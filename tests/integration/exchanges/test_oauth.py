@@ -23,17 +23,17 @@ class IssuerCaller:
     """Calls the emulator's issuer, as the reconciler does."""
 
     def __init__(self, client: Aws, emulator: Emulator) -> None:
-        self._client, self._emulator, self._web = client, emulator, issuer_client()
+        self._client, self._emulator, self._issuers = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
 
     async def call(self, token: str, issuers: IssuerClient | None = None, **changes: Any) -> PipelineValues:
         token_request = refresh_request(self._emulator, **changes)
-        exchange_context = context(self._client, issuers or self._web, self.values)
+        exchange_context = context(self._client, issuers or self._issuers, self.values)
         return await exchange(
             exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token(token))
         )
 
-    async def failing(self, **changes: Any) -> KeyturnError:
+    async def fail(self, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
             await self.call(self._emulator.oauth_refresh_token(), **changes)
         return raised.value
@@ -44,12 +44,12 @@ def issuer_caller(client: Aws, emulator: Emulator, all_closed: None) -> IssuerCa
     return IssuerCaller(client, emulator)
 
 
-@pytest.mark.parametrize("how", [None, "client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize("method", [None, "client_secret_basic", "client_secret_post"])
 async def test_refresh_token_is_exchanged_for_an_access_token(
-    how: str | None, issuer_caller: IssuerCaller, emulator: Emulator
+    method: str | None, issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
     before = emulator.oauth_refresh_token()
-    values = await issuer_caller.call(before, clientAuthentication=how)
+    values = await issuer_caller.call(before, clientAuthentication=method)
 
     assert values.access_token
     assert values.id_token
@@ -87,23 +87,23 @@ async def test_issuer_without_rotation_returns_no_refresh_token(
     assert (await issuer_caller.call(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
 
 
-@pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize(
     ("client_id", "secret"),
     [
-        pytest.param("a client:of 1%", "p:a s&s=w+o%r/d", id="signs of URLs and of Basic"),
-        pytest.param("acme", "pässwörd-東", id="other than ASCII"),
-        pytest.param("~!'()*", "-._~", id="what encoders do not agree about"),
+        pytest.param("a client:of 1%", "p:a s&s=w+o%r/d", id="reserved characters of URLs and basic authentication"),
+        pytest.param("acme", "pässwörd-東", id="non-ASCII characters"),
+        pytest.param("~!'()*", "-._~", id="characters that encoders treat differently"),
     ],
 )
 async def test_special_characters_in_client_credentials(
-    how: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: Emulator
+    method: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: Emulator
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
     issuer_caller.values["client"] = secret
 
     assert await issuer_caller.call(
-        emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=how
+        emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=method
     )
 
 
@@ -146,10 +146,10 @@ async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator:
 
 
 async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
-    narrow = await issuer_caller.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
-    error = await issuer_caller.failing(scope=["more", "than granted"[:4]])
+    narrowed = await issuer_caller.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
+    error = await issuer_caller.fail(scope=["more", "than"])
 
-    assert narrow.id_token is None
+    assert narrowed.id_token is None
     assert (error.reason, "invalid_scope" in error.message) == ("InvalidSpec", True)
 
 
@@ -188,7 +188,7 @@ async def test_each_error(
     code: str, status: int, reason: str, issuer_caller: IssuerCaller, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
-    error = await issuer_caller.failing()
+    error = await issuer_caller.fail()
 
     assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
@@ -199,7 +199,7 @@ async def test_each_error(
 @pytest.mark.parametrize(
     ("status", "reason", "expected_text", "outcome_unknown"),
     [
-        pytest.param(400, "SourceInvalid", ": non-standard error; check tokenUrl", False, id="400: it refused"),
+        pytest.param(400, "SourceInvalid", ": non-standard error; check tokenUrl", False, id="400: refused"),
         pytest.param(200, "Unavailable", " returned HTTP 200 without a token", True, id="200: unknown"),
         pytest.param(500, "Unavailable", " returned HTTP 500 without a token", True, id="500: unknown"),
     ],
@@ -214,7 +214,7 @@ async def test_non_standard_error(
     outcome_unknown: bool,
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code="planted", status=status)
-    error = await issuer_caller.failing()
+    error = await issuer_caller.fail()
 
     assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert error.message == f"127.0.0.1{expected_text}"
@@ -223,7 +223,7 @@ async def test_non_standard_error(
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
 async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
-    error = await issuer_caller.failing()
+    error = await issuer_caller.fail()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 1)
     assert error.message.startswith(f"127.0.0.1 returned HTTP {status} without an OAuth error; check that tokenUrl")
@@ -232,24 +232,24 @@ async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerC
 @pytest.mark.parametrize(
     ("fault", "reason", "outcome_unknown"),
     [
-        pytest.param({"body": "html"}, "Unavailable", True, id="a page"),
+        pytest.param({"body": "html"}, "Unavailable", True, id="an HTML page"),
         pytest.param({"body": "empty"}, "Unavailable", True, id="an empty response"),
         pytest.param({"status": 500}, "Unavailable", True, id="500"),
         pytest.param({"status": 502}, "Unavailable", True, id="502"),
         pytest.param({"status": 504, "body": "empty"}, "Unavailable", True, id="504"),
-        pytest.param({"status": 503}, "Unavailable", False, id="503: it was not handled"),
-        pytest.param({"status": 408}, "Unavailable", False, id="408: it was not handled"),
-        pytest.param({"status": 429}, "Throttled", False, id="429: it was not handled"),
+        pytest.param({"status": 503}, "Unavailable", False, id="503: not processed"),
+        pytest.param({"status": 408}, "Unavailable", False, id="408: not processed"),
+        pytest.param({"status": 429}, "Throttled", False, id="429: not processed"),
         pytest.param({"token_characters": 70_000}, "Unavailable", True, id="more than 64 KiB"),
         pytest.param({"drop": "after"}, "Unreachable", True, id="a lost response"),
-        pytest.param({"drop": "before"}, "Unreachable", True, id="dropped before: unknown"),
+        pytest.param({"drop": "before"}, "Unreachable", True, id="a connection dropped before processing"),
     ],
 )
 async def test_unusable_response(
     fault: dict[str, Any], reason: str, issuer_caller: IssuerCaller, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, **fault)
-    error = await issuer_caller.failing()
+    error = await issuer_caller.fail()
 
     assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
@@ -259,7 +259,7 @@ async def test_unusable_response(
 async def test_throttling_error_has_retry_after_and_is_counted(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
-    error = await issuer_caller.failing(issuers=issuer_client(metrics=metrics))
+    error = await issuer_caller.fail(issuers=issuer_client(metrics=metrics))
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
@@ -267,7 +267,7 @@ async def test_throttling_error_has_retry_after_and_is_counted(issuer_caller: Is
 
 
 async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: IssuerCaller, unused_tcp_port: int) -> None:
-    error = await issuer_caller.failing(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
+    error = await issuer_caller.fail(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
     assert (error.reason, is_outcome_unknown(error)) == ("Unreachable", False)
 
@@ -275,26 +275,26 @@ async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: Issue
 async def test_ca_without_optional_extensions_is_trusted(
     issuer_caller: IssuerCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, certified = ssl.create_default_context, issue_loopback_certificate(real_now(), plain=True)
+    original, certificate = ssl.create_default_context, issue_loopback_certificate(real_now(), plain=True)
 
-    def as_python_3_13_does(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
-        context = made(*purpose, cadata=cadata)
+    def strict_context(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
+        context = original(*purpose, cadata=cadata)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
-    async def give(_: web.Request) -> web.Response:
+    async def respond(_: web.Request) -> web.Response:
         return web.json_response({"access_token": "planted", "expires_in": 60})
 
-    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
-    issuer_caller.values["ca"] = certified.ca
-    async with served(give, certified) as issuer:
+    monkeypatch.setattr(ssl, "create_default_context", strict_context)
+    issuer_caller.values["ca"] = certificate.ca
+    async with served(respond, certificate) as issuer:
         values = await issuer_caller.call("planted-refresh", tokenUrl=issuer.url())
 
     assert values.access_token
 
 
 async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
-    error = await issuer_caller.failing(caBundleFrom=None)
+    error = await issuer_caller.fail(caBundleFrom=None)
 
     assert (error.reason, is_outcome_unknown(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
@@ -302,7 +302,7 @@ async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller,
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
 async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer_caller: IssuerCaller, emulator: Emulator) -> None:
     issuer_caller.values["ca"] = bundle
-    error = await issuer_caller.failing()
+    error = await issuer_caller.fail()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert error.message == "caBundleFrom contains no certificates in PEM"
@@ -317,7 +317,7 @@ async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer_caller: Iss
     ],
 )
 async def test_client_errors(changes: dict[str, Any], code: str, issuer_caller: IssuerCaller) -> None:
-    error = await issuer_caller.failing(**changes)
+    error = await issuer_caller.fail(**changes)
 
     assert isinstance(error, RefusedError)
     assert error.message.startswith(f"127.0.0.1: {code}")

@@ -1,4 +1,4 @@
-"""The grants of oauthToken that consume nothing, and client authentication."""
+"""The grants of oauthToken that do not consume the source token, and client authentication."""
 
 import base64
 import time
@@ -23,11 +23,11 @@ BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TYPE = "urn:ietf:params:oauth:token-type:"
 KEY_FROM = {"secretKeyRef": {"name": "key", "key": "tls.key"}}
 ACTOR_FROM = {"secretKeyRef": {"name": "actor", "key": "token"}}
-EXCHANGED = {"grantType": EXCHANGE, "subjectTokenType": f"{TYPE}jwt"}
+EXCHANGE_FIELDS = {"grantType": EXCHANGE, "subjectTokenType": f"{TYPE}jwt"}
 
 
-def made_up(n: int, p: int, q: int) -> str:
-    """An RSA key (RFC 8017 appendix A.1.2) whose numbers do not belong together."""
+def forged_key(n: int, p: int, q: int) -> str:
+    """An RSA key (RFC 8017 appendix A.1.2) with inconsistent numbers."""
     numbers = b"".join(_der(2, _integer(number)) for number in (0, n, 65537, 3, p, q, 1, 1, 1))
     encoded = base64.encodebytes(_der(0x30, numbers)).decode()
     return f"-----BEGIN RSA PRIVATE KEY-----\n{encoded}-----END RSA PRIVATE KEY-----\n"
@@ -56,7 +56,7 @@ class Issuer:
         exchange_context = context(self.client, self.issuer_client, self.values)
         return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
 
-    async def failing(self, values: PipelineValues, **changes: Any) -> KeyturnError:
+    async def fail(self, values: PipelineValues, **changes: Any) -> KeyturnError:
         with pytest.raises(KeyturnError) as raised:
             await self.call(values, **changes)
         return raised.value
@@ -77,10 +77,10 @@ def claims(values: PipelineValues) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
-async def test_client_credentials_grant(how: str, issuer: Issuer) -> None:
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_client_credentials_grant(method: str, issuer: Issuer) -> None:
     values = await issuer.call(
-        PipelineValues(), grantType="client_credentials", clientAuthentication=how, scope=["a", "b"]
+        PipelineValues(), grantType="client_credentials", clientAuthentication=method, scope=["a", "b"]
     )
 
     assert (claims(values)["sub"], claims(values)["scope"]) == ("keyturn", "a b")
@@ -96,16 +96,16 @@ async def test_current_or_id_token_is_exchanged(token: str, issuer: Issuer) -> N
         access_token=issuer.assertion(subject="access") if token != "subject" else None,
         id_token=issuer.assertion(subject="id"),
     )
-    chosen = {"from": "idToken"} if token == "id" else {}
+    field = {"from": "idToken"} if token == "id" else {}
 
-    assert claims(await issuer.call(values, **EXCHANGED, **chosen))["sub"] == token
+    assert claims(await issuer.call(values, **EXCHANGE_FIELDS, **field))["sub"] == token
 
 
 async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
     issuer.values["actor"] = issuer.assertion(subject="robot").value
     values = await issuer.call(
         PipelineValues(issuer.assertion()),
-        **EXCHANGED,
+        **EXCHANGE_FIELDS,
         requestedTokenType=f"{TYPE}jwt",
         actorTokenFrom=ACTOR_FROM,
         actorTokenType=f"{TYPE}jwt",
@@ -121,10 +121,10 @@ async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
 
 
 async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issuer) -> None:
-    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
-    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **received)
-    second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **received)
-    third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **received)
+    fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
+    first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **fields)
+    second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **fields)
+    third = await issuer.call(PipelineValues(refresh_token=second.refresh_token), **fields)
 
     assert claims(third)["sub"] == claims(first)["sub"]
     assert len({first.refresh_token, second.refresh_token, third.refresh_token, None}) == 4
@@ -134,26 +134,26 @@ async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issue
 async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> None:
     """RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type."""
     issuer.emulator.fault(OAUTH_OPERATION, without="refresh_token")
-    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    values = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **received)
+    fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token"}
+    values = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **fields)
 
     assert (values.access_token, values.refresh_token in issuer.emulator.secrets()) == (None, True)
 
 
 async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
-    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.failing(PipelineValues(issuer.assertion()), **received)
+    fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.fail(PipelineValues(issuer.assertion()), **fields)
 
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == ("Unavailable", False)
 
 
-@pytest.mark.parametrize("sent", ["single_use_credential", "refresh_token"])
-async def test_lost_response_leaves_the_outcome_unknown(sent: str, issuer: Issuer) -> None:
+@pytest.mark.parametrize("kind", ["single_use_credential", "refresh_token"])
+async def test_lost_response_leaves_the_outcome_unknown(kind: str, issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
-    received = EXCHANGED | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.failing(PipelineValues(**{sent: issuer.assertion().value}), **received)  # type: ignore[arg-type]
+    fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token"}
+    error = await issuer.fail(PipelineValues(**{kind: issuer.assertion().value}), **fields)  # type: ignore[arg-type]
 
     assert isinstance(error, UnavailableError)
     assert error.outcome_unknown
@@ -162,7 +162,7 @@ async def test_lost_response_leaves_the_outcome_unknown(sent: str, issuer: Issue
 async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
     values = PipelineValues(issuer.assertion(subject="alice"))
     first = await issuer.call(values, grantType=BEARER)
-    error = await issuer.failing(values, grantType=BEARER)
+    error = await issuer.fail(values, grantType=BEARER)
 
     assert claims(first)["sub"] == "alice"
     assert (error.reason, "invalid_grant" in error.message) == ("SourceInvalid", True)
@@ -171,19 +171,19 @@ async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason", "code"),
     [
-        pytest.param({"audience": ["refused"]}, "InvalidSpec", "invalid_target", id="an audience that is refused"),
+        pytest.param({"audience": ["refused"]}, "InvalidSpec", "invalid_target", id="a refused audience"),
         pytest.param({"subjectTokenType": "urn:x"}, "InvalidSpec", "invalid_request", id="an unknown type"),
         pytest.param({"clientSecretFrom": None}, "AccessDenied", "invalid_client", id="no secret"),
     ],
 )
 async def test_refused_token_exchange(changes: dict[str, Any], reason: str, code: str, issuer: Issuer) -> None:
-    error = await issuer.failing(PipelineValues(issuer.assertion()), **(EXCHANGED | changes))
+    error = await issuer.fail(PipelineValues(issuer.assertion()), **(EXCHANGE_FIELDS | changes))
 
     assert (error.reason, code in error.message) == (reason, True)
 
 
 async def test_missing_id_token_is_invalid_spec(issuer: Issuer) -> None:
-    error = await issuer.failing(PipelineValues(issuer.assertion()), **EXCHANGED, **{"from": "idToken"})
+    error = await issuer.fail(PipelineValues(issuer.assertion()), **EXCHANGE_FIELDS, **{"from": "idToken"})
 
     assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert "openid" in error.message
@@ -193,7 +193,7 @@ async def test_missing_id_token_is_invalid_spec(issuer: Issuer) -> None:
 async def test_lost_response_that_consumes_nothing_is_retryable(grant: str, issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     more = {"subjectTokenType": f"{TYPE}jwt"} if grant == EXCHANGE else {}
-    error = await issuer.failing(PipelineValues(issuer.assertion()), grantType=grant, **more)
+    error = await issuer.fail(PipelineValues(issuer.assertion()), grantType=grant, **more)
 
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == ("Unreachable", False)
@@ -212,9 +212,9 @@ async def test_client_authenticates_with_its_key(
 ) -> None:
     issuer.emulator.oauth_client("with-key", public_key=pair[1])
     issuer.values["key"] = pair[0]
-    by_key = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM} | changes
-    for _ in range(2):  # each with a jti of its own
-        values = await issuer.call(PipelineValues(), grantType="client_credentials", **by_key)
+    key_fields = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM} | changes
+    for _ in range(2):  # each assertion has its own jti
+        values = await issuer.call(PipelineValues(), grantType="client_credentials", **key_fields)
 
     assert claims(values)["sub"] == "with-key"
 
@@ -224,14 +224,14 @@ async def test_client_authenticates_with_its_key(
     [
         pytest.param("planted", "RS256", id="no key"),
         pytest.param(RSA[1], "RS256", id="a public key"),
-        pytest.param(RSA[0], "ES256", id="a key of another kind"),
+        pytest.param(RSA[0], "ES256", id="a key of another type"),
         pytest.param("-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----", "ES256", id="a broken key"),
     ],
 )
 async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, issuer: Issuer) -> None:
     issuer.values["key"] = key
-    by_key = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
-    error = await issuer.failing(PipelineValues(), grantType="client_credentials", **by_key)
+    key_fields = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
+    error = await issuer.fail(PipelineValues(), grantType="client_credentials", **key_fields)
 
     assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert error.message == f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
@@ -241,9 +241,9 @@ async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, i
 @pytest.mark.parametrize(
     ("key", "bits"),
     [
-        pytest.param(made_up(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192, id="a long modulus"),
-        pytest.param(made_up(n=2**2047 + 1, p=2**9941 - 1, q=3), 2048, id="a long prime"),
-        pytest.param(made_up(n=2**49151 + 1, p=3, q=5), 49152, id="the size limit of a Secret"),
+        pytest.param(forged_key(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192, id="a long modulus"),
+        pytest.param(forged_key(n=2**2047 + 1, p=2**9941 - 1, q=3), 2048, id="a long prime"),
+        pytest.param(forged_key(n=2**49151 + 1, p=3, q=5), 49152, id="the size limit of a Secret"),
     ],
 )
 def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
@@ -257,8 +257,8 @@ def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
 async def test_key_of_another_client_is_refused(issuer: Issuer) -> None:
     issuer.emulator.oauth_client("with-key", public_key=RSA[1])
     issuer.values["key"] = keys("rsa")[0]
-    by_key = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
-    error = await issuer.failing(PipelineValues(), grantType="client_credentials", **by_key)
+    key_fields = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
+    error = await issuer.fail(PipelineValues(), grantType="client_credentials", **key_fields)
 
     assert (error.reason, "invalid_client" in error.message) == ("AccessDenied", True)
 
@@ -279,7 +279,7 @@ async def test_ca_bundle_from_a_config_map(issuer: Issuer) -> None:
 
 async def test_errors_show_no_secrets(issuer: Issuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, code="invalid_client", message="planted")
-    error = await issuer.failing(PipelineValues(), grantType="client_credentials", clientSecretFrom=SECRET_FROM)
+    error = await issuer.fail(PipelineValues(), grantType="client_credentials", clientSecretFrom=SECRET_FROM)
 
     assert CLIENT_SECRET not in repr(error) + repr(vars(error))
     assert base64.b64encode(CLIENT_SECRET.encode()).decode() not in repr(error)

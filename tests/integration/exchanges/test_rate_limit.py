@@ -11,12 +11,12 @@ from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
 from tests.support.exchange_steps import aws, emulator_settings, get_access_token, step
 
 OPERATION = "GetAccessToken"
-WAITS = {"code": "RateLimitExceededException", "headers": {"Retry-After": "30"}}
+THROTTLED = {"code": "RateLimitExceededException", "headers": {"Retry-After": "30"}}
 
 
 async def test_throttling_service_is_not_called(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
-        emulator.fault(OPERATION, **WAITS)
+        emulator.fault(OPERATION, **THROTTLED)
         for _ in range(5):
             with pytest.raises(ThrottledError) as raised:
                 await get_access_token(client, emulator.refresh_token())
@@ -26,7 +26,7 @@ async def test_throttling_service_is_not_called(emulator: Emulator) -> None:
     assert 25 * SECOND < raised.value.retry_after <= 30 * SECOND
 
 
-async def test_short_delay_is_waited_for(emulator: Emulator) -> None:
+async def test_call_waits_for_a_short_delay(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
         emulator.fault(OPERATION, code="RateLimitExceededException")
         with pytest.raises(ThrottledError):
@@ -41,7 +41,7 @@ async def test_rate_limit_applies_per_identity_and_region(emulator: Emulator) ->
     emulator.fault("AssumeRole", code="NewlyInvented", status=429, headers={"Retry-After": "30"}, times=3)
     with closing(aws(emulator_settings(emulator))) as client:
         reasons = [
-            await reason(client, keys, region)
+            await refusal_reason(client, keys, region)
             for keys, region in (
                 (first, "us-east-1"),
                 (first, "us-east-1"),
@@ -51,12 +51,12 @@ async def test_rate_limit_applies_per_identity_and_region(emulator: Emulator) ->
         ]
 
     assert reasons == ["Throttled", "Throttled", "", ""]
-    # Three attempts by botocore, then none, and one for each that was never throttled.
+    # Three attempts by botocore, none for the delayed call, and one for each of the other two.
     assert emulator.calls("AssumeRole") == 3 + 0 + 1 + 1
 
 
-async def reason(client: Aws, keys: Credentials, region: str) -> str:
-    """Why these keys do not get the role; empty if they do."""
+async def refusal_reason(client: Aws, keys: Credentials, region: str) -> str:
+    """Assume the role with these keys. Return the reason of the error, or an empty string."""
     role = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN}}
     token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=[role], region=region)
     try:

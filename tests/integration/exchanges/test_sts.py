@@ -8,21 +8,21 @@ from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ROLE, request
 from tests.support.emulator.client import Emulator
-from tests.support.exchange_steps import assume_role, failing, get_access_token
+from tests.support.exchange_steps import assume_role, fail_operation, get_access_token
 
 OPERATION = "AssumeRoleWithWebIdentity"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 
 
-async def through(client: Aws, emulator: Emulator, **role: Any) -> PipelineValues:
-    """Both steps of the flagship."""
+async def run_both(client: Aws, emulator: Emulator, **role: Any) -> PipelineValues:
+    """Run both exchanges of the default request."""
     token_request = request(exchanges=[ACCESS_TOKEN, {"assumeRoleWithWebIdentity": {"roleArn": ROLE} | role}])
     values = await get_access_token(client, emulator.refresh_token(), token_request)
     return await assume_role(client, values.current_token.value, token_request)
 
 
 async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: Emulator) -> None:
-    values = await through(client, emulator)
+    values = await run_both(client, emulator)
 
     assert values.credentials
     assert {values.credentials.secret_access_key, values.credentials.session_token} <= {*emulator.secrets()}
@@ -31,12 +31,12 @@ async def test_access_token_is_exchanged_for_credentials(client: Aws, emulator: 
 
 
 async def test_session_is_named_after_the_request(client: Aws, emulator: Emulator) -> None:
-    assert (await through(client, emulator)).principal == f"{SESSION}/billing.acme"
-    assert (await through(client, emulator, roleSessionName="mine")).principal == f"{SESSION}/mine"
+    assert (await run_both(client, emulator)).principal == f"{SESSION}/billing.acme"
+    assert (await run_both(client, emulator, roleSessionName="custom")).principal == f"{SESSION}/custom"
 
 
 async def test_duration_is_sent(client: Aws, emulator: Emulator) -> None:
-    values = await through(client, emulator, durationSeconds=900)
+    values = await run_both(client, emulator, durationSeconds=900)
     claims = jwt.decode(values.current_token.value, options={"verify_signature": False})
 
     assert values.credentials
@@ -45,17 +45,17 @@ async def test_duration_is_sent(client: Aws, emulator: Emulator) -> None:
 
 
 async def test_duration_over_the_maximum_is_invalid_spec(client: Aws, emulator: Emulator) -> None:
-    with pytest.raises(RefusedError, match="maximum session duration") as fail_steps:
-        await through(client, emulator, durationSeconds=43200)
+    with pytest.raises(RefusedError, match="maximum session duration") as raised:
+        await run_both(client, emulator, durationSeconds=43200)
 
-    assert fail_steps.value.reason == "InvalidSpec"
+    assert raised.value.reason == "InvalidSpec"
 
 
 async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: Emulator) -> None:
-    with pytest.raises(RefusedError, match="trust policy allows this issuer") as fail_steps:
-        await through(client, emulator, roleArn=f"{ROLE}-not-there")
+    with pytest.raises(RefusedError, match="trust policy allows this issuer") as raised:
+        await run_both(client, emulator, roleArn=f"{ROLE}-not-there")
 
-    assert (fail_steps.value.reason, fail_steps.value.eventually_consistent) == ("AccessDenied", True)
+    assert (raised.value.reason, raised.value.eventually_consistent) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: 
     [
         pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", "trust policy", id="not trusted"),
         pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", "has expired", id="an expired token"),
-        pytest.param({"code": "IDPCommunicationError"}, "Unavailable", "", id="the issuer is away"),
+        pytest.param({"code": "IDPCommunicationError"}, "Unavailable", "", id="the issuer is unavailable"),
         pytest.param(
             {"code": "IDPRejectedClaim", "status": 403},
             "AccessDenied",
             "rejected the claims of the token",
-            id="bad claims",
+            id="rejected claims",
         ),
         pytest.param({"code": "InvalidIdentityToken"}, "SourceInvalid", "OIDC provider", id="no provider"),
         pytest.param({"code": "MalformedPolicyDocument"}, "InvalidSpec", "", id="a malformed policy"),
@@ -87,7 +87,7 @@ async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: 
 async def test_each_error(
     fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
-    error = await failing(client, emulator, OPERATION, message="planted", **fault)
+    error = await fail_operation(client, emulator, OPERATION, message="planted", **fault)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"STS AssumeRoleWithWebIdentity: {fault['code']}")
@@ -97,7 +97,7 @@ async def test_each_error(
 
 async def test_expired_credentials_are_passed_on(client: Aws, emulator: Emulator) -> None:
     emulator.fault(OPERATION, expired=True)
-    values = await through(client, emulator)
+    values = await run_both(client, emulator)
 
     assert values.credentials
     assert values.credentials.expires_at

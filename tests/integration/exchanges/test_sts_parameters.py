@@ -34,7 +34,7 @@ SECRETS = {"partner": "blue/1:x", "mfa": "123456", "odd": "no spaces", "long": "
 
 @pytest.fixture(autouse=True)
 def roles(emulator: Emulator) -> None:
-    """A role that demands an external id, and one that demands nothing."""
+    """Create a role that requires an external ID, and one that does not."""
     external = trust_policy(TRUSTED, ACTIONS, {"StringEquals": {"sts:ExternalId": "blue/1:x"}})
     emulator.control("POST", "roles", arn=PARTNER, trust_policy=external)
     emulator.control("POST", "roles", arn=SECOND, trust_policy=trust_policy(TRUSTED, ACTIONS, {}))
@@ -49,12 +49,12 @@ def assume(**more: Any) -> dict[str, Any]:
 
 
 async def run_steps(client: Aws, *steps: dict[str, Any], secrets: Mapping[str, str] = SECRETS) -> PipelineValues:
-    """Take the steps one after another, from the keys of a user."""
+    """Run the exchanges one after another, starting from the access keys of an IAM user."""
     token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
     values = PipelineValues(credentials=USER)
     for one in token_request.spec.exchanges:
-        shown = one.exchange.single_use_credential
-        values = replace(values, single_use_credential=secrets[shown.secret_key_ref.name] if shown else None)
+        single_use = one.exchange.single_use_credential
+        values = replace(values, single_use_credential=secrets[single_use.secret_key_ref.name] if single_use else None)
         values = await exchange(context(client, values=secrets), token_request, one, values)
     return values
 
@@ -88,7 +88,7 @@ async def test_missing_external_id_is_denied(more: dict[str, Any], client: Aws, 
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(assume(externalIdFrom=ref("odd")), id="an external id with a space"),
+        pytest.param(assume(externalIdFrom=ref("odd")), id="an external ID with a space"),
         pytest.param(
             {"getSessionToken": {"serialNumber": "GAHT12345678", "tokenCodeFrom": ref("long")}},
             id="a code of seven digits",
@@ -107,15 +107,15 @@ async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aw
     [
         pytest.param(None, "billing.acme", id="by default"),
         pytest.param("{name}@{namespace}", "acme@billing", id="a template"),
-        pytest.param("mine", "mine", id="a name"),
+        pytest.param("custom", "custom", id="a name"),
     ],
 )
 async def test_session_names(template: str | None, name: str, client: Aws, emulator: Emulator) -> None:
-    expected = {"roleSessionName": template} if template else {}
-    guest = {"name": template} if template else {}
+    fields = {"roleSessionName": template} if template else {}
+    federated = {"name": template} if template else {}
 
-    assert (await run_steps(client, assume(**expected))).principal.endswith(f"/{name}")
-    assert (await run_steps(client, {"getFederationToken": guest})).principal.endswith(f":federated-user/{name}")
+    assert (await run_steps(client, assume(**fields))).principal.endswith(f"/{name}")
+    assert (await run_steps(client, {"getFederationToken": federated})).principal.endswith(f":federated-user/{name}")
 
 
 async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulator: Emulator) -> None:
@@ -123,11 +123,14 @@ async def test_tags_and_source_identity_pass_through_a_chain(client: Aws, emulat
     first = assume(sourceIdentity="alice", **tags)
     await run_steps(client, first, assume(roleArn=SECOND))
 
-    clash = await fail_steps(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
-    another = await fail_steps(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
+    tag_conflict = await fail_steps(client, first, assume(roleArn=SECOND, tags=[tag("Team", "red")]))
+    identity_conflict = await fail_steps(client, first, assume(roleArn=SECOND, sourceIdentity="bob"))
 
-    assert (clash.reason, "InvalidParameterValue; check the tags" in clash.message) == ("InvalidSpec", True)
-    assert another.reason == "AccessDenied"
+    assert (tag_conflict.reason, "InvalidParameterValue; check the tags" in tag_conflict.message) == (
+        "InvalidSpec",
+        True,
+    )
+    assert identity_conflict.reason == "AccessDenied"
 
 
 async def test_three_roles_in_a_chain(client: Aws, emulator: Emulator) -> None:
@@ -167,17 +170,17 @@ async def test_invalid_policies_are_reported(
 async def test_valid_policies_are_accepted(client: Aws, emulator: Emulator) -> None:
     policies = {"policy": "{}", "policyArns": [MANAGED], "minimumSessionTokenSize": 4000}
     values = await run_steps(client, assume(**policies))
-    guest = await run_steps(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
+    federated = await run_steps(client, {"getFederationToken": policies | {"tags": [tag("a")]}})
 
-    assert all(one.credentials and len(one.credentials.session_token or "") > 4000 for one in (values, guest))
+    assert all(one.credentials and len(one.credentials.session_token or "") > 4000 for one in (values, federated))
 
 
 async def test_empty_list_is_not_sent(client: Aws) -> None:
-    nothing: dict[str, Any] = {"policyArns": [], "tags": []}
-    values = await run_steps(client, assume(transitiveTagKeys=[], **nothing))
-    guest = await run_steps(client, {"getFederationToken": nothing})
+    empty_lists: dict[str, Any] = {"policyArns": [], "tags": []}
+    values = await run_steps(client, assume(transitiveTagKeys=[], **empty_lists))
+    federated = await run_steps(client, {"getFederationToken": empty_lists})
 
-    assert (values.credentials and guest.credentials) is not None
+    assert (values.credentials and federated.credentials) is not None
 
 
 @pytest.mark.parametrize(
@@ -192,10 +195,10 @@ async def test_mfa_code_is_accepted_once(operation: str, client: Aws, emulator: 
     steps = [{"getSessionToken": mfa}, role] if operation == "getSessionToken" else [
         {"assumeRole": {"roleArn": SECOND} | mfa}]  # fmt: skip
     values = await run_steps(client, *steps, secrets={"mfa": code})
-    again = await fail_steps(client, *steps, secrets={"mfa": code})
+    second = await fail_steps(client, *steps, secrets={"mfa": code})
 
     assert values.principal.endswith("assumed-role/Second/billing.acme")
-    assert (again.reason, "MFA code" in again.message) == ("AccessDenied", True)
+    assert (second.reason, "MFA code" in second.message) == ("AccessDenied", True)
 
 
 @pytest.mark.parametrize("operation", ["GetSessionToken", "AssumeRole"])

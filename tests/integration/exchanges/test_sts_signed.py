@@ -26,31 +26,31 @@ def _role(**more: Any) -> dict[str, Any]:
 
 ROLE_STEP = _role()
 SESSION_STEP: dict[str, Any] = {"getSessionToken": {}}
-GUEST_STEP: dict[str, Any] = {"getFederationToken": {}}
+FEDERATION_STEP: dict[str, Any] = {"getFederationToken": {}}
 EXCHANGES = pytest.mark.parametrize(
     ("step_spec", "operation"),
-    [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken"), (GUEST_STEP, "GetFederationToken")],
+    [(ROLE_STEP, "AssumeRole"), (SESSION_STEP, "GetSessionToken"), (FEDERATION_STEP, "GetFederationToken")],
 )
 
 
-def signed_by_keys(*steps: dict[str, Any], **spec: Any) -> Request:
-    """A request that starts from access keys."""
+def key_request(*steps: dict[str, Any], **spec: Any) -> Request:
+    """A request whose source is an access key."""
     source = {"credentials": {"secretRef": {"name": "base"}}}
     return request(source=source, exchanges=list(steps), **spec)
 
 
-async def run_steps(client: Aws, step_spec: dict[str, Any], keys: Credentials = USER) -> PipelineValues:
-    """One signed step."""
-    return await step(client, PipelineValues(credentials=keys), signed_by_keys(step_spec))
+async def run_step(client: Aws, step_spec: dict[str, Any], keys: Credentials = USER) -> PipelineValues:
+    """Run one signed exchange."""
+    return await step(client, PipelineValues(credentials=keys), key_request(step_spec))
 
 
-async def fail_steps(client: Aws, step_spec: dict[str, Any], keys: Credentials = USER) -> KeyturnError:
+async def fail_step(client: Aws, step_spec: dict[str, Any], keys: Credentials = USER) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await run_steps(client, step_spec, keys)
+        await run_step(client, step_spec, keys)
     return raised.value
 
 
-def expected(values: PipelineValues) -> Credentials:
+def credentials_in(values: PipelineValues) -> Credentials:
     if values.credentials is None:
         raise AssertionError("no credentials")
     return values.credentials
@@ -60,19 +60,19 @@ def expected(values: PipelineValues) -> Credentials:
 async def test_keys_are_exchanged_for_credentials(
     step_spec: dict[str, Any], operation: str, client: Aws, emulator: Emulator
 ) -> None:
-    values = await run_steps(client, step_spec)
+    values = await run_step(client, step_spec)
 
-    assert expected(values).access_key_id.startswith("ASIA")
-    assert {expected(values).secret_access_key, expected(values).session_token} <= {*emulator.secrets()}
+    assert credentials_in(values).access_key_id.startswith("ASIA")
+    assert {credentials_in(values).secret_access_key, credentials_in(values).session_token} <= {*emulator.secrets()}
     assert len(values.request_id) == 36
     assert emulator.recent_calls()[-1]["principal"] == USER_ARN
 
 
 async def test_session_is_named_after_the_request(client: Aws, emulator: Emulator) -> None:
-    mine = _role(roleSessionName="mine")
+    named = _role(roleSessionName="custom")
 
-    assert (await run_steps(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
-    assert (await run_steps(client, mine)).principal == f"{SESSION}/mine"
+    assert (await run_step(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
+    assert (await run_step(client, named)).principal == f"{SESSION}/custom"
 
 
 @pytest.mark.parametrize(
@@ -82,21 +82,21 @@ async def test_session_is_named_after_the_request(client: Aws, emulator: Emulato
         pytest.param({"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "durationSeconds": 43200}}, 12 * HOUR, id="a role"),
         pytest.param(SESSION_STEP, 12 * HOUR, id="a session, by default"),
         pytest.param({"getSessionToken": {"durationSeconds": 900}}, 15 * MINUTE, id="a session"),
-        pytest.param(GUEST_STEP, 12 * HOUR, id="a guest, by default"),
-        pytest.param({"getFederationToken": {"durationSeconds": 129600}}, 36 * HOUR, id="a guest"),
+        pytest.param(FEDERATION_STEP, 12 * HOUR, id="a federated user, by default"),
+        pytest.param({"getFederationToken": {"durationSeconds": 129600}}, 36 * HOUR, id="a federated user"),
     ],
 )
 async def test_duration_is_sent(
     step_spec: dict[str, Any], lifetime: timedelta, client: Aws, emulator: Emulator
 ) -> None:
-    ends = expected(await run_steps(client, step_spec)).expires_at
+    expires_at = credentials_in(await run_step(client, step_spec)).expires_at
 
-    assert ends
-    assert abs(ends - real_now() - lifetime) < MINUTE
+    assert expires_at
+    assert abs(expires_at - real_now() - lifetime) < MINUTE
 
 
 async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator: Emulator) -> None:
-    token_request = signed_by_keys(SESSION_STEP, ROLE_STEP, ROLE_STEP)
+    token_request = key_request(SESSION_STEP, ROLE_STEP, ROLE_STEP)
     values = PipelineValues(credentials=USER)
     for number in range(3):
         values = await step(client, values, token_request, number)
@@ -105,12 +105,12 @@ async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator:
 
 
 async def test_get_session_token_keeps_the_principal(client: Aws, emulator: Emulator) -> None:
-    assert (await run_steps(client, SESSION_STEP)).principal == ""
+    assert (await run_step(client, SESSION_STEP)).principal == ""
 
 
 async def test_no_call_without_credentials(client: Aws, emulator: Emulator) -> None:
     with pytest.raises(RefusedError, match="needs credentials"):
-        await step(client, PipelineValues(), signed_by_keys(ROLE_STEP))
+        await step(client, PipelineValues(), key_request(ROLE_STEP))
 
     assert emulator.recent_calls() == []
 
@@ -127,7 +127,7 @@ async def test_no_call_without_credentials(client: Aws, emulator: Emulator) -> N
 async def test_invalid_keys_are_refused(
     step_spec: dict[str, Any], operation: str, keys: Credentials, expected_text: str, client: Aws, emulator: Emulator
 ) -> None:
-    error = await fail_steps(client, step_spec, keys)
+    error = await fail_step(client, step_spec, keys)
 
     assert (error.reason, emulator.calls(operation)) == ("SourceInvalid", 1)
     assert error.message.startswith(f"STS {operation}: ")
@@ -140,24 +140,24 @@ async def test_expired_session_is_source_expired(
     step_spec: dict[str, Any], operation: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault("AssumeRole", expired=True)
-    over = expected(await run_steps(client, ROLE_STEP))
-    error = await fail_steps(client, step_spec, over)
+    expired = credentials_in(await run_step(client, ROLE_STEP))
+    error = await fail_step(client, step_spec, expired)
 
     assert (error.reason, "have expired" in error.message) == ("SourceExpired", True)
 
 
 async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: Emulator) -> None:
-    error = await fail_steps(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
+    error = await fail_step(client, {"assumeRole": {"roleArn": f"{ACCOUNT_ROLE_ARN}-not-there"}})
 
     assert isinstance(error, RefusedError)
     assert (error.reason, error.eventually_consistent) == ("AccessDenied", True)
 
 
-@pytest.mark.parametrize("step_spec", [SESSION_STEP, GUEST_STEP])
+@pytest.mark.parametrize("step_spec", [SESSION_STEP, FEDERATION_STEP])
 async def test_session_cannot_call_get_session_token(
     step_spec: dict[str, Any], client: Aws, emulator: Emulator
 ) -> None:
-    error = await fail_steps(client, step_spec, expected(await run_steps(client, ROLE_STEP)))
+    error = await fail_step(client, step_spec, credentials_in(await run_step(client, ROLE_STEP)))
 
     assert isinstance(error, RefusedError)
     assert (error.reason, error.eventually_consistent) == ("AccessDenied", False)
@@ -170,8 +170,8 @@ async def test_session_cannot_call_get_session_token(
     [
         pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", id="denied"),
         pytest.param({"code": "ExpiredToken", "status": 403}, "SourceExpired", id="expired"),
-        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired by its other name"),
-        pytest.param({"code": "InvalidParameterValue"}, "InvalidSpec", id="a tag against the rules"),
+        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="ExpiredTokenException"),
+        pytest.param({"code": "InvalidParameterValue"}, "InvalidSpec", id="an invalid tag"),
         pytest.param({"code": "MalformedPolicyDocument"}, "InvalidSpec", id="a malformed policy"),
         pytest.param({"code": "PackedPolicyTooLarge"}, "InvalidSpec", id="a policy that is too large"),
         pytest.param({"code": "RegionDisabledException", "status": 403}, "AccessDenied", id="a disabled region"),
@@ -183,7 +183,7 @@ async def test_each_error(
     step_spec: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
 ) -> None:
     emulator.fault(operation, times=None, message="planted", **fault)
-    error = await fail_steps(client, step_spec)
+    error = await fail_step(client, step_spec)
 
     assert (error.reason, len(error.request_id)) == (reason, 36)
     assert error.message.startswith(f"STS {operation}: {fault['code']}")
@@ -196,24 +196,24 @@ async def test_one_client_signs_for_many_identities(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
 
         async def principal(name: str) -> str:
-            token_request = _role(roleSessionName=name)
-            return (await run_steps(client, token_request, Credentials(**users[name]))).principal
+            named = _role(roleSessionName=name)
+            return (await run_step(client, named, Credentials(**users[name]))).principal
 
         names = [*users] * 10
         sessions = await asyncio.gather(*(principal(name) for name in names))
-        made = len(client._clients)
+        client_count = len(client._clients)
 
     assert sessions == [f"{SESSION}/{name}" for name in names]
     signers = sorted(call["principal"] for call in emulator.recent_calls())
     assert signers == sorted(f"arn:aws:iam::{ACCOUNT}:user/{name}" for name in names)
-    assert made == 1
+    assert client_count == 1
 
 
-@pytest.mark.usefixtures("ambient")
+@pytest.mark.usefixtures("ambient_credentials")
 async def test_ambient_keys_are_not_used_for_signing(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator))) as client:
-        await run_steps(client, ROLE_STEP)
-        error = await fail_steps(client, ROLE_STEP, Credentials("", ""))
+        await run_step(client, ROLE_STEP)
+        error = await fail_step(client, ROLE_STEP, Credentials("", ""))
 
     assert emulator.recent_calls()[0]["principal"] == USER_ARN
     assert error.reason != "AccessDenied"
@@ -222,9 +222,9 @@ async def test_ambient_keys_are_not_used_for_signing(emulator: Emulator) -> None
 
 async def test_signer_does_not_leak_into_the_next_call(emulator: Emulator) -> None:
     with closing(aws(emulator_settings(emulator), threads=1)) as client:
-        await run_steps(client, ROLE_STEP)
+        await run_step(client, ROLE_STEP)
         await step(client, PipelineValues(Token(emulator.refresh_token())), request())
-        error = await fail_steps(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
+        error = await fail_step(client, ROLE_STEP, Credentials(USER_KEY_ID, "wrong"))
 
     assert [call["principal"] for call in emulator.recent_calls()][:2] == [USER_ARN, "anonymous"]
     assert "SignatureDoesNotMatch" in error.message

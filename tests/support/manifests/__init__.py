@@ -1,6 +1,6 @@
-"""Good and bad TokenRequests, about which Python and the API server must agree.
+"""Valid and invalid TokenRequests, on which Python and the API server must agree.
 
-GOOD maps names to specs. BAD maps what both report, a rule's message or the path of the field, to named specs.
+GOOD maps names to specs. BAD maps what both report (a rule's message, or the path of the field) to named specs.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Invalid specs without a table of their own topic."""
+"""Invalid specs that do not belong to the topic of another module."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from tests.support.manifests.parts import (
     SESSION,
     annotation,
     assume,
-    at,
     formats,
     labels,
-    of_token,
-    of_user,
     refresh,
     renewal,
     role,
     secret_at,
     session,
-    token_of,
+    source_token,
+    token_url,
+    with_source_token,
+    with_user_keys,
 )
 
 BAD: dict[str, dict[str, dict[str, Any]]] = {
@@ -28,16 +28,16 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "client secret reference without a key": refresh(clientSecretFrom={"secretKeyRef": {"name": "client"}}),
     },
     "spec.source.token.secretKeyRef.name": {
-        "source Secret with a capital letter": token_of("License"),
-        "source Secret with a newline at the end": token_of("license\n"),
+        "source Secret with a capital letter": source_token("License"),
+        "source Secret with a newline at the end": source_token("license\n"),
     },
-    "spec.source.token.secretKeyRef.key": {"source key with a slash": token_of(key="a/b")},
+    "spec.source.token.secretKeyRef.key": {"source key with a slash": source_token(key="a/b")},
     "the target must not be a Secret that the spec reads or stores a token in": {
-        "source Secret as the default target": token_of("acme"),
+        "source Secret as the default target": source_token("acme"),
         "source Secret as the target": {"target": {"secretName": "license"}},
-        "credentials Secret as the target": of_user(target={"secretName": "base"}),
+        "credentials Secret as the target": with_user_keys(target={"secretName": "base"}),
         "default token Secret as the target": refresh() | {"target": {"secretName": "license-keyturn"}},
-        "token Secret of saveTo as the target": refresh() | of_token(saveTo={"secretName": "acme"}),
+        "token Secret of saveTo as the target": refresh() | with_source_token(saveTo={"secretName": "acme"}),
         "Secret of the client secret as the target": refresh(clientSecretFrom=secret_at("acme")),
         "Secret of the CA bundle as the target": refresh(caBundleFrom=secret_at("acme")),
     },
@@ -53,9 +53,9 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "unknown field": {
         "unknown exchange": {"exchanges": [{"assumeRoleWithSaml": {}}]},
         "unknown field of the spec": {"sources": []},
-        "secretRef with a key": of_user(source={"credentials": {"secretRef": {"name": "base", "key": "a"}}}),
-        "ambient outside of credentials": {"source": of_token()["source"] | {"ambient": {}}},
-        "getSessionToken with a role": of_user({"getSessionToken": {"roleArn": ROLE}}),
+        "secretRef with a key": with_user_keys(source={"credentials": {"secretRef": {"name": "base", "key": "a"}}}),
+        "ambient outside of credentials": {"source": with_source_token()["source"] | {"ambient": {}}},
+        "getSessionToken with a role": with_user_keys({"getSessionToken": {"roleArn": ROLE}}),
         "oauthToken with a region": refresh(region="us-east-1"),
         "client secret in the manifest": refresh(clientSecret="x"),
     },
@@ -65,7 +65,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "roleArn": {
         "web identity without a role ARN": {"exchanges": [{"assumeRoleWithWebIdentity": {}}]},
         "ARN of a user as role": role(roleArn="arn:aws:iam::111122223333:user/LicenseConsumer"),
-        "role without an ARN": of_user({"assumeRole": {}}),
+        "role without an ARN": with_user_keys({"assumeRole": {}}),
     },
     "roleSessionName": {
         "session name of one character": role(roleSessionName="a"),
@@ -136,25 +136,27 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "renewal.renewBefore must be shorter than durationSeconds of the last exchange (or its default)": {
         "renewBefore as long as the default durationSeconds": renewal("1h"),
         "renewBefore as long as durationSeconds": renewal("15m", 900),
-        "renewBefore as long as the default session of an IAM user": of_user(renewal={"renewBefore": "12h"}),
-        "renewBefore as long as the default session of a role": of_user(assume(), renewal={"renewBefore": "1h"}),
+        "renewBefore as long as the default session of an IAM user": with_user_keys(renewal={"renewBefore": "12h"}),
+        "renewBefore as long as the default session of a role": with_user_keys(assume(), renewal={"renewBefore": "1h"}),
     },
     "renewBeforePercentage": {"renewBeforePercentage 100": {"renewal": {"renewBeforePercentage": 100}}},
     "spec.suspend": {"suspend as a string": {"suspend": "yes"}},
-    "secretRef": {"credentials without a Secret": of_user(source={"credentials": {}})},
+    "secretRef": {"credentials without a Secret": with_user_keys(source={"credentials": {}})},
     "spec.source.credentials.secretRef.name": {
-        "credentials Secret with a capital letter": of_user(source={"credentials": {"secretRef": {"name": "Base"}}})
+        "credentials Secret with a capital letter": with_user_keys(
+            source={"credentials": {"secretRef": {"name": "Base"}}}
+        )
     },
     "saveTo.secretName must not be the source Secret": {
-        "saveTo the source Secret": of_token(saveTo={"secretName": "license"})
+        "saveTo the source Secret": with_source_token(saveTo={"secretName": "license"})
     },
-    "secretName": {"saveTo without a name": of_token(saveTo={})},
-    "saveTo.secretName": {"saveTo a Secret with a slash": of_token(saveTo={"secretName": "a/b"})},
+    "secretName": {"saveTo without a name": with_source_token(saveTo={})},
+    "saveTo.secretName": {"saveTo a Secret with a slash": with_source_token(saveTo={"secretName": "a/b"})},
     "token is missing: set source.token, or put an exchange that produces a token before": {
-        "License Manager without a token": of_user(ACCESS_TOKEN),
-        "web identity after a role without a token": of_user(assume(), ASSUME_ROLE),
-        "refresh_token grant without a token": of_user(REFRESH),
-        "token produced only later": of_user(ASSUME_ROLE, ACCESS_TOKEN),
+        "License Manager without a token": with_user_keys(ACCESS_TOKEN),
+        "web identity after a role without a token": with_user_keys(assume(), ASSUME_ROLE),
+        "refresh_token grant without a token": with_user_keys(REFRESH),
+        "token produced only later": with_user_keys(ASSUME_ROLE, ACCESS_TOKEN),
     },
     "credentials are missing: set source.credentials, or put an exchange that produces credentials before": {
         "role without credentials": {"exchanges": [assume()]},
@@ -162,35 +164,35 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "credentials produced only later": {"exchanges": [assume(), ASSUME_ROLE]},
     },
     "formats that contain a token require source.token": {
-        "token format without a token": of_user(**formats({"token": {}}))
+        "token format without a token": with_user_keys(**formats({"token": {}}))
     },
     "getSessionToken and getFederationToken require the access keys of an IAM user: no earlier exchange may produce": {
-        "getSessionToken after a role": of_user(assume(), SESSION),
+        "getSessionToken after a role": with_user_keys(assume(), SESSION),
         "getSessionToken after a web identity": {"exchanges": [ASSUME_ROLE, SESSION]},
-        "getSessionToken twice": of_user(SESSION, SESSION),
+        "getSessionToken twice": with_user_keys(SESSION, SESSION),
     },
     "getSessionToken.durationSeconds": {
-        "getSessionToken for a minute": of_user(session(60)),
-        "getSessionToken over 36 hours": of_user(session(129601)),
+        "getSessionToken for a minute": with_user_keys(session(60)),
+        "getSessionToken over 36 hours": with_user_keys(session(129601)),
     },
     "assumeRole after another role (role chaining) is limited to 3600 seconds": {
-        "role after a role over an hour": of_user(assume(), assume(durationSeconds=3601)),
+        "role after a role over an hour": with_user_keys(assume(), assume(durationSeconds=3601)),
         "role after a web identity over an hour": {"exchanges": [ASSUME_ROLE, assume(durationSeconds=3601)]},
     },
-    "assumeRole.durationSeconds": {"role over 12 hours": of_user(assume(durationSeconds=43201))},
-    "assumeRole.region": {"role with a region with a dot": of_user(assume(region="a.b"))},
+    "assumeRole.durationSeconds": {"role over 12 hours": with_user_keys(assume(durationSeconds=43201))},
+    "assumeRole.region": {"role with a region with a dot": with_user_keys(assume(region="a.b"))},
     "grantType refresh_token uses source.token": {
         "refresh_token grant after a token": {"exchanges": [ACCESS_TOKEN, REFRESH]},
         "two refresh_token grants": {"exchanges": [REFRESH, REFRESH]},
     },
     "tokenUrl": {"no token endpoint": refresh(tokenUrl=None)},
     "oauthToken.tokenUrl": {
-        "token endpoint without TLS": at("http://issuer.example/token"),
-        "token endpoint without a host": at("https:///token"),
-        "token endpoint with a user": at("https://me:pass@issuer.example"),
-        "token endpoint with a query": at("https://issuer.example/token?a=b"),
-        "token endpoint with a fragment": at("https://issuer.example/token#a"),
-        "token endpoint with a space": at("https://issuer.example/a b"),
+        "token endpoint without TLS": token_url("http://issuer.example/token"),
+        "token endpoint without a host": token_url("https:///token"),
+        "token endpoint with a user": token_url("https://me:pass@issuer.example"),
+        "token endpoint with a query": token_url("https://issuer.example/token?a=b"),
+        "token endpoint with a fragment": token_url("https://issuer.example/token#a"),
+        "token endpoint with a space": token_url("https://issuer.example/a b"),
     },
     "grantType": {"no grantType": refresh(grantType=None)},
     "oauthToken.grantType": {"unknown grantType": refresh(grantType="password")},

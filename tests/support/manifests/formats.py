@@ -1,9 +1,9 @@
-"""Specs with formats."""
+"""Specs with target formats."""
 
 from typing import Any
 
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE
-from tests.support.manifests.parts import assume, config, formats, of_user, template
+from tests.support.manifests.parts import assume, config, formats, template, with_user_keys
 
 _DOMAIN = {"domain": "acme", "domainOwner": "111122223333"}
 
@@ -18,13 +18,13 @@ def packages(*package_formats: str, **more: list[str]) -> dict[str, Any]:
 ECR: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
 
 GOOD: dict[str, dict[str, Any]] = {
-    "logins of several registries and regions": of_user(
+    "logins of several registries and regions": with_user_keys(
         ECR,
         {"ecrGetAuthorizationToken": {"region": "eu-west-1"}},
         {"ecrGetAuthorizationToken": {"public": True}},
         **formats({"dockerConfigJson": {}}, template("{{ registryPassword }}")),
     ),
-    "all package formats": of_user(
+    "all package formats": with_user_keys(
         packages("pypi", "npm", "maven"),
         **formats(
             {"pip": {"repository": "main", "key": "a"}},
@@ -35,14 +35,14 @@ GOOD: dict[str, dict[str, Any]] = {
             template("{{ accessToken }}"),
         ),
     ),
-    "one of several repositories": of_user(
+    "one of several repositories": with_user_keys(
         packages("pypi", "npm", **{"other": ["npm"], "m" * 100: ["maven"]}),
         **formats({"pip": {}}, {"npm": {"repository": "other"}}, {"maven": {"repository": "m" * 100}}),
     ),
-    "endpoint of the only repository": of_user(
+    "endpoint of the only repository": with_user_keys(
         packages("cargo"), **formats(template("{{ packageEndpoint }} {{ accessToken }}"))
     ),
-    "package and image formats": of_user(packages("npm"), ECR, **formats({"npm": {}}, {"dockerConfigJson": {}})),
+    "package and image formats": with_user_keys(packages("npm"), ECR, **formats({"npm": {}}, {"dockerConfigJson": {}})),
     "all formats of credentials and tokens": formats(
         {"env": {}},
         {"credentialProcess": {}},
@@ -62,7 +62,7 @@ GOOD: dict[str, dict[str, Any]] = {
         {"env": {}}, template("{{ region }} {{ expiration }}\n{{identityId}}")
     ),
     "template with other braces": formats({"env": {}}, template('{"a": {"b": "{{ idToken }}"}}}} } { {a')),
-    "template without a placeholder beside env": formats({"env": {}}, template("\n")),
+    "template without a placeholder, and env": formats({"env": {}}, template("\n")),
     "7 longest templates": formats({"token": {}}, *(template("{a" * 8192, key=f"k{n}") for n in range(7))),
     "8 longest templates, the last with credentials": formats(
         *(template("{a" * 8192, key=f"k{n}") for n in range(7)), template("{a" * 8180 + "{{accessKeyId}}", key="k")
@@ -75,40 +75,40 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
             template("{{ principal }} {{ tokenId }} {{ region }} {{ identityId }} {{ expiration }}")
         ),
         "template without a placeholder": formats(template("a")),
-        "template with only an endpoint": of_user(packages("npm"), **formats(template("{{ packageEndpoint }}"))),
+        "template with only an endpoint": with_user_keys(packages("npm"), **formats(template("{{ packageEndpoint }}"))),
         "two templates without an expiring value": formats(template("a"), template("{{ principal }}", key="b")),
     },
     "package formats use the token that is issued with the endpoints as the password": {
-        "endpoint of a domain before another domain": of_user(
+        "endpoint of a domain before another domain": with_user_keys(
             packages("npm"), packages(), **formats(template("{{ packageEndpoint }}"))
         ),
-        "packages of two domains": of_user(packages("npm"), packages("pypi"), **formats({"npm": {}})),
+        "packages of two domains": with_user_keys(packages("npm"), packages("pypi"), **formats({"npm": {}})),
     },
     "formats pip, npm and maven require exactly one matching CodeArtifact repository": {
-        "pip without repositories": of_user(packages(), **formats({"pip": {}})),
-        "pip without a pypi repository": of_user(packages("npm"), **formats({"pip": {}})),
-        "npm with two npm repositories": of_user(packages("npm", other=["npm"]), **formats({"npm": {}})),
-        "npm with a repository of another format": of_user(
+        "pip without repositories": with_user_keys(packages(), **formats({"pip": {}})),
+        "pip without a pypi repository": with_user_keys(packages("npm"), **formats({"pip": {}})),
+        "npm with two npm repositories": with_user_keys(packages("npm", other=["npm"]), **formats({"npm": {}})),
+        "npm with a repository of another format": with_user_keys(
             packages("npm", other=["maven"]), **formats({"npm": {"repository": "other"}})
         ),
     },
     "packageEndpoint in a template requires exactly one CodeArtifact repository": {
-        "endpoint of two repositories": of_user(
+        "endpoint of two repositories": with_user_keys(
             packages("npm", other=["npm"]), **formats(template("{{ packageEndpoint }}{{ accessToken }}"))
         ),
-        "endpoint of two package formats": of_user(
+        "endpoint of two package formats": with_user_keys(
             packages("npm", "pypi"), **formats(template("{{ packageEndpoint }}{{ accessToken }}"))
         ),
     },
     "formats that contain a token require source.token": {
-        "webIdentityToken without a token": of_user(**formats({"webIdentityToken": {}})),
+        "webIdentityToken without a token": with_user_keys(**formats({"webIdentityToken": {}})),
         "template with a token that only the source provides": {"exchanges": [ASSUME_ROLE]}
         | formats(template("{{ accessToken }}")),
-        "template with a token that nothing provides": of_user(**formats(template("{{ idToken }}"))),
+        "template with an ID token that no exchange produces": with_user_keys(**formats(template("{{ idToken }}"))),
     },
     "format awsConfig requires a credentialProcess format": {
         "awsConfig alone": formats({"awsConfig": {}}),
-        "awsConfig beside credentialsFile": formats({"awsConfig": {}}, {"credentialsFile": {}}),
+        "awsConfig with credentialsFile": formats({"awsConfig": {}}, {"credentialsFile": {}}),
     },
     "two formats write the same key: set a different `key` on one of them": {
         "awsConfig with the key of credentialProcess": formats(
@@ -177,7 +177,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         | formats(template("{{ accessKeyId }}"))
     },
     "a template contains region, but spec.region is not set": {
-        "template with a region that is not set": of_user(
+        "template with a region that is not set": with_user_keys(
             assume(region="us-east-1"), region=None, **formats(template("{{ accessKeyId }} {{ region }}"))
         )
     },

@@ -1,4 +1,4 @@
-"""Valid specs without a table of their own topic."""
+"""Valid specs that do not belong to the topic of another module."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH
 from tests.support.manifests.parts import (
     SESSION,
     assume,
-    at,
     formats,
     labels,
-    of_token,
-    of_user,
     refresh,
     renewal,
     role,
     secret_at,
     session,
+    token_url,
+    with_source_token,
+    with_user_keys,
 )
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -28,12 +28,10 @@ GOOD: dict[str, dict[str, Any]] = {
         "exchanges": [{"licenseManagerGetAccessToken": {"region": "us-east-1"}}],
     },
     "role of another partition": role(roleArn="arn:aws-us-gov:iam::111122223333:role/team/a=b@c"),
-    "session name and the longest duration": role(roleSessionName="a=b,c.d@e+f", durationSeconds=43200),
-    "every format of the flagship": formats(
-        {"env": {}}, {"credentialProcess": {}}, {"credentialsFile": {}}, {"token": {}}
-    ),
+    "session name and the maximum duration": role(roleSessionName="a=b,c.d@e+f", durationSeconds=43200),
+    "every format of a role": formats({"env": {}}, {"credentialProcess": {}}, {"credentialsFile": {}}, {"token": {}}),
     "one format twice, with two keys": formats({"token": {}}, {"token": {"key": "other"}}),
-    "token format beside a role": formats({"token": {"key": "web_identity_token"}}),
+    "token format with a role": formats({"token": {"key": "web_identity_token"}}),
     "profile": formats({"credentialsFile": {"profile": "me@work.example"}}),
     "labels and annotations": {"target": {"metadata": {"labels": {"team": ""}, "annotations": {"a.b/c": "d e"}}}},
     "label with the longest name": labels(**{f"{'a.' * 126}b__{'c' * 63}": "1"}),
@@ -44,19 +42,19 @@ GOOD: dict[str, dict[str, Any]] = {
     "percentage": {"renewal": {"renewBeforePercentage": 99}},
     "empty renewal": {"renewal": {}},
     "suspended": {"suspend": True},
-    "access keys for a session": of_user(),
-    "access keys for a role": of_user(assume(roleSessionName="me", durationSeconds=43200, region="eu-west-1")),
-    "longest session of an IAM user": of_user(session(129600)),
-    "session of an IAM user, then a role for 12 hours": of_user(SESSION, assume(durationSeconds=43200)),
-    "role after a role for an hour": of_user(assume(), assume(durationSeconds=3600)),
-    "role after a role without durationSeconds": of_user(assume(), assume()),
+    "access keys for a session": with_user_keys(),
+    "access keys for a role": with_user_keys(assume(roleSessionName="me", durationSeconds=43200, region="eu-west-1")),
+    "longest session of an IAM user": with_user_keys(session(129600)),
+    "session of an IAM user, then a role for 12 hours": with_user_keys(SESSION, assume(durationSeconds=43200)),
+    "role after a role for an hour": with_user_keys(assume(), assume(durationSeconds=3600)),
+    "role after a role without durationSeconds": with_user_keys(assume(), assume()),
     "role after a web identity": {"exchanges": [ASSUME_ROLE, assume(durationSeconds=3600)]},
     "token and credentials": {
-        "source": of_token()["source"] | of_user()["source"],
+        "source": with_source_token()["source"] | with_user_keys()["source"],
         "exchanges": [assume()],
     },
-    "source token beside credentials": {"exchanges": [ASSUME_ROLE]} | formats({"env": {}}, {"token": {}}),
-    "six exchanges": of_user(*[assume()] * 6),
+    "source token and credentials": {"exchanges": [ASSUME_ROLE]} | formats({"env": {}}, {"token": {}}),
+    "six exchanges": with_user_keys(*[assume()] * 6),
     "refresh_token grant without a region": refresh() | {"region": None},
     "refresh_token grant, then a role": {"exchanges": [REFRESH, ASSUME_ROLE]},
     "refresh_token grant with all fields": refresh(
@@ -67,14 +65,14 @@ GOOD: dict[str, dict[str, Any]] = {
         scope=["openid", "https://api.example/x!"],
         caBundleFrom=secret_at("ca", "ca.crt"),
     ),
-    "token endpoint without a path": at("https://issuer.example"),
-    "token endpoint with an IP address": at("https://[2001:db8::1]:8443/token"),
-    "saveTo": refresh() | of_token(saveTo={"secretName": "license-live"}),
+    "token endpoint without a path": token_url("https://issuer.example"),
+    "token endpoint with an IP address": token_url("https://[2001:db8::1]:8443/token"),
+    "saveTo": refresh() | with_source_token(saveTo={"secretName": "license-live"}),
     "target with the default name of the token Secret, and saveTo": refresh()
-    | of_token(saveTo={"secretName": "license-live"})
+    | with_source_token(saveTo={"secretName": "license-live"})
     | {"target": {"secretName": "license-keyturn"}},
-    "renewBefore longer than a role that is not the last exchange": of_user(
+    "renewBefore longer than a role that is not the last exchange": with_user_keys(
         assume(), {"ecrGetAuthorizationToken": {}}, renewal={"renewBefore": "2h"}
     ),
-    "renewBefore just below the default session of an IAM user": of_user(renewal={"renewBefore": "11h59m59s"}),
+    "renewBefore just below the default session of an IAM user": with_user_keys(renewal={"renewBefore": "11h59m59s"}),
 }

@@ -32,15 +32,15 @@ def annotation(key: str) -> dict[str, Any]:
     return {"target": {"metadata": {"annotations": {key: "x"}}}}
 
 
-def token_of(name: str = "license", key: str = "license_token") -> dict[str, Any]:
+def source_token(name: str = "license", key: str = "license_token") -> dict[str, Any]:
     return {"source": {"token": {"secretKeyRef": {"name": name, "key": key}}}}
 
 
-def of_token(**more: Any) -> dict[str, Any]:
+def with_source_token(**more: Any) -> dict[str, Any]:
     return {"source": {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}} | more}}
 
 
-def of_user(*exchanges: dict[str, Any], **spec: Any) -> dict[str, Any]:
+def with_user_keys(*exchanges: dict[str, Any], **spec: Any) -> dict[str, Any]:
     """A source with the access keys of an IAM user."""
     source = {"credentials": {"secretRef": {"name": "base"}}}
     return {"source": source, "exchanges": list(exchanges) or [SESSION]} | spec
@@ -59,7 +59,7 @@ def refresh(**changes: Any) -> dict[str, Any]:
     return {"exchanges": [{"oauthToken": {key: value for key, value in fields.items() if value is not None}}]}
 
 
-def at(url: str) -> dict[str, Any]:
+def token_url(url: str) -> dict[str, Any]:
     return refresh(tokenUrl=url)
 
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from tests.support.manifests.parts import assume, formats, of_user
+from tests.support.manifests.parts import assume, formats, with_user_keys
 
 
 def artifact(**changes: Any) -> dict[str, Any]:
     fields = {"domain": "acme"} | changes
     step = {"codeArtifactGetAuthorizationToken": {key: value for key, value in fields.items() if value is not None}}
-    return of_user(step, **formats({"token": {}}))
+    return with_user_keys(step, **formats({"token": {}}))
 
 
 def repository(**changes: Any) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def repository(**changes: Any) -> dict[str, Any]:
 
 
 def ecr(**changes: Any) -> dict[str, Any]:
-    return of_user({"ecrGetAuthorizationToken": changes})
+    return with_user_keys({"ecrGetAuthorizationToken": changes})
 
 
 _KINDS = ["npm", "pypi", "maven", "nuget", "generic", "ruby", "swift", "cargo"]
@@ -38,7 +38,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "registry": ecr(),
     "registries by account": ecr(registryIds=["111122223333"] * 10, public=False),
     "public registry": ecr(public=True, region="eu-west-1"),
-    "registries of a role": of_user(
+    "registries of a role": with_user_keys(
         assume(), {"ecrGetAuthorizationToken": {}}, {"ecrGetAuthorizationToken": {"public": True}}
     ),
 }

@@ -17,7 +17,7 @@ def ambient(*exchanges: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"source": {"credentials": {"ambient": {}}} | more, "exchanges": list(exchanges) or [assume()]}
 
 
-def tagged(*keys: str) -> dict[str, Any]:
+def with_tags(*keys: str) -> dict[str, Any]:
     return ambient(assume(tags=[{"key": key, "value": ""} for key in keys]))
 
 
@@ -29,7 +29,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "ServiceAccount with the name of the target": account(name="acme"),
     "ambient credentials": ambient(),
     "ambient credentials and role chaining": ambient(assume(), assume(durationSeconds=3600)),
-    "ambient credentials with 48 tags": tagged(*(f"k{n}" for n in range(48))),
+    "ambient credentials with 48 tags": with_tags(*(f"k{n}" for n in range(48))),
     "ambient credentials and a token": ambient(
         assume(), ACCESS_TOKEN, token={"secretKeyRef": {"name": "license", "key": "license_token"}}
     ),
@@ -80,8 +80,8 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "ambient credentials with roleSessionName": ambient(assume(roleSessionName="admin")),
     },
     "with ambient credentials Keyturn sets the tags kubernetes-namespace and kubernetes-name": {
-        "ambient credentials with the tag kubernetes-namespace": tagged("kubernetes-namespace"),
-        "ambient credentials with the tag kubernetes-name": tagged("Kubernetes-Name"),
-        "ambient credentials with 49 tags": tagged(*(f"k{n}" for n in range(49))),
+        "ambient credentials with the tag kubernetes-namespace": with_tags("kubernetes-namespace"),
+        "ambient credentials with the tag kubernetes-name": with_tags("Kubernetes-Name"),
+        "ambient credentials with 49 tags": with_tags(*(f"k{n}" for n in range(49))),
     },
 }

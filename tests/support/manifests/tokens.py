@@ -3,14 +3,14 @@
 from typing import Any
 
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, CODE, REFRESH
-from tests.support.manifests.parts import assume, of_user, refresh, secret_at
+from tests.support.manifests.parts import assume, refresh, secret_at, with_user_keys
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TYPE = "urn:ietf:params:oauth:token-type:"
 LICENSE = "arn:aws:license-manager::111122223333:license:l-0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 APPLICATION = CODE["identityCenterCreateToken"]["clientId"]
-BOTH = {
+TOKEN_AND_KEYS = {
     "source": {
         "token": {"secretKeyRef": {"name": "license", "key": "license_token"}},
         "credentials": {"secretRef": {"name": "base"}},
@@ -30,7 +30,7 @@ def with_empty_source(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"source": {}}
 
 
-def exchanged(**changes: Any) -> dict[str, Any]:
+def token_exchange(**changes: Any) -> dict[str, Any]:
     return oauth(**({"grantType": EXCHANGE, "subjectTokenType": f"{TYPE}jwt"} | changes))
 
 
@@ -41,9 +41,9 @@ def center(*more: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"exchanges": [step, *more]}
 
 
-def of_center(grant: str, *more: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def center_grant(grant: str, *more: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Identity Center with another grant, a source token and credentials."""
-    return BOTH | center(*more, grantType=grant, codeFrom=None, redirectUri=None, **changes)
+    return TOKEN_AND_KEYS | center(*more, grantType=grant, codeFrom=None, redirectUri=None, **changes)
 
 
 def roles(**changes: Any) -> dict[str, Any]:
@@ -52,10 +52,10 @@ def roles(**changes: Any) -> dict[str, Any]:
 
 
 def create(**changes: Any) -> dict[str, Any]:
-    return of_user({"licenseManagerCreateToken": {"licenseArn": LICENSE} | changes})
+    return with_user_keys({"licenseManagerCreateToken": {"licenseArn": LICENSE} | changes})
 
 
-_CODE_OF_USER = of_user(*center()["exchanges"])
+_CODE_OF_USER = with_user_keys(*center()["exchanges"])
 
 GOOD: dict[str, dict[str, Any]] = {
     "client_credentials grant with an empty source": with_empty_source(oauth()),
@@ -71,7 +71,7 @@ GOOD: dict[str, dict[str, Any]] = {
         clientSecretFrom=None, clientKeyFrom=secret_at("key"), clientAuthentication="private_key_jwt"
     ),
     "public client": refresh(clientAuthentication="none"),
-    "token-exchange grant with all fields": exchanged(
+    "token-exchange grant with all fields": token_exchange(
         requestedTokenType=f"{TYPE}jwt",
         actorTokenFrom=secret_at("actor"),
         actorTokenType=f"{TYPE}access_token",
@@ -81,35 +81,35 @@ GOOD: dict[str, dict[str, Any]] = {
         extraParameters={"tenant.id": "a b", "requested_token_use": "on_behalf_of"},
         caBundleFrom={"configMapKeyRef": {"name": "acme", "key": "ca.crt"}},
     ),
-    "token-exchange grant without clientId": exchanged(clientId=None, clientSecretFrom=None),
+    "token-exchange grant without clientId": token_exchange(clientId=None, clientSecretFrom=None),
     "jwt-bearer grant without clientId": oauth(grantType=BEARER, clientId=None, clientSecretFrom=None),
     "jwt-bearer grant with an earlier ID token": {
         "exchanges": [REFRESH, oauth(grantType=BEARER, **ID_TOKEN)["exchanges"][0]]
     },
-    "refresh_token grant after a role": BOTH | {"exchanges": [assume(), REFRESH]},
+    "refresh_token grant after a role": TOKEN_AND_KEYS | {"exchanges": [assume(), REFRESH]},
     "authorization code": _CODE_OF_USER,
-    "authorization code with all fields": BOTH
+    "authorization code with all fields": TOKEN_AND_KEYS
     | center(
         assume(),
         codeVerifierFrom=secret_at("sign-in", "verifier"),
         scope=["openid", "aws", "sts:identity_context"],
         region="eu-west-1",
     ),
-    "authorization code after a role": of_user(assume(), *center()["exchanges"], assume()),
-    "Identity Center: refresh_token grant after a role": BOTH
-    | {"exchanges": [assume(), of_center("refresh_token")["exchanges"][0]]},
-    "source token as assertion": of_center(BEARER, assume()),
-    "assertionFrom": of_user(*of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]),
-    "ID token of another issuer as assertion": BOTH
-    | {"exchanges": [REFRESH, of_center(BEARER, **ID_TOKEN)["exchanges"][0]]},
-    "Identity Center: token-exchange grant": of_center(
+    "authorization code after a role": with_user_keys(assume(), *center()["exchanges"], assume()),
+    "Identity Center: refresh_token grant after a role": TOKEN_AND_KEYS
+    | {"exchanges": [assume(), center_grant("refresh_token")["exchanges"][0]]},
+    "source token as assertion": center_grant(BEARER, assume()),
+    "assertionFrom": with_user_keys(*center_grant(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]),
+    "ID token of another issuer as assertion": TOKEN_AND_KEYS
+    | {"exchanges": [REFRESH, center_grant(BEARER, **ID_TOKEN)["exchanges"][0]]},
+    "Identity Center: token-exchange grant": center_grant(
         EXCHANGE, subjectTokenType=f"{TYPE}access_token", requestedTokenType=f"{TYPE}refresh_token"
     ),
-    "refresh token for a ServiceAccount token, and an authorization code": BOTH
+    "refresh token for a ServiceAccount token, and an authorization code": TOKEN_AND_KEYS
     | {
-        "source": BOTH["source"] | {"token": {"serviceAccount": {"name": "app"}}},
+        "source": TOKEN_AND_KEYS["source"] | {"token": {"serviceAccount": {"name": "app"}}},
         "exchanges": [
-            *exchanged(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
+            *token_exchange(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
             *center()["exchanges"],
         ],
     },
@@ -117,7 +117,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "exchanges": [REFRESH, {"assumeRoleWithWebIdentity": ASSUME_ROLE["assumeRoleWithWebIdentity"] | ID_TOKEN}]
     },
     "permission set": roles(),
-    "permission set after an authorization code": of_user(*center()["exchanges"], *roles()["exchanges"]),
+    "permission set after an authorization code": with_user_keys(*center()["exchanges"], *roles()["exchanges"]),
     "License Manager: CreateToken": create(),
     "License Manager: CreateToken with all fields": create(
         roleArns=["arn:aws:iam::111122223333:role/a"] * 2,
@@ -135,7 +135,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "clientId is required, except for token-exchange and jwt-bearer": {
         "client_credentials grant without clientId": oauth(clientId=None),
         "refresh_token grant without clientId": refresh(clientId=None),
-        "token-exchange grant with a secret but no clientId": exchanged(clientId=None),
+        "token-exchange grant with a secret but no clientId": token_exchange(clientId=None),
     },
     "clientSecretFrom and clientKeyFrom are mutually exclusive": {
         "client with a secret and a key": oauth(clientKeyFrom=secret_at("key"))
@@ -154,7 +154,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "algorithm none": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="none"),
     },
     "grantType token-exchange requires subjectTokenType": {
-        "token-exchange grant without subjectTokenType": exchanged(subjectTokenType=None)
+        "token-exchange grant without subjectTokenType": token_exchange(subjectTokenType=None)
     },
     "subjectTokenType, requestedTokenType, actorTokenFrom and actorTokenType require grantType": {
         "subjectTokenType for client_credentials": oauth(subjectTokenType=f"{TYPE}jwt"),
@@ -163,9 +163,9 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         ),
     },
     "actorTokenFrom and actorTokenType must be set together": {
-        "actor token without a type": exchanged(actorTokenFrom=secret_at("actor"))
+        "actor token without a type": token_exchange(actorTokenFrom=secret_at("actor"))
     },
-    "oauthToken.subjectTokenType": {"token type that is not a URI": exchanged(subjectTokenType="jwt")},
+    "oauthToken.subjectTokenType": {"token type that is not a URI": token_exchange(subjectTokenType="jwt")},
     "oauthToken.resource[0]": {
         "resource that is not a URI": oauth(resource=["api"]),
         "resource with a fragment": oauth(resource=["https://api.example/#a"]),
@@ -194,16 +194,16 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "Secret of the authorization code as the target": _CODE_OF_USER | {"target": {"secretName": "sign-in"}},
         "token Secret of the authorization code as the target": _CODE_OF_USER
         | {"target": {"secretName": "sign-in-keyturn"}},
-        "token Secret of the assertion as the target": of_user(
-            *of_center(BEARER, assertionFrom=secret_at("jwt"))["exchanges"]
+        "token Secret of the assertion as the target": with_user_keys(
+            *center_grant(BEARER, assertionFrom=secret_at("jwt"))["exchanges"]
         )
         | {"target": {"secretName": "jwt-keyturn"}},
     },
     "from requires grantType token-exchange or jwt-bearer": {"from for client_credentials": oauth(**ID_TOKEN)},
-    "oauthToken.from": {"from with an unknown token": exchanged(**{"from": "refreshToken"})},
+    "oauthToken.from": {"from with an unknown token": token_exchange(**{"from": "refreshToken"})},
     "idToken requires one of these exchanges before it": {
-        "idToken without an earlier exchange": exchanged(**ID_TOKEN),
-        "idToken after License Manager": {"exchanges": [ACCESS_TOKEN, exchanged(**ID_TOKEN)["exchanges"][0]]},
+        "idToken without an earlier exchange": token_exchange(**ID_TOKEN),
+        "idToken after License Manager": {"exchanges": [ACCESS_TOKEN, token_exchange(**ID_TOKEN)["exchanges"][0]]},
         "idToken for a role without an ID token": {
             "exchanges": [
                 ACCESS_TOKEN,
@@ -213,10 +213,12 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     },
     "token is missing: set source.token": {
         "License Manager with an empty source": {"source": {}, "exchanges": [ACCESS_TOKEN]},
-        "token-exchange grant with an empty source": with_empty_source(exchanged()),
+        "token-exchange grant with an empty source": with_empty_source(token_exchange()),
         "jwt-bearer grant with an empty source": with_empty_source(oauth(grantType=BEARER)),
-        "Identity Center: refresh_token grant without a token": of_user(*of_center("refresh_token")["exchanges"]),
-        "permission set without a token": of_user(*roles()["exchanges"]),
+        "Identity Center: refresh_token grant without a token": with_user_keys(
+            *center_grant("refresh_token")["exchanges"]
+        ),
+        "permission set without a token": with_user_keys(*roles()["exchanges"]),
     },
     "credentials are missing: set source.credentials": {
         "role with an empty source": {"source": {}, "exchanges": [assume()]},
@@ -224,51 +226,52 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "CreateToken without credentials": {"exchanges": create()["exchanges"]},
     },
     "grantType authorization_code requires codeFrom": {
-        "authorization_code grant without codeFrom": BOTH | center(codeFrom=None),
-        "authorization_code grant without redirectUri": BOTH | center(redirectUri=None),
+        "authorization_code grant without codeFrom": TOKEN_AND_KEYS | center(codeFrom=None),
+        "authorization_code grant without redirectUri": TOKEN_AND_KEYS | center(redirectUri=None),
     },
     "unknown field": {
-        "authorization code in the manifest": BOTH | center(code="x"),
+        "authorization code in the manifest": TOKEN_AND_KEYS | center(code="x"),
         "CreateToken with a client token": create(clientToken="x"),
     },
     "codeFrom, redirectUri and codeVerifierFrom require grantType authorization_code": {
-        "codeFrom for jwt-bearer": of_center(BEARER) | center(grantType=BEARER)
+        "codeFrom for jwt-bearer": center_grant(BEARER) | center(grantType=BEARER)
     },
     "assertionFrom requires grantType urn:ietf:params:oauth:grant-type:jwt-bearer": {
-        "assertionFrom for authorization_code": BOTH | center(assertionFrom=secret_at("jwt"))
+        "assertionFrom for authorization_code": TOKEN_AND_KEYS | center(assertionFrom=secret_at("jwt"))
     },
     "subjectTokenType and requestedTokenType require grantType urn:ietf:params:oauth:grant-type:token-exchange": {
-        "requestedTokenType for refresh_token": of_center("refresh_token", requestedTokenType=f"{TYPE}access_token")
+        "requestedTokenType for refresh_token": center_grant("refresh_token", requestedTokenType=f"{TYPE}access_token")
     },
     "identityCenterCreateToken.subjectTokenType": {
-        "Identity Center: subjectTokenType id_token": of_center(EXCHANGE, subjectTokenType=f"{TYPE}id_token")
+        "Identity Center: subjectTokenType id_token": center_grant(EXCHANGE, subjectTokenType=f"{TYPE}id_token")
     },
     "from requires grantType jwt-bearer without assertionFrom, or token-exchange": {
-        "from for authorization_code": BOTH | center(**{"from": "accessToken"})
+        "from for authorization_code": TOKEN_AND_KEYS | center(**{"from": "accessToken"})
     },
     "identityCenterCreateToken.clientId": {
-        "clientId that is not an ARN": BOTH | center(clientId="my-application-of-identity-center")
+        "clientId that is not an ARN": TOKEN_AND_KEYS | center(clientId="my-application-of-identity-center")
     },
     "identityCenterCreateToken.grantType": {
-        "Identity Center: client_credentials grant": BOTH | center(grantType="client_credentials")
+        "Identity Center: client_credentials grant": TOKEN_AND_KEYS | center(grantType="client_credentials")
     },
-    "region is missing": {"authorization code without a region": BOTH | center() | {"region": None}},
+    "region is missing": {"authorization code without a region": TOKEN_AND_KEYS | center() | {"region": None}},
     "grantType refresh_token uses source.token": {
-        "Identity Center: refresh_token grant after a token": BOTH
-        | {"exchanges": [ACCESS_TOKEN, of_center("refresh_token")["exchanges"][0]]}
+        "Identity Center: refresh_token grant after a token": TOKEN_AND_KEYS
+        | {"exchanges": [ACCESS_TOKEN, center_grant("refresh_token")["exchanges"][0]]}
     },
     "only one exchange may consume its input": {
-        "two authorization codes": of_user(*center()["exchanges"], *center()["exchanges"]),
-        "source token as assertion, and an authorization code": BOTH
-        | {"exchanges": [*of_center(BEARER)["exchanges"], *center()["exchanges"]]},
-        "refresh token for the source token, and an authorization code": BOTH
+        "two authorization codes": with_user_keys(*center()["exchanges"], *center()["exchanges"]),
+        "source token as assertion, and an authorization code": TOKEN_AND_KEYS
+        | {"exchanges": [*center_grant(BEARER)["exchanges"], *center()["exchanges"]]},
+        "refresh token for the source token, and an authorization code": TOKEN_AND_KEYS
         | {
             "exchanges": [
-                *exchanged(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
+                *token_exchange(requestedTokenType=f"{TYPE}refresh_token")["exchanges"],
                 *center()["exchanges"],
             ]
         },
-        "refresh_token grant and an authorization code": BOTH | {"exchanges": [REFRESH, *center()["exchanges"]]},
+        "refresh_token grant and an authorization code": TOKEN_AND_KEYS
+        | {"exchanges": [REFRESH, *center()["exchanges"]]},
     },
     "assumeRole after another role (role chaining) is limited to 3600 seconds": {
         "role for two hours after a permission set": roles()
@@ -280,7 +283,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "account of 13 digits": roles(accountId="1" * 13),
     },
     "licenseArn": {
-        "CreateToken without a license": of_user({"licenseManagerCreateToken": {}}),
+        "CreateToken without a license": with_user_keys({"licenseManagerCreateToken": {}}),
         "licenseArn that is not an ARN": create(licenseArn="my license"),
     },
     "expirationInDays": {"expirationInDays 0": create(expirationInDays=0)},

@@ -6,13 +6,13 @@ from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.rules.consumption import HAS_SINGLE_USE_CREDENTIAL
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, request
-from tests.support.manifests.parts import assume, of_user, refresh, secret_at
+from tests.support.manifests.parts import assume, refresh, secret_at, with_user_keys
 from tests.support.manifests.sessions import MFA
 from tests.support.manifests.sources import account
-from tests.support.manifests.tokens import BEARER, BOTH, EXCHANGE, center, create, of_center, roles
+from tests.support.manifests.tokens import BEARER, EXCHANGE, TOKEN_AND_KEYS, center, center_grant, create, roles
 
-_SERVICE_ACCOUNT = BOTH["source"] | account()["source"]
-_ASSERTION_FROM = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]
+_SERVICE_ACCOUNT = TOKEN_AND_KEYS["source"] | account()["source"]
+_ASSERTION_FROM = center_grant(BEARER, assertionFrom=secret_at("jwt", "token"))["exchanges"]
 
 
 @pytest.mark.parametrize(
@@ -22,38 +22,44 @@ _ASSERTION_FROM = of_center(BEARER, assertionFrom=secret_at("jwt", "token"))["ex
         pytest.param(create(), None, id="CreateToken"),
         pytest.param(refresh(), "0: license, stored in license-keyturn", id="refresh token"),
         pytest.param(
-            BOTH | {"exchanges": [assume(), REFRESH]},
+            TOKEN_AND_KEYS | {"exchanges": [assume(), REFRESH]},
             "1: license, stored in license-keyturn",
             id="refresh token after a role",
         ),
         pytest.param(
-            of_center("refresh_token"), "0: license, stored in license-keyturn", id="refresh token of Identity Center"
+            center_grant("refresh_token"),
+            "0: license, stored in license-keyturn",
+            id="refresh token of Identity Center",
         ),
         pytest.param(
-            of_user(*center()["exchanges"]),
+            with_user_keys(*center()["exchanges"]),
             "0: sign-in, stored in sign-in-keyturn, single use",
             id="authorization code",
         ),
-        pytest.param(of_user(*_ASSERTION_FROM), "0: jwt, stored in jwt-keyturn, single use", id="assertionFrom"),
+        pytest.param(with_user_keys(*_ASSERTION_FROM), "0: jwt, stored in jwt-keyturn, single use", id="assertionFrom"),
         pytest.param(
-            of_center(BEARER), "0: license, stored in license-keyturn, single use", id="source token as assertion"
+            center_grant(BEARER), "0: license, stored in license-keyturn, single use", id="source token as assertion"
         ),
         pytest.param(
-            BOTH | {"exchanges": [ASSUME_ROLE, *of_center(BEARER)["exchanges"]]},
+            TOKEN_AND_KEYS | {"exchanges": [ASSUME_ROLE, *center_grant(BEARER)["exchanges"]]},
             "1: license, stored in license-keyturn, single use",
             id="source token as assertion after a role",
         ),
         pytest.param(
-            BOTH | {"exchanges": [ACCESS_TOKEN, *of_center(BEARER)["exchanges"]]},
+            TOKEN_AND_KEYS | {"exchanges": [ACCESS_TOKEN, *center_grant(BEARER)["exchanges"]]},
             None,
             id="token of an earlier exchange as assertion",
         ),
-        pytest.param(of_center(BEARER) | {"source": _SERVICE_ACCOUNT}, None, id="ServiceAccount token as assertion"),
-        pytest.param(of_user({"getSessionToken": MFA}), "0: mfa, stored in mfa-keyturn, single use", id="MFA code"),
+        pytest.param(center_grant(BEARER) | {"source": _SERVICE_ACCOUNT}, None, id="ServiceAccount token as assertion"),
         pytest.param(
-            of_user(assume(**MFA), assume()), "0: mfa, stored in mfa-keyturn, single use", id="MFA code for a role"
+            with_user_keys({"getSessionToken": MFA}), "0: mfa, stored in mfa-keyturn, single use", id="MFA code"
         ),
-        pytest.param(of_center(EXCHANGE), None, id="token-exchange grant"),
+        pytest.param(
+            with_user_keys(assume(**MFA), assume()),
+            "0: mfa, stored in mfa-keyturn, single use",
+            id="MFA code for a role",
+        ),
+        pytest.param(center_grant(EXCHANGE), None, id="token-exchange grant"),
         pytest.param(roles(), None, id="access token"),
     ],
 )

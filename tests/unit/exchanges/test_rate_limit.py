@@ -9,7 +9,7 @@ NO_TIME = timedelta()
 
 
 def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> RateLimiter:
-    """A rate limiter that is throttled at second 0, after `calls` in `seconds`."""
+    """A rate limiter that is throttled at second 0, after this number of calls in the seconds before."""
     rate_limiter = RateLimiter()
     for number in range(calls):
         rate_limiter.reserve(-seconds + number * seconds / calls)
@@ -26,11 +26,11 @@ def test_calls_are_unlimited_until_throttled() -> None:
 @pytest.mark.parametrize(
     ("calls", "seconds", "rate"),
     [
-        pytest.param(10, 1.0, 7.0, id="seven tenths of what was tried"),
-        pytest.param(1000, 10.0, 70.0, id="of what was tried of late"),
-        pytest.param(1, 0.0, 0.7, id="a single call counts as one in a second"),
-        pytest.param(2, 100.0, 0.5, id="never slower than one call in two seconds"),
-        pytest.param(32, 0.0001, 140.0, id="never faster than before"),
+        pytest.param(10, 1.0, 7.0, id="70 % of the attempted rate"),
+        pytest.param(1000, 10.0, 70.0, id="70 % of the recent rate"),
+        pytest.param(1, 0.0, 0.7, id="a single call counts as one per second"),
+        pytest.param(2, 100.0, 0.5, id="at least one call in two seconds"),
+        pytest.param(32, 0.0001, 140.0, id="at most 70 % of the maximum"),
     ],
 )
 def test_rate_after_throttling(calls: int, seconds: float, rate: float) -> None:
@@ -75,23 +75,23 @@ def test_rate_recovers_with_successful_calls() -> None:
 
 
 def test_rate_converges_to_the_limit_of_the_service() -> None:
-    rate_limiter, served, fail_steps = RateLimiter(), [0] * 30, [0] * 30
+    rate_limiter, accepted, rejected = RateLimiter(), [0] * 30, [0] * 30
     for tick in range(30_000):
         now = tick / 1000
         second = int(now)
-        # Fifty a second would like to call; a turn that is further away is not waited for here.
+        # Fifty calls are due each second. A call whose slot is not free yet is skipped.
         if tick % 20 or rate_limiter._free_at > now or rate_limiter.reserve(now):
             continue
-        if served[second] < 10:
-            served[second] += 1
+        if accepted[second] < 10:
+            accepted[second] += 1
             rate_limiter.succeeded()
         else:
-            fail_steps[second] += 1
+            rejected[second] += 1
             rate_limiter.throttled(now, NO_TIME)
 
-    assert fail_steps[0] > 0
-    assert sum(fail_steps[1:]) < 30
-    assert sum(served[1:]) > 29 * 5
+    assert rejected[0] > 0
+    assert sum(rejected[1:]) < 30
+    assert sum(accepted[1:]) > 29 * 5
 
 
 def test_rate_limiters_are_separate_per_key() -> None:

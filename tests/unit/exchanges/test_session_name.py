@@ -10,15 +10,15 @@ NAME = st.from_regex(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 
 
 @pytest.mark.parametrize(
-    ("namespace", "name", "made"),
+    ("namespace", "name", "expected"),
     [
-        pytest.param("billing", "acme", "billing.acme", id="short: as it is"),
-        pytest.param("a" * 31, "b" * 32, f"{'a' * 31}.{'b' * 32}", id="64 characters: as it is"),
-        pytest.param("a", "b:c", "a.b-c", id="a sign that STS refuses"),
+        pytest.param("billing", "acme", "billing.acme", id="short: unchanged"),
+        pytest.param("a" * 31, "b" * 32, f"{'a' * 31}.{'b' * 32}", id="64 characters: unchanged"),
+        pytest.param("a", "b:c", "a.b-c", id="a character that STS refuses"),
     ],
 )
-def test_session_name(namespace: str, name: str, made: str) -> None:
-    assert session_name(namespace, name) == made
+def test_session_name(namespace: str, name: str, expected: str) -> None:
+    assert session_name(namespace, name) == expected
 
 
 def test_long_names_stay_different() -> None:
@@ -26,15 +26,15 @@ def test_long_names_stay_different() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "longest", "made"),
+    ("template", "longest", "expected"),
     [
         pytest.param("{name}.{namespace}.{name}", 64, "acme.billing.acme", id="filled"),
-        pytest.param("mine", 64, "mine", id="without placeholders"),
+        pytest.param("custom", 64, "custom", id="without placeholders"),
         pytest.param("{namespace}{name}", 10, "b-32deac1f", id="cut, with a hash"),
     ],
 )
-def test_session_name_from_a_template(template: str, longest: int, made: str) -> None:
-    assert session_name("billing", "acme", template, longest) == made
+def test_session_name_from_a_template(template: str, longest: int, expected: str) -> None:
+    assert session_name("billing", "acme", template, longest) == expected
 
 
 def test_name_of_one_character_is_padded() -> None:

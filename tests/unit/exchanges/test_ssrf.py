@@ -9,34 +9,34 @@ from keyturn.exchanges.ssrf import Resolver
 @pytest.mark.parametrize(
     ("address", "allowed"),
     [
-        pytest.param("203.0.114.1", True, id="a global one"),
-        pytest.param("2606:4700::1", True, id="a global one of IPv6"),
-        pytest.param("::ffff:203.0.114.1", True, id="a global one in an IPv6 one"),
-        pytest.param("64:ff9b::203.0.114.1", True, id="a global one by NAT64"),
-        pytest.param("10.0.0.1", False, id="a private one"),
-        pytest.param("172.31.0.1", False, id="a private one of 172.16/12"),
-        pytest.param("192.168.0.1", False, id="a private one of 192.168/16"),
-        pytest.param("100.64.0.1", False, id="of a carrier's NAT"),
+        pytest.param("203.0.114.1", True, id="a public address"),
+        pytest.param("2606:4700::1", True, id="a public IPv6 address"),
+        pytest.param("::ffff:203.0.114.1", True, id="a public address, IPv4-mapped"),
+        pytest.param("64:ff9b::203.0.114.1", True, id="a public address behind NAT64"),
+        pytest.param("10.0.0.1", False, id="a private address"),
+        pytest.param("172.31.0.1", False, id="a private address in 172.16/12"),
+        pytest.param("192.168.0.1", False, id="a private address in 192.168/16"),
+        pytest.param("100.64.0.1", False, id="carrier-grade NAT"),
         pytest.param("127.0.0.1", False, id="loopback"),
-        pytest.param("0.0.0.0", False, id="no address"),  # noqa: S104 - nothing is bound to it
-        pytest.param("255.255.255.255", False, id="everybody"),
-        pytest.param("224.0.0.1", False, id="a group"),
-        pytest.param("169.254.169.254", False, id="AWS's metadata"),
-        pytest.param("168.63.129.16", False, id="Azure's, which is global"),
-        pytest.param("::1", False, id="loopback of IPv6"),
-        pytest.param("::", False, id="no address of IPv6"),
-        pytest.param("::10.0.0.1", False, id="an IPv4-compatible one"),
-        pytest.param("::ffff:10.0.0.1", False, id="a private one in an IPv6 one"),
-        pytest.param("::ffff:169.254.169.254", False, id="metadata in an IPv6 one"),
-        pytest.param("64:ff9b::10.0.0.1", False, id="a private one by NAT64"),
-        pytest.param("64:ff9b::169.254.169.254", False, id="metadata by NAT64"),
-        pytest.param("64:ff9b:1::1", False, id="a network's own NAT64"),
-        pytest.param("2002:a00:1::", False, id="a private one by 6to4"),
-        pytest.param("fd00:ec2::254", False, id="AWS's metadata of IPv6"),
-        pytest.param("fc00::1", False, id="a private one of IPv6"),
-        pytest.param("fec0::1", False, id="a site's own of IPv6"),
-        pytest.param("fe80::1", False, id="a link's own of IPv6"),
-        pytest.param("ff02::1", False, id="a group of IPv6"),
+        pytest.param("0.0.0.0", False, id="the unspecified address"),  # noqa: S104 - nothing is bound to it
+        pytest.param("255.255.255.255", False, id="broadcast"),
+        pytest.param("224.0.0.1", False, id="multicast"),
+        pytest.param("169.254.169.254", False, id="metadata of AWS"),
+        pytest.param("168.63.129.16", False, id="metadata of Azure, a public address"),
+        pytest.param("::1", False, id="IPv6 loopback"),
+        pytest.param("::", False, id="the unspecified IPv6 address"),
+        pytest.param("::10.0.0.1", False, id="an IPv4-compatible address"),
+        pytest.param("::ffff:10.0.0.1", False, id="a private address, IPv4-mapped"),
+        pytest.param("::ffff:169.254.169.254", False, id="metadata, IPv4-mapped"),
+        pytest.param("64:ff9b::10.0.0.1", False, id="a private address behind NAT64"),
+        pytest.param("64:ff9b::169.254.169.254", False, id="metadata behind NAT64"),
+        pytest.param("64:ff9b:1::1", False, id="local NAT64 (RFC 8215)"),
+        pytest.param("2002:a00:1::", False, id="a private address in 6to4"),
+        pytest.param("fd00:ec2::254", False, id="IPv6 metadata of AWS"),
+        pytest.param("fc00::1", False, id="a private IPv6 address"),
+        pytest.param("fec0::1", False, id="IPv6 site-local"),
+        pytest.param("fe80::1", False, id="IPv6 link-local"),
+        pytest.param("ff02::1", False, id="IPv6 multicast"),
     ],
 )
 def test_allowed_addresses(address: str, *, allowed: bool) -> None:
@@ -46,23 +46,23 @@ def test_allowed_addresses(address: str, *, allowed: bool) -> None:
 @pytest.mark.parametrize(
     ("address", "allowed"),
     [
-        pytest.param("10.1.2.3", True, id="in a network that is listed"),
-        pytest.param("::ffff:10.1.2.3", True, id="the same in an IPv6 one"),
-        pytest.param("fd12::1", True, id="in a network of IPv6"),
-        pytest.param("10.2.0.1", False, id="beside it"),
-        pytest.param("169.254.169.254", False, id="metadata, though it is listed"),
-        pytest.param("fd00:ec2::254", False, id="metadata of IPv6, though it is listed"),
-        pytest.param("fd20:ce::254", False, id="Google's metadata, though it is listed"),
-        pytest.param("100.100.100.200", False, id="Alibaba's metadata, though it is listed"),
+        pytest.param("10.1.2.3", True, id="in an allowed network"),
+        pytest.param("::ffff:10.1.2.3", True, id="in an allowed network, IPv4-mapped"),
+        pytest.param("fd12::1", True, id="in an allowed IPv6 network"),
+        pytest.param("10.2.0.1", False, id="outside of the allowed network"),
+        pytest.param("169.254.169.254", False, id="metadata in an allowed network"),
+        pytest.param("fd00:ec2::254", False, id="IPv6 metadata in an allowed network"),
+        pytest.param("fd20:ce::254", False, id="metadata of Google in an allowed network"),
+        pytest.param("100.100.100.200", False, id="metadata of Alibaba in an allowed network"),
     ],
 )
 def test_allowed_private_networks(address: str, *, allowed: bool) -> None:
-    listed = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
+    networks = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
 
-    assert Resolver(IssuerSettings(allowed_private_networks=listed)).allows(ipaddress.ip_address(address)) is allowed
+    assert Resolver(IssuerSettings(allowed_private_networks=networks)).allows(ipaddress.ip_address(address)) is allowed
 
 
-@pytest.mark.parametrize("everything", ["0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16"])
-def test_instance_metadata_is_never_allowed(address: str, everything: str) -> None:
-    assert not Resolver(IssuerSettings(allowed_private_networks=(everything,))).allows(ipaddress.ip_address(address))
+def test_instance_metadata_is_never_allowed(address: str, network: str) -> None:
+    assert not Resolver(IssuerSettings(allowed_private_networks=(network,))).allows(ipaddress.ip_address(address))

@@ -23,7 +23,7 @@ from keyturn.exchanges.oauth.client_authentication import Fields, authenticate, 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
 # RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed.
 _NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
-# Not about the token, whatever `error` contains: Keycloak reports a realm that does not exist with these.
+# These do not concern the token, even with an `error`: Keycloak returns 404 if the realm does not exist.
 _NOT_ABOUT_TOKEN = (*_NOT_HANDLED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _TOKENS = ("access_token", "refresh_token")
 # The parameter for the token, by grant: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
@@ -102,13 +102,15 @@ async def _grant(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> di
     """The parameters of the grant; those of refresh_token once there is a refresh token."""
     if values.refresh_token:
         return {"grant_type": REFRESH_TOKEN, "refresh_token": values.refresh_token}
-    sent: dict[str, str | None] = {"grant_type": spec.grant_type}
+    parameters: dict[str, str | None] = {"grant_type": spec.grant_type}
     if "token" in spec.required_kinds:
-        sent[_TOKEN_PARAMETERS[spec.grant_type]] = values.single_use_credential or values.input_token(spec.from_).value
+        parameters[_TOKEN_PARAMETERS[spec.grant_type]] = (
+            values.single_use_credential or values.input_token(spec.from_).value
+        )
     if spec.grant_type != TOKEN_EXCHANGE:
-        return sent
+        return parameters
     actor = await call.secret(spec.actor_token_from.secret_key_ref) if spec.actor_token_from else None
-    return sent | {
+    return parameters | {
         "subject_token_type": spec.subject_token_type,
         "requested_token_type": spec.requested_token_type,
         "actor_token": actor,
@@ -119,7 +121,7 @@ async def _grant(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> di
 def _members(response: IssuerResponse, *, consumes: bool) -> dict[str, Any]:
     """The members of a successful response; raises KeyturnError for any other."""
     members, status = response.json or {}, response.status
-    # Okta's name of the field if it does not know the client.
+    # Okta uses this name if the client is unknown.
     code = members.get("error", members.get("errorCode"))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ThrottledError(f"{response.host} returned HTTP 429", retry_after=response.retry_after)
@@ -140,8 +142,8 @@ def _members(response: IssuerResponse, *, consumes: bool) -> dict[str, Any]:
 def _refusal(response: IssuerResponse, code: str, *, consumes: bool) -> KeyturnError:
     denied = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     reason, hint = _ERRORS.get(code, ("AccessDenied" if denied else "SourceInvalid", "check tokenUrl"))
-    shown = code if code in _ERRORS else "non-standard error"
-    message = f"{response.host}: {shown}" + (f"; {hint}" if hint else "")
+    shown_code = code if code in _ERRORS else "non-standard error"
+    message = f"{response.host}: {shown_code}" + (f"; {hint}" if hint else "")
     if reason == "Throttled":
         return ThrottledError(message, retry_after=response.retry_after)
     if reason == "Unavailable":
@@ -151,7 +153,7 @@ def _refusal(response: IssuerResponse, code: str, *, consumes: bool) -> KeyturnE
 
 
 def _with_tokens(values: PipelineValues, response: IssuerResponse, members: dict[str, Any]) -> PipelineValues:
-    """Add the tokens of the response. This never fails: a new refresh token must be saved, whatever else is wrong."""
+    """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     access_token, id_token, refresh_token = (
         _text(members, name) for name in ("access_token", "id_token", "refresh_token")
     )
