@@ -19,6 +19,9 @@ __all__ = ["aws", "shared_emulator"]
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> ControlPlane:
     """The control plane with the chart's CRD and RBAC."""
+    # tests/e2e and tests/docs each have this fixture, but the control plane is one for the session.
+    if plane.kubectl("get", "namespace", "keyturn", "--ignore-not-found"):
+        return plane
     plane.kubectl("create", "namespace", "keyturn")
     plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
     plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
