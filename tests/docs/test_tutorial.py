@@ -82,4 +82,4 @@ def test_playground_works_without_prometheus(
     with monitored(tmp_path, "127.0.0.1:9") as variables:
         assert variables == {}
 
-    assert "No alerts, because Prometheus is not installed: prometheus is neither on PATH" in capsys.readouterr().out
+    assert "No alerts, because Prometheus is not installed: prometheus is not on PATH" in capsys.readouterr().out
