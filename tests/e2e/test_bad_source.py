@@ -154,5 +154,5 @@ def test_expiring_source_is_reported_once(operator: Operator, aws: Emulator, nam
     namespace.apply(token_request())
 
     message = namespace.wait_for_condition("acme", "Ready", "SourceExpiring")
-    assert f"the source ends at {namespace.status('acme')['sourceExpirationTime']}" in message
+    assert f"the source credential expires at {namespace.status('acme')['sourceExpirationTime']}" in message
     assert namespace.events("acme") == ["Issued", "SourceExpiring"]

@@ -241,7 +241,7 @@ def test_audience_of_the_api_server_is_refused(aws: Emulator, flows: Namespace) 
     source = {"token": {"serviceAccount": {"name": "app", "audiences": [audience]}}}
     flows.apply(token_request(**SERVICE_ACCOUNT | {"source": source}))
 
-    assert "the API server itself takes" in flows.wait_for_condition("acme", "Stalled", "IdentityNotAllowed")
+    assert "the API server itself accepts tokens" in flows.wait_for_condition("acme", "Stalled", "IdentityNotAllowed")
     assert aws.calls("AssumeRoleWithWebIdentity") == 0
 
 

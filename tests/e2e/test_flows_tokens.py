@@ -213,7 +213,7 @@ def test_code_without_refresh_token_is_consumed_once(flows: Namespace, aws: Emul
 
     message = flows.wait_for_condition("acme", "Stalled", "SourceConsumed", seconds=30)
     assert flows.condition("acme", "Ready")[:2] == ("True", "Issued")
-    assert "put a new one there" in message
+    assert "store a new one in the source Secret" in message
     flows.wait_for_condition("acme", "Ready", "Expired", seconds=30)
     assert aws.calls("CreateTokenWithIAM") == 1
 
