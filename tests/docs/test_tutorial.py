@@ -57,12 +57,12 @@ def test_commands_run(playground: Path) -> None:
     ]
     healthy, failing = outputs_of(outputs, "keyturn status")
     [events] = outputs_of(outputs, "get events")
-    assert "Renewed     True Renewed" in healthy
-    assert "Renewed     False SourceNotFound: Secret acme-license does not exist" in failing
+    assert "Renewed         True Renewed" in healthy
+    assert "Renewed         False SourceNotFound: Secret acme-license does not exist" in failing
     assert "is an operator running" not in healthy + failing
     assert re.findall(r"Normal +(\w+)", events) == ["Issued"]
     assert "AWS_ACCESS_KEY_ID:" in outputs_of(outputs, "describe secret")[0]
-    assert "Data        as issued" in outputs_of(outputs, "keyturn inspect")[0]
+    assert "Data            as issued" in outputs_of(outputs, "keyturn inspect")[0]
     if alerts:
         left, firing, expired, _ = outputs_of(outputs, "promtool")
         assert re.search(r'name="acme-billing", namespace="default"} => \d', left)
