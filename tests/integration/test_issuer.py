@@ -58,4 +58,4 @@ def test_access_token_for_aws_is_a_jwt_of_the_published_keys(issuer: Issuer) -> 
 def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
-    assert npm.missing() == "there is no node and there is no npm"
+    assert npm.missing() == "node is not installed and npm is not installed"
