@@ -70,7 +70,7 @@ async def test_after_a_crash_token_is_live_or_outcome_unknown(scenario: Scenario
     env = await scenario.prepare(first=first)
     point = await crash(env, scenario.token_request, number, die)
     reasons = await run_next_process(env, scenario.token_request)
-    stored_token, issuer = env.tokens.stored["billing", scenario.token_secret], env.aws.issuer
+    stored_token, issuer = env.stored_token(scenario.token_secret), env.aws.issuer
 
     if point in SENT:
         # The response was lost with the process: one final attempt, then a person must act.
@@ -86,7 +86,7 @@ async def test_after_a_cancellation_token_is_live(scenario: Scenario, number: in
     env = await scenario.prepare(first=first)
     await crash(env, scenario.token_request, number, cancel)
     reasons = await run_next_process(env, scenario.token_request)
-    stored_token, issuer = env.tokens.stored["billing", scenario.token_secret], env.aws.issuer
+    stored_token, issuer = env.stored_token(scenario.token_secret), env.aws.issuer
 
     # A request about to be sent is sent, and the new token saved. Only an intent may remain, which is waited out.
     assert reasons[-1] == ""

@@ -93,10 +93,9 @@ async def test_retry_has_the_revision_of_the_failed_attempt() -> None:
     license_manager = FakeLicenseManager(with_code())
     await license_manager.reconcile()
     license_manager.env.now += 45 * DAY
-    license_manager.env.secrets.failures["write"] = RefusedError("WriteDenied", "a policy")
+    license_manager.env.store.failures["write"] = [RefusedError("WriteDenied", "a policy")]
     with pytest.raises(AssertionError):
         await license_manager.reconcile()
-    license_manager.env.secrets.failures.clear()
     license_manager.state = ReconcileState()
     for _ in range(2):
         await license_manager.reconcile()

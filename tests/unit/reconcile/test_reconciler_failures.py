@@ -21,12 +21,12 @@ def no_change(_: FakeEnvironment) -> None:
 
 async def test_failure_keeps_the_data_and_schedules_the_next_attempt() -> None:
     env = await issued()
-    before = env.secrets.get("acme")
+    before = env.secrets.meta("acme")
     env.aws.failures = [UNREACHABLE]
     env.rand = 0.5
     outcome = await env.reconcile(request(), after=RENEWS_AFTER)
 
-    assert env.secrets.get("acme") == before
+    assert env.secrets.meta("acme") == before
     assert outcome.failure
     assert (outcome.failure.failed_attempts, outcome.failure.next_attempt_time) == (1, env.now + 2 * SECOND)
 
@@ -107,7 +107,7 @@ async def test_consecutive_failures_are_counted_until_a_success() -> None:
 
 async def test_deletion_of_the_request_is_not_a_failure() -> None:
     env = await issued()
-    env.secrets.failures["write"] = BeingDeletedError("the TokenRequest was deleted")
+    env.store.failures["write"] = [BeingDeletedError("the TokenRequest was deleted")]
 
     with pytest.raises(BeingDeletedError):
         await env.reconcile(request(), after=RENEWS_AFTER)
@@ -163,7 +163,7 @@ async def test_adoption_annotation_ends_the_retry_delay() -> None:
     env.secrets.put("acme", annotations={ADOPTABLE_BY: "acme"})
     outcome = await env.reconcile(request(), after=MINUTE)
 
-    assert (outcome.failure, env.secrets.get("acme").owners) == (None, frozenset())
+    assert (outcome.failure, env.secrets.meta("acme").owner_references) == (None, ())
 
 
 async def test_metrics_count_renewals_and_failures() -> None:
@@ -191,11 +191,11 @@ async def test_failure_restored_after_a_restart_still_waits() -> None:
 async def test_failing_writes_waste_only_one_exchange() -> None:
     env = await issued()
     write_error = UnavailableError("Unavailable", "the API server returned HTTP 503")
-    env.secrets.failures = {"write": write_error, "dry_run": write_error}
+    env.store.failures = {"write": [write_error], "dry_run": [write_error] * 3}
     for _ in range(3):
         await env.reconcile(request(), after=RENEWS_AFTER)
     assert len(env.aws.calls) == 2
-    env.secrets.failures = {}
+    env.store.failures = {}
 
     outcome = await env.reconcile(request(), after=RENEWS_AFTER)
     assert (outcome.reason, outcome.failure, len(env.aws.calls)) == ("Due", None, 4)

@@ -34,7 +34,6 @@ BOTH = {
     "token": {"secretKeyRef": {"name": "license", "key": "license_token"}},
     "credentials": {"secretRef": {"name": "base"}},
 }
-PLACE = ("billing", "sign-in-keyturn")
 TO_REFRESH = {
     "grantType": "urn:ietf:params:oauth:grant-type:token-exchange",
     "subjectTokenType": "urn:ietf:params:oauth:token-type:access_token",
@@ -50,7 +49,7 @@ SINGLE_USE_STEPS: dict[str, dict[str, Any]] = {
 
 
 def stored_token(env: FakeEnvironment) -> StoredToken:
-    return env.tokens.stored[PLACE]
+    return env.stored_token("sign-in-keyturn")
 
 
 async def issued_without_refresh_token() -> FakeEnvironment:
@@ -213,7 +212,7 @@ async def test_failure_after_the_code_was_consumed_stays_in_the_message() -> Non
 
 async def test_code_is_not_sent_if_the_secret_is_not_writable() -> None:
     env = with_code("seed")
-    env.secrets.failures["dry_run"] = RefusedError("WriteDenied", "a policy")
+    env.store.failures["dry_run"] = [RefusedError("WriteDenied", "a policy")]
     await env.reconcile(single_use())
 
     assert env.aws.issuer.consumed == []
@@ -222,7 +221,7 @@ async def test_code_is_not_sent_if_the_secret_is_not_writable() -> None:
 async def test_new_code_is_not_sent_if_the_secret_is_not_writable() -> None:
     env = await issued_without_refresh_token()
     env.secrets.put("sign-in", data={"code": env.aws.issuer.sign_in()})
-    env.secrets.failures["dry_run"] = RefusedError("WriteDenied", "a quota")
+    env.store.failures["dry_run"] = [RefusedError("WriteDenied", "a quota")]
     outcome = await env.reconcile(single_use(), MINUTE)
 
     assert outcome.failure
@@ -268,7 +267,7 @@ async def test_single_use_source_token_is_exchanged_for_refresh_tokens(step: dic
 
     assert env.aws.issuer.consumed[:2] == [jwt, "refresh-1"]
     assert (env.issuance().source_expires, env.aws.issuer.reuses) == (None, 0)
-    assert env.tokens.stored["billing", "license-keyturn"].value == env.aws.issuer.live
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 async def test_refresh_token_of_a_code_determines_the_source_expiry() -> None:

@@ -7,15 +7,11 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.token_family import StoredToken
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
+from tests.support.rotation import no_checkpoint
 
 GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
-
-
-def stored_token(env: FakeEnvironment) -> StoredToken:
-    return env.tokens.stored["billing", "license-keyturn"]
 
 
 async def consumed(times: int = 1) -> FakeEnvironment:
@@ -30,14 +26,14 @@ async def consumed(times: int = 1) -> FakeEnvironment:
 async def test_new_token_is_saved_and_the_source_unchanged() -> None:
     env = await consumed()
 
-    assert stored_token(env).value == env.aws.issuer.live == "refresh-1"
-    assert env.secrets.get("license").data == {"license_token": "seed"}
+    assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
+    assert env.secrets.data("license") == {"license_token": "seed"}
 
 
 async def test_intent_is_removed_by_the_save() -> None:
     env = await consumed(2)
 
-    family = stored_token(env).family
+    family = env.stored_token().family
     assert family
     assert family.intent is None
     assert env.tokens.calls == {"read": 2, "create": 1, "dry_run": 2, "keep": 2, "save": 2}
@@ -110,7 +106,7 @@ async def test_token_of_an_issuer_that_does_not_rotate_is_kept() -> None:
     for _ in range(3):
         await env.reconcile(rotating(), DUE)
 
-    assert stored_token(env).value == "seed"
+    assert env.stored_token().value == "seed"
     assert env.issuance().revision == 3
 
 
@@ -138,13 +134,12 @@ async def test_new_token_in_the_source_starts_a_new_family() -> None:
     outcome = await env.reconcile(rotating(), MINUTE)
 
     assert outcome.reason == "SourceChanged"
-    assert stored_token(env).value == env.aws.issuer.live
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 async def test_consumed_token_restored_in_the_token_secret_is_not_sent() -> None:
     env = await consumed(3)
-    old = StoredToken("refresh-1", stored_token(env).family, uid=stored_token(env).uid, version="9999")
-    env.tokens.stored["billing", "license-keyturn"] = old
+    env.secrets.put("license-keyturn", data={"license_token": "refresh-1"})
 
     outcome = await env.reconcile(rotating(), DUE)
 
@@ -155,7 +150,7 @@ async def test_consumed_token_restored_in_the_token_secret_is_not_sent() -> None
 
 async def test_foreign_token_secret_is_not_written() -> None:
     env = environment("seed")
-    env.tokens.stored["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
+    env.secrets.put("license-keyturn", data={"license_token": "theirs"})
 
     outcome = await env.reconcile(rotating())
 
@@ -182,7 +177,7 @@ async def test_save_is_retried_until_it_succeeds() -> None:
     outcome = await env.reconcile(rotating())
 
     assert outcome.failure is None
-    assert stored_token(env).value == env.aws.issuer.live
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 async def test_cancelled_renewal_saves_the_received_token() -> None:
@@ -203,7 +198,7 @@ async def test_cancelled_renewal_saves_the_received_token() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert stored_token(env).value == env.aws.issuer.live
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
@@ -222,7 +217,7 @@ async def test_unreachable_issuer_leaves_no_intent() -> None:
     env.aws.issuer.unavailable = 1
     await env.reconcile(rotating(), DUE)
 
-    family = stored_token(env).family
+    family = env.stored_token().family
     assert family
     assert family.intent is None
 
@@ -254,9 +249,8 @@ async def test_unknown_outcome_leads_to_a_final_attempt(
     try:
         await env.reconcile(rotating(), DUE)
     except asyncio.CancelledError:
+        env.watch(no_checkpoint)
         env.restart()
-        env.__post_init__()
-        env.checkpoint = type(env)().checkpoint
     reasons = [await reason(env, rotating(), after) for after in (SECOND, GIVE_UP_TIME, GIVE_UP_TIME)]
 
     assert reasons[0] == "RefreshOutcomeUnknown"
