@@ -110,6 +110,11 @@ class Attempt:
         return self.reconciled.state.failure
 
     @property
+    def failure_reason(self) -> str:
+        """The reason of the last failure, or ""."""
+        return self.failure.error.reason if self.failure else ""
+
+    @property
     def issuance(self) -> Issuance | None:
         """The issuance record on the target."""
         return self.reconciled.state.issuance

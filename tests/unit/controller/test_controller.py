@@ -1,17 +1,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues
 from tests.support.controller import Operator, issued
-from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, Issuer, manifest
+from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
+from tests.support.rotation import Checkpoint
 from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
 
 
@@ -305,15 +303,19 @@ async def test_recovered_service_does_not_reconcile_healthy_requests() -> None:
     assert await operator.reconcile_due(NOW + SECOND) == 0
 
 
+def change_region(operator: Operator, region: str) -> Checkpoint:
+    """Return a checkpoint that changes the spec during each exchange."""
+
+    async def checkpoint(point: str) -> None:
+        if point.startswith("before "):
+            await operator.deliver(region=region)
+
+    return checkpoint
+
+
 async def test_spec_change_during_reconciliation_is_reconciled_next() -> None:
     operator = await issued()
-
-    class ChangesSpec(Issuer):
-        async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
-            await operator.deliver(region="eu-west-1")
-            return await super().exchange(step, values, now)
-
-    operator.outside.aws = ChangesSpec()
+    operator.outside.checkpoint = change_region(operator, "eu-west-1")
 
     assert await operator.reconcile_due(NOW + 40 * MINUTE) == 1
     assert await operator.reconcile_due(NOW + 40 * MINUTE + SECOND) == 1
@@ -321,13 +323,7 @@ async def test_spec_change_during_reconciliation_is_reconciled_next() -> None:
 
 async def test_invalid_spec_is_not_overwritten_by_a_stale_reconciliation() -> None:
     operator = await issued()
-
-    class ChangesSpec(Issuer):
-        async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
-            await operator.deliver(region="-")
-            return await super().exchange(step, values, now)
-
-    operator.outside.aws = ChangesSpec()
+    operator.outside.checkpoint = change_region(operator, "-")
     await operator.reconcile_due(NOW + 40 * MINUTE)
     await operator.reconcile_due(NOW + 40 * MINUTE + SECOND)
 

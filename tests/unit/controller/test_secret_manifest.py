@@ -7,7 +7,6 @@ import pytest
 from keyturn.controller.secret_manifest import (
     empty_manifest,
     read_secret,
-    release_patch,
     secret_manifest,
     target_secret,
 )
@@ -38,25 +37,10 @@ def test_manifest_contains_the_whole_secret() -> None:
     assert manifest["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
     assert manifest["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
     assert read_issuance(manifest["metadata"]["annotations"])
-
-
-def test_owner_reference_does_not_block_deletion() -> None:
-    (owner,) = secret_manifest(REQUEST, MADE, DATA, owned=True)["metadata"]["ownerReferences"]
-
-    assert owner == {
-        "apiVersion": "keyturn.dev/v1alpha1",
-        "kind": "TokenRequest",
-        "name": "acme",
-        "uid": "acme-0001",
-    }
-
-
-def test_manifest_without_an_owner() -> None:
-    assert "ownerReferences" not in secret_manifest(REQUEST, MADE, DATA, owned=False)["metadata"]
-
-
-def test_dry_run_manifest_has_no_issuance_record() -> None:
-    assert secret_manifest(REQUEST, None, {}, owned=False)["metadata"]["annotations"] == {}
+    # Without blockOwnerDeletion, the Secret never delays the deletion of its TokenRequest.
+    assert manifest["metadata"]["ownerReferences"] == [
+        {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest", "name": "acme", "uid": "acme-0001"}
+    ]
 
 
 def test_dry_run_manifest_has_data_valid_for_its_type() -> None:
@@ -69,20 +53,14 @@ def test_manifest_contains_metadata_of_the_spec() -> None:
     labelled = request(target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}})
     manifest = secret_manifest(labelled, None, {}, owned=False)["metadata"]
 
-    assert (manifest["labels"]["team"], manifest["annotations"]["note"]) == ("blue", "x")
+    assert (manifest["labels"]["team"], manifest["annotations"]) == ("blue", {"note": "x"})
+    assert "ownerReferences" not in manifest
 
 
 def test_empty_manifest_only_identifies_the_secret() -> None:
     metadata = {"name": "acme", "uid": "secret-1"}
 
     assert empty_manifest("acme", "secret-1") == {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
-
-
-def test_release_patch_keeps_the_data() -> None:
-    secret = target_secret(msgspec.convert(meta({}), Meta))
-
-    assert release_patch(secret).keys() == {"metadata"}
-    assert release_patch(secret)["metadata"]["uid"] == "1"
 
 
 def test_target_secret_is_read_from_metadata() -> None:

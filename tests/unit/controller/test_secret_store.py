@@ -16,12 +16,6 @@ async def test_written_target_is_read_from_the_cache() -> None:
     assert server.requests == []
 
 
-async def test_watch_event_for_own_write_is_ignored() -> None:
-    server, store = await issued()
-
-    assert store.cache.observe(server.meta(TARGET), alive=True) is False
-
-
 @pytest.mark.parametrize(
     ("secret", "reason", "message"),
     [
@@ -49,23 +43,6 @@ async def test_source_is_not_cached() -> None:
     server.put(SOURCE, data={"license_token": "c2Vjb25k"})
 
     assert (first, await store.read_source(REQUEST)) == (SourceValues("first"), SourceValues("second"))
-
-
-async def test_dry_run_writes_nothing() -> None:
-    server, store = cluster()
-    await store.dry_run(REQUEST)
-
-    assert TARGET not in server.objects
-
-
-async def test_dry_run_refuses_a_secret_of_another_owner() -> None:
-    server, store = cluster()
-    server.put(TARGET, data={"theirs": "eA=="})
-
-    with pytest.raises(RefusedError, match="was not created by Keyturn") as refused:
-        await store.dry_run(REQUEST)
-
-    assert refused.value.reason == "TargetConflict"
 
 
 async def test_secret_of_another_owner_is_reread_until_adoptable() -> None:

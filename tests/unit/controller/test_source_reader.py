@@ -10,7 +10,7 @@ from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import request
+from tests.support.dependencies import CODE, request
 from tests.support.secret_store import SECRETS
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "planted/key+"}
@@ -147,21 +147,9 @@ async def test_missing_value_of_an_exchange_is_refused() -> None:
     assert refused.value.reason == "SourceNotFound"
 
 
-CODE = {
-    "identityCenterCreateToken": {
-        "clientId": "arn:aws:sso::111122223333:application/ssoins-1/apl-1",
-        "grantType": "authorization_code",
-        "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}},
-        "redirectUri": "http://127.0.0.1/callback",
-    }
-}
-
-
 async def test_single_use_credential_is_read_with_the_source() -> None:
-    api = ApiServer()
-    code = {"code": base64.b64encode(b"the-code\n").decode()}
-    api.put(f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()})
-    api.put(f"{SECRETS}/sign-in", data=code)
+    api = server(base={**KEYS})
+    api.put(f"{SECRETS}/sign-in", data={"code": base64.b64encode(b"the-code\n").decode()})
     values = await read_source(api, request(source=keys_source(), exchanges=[CODE]))
 
     assert (values.single_use_credential, values.credentials is not None) == ("the-code", True)

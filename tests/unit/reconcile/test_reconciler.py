@@ -122,17 +122,9 @@ async def test_labels_removed_in_a_loop_are_restored_once_a_minute() -> None:
     assert env.store.calls["apply_metadata"] == 1
 
 
-@pytest.mark.parametrize(
-    "token_request",
-    [
-        pytest.param(request(), id="unchanged"),
-        pytest.param(replace(request(), renew_requested=""), id="the renewal request was removed"),
-        pytest.param(request(suspend=False), id="suspend is false"),
-    ],
-)
-async def test_request_that_is_not_due_is_neither_exchanged_nor_written(token_request: Request) -> None:
+async def test_request_that_is_not_due_is_neither_exchanged_nor_written() -> None:
     env = await issued()
-    await env.reconcile(token_request, after=RENEWS_AFTER - SECOND)
+    await env.reconcile(request(), after=RENEWS_AFTER - SECOND)
 
     assert (env.exchanges, env.store.calls["write"], env.store.calls["apply_metadata"]) == (0, 0, 0)
 
@@ -170,13 +162,6 @@ async def test_new_renewal_time_counts_from_the_issue() -> None:
     await env.reconcile(request(renewal={"renewBefore": "10m"}), after=5 * MINUTE)
 
     assert env.issuance().renew == NOW + 50 * MINUTE
-
-
-async def test_recreated_request_becomes_the_owner_of_the_secret() -> None:
-    env = await issued()
-    await env.reconcile(request(uid="else-0002"))
-
-    assert [owner.uid for owner in env.secrets.meta("acme").owner_references] == ["else-0002"]
 
 
 async def test_source_expiry_is_recorded() -> None:
@@ -221,11 +206,3 @@ async def test_secret_of_another_request_is_refused() -> None:
 
     assert outcome.failure
     assert outcome.failure.error.message.startswith("Secret acme belongs to TokenRequest acme;")
-
-
-@pytest.mark.parametrize(("policy", "names"), [("Delete", {"license", "new"}), ("Retain", {"license", "new", "acme"})])
-async def test_new_secret_name_releases_the_old_secret(policy: str, names: set[str]) -> None:
-    env = await issued()
-    await env.reconcile(request(target={"secretName": "new", "deletionPolicy": policy}), after=MINUTE)
-
-    assert env.secrets.names() == names
