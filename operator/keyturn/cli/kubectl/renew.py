@@ -3,7 +3,7 @@
 import click
 
 from keyturn.api.token_request import RENEW_REQUESTED
-from keyturn.cli.clock import now
+from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options, completing
 from keyturn.cli.kubectl.describe import view_request

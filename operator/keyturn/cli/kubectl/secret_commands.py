@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import click
 
-from keyturn.cli.clock import now
+from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import row

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from keyturn.cli.clock import now
+from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, Object, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, describe, table, table_row, view_request
