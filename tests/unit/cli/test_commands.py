@@ -252,7 +252,7 @@ def test_credential_process_reads_the_variables_of_sdks() -> None:
             "cli.check,cli.manifests", "boto3 botocore kopf kubernetes aiohttp asyncio", id="check and inject"
         ),
         pytest.param(
-            "cli.kubectl.status",
+            "cli.kubectl.request_commands",
             "aiohttp boto3 botocore cryptography jwt kopf kubernetes prometheus_client yaml",
             id="kubectl keyturn status",
         ),
