@@ -87,7 +87,7 @@ def test_documentation_lists_the_reader_flags() -> None:
 
 def test_documentation_lists_the_run_flags() -> None:
     listed = {name for flag, _ in documented_flags("run") for name in re.findall(r"--?[a-z-]+", flag)}
-    elsewhere = {"--config", "--log-level", "--log-format", "--once"}
+    elsewhere = {"--config", "--log-level", "--log-format"}
 
     assert listed - elsewhere == {flag for option in run.params for flag in option.opts} - elsewhere
 
