@@ -9,7 +9,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, NOW, request
-from tests.support.issuance import MADE
+from tests.support.issuance import ISSUANCE
 from tests.support.status import FIRST, REQUEST, failed
 
 
@@ -55,7 +55,7 @@ def test_dropped_request_leaves_nothing() -> None:
 
 def test_series_contain_times_conditions_and_suspension() -> None:
     index = RequestIndex()
-    issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
+    issuance = replace(ISSUANCE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
     index.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
     (one,) = index.series()
 

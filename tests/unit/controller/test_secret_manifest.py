@@ -13,10 +13,10 @@ from keyturn.controller.secret_manifest import (
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
-from tests.support.issuance import DATA, MADE, REQUEST
-from tests.support.manifest_text import writing
+from tests.support.issuance import DATA, ISSUANCE, REQUEST
+from tests.support.manifest_text import with_formats
 
-OURS, THEIRS = "keyturn-acme-000", "kubectl-edit"
+KEYTURN, OTHER = "keyturn-acme-000", "kubectl-edit"
 ENCODED = {key: base64.b64encode(value.encode()).decode() for key, value in DATA.items()}
 
 
@@ -27,11 +27,11 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
         for manager, keys in fields.items()
     ]
     metadata = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
-    return metadata | {"annotations": {ISSUANCE_ANNOTATION: MADE.encoded(), "note": "x"}} | more
+    return metadata | {"annotations": {ISSUANCE_ANNOTATION: ISSUANCE.encoded(), "note": "x"}} | more
 
 
 def test_manifest_contains_the_whole_secret() -> None:
-    manifest = secret_manifest(REQUEST, MADE, DATA, owned=True)
+    manifest = secret_manifest(REQUEST, ISSUANCE, DATA, owned=True)
 
     assert (manifest["type"], manifest["data"]) == ("Opaque", ENCODED)
     assert manifest["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
@@ -44,7 +44,7 @@ def test_manifest_contains_the_whole_secret() -> None:
 
 
 def test_dry_run_manifest_has_data_valid_for_its_type() -> None:
-    manifest = secret_manifest(writing({"dockerConfigJson": {}}), None, {}, owned=False)
+    manifest = secret_manifest(with_formats({"dockerConfigJson": {}}), None, {}, owned=False)
 
     assert (manifest["type"], manifest["data"]) == ("kubernetes.io/dockerconfigjson", {".dockerconfigjson": "e30="})
 
@@ -65,21 +65,21 @@ def test_empty_manifest_only_identifies_the_secret() -> None:
 
 def test_target_secret_is_read_from_metadata() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    secret = target_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
+    secret = target_secret(msgspec.convert(meta({KEYTURN: [*DATA], OTHER: []}, **more), Meta))
 
     assert (secret.resource_version, secret.labels, secret.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
-    assert (secret.managers, secret.annotations) == (frozenset({OURS}), {"note": "x"})
+    assert (secret.managers, secret.annotations) == (frozenset({KEYTURN}), {"note": "x"})
     assert secret.data_hash is None
 
 
 @pytest.mark.parametrize(
     ("fields", "modified_by_others"),
     [
-        pytest.param({OURS: ["token", "expiration"]}, False, id="all keys are ours"),
-        pytest.param({OURS: ["token", "expiration"], THEIRS: ["note"]}, False, id="another manager owns another key"),
-        pytest.param({OURS: ["token", "expiration"], THEIRS: ["token"]}, True, id="another manager shares a key"),
-        pytest.param({OURS: ["token"], THEIRS: ["expiration"]}, True, id="another manager took a key over"),
-        pytest.param({OURS: ["token"]}, True, id="a key was removed"),
+        pytest.param({KEYTURN: ["token", "expiration"]}, False, id="all keys are ours"),
+        pytest.param({KEYTURN: ["token", "expiration"], OTHER: ["note"]}, False, id="another manager owns another key"),
+        pytest.param({KEYTURN: ["token", "expiration"], OTHER: ["token"]}, True, id="another manager shares a key"),
+        pytest.param({KEYTURN: ["token"], OTHER: ["expiration"]}, True, id="another manager took a key over"),
+        pytest.param({KEYTURN: ["token"]}, True, id="a key was removed"),
         pytest.param({}, True, id="no managed fields"),
     ],
 )
@@ -88,13 +88,13 @@ def test_modification_by_others_is_detected(fields: dict[str, list[str]], *, mod
 
 
 def test_secret_without_issuance_record_counts_as_modified() -> None:
-    assert target_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).modified_by_others
+    assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), Meta)).modified_by_others
 
 
 def test_full_read_returns_only_data_of_our_keys() -> None:
-    secret, data = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
+    secret, data = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
 
-    assert (data, secret.data_hash) == (DATA, MADE.data_hash)
+    assert (data, secret.data_hash) == (DATA, ISSUANCE.data_hash)
     assert (secret.immutable, secret.type) == (False, "Opaque")
 
 
@@ -107,7 +107,7 @@ def test_full_read_returns_only_data_of_our_keys() -> None:
     ],
 )
 def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
-    secret, _ = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": data, "immutable": True})
+    secret, _ = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": data, "immutable": True})
 
     assert secret.data_hash != data_hash(DATA, REQUEST)
     assert secret.immutable

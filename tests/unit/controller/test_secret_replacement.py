@@ -10,7 +10,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.secret_store import (
     DATA,
     REQUEST,
@@ -22,7 +22,7 @@ from tests.support.secret_store import (
     issued,
 )
 
-DOCKER_REQUEST = writing({"dockerConfigJson": {}})
+DOCKER_REQUEST = with_formats({"dockerConfigJson": {}})
 LOGINS = {".dockerconfigjson": '{"auths": {"planted-host": {}}}', "expiration": DATA["expiration"]}
 BASIC_AUTH = "kubernetes.io/basic-auth"
 CONSENT = {"annotations": {ADOPTABLE_BY: "acme"}}

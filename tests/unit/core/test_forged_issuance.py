@@ -11,7 +11,7 @@ import pytest
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, read_issuance
 from keyturn.core.token_family import read_family
 from tests.support.dependencies import HOUR, NOW
-from tests.support.issuance import MADE
+from tests.support.issuance import ISSUANCE
 
 DEEP = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
 
@@ -22,11 +22,11 @@ def forged(text: str) -> dict[str, str]:
 
 
 def with_fields(**fields: Any) -> str:
-    return msgspec.json.encode(json.loads(msgspec.json.encode(MADE)) | fields).decode()
+    return msgspec.json.encode(json.loads(msgspec.json.encode(ISSUANCE)) | fields).decode()
 
 
 def test_record_with_a_correct_digest_is_read() -> None:
-    assert read_issuance(forged(with_fields())) == MADE
+    assert read_issuance(forged(with_fields())) == ISSUANCE
 
 
 @pytest.mark.parametrize(

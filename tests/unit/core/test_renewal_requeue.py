@@ -9,9 +9,9 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import next_reconcile
 from keyturn.core.state import Failure
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
-from tests.support.issuance import MADE, REQUEST
+from tests.support.issuance import ISSUANCE, REQUEST
 
-ISSUED = replaced(MADE, renew=NOW + 40 * MINUTE)
+ISSUED = replaced(ISSUANCE, renew=NOW + 40 * MINUTE)
 FAILURE = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, inputs="inputs")
 
 

@@ -10,7 +10,18 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.issuance import Issuance
 from keyturn.core.status import Outcome, events, report
 from tests.support.dependencies import HOUR, NOW, request
-from tests.support.status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, WARNED, conditions, failed, row
+from tests.support.status import (
+    FIRST,
+    ISSUED,
+    LATER,
+    REQUEST,
+    SECOND_ISSUE,
+    UNREACHABLE,
+    WARNED,
+    conditions,
+    failed,
+    row,
+)
 
 REFUSED = [
     pytest.param(RefusedError(reason, "no"), reason, id=reason)
@@ -24,7 +35,7 @@ REFUSED = [
     )
 ]
 TRANSIENT = [
-    pytest.param(AWAY, "Unreachable", id="Unreachable"),
+    pytest.param(UNREACHABLE, "Unreachable", id="Unreachable"),
     pytest.param(UnavailableError("Unavailable", "no"), "Unavailable", id="Unavailable"),
     pytest.param(ThrottledError("slow"), "Throttled", id="Throttled"),
     pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="SourceNotFound"),
@@ -61,12 +72,12 @@ def test_transient_failure_of_the_first_issue(error: KeyturnError, reason: str) 
 
 
 def test_expired_credentials_are_reported_once() -> None:
-    before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
-    status = report(REQUEST, before, failed(AWAY, ISSUED, NOW + HOUR))
+    before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
+    status = report(REQUEST, before, failed(UNREACHABLE, ISSUED, NOW + HOUR))
 
     assert conditions(status) == row("False Expired", "False Unreachable")
     assert [event.reason for event in events(before, status)] == ["Expired"]
-    assert list(events(status, report(REQUEST, status, failed(AWAY, ISSUED, NOW + 2 * HOUR)))) == []
+    assert list(events(status, report(REQUEST, status, failed(UNREACHABLE, ISSUED, NOW + 2 * HOUR)))) == []
 
 
 @pytest.mark.parametrize(("error", "reason"), REFUSED)
@@ -131,7 +142,7 @@ def test_source_that_expires_soon_is_reported_once() -> None:
 @pytest.mark.parametrize(
     ("error", "event"),
     [
-        pytest.param(AWAY, "RenewalFailed", id="unreachable"),
+        pytest.param(UNREACHABLE, "RenewalFailed", id="unreachable"),
         pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
         pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="access denied"),
         pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="source not found"),
@@ -147,7 +158,7 @@ def test_failure_records_one_event_in_a_series(error: KeyturnError, event: str) 
 
 
 def test_failure_of_another_kind_records_an_event() -> None:
-    first = report(REQUEST, FIRST, failed(AWAY, ISSUED))
+    first = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     throttled = report(REQUEST, first, failed(ThrottledError("slow"), ISSUED))
     refused = report(REQUEST, throttled, failed(RefusedError("AccessDenied", "no"), ISSUED))
 
@@ -156,7 +167,7 @@ def test_failure_of_another_kind_records_an_event() -> None:
 
 
 def test_success_ends_a_series_without_an_event() -> None:
-    before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
+    before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     status = report(REQUEST, before, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
 
     assert conditions(status) == row("True Renewed", "True Renewed")

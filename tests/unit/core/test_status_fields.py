@@ -7,7 +7,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.state import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
-from tests.support.status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
+from tests.support.status import FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, UNREACHABLE, conditions, failed, row
 
 
 def test_failure_message_has_request_id_and_next_attempt() -> None:
@@ -72,9 +72,9 @@ def test_reconciliation_without_an_attempt_keeps_the_status() -> None:
     ("kind", "outcome", "has_changed"),
     [
         pytest.param("Ready", Outcome(LATER, SECOND_ISSUE, "Due"), False, id="another reason, the same status"),
-        pytest.param("Renewed", failed(AWAY, ISSUED), True, id="another status"),
-        pytest.param("Ready", failed(AWAY, ISSUED), False, id="a failure with a valid Secret"),
-        pytest.param("Ready", failed(AWAY, ISSUED, NOW + HOUR), True, id="the expiry"),
+        pytest.param("Renewed", failed(UNREACHABLE, ISSUED), True, id="another status"),
+        pytest.param("Ready", failed(UNREACHABLE, ISSUED), False, id="a failure with a valid Secret"),
+        pytest.param("Ready", failed(UNREACHABLE, ISSUED, NOW + HOUR), True, id="the expiry"),
     ],
 )
 def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcome, *, has_changed: bool) -> None:
@@ -86,7 +86,7 @@ def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcom
 
 
 def test_revision_is_kept_if_the_secret_is_deleted() -> None:
-    assert report(REQUEST, FIRST, failed(AWAY)).revision == 1
+    assert report(REQUEST, FIRST, failed(UNREACHABLE)).revision == 1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_revision_is_kept_if_the_secret_is_deleted() -> None:
     [
         pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
         pytest.param(
-            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
+            Outcome(
+                LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(UNREACHABLE, 1, LATER, 1, "t2")
+            ),
             "t2",
             id="failed",
         ),

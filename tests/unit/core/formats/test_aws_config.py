@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyturn.core.formats.registry import render
 from keyturn.core.pipeline_values import Credentials
 from tests.support.dependencies import NOW
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.pipeline_values import CREDENTIALS, VALUES, rendered
 
 PATHS = st.from_regex(r"(/[-A-Za-z0-9_.+@]{1,60}){1,8}", fullmatch=True)
@@ -29,7 +29,7 @@ def test_default_profile_reads_the_mounted_secret() -> None:
 
 
 def test_path_follows_secret_name_and_first_key() -> None:
-    request = writing({"awsConfig": {"key": "it"}}, {"credentialProcess": {"key": "a"}}, {"credentialProcess": {}})
+    request = with_formats({"awsConfig": {"key": "it"}}, {"credentialProcess": {"key": "a"}}, {"credentialProcess": {}})
     text = render(replace(request, secret_name="other"), VALUES)["it"]
 
     assert text.endswith("credential_process = cat /var/run/secrets/keyturn/other/a\n")
