@@ -6,8 +6,28 @@ from msgspec.structs import replace
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
 from keyturn.core.issuance import MANAGED_BY, data_hash
+from keyturn.core.pipeline_values import SourceValues
 from tests.support.api_server import ApiServer
-from tests.support.secret_store import DATA, REQUEST, TARGET, cluster, issuance, issued
+from tests.support.secret_store import DATA, REQUEST, SOURCE, TARGET, cluster, issuance, issued
+
+
+async def test_written_target_is_read_from_the_cache() -> None:
+    server, store = await issued()
+    target = await store.read_target(REQUEST)
+
+    assert target
+    assert target.issuance
+    assert (server.data(TARGET), target.owners, target.modified_by_others) == (DATA, frozenset({"acme-0001"}), False)
+    assert server.requests == []
+
+
+async def test_source_is_not_cached() -> None:
+    server, store = cluster()
+    server.put(SOURCE, data={"license_token": "Zmlyc3Q="})
+    first = await store.read_source(REQUEST)
+    server.put(SOURCE, data={"license_token": "c2Vjb25k"})
+
+    assert (first, await store.read_source(REQUEST)) == (SourceValues("first"), SourceValues("second"))
 
 
 async def test_watch_event_before_the_response_of_own_write_is_ignored() -> None:

@@ -128,15 +128,6 @@ async def test_immutable_secret_is_refused() -> None:
         await store.write(REQUEST, issuance(), {**DATA, "token": "new"})
 
 
-async def test_apply_metadata_keeps_the_data() -> None:
-    server, store = await issued()
-    labelled = request(target={"metadata": {"labels": {"team": "blue"}}})
-    await store.apply_metadata(labelled, issuance(labelled))
-
-    assert server.data(TARGET) == DATA
-    assert server.meta(TARGET).labels["team"] == "blue"
-
-
 async def test_apply_metadata_skips_a_secret_edited_in_the_meantime() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})

@@ -115,16 +115,6 @@ async def test_source_with_a_token_of_the_family_is_ignored(restored: str) -> No
     assert len(env.aws.issuer.consumed) == 5
 
 
-async def test_new_token_in_the_source_starts_a_new_family() -> None:
-    env = await consumed(3)
-    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
-
-    outcome = await env.reconcile(rotating(), MINUTE)
-
-    assert outcome.reason == "SourceChanged"
-    assert env.stored_token().value == env.aws.issuer.live
-
-
 async def test_consumed_token_restored_in_the_token_secret_is_not_sent() -> None:
     env = await consumed(3)
     env.secrets.put("license-keyturn", data={"license_token": "refresh-1"})
@@ -250,16 +240,18 @@ async def test_final_attempt_is_repeated_only_if_the_client_was_refused(*, may_c
     assert len(sent) == calls
 
 
-async def test_new_token_is_used_after_an_unknown_outcome() -> None:
+@pytest.mark.parametrize("lost", [0, 1], ids=["after a success", "after an unknown outcome"])
+async def test_new_token_in_the_source_starts_a_new_family(lost: int) -> None:
     env = await consumed()
-    env.aws.issuer.lost = 1
+    env.aws.issuer.lost = lost
     for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME):
         await env.reconcile(rotating(), after)
     env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
 
     outcome = await env.reconcile(rotating(), MINUTE)
 
-    assert outcome.failure is None
+    assert (outcome.failure, outcome.reason) == (None, "SourceChanged")
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 @pytest.mark.parametrize(
