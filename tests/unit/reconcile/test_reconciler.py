@@ -22,10 +22,6 @@ from tests.support.dependencies import (
 RENEWS_AFTER = 40 * MINUTE
 
 
-def no_change(_: FakeEnvironment) -> None:
-    """Change nothing."""
-
-
 async def test_highest_jitter_makes_a_valid_issuance_record() -> None:
     env = environment()
     env.rand = 0.9999
@@ -66,35 +62,37 @@ async def test_quotes_and_newline_around_the_source_token_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("change", "token_request", "reason"),
     [
-        pytest.param(lambda o: o.secrets.delete("acme"), request(), "SecretMissing", id="the Secret was deleted"),
+        pytest.param(lambda env: env.secrets.delete("acme"), request(), "SecretMissing", id="the Secret was deleted"),
         pytest.param(
-            lambda o: o.secrets.put("acme", annotations={ISSUANCE_ANNOTATION: "{}"}),
+            lambda env: env.secrets.put("acme", annotations={ISSUANCE_ANNOTATION: "{}"}),
             request(),
             "IssuanceUnreadable",
             id="the issuance record was edited",
         ),
-        pytest.param(no_change, request(region="eu-west-1"), "SpecChanged", id="the spec changed"),
+        pytest.param(lambda _: None, request(region="eu-west-1"), "SpecChanged", id="the spec changed"),
         pytest.param(
-            no_change,
+            lambda _: None,
             request(target={"formats": [{"env": {}}]}),
             "SpecChanged",
             id="the formats changed",
         ),
         pytest.param(
-            lambda o: o.secrets.put("license", data={"license_token": "new"}),
+            lambda env: env.secrets.put("license", data={"license_token": "new"}),
             request(),
             "SourceChanged",
             id="the source token changed",
         ),
         pytest.param(
-            lambda o: o.secrets.put("acme", data={"AWS_REGION": "x"}),
+            lambda env: env.secrets.put("acme", data={"AWS_REGION": "x"}),
             request(),
             "DriftDetected",
             id="a key was edited",
         ),
-        pytest.param(no_change, replace(request(), renew_requested="now"), "RenewalRequested", id="renewal requested"),
         pytest.param(
-            lambda o: setattr(o, "now", NOW + RENEWS_AFTER),
+            lambda _: None, replace(request(), renew_requested="now"), "RenewalRequested", id="renewal requested"
+        ),
+        pytest.param(
+            lambda env: setattr(env, "now", NOW + RENEWS_AFTER),
             request(),
             "Due",
             id="the renewal time was reached",
@@ -187,15 +185,15 @@ async def test_suspended_request_is_not_renewed() -> None:
     [
         pytest.param({}, "TargetConflict", id="not adoptable"),
         pytest.param({ADOPTABLE_BY: "other"}, "TargetConflict", id="adoptable by another request"),
-        pytest.param({ADOPTABLE_BY: "acme"}, None, id="adoptable by this request"),
+        pytest.param({ADOPTABLE_BY: "acme"}, "", id="adoptable by this request"),
     ],
 )
-async def test_foreign_secret_is_adopted_only_if_annotated(annotations: dict[str, str], reason: str | None) -> None:
+async def test_foreign_secret_is_adopted_only_if_annotated(annotations: dict[str, str], reason: str) -> None:
     env = environment()
     env.secrets.put("acme", data={"theirs": "x"}, annotations=annotations)
     outcome = await env.reconcile(request())
 
-    assert (outcome.failure.error.reason if outcome.failure else None) == reason
+    assert outcome.failure_reason == reason
     assert env.exchanges == (0 if reason else 2)
     assert env.secrets.data("acme")["theirs"] == "x"
 

@@ -15,10 +15,6 @@ RENEWS_AFTER = 40 * MINUTE
 UNREACHABLE = UnavailableError("Unreachable", "no response from STS")
 
 
-def no_change(_: FakeEnvironment) -> None:
-    """Change nothing."""
-
-
 async def test_failure_keeps_the_data_and_schedules_the_next_attempt() -> None:
     env = await issued()
     before = env.secrets.meta("acme")
@@ -59,10 +55,10 @@ async def test_local_rate_limit_does_not_count_as_a_failure() -> None:
 @pytest.mark.parametrize(
     ("change", "token_request"),
     [
-        pytest.param(lambda o: o.secrets.put("license", data={"license_token": "new"}), request(), id="source"),
-        pytest.param(lambda o: o.secrets.delete("acme"), request(), id="the target was deleted"),
-        pytest.param(no_change, replace(request(), generation=2), id="spec"),
-        pytest.param(no_change, replace(request(), renew_requested="now"), id="a renewal was requested"),
+        pytest.param(lambda env: env.secrets.put("license", data={"license_token": "new"}), request(), id="source"),
+        pytest.param(lambda env: env.secrets.delete("acme"), request(), id="the target was deleted"),
+        pytest.param(lambda _: None, replace(request(), generation=2), id="spec"),
+        pytest.param(lambda _: None, replace(request(), renew_requested="now"), id="a renewal was requested"),
     ],
 )
 async def test_change_ends_the_retry_delay(change: Callable[[FakeEnvironment], object], token_request: Request) -> None:
@@ -119,8 +115,7 @@ async def test_expired_source_is_refused_without_an_exchange() -> None:
     env = environment(signed(NOW - HOUR, NOW))
     outcome = await env.reconcile(request())
 
-    assert outcome.failure
-    assert (outcome.failure.error.reason, env.exchanges) == ("SourceExpired", 0)
+    assert (outcome.failure_reason, env.exchanges) == ("SourceExpired", 0)
 
 
 @pytest.mark.parametrize("life", [timedelta(), -HOUR])
@@ -129,8 +124,7 @@ async def test_credentials_that_have_already_expired_are_not_written(life: timed
     env.aws.life = life
     outcome = await env.reconcile(request())
 
-    assert outcome.failure
-    assert (outcome.failure.error.reason, env.secrets.names()) == ("Unavailable", {"license"})
+    assert (outcome.failure_reason, env.secrets.names()) == ("Unavailable", {"license"})
 
 
 async def test_repeated_repairs_back_off() -> None:
