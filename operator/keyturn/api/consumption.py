@@ -44,9 +44,9 @@ def consumption(source: SourceSpec, exchanges: Iterable[StepSpec]) -> Consumptio
     if source.token is None or source.token.secret_key_ref is None:
         return None
     for step in steps:
-        if step.consumes_refresh_token or step.consumes_token:
+        if step.is_refresh_grant or step.is_token_single_use:
             ref, secret = source.token.secret_key_ref, source.token.token_secret
-            return Consumption(step, ref, secret, is_single_use=not step.consumes_refresh_token)
+            return Consumption(step, ref, secret, is_single_use=not step.is_refresh_grant)
         if "token" in step.PRODUCES:
             return None
     return None

@@ -170,7 +170,7 @@ class Request:
     metadata_hash: str
 
     @property
-    def retains(self) -> bool:
+    def should_retain_secret(self) -> bool:
         """Whether the Secret outlives the TokenRequest."""
         return bool(self.spec.target) and self.spec.target.deletion_policy == "Retain"  # type: ignore[union-attr]
 

@@ -10,7 +10,7 @@ from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, unchanged
+from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, is_unchanged
 from keyturn.core.state import Failure, ReconcileState
 
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
@@ -38,10 +38,10 @@ def renewal_reason(
     checks = (
         (
             "SpecChanged",
-            not unchanged(request.request_hash, issuance.request_hash) and not _can_wait(request, issuance),
+            not is_unchanged(request.request_hash, issuance.request_hash) and not _should_defer(request, issuance),
         ),
         ("SourceChanged", source is not None and source != issuance.source),
-        ("DriftDetected", target.data_hash is not None and not unchanged(target.data_hash, issuance.data_hash)),
+        ("DriftDetected", target.data_hash is not None and not is_unchanged(target.data_hash, issuance.data_hash)),
         ("RenewalRequested", request.renew_requested not in ("", issuance.handled_renew_request)),
         ("Due", now >= issuance.renew),
     )
@@ -50,19 +50,19 @@ def renewal_reason(
 
 def _reason_without_target(request: Request, last: Issuance | None, now: datetime) -> str | None:
     # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
-    if last is None or unchanged(request.request_hash, last.request_hash):
+    if last is None or is_unchanged(request.request_hash, last.request_hash):
         return "SecretMissing"
-    if _can_wait(request, last):
+    if _should_defer(request, last):
         return None if now < last.renew else "Due"
     return "SpecChanged"
 
 
-def _can_wait(request: Request, issuance: Issuance) -> bool:
+def _should_defer(request: Request, issuance: Issuance) -> bool:
     """Whether only formats or secretName changed, which is not worth consuming a token before it is due."""
     return (
         request.spec.consumption is not None
-        and not unchanged(request.request_hash, issuance.request_hash)
-        and unchanged(request.exchange_hash, issuance.exchange_hash)
+        and not is_unchanged(request.request_hash, issuance.request_hash)
+        and is_unchanged(request.exchange_hash, issuance.exchange_hash)
     )
 
 
@@ -91,13 +91,13 @@ def check_ours(request: Request, target: TargetSecret) -> None:
         raise error
 
 
-def needs_metadata(request: Request, target: TargetSecret) -> bool:
+def should_apply_metadata(request: Request, target: TargetSecret) -> bool:
     """Whether metadata, owner or renewal time in the Secret differ from the spec."""
     issuance = target.issuance
     return issuance is not None and not (
         has_current_metadata(request, target)
         and issuance.uid == request.uid
-        and unchanged(request.metadata_hash, issuance.metadata_hash)
+        and is_unchanged(request.metadata_hash, issuance.metadata_hash)
     )
 
 
@@ -294,9 +294,9 @@ def _decide_metadata(
     issuance = target.issuance
     idle = Idle(next_reconcile(request, issuance, None, now))
     # If the spec has changed, the data does not match it, and the metadata must not claim that it does.
-    if not needs_metadata(request, target) or not unchanged(request.request_hash, issuance.request_hash):
+    if not should_apply_metadata(request, target) or not is_unchanged(request.request_hash, issuance.request_hash):
         return idle
-    is_requested = issuance.uid != request.uid or not unchanged(request.metadata_hash, issuance.metadata_hash)
+    is_requested = issuance.uid != request.uid or not is_unchanged(request.metadata_hash, issuance.metadata_hash)
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
     if not is_requested and timedelta() <= since < _METADATA_INTERVAL:
         # Another client reverts the metadata that Keyturn applies: do not compete with it in a loop.
@@ -317,7 +317,7 @@ def _decide_retry(
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
         failure = dataclasses.replace(failure, inputs=state.inputs)
-    if failure.holds_back(request, state.inputs, now):
+    if failure.should_wait(request, state.inputs, now):
         return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
     if state.exchanged_at and state.exchanged_at <= now:
         # Something has changed, but changes in a loop must not become exchanges in a loop.

@@ -10,7 +10,7 @@ from keyturn.api.status import Condition, LastError, Status
 from keyturn.api.times import human_duration, rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError
-from keyturn.core.issuance import Issuance, unchanged
+from keyturn.core.issuance import Issuance, is_unchanged
 from keyturn.core.renewal import renew_before
 from keyturn.core.state import Failure
 
@@ -127,7 +127,7 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
 
 def _readiness(request: Request, outcome: Outcome) -> tuple[str, str, str]:
     issuance, failure, secret = outcome.issuance, outcome.failure, f"Secret {request.secret_name}"
-    if issuance is None or not unchanged(request.request_hash, issuance.request_hash):
+    if issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
         if failure:
             return "False", failure.error.reason, failure.error.message
         return "False", "Pending", f"{secret} has not been written for the current spec"

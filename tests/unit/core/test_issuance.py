@@ -12,16 +12,16 @@ from keyturn.core.issuance import (
     OWNER_UID,
     Issuance,
     TargetSecret,
-    consents,
     data_hash,
     field_manager,
     fingerprint,
     has_current_metadata,
+    is_adoptable,
     is_ours,
+    is_unchanged,
     kept_identity,
     read_issuance,
     source_fingerprint,
-    unchanged,
 )
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.dependencies import manifest, request
@@ -93,7 +93,7 @@ def test_record_contains_no_secret() -> None:
     ],
 )
 def test_only_hashes_of_one_version_are_compared(ours: str, theirs: str, *, expected: bool) -> None:
-    assert unchanged(ours, theirs) is expected
+    assert is_unchanged(ours, theirs) is expected
 
 
 def test_fingerprint_is_short_and_keyed_with_the_name() -> None:
@@ -224,9 +224,9 @@ def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expe
 def test_consent_names_one_request() -> None:
     target = changed(annotations={ADOPTABLE_BY: "acme"})
 
-    assert consents(REQUEST, target)
-    assert not consents(request("other"), target)
-    assert not consents(REQUEST, None)
+    assert is_adoptable(REQUEST, target)
+    assert not is_adoptable(request("other"), target)
+    assert not is_adoptable(REQUEST, None)
 
 
 def test_field_manager_contains_the_uid() -> None:

@@ -28,15 +28,15 @@ FAILURE = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation
 def test_failure_delays_the_next_attempt(
     changes: dict[str, object], inputs: str, after: int, *, expected: bool
 ) -> None:
-    assert FAILURE.holds_back(replace(REQUEST, **changes), inputs, NOW + after * SECOND) is expected  # type: ignore[arg-type]
+    assert FAILURE.should_wait(replace(REQUEST, **changes), inputs, NOW + after * SECOND) is expected  # type: ignore[arg-type]
 
 
 def test_failure_without_inputs_delays_with_any_inputs() -> None:
-    assert replace(FAILURE, inputs=None).holds_back(REQUEST, "any", NOW)
+    assert replace(FAILURE, inputs=None).should_wait(REQUEST, "any", NOW)
 
 
 def test_handled_renew_request_does_not_end_the_delay() -> None:
-    assert replace(FAILURE, handled_renew_request="now").holds_back(
+    assert replace(FAILURE, handled_renew_request="now").should_wait(
         replace(REQUEST, renew_requested="now"), "inputs", NOW
     )
 

@@ -50,8 +50,8 @@ class ExchangeSpec(ApiStruct, frozen=True):
         return self.REQUIRES
 
     @property
-    def consumes_refresh_token(self) -> bool:
-        """Whether the response may replace the source token, which is then consumed."""
+    def is_refresh_grant(self) -> bool:
+        """Whether the exchange sends a refresh token: the response may replace it, and it is then consumed."""
         return False
 
     @property
@@ -63,7 +63,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
         return next((value for value in values if value), None)
 
     @property
-    def consumes_token(self) -> bool:
+    def is_token_single_use(self) -> bool:
         """Whether the service accepts the token only once, and later renewals use a token from its response."""
         return False
 

@@ -154,12 +154,12 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         return () if self.grant_type == CLIENT_CREDENTIALS else ("token",)
 
     @property
-    def consumes_refresh_token(self) -> bool:
+    def is_refresh_grant(self) -> bool:
         """Any issuer may rotate refresh tokens."""
         return self.grant_type == REFRESH_TOKEN
 
     @property
-    def consumes_token(self) -> bool:
+    def is_token_single_use(self) -> bool:
         """A requested refresh token replaces the source token, which may expire."""
         return self.requested_token_type == REFRESH_TOKEN_TYPE
 

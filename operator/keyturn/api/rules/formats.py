@@ -6,7 +6,7 @@ from typing import Any
 from keyturn.api.base import Kind, Rule
 from keyturn.api.formats.registry import FORMATS, FormatSpec
 from keyturn.api.formats.template import EXPIRING_NAMES, NAMES
-from keyturn.api.rules.names import PRODUCE, produces
+from keyturn.api.rules.names import PRODUCE, has_producer
 
 FORMATS_WITH_EXPIRING_VALUE = [name for name, options in FORMATS.items() if options.WRITES]
 
@@ -45,7 +45,7 @@ def chosen(spec: Any, kind: Kind) -> list[FormatSpec]:
 
 
 def _all_produced(spec: Any, kind: Kind) -> bool:
-    return not chosen(spec, kind) or produces((step.exchange for step in spec.exchanges), kind)
+    return not chosen(spec, kind) or has_producer((step.exchange for step in spec.exchanges), kind)
 
 
 def produced_rule(kind: Kind, text: str) -> Rule:

@@ -6,7 +6,7 @@ from typing import Any
 from keyturn.api.base import Rule
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec, Repository
 from keyturn.api.rules.formats import chosen, contained, placeholder, produced_rule
-from keyturn.api.rules.names import PRODUCE, earlier, pipeline, produces
+from keyturn.api.rules.names import PRODUCE, earlier, has_producer, pipeline
 
 # The formats of package managers, with CodeArtifact's name for their package format.
 PACKAGE_FORMATS = {"pip": "pypi", "npm": "npm", "maven": "maven"}
@@ -41,7 +41,8 @@ def _has_one_endpoint(spec: Any) -> bool:
 
 def _keeps_token(spec: Any) -> bool:
     return not any(
-        produces([exchange], "token") and produces(before, "packageEndpoints") for exchange, before in pipeline(spec)
+        has_producer([exchange], "token") and has_producer(before, "packageEndpoints")
+        for exchange, before in pipeline(spec)
     )
 
 

@@ -2,7 +2,7 @@
 
 from keyturn.api.base import Rule
 from keyturn.api.exchanges.sts import AssumeRoleSpec, GetFederationTokenSpec
-from keyturn.api.rules.names import PRODUCE, ROLES, USERS_ONLY, earlier, pipeline, produces
+from keyturn.api.rules.names import PRODUCE, ROLES, USERS_ONLY, earlier, has_producer, pipeline
 
 # The longest session of a role that is assumed with the credentials of another role.
 CHAINED_SECONDS = 3600
@@ -13,7 +13,9 @@ ROLE_RULES = (
         " credentials",
         cel=f"steps.all(i, x, !(x in {USERS_ONLY}) || !{earlier(PRODUCE['credentials'])})",
         is_met_by=lambda spec: (
-            not any(exchange.FOR_USERS_ONLY and produces(before, "credentials") for exchange, before in pipeline(spec))
+            not any(
+                exchange.FOR_USERS_ONLY and has_producer(before, "credentials") for exchange, before in pipeline(spec)
+            )
         ),
     ),
     Rule(

@@ -3,7 +3,7 @@
 from keyturn.api.base import Rule
 from keyturn.api.exchanges.base import AwsExchangeSpec, ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES
-from keyturn.api.rules.names import AWS, PRODUCE, PRODUCE_ID_TOKEN, REQUIRE, any_of, earlier, pipeline, produces
+from keyturn.api.rules.names import AWS, PRODUCE, PRODUCE_ID_TOKEN, REQUIRE, any_of, earlier, has_producer, pipeline
 
 HAS_REGION = any_of(f"(x == '{name}' && has(self.exchanges[i].{name}.region))" for name in AWS)
 
@@ -49,7 +49,9 @@ VALUE_RULES = (
         is_met_by=lambda spec: bool(
             spec.source.token
             or all(
-                produces(before, "token") for exchange, before in pipeline(spec) if "token" in exchange.required_kinds
+                has_producer(before, "token")
+                for exchange, before in pipeline(spec)
+                if "token" in exchange.required_kinds
             )
         ),
     ),
@@ -63,7 +65,7 @@ VALUE_RULES = (
         is_met_by=lambda spec: bool(
             spec.source.credentials
             or all(
-                produces(before, "credentials")
+                has_producer(before, "credentials")
                 for exchange, before in pipeline(spec)
                 if "credentials" in exchange.required_kinds
             )
