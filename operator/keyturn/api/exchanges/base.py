@@ -21,6 +21,15 @@ REFRESH_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:refresh_token"  # noqa: S
 # The fields for a credential that the service accepts only once.
 SINGLE_USE_FIELDS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
 
+RoleArn = Annotated[
+    str,
+    Meta(
+        min_length=20,
+        max_length=2048,
+        pattern=r"^arn:aws[-a-z0-9]*:iam::[0-9]{12}:role/[!-~]+\Z",
+        description="ARN of the role.",
+    ),
+]
 TokenToRead = Annotated[
     Literal["accessToken", "idToken"],
     Meta(

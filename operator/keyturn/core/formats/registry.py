@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.api.base import Kind
+from keyturn.api.formats.aws import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.formats.registry import FormatSpec
-from keyturn.api.formats.token import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.formats.aws import aws_config, credential_process, credentials_file, env
