@@ -171,17 +171,17 @@ def is_ours(request: Request, target: TargetSecret) -> bool:
     if target.issuance:
         return target.issuance.request == request.name
     uid = request.uid
-    traces = target.labels.get(OWNER_UID) == uid or uid in target.owners or field_manager(uid) in target.managers
-    return traces or is_adoptable(request, target)
+    has_traces = target.labels.get(OWNER_UID) == uid or uid in target.owners or field_manager(uid) in target.managers
+    return has_traces or is_adoptable(request, target)
 
 
 def has_current_metadata(request: Request, target: TargetSecret) -> bool:
     """Whether labels, annotations and owner are those of the spec."""
-    owned = not request.should_retain_secret and not is_adopted(request, target)
+    is_owned = not request.should_retain_secret and not is_adopted(request, target)
     return (
         labels(request).items() <= target.labels.items()
         and annotations(request).items() <= target.annotations.items()
-        and (request.uid in target.owners) == owned
+        and (request.uid in target.owners) == is_owned
     )
 
 

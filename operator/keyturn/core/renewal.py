@@ -31,7 +31,12 @@ def renewal_reason(
     wherever it was written. `target` is None or a Secret that the request may write.
     """
     if target is None:
-        return _reason_without_target(request, last, now)
+        if last is None or is_unchanged(request.request_hash, last.request_hash):
+            return "SecretMissing"
+        # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
+        if not _should_defer(request, last):
+            return "SpecChanged"
+        return None if now < last.renew else "Due"
     issuance = target.issuance
     if issuance is None:
         return "IssuanceUnreadable"
@@ -46,15 +51,6 @@ def renewal_reason(
         ("Due", now >= issuance.renew),
     )
     return next((reason for reason, is_met in checks if is_met), None)
-
-
-def _reason_without_target(request: Request, last: Issuance | None, now: datetime) -> str | None:
-    # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
-    if last is None or is_unchanged(request.request_hash, last.request_hash):
-        return "SecretMissing"
-    if _should_defer(request, last):
-        return None if now < last.renew else "Due"
-    return "SpecChanged"
 
 
 def _should_defer(request: Request, issuance: Issuance) -> bool:
@@ -176,7 +172,9 @@ def next_attempt_time(
     wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown:
         wait = _AFTER_INTENT
-    if _may_become_consistent(request, error, now):
+    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
+    if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
+        # IAM is eventually consistent: a new role is refused for some seconds. Retry soon, as that consumes nothing.
         wait = timedelta(seconds=5)
     if wait is None:
         limit = min(max(life_left / 4, _SHORTEST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _EXPIRED_LIMIT
@@ -184,12 +182,6 @@ def next_attempt_time(
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
     return whole(now + wait + timedelta(milliseconds=999))
-
-
-def _may_become_consistent(request: Request, error: KeyturnError, now: datetime) -> bool:
-    # IAM is eventually consistent: a new role is refused for some seconds. Retry soon only if that consumes nothing.
-    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
-    return isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
@@ -362,7 +354,12 @@ def after_failure(
     # A call that our own rate limit delayed reveals nothing about the service, so the next wait must not grow.
     is_own_limit = isinstance(error, ThrottledError) and error.nothing_sent
     failed_attempts = max(failed_attempts, 1) if is_own_limit else failed_attempts + 1
-    life_left = _life_left(request, state.issuance, now) if state.issuance else timedelta()
+    life_left = timedelta()
+    if issuance := state.issuance:
+        life_left = issuance.issued + life(request, issuance) - now
+        if life_left <= timedelta():
+            # A refresh token has expired, but perhaps not the credentials.
+            life_left = issuance.expires - now
     failure = Failure(
         error,
         failed_attempts,
@@ -373,9 +370,3 @@ def after_failure(
         failed_at=now,
     )
     return dataclasses.replace(state, failure=failure), True
-
-
-def _life_left(request: Request, issuance: Issuance, now: datetime) -> timedelta:
-    """Return the remaining lifetime. After a refresh token has expired, it is that of the credentials."""
-    left = issuance.issued + life(request, issuance) - now
-    return left if left > timedelta() else issuance.expires - now

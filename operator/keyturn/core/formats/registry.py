@@ -35,14 +35,13 @@ def render(request: Request, values: PipelineValues) -> dict[str, str]:
 
 def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime | None:
     """Return the earliest expiration time among the values that the formats contain; None if none expires."""
-    times = [time for format_spec in formats for time in _expiration_times(format_spec, values)]
+    times: list[datetime | None] = []
+    for format_spec in formats:
+        if format_spec.template:
+            times += [value.expires_at for value in template_values(format_spec.template, values)]
+        else:
+            times += [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
     return min((time for time in times if time), default=None)
-
-
-def _expiration_times(format_spec: FormatSpec, values: PipelineValues) -> Iterable[datetime | None]:
-    if format_spec.template:
-        return [value.expires_at for value in template_values(format_spec.template, values)]
-    return [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
 
 
 def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:
