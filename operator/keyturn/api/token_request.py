@@ -146,10 +146,10 @@ class TokenRequestSpec(ApiStruct, frozen=True):
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the token Secret."""
-        stored = {self.source.token.token_secret} - {""} if self.source.token else set()
-        stored |= {self.consumption.secret} if self.consumption else set()
-        own = {ref.name for step in self.exchanges for ref in step.exchange.references}
-        return frozenset({*self.source.secrets, *stored, *own})
+        token_secrets = {self.source.token.token_secret} - {""} if self.source.token else set()
+        token_secrets |= {self.consumption.secret} if self.consumption else set()
+        exchange_secrets = {ref.name for step in self.exchanges for ref in step.exchange.references}
+        return frozenset({*self.source.secrets, *token_secrets, *exchange_secrets})
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):

@@ -54,12 +54,8 @@ def renewal_reason(
 
 
 def _should_defer(request: Request, issuance: Issuance) -> bool:
-    """Whether only formats or secretName changed, which is not worth consuming a token before it is due."""
-    return (
-        request.spec.consumption is not None
-        and not is_unchanged(request.request_hash, issuance.request_hash)
-        and is_unchanged(request.exchange_hash, issuance.exchange_hash)
-    )
+    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due."""
+    return request.spec.consumption is not None and is_unchanged(request.exchange_hash, issuance.exchange_hash)
 
 
 def target_conflict(request: Request, target: TargetSecret) -> RefusedError | None:
@@ -69,10 +65,10 @@ def target_conflict(request: Request, target: TargetSecret) -> RefusedError | No
         conflict = "is immutable and cannot be renewed"
     elif is_ours(request, target):
         # A Secret that Keyturn created is replaced by one of the new type; an adopted one must keep its type.
-        needed = request.spec.secret_type
-        if not is_adopted(request, target) or needed == OPAQUE or target.type in ("", needed):
+        required_type = request.spec.secret_type
+        if not is_adopted(request, target) or required_type == OPAQUE or target.type in ("", required_type):
             return None
-        conflict = f"has type {target.type}, but its formats need {needed}; {advice}"
+        conflict = f"has type {target.type}, but its formats need {required_type}; {advice}"
     elif target.issuance:
         conflict = f"belongs to TokenRequest {target.issuance.request}; {advice}"
     else:

@@ -32,12 +32,12 @@ SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef
 
 
 def _consumed_credentials(spec: Any) -> int:
-    own = sum(bool(exchange.is_refresh_grant or exchange.single_use_credential) for exchange, _ in pipeline(spec))
+    count = sum(bool(exchange.is_refresh_grant or exchange.single_use_credential) for exchange, _ in pipeline(spec))
     # Several exchanges may consume a token, but only the first reads the source token: it produces another one.
-    consumes_source = spec.source.token_ref is not None and any(
+    is_source_consumed = spec.source.token_ref is not None and any(
         exchange.is_token_single_use and not has_producer(before, "token") for exchange, before in pipeline(spec)
     )
-    return own + consumes_source
+    return count + is_source_consumed
 
 
 CONSUMPTION_RULES = (

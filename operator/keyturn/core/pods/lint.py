@@ -155,9 +155,12 @@ def _lint_precedence(context: _ContainerContext) -> Iterator[Finding]:
     if not any(context.mounted_secrets) or context.pod.inject is not None:
         return
     literals = context.container.literals
-    ours = {name for name, value in literals.items() if context.is_in_renewed_secret(value)} | {URI, TOKEN_FILE}
+    keyturn_variables = {name for name, value in literals.items() if context.is_in_renewed_secret(value)} | {
+        URI,
+        TOKEN_FILE,
+    }
     for index, env in enumerate(context.container.env):
-        if env.name in CREDENTIAL_VARIABLES and env.name not in ours:
+        if env.name in CREDENTIAL_VARIABLES and env.name not in keyturn_variables:
             message = f"SDKs may read {env.name} before the files of the renewed Secret"
             yield Finding(f"{context.path}.env[{index}]", message)
 
