@@ -150,6 +150,18 @@ class IssuerClient:
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
     def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
+        """Create a session, which sets `connected` once there is a connection to the issuer itself.
+
+        Before that, no token can have reached the issuer. The exceptions do not distinguish this: a proxy that hangs up
+        fails like an issuer that has received a token.
+        """
+
+        async def set_connected(*_: object) -> None:
+            connected.set()
+
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(set_connected)
+        trace.on_connection_reuseconn.append(set_connected)
         proxy = self._settings.proxy
         resolver = None if proxy else Resolver(self._settings)
         if resolver:
@@ -161,26 +173,11 @@ class IssuerClient:
         return aiohttp.ClientSession(
             connector=connector,
             proxy=proxy,
-            trace_configs=[_trace(connected)],
+            trace_configs=[trace],
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},
         )
-
-
-def _trace(connected: asyncio.Event) -> aiohttp.TraceConfig:
-    """Set `connected` once there is a connection to the issuer itself. Before that, no token can have reached it.
-
-    The exceptions do not distinguish this: a proxy that hangs up fails like an issuer that has received a token.
-    """
-
-    async def connect(*_: object) -> None:
-        connected.set()
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(connect)
-    trace.on_connection_reuseconn.append(connect)
-    return trace
 
 
 async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any] | None:
