@@ -82,9 +82,7 @@ async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Pip
     grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
     else the `exp` of a JWT.
     """
-    consumes = (
-        spec.consumes_refresh_token or values.single_use_credential is not None or values.refresh_token is not None
-    )
+    consumes = spec.is_refresh_grant or values.single_use_credential is not None or values.refresh_token is not None
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
     trusted = await _trusted_certificates(call, spec)

@@ -8,14 +8,16 @@ from typing import Any
 
 from msgspec import structs
 
-from keyturn.api.exchanges.session_parameters import MfaExchangeSpec, PolicyArn, Tag
 from keyturn.api.exchanges.sts import (
     AssumeRoleSpec,
     AssumeRoleWithWebIdentitySpec,
     GetFederationTokenSpec,
     GetSessionTokenSpec,
+    MfaExchangeSpec,
+    PolicyArn,
+    Tag,
 )
-from keyturn.api.rules.ambient import AMBIENT_TAGS
+from keyturn.api.rules.exchanges import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
@@ -138,7 +140,7 @@ async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) 
     An identity context from Identity Center is passed on.
     """
     is_ambient = call.is_ambient and values.credentials is None
-    if is_ambient and not any(rule.allows(call.namespace, spec.role_arn) for rule in call.context.sources.ambient):
+    if is_ambient and not any(rule.is_met_by(call.namespace, spec.role_arn) for rule in call.context.sources.ambient):
         raise RefusedError(
             "IdentityNotAllowed",
             f"the operator's settings (sources.ambient) do not allow namespace {call.namespace} to assume"

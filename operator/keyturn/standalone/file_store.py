@@ -119,7 +119,7 @@ def _as_secret(request: Request, target: Target) -> TargetSecret:
         issuance=target.issuance,
         labels=labels(request),
         annotations=annotations(request),
-        owners=frozenset() if request.retains else frozenset({request.uid}),
+        owners=frozenset() if request.should_retain_secret else frozenset({request.uid}),
         managers=frozenset({field_manager(request.uid)}),
         data_hash=data_hash(target.data, request),
     )
