@@ -136,7 +136,11 @@ class HttpServer:
         http = h11.Connection(h11.SERVER, self._limits.header_bytes)
         timeout = asyncio.timeout(self._limits.request_seconds)
         connection = _Connection(http, reader, writer, timeout)
-        self._add(connection)
+        if len(self._connections) >= self._limits.connections:
+            longest_idle = min(self._connections, key=lambda it: it.timeout.when() or 0)
+            self._connections.discard(longest_idle)
+            longest_idle.abort()
+        self._connections.add(connection)
         try:
             async with timeout:
                 await self._respond_to_all(connection)
@@ -145,14 +149,6 @@ class HttpServer:
         finally:
             self._connections.discard(connection)
             connection.abort()
-
-    def _add(self, connection: _Connection) -> None:
-        """Add a connection; if there are too many, close the one that has been idle longest."""
-        if len(self._connections) >= self._limits.connections:
-            longest_idle = min(self._connections, key=lambda it: it.timeout.when() or 0)
-            self._connections.discard(longest_idle)
-            longest_idle.abort()
-        self._connections.add(connection)
 
     async def _respond_to_all(self, connection: _Connection) -> None:
         reader, writer, loop = connection.reader, connection.writer, asyncio.get_running_loop()

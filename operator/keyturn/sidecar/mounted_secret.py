@@ -45,20 +45,18 @@ class MountedSecret:
 
         If the files change while they are read, they are read again, so that all come from the same version.
         """
-        failure = ""
         for _ in range(_ATTEMPTS):
             before = self.fingerprint()
             try:
                 data = dict(self._files())
             except OSError as error:
                 failure = f"cannot read {error.filename}: {error.strerror}"
-            else:
-                failure = f"the files in {self.directory} keep changing while they are read"
-                if self.fingerprint() == before:
-                    return self._parse(data)
-        raise NoCredentialsError(failure)
-
-    def _parse(self, data: dict[str, str]) -> ServedCredentials:
+                continue
+            if self.fingerprint() == before:
+                break
+            failure = f"the files in {self.directory} keep changing while they are read"
+        else:
+            raise NoCredentialsError(failure)
         if not data.keys() & {self.key, _VARIABLES[0]}:
             raise NoCredentialsError(
                 f"{self.directory} contains neither {self.key} nor {_VARIABLES[0]}: check that the Secret is"

@@ -28,15 +28,11 @@ def file_fingerprint(path: Path) -> FileFingerprint | None:
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """Read a file; raises OSError also if it is not a regular file or is larger than `max_bytes`."""
-    with open(path, "rb", opener=_open_nonblocking) as file:
+    # Without O_NONBLOCK, opening a pipe blocks until there is a writer.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
     return content
-
-
-def _open_nonblocking(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a pipe blocks until there is a writer.
-    return os.open(path, flags | os.O_NONBLOCK)
