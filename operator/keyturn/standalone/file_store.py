@@ -52,13 +52,27 @@ class FileStore:
         return await self._sources.read_source(request)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Return the target. The output directory is read each time, because other programs may have changed it."""
+        """Return the target. The output directory is read each time, because other programs may have changed it.
+
+        Labels and owner always match the spec, so that they never cause a write.
+        """
         if self._output:
             files = await asyncio.to_thread(self._output.read)
             self._target = _parse(request, files, self._output) if files is not None else None
             if self._target and self._target.is_unmodified(request):
                 self._publish(request, self._target)
-        return _as_secret(request, self._target) if self._target else None
+        if self._target is None:
+            return None
+        return TargetSecret(
+            uid="",
+            resource_version="",
+            issuance=self._target.issuance,
+            labels=labels(request),
+            annotations=annotations(request),
+            owners=frozenset() if request.retains else frozenset({request.uid}),
+            managers=frozenset({field_manager(request.uid)}),
+            data_hash=data_hash(self._target.data, request),
+        )
 
     async def dry_run(self, request: Request) -> None:
         """Check that the output directory has free space and that no other program uses the file names."""
@@ -109,17 +123,3 @@ def _parse(request: Request, files: Mapping[str, str], output: AtomicDir) -> Tar
             f"{output.path} contains the credentials of TokenRequest {issuance.request}: choose another directory",
         )
     return Target(issuance, {key: files[key] for key in (issuance.keys if issuance else ()) if key in files})
-
-
-def _as_secret(request: Request, target: Target) -> TargetSecret:
-    """Describe the target as a Secret. Labels and owner always match the spec, so that they never cause a write."""
-    return TargetSecret(
-        uid="",
-        resource_version="",
-        issuance=target.issuance,
-        labels=labels(request),
-        annotations=annotations(request),
-        owners=frozenset() if request.retains else frozenset({request.uid}),
-        managers=frozenset({field_manager(request.uid)}),
-        data_hash=data_hash(target.data, request),
-    )

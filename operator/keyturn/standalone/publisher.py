@@ -20,10 +20,12 @@ class CredentialPublisher:
         """Replace the cached credentials, unless the target has no valid issuance record or cannot be served."""
         if target.issuance is None:
             return
+        specs = [format_spec for format_spec in request.spec.formats if format_spec.credential_process]
+        keys = [key for format_spec in specs for key in format_spec.options.keys]
         try:
             # Without an endpoint, the cache only serves the readiness probe, which needs the expiration time.
             credentials = (
-                parse_credentials(target.data, _credential_process_key(request))
+                parse_credentials(target.data, keys[0] if keys else "")  # "" is not a valid key
                 if self.has_endpoint
                 else ServedCredentials("", target.issuance.expires, b"")
             )
@@ -36,10 +38,3 @@ class CredentialPublisher:
 def is_servable(request: Request) -> bool:
     """Whether the endpoint can serve the formats of a request."""
     return any(format_spec.env or format_spec.credential_process for format_spec in request.spec.formats)
-
-
-def _credential_process_key(request: Request) -> str:
-    """Return the key of the first credentialProcess format, or "", which is not a valid key, if there is none."""
-    specs = [format_spec for format_spec in request.spec.formats if format_spec.credential_process]
-    keys = [key for format_spec in specs for key in format_spec.options.keys]
-    return keys[0] if keys else ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
@@ -56,17 +56,16 @@ class SourceFiles:
             self._seen, self._exchange_hash = {}, request.exchange_hash
         paths = {ref: self._path(ref.name) / ref.key for ref in (source.token_ref, single_use) if ref}
         values = self._read(paths.values())
+        keys = None
+        if source.keys_ref:
+            directory = self._path(source.keys_ref.name)
+            files = self._read([directory / key for key in _KEYS], [directory / key for key in _REQUIRED_KEYS])
+            keys = {path.name: value for path, value in files.items()}
         return parse_source(
             token=values[paths[source.token_ref]] if source.token_ref else None,
-            keys=self._read_keys(source.keys_ref.name) if source.keys_ref else None,
+            keys=keys,
             single_use_credential=values[paths[single_use]] if single_use else None,
         )
-
-    def _read_keys(self, name: str) -> Mapping[str, str]:
-        directory = self._path(name)
-        keys = {directory / key: key for key in _KEYS}
-        values = self._read(keys, required=[directory / key for key in _REQUIRED_KEYS])
-        return {keys[path]: value for path, value in values.items()}
 
     def _path(self, name: str) -> Path:
         if self._directory is None:
