@@ -9,7 +9,7 @@ from pathlib import Path
 import h11
 
 from keyturn.sidecar.credential_cache import NoCredentialsError, ServedCredentials, parse_credentials
-from keyturn.sidecar.regular_file import read_regular_file
+from keyturn.sidecar.mounted_files import read_regular_file
 
 # The hosts to which SDKs connect without TLS.
 _URL = re.compile(r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?")

@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
-from keyturn.sidecar.http_server import BindError, HttpServer
+from keyturn.sidecar.http_server import BindError, HttpRequest, HttpResponse, HttpServer
 
 _JSON = b"application/json"
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.mounted_secret import Fingerprint, MountedSecret
+from keyturn.sidecar.mounted_files import Fingerprint, MountedSecret
 
 _POLL_SECONDS = 0.5
 

@@ -9,7 +9,7 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint
+from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint
 from keyturn.standalone.source_files import read_text
 from keyturn.strict_yaml import YamlError, load_all_without_aliases
 

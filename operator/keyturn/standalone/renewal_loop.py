@@ -15,9 +15,8 @@ from keyturn.core.state import ReconcileState
 from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, describe_bug, reconcile, series
-from keyturn.standalone.file_store import FileStore
+from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.publisher import NO_SERVABLE_FORMAT, CredentialPublisher, is_servable
 
 # Interval at which the files and the clock are checked.
 _POLL_SECONDS = 1.0

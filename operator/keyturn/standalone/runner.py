@@ -18,14 +18,11 @@ from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
 from keyturn.sidecar.credential_cache import CredentialCache
-from keyturn.standalone.atomic_dir import AtomicDir
-from keyturn.standalone.atomic_files import StartupError, locked_directory
-from keyturn.standalone.file_store import FileStore
+from keyturn.standalone.atomic_files import AtomicDir, StartupError, locked_directory
+from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.projected_tokens import ProjectedToken
-from keyturn.standalone.publisher import NO_SERVABLE_FORMAT, CredentialPublisher, is_servable
 from keyturn.standalone.renewal_loop import RenewalLoop
-from keyturn.standalone.source_files import SourceFiles
+from keyturn.standalone.source_files import ProjectedToken, SourceFiles
 from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
 
 _THREADS = 2

@@ -1,25 +1,31 @@
-"""Reads sources from files DIRECTORY/NAME/KEY: the kubelet mounts the Secret or ConfigMap NAME at DIRECTORY/NAME."""
+"""Reads sources from files, and the pod's own service account token."""
 
 import asyncio
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import SourceValues, parse_source
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint, read_regular_file
+from keyturn.core.pipeline_values import SourceValues, jwt_claims, jwt_times, parse_source
+from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint, read_regular_file
 
 _MAX_BYTES = 1024 * 1024  # the size limit of a Secret
 _NOT_A_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # a directory, a pipe, or too large
 _ATTEMPTS = 5
 _REQUIRED_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _KEYS = (*_REQUIRED_KEYS, "AWS_SESSION_TOKEN")
+_SUBJECT_PREFIX = "system:serviceaccount:"
 
 
 class SourceFiles:
-    """Reads the files that a request refers to. API validation rejects names and keys that contain a path or `..`."""
+    """Reads the files that a request refers to: DIRECTORY/NAME/KEY is a key of the Secret or ConfigMap NAME.
+
+    API validation rejects names and keys that contain a path or `..`.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -89,6 +95,42 @@ class SourceFiles:
             if _fingerprints(paths) == before:
                 return values
         raise UnavailableError("Unavailable", f"the files in {paths[0].parent} keep changing while they are read")
+
+
+class ProjectedToken:
+    """A projected service account token. The pod's spec sets its audience and lifetime."""
+
+    def __init__(self, file: Path | None, sources: SourceFiles, now: Callable[[], datetime]) -> None:
+        self._file = file
+        self._sources = sources
+        self._now = now
+
+    async def make_token(self, _namespace: str, name: str, audiences: tuple[str, ...], _seconds: int) -> str:
+        """Read the token; raises RefusedError if it expired or is for another service account or audience."""
+        if self._file is None:
+            raise RefusedError(
+                "SourceNotFound", "the source is a service account, but --service-account-token-file is not set"
+            )
+        token = await self._sources.read_file(self._file)
+        claims = jwt_claims(token)
+        if claims is None:
+            raise RefusedError("SourceInvalid", "the file of --service-account-token-file does not contain a JWT")
+        audience = claims.get("aud")
+        allowed = audience if isinstance(audience, list) else [audience] if isinstance(audience, str) else []
+        if missing := [required for required in audiences if required not in allowed]:
+            raise RefusedError(
+                "SourceInvalid",
+                f"the projected token has audience {', '.join(map(str, allowed)) or 'none'}, not {', '.join(missing)}: "
+                "set the audience in the pod's projected volume",
+            )
+        # The namespace is not compared: a manifest in a file may omit it.
+        subject = str(claims.get("sub", ""))
+        if subject.startswith(_SUBJECT_PREFIX) and subject.rpartition(":")[2] != name:
+            raise RefusedError("SourceInvalid", f"the projected token is for {subject}, not for service account {name}")
+        expires_at = jwt_times(token)[1]
+        if expires_at and expires_at <= self._now():
+            raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(expires_at)}")
+        return token
 
 
 def read_text(path: Path) -> str:
