@@ -90,4 +90,4 @@ def _from_document(text: str, key: str) -> dict[str, str]:
         raise NoCredentialsError(f"key {key} is not a JSON object")
     names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
              "Expiration": "Expiration"}  # fmt: skip
-    return {name: value for name, process in names.items() if isinstance(value := document.get(process), str)}
+    return {name: value for name, member in names.items() if isinstance(value := document.get(member), str)}

@@ -60,15 +60,15 @@ async def serve_endpoint(
     endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))
     probes = HttpServer(_ProbesHandler(cache, counts, metrics))
     try:
-        bound = ListenAddresses(
+        bound_addresses = ListenAddresses(
             await endpoint.listen(*_split_loopback(addresses.credentials)) if addresses.credentials else "",
             await probes.listen(*_split(addresses.probes)) if addresses.probes else "",
         )
-        if bound.credentials:
-            _log.info("serving credentials on %s", bound.credentials)
-        if bound.probes:
-            _log.info("serving probes and metrics on %s", bound.probes)
-        yield bound
+        if bound_addresses.credentials:
+            _log.info("serving credentials on %s", bound_addresses.credentials)
+        if bound_addresses.probes:
+            _log.info("serving probes and metrics on %s", bound_addresses.probes)
+        yield bound_addresses
     finally:
         await asyncio.gather(endpoint.close(), probes.close())
 

@@ -67,11 +67,11 @@ class MountedSecret:
 
     def last_changed(self) -> datetime:
         """Return when a file last changed; 1970 if there are no files, or if the kubelet mounted them."""
-        changed = [0]
+        change_times = [0]
         if not (self.directory / "..data").is_symlink():
             files = (file_fingerprint(self.directory / name) for name in self._names())
-            changed += [file.changed_ns for file in files if file]
-        return datetime.fromtimestamp(max(changed) / 1e9, UTC)
+            change_times += [file.changed_ns for file in files if file]
+        return datetime.fromtimestamp(max(change_times) / 1e9, UTC)
 
     def read(self) -> ServedCredentials:
         """Read the credentials; raises NoCredentialsError if there are none.
@@ -79,13 +79,13 @@ class MountedSecret:
         If the files change while they are read, they are read again, so that all come from the same version.
         """
         for _ in range(_ATTEMPTS):
-            before = self.fingerprint()
+            fingerprint = self.fingerprint()
             try:
                 data = dict(self._files())
             except OSError as error:
                 failure = f"cannot read {error.filename}: {error.strerror}"
                 continue
-            if self.fingerprint() == before:
+            if self.fingerprint() == fingerprint:
                 break
             failure = f"the files in {self.directory} keep changing while they are read"
         else:

@@ -138,9 +138,9 @@ class AtomicDir:
 
     def clean_up(self) -> None:
         """Remove previous versions and the leftovers of a crash."""
-        current = self._version()
+        version = self._version()
         with reporting_write_errors(self.path):
-            self._remove_leftovers([file.name for file in current.iterdir()] if current else [])
+            self._remove_leftovers([file.name for file in version.iterdir()] if version else [])
 
     def has_changed(self) -> bool:
         """Whether another program has changed anything since the last read or write."""
@@ -188,11 +188,11 @@ class AtomicDir:
 
     def _remove_leftovers(self, names: Iterable[str]) -> None:
         """Remove previous versions, links to files that no longer exist, and temporary files."""
-        current, kept = self._version(), set(names)
+        version, kept_names = self._version(), set(names)
         for entry in list(os.scandir(self.path)):
-            if entry.name.startswith(_VERSION_PREFIX) and entry.path != str(current):
+            if entry.name.startswith(_VERSION_PREFIX) and entry.path != str(version):
                 shutil.rmtree(entry.path)
-            elif entry.name in _TEMPORARY or (entry.name not in kept and self._is_link(entry.name)):
+            elif entry.name in _TEMPORARY or (entry.name not in kept_names and self._is_link(entry.name)):
                 Path(entry.path).unlink()
 
     def _check_names(self, names: Iterable[str]) -> None:

@@ -45,8 +45,8 @@ class RenewalLoop:
     async def run(self) -> None:
         """Renew until cancelled. If a token is being consumed, its successor is saved before this returns."""
         while True:
-            before, due = self.status, await self.reconcile()
-            _log_changes(self._request, before, self.status)
+            previous_status, due = self.status, await self.reconcile()
+            _log_changes(self._request, previous_status, self.status)
             await self._wait(due)
             await asyncio.to_thread(self._read_manifest)
 
@@ -75,11 +75,11 @@ class RenewalLoop:
 
     async def _wait(self, due: datetime | None) -> None:
         """Wait until `due` or a file change. Sleep at least once: frequent changes must not cause a busy loop."""
-        now, changed = self._deps.now(), False
-        while (due is None or now < due) and not changed:
+        now, has_changed = self._deps.now(), False
+        while (due is None or now < due) and not has_changed:
             await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()) if due else _POLL_SECONDS)
-            before, now = now, self._deps.now()
-            changed = now < before or await asyncio.to_thread(
+            previous, now = now, self._deps.now()
+            has_changed = now < previous or await asyncio.to_thread(
                 lambda: self._manifest.has_changed() or self._store.has_changed()
             )
 
@@ -118,15 +118,15 @@ class RenewalLoop:
             self._state = replace(state, failure=replace(failure, next_attempt_time=next_attempt_time))
 
 
-def _log_changes(request: Request, before: Status, now: Status) -> None:
+def _log_changes(request: Request, previous_status: Status, status: Status) -> None:
     """Log each condition that has changed, and each renewal."""
-    for condition in now.conditions:
-        previous, is_renewed = before.condition(condition.type), now.revision != before.revision
+    is_renewed = status.revision != previous_status.revision
+    for condition in status.conditions:
+        previous = previous_status.condition(condition.type)
         has_changed = previous is None or (previous.status, previous.reason) != (condition.status, condition.reason)
         if has_changed or (is_renewed and condition.type == "Renewed"):
             is_healthy = (condition.status == "True") != (condition.type == "Stalled")
-            kind, status, reason = condition.type, condition.status, condition.reason
-            message = f"{kind}={status}, {reason}: {condition.message}"
+            message = f"{condition.type}={condition.status}, {condition.reason}: {condition.message}"
             _log.log(logging.INFO if is_healthy else logging.WARNING, "%s: %s", _name(request), message)
 
 

@@ -53,8 +53,8 @@ class SourceFiles:
 
     def acknowledge_changes(self) -> bool:
         """Return whether a file has changed, and remember its new state: a reconciliation may not read every file."""
-        before, self._seen = self._seen, _fingerprints(self._seen)
-        return before != self._seen
+        previous, self._seen = self._seen, _fingerprints(self._seen)
+        return previous != self._seen
 
     def _read_source(self, request: Request) -> SourceValues:
         source, single_use = request.spec.source, request.spec.single_use_ref
@@ -83,16 +83,16 @@ class SourceFiles:
         paths = list(paths)
         required = paths if required is None else list(required)
         for _ in range(_ATTEMPTS):
-            before = _fingerprints(paths)
-            self._seen |= before
+            fingerprints = _fingerprints(paths)
+            self._seen |= fingerprints
             try:
-                values = {path: read_text(path) for path in paths if before[path] or path in required}
+                values = {path: read_text(path) for path in paths if fingerprints[path] or path in required}
             except RefusedError:
                 # The kubelet deletes the previous version immediately, so the file may exist in the new version.
-                if _fingerprints(paths) == before:
+                if _fingerprints(paths) == fingerprints:
                     raise
                 continue
-            if _fingerprints(paths) == before:
+            if _fingerprints(paths) == fingerprints:
                 return values
         raise UnavailableError("Unavailable", f"the files in {paths[0].parent} keep changing while they are read")
 
