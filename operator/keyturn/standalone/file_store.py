@@ -74,7 +74,7 @@ class FileStore:
             issuance=self._target.issuance,
             labels=labels(request),
             annotations=annotations(request),
-            owners=frozenset() if request.retains else frozenset({request.uid}),
+            owners=frozenset() if request.should_retain_secret else frozenset({request.uid}),
             managers=frozenset({field_manager(request.uid)}),
             data_hash=data_hash(self._target.data, request),
         )

@@ -9,7 +9,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.core.renewal import check_ours, needs_metadata, renewal_reason
+from keyturn.core.renewal import check_ours, renewal_reason, should_apply_metadata
 from keyturn.reconcile.issue import IssueContext, issue
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.atomic_files import AtomicDir
@@ -118,7 +118,7 @@ async def test_written_target_needs_no_further_write(tmp_path: Path, policy: str
 
     assert target
     check_ours(labelled_request, target)
-    assert not needs_metadata(labelled_request, target)
+    assert not should_apply_metadata(labelled_request, target)
     assert renewal_reason(labelled_request, target, "source", NOW - SECOND) is None
 
 
