@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,14 +153,3 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Calls
 async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
     with recording_client(settings) as client:
         assert (await first_call(client, operation, region))[0] == url
-
-
-def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text("")
-    settings = AwsSettings(proxy="http://proxy.example:3128", ca_bundle=str(bundle))
-    with closing(aws(settings)) as client:
-        session = client._client("sts", "us-east-1", signed=True)._endpoint.http_session
-
-    assert session._proxy_config.proxy_url_for("https://sts.us-east-1.amazonaws.com/") == "http://proxy.example:3128"
-    assert session._verify == str(bundle)

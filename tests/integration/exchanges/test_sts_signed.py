@@ -68,13 +68,6 @@ async def test_keys_are_exchanged_for_credentials(
     assert emulator.recent_calls()[-1]["principal"] == USER_ARN
 
 
-async def test_session_is_named_after_the_request(client: Aws, emulator: Emulator) -> None:
-    named = _role(roleSessionName="custom")
-
-    assert (await run_step(client, ROLE_STEP)).principal == f"{SESSION}/billing.acme"
-    assert (await run_step(client, named)).principal == f"{SESSION}/custom"
-
-
 @pytest.mark.parametrize(
     ("step_spec", "lifetime"),
     [
@@ -93,15 +86,6 @@ async def test_duration_is_sent(
 
     assert expires_at
     assert abs(expires_at - real_now() - lifetime) < MINUTE
-
-
-async def test_role_is_chained_from_the_previous_exchange(client: Aws, emulator: Emulator) -> None:
-    token_request = key_request(SESSION_STEP, ROLE_STEP, ROLE_STEP)
-    values = PipelineValues(credentials=USER)
-    for number in range(3):
-        values = await step(client, values, token_request, number)
-
-    assert [one["principal"] for one in emulator.recent_calls()] == [USER_ARN, USER_ARN, f"{SESSION}/billing.acme"]
 
 
 async def test_get_session_token_keeps_the_principal(client: Aws, emulator: Emulator) -> None:
@@ -162,32 +146,6 @@ async def test_session_cannot_call_get_session_token(
     assert isinstance(error, RefusedError)
     assert (error.reason, error.eventually_consistent) == ("AccessDenied", False)
     assert "an IAM user" in error.message
-
-
-@EXCHANGES
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        pytest.param({"code": "AccessDenied", "status": 403}, "AccessDenied", id="denied"),
-        pytest.param({"code": "ExpiredToken", "status": 403}, "SourceExpired", id="expired"),
-        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="ExpiredTokenException"),
-        pytest.param({"code": "InvalidParameterValue"}, "InvalidSpec", id="an invalid tag"),
-        pytest.param({"code": "MalformedPolicyDocument"}, "InvalidSpec", id="a malformed policy"),
-        pytest.param({"code": "PackedPolicyTooLarge"}, "InvalidSpec", id="a policy that is too large"),
-        pytest.param({"code": "RegionDisabledException", "status": 403}, "AccessDenied", id="a disabled region"),
-        pytest.param({"code": "ValidationError"}, "InvalidSpec", id="a bad request"),
-        pytest.param({"code": "InternalFailure", "status": 500}, "Unavailable", id="broken"),
-    ],
-)
-async def test_each_error(
-    step_spec: dict[str, Any], operation: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
-) -> None:
-    emulator.fault(operation, times=None, message="planted", **fault)
-    error = await fail_step(client, step_spec)
-
-    assert (error.reason, len(error.request_id)) == (reason, 36)
-    assert error.message.startswith(f"STS {operation}: {fault['code']}")
-    assert "planted" not in error.message
 
 
 async def test_one_client_signs_for_many_identities(emulator: Emulator) -> None:
