@@ -1,6 +1,7 @@
 """Run exchanges against the emulator, as the reconciler does."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,21 +165,28 @@ async def fail_pipeline(exchange_context: ExchangeContext, namespace: str = "bil
 
 
 async def run_signed(
-    client: Aws, *steps: dict[str, Any], times: int = 1, keys: Credentials = USER_CREDENTIALS
+    client: Aws,
+    *steps: dict[str, Any],
+    times: int = 1,
+    keys: Credentials = USER_CREDENTIALS,
+    secrets: Mapping[str, str] | None = None,
 ) -> PipelineValues:
-    """Run all exchanges `times` times, starting from these keys."""
+    """Run all exchanges `times` times, starting from these keys; `secrets` are values by the name of their Secret."""
     token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
-    exchange_context = context(client)
+    exchange_context = context(client, values=secrets)
     for _ in range(times):
         values = PipelineValues(credentials=keys)
         for step in token_request.spec.exchanges:
+            ref = step.exchange.single_use_credential
+            single_use = (secrets or {})[ref.secret_key_ref.name] if ref else None
+            values = replace(values, single_use_credential=single_use)
             values = await exchange(exchange_context, token_request, step, values)
     return values
 
 
-async def fail_signed(client: Aws, *steps: dict[str, Any], keys: Credentials = USER_CREDENTIALS) -> KeyturnError:
+async def fail_signed(client: Aws, *steps: dict[str, Any], **options: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await run_signed(client, *steps, keys=keys)
+        await run_signed(client, *steps, **options)
     return raised.value
 
 
