@@ -18,13 +18,14 @@ from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
-from tests.support.dependencies import ROLE, request
+from tests.support.dependencies import REFRESH, ROLE, request
 from tests.support.emulator.client import Emulator, endpoints
 from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     APPLICATION_ARN,
     CLIENT_ID,
+    CLIENT_SECRET,
     LICENSE_ARN,
     POOL_ID,
     USER_KEY_ID,
@@ -201,3 +202,33 @@ def refresh_request(emulator: Emulator, *before: dict[str, Any], **changes: Any)
     } | changes
     fields = {key: value for key, value in fields.items() if value is not None}
     return request(exchanges=[*before, {"oauthToken": fields}])
+
+
+class OauthIssuer:
+    """The emulator's issuer, called as the reconciler does. `values` are secret values by the name of their Secret."""
+
+    def __init__(self, client: Aws, emulator: Emulator) -> None:
+        self.client, self.emulator, self.issuers = client, emulator, issuer_client()
+        self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
+
+    async def call(self, values: PipelineValues, **changes: Any) -> PipelineValues:
+        before = [REFRESH] if "from" in changes else []
+        token_request = refresh_request(self.emulator, *before, **changes)
+        exchange_context = context(self.client, self.issuers, self.values)
+        return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
+
+    async def fail(self, values: PipelineValues, **changes: Any) -> KeyturnError:
+        with pytest.raises(KeyturnError) as raised:
+            await self.call(values, **changes)
+        return raised.value
+
+    async def refresh(self, token: str = "", **changes: Any) -> PipelineValues:
+        """Exchange this refresh token, or a new one."""
+        return await self.call(PipelineValues(Token(token or self.emulator.oauth_refresh_token())), **changes)
+
+    async def fail_refresh(self, **changes: Any) -> KeyturnError:
+        return await self.fail(PipelineValues(Token(self.emulator.oauth_refresh_token())), **changes)
+
+    def assertion(self, **claims: Any) -> Token:
+        """A JWT that the issuer accepts as an assertion."""
+        return Token(self.emulator.jwt(self.emulator.issuer_url, **claims))

@@ -42,12 +42,14 @@ def test_duration_is_parsed(text: str, expected: timedelta) -> None:
     ("span", "text"),
     [
         (timedelta(), "0s"),
-        (45 * SECOND, "45s"),
+        (59.9 * SECOND, "59s"),
+        (5 * MINUTE - SECOND, "4m59s"),
         (12 * HOUR - SECOND, "11h59m"),
         (HOUR, "1h"),
         (HOUR + SECOND, "1h"),
-        (36 * HOUR, "36h"),
+        (47 * HOUR, "47h"),
         (84 * HOUR, "3d12h"),
+        (400 * 24 * HOUR, "400d"),
     ],
 )
 def test_human_duration_has_the_two_largest_units(span: timedelta, text: str) -> None:
