@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from keyturn.cli import COMMANDS
-from keyturn.cli.clock import now
+from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import log_options, option, secret_options, serving_options
 from keyturn.cli.process import fail, freeze_imports, log_to_stderr, run_until_stopped
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
