@@ -13,6 +13,7 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import exchange
+from tests.support.cases import cases
 from tests.support.dependencies import request
 from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
 
@@ -103,52 +104,36 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Calls
     assert url == "https://codeartifact.eu-west-1.amazonaws.com/v1/repository/endpoint"
 
 
-@pytest.mark.parametrize(
-    ("settings", "operation", "region", "url"),
-    [
-        pytest.param(
-            AwsSettings(fips=True),
-            "assumeRole",
-            "us-east-1",
-            "https://sts-fips.us-east-1.amazonaws.com/",
-            id="FIPS",
-        ),
-        pytest.param(
+@cases(
+    "settings, operation, region, url",
+    {
+        "FIPS": (AwsSettings(fips=True), "assumeRole", "us-east-1", "https://sts-fips.us-east-1.amazonaws.com/"),
+        "FIPS in GovCloud": (
             AwsSettings(fips=True),
             "ecrGetAuthorizationToken",
             "us-gov-west-1",
             "https://api.ecr-fips.us-gov-west-1.amazonaws.com/",
-            id="FIPS in GovCloud",
         ),
-        pytest.param(
-            AwsSettings(dual_stack=True),
-            "assumeRole",
-            "eu-west-1",
-            "https://sts.eu-west-1.api.aws/",
-            id="dual stack",
-        ),
-        pytest.param(
+        "dual stack": (AwsSettings(dual_stack=True), "assumeRole", "eu-west-1", "https://sts.eu-west-1.api.aws/"),
+        "both": (
             AwsSettings(dual_stack=True, fips=True),
             "licenseManagerGetAccessToken",
             "us-east-1",
             "https://license-manager-fips.us-east-1.api.aws/",
-            id="both",
         ),
-        pytest.param(
+        "an endpoint of a region takes precedence over FIPS and dual stack": (
             AwsSettings(endpoints=ENDPOINTS, fips=True, dual_stack=True),
             "assumeRole",
             "eu-west-1",
             "https://eu.example/",
-            id="an endpoint of a region takes precedence over FIPS and dual stack",
         ),
-        pytest.param(
+        "an endpoint of a service": (
             AwsSettings(endpoints={"sts": "https://vpce.example"}),
             "assumeRole",
             "cn-north-1",
             "https://vpce.example/",
-            id="an endpoint of a service",
         ),
-    ],
+    },
 )
 async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
     with recording_client(settings) as client:

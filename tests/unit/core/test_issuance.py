@@ -24,6 +24,7 @@ from keyturn.core.issuance import (
     unchanged,
 )
 from keyturn.core.pipeline_values import Credentials, SourceValues
+from tests.support.cases import cases
 from tests.support.dependencies import manifest, request
 from tests.support.issuance import DATA, MADE, OURS, REQUEST, changed
 
@@ -48,15 +49,15 @@ def test_record_with_an_edited_field_is_ignored(field: str) -> None:
     assert read_issuance({ISSUANCE_ANNOTATION: _compact(edited)}) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     "annotations",
-    [
-        pytest.param({}, id="no annotation"),
-        pytest.param({ISSUANCE_ANNOTATION: ""}, id="empty"),
-        pytest.param({ISSUANCE_ANNOTATION: "{"}, id="not JSON"),
-        pytest.param({ISSUANCE_ANNOTATION: "{}"}, id="an empty object"),
-        pytest.param({ISSUANCE_ANNOTATION: "[]"}, id="a list"),
-    ],
+    {
+        "no annotation": {},
+        "empty": {ISSUANCE_ANNOTATION: ""},
+        "not JSON": {ISSUANCE_ANNOTATION: "{"},
+        "an empty object": {ISSUANCE_ANNOTATION: "{}"},
+        "a list": {ISSUANCE_ANNOTATION: "[]"},
+    },
 )
 def test_invalid_record_is_ignored(annotations: dict[str, str]) -> None:
     assert read_issuance(annotations) is None
@@ -83,14 +84,14 @@ def test_record_contains_no_secret() -> None:
     assert "refresh-token" not in MADE.encoded()
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        pytest.param("v1:a", "v1:a", True, id="the same hash"),
-        pytest.param("v1:a", "v1:b", False, id="another hash"),
-        pytest.param("v1:a", "v2:b", True, id="an unknown version"),
-        pytest.param("v1:a", "", True, id="no hash"),
-    ],
+@cases(
+    "ours, theirs, expected",
+    {
+        "the same hash": ("v1:a", "v1:a", True),
+        "another hash": ("v1:a", "v1:b", False),
+        "an unknown version": ("v1:a", "v2:b", True),
+        "no hash": ("v1:a", "", True),
+    },
 )
 def test_only_hashes_of_one_version_are_compared(ours: str, theirs: str, *, expected: bool) -> None:
     assert unchanged(ours, theirs) is expected
@@ -105,26 +106,26 @@ def test_fingerprint_is_short_and_keyed_with_the_name() -> None:
     assert value == fingerprint("token", request(uid="another"))
 
 
-@pytest.mark.parametrize(
+@cases(
     "other",
-    [
-        pytest.param(SourceValues("other"), id="another token"),
-        pytest.param(SourceValues(None, Credentials("AKIA", "key")), id="credentials instead of a token"),
-        pytest.param(SourceValues("token", Credentials("AKIA", "key")), id="additional credentials"),
-    ],
+    {
+        "another token": SourceValues("other"),
+        "credentials instead of a token": SourceValues(None, Credentials("AKIA", "key")),
+        "additional credentials": SourceValues("token", Credentials("AKIA", "key")),
+    },
 )
 def test_fingerprint_changes_with_the_source(other: SourceValues) -> None:
     assert source_fingerprint(other, REQUEST) != source_fingerprint(SourceValues("token"), REQUEST)
 
 
-@pytest.mark.parametrize(
+@cases(
     "other",
-    [
-        pytest.param(Credentials("AKIB", "key", "session"), id="another access key ID"),
-        pytest.param(Credentials("AKIA", "yek", "session"), id="another secret key"),
-        pytest.param(Credentials("AKIA", "key", "other"), id="another session token"),
-        pytest.param(Credentials("AKIA", "key"), id="no session token"),
-    ],
+    {
+        "another access key ID": Credentials("AKIB", "key", "session"),
+        "another secret key": Credentials("AKIA", "yek", "session"),
+        "another session token": Credentials("AKIA", "key", "other"),
+        "no session token": Credentials("AKIA", "key"),
+    },
 )
 def test_fingerprint_changes_with_the_credentials(other: Credentials) -> None:
     before = SourceValues(None, Credentials("AKIA", "key", "session"))
@@ -132,14 +133,14 @@ def test_fingerprint_changes_with_the_credentials(other: Credentials) -> None:
     assert source_fingerprint(SourceValues(None, other), REQUEST) != source_fingerprint(before, REQUEST)
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        pytest.param(dict(reversed(DATA.items())), True, id="another order"),
-        pytest.param({**DATA, "token": "other"}, False, id="another value"),
-        pytest.param({"expiration": DATA["expiration"]}, False, id="a key removed"),
-        pytest.param({"expiration": DATA["token"], "token": DATA["expiration"]}, False, id="two values swapped"),
-    ],
+@cases(
+    "data, expected",
+    {
+        "another order": (dict(reversed(DATA.items())), True),
+        "another value": ({**DATA, "token": "other"}, False),
+        "a key removed": ({"expiration": DATA["expiration"]}, False),
+        "two values swapped": ({"expiration": DATA["token"], "token": DATA["expiration"]}, False),
+    },
 )
 def test_data_hash_ignores_only_the_order(data: dict[str, str], *, expected: bool) -> None:
     assert (data_hash(data, REQUEST) == MADE.data_hash) is expected
@@ -156,38 +157,27 @@ def test_hashes_of_a_manifest_are_stable(pinned: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        pytest.param(OURS, True, id="the record names the request"),
-        pytest.param(
+@cases(
+    "target, expected",
+    {
+        "the record names the request": (OURS, True),
+        "the record has the uid before a restore": (
             changed(issuance=msgspec.structs.replace(MADE, uid="before"), owners=frozenset()),
             True,
-            id="the record has the uid before a restore",
         ),
-        pytest.param(
-            changed(issuance=msgspec.structs.replace(MADE, request="other")),
-            False,
-            id="the record names another request",
-        ),
-        pytest.param(changed(issuance=None), True, id="no record, but our label"),
-        pytest.param(changed(issuance=None, labels={}), True, id="no record, but our owner reference"),
-        pytest.param(
+        "the record names another request": (changed(issuance=msgspec.structs.replace(MADE, request="other")), False),
+        "no record, but our label": (changed(issuance=None), True),
+        "no record, but our owner reference": (changed(issuance=None, labels={}), True),
+        "no record, but our field manager": (
             changed(issuance=None, labels={}, owners=frozenset(), managers=frozenset({"keyturn-acme-000"})),
             True,
-            id="no record, but our field manager",
         ),
-        pytest.param(
+        "a foreign Secret with consent": (
             changed(issuance=None, labels={}, owners=frozenset(), annotations={ADOPTABLE_BY: "acme"}),
             True,
-            id="a foreign Secret with consent",
         ),
-        pytest.param(
-            changed(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})),
-            False,
-            id="a foreign Secret",
-        ),
-    ],
+        "a foreign Secret": (changed(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})), False),
+    },
 )
 def test_secret_belongs_to_the_request(target: TargetSecret, *, expected: bool) -> None:
     assert is_ours(REQUEST, target) is expected
@@ -196,26 +186,23 @@ def test_secret_belongs_to_the_request(target: TargetSecret, *, expected: bool) 
 LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}}}
 
 
-@pytest.mark.parametrize(
-    ("spec", "target", "expected"),
-    [
-        pytest.param({}, OURS, True, id="unchanged"),
-        pytest.param({}, changed(labels={**OURS.labels, "more": "x"}), True, id="an additional label"),
-        pytest.param({}, changed(labels={}), False, id="our labels removed"),
-        pytest.param({}, changed(owners=frozenset()), False, id="the owner removed"),
-        pytest.param(LABELLED, OURS, False, id="without the metadata in the spec"),
-        pytest.param(
+@cases(
+    "spec, target, expected",
+    {
+        "unchanged": ({}, OURS, True),
+        "an additional label": ({}, changed(labels={**OURS.labels, "more": "x"}), True),
+        "our labels removed": ({}, changed(labels={}), False),
+        "the owner removed": ({}, changed(owners=frozenset()), False),
+        "without the metadata in the spec": (LABELLED, OURS, False),
+        "with the metadata in the spec": (
             LABELLED,
             changed(labels={**OURS.labels, "team": "blue"}, annotations={"note": "x"}),
             True,
-            id="with the metadata in the spec",
         ),
-        pytest.param({"target": {"deletionPolicy": "Retain"}}, OURS, False, id="retained, with an owner"),
-        pytest.param(
-            {"target": {"deletionPolicy": "Retain"}}, changed(owners=frozenset()), True, id="retained, without an owner"
-        ),
-        pytest.param({}, changed(annotations={ADOPTABLE_BY: "acme"}), False, id="adopted, with an owner"),
-    ],
+        "retained, with an owner": ({"target": {"deletionPolicy": "Retain"}}, OURS, False),
+        "retained, without an owner": ({"target": {"deletionPolicy": "Retain"}}, changed(owners=frozenset()), True),
+        "adopted, with an owner": ({}, changed(annotations={ADOPTABLE_BY: "acme"}), False),
+    },
 )
 def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expected: bool) -> None:
     assert has_current_metadata(request(**spec), target) is expected
@@ -233,20 +220,17 @@ def test_field_manager_contains_the_uid() -> None:
     assert field_manager("0123456789") == "keyturn-01234567"
 
 
-@pytest.mark.parametrize(
-    ("last", "identity_id"),
-    [
-        pytest.param(None, "", id="never issued"),
-        pytest.param(MADE, "", id="no identity"),
-        pytest.param(
-            msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="the identity of the last issue"
-        ),
-        pytest.param(
+@cases(
+    "last, identity_id",
+    {
+        "never issued": (None, ""),
+        "no identity": (MADE, ""),
+        "the identity of the last issue": (msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1"),
+        "the exchanges changed since": (
             msgspec.structs.replace(MADE, identity_id="us-east-1:1", exchange_hash="v1:other"),
             "",
-            id="the exchanges changed since",
         ),
-    ],
+    },
 )
 def test_identity_is_reused_while_the_exchanges_are_unchanged(last: Issuance | None, identity_id: str) -> None:
     assert kept_identity(last, REQUEST) == identity_id

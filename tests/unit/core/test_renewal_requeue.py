@@ -1,13 +1,13 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import pytest
 from msgspec.structs import replace as replaced
 
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import next_reconcile
 from keyturn.core.state import Failure
+from tests.support.cases import cases
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
 from tests.support.issuance import MADE, REQUEST
 
@@ -15,15 +15,15 @@ ISSUED = replaced(MADE, renew=NOW + 40 * MINUTE)
 FAILURE = Failure(RefusedError("SourceInvalid", ""), 1, NOW + MINUTE, generation=1, inputs="inputs")
 
 
-@pytest.mark.parametrize(
-    ("changes", "inputs", "after", "expected"),
-    [
-        pytest.param({}, "inputs", 59, True, id="nothing has changed"),
-        pytest.param({}, "inputs", 60, False, id="the time of the next attempt"),
-        pytest.param({}, "other", 0, False, id="the inputs changed"),
-        pytest.param({"generation": 2}, "inputs", 0, False, id="the spec was edited"),
-        pytest.param({"renew_requested": "now"}, "inputs", 0, False, id="a renewal was requested"),
-    ],
+@cases(
+    "changes, inputs, after, expected",
+    {
+        "nothing has changed": ({}, "inputs", 59, True),
+        "the time of the next attempt": ({}, "inputs", 60, False),
+        "the inputs changed": ({}, "other", 0, False),
+        "the spec was edited": ({"generation": 2}, "inputs", 0, False),
+        "a renewal was requested": ({"renew_requested": "now"}, "inputs", 0, False),
+    },
 )
 def test_failure_delays_the_next_attempt(
     changes: dict[str, object], inputs: str, after: int, *, expected: bool
@@ -45,56 +45,42 @@ def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
     return Failure(RefusedError(reason, ""), 1, NOW + after, generation=1)
 
 
-@pytest.mark.parametrize(
-    ("issuance", "failed", "now", "expected"),
-    [
-        pytest.param(None, None, NOW, NOW, id="never issued: now"),
-        pytest.param(ISSUED, None, NOW, ISSUED.renew, id="issued: at the renewal time"),
-        pytest.param(ISSUED, None, ISSUED.renew, ISSUED.renew, id="overdue: now"),
-        pytest.param(
+@cases(
+    "issuance, failed, now, expected",
+    {
+        "never issued: now": (None, None, NOW, NOW),
+        "issued: at the renewal time": (ISSUED, None, NOW, ISSUED.renew),
+        "overdue: now": (ISSUED, None, ISSUED.renew, ISSUED.renew),
+        "the source expires soon: at the time of the warning": (
             replaced(ISSUED, source_warns=NOW + MINUTE),
             None,
             NOW,
             NOW + MINUTE,
-            id="the source expires soon: at the time of the warning",
         ),
-        pytest.param(
+        "after the warning: at the renewal time": (
             replaced(ISSUED, source_warns=NOW - MINUTE),
             None,
             NOW,
             ISSUED.renew,
-            id="after the warning: at the renewal time",
         ),
-        pytest.param(
-            ISSUED, failure("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: at the next attempt"
-        ),
-        pytest.param(
-            None,
-            failure("SourceInvalid"),
-            NOW,
-            NOW + MINUTE,
-            id="the source was refused: every minute",
-        ),
-        pytest.param(None, failure("AccessDenied"), NOW, NOW + 30 * MINUTE, id="access denied: at the next attempt"),
-        pytest.param(
+        "failed: at the next attempt": (ISSUED, failure("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND),
+        "the source was refused: every minute": (None, failure("SourceInvalid"), NOW, NOW + MINUTE),
+        "access denied: at the next attempt": (None, failure("AccessDenied"), NOW, NOW + 30 * MINUTE),
+        "failed: at the expiry, which changes the status": (
             replaced(ISSUED, expires=NOW + 5 * MINUTE),
             failure("AccessDenied"),
             NOW,
             NOW + 5 * MINUTE,
-            id="failed: at the expiry, which changes the status",
         ),
-        pytest.param(None, failure("Unavailable", -SECOND), NOW, NOW, id="the next attempt is overdue: now"),
-        pytest.param(
-            ISSUED, failure("Unavailable", -SECOND), NOW, NOW, id="the next attempt is overdue, the Secret valid: now"
-        ),
-        pytest.param(
+        "the next attempt is overdue: now": (None, failure("Unavailable", -SECOND), NOW, NOW),
+        "the next attempt is overdue, the Secret valid: now": (ISSUED, failure("Unavailable", -SECOND), NOW, NOW),
+        "overdue, and the source expires later: now": (
             replaced(ISSUED, source_warns=ISSUED.renew + HOUR),
             None,
             ISSUED.renew + SECOND,
             ISSUED.renew + SECOND,
-            id="overdue, and the source expires later: now",
         ),
-    ],
+    },
 )
 def test_next_reconcile_is_the_next_action_or_status_change(
     issuance: Issuance | None, failed: Failure | None, now: datetime, expected: datetime
@@ -102,13 +88,13 @@ def test_next_reconcile_is_the_next_action_or_status_change(
     assert next_reconcile(REQUEST, issuance, failed, now) == expected
 
 
-@pytest.mark.parametrize(
-    ("issuance", "now", "expected"),
-    [
-        pytest.param(None, NOW, None, id="never issued: never"),
-        pytest.param(ISSUED, NOW, NOW + HOUR, id="issued: at the expiry, which changes the status"),
-        pytest.param(ISSUED, NOW + DAY, None, id="expired: never"),
-    ],
+@cases(
+    "issuance, now, expected",
+    {
+        "never issued: never": (None, NOW, None),
+        "issued: at the expiry, which changes the status": (ISSUED, NOW, NOW + HOUR),
+        "expired: never": (ISSUED, NOW + DAY, None),
+    },
 )
 def test_next_reconcile_of_a_suspended_request(
     issuance: Issuance | None, now: datetime, expected: datetime | None

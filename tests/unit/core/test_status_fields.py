@@ -1,4 +1,3 @@
-import pytest
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
@@ -6,6 +5,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import UnavailableError
 from keyturn.core.state import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
+from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.support.status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, conditions, failed, row
 
@@ -18,34 +18,30 @@ def test_failure_message_has_request_id_and_next_attempt() -> None:
     assert renewed.message == ("STS: InternalFailure (AWS request ID id-9); next attempt at 2026-01-02T03:06:05Z")
 
 
-@pytest.mark.parametrize(
-    ("current", "outcome", "message"),
-    [
-        pytest.param(
+@cases(
+    "current, outcome, message",
+    {
+        "first issue": (
             REQUEST,
             Outcome(NOW, ISSUED, "SecretMissing", "id-1"),
             "issued for 1h; next renewal at 2026-01-02T03:44:05Z (AWS request ID id-1)",
-            id="first issue",
         ),
-        pytest.param(
+        "renewal with a reason": (
             REQUEST,
             Outcome(NOW, SECOND_ISSUE, "SourceChanged"),
             "issued because of SourceChanged for 1h; next renewal at 2026-01-02T03:44:05Z",
-            id="renewal with a reason",
         ),
-        pytest.param(
+        "routine renewal": (
             REQUEST,
             Outcome(NOW, SECOND_ISSUE, "Due"),
             "issued for 1h; next renewal at 2026-01-02T03:44:05Z",
-            id="routine renewal",
         ),
-        pytest.param(
+        "renewBefore that is too long": (
             request(renewal={"renewBefore": "50m"}, exchanges=[ACCESS_TOKEN]),
             Outcome(NOW, ISSUED, "SecretMissing"),
             "issued for 1h; renewBefore is limited to half of the lifetime; next renewal at 2026-01-02T03:44:05Z",
-            id="renewBefore that is too long",
         ),
-    ],
+    },
 )
 def test_success_message_has_lifetime_and_next_renewal(current: Request, outcome: Outcome, message: str) -> None:
     renewed = report(current, Status(), outcome).condition("Renewed")
@@ -68,14 +64,14 @@ def test_reconciliation_without_an_attempt_keeps_the_status() -> None:
     assert report(REQUEST, FIRST, Outcome(LATER, ISSUED)) == FIRST
 
 
-@pytest.mark.parametrize(
-    ("kind", "outcome", "has_changed"),
-    [
-        pytest.param("Ready", Outcome(LATER, SECOND_ISSUE, "Due"), False, id="another reason, the same status"),
-        pytest.param("Renewed", failed(AWAY, ISSUED), True, id="another status"),
-        pytest.param("Ready", failed(AWAY, ISSUED), False, id="a failure with a valid Secret"),
-        pytest.param("Ready", failed(AWAY, ISSUED, NOW + HOUR), True, id="the expiry"),
-    ],
+@cases(
+    "kind, outcome, has_changed",
+    {
+        "another reason, the same status": ("Ready", Outcome(LATER, SECOND_ISSUE, "Due"), False),
+        "another status": ("Renewed", failed(AWAY, ISSUED), True),
+        "a failure with a valid Secret": ("Ready", failed(AWAY, ISSUED), False),
+        "the expiry": ("Ready", failed(AWAY, ISSUED, NOW + HOUR), True),
+    },
 )
 def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcome, *, has_changed: bool) -> None:
     before, after = FIRST.condition(kind), report(REQUEST, FIRST, outcome).condition(kind)
@@ -89,17 +85,16 @@ def test_revision_is_kept_if_the_secret_is_deleted() -> None:
     assert report(REQUEST, FIRST, failed(AWAY)).revision == 1
 
 
-@pytest.mark.parametrize(
-    ("outcome", "handled_renew_request"),
-    [
-        pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
-        pytest.param(
+@cases(
+    "outcome, handled_renew_request",
+    {
+        "renewed": (Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1"),
+        "failed": (
             Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
             "t2",
-            id="failed",
         ),
-        pytest.param(Outcome(LATER), None, id="never requested"),
-    ],
+        "never requested": (Outcome(LATER), None),
+    },
 )
 def test_handled_renew_request_is_reported(outcome: Outcome, handled_renew_request: str | None) -> None:
     assert report(REQUEST, Status(), outcome).last_handled_renew_request == handled_renew_request
