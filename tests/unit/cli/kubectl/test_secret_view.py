@@ -9,7 +9,8 @@ from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, Intent, TokenFamily, token_fingerprint
 from tests.support.cases import cases
 from tests.support.dependencies import DAY, NOW, REFRESH, ROLE, SECOND, request
-from tests.support.kubectl_views import DATA, ISSUED, REQUEST
+from tests.support.issuance import REQUEST
+from tests.support.kubectl_views import DATA, ISSUED
 
 TARGET = SecretView(
     name="acme",
