@@ -45,12 +45,12 @@ def assume(**more: Any) -> dict[str, Any]:
     return {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN} | more}
 
 
-@pytest.mark.parametrize(
+@cases(
     "more",
-    [
-        pytest.param({"externalId": "blue/1:x"}, id="in the manifest"),
-        pytest.param({"externalIdFrom": ref("partner")}, id="in a Secret"),
-    ],
+    {
+        "in the manifest": {"externalId": "blue/1:x"},
+        "in a Secret": {"externalIdFrom": ref("partner")},
+    },
 )
 async def test_external_id_is_sent(more: dict[str, Any], client: Aws, emulator: Emulator) -> None:
     values = await run_signed(client, assume(roleArn=PARTNER, **more), secrets=SECRETS)
@@ -79,13 +79,13 @@ async def test_invalid_secret_value_is_not_sent(step: dict[str, Any], client: Aw
     assert not any(value in error.message for value in SECRETS.values())
 
 
-@pytest.mark.parametrize(
-    ("template", "name"),
-    [
-        pytest.param(None, "billing.acme", id="by default"),
-        pytest.param("{name}@{namespace}", "acme@billing", id="a template"),
-        pytest.param("custom", "custom", id="a name"),
-    ],
+@cases(
+    "template, name",
+    {
+        "by default": (None, "billing.acme"),
+        "a template": ("{name}@{namespace}", "acme@billing"),
+        "a name": ("custom", "custom"),
+    },
 )
 async def test_session_names(template: str | None, name: str, client: Aws, emulator: Emulator) -> None:
     fields = {"roleSessionName": template} if template else {}
