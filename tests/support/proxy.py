@@ -28,25 +28,36 @@ async def running_proxy(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
         proxy.hosts.append(host)
+        writers.append(writer)
         if status:
             writer.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
         with suppress(OSError):
             if status == 200:
-                await _forward(reader, writer, urlsplit(upstream or f"//{host}").netloc, tls)
+                await _forward(reader, writer, urlsplit(upstream or f"//{host}").netloc, tls, writers)
         writer.close()
 
+    writers: list[asyncio.StreamWriter] = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         proxy = Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         yield proxy
+        # Clients of AWS keep their connections open. The loop needs two turns to close aborted ones.
+        for each in writers:
+            each.transport.abort()
+        await asyncio.sleep(0.05)
 
 
 async def _forward(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, tls: ssl.SSLContext | None
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    address: str,
+    tls: ssl.SSLContext | None,
+    writers: list[asyncio.StreamWriter],
 ) -> None:
     if tls:
         await writer.start_tls(tls)
     host, _, port = address.partition(":")
     upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
+    writers.append(upstream_writer)
     await asyncio.gather(_copy(reader, upstream_writer), _copy(upstream_reader, writer))
 
 

@@ -115,11 +115,11 @@ def test_session_has_no_credential_chain() -> None:
 
 async def test_one_client_per_service_region_and_signing(emulator: Emulator) -> None:
     with new_client(emulator) as (client, _):
-        first = client._client("sts", "us-east-1", signed=False)
+        first = client._clients.get("sts", "us-east-1", 3, signed=False)
 
-        assert client._client("sts", "us-east-1", signed=False) is first
-        assert client._client("sts", "eu-west-1", signed=False) is not first
-        assert client._client("sts", "us-east-1", signed=True) is not first
+        assert client._clients.get("sts", "us-east-1", 3, signed=False) is first
+        assert client._clients.get("sts", "eu-west-1", 3, signed=False) is not first
+        assert client._clients.get("sts", "us-east-1", 3, signed=True) is not first
 
 
 async def test_exchanges_and_throttled_calls_are_counted(emulator: Emulator) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
-from keyturn.exchanges.oauth.client_authentication import _load_key
+from keyturn.exchanges.oauth import load_key
 from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, OauthIssuer
 from tests.support.signing_keys import EC, RSA, keys
@@ -217,7 +217,7 @@ async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, i
 def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"^$"):
-        _load_key(key)
+        load_key(key)
 
     assert time.monotonic() - started < 0.5, bits
 

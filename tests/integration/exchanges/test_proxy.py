@@ -12,7 +12,6 @@ from tests.support.exchange_steps import assume_role, aws, get_access_token
 from tests.support.proxy import running_proxy
 from tests.support.tls import CERTIFICATE, SERVER_CONTEXT
 
-pytestmark = pytest.mark.usefixtures("all_closed")
 # Only the proxy forwards these to the emulator.
 HOSTS = dict.fromkeys(("sts", "license-manager"), "https://localhost:9")
 
