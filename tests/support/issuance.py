@@ -14,11 +14,7 @@ from keyturn.core.pipeline_values import SourceValues
 from tests.support.dependencies import HOUR, NOW, request
 
 REQUEST = request()
-
-
 DATA = {"token": "planted", "expiration": "2026-01-02T04:04:05Z"}
-
-
 ISSUANCE = Issuance(
     request="acme",
     uid="acme-0001",
@@ -34,8 +30,6 @@ ISSUANCE = Issuance(
     revision=1,
     keys=tuple(DATA),
 )
-
-
 TARGET = TargetSecret("secret-1", "1", ISSUANCE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
 
 

@@ -13,20 +13,10 @@ from tests.support.dependencies import DAY, MINUTE, NOW, ROLE, request
 from tests.support.issuance import ISSUANCE
 
 REQUEST = request()
-
-
 ISSUED = replace(ISSUANCE, renew=NOW + 40 * MINUTE, principal=ROLE)
-
-
 SECOND_ISSUE = replace(ISSUED, revision=2)
-
-
 WARNED = replace(ISSUED, source_expires=NOW + DAY, source_warns=NOW)
-
-
 UNREACHABLE = UnavailableError("Unreachable", "no response from STS")
-
-
 LATER = NOW + MINUTE
 
 

@@ -6,7 +6,6 @@ from keyturn.api.base import Kind
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS
 from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.token_request import DOCKER, OPAQUE
-from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
 from tests.support.manifest_text import with_formats
 
 
@@ -38,17 +37,6 @@ def test_template_has_the_names_and_kinds_of_its_placeholders(
     template = TemplateFormat(key="file", text=text)
 
     assert (template.names, template.kinds) == (names, kinds)
-
-
-@pytest.mark.parametrize(
-    ("exchanges", "names"),
-    [
-        pytest.param([ACCESS_TOKEN, ASSUME_ROLE], ["env", "credentialProcess"], id="credentials"),
-        pytest.param([ASSUME_ROLE, ACCESS_TOKEN], ["token"], id="a token after credentials"),
-    ],
-)
-def test_default_formats_follow_the_last_exchange(exchanges: list[dict[str, Any]], names: list[str]) -> None:
-    assert [choice.name for choice in request(exchanges=exchanges).spec.formats] == names
 
 
 def test_default_format_of_registry_logins() -> None:
