@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.cluster.namespace import ROLE, Namespace
-from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
 
+pytestmark = pytest.mark.usefixtures("operator")
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
 SESSION = ROLE.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
 FILE = "[default]\naws_access_key_id={{ accessKeyId }}\naws_secret_access_key={{secretAccessKey}}\n"
@@ -81,7 +81,7 @@ def with_folder(folder: Path, value: Any) -> Any:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_client_works_with_the_secret_alone(
-    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, case: FormatCase
+    aws: Emulator, namespace: Namespace, tmp_path: Path, case: FormatCase
 ) -> None:
     formats = [with_folder(tmp_path, options) for options in case.formats]
     namespace.issue(aws, target={"formats": formats}, **case.spec)

@@ -1,6 +1,5 @@
 """The type of a Secret, which cannot be changed on the real API server."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,10 +14,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import ServiceHealth
 from tests.support.cluster.namespace import Namespace
-from tests.support.cluster.operator import Operator
-from tests.support.emulator.client import Emulator
 from tests.support.manifest_text import writing
-from tests.support.processes import until
 from tests.support.secret_store import issuance
 
 DOCKER = "kubernetes.io/dockerconfigjson"
@@ -41,22 +37,6 @@ def type_and_data(namespace: Namespace) -> tuple[str, dict[str, str]]:
     return namespace.get("secret", "acme")["type"], namespace.secret_data("acme")
 
 
-async def test_secret_is_replaced_to_change_its_type(installed: object, namespace: Namespace) -> None:
-    files, images = (replace(request, namespace=namespace.name) for request in (FILES, IMAGES))
-    async with store_in(namespace) as store:
-        await store.dry_run(images)
-        await store.write(images, issuance(images), LOGINS)
-        first, uid = type_and_data(namespace), namespace.get("secret", "acme")["metadata"]["uid"]
-        await store.write(images, issuance(images), LOGINS)
-        again = namespace.get("secret", "acme")["metadata"]["uid"]
-        await store.write(files, issuance(files), TOKEN)
-        second = type_and_data(namespace)
-        await store.write(images, issuance(images), LOGINS)
-
-    assert (first, second, type_and_data(namespace)) == ((DOCKER, LOGINS), ("Opaque", TOKEN), (DOCKER, LOGINS))
-    assert again == uid
-
-
 async def test_rejected_replacement_leaves_the_old_secret(installed: object, namespace: Namespace) -> None:
     files, images = (replace(request, namespace=namespace.name) for request in (FILES, IMAGES))
     async with store_in(namespace) as store:
@@ -66,23 +46,3 @@ async def test_rejected_replacement_leaves_the_old_secret(installed: object, nam
 
     assert error.value.reason == "WriteDenied"
     assert type_and_data(namespace) == ("Opaque", TOKEN)
-
-
-def test_operator_repairs_the_type_of_its_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issue(aws)
-    secret, before = namespace.get("secret", "acme"), namespace.secret_data("acme")
-    metadata = {key: secret["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
-    replacement = {"apiVersion": "v1", "kind": "Secret", "type": DOCKER, "metadata": metadata}
-    data = secret["data"] | {".dockerconfigjson": "e30="}
-
-    namespace.patch("treq", "acme", {"spec": {"suspend": True}})
-    namespace.wait_for_condition("acme", "Ready", "Suspended")
-    namespace.kubectl("replace", "--force", "-f", "-", stdin=json.dumps(replacement | {"data": data}))
-    namespace.patch("treq", "acme", {"spec": {"suspend": False}})
-    namespace.request_renewal("acme", "1")
-
-    until(lambda: namespace.status("acme")["revision"] == 2)
-    until(lambda: namespace.get("secret", "acme")["type"] == "Opaque")
-    namespace.wait_until_ready("acme")
-    assert namespace.secret_data("acme").keys() == before.keys()
-    assert (aws.calls("GetAccessToken"), "a bug" in operator.log()) == (2, False)
