@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
@@ -17,7 +18,7 @@ from tests.support.processes import until
 pytestmark = pytest.mark.usefixtures("operator")
 STATUSES = (409, 429, 500, 503)
 REFUSAL = json.dumps({"kind": "Status", "message": "injected fault"})
-GONE = json.dumps({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"})
+GONE = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "old"}})
 EXCHANGES = ("GetAccessToken", "AssumeRoleWithWebIdentity")
 
 
@@ -144,15 +145,7 @@ def test_save_of_a_rotated_token_is_retried(
     assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        pytest.param(503, "", id="dropped and refused for some seconds"),
-        pytest.param(
-            200, json.dumps({"type": "ERROR", "object": json.loads(GONE)}), id="with an expired resource version"
-        ),
-    ],
-)
+@cases("status, body", {"dropped and refused for some seconds": (503, ""), "with an expired version": (200, GONE)})
 def test_changes_while_the_watch_is_broken_are_processed(
     operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy, status: int, body: str
 ) -> None:

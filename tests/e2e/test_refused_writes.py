@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, allow_secrets, refusing
@@ -158,14 +159,14 @@ def test_full_quota_costs_no_aws_call(aws: Emulator, namespace: Namespace) -> No
     assert namespace.events("acme") == ["WriteDenied", "Issued"]
 
 
-@pytest.mark.parametrize(
-    ("more", "adopted", "consumes"),
-    [
-        pytest.param(0, False, [], id="none left"),
-        pytest.param(0, True, [], id="none left for the token Secret"),
-        pytest.param(1, False, [0], id="one left, which the token Secret takes"),
-    ],
-)
+QUOTAS = {
+    "none left": (0, False, []),
+    "none left for the token Secret": (0, True, []),
+    "one left, which the token Secret takes": (1, False, [0]),
+}
+
+
+@cases("more, adopted, consumes", QUOTAS)
 def test_full_quota_loses_no_token(
     aws: Emulator, namespace: Namespace, *, more: int, adopted: bool, consumes: list[int]
 ) -> None:

@@ -1,7 +1,5 @@
-"""The type of a Secret, which cannot be changed on the real API server."""
+"""The type of a Secret, which cannot be changed on the real API server: test_registries.py lets the operator do so."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,32 +15,21 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.manifest_text import writing
 from tests.support.secret_store import issuance
 
-DOCKER = "kubernetes.io/dockerconfigjson"
 RETAIN = {"deletionPolicy": "Retain"}  # the garbage collector deletes a Secret whose owner does not exist
-FILES, IMAGES = writing({"token": {}}, **RETAIN), writing({"dockerConfigJson": {}}, **RETAIN)
-TOKEN, LOGINS = {"token": "x", "expiration": "y"}, {".dockerconfigjson": '{"auths": {}}', "expiration": "z"}
+FORMATS = (writing({"token": {}}, **RETAIN), writing({"dockerConfigJson": {}}, **RETAIN))
+TOKEN = {"token": "x", "expiration": "y"}
 
 
-@asynccontextmanager
-async def store_in(namespace: Namespace) -> AsyncIterator[SecretStore]:
-    """Return the operator's store, with the permissions of its ServiceAccount."""
+async def test_rejected_replacement_leaves_the_old_secret(namespace: Namespace) -> None:
+    files, images = (replace(request, namespace=namespace.name) for request in FORMATS)
     configuration = Configuration()
     kubeconfig = str(namespace.plane.service_account_kubeconfig("keyturn", "keyturn"))
     await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
     async with KubernetesClient(configuration) as client:
-        yield SecretStore(ApiClient(client, ServiceHealth()))
-
-
-def type_and_data(namespace: Namespace) -> tuple[str, dict[str, str]]:
-    return namespace.get("secret", "acme")["type"], namespace.secret_data("acme")
-
-
-async def test_rejected_replacement_leaves_the_old_secret(installed: object, namespace: Namespace) -> None:
-    files, images = (replace(request, namespace=namespace.name) for request in (FILES, IMAGES))
-    async with store_in(namespace) as store:
+        store = SecretStore(ApiClient(client, ServiceHealth()))
         await store.write(files, issuance(files), TOKEN)
         with pytest.raises(RefusedError, match="dockerconfigjson") as error:
             await store.write(images, issuance(images), {".dockerconfigjson": "no JSON"})
 
     assert error.value.reason == "WriteDenied"
-    assert type_and_data(namespace) == ("Opaque", TOKEN)
+    assert (namespace.get("secret", "acme")["type"], namespace.secret_data("acme")) == ("Opaque", TOKEN)
