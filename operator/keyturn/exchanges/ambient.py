@@ -60,7 +60,7 @@ class AmbientClients:
 
 def check_ambient(settings: SourceSettings, namespace: str, role_arn: str) -> None:
     """Raise RefusedError (IdentityNotAllowed) unless the settings allow the namespace to assume the role."""
-    if not any(rule.allows(namespace, role_arn) for rule in settings.ambient):
+    if not any(rule.is_met_by(namespace, role_arn) for rule in settings.ambient):
         raise RefusedError(
             "IdentityNotAllowed",
             f"the operator's settings (sources.ambient) do not allow namespace {namespace} to assume {role_arn}",

@@ -103,7 +103,7 @@ async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: 
 
 async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:
     """The parameters of the grant."""
-    if spec.consumes_refresh_token or values.refresh_token:
+    if spec.is_refresh_grant or values.refresh_token:
         token = values.refresh_token or values.current_token.value
         return {"grantType": REFRESH_TOKEN, "refreshToken": token}
     if spec.grant_type == AUTHORIZATION_CODE:

@@ -8,14 +8,16 @@ from typing import Any
 
 from msgspec import structs
 
-from keyturn.api.exchanges.session_parameters import MfaExchangeSpec, PolicyArn, Tag
 from keyturn.api.exchanges.sts import (
     AssumeRoleSpec,
     AssumeRoleWithWebIdentitySpec,
     GetFederationTokenSpec,
     GetSessionTokenSpec,
+    MfaExchangeSpec,
+    PolicyArn,
+    Tag,
 )
-from keyturn.api.rules.ambient import AMBIENT_TAGS
+from keyturn.api.rules.exchanges import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length

@@ -68,9 +68,7 @@ async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Pip
     grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
     else the `exp` of a JWT.
     """
-    consumes = (
-        spec.consumes_refresh_token or values.single_use_credential is not None or values.refresh_token is not None
-    )
+    consumes = spec.is_refresh_grant or values.single_use_credential is not None or values.refresh_token is not None
     fields = await _fields(call, spec, values)
     headers = await authenticate(call, spec, fields, call.context.issuer_client.now())
     form = Form(spec.token_url, fields, headers, await trusted(call, spec), consumes)
