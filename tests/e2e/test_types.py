@@ -12,11 +12,11 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import ServiceHealth
 from tests.support.cluster.namespace import Namespace
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.secret_store import issuance
 
 RETAIN = {"deletionPolicy": "Retain"}  # the garbage collector deletes a Secret whose owner does not exist
-FORMATS = (writing({"token": {}}, **RETAIN), writing({"dockerConfigJson": {}}, **RETAIN))
+FORMATS = (with_formats({"token": {}}, **RETAIN), with_formats({"dockerConfigJson": {}}, **RETAIN))
 TOKEN = {"token": "x", "expiration": "y"}
 
 
