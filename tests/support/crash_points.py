@@ -23,7 +23,7 @@ from typing import Any
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash, read_issuance
 from keyturn.core.state import ReconcileState
-from keyturn.standalone.atomic_dir import AtomicDir
+from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore
 from keyturn.standalone.runner import exclusive_token_locks
 from keyturn.standalone.source_files import SourceFiles

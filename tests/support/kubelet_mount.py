@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn.cli.clock import now
+from keyturn.cli import now
 
 
 def process(number: int, expires_at: datetime) -> dict[str, str]:

@@ -173,7 +173,7 @@ class Secrets:
         issuance = msgspec.structs.replace(issuance, adopted=adopted)
         issuance_annotations = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)}
         others = before.owners - {request.uid, before.issuance.uid if before.issuance else ""}
-        owned = not request.retains and not adopted
+        owned = not request.should_retain_secret and not adopted
         self.put(request.secret_name, request.namespace)
         self._seen.add(_target(request))
         self._secrets[_target(request)] = replace(
@@ -196,7 +196,7 @@ class Secrets:
                 old_annotations | secret.applied,
                 old_labels | secret.applied,
             )
-        elif not request.retains:
+        elif not request.should_retain_secret:
             del self._secrets[place]
             return
         secret.annotations = _without(secret.annotations, old_annotations)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from keyturn.cli.clock import now
+from keyturn.cli import now
 from tests.support.cluster.namespace import token_request
 from tests.support.emulator.client import running_emulator
 from tests.support.kubelet_mount import process, swap

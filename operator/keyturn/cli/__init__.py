@@ -6,6 +6,7 @@ run, does not import kopf and boto3.
 
 import importlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
@@ -22,8 +23,8 @@ class LazyCommand(NamedTuple):
 
 COMMANDS: Mapping[str, LazyCommand] = {
     "check": LazyCommand("keyturn.cli.check", "Check manifests of TokenRequests and Pods for mistakes."),
-    "crd": LazyCommand("keyturn.cli.crd", "Print the CustomResourceDefinition."),
-    "inject": LazyCommand("keyturn.cli.inject", "Add the sidecar to the Pods in manifests."),
+    "crd": LazyCommand("keyturn.cli.manifests", "Print the CustomResourceDefinition."),
+    "inject": LazyCommand("keyturn.cli.manifests", "Add the sidecar to the Pods in manifests."),
     "operator": LazyCommand("keyturn.cli.operator", "Run the Kubernetes operator."),
     "run": LazyCommand("keyturn.cli.run", "Renew one TokenRequest without a cluster."),
     "sidecar": LazyCommand("keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod."),
@@ -54,6 +55,10 @@ class LazyGroup(click.Group):
         # click's own implementation imports every command for its summary.
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in self._lazy_commands.items()])
+
+
+def now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the real clock
 
 
 @click.group(cls=LazyGroup, lazy_commands=COMMANDS)

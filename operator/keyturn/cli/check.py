@@ -1,17 +1,19 @@
-"""keyturn check."""
+"""keyturn check: finds mistakes in manifests before they are applied."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import click
+import msgspec
+from msgspec import Meta
 
 from keyturn.api.base import GROUP, InvalidSpecError, without_nulls
-from keyturn.api.token_request import KIND, Request, parse
+from keyturn.api.target import LABEL_NAME, LabelValue
+from keyturn.api.token_request import KIND, Request, parse, with_path
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
-from keyturn.cli.object_meta import metadata_error
 from keyturn.core.pods.lint import lint_pod
 from keyturn.core.pods.manifest import ManifestError
 
@@ -40,6 +42,34 @@ class Diagnostic(NamedTuple):
     is_error: bool = True
 
 
+_Name = Annotated[str, Meta(max_length=317, pattern=LABEL_NAME)]
+
+
+class _ObjectMeta(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """The metadata that the API server accepts."""
+
+    name: str = ""
+    generate_name: str = ""
+    namespace: str = ""
+    labels: dict[_Name, LabelValue] = {}
+    annotations: dict[_Name, str] = {}
+    finalizers: list[str] = []
+    owner_references: list[dict[str, Any]] = []
+    # Written by the API server and shown by `kubectl get -o yaml`.
+    self_link: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    deletion_grace_period_seconds: int = 0
+    managed_fields: list[dict[str, Any]] = []
+
+
+class _Object(msgspec.Struct):
+    metadata: _ObjectMeta
+
+
 @click.command(help=COMMANDS["check"].summary)
 @click.option(
     "--filename", "-f", "filenames", multiple=True, metavar="FILE", help="File to check, or - for stdin. Repeatable."
@@ -60,20 +90,8 @@ def check(filenames: tuple[str, ...], more_filenames: tuple[str, ...], *, strict
 
 def check_files(files: Iterable[str]) -> list[Diagnostic]:
     """Check files together: a pod is checked against the TokenRequests in all of them."""
-    manifests, diagnostics = _read_manifests(files)
-    requests: list[Request] = []
-    for manifest in manifests:
-        if manifest.is_token_request:
-            try:
-                requests.append(_parse_request(without_nulls(manifest.body)))
-            except InvalidSpecError as error:
-                diagnostics.append(Diagnostic(f"{manifest.location}: error: {error.message}"))
-    return [*diagnostics, *(it for manifest in manifests for it in _lint(manifest, requests))]
-
-
-def _read_manifests(files: Iterable[str]) -> tuple[list[_Manifest], list[Diagnostic]]:
     manifests: list[_Manifest] = []
-    diagnostics = []
+    diagnostics: list[Diagnostic] = []
     for file in files:
         try:
             # The documents before an unreadable one are still checked.
@@ -81,7 +99,16 @@ def _read_manifests(files: Iterable[str]) -> tuple[list[_Manifest], list[Diagnos
                 manifests += _manifests(document.location, "", document.body)
         except UnreadableError as error:
             diagnostics.append(Diagnostic(str(error)))
-    return manifests, diagnostics
+    requests: list[Request] = []
+    for manifest in manifests:
+        if manifest.is_token_request:
+            try:
+                requests.append(_parse_request(without_nulls(manifest.body)))
+            except InvalidSpecError as error:
+                diagnostics.append(Diagnostic(f"{manifest.location}: error: {error.message}"))
+    for manifest in manifests:
+        diagnostics += _lint(manifest, requests)
+    return diagnostics
 
 
 def _manifests(location: str, path: str, body: Any) -> Iterator[_Manifest]:
@@ -94,20 +121,20 @@ def _manifests(location: str, path: str, body: Any) -> Iterator[_Manifest]:
         for index, item in enumerate(items):
             yield from _manifests(location, f"{path} items[{index}]", item)
     else:
-        yield _Manifest(f"{location} {_kind_and_name(body)}{path}", body)
-
-
-def _kind_and_name(body: dict[str, Any]) -> str:
-    meta = body.get("metadata")
-    name = meta.get("name") or meta.get("generateName") if isinstance(meta, dict) else ""
-    return f"{body.get('kind', '')}/{name or ''}"
+        meta = body.get("metadata")
+        name = meta.get("name") or meta.get("generateName") if isinstance(meta, dict) else ""
+        yield _Manifest(f"{location} {body.get('kind', '')}/{name or ''}{path}", body)
 
 
 def _parse_request(body: dict[str, Any]) -> Request:
     """Parse a manifest as the API server does, which generates a name from metadata.generateName."""
     missing = [name for name in ("apiVersion", "kind") if name not in body]
-    if message := f"{missing[0]} is missing" if missing else metadata_error(body.get("metadata")):
-        raise InvalidSpecError(message)
+    if missing:
+        raise InvalidSpecError(f"{missing[0]} is missing")
+    try:
+        msgspec.convert({"metadata": body.get("metadata")}, _Object)
+    except msgspec.ValidationError as error:
+        raise InvalidSpecError(with_path(str(error))) from None
     meta = body["metadata"]
     if not meta.get("name") and meta.get("generateName"):
         body = body | {"metadata": meta | {"name": f"{meta['generateName'][:248]}xxxxx"}}

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from keyturn.cli import COMMANDS
-from keyturn.cli.clock import now
+from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import FILE, secret_options
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials
-from keyturn.sidecar.mounted_secret import MountedSecret
+from keyturn.sidecar.mounted_files import MountedSecret
 
 _UNCHANGED = timedelta(seconds=0.5)
 _POLLS, _POLL_SECONDS = 20, 0.1
@@ -36,7 +35,9 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
         if secret_dir:
             credentials = _read(MountedSecret(secret_dir, key))
         elif url and authorization_file:
-            credentials = _fetch(url, authorization_file)
+            from keyturn.sidecar.client import fetch_credentials  # noqa: PLC0415 - h11 is not loaded to read a file
+
+            credentials = fetch_credentials(url, authorization_file)
         else:
             raise click.UsageError("set --secret-dir, or --url and --authorization-file")
         fields = json.loads(CredentialCache(now, credentials, failure="").document())
@@ -57,9 +58,3 @@ def _read(secret: MountedSecret) -> ServedCredentials:
             break
         time.sleep(_POLL_SECONDS)
     return secret.read()
-
-
-def _fetch(url: str, authorization_file: Path) -> ServedCredentials:
-    from keyturn.sidecar.client import fetch_credentials  # noqa: PLC0415 - h11 is not loaded to read a file
-
-    return fetch_credentials(url, authorization_file)

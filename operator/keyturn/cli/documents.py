@@ -1,4 +1,4 @@
-"""YAML and JSON documents in files, read as kubectl reads them."""
+"""YAML and JSON documents in files, read as kubectl reads them: manifests, and the settings of --config."""
 
 import re
 import sys
@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
+import msgspec
 import yaml
 
+from keyturn.core.settings import Settings, parse_settings
 from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
 
 
@@ -22,13 +25,12 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's attribute
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
 for _tag, _pattern in PLAIN_SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, None)
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
 # Other YAML parsers read these as times or numbers.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^[-+.]?[0-9]"), None)
 
@@ -50,12 +52,32 @@ class Document:
 
 def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
-    for number, text in enumerate(_split(_read(file)), start=1):
+    try:
+        content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        message = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UnreadableError(f"{file}: error: {message}") from None
+    for number, text in enumerate(_split(content), start=1):
         try:
             body = load(text)
         except YamlError as error:
             raise UnreadableError(f"{_location(file, number)} error: {error}") from None
         yield Document(file, number, text, body)
+
+
+def read_settings(path: str | None) -> Settings:
+    """Read the settings; None means the defaults. Raises click.BadParameter, which never quotes the file."""
+    if path is None:
+        return Settings()
+    try:
+        bodies = [document.body for document in read_documents(path)]
+        if len(bodies) > 1:
+            raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
+        return parse_settings(bodies[0] if bodies else None)
+    except UnreadableError as error:
+        raise click.BadParameter(str(error), param_hint="--config") from error
+    except msgspec.ValidationError as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint="--config") from error
 
 
 def dump_document(body: Any) -> str:
@@ -66,14 +88,6 @@ def dump_document(body: Any) -> str:
 
 def _location(file: str, number: int) -> str:
     return f"{file}, document {number}:"
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        message = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise UnreadableError(f"{file}: error: {message}") from None
 
 
 def _split(text: str) -> list[str]:

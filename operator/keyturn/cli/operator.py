@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from keyturn.cli import COMMANDS
-from keyturn.cli.clock import now
+from keyturn.cli import COMMANDS, now
+from keyturn.cli.documents import read_settings
 from keyturn.cli.options import log_options, option
 from keyturn.cli.process import exit_immediately, fail, freeze_imports, log_to_stderr, rand
-from keyturn.cli.settings import read_settings
 from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.core.errors import LeaseLostError
 

@@ -18,22 +18,17 @@ rand = random.random
 def log_to_stderr(level: str, log_format: str) -> None:
     """Log to stderr from `level` on, as "text" or "json"."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_json_formatter() if log_format == "json" else _text_formatter())
+    if log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - a sidecar that logs text does not need it
+
+        names = {"asctime": "time", "levelname": "level", "name": "logger"}
+        handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Never at debug level: botocore logs requests and responses with tokens, kopf logs whole objects.
     for name in ("botocore", "boto3", "urllib3", "kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _text_formatter() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-
-
-def _json_formatter() -> logging.Formatter:
-    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - a sidecar that logs text does not need it
-
-    names = {"asctime": "time", "levelname": "level", "name": "logger"}
-    return JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
 
 
 async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:

@@ -2,17 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from keyturn.api.status import Status
-from keyturn.cli import COMMANDS
-from keyturn.cli.clock import now
-from keyturn.cli.options import DIRECTORY, FILE, log_options, option, serving_options
+from keyturn.cli import COMMANDS, now
+from keyturn.cli.documents import read_settings
+from keyturn.cli.options import DIRECTORY, FILE, Command, log_options, option, serving_options
 from keyturn.cli.process import (
     exit_immediately,
     fail,
@@ -22,7 +21,6 @@ from keyturn.cli.process import (
     run_until_stopped,
     stoppable,
 )
-from keyturn.cli.settings import read_settings
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
@@ -31,10 +29,8 @@ from keyturn.standalone import runner
 from keyturn.standalone.atomic_files import StartupError
 from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
-
-def _file_options(command: _Command) -> _Command:
+def _file_options(command: Command) -> Command:
     """Add the options for the manifest, the settings and the directories."""
     for add in (
         option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings file (YAML)."),

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
-from keyturn.cli import COMMANDS
-from keyturn.cli.clock import now
+from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import log_options, option, secret_options, serving_options
 from keyturn.cli.process import fail, freeze_imports, log_to_stderr, run_until_stopped
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
 from keyturn.sidecar.http_server import BindError
-from keyturn.sidecar.mounted_secret import MountedSecret
+from keyturn.sidecar.mounted_files import MountedSecret
 from keyturn.sidecar.reader import Reader
 
 # By name, because the module of standalone mode imports boto3, which this module must not load.

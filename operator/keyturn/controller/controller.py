@@ -166,7 +166,7 @@ class Controller:
         if isinstance(request, InvalidRequest) or not self._store.watched:
             return now
         if state.failure:
-            is_held_back = state.failure.holds_back(request, "", now)
+            is_held_back = state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         target = self._store.cache.get(target_place(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)

@@ -180,7 +180,7 @@ class SecretStore:
                 query = {"fieldManager": field_manager(request.uid), "force": "true"}
                 empty = empty_manifest(place[1], target.uid)
                 response = await self._api.request("PATCH", path, empty, kind=APPLY, query=query)
-            elif request.retains:
+            elif request.should_retain_secret:
                 response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
             else:
                 response = await self._api.request("DELETE", path, {"preconditions": {"uid": target.uid}}, kind=JSON)
@@ -212,7 +212,7 @@ def _manifest(
 ) -> dict[str, Any]:
     adopted = is_adopted(request, target)
     issuance = msgspec.structs.replace(issuance, adopted=adopted)
-    manifest = secret_manifest(request, issuance, data, owned=not request.retains and not adopted)
+    manifest = secret_manifest(request, issuance, data, owned=not request.should_retain_secret and not adopted)
     if adopted and manifest["type"] == OPAQUE:
         # The user who created the Secret chose its type, and our formats need none.
         del manifest["type"]

@@ -13,7 +13,7 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from keyturn.cli.clock import now
+from keyturn.cli import now
 from keyturn.cli.credential_process import credential_process
 from tests.support.boto3_credentials import current_credentials
 from tests.support.kubelet_mount import mount_credentials, process, swap, variables

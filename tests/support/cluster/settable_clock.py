@@ -8,19 +8,19 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn.cli import clock, main
+from keyturn import cli
 
 
 def run() -> None:
     """Run the command line with the shifted clock."""
-    offset_file, real_now = Path(sys.argv.pop(1)), clock.now
+    offset_file, real_now = Path(sys.argv.pop(1)), cli.now
 
     def now() -> datetime:
         return real_now() + timedelta(seconds=float(offset_file.read_text()))
 
-    # Commands look up clock.now when they are called.
-    clock.now = now
-    main()
+    # The module of a command, which imports the clock, is imported when the command is called.
+    cli.now = now
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from keyturn.api.base import api_structs
 from keyturn.api.crd import crd, one_line, schema
 from keyturn.api.token_request import TokenRequestSpec
-from keyturn.cli.crd import crd as crd_command
+from keyturn.cli.manifests import crd as crd_command
 
 SCHEMA = schema()
 # The API server allows no description of metadata.

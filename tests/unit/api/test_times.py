@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from keyturn.api.times import duration, human_duration, read_time, rfc3339, whole
-from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
+from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 
 
 def test_whole_truncates_and_converts_to_utc() -> None:
@@ -41,13 +41,15 @@ def test_duration_is_parsed(text: str, expected: timedelta) -> None:
 @pytest.mark.parametrize(
     ("span", "text"),
     [
-        (timedelta(), "0s"),
-        (45 * SECOND, "45s"),
-        (12 * HOUR - SECOND, "11h59m"),
-        (HOUR, "1h"),
-        (HOUR + SECOND, "1h"),
-        (36 * HOUR, "36h"),
-        (84 * HOUR, "3d12h"),
+        pytest.param(0 * SECOND, "0s", id="zero"),
+        pytest.param(59.9 * SECOND, "59s", id="truncated, not rounded"),
+        pytest.param(MINUTE, "1m", id="one minute"),
+        pytest.param(5 * MINUTE - SECOND, "4m59s", id="minutes and seconds"),
+        pytest.param(12 * HOUR - SECOND, "11h59m", id="hours and minutes"),
+        pytest.param(HOUR + SECOND, "1h", id="a zero unit is skipped"),
+        pytest.param(2 * DAY - HOUR, "47h", id="hours up to two days"),
+        pytest.param(2 * DAY + 3 * HOUR, "2d3h", id="days and hours"),
+        pytest.param(400 * DAY, "400d", id="many days"),
     ],
 )
 def test_human_duration_has_the_two_largest_units(span: timedelta, text: str) -> None:

@@ -8,6 +8,7 @@ from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.token_request import RENEW_REQUESTED, parse
 from tests.support.dependencies import ACCESS_TOKEN, manifest, request
+from tests.support.manifests import MANIFESTS, NAMES
 
 _READY = Condition(type="Ready", status="True", reason="Issued", message="", last_transition_time="")
 
@@ -142,3 +143,24 @@ def test_hash_ignores_the_order_of_fields() -> None:
     body["spec"] = dict(reversed(body["spec"].items()))
 
     assert parse(body).request_hash == request().request_hash
+
+
+_GOOD = {name: body for name, (body, message) in MANIFESTS.items() if message is None}
+_BAD = {name: (body, message) for name, (body, message) in MANIFESTS.items() if message}
+
+
+def test_manifest_names_are_unique() -> None:
+    assert len(NAMES) == len(MANIFESTS)
+
+
+@pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in _GOOD.items()])
+def test_good_manifest_is_accepted(body: dict[str, Any]) -> None:
+    assert parse(body).name == body["metadata"]["name"]
+
+
+@pytest.mark.parametrize(("body", "message"), [pytest.param(*bad, id=name) for name, bad in _BAD.items()])
+def test_bad_manifest_is_rejected_with_a_message(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSpecError) as error:
+        parse(body)
+
+    assert message in error.value.message

@@ -31,10 +31,6 @@ def test_version_is_printed() -> None:
     assert run_keyturn("--version").output == f"keyturn, version {__version__}\n"
 
 
-def test_crd_prints_the_generated_file() -> None:
-    assert run_keyturn("crd").output == (ROOT / "crds" / "keyturn.dev_tokenrequests.yaml").read_text()
-
-
 def test_help_lists_every_command_with_its_summary() -> None:
     listed = " ".join(run_keyturn("--help").output.split())
 
@@ -91,7 +87,7 @@ def test_documentation_lists_the_reader_flags() -> None:
 
 def test_documentation_lists_the_run_flags() -> None:
     listed = {name for flag, _ in documented_flags("run") for name in re.findall(r"--?[a-z-]+", flag)}
-    elsewhere = {"--config", "--log-level", "--log-format", "--once"}
+    elsewhere = {"--config", "--log-level", "--log-format"}
 
     assert listed - elsewhere == {flag for option in run.params for flag in option.opts} - elsewhere
 
@@ -252,9 +248,11 @@ def test_credential_process_reads_the_variables_of_sdks() -> None:
     ("modules", "heavy"),
     [
         pytest.param("cli.run", "kopf kubernetes", id="run"),
-        pytest.param("cli.check,cli.inject", "boto3 botocore kopf kubernetes aiohttp asyncio", id="check"),
         pytest.param(
-            "cli.kubectl.status",
+            "cli.check,cli.manifests", "boto3 botocore kopf kubernetes aiohttp asyncio", id="check and inject"
+        ),
+        pytest.param(
+            "cli.kubectl.request_commands",
             "aiohttp boto3 botocore cryptography jwt kopf kubernetes prometheus_client yaml",
             id="kubectl keyturn status",
         ),

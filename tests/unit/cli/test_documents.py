@@ -3,10 +3,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
-from keyturn.cli.documents import UnreadableError, dump_document, read_documents
+from keyturn.cli.documents import UnreadableError, dump_document, read_documents, read_settings
+from keyturn.core.settings import Settings
 
 STRINGS = [
     *("y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01", "12:30"),
@@ -89,3 +91,40 @@ def test_error_does_not_quote_the_file(tmp_path: Path) -> None:
 def test_missing_file_is_an_error() -> None:
     with pytest.raises(UnreadableError, match=r"^/not/there: error: No such file or directory$"):
         list(read_documents("/not/there"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"aws: {proxy: 'http://u:hunter2@p x'}", "at `$.aws.proxy`", id="an invalid value"),
+        pytest.param(b'aws:\n  proxy: "http://u:hunter2@p\n', "unexpected end", id="an open quote"),
+        pytest.param(b"aws: &hunter2 !!bool hunter2", "!!bool", id="a value that does not match its tag"),
+        pytest.param(b"# hunter2 \xff", "can't decode byte 0xff", id="not UTF-8"),
+        pytest.param(b"[" * 5000, "nested too deeply", id="nested too deeply"),
+        pytest.param(b"aws: {}\n---\nx: hunter2", "expected one document, found 2", id="two documents"),
+    ],
+)
+def test_settings_error_is_one_line_without_the_content(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    with pytest.raises(click.BadParameter) as caught:
+        read_settings(str(path))
+
+    text = caught.value.format_message()
+    assert (str(path) in text, message in text, "hunter2" in text, "\n" in text) == (True, True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "seconds"),
+    [
+        pytest.param("", Settings().renewal.min_interval_seconds, id="an empty file"),
+        pytest.param("# nothing\n", Settings().renewal.min_interval_seconds, id="a comment"),
+        pytest.param("---\n", Settings().renewal.min_interval_seconds, id="an empty document"),
+        pytest.param("renewal: {minIntervalSeconds: 7}\n", 7, id="another value"),
+    ],
+)
+def test_settings_replace_the_defaults(tmp_path: Path, content: str, seconds: int) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+
+    assert read_settings(str(path)).renewal.min_interval_seconds == seconds

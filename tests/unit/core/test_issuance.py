@@ -1,4 +1,6 @@
+import hashlib
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,20 @@ from keyturn.core.issuance import (
     OWNER_UID,
     Issuance,
     TargetSecret,
-    consents,
     data_hash,
     field_manager,
     fingerprint,
     has_current_metadata,
+    is_adoptable,
     is_ours,
+    is_unchanged,
     kept_identity,
     read_issuance,
     source_fingerprint,
-    unchanged,
 )
 from keyturn.core.pipeline_values import Credentials, SourceValues
-from tests.support.dependencies import manifest, request
+from keyturn.core.token_family import read_family
+from tests.support.dependencies import HOUR, NOW, manifest, request
 from tests.support.issuance import DATA, MADE, OURS, REQUEST, changed
 
 GOLDEN = Path(__file__).with_name("golden_hashes.json")
@@ -93,7 +96,7 @@ def test_record_contains_no_secret() -> None:
     ],
 )
 def test_only_hashes_of_one_version_are_compared(ours: str, theirs: str, *, expected: bool) -> None:
-    assert unchanged(ours, theirs) is expected
+    assert is_unchanged(ours, theirs) is expected
 
 
 def test_fingerprint_is_short_and_keyed_with_the_name() -> None:
@@ -224,9 +227,9 @@ def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expe
 def test_consent_names_one_request() -> None:
     target = changed(annotations={ADOPTABLE_BY: "acme"})
 
-    assert consents(REQUEST, target)
-    assert not consents(request("other"), target)
-    assert not consents(REQUEST, None)
+    assert is_adoptable(REQUEST, target)
+    assert not is_adoptable(request("other"), target)
+    assert not is_adoptable(REQUEST, None)
 
 
 def test_field_manager_contains_the_uid() -> None:
@@ -250,3 +253,53 @@ def test_field_manager_contains_the_uid() -> None:
 )
 def test_identity_is_reused_while_the_exchanges_are_unchanged(last: Issuance | None, identity_id: str) -> None:
     assert kept_identity(last, REQUEST) == identity_id
+
+
+# Anyone who may write a Secret can forge its annotations, so implausible ones are ignored.
+DEEP = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+def forged(text: str) -> dict[str, str]:
+    """The annotation with a correct digest, which anyone can compute: it has no key."""
+    return {ISSUANCE_ANNOTATION: f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'}
+
+
+def with_fields(**fields: Any) -> str:
+    return msgspec.json.encode(json.loads(msgspec.json.encode(MADE)) | fields).decode()
+
+
+def test_record_with_a_correct_digest_is_read() -> None:
+    assert read_issuance(forged(with_fields())) == MADE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(DEEP, id="nested too deep"),
+        pytest.param(with_fields(jitter=1e300), id="a jitter above 1"),
+        pytest.param(with_fields(revision=2**63 - 1), id="a revision whose successor overflows int64"),
+        pytest.param(with_fields(expires="2026-01-02T03:04:05"), id="a time without a time zone"),
+        pytest.param(with_fields(expires="9999-12-31T23:59:59Z"), id="a lifetime of thousands of years"),
+        pytest.param(with_fields(renew=(NOW - 9 * HOUR).isoformat()), id="a renewal before the issue"),
+        pytest.param(with_fields(request="x" * 40_000), id="a name that is too long"),
+        pytest.param(with_fields(issued=(NOW + timedelta(days=9000)).isoformat()), id="an issue after the expiry"),
+    ],
+)
+def test_implausible_record_is_ignored(text: str) -> None:
+    assert read_issuance(forged(text)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(DEEP, id="nested too deep"),
+        pytest.param('{"sourceId":"a","initialTokens":[],"live":"x","consumed":3}', id="fields of wrong types"),
+        pytest.param(
+            json.dumps({"sourceId": "x" * 40_000, "initialTokens": [], "live": "x"}),
+            id="a source ID that is too long",
+        ),
+        pytest.param(json.dumps({"sourceId": "a\nforged log line", "initialTokens": [], "live": "x"}), id="a newline"),
+    ],
+)
+def test_implausible_token_family_is_ignored(text: str) -> None:
+    assert read_family(text) is None

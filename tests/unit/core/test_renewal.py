@@ -14,11 +14,11 @@ from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
     min_interval,
-    needs_metadata,
     next_attempt_time,
     renew_before,
     renewal_reason,
     renewal_time,
+    should_apply_metadata,
     source_warning,
     when_to_renew,
 )
@@ -224,7 +224,7 @@ def test_metadata_is_needed(uid: str, metadata_hash: str | None, target: TargetS
     current = request(uid=uid)
     current = replace(current, metadata_hash=metadata_hash or current.metadata_hash)
 
-    assert needs_metadata(current, target) is expected
+    assert should_apply_metadata(current, target) is expected
 
 
 @pytest.mark.parametrize(

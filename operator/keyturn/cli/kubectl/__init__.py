@@ -16,8 +16,8 @@ from keyturn.cli import COMMANDS as KEYTURN_COMMANDS
 from keyturn.cli import LazyCommand, LazyGroup
 
 COMMANDS: Mapping[str, LazyCommand] = {
-    "status": LazyCommand("keyturn.cli.kubectl.status", "Show the status of TokenRequests."),
-    "renew": LazyCommand("keyturn.cli.kubectl.renew", "Renew TokenRequests now."),
+    "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
+    "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
     "inspect": LazyCommand("keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values."),
     "check": KEYTURN_COMMANDS["check"],
     "forget": LazyCommand("keyturn.cli.kubectl.secret_commands", "Delete a token Secret and start from the source."),

@@ -11,16 +11,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
+from keyturn.cli.options import Command
 
 REQUESTS = f"{PLURAL}.{GROUP}"
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 Object = dict[str, Any]
 _FLAGS = frozenset({"namespace", "context", "kubeconfig"})
 
@@ -117,7 +117,7 @@ class Cluster:
         return ["kubectl", *arguments, *self.flags]
 
 
-def cluster_options(command: _Command) -> Callable[..., Any]:
+def cluster_options(command: Command) -> Callable[..., Any]:
     """Add kubectl's flags for the cluster and the namespace. The command receives a Cluster as argument `cluster`."""
 
     @functools.wraps(command)

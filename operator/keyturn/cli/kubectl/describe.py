@@ -10,8 +10,7 @@ from keyturn.api.base import InvalidSpecError, member_name
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status, read_status
 from keyturn.api.times import human_duration, read_time
-from keyturn.api.token_request import Request, TokenRequestSpec, parse, renew_requested
-from keyturn.cli.kubectl.humanize import absolute_and_relative
+from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.core.errors import REASONS
 
 # Fields that identify an exchange, the most specific first. The first one that is set is shown.
@@ -82,11 +81,12 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
 def table(views: list[RequestView], now: datetime, *, namespaces: bool) -> Iterator[str]:
     """Yield a table of many TokenRequests, with a column of namespaces if requested."""
     header = ("NAMESPACE", "NAME", "READY", "REASON", "EXPIRES", "RENEWAL", "LAST ATTEMPT", "NEXT ATTEMPT")
-    rows = [header, *(table_row(view, now) for view in views)]
-    shown = [row if namespaces else row[1:] for row in rows]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
-    for row in shown:
-        yield "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    lines = [header, *(table_row(view, now) for view in views)]
+    if not namespaces:
+        lines = [cells[1:] for cells in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        yield "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def row(name: str, value: str) -> str:
@@ -117,14 +117,19 @@ def table_row(view: RequestView, now: datetime) -> tuple[str, ...]:
     )
 
 
+def absolute_and_relative(time: str | None, now: datetime) -> str:
+    """Format a time of a status, such as `2026-01-02T04:04:05Z (in 55m)`; empty if there is none."""
+    moment = read_time(time)
+    return f"{time} ({relative(moment, now)})" if moment else ""
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """Format the distance of a time from now, such as `in 11h59m` or `5m ago`."""
+    return f"in {human_duration(moment - now)}" if moment >= now else f"{human_duration(now - moment)} ago"
+
+
 def _pipeline(request: Request) -> Iterator[str]:
     spec = request.spec
-    yield from _source(spec)
-    yield from (f"-> {_step(exchange, spec.region)}" for exchange in spec.exchanges)
-    yield f"-> Secret {request.secret_name}: {', '.join(member.name for member in spec.formats)}"
-
-
-def _source(spec: TokenRequestSpec) -> Iterator[str]:
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
         stored = f", stored in Secret {spec.consumption.secret}" if spec.consumption else ""
@@ -134,6 +139,8 @@ def _source(spec: TokenRequestSpec) -> Iterator[str]:
     if credentials:
         ref = credentials.secret_ref
         yield f"credentials: Secret {ref.name}" if ref else "credentials: the operator's ambient identity"
+    yield from (f"-> {_step(exchange, spec.region)}" for exchange in spec.exchanges)
+    yield f"-> Secret {request.secret_name}: {', '.join(member.name for member in spec.formats)}"
 
 
 def _step(exchange: StepSpec, region: str | None) -> str:
@@ -145,7 +152,7 @@ def _step(exchange: StepSpec, region: str | None) -> str:
 
 
 def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:
-    generation, requested = meta.get("generation", 0), renew_requested(meta.get("annotations") or {})
+    generation = meta.get("generation", 0)
     if "deletionTimestamp" in meta:
         yield "the TokenRequest is being deleted"
     elif not status.conditions:
@@ -155,22 +162,17 @@ def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, no
     elif request and request.spec.suspend:
         yield "spec.suspend is true: credentials are not renewed"
     else:
-        yield from _overdue(requested, status, now)
-
-
-def _overdue(requested: str, status: Status, now: datetime) -> Iterator[str]:
-    due = read_time(status.next_attempt_time or status.renewal_time)
-    if requested not in ("", status.last_handled_renew_request):
-        last_attempt = read_time(status.last_attempt_time)
-        # An attempt within the last minute shows that an operator is running; the request may be newer than it.
-        is_running = last_attempt is not None and now - last_attempt < _OVERDUE
-        yield f"the renewal requested at {requested} has not started" + ("" if is_running else f"; {_OPERATOR_HINT}")
-    if due and now - due > _OVERDUE:
-        yield f"the next attempt is overdue by {human_duration(now - due)}; {_OPERATOR_HINT}"
+        requested = renew_requested(meta.get("annotations") or {})
+        if requested not in ("", status.last_handled_renew_request):
+            last_attempt = read_time(status.last_attempt_time)
+            # An attempt within the last minute shows that an operator is running; the request may be newer than it.
+            hint = "" if last_attempt and now - last_attempt < _OVERDUE else f"; {_OPERATOR_HINT}"
+            yield f"the renewal requested at {requested} has not started{hint}"
+        due = read_time(status.next_attempt_time or status.renewal_time)
+        if due and now - due > _OVERDUE:
+            yield f"the next attempt is overdue by {human_duration(now - due)}; {_OPERATOR_HINT}"
 
 
 def _cell(time: str | None, now: datetime) -> str:
     moment = read_time(time)
-    if moment is None:
-        return "-"
-    return human_duration(moment - now) if moment >= now else f"{human_duration(now - moment)} ago"
+    return relative(moment, now).removeprefix("in ") if moment else "-"

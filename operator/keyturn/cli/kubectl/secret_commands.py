@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import click
 
-from keyturn.cli.clock import now
+from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import row
-from keyturn.cli.kubectl.secret_view import SecretView, describe, describe_family, read_secret
+from keyturn.cli.kubectl.secret_view import describe, describe_family, read_secret
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import unwrap
 from keyturn.core.token_family import TokenFamily, token_fingerprint
@@ -36,7 +36,12 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     click.echo(
         row("Effect", f"the stored token is deleted but stays valid at the issuer; Secret {source} is used next")
     )
-    click.echo(row("", forget_effect(_source_fingerprint(cluster, view, source, key), family, source)))
+    try:
+        value = read_secret(cluster, source).data.get(key, b"").decode(errors="replace")
+        fingerprint = token_fingerprint(unwrap(value, "the token"), view.namespace, view.name)
+    except (ClusterError, RefusedError):
+        fingerprint = None
+    click.echo(row("", forget_effect(fingerprint, family, source)))
     intent = family.intent
     if intent and now() < intent.start + timedelta(seconds=intent.give_up_seconds):
         raise ClusterError(f"{intent.holder} is using the token now and would recreate the Secret; retry in a minute")
@@ -49,17 +54,11 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     click.echo(f"Secret {secret} deleted")
 
 
-def _source_fingerprint(cluster: Cluster, view: SecretView, source: str, key: str) -> str | None:
-    """Return the fingerprint of the token in the source Secret; None if there is none or it cannot be read."""
-    try:
-        value = read_secret(cluster, source).data.get(key, b"").decode(errors="replace")
-        return token_fingerprint(unwrap(value, "the token"), view.namespace, view.name)
-    except (ClusterError, RefusedError):
-        return None
-
-
 def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> str:
-    """Describe what deleting the token Secret means for the token that the source Secret contains."""
+    """Describe what deleting the token Secret means for the token that the source Secret contains.
+
+    The fingerprint is None if that Secret contains no token or cannot be read.
+    """
     if fingerprint is None:
         return f"Secret {source} contains no readable token: store a new one there first"
     if fingerprint == family.live:

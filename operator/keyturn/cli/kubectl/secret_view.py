@@ -1,20 +1,18 @@
 """Describes a Secret as text: who wrote it and what it contains, without any values."""
 
 import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.formats.base import ENV_KEYS
 from keyturn.api.formats.registry import FORMATS, FormatSpec
 from keyturn.api.times import human_duration, rfc3339
 from keyturn.api.token_request import Request, parse
-from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object
-from keyturn.cli.kubectl.describe import row
-from keyturn.cli.kubectl.humanize import absolute_and_relative
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError
+from keyturn.cli.kubectl.describe import absolute_and_relative, row
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, Issuance, data_hash, read_issuance
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily, read_family, token_fingerprint
 
@@ -67,7 +65,7 @@ def read_secret(cluster: Cluster, name: str) -> SecretView:
         labels=meta.get("labels") or {},
         uid=meta["uid"],
         resource_version=meta["resourceVersion"],
-        data={key: _decode(value) for key, value in (body.get("data") or {}).items()},
+        data={key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()},
         requests=_list_requests(cluster),
     )
 
@@ -101,15 +99,24 @@ def describe_family(view: SecretView, family: TokenFamily, now: datetime) -> Ite
         f"{len(family.initial_tokens)} from the source, {len(family.consumed)} consumed (at most 100 each)",
     )
     yield row("Contains", _token_state(view, family, key))
-    yield row("Intent", _intent(family, now))
+    intent = family.intent
+    if intent:
+        age = human_duration(max(now - intent.start, timedelta()))
+        final = "; this is the final attempt" if intent.final_attempt else ""
+        yield row(
+            "Intent",
+            f"{intent.holder} started using the token {age} ago, for at most {intent.give_up_seconds}s{final}",
+        )
+    else:
+        yield row("Intent", "none: no renewal is in progress")
 
 
 def _describe_issuance(view: SecretView, issuance: Issuance, now: datetime) -> Iterator[str]:
     yield row("Written by", f"TokenRequest {issuance.request}, {_owner_state(view, issuance)}")
-    if view.requests is not None and view.writer:
-        yield row(
-            "Data", "as issued" if _is_unchanged(view, issuance) else "edited; Keyturn reissues it (DriftDetected)"
-        )
+    if view.writer:
+        data = {key: view.data[key].decode(errors="replace") for key in issuance.keys if key in view.data}
+        is_unchanged = data_hash(data, view.writer) == issuance.data_hash
+        yield row("Data", "as issued" if is_unchanged else "edited; Keyturn reissues it (DriftDetected)")
     if issuance.principal:
         yield row("Principal", issuance.principal)
     yield row("Issued", absolute_and_relative(rfc3339(issuance.issued), now))
@@ -132,11 +139,6 @@ def _owner_state(view: SecretView, issuance: Issuance) -> str:
     return "which exists" if owner.uid == issuance.uid else "which was recreated and takes the Secret over"
 
 
-def _is_unchanged(view: SecretView, issuance: Issuance) -> bool:
-    data = {key: view.data[key].decode(errors="replace") for key in issuance.keys if key in view.data}
-    return view.writer is not None and data_hash(data, view.writer) == issuance.data_hash
-
-
 def _token_state(view: SecretView, family: TokenFamily, key: str) -> str:
     token = view.data.get(key, b"").decode(errors="replace")
     if not token:
@@ -149,48 +151,27 @@ def _token_state(view: SecretView, family: TokenFamily, key: str) -> str:
     return "a token that is newer than the recorded token family"
 
 
-def _intent(family: TokenFamily, now: datetime) -> str:
-    intent = family.intent
-    if intent is None:
-        return "none: no renewal is in progress"
-    age = human_duration(max(now - intent.start, timedelta()))
-    final = "; this is the final attempt" if intent.final_attempt else ""
-    return f"{intent.holder} started using the token {age} ago, for at most {intent.give_up_seconds}s{final}"
-
-
 def _describe_keys(view: SecretView) -> Iterator[str]:
+    # The defaults apply if the TokenRequest is unknown; its own formats take precedence.
+    formats = {options.KEY: name for name, options in FORMATS.items()}
+    formats |= {**dict.fromkeys(ENV_KEYS, "env"), "expiration": "the earliest expiration time"}
+    members: Iterable[FormatSpec] = view.writer.spec.formats if view.writer else ()
+    formats |= {key: member.name for member in members for key in member.options.keys}
+    written = view.issuance.keys if view.issuance else ()
     yield "Keys"
-    formats, written = _formats_by_key(view), view.issuance.keys if view.issuance else ()
     for key in sorted(view.data):
         note = formats.get(key, "") if key in written else "not managed by Keyturn" if view.issuance else ""
         yield f"  {key:<26}{len(view.data[key]):>7} B  {note}".rstrip()
 
 
-def _formats_by_key(view: SecretView) -> dict[str, str]:
-    """Map keys to the format that writes them: those of the TokenRequest, and the defaults."""
-    defaults = {options.KEY: name for name, options in FORMATS.items()}
-    members: Iterable[FormatSpec] = view.writer.spec.formats if view.writer else ()
-    return {**defaults, **dict.fromkeys(ENV_KEYS, "env"), "expiration": "the earliest expiration time",
-            **{key: member.name for member in members for key in member.options.keys}}  # fmt: skip
-
-
 def _list_requests(cluster: Cluster) -> tuple[Request, ...] | None:
+    """Return the TokenRequests in the namespace that can be parsed; None if the user may not list them."""
     try:
-        return tuple(_parse_valid(cluster.list_objects(REQUESTS)))
+        bodies = cluster.list_objects(REQUESTS)
     except ClusterError:
         return None
-
-
-def _parse_valid(bodies: list[Object]) -> Iterator[Request]:
+    requests = []
     for body in bodies:
-        try:
-            yield parse(body)
-        except InvalidSpecError:
-            continue
-
-
-def _decode(value: Any) -> bytes:
-    try:
-        return base64.b64decode(value)
-    except binascii.Error:
-        return b""
+        with suppress(InvalidSpecError):
+            requests.append(parse(body))
+    return tuple(requests)

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -5,7 +6,7 @@ import pytest
 
 from keyturn.api.status import Status
 from keyturn.api.token_request import RENEW_REQUESTED
-from keyturn.cli.kubectl.describe import describe, table, table_row, view_request
+from keyturn.cli.kubectl.describe import absolute_and_relative, describe, relative, table, table_row, view_request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, report
@@ -18,6 +19,7 @@ from tests.support.dependencies import (
     NOW,
     REFRESH,
     ROLE,
+    SECOND,
     manifest,
     request,
 )
@@ -205,3 +207,19 @@ def test_json_contains_the_same_fields_as_the_text() -> None:
 
     assert view["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied")
     assert (view["name"], len(view["pipeline"]), view["status"]["failedAttempts"]) == ("acme", 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "text"), [(5 * MINUTE, "in 5m"), (0 * SECOND, "in 0s"), (-5 * SECOND, "5s ago")], ids=str
+)
+def test_time_is_relative_to_now(ahead: timedelta, text: str) -> None:
+    assert relative(NOW + ahead, NOW) == text
+
+
+def test_status_time_is_absolute_and_relative() -> None:
+    assert absolute_and_relative("2026-01-02T04:04:05Z", NOW) == "2026-01-02T04:04:05Z (in 1h)"
+
+
+@pytest.mark.parametrize("text", [None, "", "soon", "2026-01-02", "2026-01-02T04:04:05"])
+def test_invalid_time_is_empty(text: str | None) -> None:
+    assert absolute_and_relative(text, NOW) == ""

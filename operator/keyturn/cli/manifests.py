@@ -1,14 +1,27 @@
-"""keyturn inject."""
+"""keyturn crd and keyturn inject, which print manifests."""
 
 import sys
+from typing import Any
 
 import click
+import yaml
 
 from keyturn import __version__
+from keyturn.api.crd import crd as token_request_crd
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import Document, UnreadableError, dump_document, read_documents
 from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from keyturn.core.pods.manifest import ManifestError
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+@click.command(help=COMMANDS["crd"].summary)
+def crd() -> None:
+    click.echo(yaml.dump(token_request_crd(), Dumper=_WithoutAliases, sort_keys=False, width=120), nl=False)
 
 
 @click.command(help=COMMANDS["inject"].summary)

@@ -10,11 +10,16 @@ from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from tests.support.cli import run_keyturn
 from tests.support.pods import container, pod
 
+ROOT = Path(__file__).parents[3]
 OTHER = "# a comment\napiVersion: v1\nkind: ConfigMap  # kept\nmetadata: {name: x}\n"
 
 
 def inject(*arguments: str, stdin: str = "", **environment: str) -> Result:
     return run_keyturn("inject", *arguments, stdin=stdin, **environment)
+
+
+def test_crd_prints_the_generated_file() -> None:
+    assert run_keyturn("crd").output == (ROOT / "crds" / "keyturn.dev_tokenrequests.yaml").read_text()
 
 
 def test_sidecar_is_added_with_the_default_image() -> None:

@@ -1,0 +1,98 @@
+"""kubectl keyturn status and renew."""
+
+import click
+import msgspec
+
+from keyturn.api.token_request import RENEW_REQUESTED
+from keyturn.cli import now
+from keyturn.cli.kubectl import COMMANDS
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options, completing
+from keyturn.cli.kubectl.describe import RequestView, describe, table, table_row, view_request
+
+
+@click.command(help=COMMANDS["status"].summary)
+@click.argument("name", required=False, shell_complete=completing(REQUESTS))
+@click.option("-A", "--all-namespaces", is_flag=True, help="List TokenRequests in all namespaces.")
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@click.option("-w", "--watch", is_flag=True, help="Keep watching and show each change.")
+@cluster_options
+def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
+    if name and all_namespaces:
+        raise click.UsageError("NAME and --all-namespaces cannot be combined")
+    # A missing object is reported before a watch of it would wait forever.
+    request = cluster.get(REQUESTS, name) if name else None
+    selection = ["--all-namespaces"] if all_namespaces else [f"--field-selector=metadata.name={name}"] if name else []
+    if watch:
+        for changed in cluster.watch(REQUESTS, *selection):
+            view = view_request(changed, now())
+            if output == "text" and not name:
+                click.echo("   ".join(table_row(view, now())))
+            else:
+                _show(view, output, in_stream=True)
+    elif request:
+        _show(view_request(request, now()), output)
+    else:
+        _show_all(cluster.list_objects(REQUESTS, *selection), output, namespaces=all_namespaces)
+
+
+@click.command(help=COMMANDS["renew"].summary)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completing(REQUESTS))
+@click.option("--all", "select_all", is_flag=True, help="Renew all TokenRequests in the namespace.")
+@click.option("--wait", is_flag=True, help="Wait for the attempt to finish; exit with 1 if it fails.")
+@click.option("--timeout", type=click.IntRange(1), default=60, show_default=True, help="Timeout for --wait in seconds.")
+@cluster_options
+def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: bool, timeout: int) -> None:
+    if select_all == bool(names):
+        raise click.UsageError("specify either NAMEs or --all")
+    requests = cluster.list_objects(REQUESTS) if select_all else [cluster.get(REQUESTS, name) for name in names]
+    suspended = [body["metadata"]["name"] for body in requests if body["spec"].get("suspend")]
+    if suspended and not select_all:
+        raise ClusterError(f"{', '.join(suspended)}: suspended; set spec.suspend to false to renew")
+    active = [body["metadata"]["name"] for body in requests if not body["spec"].get("suspend")]
+    if not active:
+        raise ClusterError("no TokenRequest to renew in this namespace")
+    # Microseconds, because a second request within the same second must have another value.
+    requested_at = now().isoformat().replace("+00:00", "Z")
+    cluster.run("annotate", REQUESTS, *active, "--overwrite", f"{RENEW_REQUESTED}={requested_at}")
+    if not wait:
+        click.echo(f"renewal requested: {', '.join(active)}")
+        return
+    cluster.run("wait", f"--for=jsonpath={{.status.lastHandledRenewRequest}}={requested_at}", f"--timeout={timeout}s",
+                *(f"{REQUESTS}/{name}" for name in active))  # fmt: skip
+    failures = []
+    for view in [view_request(cluster.get(REQUESTS, name), now()) for name in active]:
+        if view.last_error:
+            failures.append(f"{view.name}: {view.last_error}")
+        else:
+            click.echo(f"{view.name}: renewed, valid until {view.status.expiration_time}")
+    if failures:
+        raise ClusterError("\n".join(failures))
+
+
+def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:
+    if output == "text":
+        click.echo("\n".join(describe(view, now())) + ("\n" if in_stream else ""))
+    else:
+        _write(view, output, in_stream=in_stream)
+
+
+def _show_all(requests: list[Object], output: str, *, namespaces: bool) -> None:
+    views = [view_request(request, now()) for request in requests]
+    if output != "text":
+        _write(views, output)
+    elif views:
+        click.echo("\n".join(table(views, now(), namespaces=namespaces)))
+    else:
+        click.echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
+
+
+def _write(value: RequestView | list[RequestView], output: str, *, in_stream: bool = False) -> None:
+    """Write views as JSON or YAML. In a stream, JSON is one line and each YAML document starts with `---`."""
+    if output == "yaml":
+        import yaml  # noqa: PLC0415 - the other outputs do not need it, and importing it takes time
+
+        fields = msgspec.to_builtins(value)
+        click.echo(yaml.safe_dump(fields, sort_keys=False, width=120, explicit_start=in_stream), nl=False)
+    else:
+        text = msgspec.json.encode(value)
+        click.echo(text if in_stream else msgspec.json.format(text, indent=2))
