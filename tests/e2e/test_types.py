@@ -17,13 +17,13 @@ from keyturn.core.service_health import ServiceHealth
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.processes import until
 from tests.support.secret_store import issuance
 
 DOCKER = "kubernetes.io/dockerconfigjson"
 RETAIN = {"deletionPolicy": "Retain"}  # the garbage collector deletes a Secret whose owner does not exist
-FILES, IMAGES = writing({"token": {}}, **RETAIN), writing({"dockerConfigJson": {}}, **RETAIN)
+FILES, IMAGES = with_formats({"token": {}}, **RETAIN), with_formats({"dockerConfigJson": {}}, **RETAIN)
 TOKEN, LOGINS = {"token": "x", "expiration": "y"}, {".dockerconfigjson": '{"auths": {}}', "expiration": "z"}
 
 

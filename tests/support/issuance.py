@@ -19,7 +19,7 @@ REQUEST = request()
 DATA = {"token": "planted", "expiration": "2026-01-02T04:04:05Z"}
 
 
-MADE = Issuance(
+ISSUANCE = Issuance(
     request="acme",
     uid="acme-0001",
     issued=NOW,
@@ -36,9 +36,9 @@ MADE = Issuance(
 )
 
 
-OURS = TargetSecret("secret-1", "1", MADE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
+TARGET = TargetSecret("secret-1", "1", ISSUANCE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
 
 
-def changed(**fields: Any) -> TargetSecret:
-    """OURS with other fields."""
-    return replace(OURS, **fields)
+def target_with(**fields: Any) -> TargetSecret:
+    """TARGET with other fields."""
+    return replace(TARGET, **fields)

@@ -7,7 +7,7 @@ from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS
 from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.token_request import DOCKER, OPAQUE
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 
 
 def test_formats_have_default_keys_and_kinds() -> None:
@@ -64,4 +64,4 @@ def test_default_format_of_registry_logins() -> None:
     ],
 )
 def test_secret_type_follows_the_formats(formats: list[dict[str, Any]], kind: str) -> None:
-    assert writing(*formats).spec.secret_type == kind
+    assert with_formats(*formats).spec.secret_type == kind

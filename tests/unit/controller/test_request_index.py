@@ -12,7 +12,7 @@ from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
 from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.dependencies import HOUR, NOW, request
-from tests.support.issuance import MADE
+from tests.support.issuance import ISSUANCE
 from tests.support.status import FIRST, REQUEST, failed
 
 
@@ -24,19 +24,16 @@ def index_of(*names: str) -> RequestIndex:
 
 
 @pytest.mark.parametrize(
-    ("secret", "uids"),
+    ("namespace", "secret", "uids"),
     [
-        pytest.param("acme", {"acme-0001"}, id="target of one"),
-        pytest.param("license", {"acme-0001", "other-0001"}, id="source of both"),
-        pytest.param("else", set(), id="unrelated Secret"),
+        pytest.param("billing", "acme", {"acme-0001"}, id="target of one"),
+        pytest.param("billing", "license", {"acme-0001", "other-0001"}, id="source of both"),
+        pytest.param("billing", "else", set(), id="unrelated Secret"),
+        pytest.param("other", "acme", set(), id="another namespace"),
     ],
 )
-def test_users_of_a_secret_read_or_write_it(secret: str, uids: set[str]) -> None:
-    assert index_of("acme", "other").users_of("billing", secret) == uids
-
-
-def test_secret_of_another_namespace_has_no_users() -> None:
-    assert index_of("acme").users_of("other", "acme") == frozenset()
+def test_users_of_a_secret_read_or_write_it(namespace: str, secret: str, uids: set[str]) -> None:
+    assert index_of("acme", "other").users_of(namespace, secret) == uids
 
 
 def test_changed_target_replaces_the_former_one() -> None:
@@ -81,7 +78,7 @@ def test_request_with_an_invalid_spec_is_read_with_its_error() -> None:
 
 def test_series_contain_times_conditions_and_suspension() -> None:
     index = RequestIndex()
-    issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
+    issuance = replace(ISSUANCE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
     index.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
     (one,) = index.series()
 
@@ -89,12 +86,6 @@ def test_series_contain_times_conditions_and_suspension() -> None:
     assert (one.source_expires, one.source_warns) == (NOW + 2 * HOUR, NOW + HOUR)
     assert one.conditions == (("Ready", "True"), ("Renewed", "True"))
     assert one.suspended
-
-
-def test_series_without_issuance_have_no_times() -> None:
-    (one,) = index_of("acme").series()
-
-    assert (one.issued, one.expires, one.failed_attempts, one.suspended) == (None, None, 0, False)
 
 
 def test_failure_is_restored_from_the_last_error() -> None:

@@ -28,26 +28,26 @@ from keyturn.core.issuance import (
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from keyturn.core.token_family import read_family
 from tests.support.dependencies import HOUR, NOW, manifest, request
-from tests.support.issuance import DATA, MADE, OURS, REQUEST, changed
+from tests.support.issuance import DATA, ISSUANCE, REQUEST, TARGET, target_with
 
 GOLDEN = Path(__file__).with_name("golden_hashes.json")
 
 
 def test_record_is_read_back_as_written() -> None:
-    assert read_issuance({ISSUANCE_ANNOTATION: MADE.encoded()}) == MADE
+    assert read_issuance({ISSUANCE_ANNOTATION: ISSUANCE.encoded()}) == ISSUANCE
 
 
 def _compact(fields: dict[str, Any]) -> str:
     return json.dumps(fields, separators=(",", ":"))
 
 
-@pytest.mark.parametrize("field", [*json.loads(MADE.encoded())])
+@pytest.mark.parametrize("field", [*json.loads(ISSUANCE.encoded())])
 def test_record_with_an_edited_field_is_ignored(field: str) -> None:
-    edited = json.loads(MADE.encoded())
+    edited = json.loads(ISSUANCE.encoded())
     values = {"keys": ["x"], "revision": 2, "jitter": 0.5}
     edited[field] = values.get(field, "2031-01-01T00:00:00Z")
 
-    assert read_issuance({ISSUANCE_ANNOTATION: _compact(json.loads(MADE.encoded()))}) == MADE
+    assert read_issuance({ISSUANCE_ANNOTATION: _compact(json.loads(ISSUANCE.encoded()))}) == ISSUANCE
     assert read_issuance({ISSUANCE_ANNOTATION: _compact(edited)}) is None
 
 
@@ -73,17 +73,18 @@ class NewerIssuance(Issuance, frozen=True, kw_only=True):
 
 def test_record_of_a_newer_release_is_read() -> None:
     assert (
-        read_issuance({ISSUANCE_ANNOTATION: NewerIssuance(**msgspec.structs.asdict(MADE), new="x").encoded()}) == MADE
+        read_issuance({ISSUANCE_ANNOTATION: NewerIssuance(**msgspec.structs.asdict(ISSUANCE), new="x").encoded()})
+        == ISSUANCE
     )
 
 
 def test_record_with_an_added_field_is_ignored() -> None:
-    assert read_issuance({ISSUANCE_ANNOTATION: MADE.encoded().replace(',"digest"', ',"new":"x","digest"')}) is None
+    assert read_issuance({ISSUANCE_ANNOTATION: ISSUANCE.encoded().replace(',"digest"', ',"new":"x","digest"')}) is None
 
 
 def test_record_contains_no_secret() -> None:
-    assert "planted" not in MADE.encoded()
-    assert "refresh-token" not in MADE.encoded()
+    assert "planted" not in ISSUANCE.encoded()
+    assert "refresh-token" not in ISSUANCE.encoded()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_fingerprint_changes_with_the_credentials(other: Credentials) -> None:
     ],
 )
 def test_data_hash_ignores_only_the_order(data: dict[str, str], *, expected: bool) -> None:
-    assert (data_hash(data, REQUEST) == MADE.data_hash) is expected
+    assert (data_hash(data, REQUEST) == ISSUANCE.data_hash) is expected
 
 
 @pytest.mark.parametrize("pinned", json.loads(GOLDEN.read_text()))
@@ -162,31 +163,31 @@ def test_hashes_of_a_manifest_are_stable(pinned: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        pytest.param(OURS, True, id="the record names the request"),
+        pytest.param(TARGET, True, id="the record names the request"),
         pytest.param(
-            changed(issuance=msgspec.structs.replace(MADE, uid="before"), owners=frozenset()),
+            target_with(issuance=msgspec.structs.replace(ISSUANCE, uid="before"), owners=frozenset()),
             True,
             id="the record has the uid before a restore",
         ),
         pytest.param(
-            changed(issuance=msgspec.structs.replace(MADE, request="other")),
+            target_with(issuance=msgspec.structs.replace(ISSUANCE, request="other")),
             False,
             id="the record names another request",
         ),
-        pytest.param(changed(issuance=None), True, id="no record, but our label"),
-        pytest.param(changed(issuance=None, labels={}), True, id="no record, but our owner reference"),
+        pytest.param(target_with(issuance=None), True, id="no record, but our label"),
+        pytest.param(target_with(issuance=None, labels={}), True, id="no record, but our owner reference"),
         pytest.param(
-            changed(issuance=None, labels={}, owners=frozenset(), managers=frozenset({"keyturn-acme-000"})),
+            target_with(issuance=None, labels={}, owners=frozenset(), managers=frozenset({"keyturn-acme-000"})),
             True,
             id="no record, but our field manager",
         ),
         pytest.param(
-            changed(issuance=None, labels={}, owners=frozenset(), annotations={ADOPTABLE_BY: "acme"}),
+            target_with(issuance=None, labels={}, owners=frozenset(), annotations={ADOPTABLE_BY: "acme"}),
             True,
             id="a foreign Secret with consent",
         ),
         pytest.param(
-            changed(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})),
+            target_with(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})),
             False,
             id="a foreign Secret",
         ),
@@ -202,22 +203,25 @@ LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {
 @pytest.mark.parametrize(
     ("spec", "target", "expected"),
     [
-        pytest.param({}, OURS, True, id="unchanged"),
-        pytest.param({}, changed(labels={**OURS.labels, "more": "x"}), True, id="an additional label"),
-        pytest.param({}, changed(labels={}), False, id="our labels removed"),
-        pytest.param({}, changed(owners=frozenset()), False, id="the owner removed"),
-        pytest.param(LABELLED, OURS, False, id="without the metadata in the spec"),
+        pytest.param({}, TARGET, True, id="unchanged"),
+        pytest.param({}, target_with(labels={**TARGET.labels, "more": "x"}), True, id="an additional label"),
+        pytest.param({}, target_with(labels={}), False, id="our labels removed"),
+        pytest.param({}, target_with(owners=frozenset()), False, id="the owner removed"),
+        pytest.param(LABELLED, TARGET, False, id="without the metadata in the spec"),
         pytest.param(
             LABELLED,
-            changed(labels={**OURS.labels, "team": "blue"}, annotations={"note": "x"}),
+            target_with(labels={**TARGET.labels, "team": "blue"}, annotations={"note": "x"}),
             True,
             id="with the metadata in the spec",
         ),
-        pytest.param({"target": {"deletionPolicy": "Retain"}}, OURS, False, id="retained, with an owner"),
+        pytest.param({"target": {"deletionPolicy": "Retain"}}, TARGET, False, id="retained, with an owner"),
         pytest.param(
-            {"target": {"deletionPolicy": "Retain"}}, changed(owners=frozenset()), True, id="retained, without an owner"
+            {"target": {"deletionPolicy": "Retain"}},
+            target_with(owners=frozenset()),
+            True,
+            id="retained, without an owner",
         ),
-        pytest.param({}, changed(annotations={ADOPTABLE_BY: "acme"}), False, id="adopted, with an owner"),
+        pytest.param({}, target_with(annotations={ADOPTABLE_BY: "acme"}), False, id="adopted, with an owner"),
     ],
 )
 def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expected: bool) -> None:
@@ -225,7 +229,7 @@ def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expe
 
 
 def test_consent_names_one_request() -> None:
-    target = changed(annotations={ADOPTABLE_BY: "acme"})
+    target = target_with(annotations={ADOPTABLE_BY: "acme"})
 
     assert is_adoptable(REQUEST, target)
     assert not is_adoptable(request("other"), target)
@@ -240,12 +244,14 @@ def test_field_manager_contains_the_uid() -> None:
     ("last", "identity_id"),
     [
         pytest.param(None, "", id="never issued"),
-        pytest.param(MADE, "", id="no identity"),
+        pytest.param(ISSUANCE, "", id="no identity"),
         pytest.param(
-            msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="the identity of the last issue"
+            msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1"),
+            "us-east-1:1",
+            id="the identity of the last issue",
         ),
         pytest.param(
-            msgspec.structs.replace(MADE, identity_id="us-east-1:1", exchange_hash="v1:other"),
+            msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1", exchange_hash="v1:other"),
             "",
             id="the exchanges changed since",
         ),
@@ -265,11 +271,11 @@ def forged(text: str) -> dict[str, str]:
 
 
 def with_fields(**fields: Any) -> str:
-    return msgspec.json.encode(json.loads(msgspec.json.encode(MADE)) | fields).decode()
+    return msgspec.json.encode(json.loads(msgspec.json.encode(ISSUANCE)) | fields).decode()
 
 
 def test_record_with_a_correct_digest_is_read() -> None:
-    assert read_issuance(forged(with_fields())) == MADE
+    assert read_issuance(forged(with_fields())) == ISSUANCE
 
 
 @pytest.mark.parametrize(

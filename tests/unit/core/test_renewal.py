@@ -23,7 +23,7 @@ from keyturn.core.renewal import (
     when_to_renew,
 )
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
-from tests.support.issuance import MADE, OURS, REQUEST, changed
+from tests.support.issuance import ISSUANCE, REQUEST, TARGET, target_with
 
 NOT_DUE = NOW - DAY
 UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
@@ -116,16 +116,20 @@ def test_min_interval_depends_on_the_reason(
     ("target", "source", "now", "reason"),
     [
         pytest.param(None, None, NOT_DUE, "SecretMissing", id="no Secret"),
-        pytest.param(changed(issuance=None), None, NOT_DUE, "IssuanceUnreadable", id="no issuance record"),
-        pytest.param(OURS, MADE.source, NOT_DUE, None, id="nothing changed"),
-        pytest.param(OURS, "other", NOT_DUE, "SourceChanged", id="another source"),
-        pytest.param(OURS, None, NOT_DUE, None, id="the source was not read"),
-        pytest.param(changed(data_hash=MADE.data_hash), None, NOT_DUE, None, id="the data was read and is unchanged"),
-        pytest.param(changed(data_hash="v1:x"), None, NOT_DUE, "DriftDetected", id="the data was edited"),
-        pytest.param(changed(data_hash="v9:x"), None, NOT_DUE, None, id="a data hash of another version"),
-        pytest.param(OURS, None, MADE.renew, "Due", id="due at the renewal time"),
-        pytest.param(OURS, None, MADE.renew - SECOND, None, id="a second before the renewal time"),
-        pytest.param(changed(data_hash="v1:x"), "other", MADE.renew, "SourceChanged", id="several reasons: the first"),
+        pytest.param(target_with(issuance=None), None, NOT_DUE, "IssuanceUnreadable", id="no issuance record"),
+        pytest.param(TARGET, ISSUANCE.source, NOT_DUE, None, id="nothing changed"),
+        pytest.param(TARGET, "other", NOT_DUE, "SourceChanged", id="another source"),
+        pytest.param(TARGET, None, NOT_DUE, None, id="the source was not read"),
+        pytest.param(
+            target_with(data_hash=ISSUANCE.data_hash), None, NOT_DUE, None, id="the data was read and is unchanged"
+        ),
+        pytest.param(target_with(data_hash="v1:x"), None, NOT_DUE, "DriftDetected", id="the data was edited"),
+        pytest.param(target_with(data_hash="v9:x"), None, NOT_DUE, None, id="a data hash of another version"),
+        pytest.param(TARGET, None, ISSUANCE.renew, "Due", id="due at the renewal time"),
+        pytest.param(TARGET, None, ISSUANCE.renew - SECOND, None, id="a second before the renewal time"),
+        pytest.param(
+            target_with(data_hash="v1:x"), "other", ISSUANCE.renew, "SourceChanged", id="several reasons: the first"
+        ),
     ],
 )
 def test_renewal_reason_is_the_first_that_applies(
@@ -137,7 +141,7 @@ def test_renewal_reason_is_the_first_that_applies(
 ROTATING = rotating()
 MOVED = rotating(target={"secretName": "new", "formats": [{"env": {}}]})
 ROTATING_ISSUED = msgspec.structs.replace(
-    MADE,
+    ISSUANCE,
     request_hash=ROTATING.request_hash,
     exchange_hash=ROTATING.exchange_hash,
     metadata_hash=ROTATING.metadata_hash,
@@ -154,7 +158,7 @@ ROTATING_ISSUED = msgspec.structs.replace(
         pytest.param(ROTATING, ROTATING_ISSUED, NOW, "SecretMissing", id="the Secret was deleted"),
         pytest.param(rotating(region="eu-west-1"), ROTATING_ISSUED, NOW, "SpecChanged", id="the exchanges changed"),
         pytest.param(
-            request(target={"secretName": "new"}), MADE, NOT_DUE, "SpecChanged", id="a source that is not consumed"
+            request(target={"secretName": "new"}), ISSUANCE, NOT_DUE, "SpecChanged", id="a source that is not consumed"
         ),
     ],
 )
@@ -172,7 +176,7 @@ def test_renewal_reason_of_a_missing_secret(
     ],
 )
 def test_spec_change_of_a_rotating_source(edited: Request, reason: str | None) -> None:
-    assert renewal_reason(edited, changed(issuance=ROTATING_ISSUED), None, NOW) == reason
+    assert renewal_reason(edited, target_with(issuance=ROTATING_ISSUED), None, NOW) == reason
 
 
 @pytest.mark.parametrize(
@@ -185,17 +189,17 @@ def test_spec_change_of_a_rotating_source(edited: Request, reason: str | None) -
     ],
 )
 def test_renewal_reason_of_a_changed_request(changes: dict[str, str], reason: str | None) -> None:
-    assert renewal_reason(replace(REQUEST, **changes), OURS, None, NOT_DUE) == reason  # type: ignore[arg-type]
+    assert renewal_reason(replace(REQUEST, **changes), TARGET, None, NOT_DUE) == reason  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         pytest.param(
-            changed(immutable=True), "Secret acme is immutable and cannot be renewed", id="an immutable Secret"
+            target_with(immutable=True), "Secret acme is immutable and cannot be renewed", id="an immutable Secret"
         ),
         pytest.param(
-            changed(issuance=None, labels={}, owners=frozenset()),
+            target_with(issuance=None, labels={}, owners=frozenset()),
             "was not created by Keyturn; choose another",
             id="a foreign Secret",
         ),
@@ -211,12 +215,12 @@ def test_secret_of_something_else_is_a_conflict(target: TargetSecret, message: s
 @pytest.mark.parametrize(
     ("uid", "metadata_hash", "target", "expected"),
     [
-        pytest.param("acme-0001", None, OURS, False, id="unchanged"),
-        pytest.param("acme-0002", None, changed(owners=frozenset({"acme-0002"})), True, id="a re-created request"),
-        pytest.param("acme-0001", "v1:x", OURS, True, id="changed metadata in the spec"),
-        pytest.param("acme-0001", "v9:x", OURS, False, id="a hash of another version"),
+        pytest.param("acme-0001", None, TARGET, False, id="unchanged"),
+        pytest.param("acme-0002", None, target_with(owners=frozenset({"acme-0002"})), True, id="a re-created request"),
+        pytest.param("acme-0001", "v1:x", TARGET, True, id="changed metadata in the spec"),
+        pytest.param("acme-0001", "v9:x", TARGET, False, id="a hash of another version"),
         pytest.param(
-            "acme-0001", "v1:x", changed(issuance=None), False, id="no issuance record: it is renewed instead"
+            "acme-0001", "v1:x", target_with(issuance=None), False, id="no issuance record: it is renewed instead"
         ),
     ],
 )
