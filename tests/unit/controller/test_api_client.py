@@ -3,7 +3,7 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 
-from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal
+from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
@@ -24,6 +24,18 @@ class Responses:
         self.headers.append(dict(request.headers))
         status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
         return web.Response(status=status, text=self._text)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        pytest.param(("",), "/api/v1/secrets", id="all namespaces"),
+        pytest.param(("a",), "/api/v1/namespaces/a/secrets", id="a namespace"),
+        pytest.param(("a", "b"), "/api/v1/namespaces/a/secrets/b", id="a Secret"),
+    ],
+)
+def test_secrets_path_covers_a_secret_or_many(place: tuple[str, ...], path: str) -> None:
+    assert secrets_path(*place) == path
 
 
 async def test_request_sends_body_query_and_headers() -> None:

@@ -44,6 +44,15 @@ async def test_hold_counts_from_before_the_request() -> None:
     assert before + LEASE_SECONDS <= candidate.held_until <= asyncio.get_running_loop().time() + LEASE_SECONDS
 
 
+async def test_lease_is_checked_for_the_remaining_time() -> None:
+    candidate = lease(ApiServer())
+    await candidate.acquire_or_renew()
+    candidate.check(LEASE_SECONDS - 5)
+
+    with pytest.raises(UnavailableError, match="does not last long enough"):
+        candidate.check(LEASE_SECONDS + 1)
+
+
 async def test_only_one_standby_takes_over_an_expired_lease() -> None:
     server = ApiServer()
     server.put(LEASE, spec={"holderIdentity": "crashed", "leaseDurationSeconds": 0.02, "renewTime": "old"})

@@ -1,13 +1,16 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
-from keyturn.controller.request_index import Entry, RequestIndex, restored_failure
+from keyturn.api.token_request import RENEW_REQUESTED
+from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.core.errors import RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
+from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.dependencies import HOUR, NOW, request
 from tests.support.issuance import ISSUANCE
 from tests.support.status import FIRST, REQUEST, failed
@@ -48,6 +51,29 @@ def test_dropped_request_leaves_nothing() -> None:
     assert dropped
     assert (list(index.series()), index.users_of("billing", "license")) == ([], frozenset())
     assert index.drop("acme-0001") is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "has_changed"),
+    [
+        pytest.param({"generation": 1}, False, id="the same generation"),
+        pytest.param({"generation": 1, "labels": {"team": "billing"}}, False, id="another label"),
+        pytest.param({"generation": 2}, True, id="another generation"),
+        pytest.param({"generation": 1, "annotations": {RENEW_REQUESTED: "1"}}, True, id="a requested renewal"),
+    ],
+)
+def test_entry_has_changed_with_generation_or_renewal(metadata: dict[str, Any], *, has_changed: bool) -> None:
+    assert Entry(request(), Status()).has_changed(metadata) is has_changed
+
+
+def test_request_with_an_invalid_spec_is_read_with_its_error() -> None:
+    metadata = {"namespace": "billing", "name": "acme", "uid": "acme-0001", "generation": 3}
+    invalid_request = read_request({"metadata": metadata, "spec": {}})
+
+    assert isinstance(invalid_request, InvalidRequest)
+    assert (invalid_request.generation, invalid_request.error.reason) == (3, "InvalidSpec")
+    assert Entry(invalid_request, Status()).has_changed({"generation": 4})
+    assert not Entry(invalid_request, Status()).has_changed({"generation": 3})
 
 
 def test_series_contain_times_conditions_and_suspension() -> None:
