@@ -78,6 +78,11 @@ class Metrics:
             "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
         )
         self.rotations = self._counter("keyturn_token_rotations", "Refresh-token uses by result.", ("result",))
+        self.internal_errors = self._counter(
+            "keyturn_internal_errors",
+            "Errors that Keyturn did not expect, by the component that continued after them.",
+            ("component",),
+        )
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
             "Time between the renewal time and the start of the renewal.",

@@ -22,6 +22,7 @@ REQUEST = Series(
 )
 # Dashboards and alerts of users depend on these names.
 NAMES = {
+    "keyturn_internal_errors",
     "keyturn_credentials_expiration_timestamp_seconds",
     "keyturn_credentials_renewal_timestamp_seconds",
     "keyturn_credentials_issued_timestamp_seconds",

@@ -22,16 +22,19 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
+from keyturn.api.token_request import PLURAL
 from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
+from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.secret_watch import watch
+from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
+from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.issuance import OUR_LABEL
@@ -81,6 +84,7 @@ class Operator:
         self._rand = rand
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
+        self._lists: list[Callable[[], str]] = []
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
 
     async def run(self) -> None:
@@ -97,23 +101,35 @@ class Operator:
                 options.lease_name,
                 self._instance,
                 self._now,
+                Boundary("lease", "keeping the Lease", self._metrics),
             )
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
-            ready = lease.responded.is_set if options.leader_elect else (lambda: True)
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
+            serving = await serve(
+                options.http_bind_address, self._metrics.registry, functools.partial(self._not_ready, lease)
+            )
             work = functools.partial(self._work, api, lease, configuration)
             try:
                 task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+                self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             finally:
                 await serving.cleanup()
+
+    def _on_signal(self, stop: Callable[[], object]) -> None:
+        """From now on, call `stop` at each signal."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+
+    def _not_ready(self, lease: Lease) -> str:
+        """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
+        if self._options.leader_elect and not lease.responded.is_set():
+            return "the API server has not responded yet"
+        return "; ".join(problem for each in self._lists if (problem := each()))
 
     async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
@@ -145,21 +161,27 @@ class Operator:
     async def _run(
         self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
     ) -> None:
-        namespaces = self._options.namespaces
+        options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
+        responses = RequestResponses(
+            api, controller.on_request_list, Boundary("request_watch", f"the watch of {PLURAL}", metrics)
+        )
+        watches = [
+            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", metrics))
+            for path in map(secrets_path, (namespaces or ("",)) if options.watch_secrets else ())
+            for component, selector, on_change in (
+                ("secret_watch", OUR_LABEL, controller.on_secret),
+                ("source_watch", "=".join(SOURCE_LABEL), controller.on_source_secret),
+            )
+        ]
+        self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
         async with asyncio.TaskGroup() as tasks:
-            listed = []
-            for namespace in (namespaces or ("",)) if self._options.watch_secrets else ():
-                for selector, on_change in (
-                    (OUR_LABEL, controller.on_secret),
-                    ("=".join(SOURCE_LABEL), controller.on_source_secret),
-                ):
-                    listed.append(asyncio.Event())
-                    tasks.create_task(watch(api, secrets_path(namespace), selector, on_change, listed[-1]))
+            for watch in watches:
+                tasks.create_task(watch.run())
             # Secrets first: the issuance record on a Secret decides whether its request is due.
-            await asyncio.gather(*(event.wait() for event in listed))
+            await asyncio.gather(*(watch.listed.wait() for watch in watches))
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
-            await watch_requests(api, configuration, namespaces, controller.on_request, controller.on_request_list)
-            # kopf handles SIGTERM and SIGINT itself and returns; everything else ends with it.
+            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
+            # Everything else ends with it.
             raise asyncio.CancelledError
 
 

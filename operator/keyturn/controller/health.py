@@ -11,11 +11,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 _log = logging.getLogger(__name__)
 
 
-async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> web.AppRunner:
+async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[], str]) -> web.AppRunner:
     """Serve on HOST:PORT until the returned runner is cleaned up.
 
     Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. /healthz
-    tests that the event loop responds, /readyz that the API server has responded.
+    tests that the event loop responds, /readyz that `not_ready` returns no reason.
     """
 
     async def metrics(_: web.Request) -> web.Response:
@@ -27,7 +27,8 @@ async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bo
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if ready() else web.Response(text="not ready\n", status=503)
+        problem = not_ready()
+        return web.Response(text=f"not ready: {problem}\n", status=503) if problem else web.Response(text="ok\n")
 
     app = web.Application()
     app.add_routes(

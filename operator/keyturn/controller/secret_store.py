@@ -10,7 +10,8 @@ import msgspec
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ONE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.response_body import ONE
 from keyturn.controller.secret_cache import Place, SecretCache, target_place
 from keyturn.controller.secret_manifest import (
     empty_manifest,

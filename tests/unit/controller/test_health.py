@@ -8,7 +8,7 @@ from keyturn.metrics import Metrics
 
 
 async def get(listen: str, path: str, *, ready: bool = True) -> tuple[int, str]:
-    runner = await serve(listen, Metrics().registry, lambda: ready)
+    runner = await serve(listen, Metrics().registry, lambda: "" if ready else "no right to list secrets")
     host, port, *_ = runner.addresses[0]
     try:
         async with (
@@ -35,6 +35,10 @@ async def test_probe_status_code(path: str, status: int, *, ready: bool) -> None
     assert (await get("127.0.0.1:0", path, ready=ready))[0] == status
 
 
+async def test_readyz_reports_what_is_missing() -> None:
+    assert await get("127.0.0.1:0", "/readyz", ready=False) == (503, "not ready: no right to list secrets\n")
+
+
 async def test_metrics_are_served_in_prometheus_text_format() -> None:
     status, text = await get("127.0.0.1:0", "/metrics")
 
@@ -46,7 +50,7 @@ async def test_bind_address_in_brackets_is_ipv6() -> None:
 
 
 async def test_bind_address_without_a_host_listens_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
-    runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: True)
+    runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: "")
     async with aiohttp.ClientSession() as http:
         for host in ("127.0.0.1", "[::1]"):
             async with http.get(f"http://{host}:{unused_tcp_port}/healthz") as response:
