@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -108,7 +108,7 @@ class _List(_Kind, rename="camel"):
 
 
 class _Issued(msgspec.Struct):
-    value: str = msgspec.field(name="token")
+    token: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Token(_Kind, rename="camel"):

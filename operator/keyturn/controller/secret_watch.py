@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
 import aiohttp
@@ -12,10 +13,17 @@ from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
 from keyturn.controller.object_list import PageSize, list_pages, read_version
 from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
 from keyturn.core.errors import UnavailableError
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION
 
 _log = logging.getLogger(__name__)
 
 OnSecret = Callable[["Meta", bool], None]
+_OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+# In characters, of labels, annotations and owners.
+_MAX_METADATA = 2**15
+_MAX_MANAGERS = 16
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -54,6 +62,32 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] = {}
     owner_references: tuple[Owner, ...] = ()
     managed_fields: tuple[Fields, ...] = ()
+    is_partial: bool = False
+
+    def bounded(self, names: AbstractSet[str] = frozenset()) -> "Meta":
+        """Return what may be cached: of large metadata, only what Keyturn writes and the labels and annotations `names`.
+
+        Anyone who may write a Secret could fill the memory that all namespaces share. A partial result must be read
+        again before it is used.
+        """
+        kept = {**self.labels, **self.annotations}
+        kept.pop(_LAST_APPLIED, None)
+        managers = [fields for fields in self.managed_fields if fields.manager.startswith("keyturn-")]
+        size = sum(map(len, (*kept, *kept.values(), *(owner.uid for owner in self.owner_references))))
+        if size + sum(len(fields.manager) for fields in managers) <= _MAX_METADATA:
+            return self
+        names = names | _OUR_NAMES
+        others = [fields for fields in self.managed_fields if fields not in managers]
+        return msgspec.structs.replace(
+            self,
+            labels={key: value for key, value in self.labels.items() if key in names},
+            annotations={
+                key: value for key, value in self.annotations.items() if key in names and len(value) <= _MAX_METADATA
+            },
+            owner_references=tuple(owner for owner in self.owner_references if owner.uid in names)[:1],
+            managed_fields=(*managers[:_MAX_MANAGERS], *others),
+            is_partial=True,
+        )
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -169,7 +203,7 @@ class SecretWatch:
         else:
             self._reported.pop(meta.uid, None)
         try:
-            self._on_secret(meta, alive)
+            self._on_secret(meta.bounded(), alive)
         except Exception as error:  # noqa: BLE001 - an object that any user can create must not hide all others
             self._boundary.report(error)
 

@@ -3,7 +3,7 @@ import msgspec
 import pytest
 
 from keyturn.controller.response_body import Page, UnreadableError
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import Fields, Meta, Owner
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.watch_server import PATH, Round, WatchServer, events, item, line, listed
@@ -196,3 +196,30 @@ def test_only_data_keys_of_managed_fields_are_decoded() -> None:
 
     assert owned.data_keys() == {"token"}
     assert not hasattr(owned.fields_v1, "metadata")
+
+
+def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
+    junk = {f"note-{number}": "x" * 1000 for number in range(100)}
+    used = {"app.kubernetes.io/managed-by": "keyturn", "team": "billing"}
+    meta = Meta(
+        "a",
+        "billing",
+        "uid-a",
+        "1",
+        labels=used | junk,
+        annotations={"keyturn.dev/issuance": "{}", "keyturn.dev/adoptable-by": "x" * 2**16} | junk,
+        owner_references=(Owner("request"), Owner("o" * 2**20)),
+        managed_fields=tuple(Fields(f"keyturn-{number}") for number in range(1000)),
+    )
+    bounded = meta.bounded({"team", "request"})
+
+    assert (bounded.labels, bounded.annotations) == (used, {"keyturn.dev/issuance": "{}"})
+    assert (bounded.owner_references, len(bounded.managed_fields)) == ((Owner("request"),), 16)
+    assert bounded.is_partial
+
+
+def test_ordinary_metadata_are_cached_whole() -> None:
+    last_applied = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 2**18}
+    meta = Meta("a", "billing", "uid-a", "1", annotations={"note": "x" * 1000} | last_applied)
+
+    assert meta.bounded() is meta
