@@ -65,7 +65,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     is_partial: bool = False
 
     def bounded(self, names: AbstractSet[str] = frozenset()) -> "Meta":
-        """Return what may be cached: of large metadata, only what Keyturn writes and the labels and annotations `names`.
+        """Return what may be cached: of large metadata, only what Keyturn writes and those in `names`.
 
         Anyone who may write a Secret could fill the memory that all namespaces share. A partial result must be read
         again before it is used.
