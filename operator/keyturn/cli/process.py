@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import random  # noqa: TID251 - the real random numbers
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -44,10 +45,20 @@ async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
     return await task
 
 
-async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, which does not end by itself, until a signal stops it. Errors of `work` are raised."""
+async def run_until_stopped(work: Coroutine[Any, Any, None]) -> NoReturn:
+    """Run `work` until a signal stops it, then exit the process with 0. Errors of `work` are raised."""
     with suppress(asyncio.CancelledError):
         await stoppable(work)
+    # Not after asyncio.run, which waits for threads: one may be reading from a file system that no longer responds.
+    exit_immediately(0)
+
+
+def raise_file_limit() -> None:
+    """Raise the limit of open files as far as the process may: a default of 1,024 counts idle connections too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS refuses its own hard limit if that is unlimited.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def freeze_imports() -> None:

@@ -82,7 +82,8 @@ class Operator:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
 
-        Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
+        Raises NoClusterError if there is no cluster, BindError if the port cannot be opened, and LeaseLostError if
+        another operator took over.
         """
         options = self._options
         configuration = await _configuration(options.kubeconfig)
@@ -95,17 +96,18 @@ class Operator:
                 self._now,
             )
             self._metrics.leader.set(0)
-            ready = lease.responded.is_set if options.leader_elect else (lambda: True)
             if options.leader_elect:
                 self._held_until = lambda: lease.held_until
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lambda: time.monotonic() < self._held_until())
-            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, api, configuration)
-            try:
+
+            def not_ready() -> str:
+                is_ready = lease.responded.is_set() or not options.leader_elect
+                return "" if is_ready else "the API server has not responded yet"
+
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
                 await _until_signalled(lead(lease, work) if options.leader_elect else work())
-            finally:
-                await serving.cleanup()
 
     async def _work(self, api: ApiClient, configuration: Configuration) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""

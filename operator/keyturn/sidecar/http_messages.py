@@ -6,6 +6,8 @@ from http import HTTPStatus
 
 import h11
 
+METHODS = (b"GET", b"HEAD")
+
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:

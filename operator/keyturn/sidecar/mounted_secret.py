@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from keyturn.sidecar.credential_cache import DEFAULT_KEY, NoCredentialsError, ServedCredentials, parse_credentials
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint, read_regular_file
+from keyturn.sidecar.regular_file import MAX_SECRET_BYTES, FileFingerprint, file_fingerprint, read_regular_file
 
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "expiration")
-_MAX_BYTES = 1 << 20  # the size limit of a Secret
 _ATTEMPTS = 5
 
 Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
@@ -80,7 +79,7 @@ class MountedSecret:
         for name in self._names():
             path = version / name
             try:
-                yield name, read_regular_file(path, _MAX_BYTES).decode()
+                yield name, read_regular_file(path, MAX_SECRET_BYTES).decode()
             except FileNotFoundError:
                 continue
             except UnicodeDecodeError:

@@ -5,6 +5,7 @@ Each version has its own directory, `..data` is a link to the current one, and e
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -13,12 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint
+from keyturn.sidecar.regular_file import (
+    MAX_SECRET_BYTES,
+    FileFingerprint,
+    IrregularFileError,
+    file_fingerprint,
+    read_regular_file,
+)
 from keyturn.standalone.atomic_files import reporting_write_errors, sync_directory, write_in_place
 
 _VERSION_PREFIX, _DATA = "..keyturn-", "..data"
 _TEMPORARY = _NEW_DATA, _NEW_LINK, _DRY_RUN = "..data_tmp", "..link", "..dry-run"
 _DRY_RUN_BYTES = 64 * 1024
+# A version is a Secret's data and the issuance record, which is smaller.
+_MAX_BYTES = 2 * MAX_SECRET_BYTES
+_MAX_ENTRIES = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +52,7 @@ class AtomicDir:
         if version is None:
             return None
         with reporting_write_errors(self.path):
-            files = {file.name: file.read_bytes().decode(errors="replace") for file in version.iterdir()}
+            files = _read_files(version)
             self._create_links(files)
         self._seen = self._fingerprints()
         return files
@@ -151,9 +161,29 @@ class AtomicDir:
         fingerprints = {}
         for directory in (self.path, self.path / _DATA):
             with contextlib.suppress(OSError):
-                for entry in os.scandir(directory):
-                    fingerprints[entry.path] = file_fingerprint(Path(entry.path))
+                for path in _entries(directory):
+                    fingerprints[str(path)] = file_fingerprint(path)
         return fingerprints
+
+
+def _read_files(version: Path) -> dict[str, str]:
+    """Return the content of the files. What Keyturn cannot have written, such as a pipe, counts as an empty file.
+
+    An empty file is an edit like any other: the credentials are issued again, in a new version.
+    """
+    files, remaining = {}, _MAX_BYTES
+    for path in _entries(version):
+        content = b""
+        with contextlib.suppress(IrregularFileError):
+            content = read_regular_file(path, remaining)
+        remaining -= len(content)
+        files[path.name] = content.decode(errors="replace")
+    return files
+
+
+def _entries(directory: Path) -> list[Path]:
+    with os.scandir(directory) as entries:
+        return [Path(entry.path) for entry in itertools.islice(entries, _MAX_ENTRIES)]
 
 
 def _visible(names: Iterable[str]) -> Iterator[str]:

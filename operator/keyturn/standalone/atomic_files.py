@@ -2,11 +2,12 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from keyturn.core.errors import RefusedError
+from keyturn.sidecar.regular_file import open_regular_file
 
 LOCK = "..lock"
 
@@ -34,7 +35,7 @@ def replace_file(path: Path, content: bytes, temporary: Path) -> None:
 
 def write_in_place(path: Path, content: bytes, mode: int) -> None:
     """Write a file and flush it to disk. An existing file is overwritten in place: its blocks are reused."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = open_regular_file(path)
     try:
         rest = memoryview(content)
         while rest:
@@ -56,7 +57,7 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def locked_directory(directory: Path, mode: int) -> Iterator[None]:
+def locked_directory(directory: Path, mode: int, flock: Callable[[int, int], None] = fcntl.flock) -> Iterator[None]:
     """Lock a directory for this process; create it with `mode` if it does not exist. Raises StartupError.
 
     The kernel releases the lock when the process ends, even if it is killed.
@@ -67,9 +68,15 @@ def locked_directory(directory: Path, mode: int) -> Iterator[None]:
     except OSError as error:
         raise StartupError(f"{directory} cannot be used: {error.strerror or error}") from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartupError(f"another process uses {directory}: give each process its own directory") from None
+        except OSError as error:
+            cause = error.strerror or type(error).__name__
+            raise StartupError(
+                f"{directory} cannot be locked: {cause}: use a file system that supports flock"
+            ) from None
         yield
-    except BlockingIOError:
-        raise StartupError(f"another process uses {directory}: give each process its own directory") from None
     finally:
         os.close(file)

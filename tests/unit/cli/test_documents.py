@@ -9,6 +9,7 @@ import yaml
 
 from keyturn.cli.documents import UnreadableError, dump_document, read_documents, read_settings
 from keyturn.core.settings import Settings
+from tests.support.irregular_files import put_irregular_file
 
 STRINGS = [
     *("y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01", "12:30"),
@@ -54,6 +55,19 @@ def test_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a: 1"))
 
     assert [(document.file, document.number, document.body) for document in read_documents("-")] == [("-", 1, {"a": 1})]
+
+
+def test_endless_file_is_refused() -> None:
+    with pytest.raises(UnreadableError, match="/dev/zero: error: larger than 16777216 characters"):
+        list(read_documents("/dev/zero"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sparse file"])
+def test_irregular_settings_file_is_refused(kind: str, tmp_path: Path) -> None:
+    put_irregular_file(tmp_path / "settings.yaml", kind)
+
+    with pytest.raises(click.BadParameter, match=r"not a regular file|larger than 1048576 bytes"):
+        read_settings(str(tmp_path / "settings.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_secret_without_credentials_is_refused(data: dict[str, str], reason: str
     [
         pytest.param(b"\xff", "credentials.json is not UTF-8", id="not text"),
         pytest.param(b"x" * (1 << 20) + b"x", "credentials.json: larger than 1048576 bytes", id="too large"),
-        pytest.param(None, "cannot read .*credentials.json: Is a directory", id="a directory"),
+        pytest.param(None, "cannot read .*credentials.json: not a regular file", id="a directory"),
     ],
 )
 def test_unreadable_file_is_refused(content: bytes | None, reason: str, tmp_path: Path) -> None:

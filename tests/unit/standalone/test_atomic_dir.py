@@ -7,6 +7,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.standalone.atomic_dir import AtomicDir
 from keyturn.standalone.atomic_files import locked_directory
 from tests.support.disk import limited_file_size
+from tests.support.irregular_files import IRREGULAR_KINDS, put_irregular_file
 from tests.support.mounts import names, visible_files
 
 ONE = {"config": "one", "credentials.json": "1", "..issuance": "m1"}
@@ -76,6 +77,44 @@ def test_edited_file_is_read_unchanged(tmp_path: Path) -> None:
 
     assert directory.has_changed()
     assert directory.read() == ONE | {"config": "\ufffd"}
+
+
+@pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "directory", "sparse file"])
+@pytest.mark.parametrize("name", ["config", "..issuance"])
+def test_irregular_file_is_read_as_empty(kind: str, name: str, tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    directory.write(ONE)
+    (tmp_path / "..data" / name).unlink()
+    put_irregular_file(tmp_path / "..data" / name, kind)
+
+    assert directory.has_changed()
+    assert directory.read() == ONE | {name: ""}
+
+
+def test_version_with_too_many_files_is_read_in_part(tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    directory.write(ONE)
+    for number in range(10_001):
+        (tmp_path / "..data" / str(number)).touch()
+
+    assert len(directory.read() or ()) == 10_000
+
+
+def test_files_of_a_version_are_read_up_to_two_megabytes(tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    directory.write(ONE)
+    for number in range(5):
+        (tmp_path / "..data" / str(number)).write_bytes(bytes(600_000))
+
+    assert sum(map(len, (directory.read() or {}).values())) < 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("kind", IRREGULAR_KINDS)
+def test_dry_run_replaces_an_irregular_file(kind: str, tmp_path: Path) -> None:
+    put_irregular_file(tmp_path / "..dry-run", kind)
+    AtomicDir(tmp_path).dry_run(["config"])
+
+    assert names(tmp_path) == []
 
 
 def test_other_files_are_kept(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from keyturn.standalone.atomic_files import (
     write_in_place,
 )
 from tests.support.disk import limited_file_size
+from tests.support.irregular_files import IRREGULAR_KINDS, put_irregular_file
 
 LOCKER = "import sys; from pathlib import Path; from keyturn.standalone.atomic_files import locked_directory\n"
 LOCKER += "with locked_directory(Path(sys.argv[1]), 0o700): print('locked', flush=True); sys.stdin.read()"
@@ -53,10 +55,18 @@ def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.write_bytes(b"foreign")
     (tmp_path / "..next").symlink_to(foreign)
+    replace_file(tmp_path / "token", b"after", tmp_path / "..next")
 
-    with pytest.raises(OSError, match="symbolic links"):
-        replace_file(tmp_path / "token", b"after", tmp_path / "..next")
+    assert (tmp_path / "token").read_bytes() == b"after"
     assert foreign.read_bytes() == b"foreign"
+
+
+@pytest.mark.parametrize("kind", IRREGULAR_KINDS)
+def test_irregular_file_is_replaced_without_blocking(kind: str, tmp_path: Path) -> None:
+    put_irregular_file(tmp_path / "..next", kind)
+    replace_file(tmp_path / "token", b"after", tmp_path / "..next")
+
+    assert (tmp_path / "token").read_bytes() == b"after"
 
 
 def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:
@@ -73,6 +83,20 @@ def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:
 
     with locked_directory(tmp_path / "state", 0o700):
         assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_directory_without_lock_support_is_refused(tmp_path: Path) -> None:
+    def flock(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    message = f"{tmp_path} cannot be locked: No locks available"
+    with pytest.raises(StartupError, match=message), locked_directory(tmp_path, 0o700, flock):
+        pass
+
+
+def test_blocking_error_of_the_body_is_not_a_lock_conflict(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), locked_directory(tmp_path, 0o700):
+        raise BlockingIOError
 
 
 def test_directory_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
