@@ -12,6 +12,7 @@ import click
 import msgspec
 import yaml
 
+from keyturn.cli.terminal import printable
 from keyturn.core.settings import Settings, parse_settings
 from keyturn.sidecar.regular_file import MAX_SECRET_BYTES, read_regular_file
 from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
@@ -70,9 +71,9 @@ def read_settings(path: str | None) -> Settings:
             raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
         return parse_settings(bodies[0] if bodies else None)
     except UnreadableError as error:
-        raise click.BadParameter(str(error), param_hint="--config") from error
+        raise click.BadParameter(printable(str(error)), param_hint="--config") from error
     except msgspec.ValidationError as error:
-        raise click.BadParameter(f"{path}: {error}", param_hint="--config") from error
+        raise click.BadParameter(printable(f"{path}: {error}"), param_hint="--config") from error
 
 
 def _read_stream(file: str) -> str:
