@@ -68,17 +68,16 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        counter = self._counter
-        self.renewals = counter(
+        self.renewals = self._counter(
             "keyturn_renewals", "Reconciliations that attempted a renewal, by result and reason.", ("result", "reason")
         )
-        self.exchanges = counter(
+        self.exchanges = self._counter(
             "keyturn_exchanges", "Exchanges, by the error code of AWS or of the issuer.", ("exchange", "code")
         )
-        self.throttled = counter(
+        self.throttled = self._counter(
             "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
         )
-        self.rotations = counter("keyturn_token_rotations", "Refresh-token uses by result.", ("result",))
+        self.rotations = self._counter("keyturn_token_rotations", "Refresh-token uses by result.", ("result",))
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
             "Time between the renewal time and the start of the renewal.",
@@ -137,7 +136,7 @@ class _RequestCollector(Collector):
         condition = _family(
             "keyturn_request_condition", "1 for the current status of the condition.", "condition", "status"
         )
-        failed = _family("keyturn_request_failed_attempts", "Number of consecutive failed attempts.")
+        failed_attempts = _family("keyturn_request_failed_attempts", "Number of consecutive failed attempts.")
         suspended = _family("keyturn_request_suspended", "1 if spec.suspend is true.")
         for request in self._series():
             labels = (request.namespace, request.name)
@@ -147,17 +146,14 @@ class _RequestCollector(Collector):
                     family.add_metric(labels, time.timestamp())
             for kind, status in request.conditions:
                 condition.add_metric((*labels, kind, status), 1)
-            failed.add_metric(labels, request.failed_attempts)
+            failed_attempts.add_metric(labels, request.failed_attempts)
             suspended.add_metric(labels, request.suspended)
-        yield from (*times.values(), condition, failed, suspended, self._work_queue_sizes())
-
-    def _work_queue_sizes(self) -> Metric:
         states = GaugeMetricFamily(
             "keyturn_workqueue_requests", "TokenRequests in the work queue, by state.", labels=("state",)
         )
         for state, number in self._work_queue().items():
             states.add_metric((state,), number)
-        return states
+        yield from (*times.values(), condition, failed_attempts, suspended, states)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

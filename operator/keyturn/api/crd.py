@@ -86,7 +86,10 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
     if struct:
         for name, description in _descriptions(struct).items():
             structural["properties"][name]["description"] = description
-        structural |= _rules(struct)
+        rules = [_merged(group, struct.CEL_VARIABLES) for group in struct.RULE_GROUPS]
+        rules = rules or [{"rule": one_line(rule.cel), "message": rule.message} for rule in struct.RULES]
+        if rules:
+            structural["x-kubernetes-validations"] = rules
     return _strings(structural)
 
 
@@ -108,13 +111,6 @@ def _descriptions(struct: type[ApiStruct]) -> dict[str, str]:
         for meta in getattr(hint, "__metadata__", ())
     )
     return {name: description for name, description in descriptions if description}
-
-
-def _rules(struct: type[ApiStruct]) -> dict[str, Any]:
-    if struct.RULE_GROUPS:
-        return {"x-kubernetes-validations": [_merged(group, struct.CEL_VARIABLES) for group in struct.RULE_GROUPS]}
-    rules = [{"rule": one_line(rule.cel), "message": rule.message} for rule in struct.RULES]
-    return {"x-kubernetes-validations": rules} if rules else {}
 
 
 def one_line(cel: str) -> str:

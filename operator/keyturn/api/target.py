@@ -1,6 +1,7 @@
 """The target Secret, and when to renew it."""
 
 import re
+from collections import Counter
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -104,7 +105,9 @@ class TargetSpec(ApiStruct, frozen=True):
                 !has(self.formats) || [self.formats.map(f, {key_in_cel("f")})].all(keys,
                     keys.all(k, keys.exists_one(other, other == k)))
             """,
-            is_met_by=lambda target: _are_distinct([key for f in target.formats or () for key in f.options.keys]),
+            is_met_by=lambda target: (
+                max(Counter(key for f in target.formats or () for key in f.options.keys).values(), default=1) == 1
+            ),
         ),
         Rule(
             message="format awsConfig requires a credentialProcess format",
@@ -117,10 +120,6 @@ class TargetSpec(ApiStruct, frozen=True):
             ),
         ),
     )
-
-
-def _are_distinct(keys: list[str]) -> bool:
-    return len(keys) == len(set(keys))
 
 
 class RenewalSpec(ApiStruct, frozen=True):

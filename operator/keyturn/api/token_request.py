@@ -8,23 +8,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import GROUP, ApiStruct, InvalidSpecError, Name, Region, Rule, member_in_cel
-from keyturn.api.consumption import Consumption, consumption
+from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS, FormatSpec
-from keyturn.api.rules.ambient import AMBIENT_RULES
 from keyturn.api.rules.consumption import CONSUMPTION_RULES
-from keyturn.api.rules.formats import FORMAT_RULES, TEMPLATE_RULES
-from keyturn.api.rules.packages import PACKAGE_RULES
-from keyturn.api.rules.renewal import RENEWAL_RULES
-from keyturn.api.rules.roles import ROLE_RULES
-from keyturn.api.rules.target import TARGET_RULE
-from keyturn.api.rules.values import ID_TOKEN_RULE, VALUE_RULES
+from keyturn.api.rules.exchanges import AMBIENT_RULES, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
+from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
+from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec
 from keyturn.api.status import Status
 from keyturn.api.target import RenewalSpec, TargetSpec
@@ -36,6 +32,30 @@ VERSION = "v1alpha1"
 OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 _RENEW_REQUESTED_LENGTH = 128
+
+
+class Consumption(NamedTuple):
+    """The exchange that consumes its input: a refresh token or a single-use credential.
+
+    `ref` is where the user stores that input, `secret` the token Secret, where Keyturn stores the token from the
+    response. `is_single_use`: the response need not contain a replacement.
+    """
+
+    step: ExchangeSpec
+    ref: SecretKeyRef
+    secret: str
+    is_single_use: bool
+
+    @property
+    def source_id(self) -> str:
+        """Identifies the tokens that may replace each other: the source key and, for single-use input, the recipient.
+
+        An assertion may be sent to several recipients; a refresh token that one of them returned must not be.
+        """
+        source = f"{self.ref.name}/{self.ref.key}"
+        if not (self.is_single_use and self.step.recipient):
+            return source
+        return f"{source} {hashlib.sha256(self.step.recipient.encode()).hexdigest()[:16]}"
 
 
 class TokenRequestSpec(ApiStruct, frozen=True):
@@ -71,7 +91,7 @@ class TokenRequestSpec(ApiStruct, frozen=True):
             *ROLE_RULES,
             *CONSUMPTION_RULES,
             ID_TOKEN_RULE,
-            *RENEWAL_RULES,
+            RENEWAL_RULE,
         ),
         (*PACKAGE_RULES, *TEMPLATE_RULES),
     )
@@ -99,8 +119,23 @@ class TokenRequestSpec(ApiStruct, frozen=True):
 
     @property
     def consumption(self) -> Consumption | None:
-        """The exchange that consumes its input, if there is one."""
-        return consumption(self.source, self.exchanges)
+        """The exchange that consumes its input, if there is one. The rules of the API allow at most one."""
+        steps = [step.exchange for step in self.exchanges]
+        for step in steps:
+            if step.single_use_credential:
+                ref = step.single_use_credential.secret_key_ref
+                return Consumption(step, ref, f"{ref.name}-keyturn", is_single_use=True)
+        # A ServiceAccount token may be consumed: each renewal requests a new one.
+        token = self.source.token
+        if token is None or token.secret_key_ref is None:
+            return None
+        for step in steps:
+            if step.is_refresh_grant or step.is_token_single_use:
+                is_single_use = not step.is_refresh_grant
+                return Consumption(step, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
+            if "token" in step.PRODUCES:
+                return None
+        return None
 
     @property
     def single_use_ref(self) -> SecretKeyRef | None:
@@ -111,10 +146,10 @@ class TokenRequestSpec(ApiStruct, frozen=True):
     @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the token Secret."""
-        stored = {self.source.token.token_secret} - {""} if self.source.token else set()
-        stored |= {self.consumption.secret} if self.consumption else set()
-        own = {ref.name for step in self.exchanges for ref in step.exchange.references}
-        return frozenset({*self.source.secrets, *stored, *own})
+        token_secrets = {self.source.token.token_secret} - {""} if self.source.token else set()
+        token_secrets |= {self.consumption.secret} if self.consumption else set()
+        exchange_secrets = {ref.name for step in self.exchanges for ref in step.exchange.references}
+        return frozenset({*self.source.secrets, *token_secrets, *exchange_secrets})
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -170,7 +205,7 @@ class Request:
     metadata_hash: str
 
     @property
-    def retains(self) -> bool:
+    def should_retain_secret(self) -> bool:
         """Whether the Secret outlives the TokenRequest."""
         return bool(self.spec.target) and self.spec.target.deletion_policy == "Retain"  # type: ignore[union-attr]
 
@@ -187,6 +222,11 @@ def parse(body: Mapping[str, Any]) -> Request:
     target = spec.get("target") or {}
     metadata_fields = {"renewal": spec.get("renewal"), "metadata": target.get("metadata"),
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
+    # The fields as the user wrote them, not as parsed: a release that adds a default must not change hashes.
+    exchange_fields = {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
+    target_fields = {"secretName": parsed.secret_name}
+    if target.get("formats"):
+        target_fields["formats"] = target["formats"]
     return Request(
         namespace=meta.namespace,
         name=meta.name,
@@ -196,8 +236,8 @@ def parse(body: Mapping[str, Any]) -> Request:
         renew_requested=renew_requested(meta.annotations),
         spec=parsed.spec,
         secret_name=parsed.secret_name,
-        request_hash=canonical_hash(_exchange_fields(spec) | _target_fields(spec, parsed.secret_name)),
-        exchange_hash=canonical_hash(_exchange_fields(spec)),
+        request_hash=canonical_hash(exchange_fields | target_fields),
+        exchange_hash=canonical_hash(exchange_fields),
         metadata_hash=canonical_hash({key: value for key, value in metadata_fields.items() if value is not None}),
     )
 
@@ -210,16 +250,6 @@ def renew_requested(annotations: Mapping[str, str]) -> str:
 def canonical_hash(value: object) -> str:
     """Return `v1:` and 128 bits of SHA-256 of the JSON of `value`, with sorted keys and no spaces."""
     return "v1:" + hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]
-
-
-def _exchange_fields(spec: Mapping[str, Any]) -> dict[str, Any]:
-    # The fields as the user wrote them, not as parsed: a release that adds a default must not change hashes.
-    return {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
-
-
-def _target_fields(spec: Mapping[str, Any], secret_name: str) -> dict[str, Any]:
-    formats = (spec.get("target") or {}).get("formats")
-    return {"secretName": secret_name} | ({"formats": formats} if formats else {})
 
 
 def with_path(message: str) -> str:

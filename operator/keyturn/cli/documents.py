@@ -14,7 +14,7 @@ import yaml
 
 from keyturn.cli.terminal import printable
 from keyturn.core.settings import Settings, parse_settings
-from keyturn.sidecar.regular_file import MAX_SECRET_BYTES, read_regular_file
+from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, read_regular_file
 from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
 
 # The rendered chart of a large application, with its CustomResourceDefinitions, has 5 MB.

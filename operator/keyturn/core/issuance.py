@@ -101,14 +101,14 @@ def annotations(request: Request) -> dict[str, str]:
     return _metadata(request, "annotations")
 
 
-def consents(request: Request, target: TargetSecret | None) -> bool:
+def is_adoptable(request: Request, target: TargetSecret | None) -> bool:
     """Whether the annotation on a Secret that Keyturn did not create allows this request to adopt it."""
     return target is not None and target.annotations.get(ADOPTABLE_BY) == request.name
 
 
 def is_adopted(request: Request, target: TargetSecret | None) -> bool:
     """Whether a user created this Secret and let the request adopt it: it is not deleted with the request."""
-    return consents(request, target) or bool(target and target.issuance and target.issuance.adopted)
+    return is_adoptable(request, target) or bool(target and target.issuance and target.issuance.adopted)
 
 
 def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
@@ -152,14 +152,14 @@ def source_fingerprint(source: SourceValues, request: Request) -> str:
     return fingerprint("\n".join(values), request)
 
 
-def unchanged(ours: str, theirs: str) -> bool:
-    """Compare two hashes. A hash of an unknown version counts as unchanged, so that a downgrade renews nothing."""
+def is_unchanged(ours: str, theirs: str) -> bool:
+    """Whether two hashes are equal. One of an unknown version counts as unchanged: a downgrade renews nothing."""
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
 
 
 def kept_identity(last: Issuance | None, request: Request) -> str:
     """Return Cognito's identity ID of the last issue, so that a renewal need not request it again."""
-    return last.identity_id if last and unchanged(last.exchange_hash, request.exchange_hash) else ""
+    return last.identity_id if last and is_unchanged(last.exchange_hash, request.exchange_hash) else ""
 
 
 def is_ours(request: Request, target: TargetSecret) -> bool:
@@ -171,17 +171,17 @@ def is_ours(request: Request, target: TargetSecret) -> bool:
     if target.issuance:
         return target.issuance.request == request.name
     uid = request.uid
-    traces = target.labels.get(OWNER_UID) == uid or uid in target.owners or field_manager(uid) in target.managers
-    return traces or consents(request, target)
+    has_traces = target.labels.get(OWNER_UID) == uid or uid in target.owners or field_manager(uid) in target.managers
+    return has_traces or is_adoptable(request, target)
 
 
 def has_current_metadata(request: Request, target: TargetSecret) -> bool:
     """Whether labels, annotations and owner are those of the spec."""
-    owned = not request.retains and not is_adopted(request, target)
+    is_owned = not request.should_retain_secret and not is_adopted(request, target)
     return (
         labels(request).items() <= target.labels.items()
         and annotations(request).items() <= target.annotations.items()
-        and (request.uid in target.owners) == owned
+        and (request.uid in target.owners) == is_owned
     )
 
 

@@ -157,24 +157,23 @@ def parse_source(
     token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
 ) -> SourceValues:
     """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceInvalid."""
+    credentials = None
+    if keys is not None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            if not keys.get(name):
+                raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
+        session_token = keys.get("AWS_SESSION_TOKEN")
+        credentials = Credentials(
+            access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
+            secret_access_key=unwrap(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
+            session_token=unwrap(session_token, "AWS_SESSION_TOKEN") if session_token else None,
+        )
     return SourceValues(
         token=None if token is None else unwrap(token, "the source token"),
-        credentials=None if keys is None else _credentials(keys),
+        credentials=credentials,
         single_use_credential=(
             None if single_use_credential is None else unwrap(single_use_credential, "the single-use credential")
         ),
-    )
-
-
-def _credentials(keys: Mapping[str, str]) -> Credentials:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        if not keys.get(name):
-            raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
-    session_token = keys.get("AWS_SESSION_TOKEN")
-    return Credentials(
-        access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
-        secret_access_key=unwrap(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
-        session_token=unwrap(session_token, "AWS_SESSION_TOKEN") if session_token else None,
     )
 
 

@@ -10,7 +10,7 @@ from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, unchanged
+from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, is_unchanged
 from keyturn.core.state import Failure, ReconcileState
 
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
@@ -31,39 +31,31 @@ def renewal_reason(
     wherever it was written. `target` is None or a Secret that the request may write.
     """
     if target is None:
-        return _reason_without_target(request, last, now)
+        if last is None or is_unchanged(request.request_hash, last.request_hash):
+            return "SecretMissing"
+        # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
+        if not _should_defer(request, last):
+            return "SpecChanged"
+        return None if now < last.renew else "Due"
     issuance = target.issuance
     if issuance is None:
         return "IssuanceUnreadable"
     checks = (
         (
             "SpecChanged",
-            not unchanged(request.request_hash, issuance.request_hash) and not _can_wait(request, issuance),
+            not is_unchanged(request.request_hash, issuance.request_hash) and not _should_defer(request, issuance),
         ),
         ("SourceChanged", source is not None and source != issuance.source),
-        ("DriftDetected", target.data_hash is not None and not unchanged(target.data_hash, issuance.data_hash)),
+        ("DriftDetected", target.data_hash is not None and not is_unchanged(target.data_hash, issuance.data_hash)),
         ("RenewalRequested", request.renew_requested not in ("", issuance.handled_renew_request)),
         ("Due", now >= issuance.renew),
     )
     return next((reason for reason, is_met in checks if is_met), None)
 
 
-def _reason_without_target(request: Request, last: Issuance | None, now: datetime) -> str | None:
-    # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
-    if last is None or unchanged(request.request_hash, last.request_hash):
-        return "SecretMissing"
-    if _can_wait(request, last):
-        return None if now < last.renew else "Due"
-    return "SpecChanged"
-
-
-def _can_wait(request: Request, issuance: Issuance) -> bool:
-    """Whether only formats or secretName changed, which is not worth consuming a token before it is due."""
-    return (
-        request.spec.consumption is not None
-        and not unchanged(request.request_hash, issuance.request_hash)
-        and unchanged(request.exchange_hash, issuance.exchange_hash)
-    )
+def _should_defer(request: Request, issuance: Issuance) -> bool:
+    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due."""
+    return request.spec.consumption is not None and is_unchanged(request.exchange_hash, issuance.exchange_hash)
 
 
 def target_conflict(request: Request, target: TargetSecret) -> RefusedError | None:
@@ -73,10 +65,10 @@ def target_conflict(request: Request, target: TargetSecret) -> RefusedError | No
         conflict = "is immutable and cannot be renewed"
     elif is_ours(request, target):
         # A Secret that Keyturn created is replaced by one of the new type; an adopted one must keep its type.
-        needed = request.spec.secret_type
-        if not is_adopted(request, target) or needed == OPAQUE or target.type in ("", needed):
+        required_type = request.spec.secret_type
+        if not is_adopted(request, target) or required_type == OPAQUE or target.type in ("", required_type):
             return None
-        conflict = f"has type {target.type}, but its formats need {needed}; {advice}"
+        conflict = f"has type {target.type}, but its formats need {required_type}; {advice}"
     elif target.issuance:
         conflict = f"belongs to TokenRequest {target.issuance.request}; {advice}"
     else:
@@ -91,13 +83,13 @@ def check_ours(request: Request, target: TargetSecret) -> None:
         raise error
 
 
-def needs_metadata(request: Request, target: TargetSecret) -> bool:
+def should_apply_metadata(request: Request, target: TargetSecret) -> bool:
     """Whether metadata, owner or renewal time in the Secret differ from the spec."""
     issuance = target.issuance
     return issuance is not None and not (
         has_current_metadata(request, target)
         and issuance.uid == request.uid
-        and unchanged(request.metadata_hash, issuance.metadata_hash)
+        and is_unchanged(request.metadata_hash, issuance.metadata_hash)
     )
 
 
@@ -176,7 +168,9 @@ def next_attempt_time(
     wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown:
         wait = _AFTER_INTENT
-    if _may_become_consistent(request, error, now):
+    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
+    if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
+        # IAM is eventually consistent: a new role is refused for some seconds. Retry soon, as that consumes nothing.
         wait = timedelta(seconds=5)
     if wait is None:
         limit = min(max(life_left / 4, _SHORTEST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _EXPIRED_LIMIT
@@ -184,12 +178,6 @@ def next_attempt_time(
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
     return whole(now + wait + timedelta(milliseconds=999))
-
-
-def _may_become_consistent(request: Request, error: KeyturnError, now: datetime) -> bool:
-    # IAM is eventually consistent: a new role is refused for some seconds. Retry soon only if that consumes nothing.
-    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
-    return isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
@@ -294,9 +282,9 @@ def _decide_metadata(
     issuance = target.issuance
     idle = Idle(next_reconcile(request, issuance, None, now))
     # If the spec has changed, the data does not match it, and the metadata must not claim that it does.
-    if not needs_metadata(request, target) or not unchanged(request.request_hash, issuance.request_hash):
+    if not should_apply_metadata(request, target) or not is_unchanged(request.request_hash, issuance.request_hash):
         return idle
-    is_requested = issuance.uid != request.uid or not unchanged(request.metadata_hash, issuance.metadata_hash)
+    is_requested = issuance.uid != request.uid or not is_unchanged(request.metadata_hash, issuance.metadata_hash)
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
     if not is_requested and timedelta() <= since < _METADATA_INTERVAL:
         # Another client reverts the metadata that Keyturn applies: do not compete with it in a loop.
@@ -317,7 +305,7 @@ def _decide_retry(
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
         failure = dataclasses.replace(failure, inputs=state.inputs)
-    if failure.holds_back(request, state.inputs, now):
+    if failure.should_wait(request, state.inputs, now):
         return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
     if state.exchanged_at and state.exchanged_at <= now:
         # Something has changed, but changes in a loop must not become exchanges in a loop.
@@ -362,7 +350,12 @@ def after_failure(
     # A call that our own rate limit delayed reveals nothing about the service, so the next wait must not grow.
     is_own_limit = isinstance(error, ThrottledError) and error.nothing_sent
     failed_attempts = max(failed_attempts, 1) if is_own_limit else failed_attempts + 1
-    life_left = _life_left(request, state.issuance, now) if state.issuance else timedelta()
+    life_left = timedelta()
+    if issuance := state.issuance:
+        life_left = issuance.issued + life(request, issuance) - now
+        if life_left <= timedelta():
+            # A refresh token has expired, but perhaps not the credentials.
+            life_left = issuance.expires - now
     failure = Failure(
         error,
         failed_attempts,
@@ -373,9 +366,3 @@ def after_failure(
         failed_at=now,
     )
     return dataclasses.replace(state, failure=failure), True
-
-
-def _life_left(request: Request, issuance: Issuance, now: datetime) -> timedelta:
-    """Return the remaining lifetime. After a refresh token has expired, it is that of the credentials."""
-    left = issuance.issued + life(request, issuance) - now
-    return left if left > timedelta() else issuance.expires - now

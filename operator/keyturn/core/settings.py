@@ -56,9 +56,9 @@ class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     namespaces: Annotated[tuple[_Pattern, ...], Meta(min_length=1)]
     roles: Annotated[tuple[_Pattern, ...], Meta(min_length=1)]
 
-    def allows(self, namespace: str, role: str) -> bool:
+    def is_met_by(self, namespace: str, role: str) -> bool:
         """Whether a TokenRequest in the namespace may assume the role."""
-        return any(_matches(it, namespace) for it in self.namespaces) and any(_matches(it, role) for it in self.roles)
+        return any(_is_match(it, namespace) for it in self.namespaces) and any(_is_match(it, role) for it in self.roles)
 
 
 class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     require_label: bool = False
 
 
-def _matches(pattern: str, text: str) -> bool:
+def _is_match(pattern: str, text: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None
 
 

@@ -29,7 +29,7 @@ class Failure:
         """Whether `error` is the same failure again, before the time of the next attempt."""
         return self.error.message == error.message and self._is_pending(now)
 
-    def holds_back(self, request: Request, inputs: str, now: datetime) -> bool:
+    def should_wait(self, request: Request, inputs: str, now: datetime) -> bool:
         """Whether to wait: the time of the next attempt is in the future, and nothing has changed."""
         is_renewal_requested = request.renew_requested not in ("", self.handled_renew_request)
         has_changed = request.generation != self.generation or self.inputs not in (None, inputs)

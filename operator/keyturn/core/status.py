@@ -10,7 +10,7 @@ from keyturn.api.status import Condition, LastError, Status
 from keyturn.api.times import human_duration, rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError
-from keyturn.core.issuance import Issuance, unchanged
+from keyturn.core.issuance import Issuance, is_unchanged
 from keyturn.core.renewal import renew_before
 from keyturn.core.state import Failure
 
@@ -52,6 +52,10 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
     handled_renew_request = (
         failure.handled_renew_request if failure else issuance.handled_renew_request if issuance else ""
     )
+    last_error = None
+    if failure:
+        reason, message, request_id = failure.error.reason, failure.error.message, failure.error.request_id
+        last_error = LastError(reason=reason, message=message[:_LONGEST_MESSAGE], request_id=request_id[:256] or None)
     conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
     status = Status(
         observed_generation=request.generation,
@@ -59,7 +63,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         secret_name=request.secret_name,
         last_attempt_time=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_time,
         next_attempt_time=rfc3339(failure.next_attempt_time) if failure else None,
-        last_error=_last_error(failure) if failure else None,
+        last_error=last_error,
         failed_attempts=failure.failed_attempts if failure else 0,
         revision=previous.revision,
         last_handled_renew_request=handled_renew_request or previous.last_handled_renew_request,
@@ -96,13 +100,13 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
 
 def events(previous: Status, now: Status) -> Iterator[Event]:
     """Return the Events for a change of the status: each once in a series, and none for a routine renewal."""
-    was, renewed = previous.condition("Renewed"), now.condition("Renewed")
-    if renewed and renewed.reason in REASONS and _event_reason(renewed) != (_event_reason(was) if was else ""):
+    before, renewed = previous.condition("Renewed"), now.condition("Renewed")
+    if renewed and renewed.reason in REASONS and _event_reason(renewed) != (_event_reason(before) if before else ""):
         yield Event("Warning", _event_reason(renewed), renewed.message)
     if renewed and renewed.reason in _EVENT_TYPES and now.revision != previous.revision:
         yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
-    ready, was_ready = now.condition("Ready"), previous.condition("Ready")
-    is_new = ready and (was_ready is None or was_ready.reason != ready.reason)
+    before, ready = previous.condition("Ready"), now.condition("Ready")
+    is_new = ready and (before is None or before.reason != ready.reason)
     if ready and is_new and ready.reason in ("Expired", "SourceExpiring"):
         yield Event("Warning", ready.reason, ready.message)
 
@@ -111,33 +115,25 @@ def _event_reason(condition: Condition) -> str:
     return REASONS[condition.reason].event if condition.reason in REASONS else ""
 
 
-def _last_error(failure: Failure) -> LastError:
-    error = failure.error
-    return LastError(
-        reason=error.reason, message=error.message[:_LONGEST_MESSAGE], request_id=error.request_id[:256] or None
-    )
-
-
 def _ready(request: Request, outcome: Outcome) -> Condition:
-    status, reason, message = _readiness(request, outcome)
+    issuance, failure, secret = outcome.issuance, outcome.failure, f"Secret {request.secret_name}"
+    status = "False"
+    if issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
+        reason, message = "Pending", f"{secret} has not been written for the current spec"
+        if failure:
+            reason, message = failure.error.reason, failure.error.message
+    elif outcome.at >= issuance.expires:
+        reason, message = "Expired", f"credentials in {secret} expired at {rfc3339(issuance.expires)}"
+    elif issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
+        expiry = rfc3339(issuance.source_expires)
+        status, reason = "True", "SourceExpiring"
+        message = f"the source credential expires at {expiry}; replace it before then"
+    else:
+        status, reason = "True", "Issued" if issuance.revision == 1 else "Renewed"
+        message = f"{secret} is valid until {rfc3339(issuance.expires)}"
     if request.spec.suspend:
         reason, message = "Suspended", f"spec.suspend is set: no renewal and no drift correction. {message}"
     return _condition("Ready", status, reason, message)
-
-
-def _readiness(request: Request, outcome: Outcome) -> tuple[str, str, str]:
-    issuance, failure, secret = outcome.issuance, outcome.failure, f"Secret {request.secret_name}"
-    if issuance is None or not unchanged(request.request_hash, issuance.request_hash):
-        if failure:
-            return "False", failure.error.reason, failure.error.message
-        return "False", "Pending", f"{secret} has not been written for the current spec"
-    if outcome.at >= issuance.expires:
-        return "False", "Expired", f"credentials in {secret} expired at {rfc3339(issuance.expires)}"
-    if issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
-        expiry = rfc3339(issuance.source_expires)
-        return "True", "SourceExpiring", f"the source credential expires at {expiry}; replace it before then"
-    reason = "Issued" if issuance.revision == 1 else "Renewed"
-    return "True", reason, f"{secret} is valid until {rfc3339(issuance.expires)}"
 
 
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
@@ -150,9 +146,9 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
         return _condition("Renewed", status, error.reason, f"{message}; {next_attempt}")
     if issuance is None:
         return _condition("Renewed", "Unknown", "Pending", "no renewal has been attempted yet")
-    was = previous.condition("Renewed")
-    if not outcome.reason and was and was.status == "True" and previous.renewal_time == _renewal_time(issuance):
-        return was
+    before = previous.condition("Renewed")
+    if not outcome.reason and before and before.status == "True" and previous.renewal_time == _renewal_time(issuance):
+        return before
     reason = "Issued" if issuance.revision == 1 else "Renewed"
     if outcome.reason == "DriftDetected" and issuance.revision > 1:
         reason = "DriftCorrected"
@@ -172,14 +168,14 @@ def _stalled(outcome: Outcome) -> Condition | None:
 
 def _success(request: Request, outcome: Outcome, issuance: Issuance) -> str:
     is_routine = issuance.revision == 1 or outcome.reason in ("", "Due")
-    why = "" if is_routine else f" because of {outcome.reason}"
+    cause = "" if is_routine else f" because of {outcome.reason}"
     lifetime = issuance.expires - issuance.issued
-    is_cut = renew_before(request.spec.renewal, lifetime) > lifetime / 2
-    cut = "; renewBefore is limited to half of the lifetime" if is_cut else ""
-    following = f"next renewal at {rfc3339(issuance.renew)}"
+    is_limited = renew_before(request.spec.renewal, lifetime) > lifetime / 2
+    limit = "; renewBefore is limited to half of the lifetime" if is_limited else ""
+    prospect = f"next renewal at {rfc3339(issuance.renew)}"
     if issuance.once:
-        following = "no renewal is possible, because the source credential is single-use"
-    return f"issued{why} for {human_duration(lifetime)}{cut}; {following}{_with_id(outcome.request_id)}"
+        prospect = "no renewal is possible, because the source credential is single-use"
+    return f"issued{cause} for {human_duration(lifetime)}{limit}; {prospect}{_with_id(outcome.request_id)}"
 
 
 def _with_id(request_id: str) -> str:
@@ -196,6 +192,6 @@ def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
 
 
 def _with_time(condition: Condition, previous: Status, generation: int, now: datetime) -> Condition:
-    was = previous.condition(condition.type)
-    since = was.last_transition_time if was and was.status == condition.status else rfc3339(now)
+    before = previous.condition(condition.type)
+    since = before.last_transition_time if before and before.status == condition.status else rfc3339(now)
     return msgspec.structs.replace(condition, last_transition_time=since, observed_generation=generation)

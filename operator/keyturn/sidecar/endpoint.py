@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.http_messages import METHODS, HttpRequest, HttpResponse
-from keyturn.sidecar.http_server import BindError, HttpServer, split_address
+from keyturn.sidecar.http_server import METHODS, BindError, HttpRequest, HttpResponse, HttpServer, split_address
 from keyturn.sidecar.probes import ProbesHandler
 
 _JSON = b"application/json"
@@ -64,33 +63,30 @@ async def serve_endpoint(
 
     probes = HttpServer(ProbesHandler(cache.why_unavailable, all_metrics))
     try:
-        bound = ListenAddresses(
+        bound_addresses = ListenAddresses(
             await endpoint.listen(*_split_loopback(addresses.credentials)) if addresses.credentials else "",
             await probes.listen(*split_address(addresses.probes)) if addresses.probes else "",
         )
-        if bound.credentials:
-            _log.info("serving credentials on %s", bound.credentials)
-        if bound.probes:
-            _log.info("serving probes and metrics on %s", bound.probes)
-        yield bound
+        if bound_addresses.credentials:
+            _log.info("serving credentials on %s", bound_addresses.credentials)
+        if bound_addresses.probes:
+            _log.info("serving probes and metrics on %s", bound_addresses.probes)
+        yield bound_addresses
     finally:
         await asyncio.gather(endpoint.close(), probes.close())
 
 
 def _split_loopback(address: str) -> tuple[str, int]:
     host, port = split_address(address)
-    if host != "::1" and not _is_ipv4_loopback(host):
+    try:
+        is_loopback = host == "::1" or socket.inet_pton(socket.AF_INET, host)[0] == 127  # noqa: PLR2004 - 127.0.0.0/8
+    except OSError:
+        is_loopback = False
+    if not is_loopback:
         raise BindError(
             f"cannot serve credentials on {address}: the host must be 127.0.0.1 or another loopback address"
         )
     return host, port
-
-
-def _is_ipv4_loopback(host: str) -> bool:
-    try:
-        return socket.inet_pton(socket.AF_INET, host)[0] == 127  # noqa: PLR2004 - 127.0.0.0/8
-    except OSError:
-        return False
 
 
 class _CredentialsHandler:
@@ -104,11 +100,14 @@ class _CredentialsHandler:
 
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the credentials or an error document."""
-        if _is_forwarded_or_external(http_request):
+        host = b"".join(http_request.values(b"host"))
+        is_forwarded = any(_FORWARDED.fullmatch(name) for name, _ in http_request.headers)
+        if is_forwarded or not http_request.target.startswith(b"/") or not _HOST.fullmatch(host):
             return self.error(403, "requests through a proxy or with a Host that is not loopback are not allowed")
         if http_request.method not in METHODS:
             return self.error(405, "only GET is allowed")
-        if not self._is_authorized(http_request):
+        tokens = http_request.values(b"authorization")
+        if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._token):
             return self.error(401, "the Authorization header is not the token in the authorization file")
         try:
             document = self._cache.document()
@@ -129,19 +128,6 @@ class _CredentialsHandler:
         self._counts[status] += 1
         code = HTTPStatus(status).phrase.replace(" ", "")
         return HttpResponse(status, json.dumps({"code": code, "message": message}).encode(), _JSON)
-
-    def _is_authorized(self, http_request: HttpRequest) -> bool:
-        values = http_request.values(b"authorization")
-        return len(values) == 1 and hmac.compare_digest(values[0], self._token)
-
-
-def _is_forwarded_or_external(http_request: HttpRequest) -> bool:
-    """Whether the request came through a proxy or is addressed to a host that is not loopback."""
-    return (
-        not http_request.target.startswith(b"/")
-        or not _HOST.fullmatch(b"".join(http_request.values(b"host")))
-        or any(_FORWARDED.fullmatch(name) for name, _ in http_request.headers)
-    )
 
 
 def _exposition(cache: CredentialCache, counts: Counter[int]) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from keyturn.sidecar.http_messages import METHODS, HttpRequest, HttpResponse
+from keyturn.sidecar.http_server import METHODS, HttpRequest, HttpResponse
 
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 

@@ -12,7 +12,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
-from keyturn.sidecar.regular_file import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
+from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
 from keyturn.standalone.atomic_files import (
     LOCK,
     replace_file,

@@ -122,5 +122,5 @@ async def test_ambient_identity_requires_a_matching_rule(
     ],
 )
 def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, matches: bool) -> None:
-    assert AmbientRule(namespaces=(pattern,), roles=("*",)).allows(text, "role") is matches
-    assert AmbientRule(namespaces=("*",), roles=(pattern,)).allows("namespace", text) is matches
+    assert AmbientRule(namespaces=(pattern,), roles=("*",)).is_met_by(text, "role") is matches
+    assert AmbientRule(namespaces=("*",), roles=(pattern,)).is_met_by("namespace", text) is matches

@@ -7,7 +7,8 @@ from keyturn.api.base import InvalidSpecError
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.token_request import RENEW_REQUESTED, parse
-from tests.support.dependencies import ACCESS_TOKEN, manifest, request
+from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, manifest, request
+from tests.support.manifests import MANIFESTS, NAMES
 
 _READY = Condition(type="Ready", status="True", reason="Issued", message="", last_transition_time="")
 
@@ -47,7 +48,7 @@ def test_secret_name_defaults_to_the_name_of_the_request() -> None:
     ("spec", "names"),
     [
         pytest.param({}, ["env", "credentialProcess"], id="credentials"),
-        pytest.param({"exchanges": [ACCESS_TOKEN]}, ["token"], id="token"),
+        pytest.param({"exchanges": [ASSUME_ROLE, ACCESS_TOKEN]}, ["token"], id="a token after credentials"),
         pytest.param({"target": {"formats": [{"credentialsFile": {}}]}}, ["credentialsFile"], id="explicit"),
         pytest.param(
             {"target": {"formats": [{"token": {}}]}}, ["token"], id="explicit token in addition to credentials"
@@ -142,3 +143,24 @@ def test_hash_ignores_the_order_of_fields() -> None:
     body["spec"] = dict(reversed(body["spec"].items()))
 
     assert parse(body).request_hash == request().request_hash
+
+
+_GOOD = {name: body for name, (body, message) in MANIFESTS.items() if message is None}
+_BAD = {name: (body, message) for name, (body, message) in MANIFESTS.items() if message}
+
+
+def test_manifest_names_are_unique() -> None:
+    assert len(NAMES) == len(MANIFESTS)
+
+
+@pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in _GOOD.items()])
+def test_good_manifest_is_accepted(body: dict[str, Any]) -> None:
+    assert parse(body).name == body["metadata"]["name"]
+
+
+@pytest.mark.parametrize(("body", "message"), [pytest.param(*bad, id=name) for name, bad in _BAD.items()])
+def test_bad_manifest_is_rejected_with_a_message(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSpecError) as error:
+        parse(body)
+
+    assert message in error.value.message

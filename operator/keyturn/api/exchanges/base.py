@@ -21,6 +21,15 @@ REFRESH_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:refresh_token"  # noqa: S
 # The fields for a credential that the service accepts only once.
 SINGLE_USE_FIELDS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
 
+RoleArn = Annotated[
+    str,
+    Meta(
+        min_length=20,
+        max_length=2048,
+        pattern=r"^arn:aws[-a-z0-9]*:iam::[0-9]{12}:role/[!-~]+\Z",
+        description="ARN of the role.",
+    ),
+]
 TokenToRead = Annotated[
     Literal["accessToken", "idToken"],
     Meta(
@@ -50,8 +59,8 @@ class ExchangeSpec(ApiStruct, frozen=True):
         return self.REQUIRES
 
     @property
-    def consumes_refresh_token(self) -> bool:
-        """Whether the response may replace the source token, which is then consumed."""
+    def is_refresh_grant(self) -> bool:
+        """Whether the exchange sends a refresh token: the response may replace it, and it is then consumed."""
         return False
 
     @property
@@ -63,7 +72,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
         return next((value for value in values if value), None)
 
     @property
-    def consumes_token(self) -> bool:
+    def is_token_single_use(self) -> bool:
         """Whether the service accepts the token only once, and later renewals use a token from its response."""
         return False
 

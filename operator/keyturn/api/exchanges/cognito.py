@@ -6,8 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from keyturn.api.base import Kind, Rule
-from keyturn.api.exchanges.base import AwsExchangeSpec
-from keyturn.api.exchanges.session_parameters import RoleArn
+from keyturn.api.exchanges.base import AwsExchangeSpec, RoleArn
 
 IdentityPoolId = Annotated[
     str,

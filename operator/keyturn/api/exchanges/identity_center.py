@@ -149,12 +149,12 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
         return self.REQUIRES if has_own else (*self.REQUIRES, "token")
 
     @property
-    def consumes_refresh_token(self) -> bool:
+    def is_refresh_grant(self) -> bool:
         """Identity Center may rotate the refresh token."""
         return self.grant_type == REFRESH_TOKEN
 
     @property
-    def consumes_token(self) -> bool:
+    def is_token_single_use(self) -> bool:
         """Identity Center accepts an assertion once (`jti`); a requested refresh token replaces the source token."""
         return self.requested_token_type == REFRESH_TOKEN_TYPE or (
             self.grant_type == JWT_BEARER and not self.assertion_from

@@ -8,6 +8,8 @@ from keyturn.api.formats.aws import (
     CredentialProcessFormat,
     CredentialsFileFormat,
     EnvFormat,
+    TokenFormat,
+    WebIdentityTokenFormat,
 )
 from keyturn.api.formats.base import FormatOptions
 from keyturn.api.formats.packages import (
@@ -17,7 +19,6 @@ from keyturn.api.formats.packages import (
     PipFormat,
 )
 from keyturn.api.formats.template import TemplateFormat
-from keyturn.api.formats.token import TokenFormat, WebIdentityTokenFormat
 
 
 class FormatSpec(ApiStruct, frozen=True):

@@ -4,7 +4,7 @@ from typing import Any
 
 from keyturn.api.base import Rule
 from keyturn.api.exchanges.base import REFRESH_TOKEN_TYPE
-from keyturn.api.rules.names import PRODUCE, earlier, pipeline, produces
+from keyturn.api.rules.names import PRODUCE, earlier, has_producer, pipeline
 
 # Conditions on exchange x at index i.
 REFRESHES = """(
@@ -32,12 +32,12 @@ SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef
 
 
 def _consumed_credentials(spec: Any) -> int:
-    own = sum(bool(exchange.consumes_refresh_token or exchange.single_use_credential) for exchange, _ in pipeline(spec))
+    count = sum(bool(exchange.is_refresh_grant or exchange.single_use_credential) for exchange, _ in pipeline(spec))
     # Several exchanges may consume a token, but only the first reads the source token: it produces another one.
-    consumes_source = spec.source.token_ref is not None and any(
-        exchange.consumes_token and not produces(before, "token") for exchange, before in pipeline(spec)
+    is_source_consumed = spec.source.token_ref is not None and any(
+        exchange.is_token_single_use and not has_producer(before, "token") for exchange, before in pipeline(spec)
     )
-    return own + consumes_source
+    return count + is_source_consumed
 
 
 CONSUMPTION_RULES = (
@@ -46,9 +46,9 @@ CONSUMPTION_RULES = (
         " a token",
         cel=f"steps.all(i, x, !{REFRESHES} || ({SOURCE_IS_SECRET} && !{earlier(PRODUCE['token'])}))",
         is_met_by=lambda spec: all(
-            spec.source.token_ref and not produces(before, "token")
+            spec.source.token_ref and not has_producer(before, "token")
             for exchange, before in pipeline(spec)
-            if exchange.consumes_refresh_token
+            if exchange.is_refresh_grant
         ),
     ),
     Rule(

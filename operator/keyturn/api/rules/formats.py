@@ -1,12 +1,13 @@
 """Rules between formats and exchanges: the exchanges must produce the values that each format contains."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keyturn.api.base import Kind, Rule
+from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec, Repository
 from keyturn.api.formats.registry import FORMATS, FormatSpec
 from keyturn.api.formats.template import EXPIRING_NAMES, NAMES
-from keyturn.api.rules.names import PRODUCE, produces
+from keyturn.api.rules.names import PRODUCE, earlier, has_producer, pipeline
 
 FORMATS_WITH_EXPIRING_VALUE = [name for name, options in FORMATS.items() if options.WRITES]
 
@@ -44,8 +45,8 @@ def chosen(spec: Any, kind: Kind) -> list[FormatSpec]:
     return [choice for choice in (spec.target and spec.target.formats) or () if kind in choice.options.kinds]
 
 
-def _all_produced(spec: Any, kind: Kind) -> bool:
-    return not chosen(spec, kind) or produces((step.exchange for step in spec.exchanges), kind)
+def _is_produced_if_chosen(spec: Any, kind: Kind) -> bool:
+    return not chosen(spec, kind) or has_producer((step.exchange for step in spec.exchanges), kind)
 
 
 def produced_rule(kind: Kind, text: str) -> Rule:
@@ -53,7 +54,7 @@ def produced_rule(kind: Kind, text: str) -> Rule:
     return Rule(
         message=f"formats that contain {text} require one of these exchanges: {', '.join(PRODUCE[kind])}",
         cel=f"steps.exists(x, x in {PRODUCE[kind]}) || !{contained(kind)}",
-        is_met_by=lambda spec: _all_produced(spec, kind),
+        is_met_by=lambda spec: _is_produced_if_chosen(spec, kind),
     )
 
 
@@ -68,7 +69,7 @@ FORMAT_RULES = (
                 {template_with(names_of("token"))})
         """,
         is_met_by=lambda spec: (
-            _all_produced(spec, "token")
+            _is_produced_if_chosen(spec, "token")
             or (spec.source.token is not None and not any(choice.template for choice in chosen(spec, "token")))
         ),
     ),
@@ -89,5 +90,77 @@ TEMPLATE_RULES = (
             formats.exists(f, f in {FORMATS_WITH_EXPIRING_VALUE}) || {template_with(EXPIRING_NAMES)}
         """,
         is_met_by=lambda spec: any(choice.options.has_expiring_value for choice in spec.formats),
+    ),
+)
+
+# The formats of package managers, with CodeArtifact's name for their package format.
+PACKAGE_FORMATS = {"pip": "pypi", "npm": "npm", "maven": "maven"}
+HAS_REPOSITORIES = "has(x.codeArtifactGetAuthorizationToken) && has(x.codeArtifactGetAuthorizationToken.repositories)"
+ONE_REPOSITORY = " && ".join(
+    f"""(
+        !has(f.{name}) || self.exchanges.exists(x, {HAS_REPOSITORIES} &&
+            x.codeArtifactGetAuthorizationToken.repositories.exists_one(r, '{package_format}' in r.formats &&
+                (!has(f.{name}.repository) || f.{name}.repository == r.repository)))
+    )"""
+    for name, package_format in PACKAGE_FORMATS.items()
+)
+
+
+def _repositories(spec: Any) -> Iterator[tuple[Repository, ...]]:
+    for exchange, _ in pipeline(spec):
+        if isinstance(exchange, CodeArtifactGetAuthorizationTokenSpec):
+            yield exchange.repositories or ()
+
+
+def _has_one_repository(spec: Any, name: str, repository: str | None) -> bool:
+    package_format = PACKAGE_FORMATS[name]
+    return any(
+        sum(package_format in it.formats and repository in (None, it.repository) for it in repositories) == 1
+        for repositories in _repositories(spec)
+    )
+
+
+PACKAGE_RULES = (
+    produced_rule("packageEndpoints", "package endpoints"),
+    Rule(
+        message="package formats use the token that is issued with the endpoints as the password: no later exchange may"
+        " produce a token",
+        cel=f"""
+            !steps.exists(i, x, x in {PRODUCE["token"]} && {earlier(PRODUCE["packageEndpoints"])}) ||
+            !{contained("packageEndpoints")}
+        """,
+        is_met_by=lambda spec: (
+            not chosen(spec, "packageEndpoints")
+            or not any(
+                "token" in exchange.PRODUCES and has_producer(before, "packageEndpoints")
+                for exchange, before in pipeline(spec)
+            )
+        ),
+    ),
+    Rule(
+        message="formats pip, npm and maven require exactly one matching CodeArtifact repository: set `repository`, or"
+        " list only one with that package format",
+        cel=f"""
+            !formats.exists(f, f in {[*PACKAGE_FORMATS]}) || self.target.formats.all(f, {ONE_REPOSITORY})
+        """,
+        is_met_by=lambda spec: all(
+            _has_one_repository(spec, choice.name, choice.options.repository)
+            for choice in spec.formats
+            if choice.name in PACKAGE_FORMATS
+        ),
+    ),
+    Rule(
+        message="packageEndpoint in a template requires exactly one CodeArtifact repository with one package format",
+        cel=f"""
+            !('template' in formats) || self.target.formats.all(f,
+                !has(f.template) || !f.template.text.matches({placeholder(["packageEndpoint"])}) ||
+                self.exchanges.exists(x, {HAS_REPOSITORIES} &&
+                    x.codeArtifactGetAuthorizationToken.repositories.size() == 1 &&
+                    x.codeArtifactGetAuthorizationToken.repositories[0].formats.size() == 1))
+        """,
+        is_met_by=lambda spec: (
+            not any(choice.template and "packageEndpoint" in choice.template.names for choice in spec.formats)
+            or any(sum(len(it.formats) for it in repositories) == 1 for repositories in _repositories(spec))
+        ),
     ),
 )

@@ -38,6 +38,6 @@ def pipeline(spec: Any) -> Iterator[tuple[ExchangeSpec, Sequence[ExchangeSpec]]]
     return ((exchange, exchanges[:index]) for index, exchange in enumerate(exchanges))
 
 
-def produces(exchanges: Iterable[ExchangeSpec], kind: Kind) -> bool:
+def has_producer(exchanges: Iterable[ExchangeSpec], kind: Kind) -> bool:
     """Whether one of the exchanges produces a kind of value."""
     return any(kind in exchange.PRODUCES for exchange in exchanges)

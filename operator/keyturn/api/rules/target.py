@@ -1,10 +1,13 @@
-"""The rule between the target Secret and the Secrets that a TokenRequest reads."""
+"""Rules about the target: it differs from the Secrets that are read, and it is renewed within its lifetime."""
+
+from typing import Any
 
 import msgspec
 
 from keyturn.api.base import Rule
 from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
 from keyturn.api.exchanges.registry import EXCHANGES
+from keyturn.api.target import is_duration
 
 TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
 # Ternaries and has() instead of orValue(''): the API server's cost estimate knows no size limit for its result.
@@ -19,21 +22,21 @@ SOURCES_DIFFER = f"""(
 )"""
 
 
-def _reference_differs(path: str, field: str) -> str:
-    """CEL: a field that refers to a Secret key refers to another Secret than the target.
-
-    The same for the token Secret of a single-use credential. caBundleFrom may refer to a ConfigMap instead.
-    """
-    unset = f"!has({path})" if field != "caBundleFrom" else f"!has({path}) || !has({path}.secretKeyRef)"
-    differs = f"{path}.secretKeyRef.name != {TARGET}"
-    if field in SINGLE_USE_FIELDS:
-        differs += f" && {path}.secretKeyRef.name + '-keyturn' != {TARGET}"
-    return f"({unset} || ({differs}))"
-
-
 def _references_differ(exchange: str, fields: list[str]) -> str:
-    """CEL: the fields of exchange `x`, tested together: each has() of a union's member copies all of its members."""
-    conditions = (_reference_differs(f"x.{exchange}.{field}", field) for field in fields)
+    """CEL: the fields of exchange `x` that refer to a Secret key refer to other Secrets than the target.
+
+    The same for the token Secret of a single-use credential. The fields are tested together, because each has() of a
+    union's member copies all of its members.
+    """
+    conditions = []
+    for field in fields:
+        path = f"x.{exchange}.{field}"
+        # caBundleFrom may refer to a ConfigMap instead.
+        unset = f"!has({path})" if field != "caBundleFrom" else f"!has({path}) || !has({path}.secretKeyRef)"
+        differs = f"{path}.secretKeyRef.name != {TARGET}"
+        if field in SINGLE_USE_FIELDS:
+            differs += f" && {path}.secretKeyRef.name + '-keyturn' != {TARGET}"
+        conditions.append(f"({unset} || ({differs}))")
     return f"(!has(x.{exchange}) || ({' && '.join(conditions)}))"
 
 
@@ -48,4 +51,34 @@ TARGET_RULE = Rule(
     message="the target must not be a Secret that the spec reads or stores a token in",
     cel=f"{SOURCES_DIFFER} && self.spec.exchanges.all(x, {EXCHANGES_DIFFER})",
     is_met_by=lambda request: request.secret_name not in request.spec.secrets_read,
+)
+
+# The lifetime of exchange x at index i in seconds, 0 if it is not known in advance.
+LIFETIME = (
+    " : ".join(
+        f"x == '{name}' ? self.exchanges[i].{name}.?durationSeconds.orValue({exchange.DEFAULT_SECONDS})"
+        for name, exchange in EXCHANGES.items()
+        if exchange.DEFAULT_SECONDS
+    )
+    + " : 0"
+)
+
+
+def _is_within_lifetime(spec: Any) -> bool:
+    before, exchange = spec.renewal and spec.renewal.before, spec.exchanges[-1].exchange
+    if not (before and exchange.DEFAULT_SECONDS):
+        return True
+    lifetime: int = exchange.DEFAULT_SECONDS if exchange.duration_seconds is None else exchange.duration_seconds
+    return lifetime == 0 or before.total_seconds() < lifetime
+
+
+RENEWAL_RULE = Rule(
+    message="renewal.renewBefore must be shorter than durationSeconds of the last exchange (or its default)",
+    cel=f"""
+        !has(self.renewal) || !has(self.renewal.renewBefore) || !({is_duration("self.renewal.renewBefore")}) ||
+        steps.all(i, x, i + 1 < steps.size() ||
+            [{LIFETIME}].all(lifetime,
+                lifetime == 0 || duration(self.renewal.renewBefore).getSeconds() < lifetime))
+    """,
+    is_met_by=_is_within_lifetime,
 )

@@ -60,8 +60,8 @@ def package_endpoint(package_format: str, repository: str | None, values: Pipeli
     matches = [endpoint for endpoint in candidates if repository in (None, endpoint.repository)]
     if len(matches) != 1:
         available = ", ".join(endpoint.repository for endpoint in candidates) or "none"
-        needed = f"{package_format} repository {repository}" if repository else f"one {package_format} repository"
-        raise RefusedError("InvalidSpec", f"a format needs {needed}, but the exchanges provide {available}")
+        requirement = f"{package_format} repository {repository}" if repository else f"one {package_format} repository"
+        raise RefusedError("InvalidSpec", f"a format needs {requirement}, but the exchanges provide {available}")
     return check_endpoint(matches[0])
 
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.api.base import Kind
+from keyturn.api.formats.aws import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.formats.registry import FormatSpec
-from keyturn.api.formats.token import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.formats.aws import aws_config, credential_process, credentials_file, env
@@ -35,14 +35,13 @@ def render(request: Request, values: PipelineValues) -> dict[str, str]:
 
 def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime | None:
     """Return the earliest expiration time among the values that the formats contain; None if none expires."""
-    times = [time for format_spec in formats for time in _expiration_times(format_spec, values)]
+    times: list[datetime | None] = []
+    for format_spec in formats:
+        if format_spec.template:
+            times += [value.expires_at for value in template_values(format_spec.template, values)]
+        else:
+            times += [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
     return min((time for time in times if time), default=None)
-
-
-def _expiration_times(format_spec: FormatSpec, values: PipelineValues) -> Iterable[datetime | None]:
-    if format_spec.template:
-        return [value.expires_at for value in template_values(format_spec.template, values)]
-    return [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
 
 
 def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:

@@ -69,20 +69,12 @@ def _from_login(field: str) -> _Getter:
     return get
 
 
-def _identity_context(values: PipelineValues) -> Token | None:
-    context = values.identity_context
-    return _optional_token(context, jwt_times(context)[1] if context else None)
-
-
-def _package_endpoint(values: PipelineValues) -> Token | None:
-    endpoints = values.package_endpoints
-    return _optional_token(check_endpoint(endpoints[0]).url) if len(endpoints) == 1 else None
-
-
 _GETTERS: Mapping[str, _Getter] = {
     "accessToken": lambda values: values.access_token,
     "idToken": lambda values: values.id_token,
-    "identityContext": _identity_context,
+    "identityContext": lambda values: _optional_token(
+        values.identity_context, jwt_times(values.identity_context or "")[1]
+    ),
     "tokenId": lambda values: _optional_token(values.token_id),
     "accessKeyId": _from_credentials("access_key_id"),
     "secretAccessKey": _from_credentials("secret_access_key"),
@@ -91,6 +83,8 @@ _GETTERS: Mapping[str, _Getter] = {
     "registryHost": _from_login("host"),
     "registryUsername": _from_login("username"),
     "registryPassword": _from_login("password"),
-    "packageEndpoint": _package_endpoint,
+    "packageEndpoint": lambda values: (
+        _optional_token(check_endpoint(values.package_endpoints[0]).url) if len(values.package_endpoints) == 1 else None
+    ),
     "identityId": lambda values: _optional_token(values.identity_id),
 }

@@ -107,6 +107,12 @@ def _inject(template: Json, pod: Pod, sidecar: SidecarConfig) -> Json:
     if pod.inject is None or not is_secret_name(pod.inject) or has_sidecar(pod) or not is_used:
         return template
     spec = template["spec"]
+    context = spec.get("securityContext") or {}
+    if context.get("fsGroup") is None:
+        # The token file has mode 0440 and the containers may run as any user: all of them are in the volumes' group.
+        # By default the kubelet would change the group of every file in every volume at each start of the pod.
+        policy = context.get("fsGroupChangePolicy") or "OnRootMismatch"
+        context = {**context, "fsGroup": GROUP, "fsGroupChangePolicy": policy}
     containers = {
         name: [
             raw if credential_variables(container) else _with_endpoint(raw, sidecar)
@@ -118,10 +124,16 @@ def _inject(template: Json, pod: Pod, sidecar: SidecarConfig) -> Json:
         **template,
         "spec": {
             **spec,
-            "securityContext": _with_group(spec.get("securityContext") or {}),
+            "securityContext": context,
             "initContainers": [_container(sidecar), *containers["initContainers"]],
             "containers": containers["containers"],
-            "volumes": [*(spec.get("volumes") or ()), *_volumes(pod.inject)],
+            "volumes": [
+                *(spec.get("volumes") or ()),
+                # Not optional: the pod waits for the Secret instead of starting without credentials.
+                {"name": SECRET, "secret": {"secretName": pod.inject, "defaultMode": 0o440}},
+                {"name": AUTHORIZATION, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+                {"name": NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            ],
         },
     }
 
@@ -134,24 +146,6 @@ def _with_endpoint(container: Json, sidecar: SidecarConfig) -> Json:
         "env": [*(container.get("env") or ()), *env],
         "volumeMounts": [*(container.get("volumeMounts") or ()), mount],
     }
-
-
-def _with_group(context: Json) -> Json:
-    # The token file has mode 0440 and the containers may run as any user: all of them are in the volumes' group.
-    if context.get("fsGroup") is not None:
-        return context
-    # By default the kubelet would change the group of every file in every volume at each start of the pod.
-    policy = context.get("fsGroupChangePolicy") or "OnRootMismatch"
-    return {**context, "fsGroup": GROUP, "fsGroupChangePolicy": policy}
-
-
-def _volumes(secret: str) -> list[Json]:
-    return [
-        # Not optional: the pod waits for the Secret instead of starting without credentials.
-        {"name": SECRET, "secret": {"secretName": secret, "defaultMode": 0o440}},
-        {"name": AUTHORIZATION, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-        {"name": NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-    ]
 
 
 def _container(sidecar: SidecarConfig) -> Json:

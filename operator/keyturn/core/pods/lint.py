@@ -54,7 +54,11 @@ class _ContainerContext:
 
     def mount_at(self, path: str) -> Mount | None:
         """The innermost mount that contains the path."""
-        mounts = (mount for mount in self.container.volume_mounts if _contains(mount, path))
+        mounts = (
+            mount
+            for mount in self.container.volume_mounts
+            if path == mount.mount_path or path.startswith(mount.mount_path.rstrip("/") + "/")
+        )
         return max(mounts, key=lambda mount: len(mount.mount_path), default=None)
 
     def is_in_renewed_secret(self, path: str) -> bool:
@@ -102,7 +106,7 @@ def _lint_volumes(pod: Pod, requests: Requests) -> Iterator[Finding]:
                     yield Finding(path, message, is_error=True)
 
 
-def _lint_env(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_variables(context: _ContainerContext) -> Iterator[Finding]:
     for index, env in enumerate(context.container.env):
         ref, path = env.value_from.secret_key_ref, f"{context.path}.env[{index}]"
         if ref and ref.name in context.requests:
@@ -110,9 +114,6 @@ def _lint_env(context: _ContainerContext) -> Iterator[Finding]:
             yield Finding(path, message, is_error=True)
         elif ref and env.name == "AWS_SESSION_TOKEN":
             yield Finding(path, "a session token expires, but a variable is not updated")
-
-
-def _lint_env_from(context: _ContainerContext) -> Iterator[Finding]:
     for index, source in enumerate(context.container.env_from):
         if source.secret_ref and source.secret_ref.name in context.requests:
             message = f"variables are not updated after a renewal: mount Secret {source.secret_ref.name} as a volume"
@@ -133,14 +134,11 @@ def _lint_missing_volumes(context: _ContainerContext) -> Iterator[Finding]:
             yield Finding(f"{context.path}.env[{index}]", message, is_error=True)
 
 
-def _lint_sub_paths(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_mounts(context: _ContainerContext) -> Iterator[Finding]:
     for index, mount, files in context.mounted_secrets:
         if mount.sub_path or mount.sub_path_expr:
             message = f"a subPath mount is not updated after a renewal: mount Secret {files.secret} as a directory"
             yield Finding(f"{context.path}.volumeMounts[{index}].subPath", message, is_error=True)
-
-
-def _lint_mount_paths(context: _ContainerContext) -> Iterator[Finding]:
     for index, mount, files in context.mounted_secrets:
         configs = (one.aws_config for one in context.requests[files.secret].spec.formats)
         expected = [config.mount_path or f"{MOUNTED_AT}/{files.secret}" for config in configs if config]
@@ -157,9 +155,12 @@ def _lint_precedence(context: _ContainerContext) -> Iterator[Finding]:
     if not any(context.mounted_secrets) or context.pod.inject is not None:
         return
     literals = context.container.literals
-    ours = {name for name, value in literals.items() if context.is_in_renewed_secret(value)} | {URI, TOKEN_FILE}
+    keyturn_variables = {name for name, value in literals.items() if context.is_in_renewed_secret(value)} | {
+        URI,
+        TOKEN_FILE,
+    }
     for index, env in enumerate(context.container.env):
-        if env.name in CREDENTIAL_VARIABLES and env.name not in ours:
+        if env.name in CREDENTIAL_VARIABLES and env.name not in keyturn_variables:
             message = f"SDKs may read {env.name} before the files of the renewed Secret"
             yield Finding(f"{context.path}.env[{index}]", message)
 
@@ -173,28 +174,20 @@ def _lint_credentials_file(context: _ContainerContext) -> Iterator[Finding]:
 
 def _lint_region(context: _ContainerContext) -> Iterator[Finding]:
     literals = context.container.literals
-    uses_keyturn = (
-        any(context.mounted_secrets) or context.pod.inject is not None or literals.get(TOKEN_FILE) == TOKEN_PATH
-    )
-    if uses_keyturn and ("AWS_REGION" in literals) != ("AWS_DEFAULT_REGION" in literals):
+    is_served = any(context.mounted_secrets) or context.pod.inject is not None or literals.get(TOKEN_FILE) == TOKEN_PATH
+    if is_served and ("AWS_REGION" in literals) != ("AWS_DEFAULT_REGION" in literals):
         message = "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"
         yield Finding(f"{context.path}.env", message)
 
 
 _CONTAINER_CHECKS = (
-    _lint_env,
-    _lint_env_from,
+    _lint_variables,
     _lint_missing_volumes,
-    _lint_sub_paths,
-    _lint_mount_paths,
+    _lint_mounts,
     _lint_precedence,
     _lint_credentials_file,
     _lint_region,
 )
-
-
-def _contains(mount: Mount, path: str) -> bool:
-    return path == mount.mount_path or path.startswith(mount.mount_path.rstrip("/") + "/")
 
 
 def _lint_injection(pod: Pod, requests: Requests) -> Iterator[Finding]:

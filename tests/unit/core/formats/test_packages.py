@@ -1,3 +1,4 @@
+import base64
 import configparser
 import importlib
 import json
@@ -16,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, Token
-from tests.support.dependencies import NOW
-from tests.support.pipeline_values import BEARER_TOKENS, ENDPOINTS, HOST, VALUES, rendered
+from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, RegistryLogin, Token
+from tests.support.controlplane.build import binary
+from tests.support.dependencies import HOUR, NOW
+from tests.support.pipeline_values import BEARER_TOKENS, ENDPOINTS, HOST, LOGIN, REGISTRY, SAFE_TEXTS, VALUES, rendered
 
 MAVEN = "{http://maven.apache.org/SETTINGS/1.0.0}"
 NPM_READER = Path(__file__).with_name("npm_reads.js")
@@ -196,3 +198,54 @@ def test_xml_parser_reads_the_settings_back(token: str, server: str) -> None:
     assert [text(f"servers/server/{tag}") for tag in ("id", "username", "password")] == [server, "aws", token]
     assert [text(f"{repository}/{tag}") for tag in ("id", "url")] == [server, f"https://{HOST}/maven/main/"]
     assert text("profiles/profile/id") == text("activeProfiles/activeProfile") == server
+
+
+PUBLIC_LOGIN = RegistryLogin("public.ecr.aws", "AWS", "b3RoZXI=", NOW + HOUR)
+DOCKER_KEY = ".dockerconfigjson"
+HOSTS = st.from_regex(r"[a-z0-9.-]{1,60}(:[0-9]{1,5})?", fullmatch=True)
+
+
+def rendered_logins(*logins: RegistryLogin) -> dict[str, str]:
+    return rendered({"dockerConfigJson": {}}, values=replace(VALUES, registry_logins=logins))
+
+
+def test_docker_config_equals_the_one_kubectl_writes() -> None:
+    command = ("create", "secret", "docker-registry", "it", f"--docker-server={REGISTRY}", "--docker-username=AWS")
+    more = (f"--docker-password={LOGIN.password}", "--dry-run=client", "--output=json")
+    output = subprocess.run([binary("kubectl"), *command, *more], capture_output=True, check=True).stdout
+    expected = json.loads(base64.b64decode(json.loads(output)["data"][DOCKER_KEY]))
+
+    assert json.loads(rendered_logins(LOGIN)[DOCKER_KEY]) == expected
+
+
+def test_docker_config_of_two_registries_expires_with_the_first() -> None:
+    data = rendered_logins(LOGIN, PUBLIC_LOGIN)
+
+    assert list(json.loads(data[DOCKER_KEY])["auths"]) == [REGISTRY, "public.ecr.aws"]
+    assert data["expiration"] == "2026-01-02T04:04:05Z"
+
+
+def test_last_login_of_a_host_wins() -> None:
+    data = rendered_logins(replace(LOGIN, password="b2xk", expires_at=NOW), LOGIN)
+
+    assert json.loads(data[DOCKER_KEY])["auths"][REGISTRY]["password"] == LOGIN.password
+    assert data["expiration"] == "2026-01-02T15:04:05Z"
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(HOSTS, SAFE_TEXTS, min_size=1, max_size=5))
+def test_json_reader_reads_every_password_back(passwords: dict[str, str]) -> None:
+    data = rendered_logins(*(RegistryLogin(host, "AWS", password, NOW) for host, password in passwords.items()))
+    auths = json.loads(data[DOCKER_KEY])["auths"]
+
+    assert {host: auth["password"] for host, auth in auths.items()} == passwords
+    assert {host: base64.b64decode(auth["auth"]).decode() for host, auth in auths.items()} == {
+        host: f"AWS:{password}" for host, password in passwords.items()
+    }
+
+
+def test_unsafe_password_is_refused_without_repeating_it() -> None:
+    with pytest.raises(RefusedError, match=f"the password of {REGISTRY} is empty or ") as error:
+        rendered_logins(replace(LOGIN, password='a"b'))
+
+    assert 'a"b' not in error.value.message

@@ -1,0 +1,173 @@
+"""Rules about the exchanges: what each requires, chains of STS sessions, and the operator's own AWS identity."""
+
+from keyturn.api.base import Rule
+from keyturn.api.exchanges.base import AwsExchangeSpec
+from keyturn.api.exchanges.registry import EXCHANGES
+from keyturn.api.exchanges.sts import AssumeRoleSpec, GetFederationTokenSpec
+from keyturn.api.rules.names import (
+    AWS,
+    PRODUCE,
+    PRODUCE_ID_TOKEN,
+    REQUIRE,
+    ROLES,
+    USERS_ONLY,
+    any_of,
+    earlier,
+    has_producer,
+    pipeline,
+)
+
+HAS_REGION = any_of(f"(x == '{name}' && has(self.exchanges[i].{name}.region))" for name in AWS)
+
+REQUIRES_TOKEN = f"""(
+    x in {REQUIRE["token"]} ||
+    (x == 'oauthToken' && self.exchanges[i].oauthToken.grantType != 'client_credentials') ||
+    (x == 'identityCenterCreateToken' && self.exchanges[i].identityCenterCreateToken.grantType != 'authorization_code'
+                                      && !has(self.exchanges[i].identityCenterCreateToken.assertionFrom))
+)"""
+
+READS_ID_TOKEN = any_of(
+    [
+        f"(x == '{name}' && has(self.exchanges[i].{name}.from) && self.exchanges[i].{name}.from == 'idToken')"
+        for name, exchange in EXCHANGES.items()
+        if "from_" in exchange.__struct_fields__
+    ]
+    + [
+        f"(x == '{name}' && self.exchanges[i].{name}.logins.exists(p, self.exchanges[i].{name}.logins[p] == 'idToken'))"
+        for name, exchange in EXCHANGES.items()
+        if "logins" in exchange.__struct_fields__
+    ]
+)
+
+
+VALUE_RULES = (
+    Rule(
+        message="region is missing: set spec.region, or region in each AWS exchange",
+        cel=f"has(self.region) || steps.all(i, x, {HAS_REGION} || !(x in {AWS}))",
+        is_met_by=lambda spec: bool(
+            spec.region
+            or all(exchange.region for exchange, _ in pipeline(spec) if isinstance(exchange, AwsExchangeSpec))
+        ),
+    ),
+    Rule(
+        message="token is missing: set source.token, or put an exchange that produces a token before the exchange that"
+        " requires it",
+        cel=f"has(self.source.token) || steps.all(i, x, !{REQUIRES_TOKEN} || {earlier(PRODUCE['token'])})",
+        is_met_by=lambda spec: bool(
+            spec.source.token
+            or all(
+                has_producer(before, "token")
+                for exchange, before in pipeline(spec)
+                if "token" in exchange.required_kinds
+            )
+        ),
+    ),
+    Rule(
+        message="credentials are missing: set source.credentials, or put an exchange that produces credentials before"
+        " the exchange that requires them",
+        cel=f"""
+            has(self.source.credentials) ||
+            steps.all(i, x, !(x in {REQUIRE["credentials"]}) || {earlier(PRODUCE["credentials"])})
+        """,
+        is_met_by=lambda spec: bool(
+            spec.source.credentials
+            or all(
+                has_producer(before, "credentials")
+                for exchange, before in pipeline(spec)
+                if "credentials" in exchange.required_kinds
+            )
+        ),
+    ),
+)
+
+ID_TOKEN_RULE = Rule(
+    message=f"idToken requires one of these exchanges before it: {', '.join(PRODUCE_ID_TOKEN)}",
+    cel=f"steps.all(i, x, !{READS_ID_TOKEN} || {earlier(PRODUCE_ID_TOKEN)})",
+    is_met_by=lambda spec: all(
+        any(exchange.PRODUCES_ID_TOKEN for exchange in before)
+        for reader, before in pipeline(spec)
+        if "idToken" in (getattr(reader, "from_", None), *getattr(reader, "logins", {}).values())
+    ),
+)
+
+# The longest session of a role that is assumed with the credentials of another role.
+CHAINED_SECONDS = 3600
+
+ROLE_RULES = (
+    Rule(
+        message=f"{' and '.join(USERS_ONLY)} require the access keys of an IAM user: no earlier exchange may produce"
+        " credentials",
+        cel=f"steps.all(i, x, !(x in {USERS_ONLY}) || !{earlier(PRODUCE['credentials'])})",
+        is_met_by=lambda spec: (
+            not any(
+                exchange.FOR_USERS_ONLY and has_producer(before, "credentials") for exchange, before in pipeline(spec)
+            )
+        ),
+    ),
+    Rule(
+        message=f"assumeRole after another role (role chaining) is limited to {CHAINED_SECONDS} seconds: lower"
+        " durationSeconds",
+        cel=f"""
+            steps.all(i, x,
+                x != 'assumeRole' ||
+                self.exchanges[i].assumeRole.?durationSeconds.orValue(0) <= {CHAINED_SECONDS} ||
+                !{earlier(ROLES)})
+        """,
+        is_met_by=lambda spec: (
+            not any(
+                isinstance(exchange, AssumeRoleSpec)
+                and (exchange.duration_seconds or 0) > CHAINED_SECONDS
+                and any(role.IS_ROLE for role in before)
+                for exchange, before in pipeline(spec)
+            )
+        ),
+    ),
+    Rule(
+        message="assumeRole cannot follow getFederationToken: STS does not let federated users assume roles",
+        cel=f"steps.all(i, x, x != 'assumeRole' || !{earlier(['getFederationToken'])})",
+        is_met_by=lambda spec: (
+            not any(
+                isinstance(exchange, AssumeRoleSpec)
+                and any(isinstance(user, GetFederationTokenSpec) for user in before)
+                for exchange, before in pipeline(spec)
+            )
+        ),
+    ),
+)
+
+# Keyturn sets these session tags, so that trust policies can distinguish TokenRequests.
+AMBIENT_TAGS = ["kubernetes-namespace", "kubernetes-name"]
+MAX_TAGS = 50 - len(AMBIENT_TAGS)
+IS_AMBIENT = "has(self.source.credentials) && has(self.source.credentials.ambient)"
+
+
+AMBIENT_RULES = (
+    Rule(
+        message="ambient credentials can be used only if the first exchange is assumeRole without roleSessionName",
+        cel=f"""
+            !({IS_AMBIENT}) ||
+            (has(self.exchanges[0].assumeRole) && !has(self.exchanges[0].assumeRole.roleSessionName))
+        """,
+        is_met_by=lambda spec: (
+            not spec.source.is_ambient
+            or bool(spec.exchanges[0].assume_role and spec.exchanges[0].assume_role.role_session_name is None)
+        ),
+    ),
+    Rule(
+        message=f"with ambient credentials Keyturn sets the tags {' and '.join(AMBIENT_TAGS)}; tags may contain at most"
+        f" {MAX_TAGS} other tags",
+        cel=f"""
+            !({IS_AMBIENT}) || !has(self.exchanges[0].assumeRole) || !has(self.exchanges[0].assumeRole.tags) ||
+            (self.exchanges[0].assumeRole.tags.size() <= {MAX_TAGS} &&
+             self.exchanges[0].assumeRole.tags.all(t, !(t.key.lowerAscii() in {AMBIENT_TAGS})))
+        """,
+        is_met_by=lambda spec: (
+            not (
+                spec.source.is_ambient
+                and spec.exchanges[0].assume_role
+                and (tags := spec.exchanges[0].assume_role.tags)
+            )
+            or (len(tags) <= MAX_TAGS and not any(tag.key.lower() in AMBIENT_TAGS for tag in tags))
+        ),
+    ),
+)
