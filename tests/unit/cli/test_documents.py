@@ -9,6 +9,7 @@ import yaml
 
 from keyturn.cli.documents import UnreadableError, dump_document, read_documents, read_settings
 from keyturn.core.settings import Settings
+from tests.support.cli import run_keyturn
 from tests.support.irregular_files import put_irregular_file
 
 STRINGS = [
@@ -97,6 +98,17 @@ def test_error_does_not_quote_the_file(tmp_path: Path) -> None:
 
     assert "hunter2" not in str(caught.value)
     assert "(line 2, column " in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["check", "inject"])
+def test_nested_aliases_are_refused_before_they_are_expanded(command: str, tmp_path: Path) -> None:
+    lines = ["kind: Pod", "a0: &a0 x"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
+    (tmp_path / "pod.yaml").write_text("\n".join(lines))
+    result = run_keyturn(command, "-f", str(tmp_path / "pod.yaml"))
+
+    assert result.exit_code == 1
+    assert "document 1: error: not valid YAML: the aliases (*) expand to more than 10 times" in result.output
 
 
 def test_missing_file_is_an_error() -> None:
