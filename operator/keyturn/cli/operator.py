@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -37,16 +36,20 @@ from keyturn.sidecar.http_server import BindError
 )
 @log_options
 def operator(log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any) -> None:
-    # Anyone may create objects that are nested 10,000 levels deep, and the operator must be able to decode them.
-    sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
     raise_file_limit()
     operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand)
     freeze_imports()
     try:
-        asyncio.run(operator.run())
+        asyncio.run(_run_to_exit(operator))
     except (BindError, NoClusterError) as error:
         fail(str(error))
+
+
+async def _run_to_exit(operator: Operator) -> NoReturn:
+    """Exit here because asyncio.run would wait for threads, such as one that waits for DNS."""
+    try:
+        await operator.run()
     except LeaseLostError as error:
         logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
         exit_immediately(1)

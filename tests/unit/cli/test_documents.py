@@ -1,6 +1,4 @@
 import io
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,14 +14,6 @@ STRINGS = [
     *("y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01", "12:30"),
     *("true", "a\n b\n", "# x", "a: b", "- a", "22", "*a", "&a", "!a", "%a", "@a", "'", '"', "a ", "é"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _default_recursion_limit() -> Iterator[None]:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(1000)
-    yield
-    sys.setrecursionlimit(before)
 
 
 def read(text: str, tmp_path: Path) -> list[object]:
