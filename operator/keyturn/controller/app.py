@@ -90,7 +90,8 @@ class Operator:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
 
-        Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
+        Raises NoClusterError if there is no cluster, BindError if the port cannot be opened, and LeaseLostError if
+        another operator took over.
         """
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
@@ -108,17 +109,14 @@ class Operator:
                 lease.held_until = math.inf
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            serving = await serve(
-                options.http_bind_address, self._metrics.registry, functools.partial(self._not_ready, lease)
-            )
             work = functools.partial(self._work, api, lease, configuration)
-            try:
+            not_ready = functools.partial(self._not_ready, lease)
+            boundary = Boundary("probes", "serving probes", self._metrics)
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary):
                 task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
                 self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            finally:
-                await serving.cleanup()
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
         """From now on, call `stop` at each signal."""

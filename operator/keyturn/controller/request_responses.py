@@ -1,6 +1,7 @@
 """What kopf receives about TokenRequests: bounded, checked, and only the fields that are used."""
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -67,6 +68,10 @@ class _Version(msgspec.Struct, rename="camel"):
 
 class _Bookmark(msgspec.Struct):
     metadata: _Version
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
 
 
 class _Error(msgspec.Struct):
@@ -230,8 +235,11 @@ class RequestResponses:
             response.release()
             # kopf would request the same page again after a lost connection.
             raise UnavailableError("Unavailable", f"listing {PLURAL}.{GROUP}: the list expired before its last page")
-        self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: HTTP {response.status}"
         body = await read_body(response.content, _MAX_ERROR_BYTES)
+        problem = f"HTTP {response.status}"
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            problem = msgspec.json.decode(body, type=_Status).message or problem
+        self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: {problem}"
         response.content = _Body(body)
         return response
 

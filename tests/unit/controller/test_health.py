@@ -4,39 +4,36 @@ import aiohttp
 import pytest
 
 from keyturn.controller.health import serve
+from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
 
 
-async def get(listen: str, path: str, *, ready: bool = True) -> tuple[int, str]:
-    runner = await serve(listen, Metrics().registry, lambda: "" if ready else "no right to list secrets")
-    host, port, *_ = runner.addresses[0]
-    try:
-        async with (
-            aiohttp.ClientSession() as http,
-            asyncio.timeout(5),
-            http.get(f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}") as response,
-        ):
-            return response.status, await response.text()
-    finally:
-        await runner.cleanup()
+async def get(listen: str, path: str, reason: str = "") -> tuple[int, str]:
+    async with (
+        asyncio.timeout(5),
+        serve(listen, Metrics().registry, lambda: reason, Boundary("probes", "serving probes", Metrics())) as address,
+        aiohttp.ClientSession() as http,
+        http.get(f"http://{address}{path}") as response,
+    ):
+        return response.status, await response.text()
 
 
 @pytest.mark.parametrize(
-    ("path", "ready", "status"),
+    ("path", "reason", "status"),
     [
-        pytest.param("/healthz", True, 200, id="healthy"),
-        pytest.param("/healthz", False, 200, id="healthy but not ready"),
-        pytest.param("/readyz", True, 200, id="ready"),
-        pytest.param("/readyz", False, 503, id="not ready"),
-        pytest.param("/other", True, 404, id="unknown path"),
+        pytest.param("/healthz", "", 200, id="healthy"),
+        pytest.param("/healthz", "no response", 200, id="healthy but not ready"),
+        pytest.param("/readyz", "", 200, id="ready"),
+        pytest.param("/readyz", "no response", 503, id="not ready"),
+        pytest.param("/other", "", 404, id="unknown path"),
     ],
 )
-async def test_probe_status_code(path: str, status: int, *, ready: bool) -> None:
-    assert (await get("127.0.0.1:0", path, ready=ready))[0] == status
+async def test_probe_status_code(path: str, reason: str, status: int) -> None:
+    assert (await get("127.0.0.1:0", path, reason))[0] == status
 
 
-async def test_readyz_reports_what_is_missing() -> None:
-    assert await get("127.0.0.1:0", "/readyz", ready=False) == (503, "not ready: no right to list secrets\n")
+async def test_readyz_explains_why_the_process_is_not_ready() -> None:
+    assert await get("127.0.0.1:0", "/readyz", "no response") == (503, "no response\n")
 
 
 async def test_metrics_are_served_in_prometheus_text_format() -> None:
@@ -45,14 +42,30 @@ async def test_metrics_are_served_in_prometheus_text_format() -> None:
     assert (status, "# TYPE keyturn_renewals_total counter" in text) == (200, True)
 
 
+async def test_error_while_a_probe_is_served_is_counted_and_returned() -> None:
+    def broken() -> str:
+        raise KeyError("planted")
+
+    metrics = Metrics()
+    boundary = Boundary("probes", "serving probes", metrics)
+    async with serve("127.0.0.1:0", metrics.registry, broken, boundary) as address, aiohttp.ClientSession() as http:
+        async with http.get(f"http://{address}/readyz") as response:
+            assert (response.status, await response.text()) == (500, "internal error\n")
+        async with http.get(f"http://{address}/healthz") as response:
+            assert response.status == 200
+
+    assert metrics.internal_errors.labels("probes")._value.get() == 1
+
+
 async def test_bind_address_in_brackets_is_ipv6() -> None:
     assert (await get("[::1]:0", "/healthz"))[0] == 200
 
 
 async def test_bind_address_without_a_host_listens_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
-    runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: "")
-    async with aiohttp.ClientSession() as http:
+    async with (
+        serve(f":{unused_tcp_port}", Metrics().registry, lambda: "", Boundary("probes", "serving probes", Metrics())),
+        aiohttp.ClientSession() as http,
+    ):
         for host in ("127.0.0.1", "[::1]"):
             async with http.get(f"http://{host}:{unused_tcp_port}/healthz") as response:
                 assert response.status == 200
-    await runner.cleanup()

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import Any
@@ -58,7 +58,7 @@ class FakeApi:
         query = {name: value for name, value in request.query.items() if name != "limit"}
         body = self._bodies.get(str(URL(request.path).with_query(query)))
         if body is None or isinstance(body, int):
-            return web.Response(status=body or 404)
+            return web.json_response({"kind": "Status", "message": "no right"}, status=body or 404)
         text = body if isinstance(body, str) else json.dumps(body)
         return web.Response(text=text, content_type="application/json")
 
@@ -70,6 +70,7 @@ class Recorder:
         self.lists: list[tuple[set[str], str]] = []
         self.metrics = Metrics()
         self.session: aiohttp.ClientSession
+        self.unlisted: Callable[[], str]
 
     def on_list(self, uids: AbstractSet[str], namespace: str) -> None:
         self.lists.append((set(uids), namespace))
@@ -92,6 +93,7 @@ async def connected(api: FakeApi) -> AsyncIterator[Recorder]:
         responses = RequestResponses(client, recorder.on_list, boundary)
         async with kopf_session(info, None, responses).aiohttp_session as recorder.session:
             recorder.session._base_url = URL(info.server)
+            recorder.unlisted = responses.unlisted
             yield recorder
 
 
@@ -118,6 +120,16 @@ async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
         assert (await kopf_client.session.get("/apis/other")).status == 404
 
     assert kopf_client.lists == []
+
+
+async def test_missing_right_is_reported_until_there_is_a_list() -> None:
+    bodies: dict[str, Any] = {ALL: 403}
+    async with connected(FakeApi(bodies)) as kopf_client:
+        await kopf_client.session.get(ALL)
+        assert kopf_client.unlisted() == "listing tokenrequests.keyturn.dev: no right"
+        bodies[ALL] = page("a")
+        await kopf_client.uids(ALL)
+        assert not kopf_client.unlisted()
 
 
 async def test_list_whose_pages_expired_is_restarted() -> None:
