@@ -59,9 +59,11 @@ def test_record_with_an_edited_field_is_ignored(field: str) -> None:
         pytest.param({ISSUANCE_ANNOTATION: "{"}, id="not JSON"),
         pytest.param({ISSUANCE_ANNOTATION: "{}"}, id="an empty object"),
         pytest.param({ISSUANCE_ANNOTATION: "[]"}, id="a list"),
+        pytest.param({ISSUANCE_ANNOTATION: '{"x":"\ud800","digest":"0"}'}, id="a lone surrogate"),
+        pytest.param({ISSUANCE_ANNOTATION: 7}, id="a number"),
     ],
 )
-def test_invalid_record_is_ignored(annotations: dict[str, str]) -> None:
+def test_invalid_record_is_ignored(annotations: dict[str, Any]) -> None:
     assert read_issuance(annotations) is None
 
 
@@ -268,6 +270,10 @@ def with_fields(**fields: Any) -> str:
     return msgspec.json.encode(json.loads(msgspec.json.encode(MADE)) | fields).decode()
 
 
+def times(moment: str) -> str:
+    return with_fields(issued=moment, renew=moment, expires=moment)
+
+
 def test_record_with_a_correct_digest_is_read() -> None:
     assert read_issuance(forged(with_fields())) == MADE
 
@@ -280,6 +286,12 @@ def test_record_with_a_correct_digest_is_read() -> None:
         pytest.param(with_fields(revision=2**63 - 1), id="a revision whose successor overflows int64"),
         pytest.param(with_fields(expires="2026-01-02T03:04:05"), id="a time without a time zone"),
         pytest.param(with_fields(expires="9999-12-31T23:59:59Z"), id="a lifetime of thousands of years"),
+        pytest.param(times("9999-12-31T23:59:59Z"), id="the last second of the calendar"),
+        pytest.param(times("9999-12-31T23:59:59-23:59"), id="after the last second in UTC"),
+        pytest.param(times("0001-01-01T00:00:00+23:59"), id="before the first second in UTC"),
+        pytest.param(with_fields(sourceExpires="9999-12-31T23:59:59Z"), id="a source expiry in 9999"),
+        pytest.param(with_fields(sourceWarns="0001-01-01T00:00:00Z"), id="a source warning in year 1"),
+        pytest.param(with_fields(superseded=[{"tokenId": "t", "at": "9999-12-31T23:59:59Z"}]), id="superseded in 9999"),
         pytest.param(with_fields(renew=(NOW - 9 * HOUR).isoformat()), id="a renewal before the issue"),
         pytest.param(with_fields(request="x" * 40_000), id="a name that is too long"),
         pytest.param(with_fields(issued=(NOW + timedelta(days=9000)).isoformat()), id="an issue after the expiry"),
