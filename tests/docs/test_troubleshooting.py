@@ -6,13 +6,17 @@ from pathlib import Path
 
 from keyturn.core import status as core_status
 from keyturn.core.errors import REASONS
+from keyturn.core.renewal import WAITING_FOR_RENEWAL
 from tests.support.prometheus.rules import ALERTS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "operations" / "troubleshooting.md").read_text()
 ENTRIES = set(re.findall(r"^## (\w+)$", TEXT, re.MULTILINE))
 # CamelCase words in core/status.py that are not reasons: condition types, values, Event types and renewal reasons.
-OTHER_WORDS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due", "DriftDetected"}
+OTHER_WORDS = {
+    *("True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret"),
+    *("Due", "SecretMissing", "IssuanceUnreadable"),
+}
 
 
 def reasons() -> set[str]:
@@ -24,7 +28,7 @@ def reasons() -> set[str]:
         and isinstance(node.value, str)
         and re.fullmatch(r"([A-Z][a-z]+)+", node.value)
     }
-    return (words - OTHER_WORDS) | {*REASONS, *(policy.event for policy in REASONS.values())}
+    return (words - OTHER_WORDS) | {WAITING_FOR_RENEWAL, *REASONS, *(policy.event for policy in REASONS.values())}
 
 
 def test_each_reason_has_an_entry() -> None:

@@ -256,6 +256,16 @@ async def test_new_formats_wait_for_the_next_renewal() -> None:
     assert len(env.aws.issuer.consumed) == 1
 
 
+async def test_new_formats_of_a_consumed_code_are_refused_at_once() -> None:
+    env = with_code("seed")
+    env.aws.issuer.refreshes = False
+    await env.reconcile(single_use())
+    outcome = await env.reconcile(single_use(target={"formats": [{"env": {}}]}), MINUTE)
+
+    assert outcome.failure
+    assert (outcome.failure.error.reason, env.aws.issuer.reuses) == ("SourceConsumed", 0)
+
+
 @pytest.mark.parametrize("step", SINGLE_USE_STEPS.values(), ids=SINGLE_USE_STEPS)
 async def test_single_use_source_token_is_exchanged_for_refresh_tokens(step: dict[str, Any]) -> None:
     env = with_code()
