@@ -1,16 +1,13 @@
 """An operator that is stopped or suspended while it refreshes a rotating token does not lose the token."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from tests.support.cluster.api_proxy import ApiProxy
-from tests.support.cluster.leadership import is_leader, is_ready, patch_lease
+from tests.support.cluster.leadership import Start, is_leader
 from tests.support.cluster.namespace import Namespace
-from tests.support.cluster.operator import LOOPBACK, Cluster, Operator, running_operator
+from tests.support.cluster.operator import Operator
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -18,33 +15,12 @@ from tests.support.processes import until
 
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
 LOST = "the Lease could not be renewed in time"
-Start = Callable[[Cluster], Operator]
-
-
-@pytest.fixture
-def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
-    """Start operators that share the chart's Lease and may call issuers on loopback."""
-    with ExitStack() as stack:
-
-        def start_operator(cluster: Cluster) -> Operator:
-            directory = tmp_path / str(len(list(tmp_path.iterdir())))
-            directory.mkdir()
-            operator = stack.enter_context(running_operator(cluster, aws, directory, settings=LOOPBACK))
-            stack.callback(operator.thaw)  # before it is stopped
-            return operator
-
-        yield start_operator
-        patch_lease(installed, holderIdentity=None)
 
 
 @pytest.fixture
 def pair(start: Start, api_proxy: ApiProxy, installed: ControlPlane) -> tuple[Operator, Operator]:
     """The leader and a standby."""
-    first = start(api_proxy)
-    until(lambda: is_leader(first))
-    second = start(installed)
-    until(lambda: is_ready(second))
-    return first, second
+    return start(api_proxy), start(installed)
 
 
 def refresh(namespace: Namespace, aws: Emulator, api_proxy: ApiProxy, *, can_save: bool, **fault: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash, read_issuance
 from keyturn.core.state import ReconcileState
-from keyturn.standalone.atomic_dir import AtomicDir
+from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore
 from keyturn.standalone.runner import exclusive_token_locks
 from keyturn.standalone.source_files import SourceFiles
@@ -162,7 +162,7 @@ async def run_next_process(directory: Path, request: Request, *, first: bool) ->
     reasons = []
     for after in (SECOND, 31 * SECOND, HOUR):
         outcome = await process.reconcile(after)
-        reasons.append(outcome.failure.error.reason if outcome.failure else "")
+        reasons.append(outcome.failure_reason)
     stored = await process.tokens.read(request)
     entries = sorted(path.name for name in ("output", "state") for path in (directory / name).iterdir())
     return {

@@ -12,7 +12,7 @@ from keyturn.core.renewal import Postponed
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
-from tests.support.status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED
+from tests.support.status import FIRST, ISSUED, LATER, SECOND_ISSUE, UNREACHABLE, WARNED
 
 REFUSED = RefusedError("AccessDenied", "STS AssumeRole: AccessDenied")
 
@@ -54,9 +54,9 @@ SITUATIONS = {
     "issued": Situation(_ISSUED, "Current", "Healthy"),
     "renewed": Situation(_reconciled(Outcome(LATER, SECOND_ISSUE, "Due")), "Current", "Healthy"),
     "the source expires soon": Situation(_reconciled(Outcome(LATER, WARNED)), "Current", "Healthy"),
-    "AWS is unreachable, the Secret is valid": Situation(_failed(AWAY, ISSUED), "Current", "Healthy"),
-    "AWS is unreachable, never issued": Situation(_failed(AWAY), "InProgress", "Progressing"),
-    "AWS is unreachable, expired": Situation(_failed(AWAY, ISSUED, hours=2), "InProgress", "Degraded"),
+    "AWS is unreachable, the Secret is valid": Situation(_failed(UNREACHABLE, ISSUED), "Current", "Healthy"),
+    "AWS is unreachable, never issued": Situation(_failed(UNREACHABLE), "InProgress", "Progressing"),
+    "AWS is unreachable, expired": Situation(_failed(UNREACHABLE, ISSUED, hours=2), "InProgress", "Degraded"),
     "refused, the Secret is valid": Situation(_failed(REFUSED, ISSUED), "Failed", "Degraded"),
     "refused, never issued": Situation(_failed(REFUSED), "Failed", "Degraded"),
     "new formats wait for a renewal": Situation(

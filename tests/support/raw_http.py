@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
-from keyturn.sidecar.http_server import HttpServer, Limits
+from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, Limits
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 SHORT_LIMITS = Limits(header_bytes=1000, connections=3, request_seconds=0.4, linger_seconds=0.2)

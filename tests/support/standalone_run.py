@@ -10,10 +10,9 @@ from typing import Any
 import yaml
 
 from keyturn.sidecar.credential_cache import CredentialCache
-from keyturn.standalone.atomic_dir import AtomicDir
-from keyturn.standalone.file_store import FileStore
+from keyturn.standalone.atomic_files import AtomicDir
+from keyturn.standalone.file_store import CredentialPublisher, FileStore
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.publisher import CredentialPublisher
 from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles

@@ -11,7 +11,7 @@ import click
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import FILE, secret_options
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials
-from keyturn.sidecar.mounted_secret import MountedSecret
+from keyturn.sidecar.mounted_files import MountedSecret
 
 _UNCHANGED = timedelta(seconds=0.5)
 _POLLS, _POLL_SECONDS = 20, 0.1

@@ -13,7 +13,7 @@ from keyturn.sidecar.authorization import AuthorizationError, read_or_create_tok
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
 from keyturn.sidecar.http_server import BindError
-from keyturn.sidecar.mounted_secret import MountedSecret
+from keyturn.sidecar.mounted_files import MountedSecret
 from keyturn.sidecar.reader import Reader
 
 # By name, because the module of standalone mode imports boto3, which this module must not load.

@@ -5,7 +5,7 @@ import re
 import secrets
 from pathlib import Path
 
-from keyturn.sidecar.regular_file import read_regular_file
+from keyturn.sidecar.mounted_files import read_regular_file
 
 _MODE = 0o440
 _MAX_BYTES = 4096

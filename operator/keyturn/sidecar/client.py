@@ -9,7 +9,7 @@ from pathlib import Path
 import h11
 
 from keyturn.sidecar.credential_cache import NoCredentialsError, ServedCredentials, parse_credentials
-from keyturn.sidecar.regular_file import read_regular_file
+from keyturn.sidecar.mounted_files import read_regular_file
 
 # The hosts to which SDKs connect without TLS.
 _URL = re.compile(r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?")
@@ -31,7 +31,7 @@ def fetch_credentials(
     headers = [("Host", f"{host}:{port}"), ("Authorization", token), ("Connection", "close")]
     try:
         with _connect(host.strip("[]"), port, timeout_seconds) as connection:
-            status, body = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
+            status, fields = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
     except h11.ProtocolError:
         # The text of the error may contain a part of the response.
         raise NoCredentialsError(
@@ -39,7 +39,6 @@ def fetch_credentials(
         ) from None
     except OSError as error:
         raise NoCredentialsError(f"no response from {host}:{port}: {error}") from None
-    fields = _json_object(body)
     if status != 200:  # noqa: PLR2004 - OK
         raise NoCredentialsError(f"{host}:{port} returned HTTP {status}: {fields.get('message', 'no message')}")
     return parse_credentials({"response": json.dumps(fields | {"SessionToken": fields.get("Token")})}, "response")
@@ -80,7 +79,8 @@ def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
             time.sleep(_RETRY_SECONDS)
 
 
-def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, bytes]:
+def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, dict[str, object]]:
+    """Send the request; return the status and the JSON object in the response, or {} if there is none."""
     http = h11.Connection(h11.CLIENT)
     connection.sendall((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
     status, body = 0, b""
@@ -93,12 +93,8 @@ def _exchange(connection: socket.socket, request: h11.Request) -> tuple[int, byt
             body += event.data
         if len(body) > _MAX_BYTES:
             raise h11.RemoteProtocolError("the response is too long")
-    return status, body
-
-
-def _json_object(body: bytes) -> dict[str, object]:
     try:
-        fields = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
-        fields = None
-    return fields if isinstance(fields, dict) else {}
+        document = None
+    return status, document if isinstance(document, dict) else {}

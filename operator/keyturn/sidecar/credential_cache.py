@@ -56,11 +56,22 @@ def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> Served
 
     Raises NoCredentialsError if the data is incomplete or malformed, does not expire, or has no session token.
     """
-    fields = _from_document(data[key], key) if key in data else _from_variables(data)
+    if key in data:
+        fields = _from_document(data[key], key)
+    else:
+        variables = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
+                     "Token": "AWS_SESSION_TOKEN", "Expiration": "expiration"}  # fmt: skip
+        fields = {name: data[variable].strip() for name, variable in variables.items() if variable in data}
     for name in ("AccessKeyId", "SecretAccessKey", "Token", "Expiration"):
         if not fields.get(name):
             raise NoCredentialsError(f"the credentials have no {name}")
-    expires_at = _parse_time(fields["Expiration"])
+    try:
+        expires_at = datetime.fromisoformat(fields["Expiration"])
+        if expires_at.tzinfo is None:
+            raise NoCredentialsError("the credentials' expiration has no time zone")
+        expires_at = expires_at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise NoCredentialsError("the credentials' expiration is not an RFC 3339 time") from None
     fields["Expiration"] = _rfc3339(expires_at)
     return ServedCredentials(fields["AccessKeyId"], expires_at, json.dumps(fields).encode())
 
@@ -68,16 +79,6 @@ def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> Served
 def _rfc3339(time: datetime) -> str:
     # The SDKs for JavaScript and Rust reject +00:00.
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _parse_time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is None:
-            raise NoCredentialsError("the credentials' expiration has no time zone")
-        return time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise NoCredentialsError("the credentials' expiration is not an RFC 3339 time") from None
 
 
 def _from_document(text: str, key: str) -> dict[str, str]:
@@ -89,10 +90,4 @@ def _from_document(text: str, key: str) -> dict[str, str]:
         raise NoCredentialsError(f"key {key} is not a JSON object")
     names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
              "Expiration": "Expiration"}  # fmt: skip
-    return {name: value for name, process in names.items() if isinstance(value := document.get(process), str)}
-
-
-def _from_variables(data: Mapping[str, str]) -> dict[str, str]:
-    names = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
-             "Token": "AWS_SESSION_TOKEN", "Expiration": "expiration"}  # fmt: skip
-    return {name: data[variable].strip() for name, variable in names.items() if variable in data}
+    return {name: value for name, member in names.items() if isinstance(value := document.get(member), str)}

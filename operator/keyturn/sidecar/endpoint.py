@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.http_messages import HttpRequest, HttpResponse
-from keyturn.sidecar.http_server import BindError, HttpServer
+from keyturn.sidecar.http_server import BindError, HttpRequest, HttpResponse, HttpServer
 
 _JSON = b"application/json"
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
@@ -61,15 +60,15 @@ async def serve_endpoint(
     endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))
     probes = HttpServer(_ProbesHandler(cache, counts, metrics))
     try:
-        bound = ListenAddresses(
+        bound_addresses = ListenAddresses(
             await endpoint.listen(*_split_loopback(addresses.credentials)) if addresses.credentials else "",
             await probes.listen(*_split(addresses.probes)) if addresses.probes else "",
         )
-        if bound.credentials:
-            _log.info("serving credentials on %s", bound.credentials)
-        if bound.probes:
-            _log.info("serving probes and metrics on %s", bound.probes)
-        yield bound
+        if bound_addresses.credentials:
+            _log.info("serving credentials on %s", bound_addresses.credentials)
+        if bound_addresses.probes:
+            _log.info("serving probes and metrics on %s", bound_addresses.probes)
+        yield bound_addresses
     finally:
         await asyncio.gather(endpoint.close(), probes.close())
 
@@ -83,18 +82,15 @@ def _split(address: str) -> tuple[str, int]:
 
 def _split_loopback(address: str) -> tuple[str, int]:
     host, port = _split(address)
-    if host != "::1" and not _is_ipv4_loopback(host):
+    try:
+        is_loopback = host == "::1" or socket.inet_pton(socket.AF_INET, host)[0] == 127  # noqa: PLR2004 - 127.0.0.0/8
+    except OSError:
+        is_loopback = False
+    if not is_loopback:
         raise BindError(
             f"cannot serve credentials on {address}: the host must be 127.0.0.1 or another loopback address"
         )
     return host, port
-
-
-def _is_ipv4_loopback(host: str) -> bool:
-    try:
-        return socket.inet_pton(socket.AF_INET, host)[0] == 127  # noqa: PLR2004 - 127.0.0.0/8
-    except OSError:
-        return False
 
 
 class _CredentialsHandler:
@@ -108,11 +104,14 @@ class _CredentialsHandler:
 
     def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the credentials or an error document."""
-        if _is_forwarded_or_external(http_request):
+        host = b"".join(http_request.values(b"host"))
+        is_forwarded = any(_FORWARDED.fullmatch(name) for name, _ in http_request.headers)
+        if is_forwarded or not http_request.target.startswith(b"/") or not _HOST.fullmatch(host):
             return self.error(403, "requests through a proxy or with a Host that is not loopback are not allowed")
         if http_request.method not in _METHODS:
             return self.error(405, "only GET is allowed")
-        if not self._is_authorized(http_request):
+        tokens = http_request.values(b"authorization")
+        if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._token):
             return self.error(401, "the Authorization header is not the token in the authorization file")
         try:
             document = self._cache.document()
@@ -134,19 +133,6 @@ class _CredentialsHandler:
         code = HTTPStatus(status).phrase.replace(" ", "")
         return HttpResponse(status, json.dumps({"code": code, "message": message}).encode(), _JSON)
 
-    def _is_authorized(self, http_request: HttpRequest) -> bool:
-        values = http_request.values(b"authorization")
-        return len(values) == 1 and hmac.compare_digest(values[0], self._token)
-
-
-def _is_forwarded_or_external(http_request: HttpRequest) -> bool:
-    """Whether the request came through a proxy or is addressed to a host that is not loopback."""
-    return (
-        not http_request.target.startswith(b"/")
-        or not _HOST.fullmatch(b"".join(http_request.values(b"host")))
-        or any(_FORWARDED.fullmatch(name) for name, _ in http_request.headers)
-    )
-
 
 class _ProbesHandler:
     """Serves probes to the kubelet and metrics to Prometheus."""
@@ -155,30 +141,28 @@ class _ProbesHandler:
         self._cache = cache
         self._counts = counts
         self._metrics = metrics
-        self._paths = {b"/healthz": self._healthz, b"/readyz": self._readyz, b"/metrics": self._exposition}
 
     def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the response for the path."""
-        respond = self._paths.get(http_request.target.partition(b"?")[0])
-        if respond is None:
+        path = http_request.target.partition(b"?")[0]
+        if path not in (b"/healthz", b"/readyz", b"/metrics"):
             return self.error(404, "not found: the paths are /healthz, /readyz and /metrics")
-        return respond() if http_request.method in _METHODS else self.error(405, "only GET is allowed")
+        if http_request.method not in _METHODS:
+            return self.error(405, "only GET is allowed")
+        if path == b"/metrics":
+            return HttpResponse(200, self._exposition(), _EXPOSITION)
+        if path == b"/readyz":
+            try:
+                self._cache.document()
+            except NoCredentialsError as error:
+                return self.error(503, str(error))
+        return HttpResponse(200, b"ok\n")
 
     def error(self, status: int, message: str) -> HttpResponse:
         """Return an error as one line of text."""
         return HttpResponse(status, f"{message}\n".encode())
 
-    def _healthz(self) -> HttpResponse:
-        return HttpResponse(200, b"ok\n")
-
-    def _readyz(self) -> HttpResponse:
-        try:
-            self._cache.document()
-        except NoCredentialsError as error:
-            return self.error(503, str(error))
-        return HttpResponse(200, b"ok\n")
-
-    def _exposition(self) -> HttpResponse:
+    def _exposition(self) -> bytes:
         name = "keyturn_sidecar_requests_total"
         lines = [f"# HELP {name} Responses of the credentials endpoint, by status code.", f"# TYPE {name} counter"]
         lines += [f'{name}{{code="{code}"}} {number}' for code, number in sorted(self._counts.items())]
@@ -186,4 +170,4 @@ class _ProbesHandler:
             name = "keyturn_sidecar_credentials_expiration_timestamp_seconds"
             lines += [f"# HELP {name} Unix time at which the served credentials expire.", f"# TYPE {name} gauge"]
             lines += [f"{name} {self._cache.credentials.expires_at.timestamp():.0f}"]
-        return HttpResponse(200, "".join(f"{line}\n" for line in lines).encode() + self._metrics(), _EXPOSITION)
+        return "".join(f"{line}\n" for line in lines).encode() + self._metrics()

@@ -6,12 +6,12 @@ For the reasons not to use a library see docs/design/decisions/0007-sidecar-http
 import asyncio
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Protocol
 
 import h11
-
-from keyturn.sidecar.http_messages import HttpRequest, HttpResponse, encode
 
 # How much is read from one connection, and responded to, before other connections are served.
 _READ_BYTES = 2048
@@ -26,6 +26,34 @@ _DRAIN_POLL_SECONDS = 0.05
 
 class BindError(Exception):
     """A port cannot be opened. The message is one line with the port and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request without its body. The names of headers are in lower case."""
+
+    method: bytes
+    target: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of a header, in the order in which they were sent."""
+        return [value for header, value in self.headers if header == name]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows. No handler reads it."""
+        length = b"".join(self.values(b"content-length"))
+        return bool(self.values(b"transfer-encoding") or length.strip(b"0"))
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A response that is never cached."""
+
+    status: int
+    body: bytes = field(repr=False)
+    content_type: bytes = b"text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +161,21 @@ class HttpServer:
         """Serve one client until it closes the connection, exceeds a limit, or has received the last response."""
         # Makes drain() wait until the whole response is sent, so that a client that does not read gets no second one.
         writer.transport.set_write_buffer_limits(high=0)
-        http = h11.Connection(h11.SERVER, self._limits.header_bytes)
+        http, loop = h11.Connection(h11.SERVER, self._limits.header_bytes), asyncio.get_running_loop()
         timeout = asyncio.timeout(self._limits.request_seconds)
         connection = _Connection(http, reader, writer, timeout)
         self._add(connection)
         try:
             async with timeout:
-                await self._respond_to_all(connection)
+                while data := await self._next_response(connection):
+                    timeout.reschedule(loop.time() + self._limits.request_seconds)
+                    writer.write(data)
+                    await writer.drain()
+                # Closing the connection now would discard the last response if the client is still sending.
+                timeout.reschedule(loop.time() + self._limits.linger_seconds)
+                writer.write_eof()
+                while await reader.read(_READ_BYTES):
+                    pass
         except OSError:  # a closed connection, or TimeoutError
             pass
         finally:
@@ -147,24 +183,15 @@ class HttpServer:
             connection.abort()
 
     def _add(self, connection: _Connection) -> None:
-        """Add a connection; if there are too many, close the one that has been idle longest."""
+        """Add a connection; if there are too many, close the one that has been idle longest.
+
+        This is a function so that `serve_connection`, which runs for long, keeps no reference to the closed connection.
+        """
         if len(self._connections) >= self._limits.connections:
             longest_idle = min(self._connections, key=lambda it: it.timeout.when() or 0)
             self._connections.discard(longest_idle)
             longest_idle.abort()
         self._connections.add(connection)
-
-    async def _respond_to_all(self, connection: _Connection) -> None:
-        reader, writer, loop = connection.reader, connection.writer, asyncio.get_running_loop()
-        while data := await self._next_response(connection):
-            connection.timeout.reschedule(loop.time() + self._limits.request_seconds)
-            writer.write(data)
-            await writer.drain()
-        # Closing the connection now would discard the last response if the client is still sending.
-        connection.timeout.reschedule(loop.time() + self._limits.linger_seconds)
-        writer.write_eof()
-        while await reader.read(_READ_BYTES):
-            pass
 
     async def _next_response(self, connection: _Connection) -> bytes:
         """Wait for a request and return the bytes of its response, or nothing after the last one."""
@@ -176,12 +203,12 @@ class HttpServer:
                 return b""
             # The error's own text contains what the client sent.
             response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
-            return encode(http, response, is_last=True)
+            return _encode(http, response, is_last=True)
         if http_request is None:
             return b""
         response = self._handler.respond(http_request)
         is_last = self._is_closing or http_request.has_body
-        return encode(http, response, is_last=is_last, without_body=http_request.method == b"HEAD")
+        return _encode(http, response, is_last=is_last, without_body=http_request.method == b"HEAD")
 
 
 async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> HttpRequest | None:
@@ -201,3 +228,27 @@ async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> HttpRe
         else:
             break
     return None
+
+
+def _encode(http: h11.Connection, response: HttpResponse, *, is_last: bool, without_body: bool = False) -> bytes:
+    """Return the bytes of a response. `is_last` announces that the connection will be closed."""
+    parts = [http.send(_head(response.status, response.content_type, len(response.body), is_last=is_last))]
+    if not without_body:
+        parts.append(http.send(h11.Data(data=response.body)))
+    parts.append(http.send(h11.EndOfMessage()))
+    return b"".join(part for part in parts if part)
+
+
+# Only a few different heads are sent, and h11 validates every header of a new one.
+@lru_cache(maxsize=64)
+def _head(status: int, content_type: bytes, length: int, *, is_last: bool) -> h11.Response:
+    headers = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % length),
+        (b"cache-control", b"no-store"),
+    ]
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.append((b"allow", b"GET, HEAD"))
+    if is_last:
+        headers.append((b"connection", b"close"))
+    return h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode())

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.mounted_secret import Fingerprint, MountedSecret
+from keyturn.sidecar.mounted_files import Fingerprint, MountedSecret
 
 _POLL_SECONDS = 0.5
 
@@ -32,27 +32,22 @@ class Reader:
 
         Unlike the kubelet, other programs may write one file after the other.
         """
-        fingerprint = self._secret.fingerprint()
+        fingerprint, cache = self._secret.fingerprint(), self._cache
         is_stable = self._last_poll in (None, fingerprint)
         self._last_poll = fingerprint
         if is_stable and fingerprint != self._last_read:
-            self._read(fingerprint)
+            try:
+                credentials = self._secret.read()
+            except NoCredentialsError as error:
+                # Retry at the next poll: the cause may disappear without a change of the fingerprint.
+                self._last_read, cache.failure = None, str(error)
+            else:
+                self._last_read, cache.failure = fingerprint, ""
+                if credentials.expires_at <= cache.now():
+                    cache.failure = f"the credentials in {self._secret.directory} expired at {credentials.expiration}"
+                else:
+                    cache.publish(credentials)
         self._log_change()
-
-    def _read(self, fingerprint: Fingerprint) -> None:
-        cache = self._cache
-        try:
-            credentials = self._secret.read()
-        except NoCredentialsError as error:
-            # Retry at the next poll: the cause may disappear without a change of the fingerprint.
-            self._last_read, cache.failure = None, str(error)
-            return
-        self._last_read = fingerprint
-        if credentials.expires_at <= cache.now():
-            cache.failure = f"the credentials in {self._secret.directory} expired at {credentials.expiration}"
-        else:
-            cache.publish(credentials)
-            cache.failure = ""
 
     def _log_change(self) -> None:
         """Log the served credentials and the failure if either has changed since the last log line."""

@@ -1,21 +1,29 @@
-"""Writes files atomically: after a crash, a file has either its old or its new content."""
+"""Writes files and directories atomically: after a crash, each has either its old or its new content."""
 
+import contextlib
 import fcntl
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keyturn.core.errors import RefusedError
+from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint
 
 LOCK = "..lock"
+_VERSION_PREFIX, _DATA = "..keyturn-", "..data"
+_TEMPORARY = _NEW_DATA, _NEW_LINK, _DRY_RUN = "..data_tmp", "..link", "..dry-run"
+_DRY_RUN_BYTES = 64 * 1024
+_log = logging.getLogger(__name__)
 
 
 class StartupError(Exception):
     """The process cannot start with its options. The message is one line with the reason."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def reporting_write_errors(path: Path) -> Iterator[None]:
     """Turn an OSError, such as a full or read-only disk, into RefusedError (WriteDenied) with this path."""
     try:
@@ -55,7 +63,7 @@ def sync_directory(directory: Path) -> None:
         os.close(file)
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked_directory(directory: Path, mode: int) -> Iterator[None]:
     """Lock a directory for this process; create it with `mode` if it does not exist. Raises StartupError.
 
@@ -73,3 +81,143 @@ def locked_directory(directory: Path, mode: int) -> Iterator[None]:
         raise StartupError(f"another process uses {directory}: give each process its own directory") from None
     finally:
         os.close(file)
+
+
+class AtomicDir:
+    """A directory whose files are replaced atomically, with the layout of a Secret that the kubelet mounts.
+
+    Each version has its own directory, `..data` is a link to the current one, and each file name is a link through
+    `..data`. A rename replaces `..data` atomically, so a process that resolves it first reads files of one version.
+    Names that begin with two dots, which are not valid keys of a Secret, get no link outside of the version directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: dict[str, FileFingerprint | None] = {}
+
+    def read(self) -> dict[str, str] | None:
+        """Return the files of the current version, or None if there is none, and repair broken links.
+
+        Raises RefusedError (WriteDenied) if the repair fails.
+        """
+        self._seen = self._fingerprints()
+        version = self._version()
+        if version is None:
+            return None
+        with reporting_write_errors(self.path):
+            files = {file.name: file.read_bytes().decode(errors="replace") for file in version.iterdir()}
+            self._create_links(files)
+        self._seen = self._fingerprints()
+        return files
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Replace all files atomically.
+
+        Raises RefusedError: WriteDenied if the directory cannot be written; the previous version then stays in place.
+        TargetConflict if a file of another program has one of the names.
+        """
+        self._check_names(files)
+        with reporting_write_errors(self.path):
+            version = self._write_version(files)
+            self._create_link(_DATA, version.name, _NEW_DATA)
+            sync_directory(self.path)
+            self._create_links(files)
+            self._remove_leftovers(files)
+        self._seen = self._fingerprints()
+
+    def dry_run(self, names: Iterable[str]) -> None:
+        """Check whether files with these names can be written. Raises RefusedError as `write` does."""
+        self._check_names(names)
+        file = self.path / _DRY_RUN
+        with reporting_write_errors(self.path):
+            try:
+                write_in_place(file, bytes(_DRY_RUN_BYTES), 0o600)
+            finally:
+                with contextlib.suppress(OSError):
+                    file.unlink(missing_ok=True)
+
+    def clean_up(self) -> None:
+        """Remove previous versions and the leftovers of a crash."""
+        version = self._version()
+        with reporting_write_errors(self.path):
+            self._remove_leftovers([file.name for file in version.iterdir()] if version else [])
+
+    def has_changed(self) -> bool:
+        """Whether another program has changed anything since the last read or write."""
+        return self._fingerprints() != self._seen
+
+    def _version(self) -> Path | None:
+        try:
+            name = str((self.path / _DATA).readlink())
+        except FileNotFoundError:
+            return None
+        except OSError:
+            name = ""
+        if not name.startswith("..") or "/" in name:
+            raise RefusedError(
+                "TargetConflict", f"{self.path / _DATA} is not a link created by Keyturn: choose another directory"
+            )
+        version = self.path / name
+        return version if version.is_dir() else None
+
+    def _write_version(self, files: Mapping[str, str]) -> Path:
+        """Write a new version directory without linking to it. Remove it if the write fails."""
+        version = Path(tempfile.mkdtemp(prefix=_VERSION_PREFIX, dir=self.path))
+        try:
+            for name, text in files.items():
+                write_in_place(version / name, text.encode(), 0o440)
+            version.chmod(0o750)
+            sync_directory(version)
+        except OSError:
+            shutil.rmtree(version, ignore_errors=True)
+            raise
+        return version
+
+    def _create_links(self, names: Iterable[str]) -> None:
+        for name in _visible(names):
+            if not self._is_link(name):
+                if os.path.lexists(self.path / name):
+                    _log.warning("%s was replaced by another program; restoring it", self.path / name)
+                self._create_link(name, f"{_DATA}/{name}", _NEW_LINK)
+
+    def _create_link(self, name: str, target: str, temporary: str) -> None:
+        link = self.path / temporary
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        link.replace(self.path / name)
+
+    def _remove_leftovers(self, names: Iterable[str]) -> None:
+        """Remove previous versions, links to files that no longer exist, and temporary files."""
+        version, kept_names = self._version(), set(names)
+        for entry in list(os.scandir(self.path)):
+            if entry.name.startswith(_VERSION_PREFIX) and entry.path != str(version):
+                shutil.rmtree(entry.path)
+            elif entry.name in _TEMPORARY or (entry.name not in kept_names and self._is_link(entry.name)):
+                Path(entry.path).unlink()
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        version = self._version()
+        for name in _visible(names):
+            is_managed = self._is_link(name) or (version is not None and (version / name).exists())
+            if not is_managed and os.path.lexists(self.path / name):
+                raise RefusedError(
+                    "TargetConflict", f"{self.path / name} was not created by Keyturn: choose another directory"
+                )
+
+    def _is_link(self, name: str) -> bool:
+        with contextlib.suppress(OSError):
+            return str((self.path / name).readlink()) == f"{_DATA}/{name}"
+        return False
+
+    def _fingerprints(self) -> dict[str, FileFingerprint | None]:
+        """Return the fingerprints of all entries of the directory and of the current version; links are followed."""
+        fingerprints = {}
+        for directory in (self.path, self.path / _DATA):
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(directory):
+                    fingerprints[entry.path] = file_fingerprint(Path(entry.path))
+        return fingerprints
+
+
+def _visible(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if not name.startswith(".."))

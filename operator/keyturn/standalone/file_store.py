@@ -1,4 +1,7 @@
-"""The Store of standalone mode: sources are files; the target is in memory and, optionally, in a directory."""
+"""The Store of standalone mode: sources are files; the target is in memory and, optionally, in a directory.
+
+From there, issued credentials are published to the cache of the credentials endpoint.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,11 +20,13 @@ from keyturn.core.issuance import (
     read_issuance,
 )
 from keyturn.core.pipeline_values import SourceValues
-from keyturn.standalone.atomic_dir import AtomicDir
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials, parse_credentials
+from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.source_files import SourceFiles
 
 # No key of a Secret begins with two dots.
 ISSUANCE_FILE = "..issuance"
+NO_SERVABLE_FORMAT = "to serve credentials, the request needs one of the formats env and credentialProcess"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,27 @@ class FileStore:
         return await self._sources.read_source(request)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Return the target. The output directory is read each time, because other programs may have changed it."""
+        """Return the target. The output directory is read each time, because other programs may have changed it.
+
+        Labels and owner always match the spec, so that they never cause a write.
+        """
         if self._output:
             files = await asyncio.to_thread(self._output.read)
             self._target = _parse(request, files, self._output) if files is not None else None
             if self._target and self._target.is_unmodified(request):
                 self._publish(request, self._target)
-        return _as_secret(request, self._target) if self._target else None
+        if self._target is None:
+            return None
+        return TargetSecret(
+            uid="",
+            resource_version="",
+            issuance=self._target.issuance,
+            labels=labels(request),
+            annotations=annotations(request),
+            owners=frozenset() if request.should_retain_secret else frozenset({request.uid}),
+            managers=frozenset({field_manager(request.uid)}),
+            data_hash=data_hash(self._target.data, request),
+        )
 
     async def dry_run(self, request: Request) -> None:
         """Check that the output directory has free space and that no other program uses the file names."""
@@ -111,15 +130,32 @@ def _parse(request: Request, files: Mapping[str, str], output: AtomicDir) -> Tar
     return Target(issuance, {key: files[key] for key in (issuance.keys if issuance else ()) if key in files})
 
 
-def _as_secret(request: Request, target: Target) -> TargetSecret:
-    """Describe the target as a Secret. Labels and owner always match the spec, so that they never cause a write."""
-    return TargetSecret(
-        uid="",
-        resource_version="",
-        issuance=target.issuance,
-        labels=labels(request),
-        annotations=annotations(request),
-        owners=frozenset() if request.should_retain_secret else frozenset({request.uid}),
-        managers=frozenset({field_manager(request.uid)}),
-        data_hash=data_hash(target.data, request),
-    )
+@dataclass(frozen=True, slots=True)
+class CredentialPublisher:
+    """Publishes to `cache`. `has_endpoint` is whether an endpoint serves the cached credentials."""
+
+    cache: CredentialCache
+    has_endpoint: bool
+
+    def publish(self, request: Request, target: Target) -> None:
+        """Replace the cached credentials, unless the target has no valid issuance record or cannot be served."""
+        if target.issuance is None:
+            return
+        specs = [format_spec for format_spec in request.spec.formats if format_spec.credential_process]
+        keys = [key for format_spec in specs for key in format_spec.options.keys]
+        try:
+            # Without an endpoint, the cache only serves the readiness probe, which needs the expiration time.
+            credentials = (
+                parse_credentials(target.data, keys[0] if keys else "")  # "" is not a valid key
+                if self.has_endpoint
+                else ServedCredentials("", target.issuance.expires, b"")
+            )
+        except NoCredentialsError as error:
+            self.cache.failure = str(error)
+        else:
+            self.cache.publish(credentials)
+
+
+def is_servable(request: Request) -> bool:
+    """Whether the endpoint can serve the formats of a request."""
+    return any(format_spec.env or format_spec.credential_process for format_spec in request.spec.formats)

@@ -9,7 +9,7 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint
+from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint
 from keyturn.standalone.source_files import read_text
 from keyturn.strict_yaml import YamlError, load_all_without_aliases
 
@@ -32,11 +32,16 @@ class ManifestFile:
         """
         self._seen = file_fingerprint(self._path)
         try:
-            request = _parse(_load(read_text(self._path)))
-        except RefusedError as error:
-            has_path = error.message.startswith(str(self._path))
-            message = error.message if has_path else f"{self._path}: {error.message}"
-            raise RefusedError("InvalidSpec", message) from None
+            body = _load(read_text(self._path))
+            metadata = body.get("metadata")
+            if isinstance(metadata, dict) and not metadata.get("uid"):
+                name = f"keyturn.dev/{metadata.get('namespace', 'default')}/{metadata.get('name')}"
+                body |= {"metadata": metadata | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, name))}}
+            request = parse(body)
+        except (RefusedError, InvalidSpecError, YamlError, RecursionError) as error:
+            message = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            has_path = message.startswith(str(self._path))
+            raise RefusedError("InvalidSpec", message if has_path else f"{self._path}: {message}") from None
         return replace(request, created_at=request.created_at or self._started)
 
     def has_changed(self) -> bool:
@@ -45,10 +50,8 @@ class ManifestFile:
 
 
 def _load(text: str) -> dict[str, Any]:
-    try:
-        documents = [document for document in load_all_without_aliases(text) if document is not None]
-    except YamlError as error:
-        raise RefusedError("InvalidSpec", str(error)) from None
+    """Return the only object in the text; raises RefusedError, YamlError, RecursionError."""
+    documents = [document for document in load_all_without_aliases(text) if document is not None]
     if len(documents) != 1:
         raise RefusedError("InvalidSpec", f"the file must contain one TokenRequest, not {len(documents)} documents")
     [body] = documents
@@ -58,16 +61,3 @@ def _load(text: str) -> dict[str, Any]:
         raise RefusedError("InvalidSpec", f"the file must contain a TokenRequest, not {actual}")
     manifest: dict[str, Any] = without_nulls(body)
     return manifest
-
-
-def _parse(body: dict[str, Any]) -> Request:
-    metadata = body.get("metadata")
-    if isinstance(metadata, dict) and not metadata.get("uid"):
-        name = f"keyturn.dev/{metadata.get('namespace', 'default')}/{metadata.get('name')}"
-        body = body | {"metadata": metadata | {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, name))}}
-    try:
-        return parse(body)
-    except InvalidSpecError as error:
-        raise RefusedError("InvalidSpec", error.message) from None
-    except RecursionError:
-        raise RefusedError("InvalidSpec", "nested too deeply") from None

@@ -18,14 +18,11 @@ from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
 from keyturn.sidecar.credential_cache import CredentialCache
-from keyturn.standalone.atomic_dir import AtomicDir
-from keyturn.standalone.atomic_files import StartupError, locked_directory
-from keyturn.standalone.file_store import FileStore
+from keyturn.standalone.atomic_files import AtomicDir, StartupError, locked_directory
+from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
-from keyturn.standalone.projected_tokens import ProjectedToken
-from keyturn.standalone.publisher import NO_SERVABLE_FORMAT, CredentialPublisher, is_servable
 from keyturn.standalone.renewal_loop import RenewalLoop
-from keyturn.standalone.source_files import SourceFiles
+from keyturn.standalone.source_files import ProjectedToken, SourceFiles
 from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
 
 _THREADS = 2
@@ -110,16 +107,10 @@ def _read_request(manifest: ManifestFile, files: StandaloneFiles, *, has_endpoin
 
 @contextlib.contextmanager
 def _locked_directories(files: StandaloneFiles) -> Iterator[None]:
-    _check_directories(files)
-    with contextlib.ExitStack() as stack:
-        for directory, mode in ((files.output_dir, 0o750), (files.state_dir, 0o700)):
-            if directory:
-                stack.enter_context(locked_directory(directory, mode))
-        yield
+    """Lock the output and the state directory. Raises StartupError also if directories are shared.
 
-
-def _check_directories(files: StandaloneFiles) -> None:
-    """Refuse shared directories, and nested output and state: clients that read the output could read the tokens."""
+    Output and state may not be nested either: clients that read the output could read the tokens.
+    """
     options = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
     # Path.resolve raises RuntimeError for a link to itself.
     paths = {name: Path(os.path.realpath(directory)) for name, directory in options.items() if directory}
@@ -128,3 +119,8 @@ def _check_directories(files: StandaloneFiles) -> None:
         is_nested = first_path in second_path.parents or second_path in first_path.parents
         if first_path == second_path or (is_nested and (first, second) == ("--output-dir", "--state-dir")):
             raise StartupError(f"{first} and {second} must be separate directories")
+    with contextlib.ExitStack() as stack:
+        for directory, mode in ((files.output_dir, 0o750), (files.state_dir, 0o700)):
+            if directory:
+                stack.enter_context(locked_directory(directory, mode))
+        yield

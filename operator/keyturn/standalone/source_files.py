@@ -1,25 +1,31 @@
-"""Reads sources from files DIRECTORY/NAME/KEY: the kubelet mounts the Secret or ConfigMap NAME at DIRECTORY/NAME."""
+"""Reads sources from files, and the pod's own service account token."""
 
 import asyncio
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import SourceValues, parse_source
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint, read_regular_file
+from keyturn.core.pipeline_values import SourceValues, jwt_claims, jwt_times, parse_source
+from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint, read_regular_file
 
 _MAX_BYTES = 1024 * 1024  # the size limit of a Secret
 _NOT_A_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # a directory, a pipe, or too large
 _ATTEMPTS = 5
 _REQUIRED_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _KEYS = (*_REQUIRED_KEYS, "AWS_SESSION_TOKEN")
+_SUBJECT_PREFIX = "system:serviceaccount:"
 
 
 class SourceFiles:
-    """Reads the files that a request refers to. API validation rejects names and keys that contain a path or `..`."""
+    """Reads the files that a request refers to: DIRECTORY/NAME/KEY is a key of the Secret or ConfigMap NAME.
+
+    API validation rejects names and keys that contain a path or `..`.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -47,8 +53,8 @@ class SourceFiles:
 
     def acknowledge_changes(self) -> bool:
         """Return whether a file has changed, and remember its new state: a reconciliation may not read every file."""
-        before, self._seen = self._seen, _fingerprints(self._seen)
-        return before != self._seen
+        previous, self._seen = self._seen, _fingerprints(self._seen)
+        return previous != self._seen
 
     def _read_source(self, request: Request) -> SourceValues:
         source, single_use = request.spec.source, request.spec.single_use_ref
@@ -56,17 +62,16 @@ class SourceFiles:
             self._seen, self._exchange_hash = {}, request.exchange_hash
         paths = {ref: self._path(ref.name) / ref.key for ref in (source.token_ref, single_use) if ref}
         values = self._read(paths.values())
+        keys = None
+        if source.keys_ref:
+            directory = self._path(source.keys_ref.name)
+            files = self._read([directory / key for key in _KEYS], [directory / key for key in _REQUIRED_KEYS])
+            keys = {path.name: value for path, value in files.items()}
         return parse_source(
             token=values[paths[source.token_ref]] if source.token_ref else None,
-            keys=self._read_keys(source.keys_ref.name) if source.keys_ref else None,
+            keys=keys,
             single_use_credential=values[paths[single_use]] if single_use else None,
         )
-
-    def _read_keys(self, name: str) -> Mapping[str, str]:
-        directory = self._path(name)
-        keys = {directory / key: key for key in _KEYS}
-        values = self._read(keys, required=[directory / key for key in _REQUIRED_KEYS])
-        return {keys[path]: value for path, value in values.items()}
 
     def _path(self, name: str) -> Path:
         if self._directory is None:
@@ -78,18 +83,54 @@ class SourceFiles:
         paths = list(paths)
         required = paths if required is None else list(required)
         for _ in range(_ATTEMPTS):
-            before = _fingerprints(paths)
-            self._seen |= before
+            fingerprints = _fingerprints(paths)
+            self._seen |= fingerprints
             try:
-                values = {path: read_text(path) for path in paths if before[path] or path in required}
+                values = {path: read_text(path) for path in paths if fingerprints[path] or path in required}
             except RefusedError:
                 # The kubelet deletes the previous version immediately, so the file may exist in the new version.
-                if _fingerprints(paths) == before:
+                if _fingerprints(paths) == fingerprints:
                     raise
                 continue
-            if _fingerprints(paths) == before:
+            if _fingerprints(paths) == fingerprints:
                 return values
         raise UnavailableError("Unavailable", f"the files in {paths[0].parent} keep changing while they are read")
+
+
+class ProjectedToken:
+    """A projected service account token. The pod's spec sets its audience and lifetime."""
+
+    def __init__(self, file: Path | None, sources: SourceFiles, now: Callable[[], datetime]) -> None:
+        self._file = file
+        self._sources = sources
+        self._now = now
+
+    async def make_token(self, _namespace: str, name: str, audiences: tuple[str, ...], _seconds: int) -> str:
+        """Read the token; raises RefusedError if it expired or is for another service account or audience."""
+        if self._file is None:
+            raise RefusedError(
+                "SourceNotFound", "the source is a service account, but --service-account-token-file is not set"
+            )
+        token = await self._sources.read_file(self._file)
+        claims = jwt_claims(token)
+        if claims is None:
+            raise RefusedError("SourceInvalid", "the file of --service-account-token-file does not contain a JWT")
+        audience = claims.get("aud")
+        allowed = audience if isinstance(audience, list) else [audience] if isinstance(audience, str) else []
+        if missing := [required for required in audiences if required not in allowed]:
+            raise RefusedError(
+                "SourceInvalid",
+                f"the projected token has audience {', '.join(map(str, allowed)) or 'none'}, not {', '.join(missing)}: "
+                "set the audience in the pod's projected volume",
+            )
+        # The namespace is not compared: a manifest in a file may omit it.
+        subject = str(claims.get("sub", ""))
+        if subject.startswith(_SUBJECT_PREFIX) and subject.rpartition(":")[2] != name:
+            raise RefusedError("SourceInvalid", f"the projected token is for {subject}, not for service account {name}")
+        expires_at = jwt_times(token)[1]
+        if expires_at and expires_at <= self._now():
+            raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(expires_at)}")
+        return token
 
 
 def read_text(path: Path) -> str:

@@ -138,30 +138,6 @@ async def test_failed_deletion_does_not_fail_the_renewal(
     assert len(values.superseded) == remaining
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "reason"),
-    [
-        ("ValidationException", 400, "InvalidSpec"),
-        ("AuthorizationException", 400, "AccessDenied"),
-        ("AccessDeniedException", 400, "AccessDenied"),
-        ("RateLimitExceededException", 400, "Throttled"),
-        ("ResourceLimitExceededException", 400, "InvalidSpec"),
-        ("ServerInternalException", 500, "Unavailable"),
-        ("ResourceNotFoundException", 400, "InvalidSpec"),
-        ("UnrecognizedClientException", 400, "SourceInvalid"),
-        ("InvalidSignatureException", 400, "SourceInvalid"),
-        ("ExpiredTokenException", 400, "SourceExpired"),
-    ],
-)
-async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: Emulator) -> None:
-    emulator.fault("CreateToken", times=None, code=code, status=status, message="planted")
-    error = await fail_create(client, name="failing")
-
-    assert error.reason == reason
-    assert error.message.startswith(f"License Manager CreateToken: {code}")
-    assert "planted" not in error.message
-
-
 async def test_expiry_of_an_opaque_token(client: Aws, emulator: Emulator) -> None:
     values = await create_token(client, name="default")
 

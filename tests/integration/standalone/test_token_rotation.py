@@ -201,11 +201,11 @@ def test_run_once_without_credentials_fails_in_one_line(directory: StandaloneDir
 
 
 def test_run_once_stopped_in_an_exchange_saves_the_token(directory: StandaloneDirectory, aws: Emulator) -> None:
-    first_token = directory.write_rotating()
+    first_token, calls = directory.write_rotating(), aws.calls("oauth:token")
     aws.fault("oauth:token", delay_seconds=2)
-    state = directory.path / "state" / STATE
     with subprocess.Popen(directory.run_once_command("state"), stderr=subprocess.PIPE, text=True) as job:
-        until(lambda: state.exists() and "intent" in state.read_text())
+        # The intent alone is not enough: a process stopped before the call consumes no token.
+        until(lambda: aws.calls("oauth:token") > calls)
         job.terminate()
         stderr = job.communicate()[1]
     after = directory.run_once("state")

@@ -11,13 +11,13 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.status import Event, Outcome, report
 from tests.support.dependencies import NOW, request
 from tests.support.status import (
-    AWAY,
     DELETED,
     FIRST,
     ISSUED,
     LATER,
     REQUEST,
     SECOND_ISSUE,
+    UNREACHABLE,
     failed,
     postponed,
     reasons,
@@ -35,7 +35,7 @@ def test_each_drift_correction_records_an_event() -> None:
 @pytest.mark.parametrize(
     ("error", "event"),
     [
-        pytest.param(AWAY, "RenewalFailed", id="unreachable"),
+        pytest.param(UNREACHABLE, "RenewalFailed", id="unreachable"),
         pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
         pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="access denied"),
         pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="source not found"),
@@ -50,7 +50,7 @@ def test_failure_records_one_event_in_a_series(error: KeyturnError, event: str) 
 
 
 def test_failure_of_another_kind_records_an_event() -> None:
-    first = report(REQUEST, FIRST, failed(AWAY, ISSUED))
+    first = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     throttled = report(REQUEST, first, failed(ThrottledError("slow"), ISSUED))
 
     assert recorded(first, failed(ThrottledError("slow"), ISSUED)) == []
@@ -66,14 +66,14 @@ def test_failure_of_another_kind_records_an_event() -> None:
     ],
 )
 def test_recovery_records_an_event(issuance: Issuance, failures: int, message: str) -> None:
-    before = replace(report(REQUEST, FIRST, failed(AWAY, ISSUED)), failed_attempts=failures)
+    before = replace(report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED)), failed_attempts=failures)
     (event,) = recorded(before, Outcome(LATER, issuance, "Due" if issuance is SECOND_ISSUE else ""))
 
     assert (event.type, event.reason, event.message.startswith(message)) == ("Normal", "Recovered", True)
 
 
 def test_first_issue_after_failures_records_one_event() -> None:
-    before = report(REQUEST, Status(), failed(AWAY))
+    before = report(REQUEST, Status(), failed(UNREACHABLE))
 
     assert reasons(before, Outcome(LATER, ISSUED, "SecretMissing")) == ["Issued"]
 
@@ -85,7 +85,9 @@ def test_first_issue_after_failures_records_one_event() -> None:
             Outcome(LATER, SECOND_ISSUE, "SecretMissing"), "Secret acme was deleted and recreated", id="recreated"
         ),
         pytest.param(postponed("SecretMissing", None, "SecretMissing"), DELETED, id="recreated later"),
-        pytest.param(dataclasses.replace(failed(AWAY), damage="SecretMissing"), "Secret acme was deleted", id="failed"),
+        pytest.param(
+            dataclasses.replace(failed(UNREACHABLE), damage="SecretMissing"), "Secret acme was deleted", id="failed"
+        ),
     ],
 )
 def test_deleted_secret_records_one_event(outcome: Outcome, message: str) -> None:

@@ -14,13 +14,13 @@ from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, after_bug, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.support.status import (
-    AWAY,
     DELETED,
     FIRST,
     ISSUED,
     LATER,
     REQUEST,
     SECOND_ISSUE,
+    UNREACHABLE,
     WARNED,
     conditions,
     failed,
@@ -42,7 +42,7 @@ REFUSED = [
     )
 ]
 TRANSIENT = [
-    pytest.param(AWAY, "Unreachable", id="Unreachable"),
+    pytest.param(UNREACHABLE, "Unreachable", id="Unreachable"),
     pytest.param(UnavailableError("Unavailable", "no"), "Unavailable", id="Unavailable"),
     pytest.param(ThrottledError("slow"), "Throttled", id="Throttled"),
     pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="SourceNotFound"),
@@ -77,13 +77,13 @@ def test_transient_failure_of_the_first_issue(error: KeyturnError, reason: str) 
 
 
 def test_expired_credentials_are_reported_once() -> None:
-    before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
-    outcome = failed(AWAY, ISSUED, NOW + HOUR)
+    before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
+    outcome = failed(UNREACHABLE, ISSUED, NOW + HOUR)
     status = report(REQUEST, before, outcome)
 
     assert conditions(status) == row("False Expired", "False Unreachable")
     assert reasons(before, outcome) == ["Expired"]
-    assert recorded(status, failed(AWAY, ISSUED, NOW + 2 * HOUR)) == []
+    assert recorded(status, failed(UNREACHABLE, ISSUED, NOW + 2 * HOUR)) == []
 
 
 @pytest.mark.parametrize(("error", "reason"), REFUSED)
@@ -140,7 +140,7 @@ def test_source_that_expires_soon_is_reported_once() -> None:
 
 
 def test_success_ends_a_series_of_failures() -> None:
-    before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
+    before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     status = report(REQUEST, before, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
 
     assert conditions(status) == row("True Renewed", "True Renewed")
@@ -161,7 +161,7 @@ EDITED = "keys of Secret acme were edited; they will be corrected at 2026-01-02T
             id="issuance record edited",
         ),
         pytest.param(
-            dataclasses.replace(failed(AWAY, ISSUED), damage="DriftDetected"), "DriftDetected",
+            dataclasses.replace(failed(UNREACHABLE, ISSUED), damage="DriftDetected"), "DriftDetected",
             "keys of Secret acme were edited; the next attempt to correct them is at 2026-01-02T03:06:05Z",
             id="correction failed",
         ),
@@ -283,9 +283,9 @@ def test_reconciliation_without_an_attempt_keeps_the_status() -> None:
     ("kind", "outcome", "has_changed"),
     [
         pytest.param("Ready", Outcome(LATER, SECOND_ISSUE, "Due"), False, id="another reason, the same status"),
-        pytest.param("Renewed", failed(AWAY, ISSUED), True, id="another status"),
-        pytest.param("Ready", failed(AWAY, ISSUED), False, id="a failure with a valid Secret"),
-        pytest.param("Ready", failed(AWAY, ISSUED, NOW + HOUR), True, id="the expiry"),
+        pytest.param("Renewed", failed(UNREACHABLE, ISSUED), True, id="another status"),
+        pytest.param("Ready", failed(UNREACHABLE, ISSUED), False, id="a failure with a valid Secret"),
+        pytest.param("Ready", failed(UNREACHABLE, ISSUED, NOW + HOUR), True, id="the expiry"),
     ],
 )
 def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcome, *, has_changed: bool) -> None:
@@ -297,7 +297,7 @@ def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcom
 
 
 def test_revision_is_kept_if_the_secret_is_deleted() -> None:
-    assert report(REQUEST, FIRST, failed(AWAY)).revision == 1
+    assert report(REQUEST, FIRST, failed(UNREACHABLE)).revision == 1
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,9 @@ def test_revision_is_kept_if_the_secret_is_deleted() -> None:
     [
         pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
         pytest.param(
-            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
+            Outcome(
+                LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(UNREACHABLE, 1, LATER, 1, "t2")
+            ),
             "t2",
             id="failed",
         ),

@@ -98,7 +98,7 @@ async def test_bug_records_one_event_in_a_series() -> None:
 async def test_bug_in_the_report_keeps_the_status_truthful(after: timedelta, ready: str, requeued: timedelta) -> None:
     env = await issued()
     env.now += after
-    env.secrets.failures["read_target"] = UnavailableError("Unavailable", "no response")
+    env.store.failures["read_target"] = [UnavailableError("Unavailable", "no response")]
     broken = ReconcileState(issuance=object())  # type: ignore[arg-type]
     done = await reconcile(env.deps, request(suspend=True), broken, env.statuses[REQUEST.uid])
 

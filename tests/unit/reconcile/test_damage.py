@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from keyturn.core.errors import UnavailableError
+from keyturn.core.issuance import ISSUANCE_ANNOTATION
 from tests.support.dependencies import MINUTE, SECOND, Attempt, FakeEnvironment, issued, request
 from tests.support.status import conditions
 
@@ -20,7 +21,7 @@ def delete(env: FakeEnvironment) -> None:
 
 
 def remove_record(env: FakeEnvironment) -> None:
-    env.secrets.put("acme", annotations={})
+    env.secrets.put("acme", annotations={ISSUANCE_ANNOTATION: None})
 
 
 DAMAGES = pytest.mark.parametrize(
@@ -81,7 +82,7 @@ async def test_edit_that_is_reverted_is_ready_again() -> None:
     env = await issued()
     edit(env)
     await env.reconcile(REQUEST, MINUTE)
-    valid = dict(env.secrets.get("acme").data)
+    valid = env.secrets.data("acme")
     edit(env)
     assert ready(await env.reconcile(REQUEST, SECOND)) == "False DriftDetected"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.sidecar.credential_cache import CredentialCache
-from keyturn.sidecar.mounted_secret import MountedSecret
+from keyturn.sidecar.mounted_files import MountedSecret
 from keyturn.sidecar.reader import Reader
 from tests.support.kubelet_mount import process, swap, variables
 

@@ -1,3 +1,4 @@
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,26 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
-from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.renewal import check_ours, renewal_reason, should_apply_metadata
 from keyturn.reconcile.issue import IssueContext, issue
-from keyturn.standalone.atomic_dir import AtomicDir
-from keyturn.standalone.file_store import ISSUANCE_FILE, FileStore, Target
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
+from keyturn.standalone.atomic_files import AtomicDir
+from keyturn.standalone.file_store import ISSUANCE_FILE, CredentialPublisher, FileStore, Target, is_servable
 from keyturn.standalone.source_files import SourceFiles
+from tests.support.cluster_secrets import ClusterSecrets
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, SECOND, request
 from tests.support.disk import limited_file_size
-from tests.support.memory_store import Secrets
 from tests.support.mounts import names, put, visible_files
 
 REQUEST = request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]})
 VALUES = PipelineValues(access_token=Token("planted-token", NOW + HOUR))
+EXPIRES = NOW + HOUR
+ALL_VALUES = PipelineValues(
+    access_token=Token("planted-access", EXPIRES),
+    credentials=Credentials("ASIA1", "planted-key", "planted-session", EXPIRES),
+)
+LOOKALIKE = {"template": {"key": "credentials.json", "text": "x"}}
 DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
@@ -54,12 +62,12 @@ LABELLED = with_target(metadata={"labels": {"team": "blue"}})
 READ, WRITE, DRY_RUN, DELETE, EDIT, RELABEL = "read", "write", "dry run", "delete", "edit", "apply metadata"
 
 
-async def step(side: Output | Secrets, name: str) -> object:
-    """Perform a step on the directory or on Secrets in memory, and return the result as a reconciliation sees it."""
-    store = side.store if isinstance(side, Output) else side
+async def step(side: Output | ClusterSecrets, name: str) -> object:
+    """Perform a step on the directory or on a Secret, and return the result as a reconciliation sees it."""
+    store = side.store
     if name == DELETE:
         (side.path / "..data").unlink() if isinstance(side, Output) and side.path else None
-        side.delete("acme") if isinstance(side, Secrets) else None
+        side.delete("acme") if isinstance(side, ClusterSecrets) else None
     elif name == EDIT:
         side.edit("token", "x") if isinstance(side, Output) else side.put("acme", data={"token": "x"})
     elif name == READ:
@@ -74,7 +82,7 @@ async def step(side: Output | Secrets, name: str) -> object:
     return None
 
 
-async def outcomes(side: Output | Secrets, steps: list[str]) -> list[object]:
+async def outcomes(side: Output | ClusterSecrets, steps: list[str]) -> list[object]:
     results: list[object] = []
     for name in steps:
         try:
@@ -95,10 +103,11 @@ async def outcomes(side: Output | Secrets, steps: list[str]) -> list[object]:
     ],
 )
 async def test_directory_behaves_like_a_secret(tmp_path: Path, steps: list[str]) -> None:
-    output, secrets = Output(tmp_path), Secrets()
+    output, secrets = Output(tmp_path), ClusterSecrets(time.monotonic)
+    secrets.create_request(REQUEST)
 
     assert await outcomes(output, steps) == await outcomes(secrets, steps)
-    assert visible_files(tmp_path) == secrets.get("acme").data
+    assert visible_files(tmp_path) == secrets.data("acme")
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
@@ -224,3 +233,63 @@ async def test_changes_of_source_and_directory_are_detected(tmp_path: Path) -> N
 
 def test_repr_contains_no_secret() -> None:
     assert "planted" not in repr(Target(None, DATA))
+
+
+def with_formats(*formats: dict[str, Any]) -> Request:
+    return request(target={"formats": list(formats)})
+
+
+def issued_target(request: Request) -> Target:
+    return Target(*issue(request, ALL_VALUES, IssueContext("source", None, 1, 0.0, NOW)))
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [
+        pytest.param([{"env": {}}], id="env"),
+        pytest.param([{"credentialProcess": {}}], id="credentialProcess"),
+        pytest.param([{"credentialProcess": {"key": "custom"}}], id="another key"),
+        pytest.param([{"credentialProcess": {"key": "custom"}}, LOOKALIKE], id="a template with the default key"),
+    ],
+)
+def test_servable_formats_are_published(formats: list[dict[str, Any]]) -> None:
+    cache, servable = CredentialCache(lambda: NOW), with_formats(*formats)
+    CredentialPublisher(cache, has_endpoint=True).publish(servable, issued_target(servable))
+
+    assert is_servable(servable)
+    assert cache.credentials
+    assert (cache.credentials.access_key_id, cache.credentials.expires_at) == ("ASIA1", EXPIRES)
+    assert b"planted-session" in cache.document()
+
+
+def test_unservable_target_keeps_the_cached_credentials() -> None:
+    cache, servable, unservable = (
+        CredentialCache(lambda: NOW),
+        with_formats({"env": {}}),
+        with_formats({"credentialsFile": {}}),
+    )
+    publisher = CredentialPublisher(cache, has_endpoint=True)
+    publisher.publish(servable, issued_target(servable))
+    before = cache.document()
+    publisher.publish(unservable, issued_target(unservable))
+
+    assert not is_servable(unservable)
+    assert (cache.document(), cache.failure) == (before, "the credentials have no AccessKeyId")
+
+
+def test_without_an_endpoint_only_the_expiry_is_published() -> None:
+    now = [NOW]
+    cache, unservable = CredentialCache(lambda: now[0]), with_formats({"credentialsFile": {}})
+    CredentialPublisher(cache, has_endpoint=False).publish(unservable, issued_target(unservable))
+
+    assert cache.document() == b""
+    now[0] = EXPIRES + SECOND
+    with pytest.raises(NoCredentialsError):
+        cache.document()
+
+
+def test_target_without_issuance_record_is_not_published() -> None:
+    cache, servable = CredentialCache(lambda: NOW), with_formats({"env": {}})
+    CredentialPublisher(cache, has_endpoint=True).publish(servable, Target(None, issued_target(servable).data))
+
+    assert cache.credentials is None

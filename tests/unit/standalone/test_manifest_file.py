@@ -8,7 +8,7 @@ import yaml
 
 from keyturn.api.token_request import parse
 from keyturn.core.errors import RefusedError
-from keyturn.standalone.atomic_dir import AtomicDir
+from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.manifest_file import ManifestFile
 from tests.support.dependencies import DAY, NOW, manifest, request
 

@@ -3,7 +3,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,9 @@ from keyturn.api.base import InvalidSpecError
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.pipeline_values import Credentials
-from keyturn.standalone.atomic_dir import AtomicDir
-from keyturn.standalone.source_files import SourceFiles
-from tests.support.dependencies import request, single_use
+from keyturn.standalone.atomic_files import AtomicDir
+from keyturn.standalone.source_files import ProjectedToken, SourceFiles
+from tests.support.dependencies import HOUR, NOW, request, signed, single_use
 from tests.support.mounts import put
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "key"}
@@ -21,7 +23,8 @@ WITH_ACCESS_KEYS = request(
     source={"credentials": {"secretRef": {"name": "base"}}},
     exchanges=[{"assumeRole": {"roleArn": "arn:aws:iam::111122223333:role/R"}}],
 )
-
+STS = ("sts.amazonaws.com",)
+APP = {"sub": "system:serviceaccount:billing:app", "aud": ["sts.amazonaws.com", "other"]}
 OTHER = request(region="eu-west-1")
 CREATE: dict[str, Callable[[Path], None]] = {
     "directory": Path.mkdir, "pipe": os.mkfifo, "loop": lambda path: path.symlink_to(path),
@@ -200,3 +203,64 @@ async def test_value_of_a_step_is_watched_between_exchanges(tmp_path: Path) -> N
     await sources.read_source(OTHER)
     put(tmp_path, "client", secret="not read again")
     assert not sources.has_changed()
+
+
+def projected_token(expires: datetime = NOW + HOUR, **claims: Any) -> str:
+    return signed(expires=expires, **(APP | claims))
+
+
+async def read_projected_token(path: Path | None, audiences: tuple[str, ...] = STS, name: str = "app") -> str:
+    return await ProjectedToken(path, SourceFiles(None), lambda: NOW).make_token("default", name, audiences, 3600)
+
+
+async def test_projected_token_is_reread_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    for content in (projected_token(), projected_token(aud="sts.amazonaws.com"), projected_token(sub="demo-user")):
+        path.write_text(f"{content}\n")
+
+        assert await read_projected_token(path) == content
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "message"),
+    [
+        pytest.param(
+            projected_token(aud=["https://kubernetes.default.svc"]), "SourceInvalid",
+            "has audience https://kubernetes.default.svc, not sts.amazonaws.com: set the audience in",
+            id="another audience",
+        ),
+        pytest.param(projected_token(aud=None), "SourceInvalid", "has audience none, not", id="no audience"),
+        pytest.param(
+            projected_token(sub="system:serviceaccount:billing:other"), "SourceInvalid",
+            "is for system:serviceaccount:billing:other, not", id="another service account",
+        ),
+        pytest.param(projected_token(NOW), "SourceExpired", "expired at 2026-01-02T03:04:05Z", id="expired"),
+        pytest.param("planted", "SourceInvalid", "does not contain a JWT", id="not a JWT"),
+        pytest.param("", "SourceNotFound", "is empty", id="empty"),
+        pytest.param(None, "SourceNotFound", "does not exist", id="no file"),
+    ],
+)  # fmt: skip
+async def test_unusable_projected_token_is_refused(
+    tmp_path: Path, content: str | None, reason: str, message: str
+) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(RefusedError, match=message) as error:
+        await read_projected_token(path)
+    assert error.value.reason == reason
+    assert "planted" not in error.value.message
+
+
+async def test_every_requested_audience_is_required(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(projected_token())
+
+    assert await read_projected_token(tmp_path / "token", ("other", "sts.amazonaws.com"))
+    with pytest.raises(RefusedError, match="not third:"):
+        await read_projected_token(tmp_path / "token", ("other", "third"))
+
+
+async def test_missing_token_file_option_is_reported() -> None:
+    with pytest.raises(RefusedError, match="--service-account-token-file"):
+        await read_projected_token(None)

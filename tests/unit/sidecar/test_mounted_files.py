@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from keyturn.sidecar.credential_cache import NoCredentialsError
-from keyturn.sidecar.mounted_secret import MountedSecret
+from keyturn.sidecar.mounted_files import MountedSecret, file_fingerprint, read_regular_file
 from tests.support.kubelet_mount import process, swap, swapping, variables
 
+DESCRIPTORS = Path("/proc/self/fd")
 EXPIRES = datetime(2026, 1, 1, 1, tzinfo=UTC)
 
 
@@ -127,3 +129,48 @@ def test_credentials_are_never_mixed_from_two_versions(tmp_path: Path) -> None:
                 seen.append(tuple(re.sub(r"\D", "", value) for value in values))
 
     assert [numbers for numbers in seen if len(set(numbers)) > 1] == []
+
+
+def test_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+
+    assert read_regular_file(tmp_path / "file", 7) == b"content"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("file", "larger than 6 bytes", id="too large"),
+        pytest.param("directory", "Is a directory", id="a directory"),
+        pytest.param("pipe", "not a regular file", id="a pipe does not block"),
+        pytest.param("missing", "No such file", id="missing"),
+    ],
+)
+def test_unreadable_regular_file_is_refused_and_closed(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = len(list(DESCRIPTORS.iterdir()))
+    with pytest.raises(OSError, match=reason):
+        read_regular_file(tmp_path / name, 6)
+
+    assert len(list(DESCRIPTORS.iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda file: file.write_text("x"), id="written"),
+        pytest.param(lambda file: file.unlink(), id="removed"),
+        pytest.param(lambda file: file.chmod(0o400), id="mode changed"),
+    ],
+)
+def test_fingerprint_changes_with_the_file(change: Callable[[Path], None], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("y")
+    os.utime(file, (0, 0))
+    before = file_fingerprint(file)
+
+    assert file_fingerprint(file) == before
+    change(file)
+    assert file_fingerprint(file) != before

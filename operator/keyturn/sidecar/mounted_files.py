@@ -1,17 +1,50 @@
-"""Reads credentials from a mounted Secret, all from the same version."""
+"""Reads files that other processes write and replace, such as a mounted Secret."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from keyturn.sidecar.credential_cache import DEFAULT_KEY, NoCredentialsError, ServedCredentials, parse_credentials
-from keyturn.sidecar.regular_file import FileFingerprint, file_fingerprint, read_regular_file
 
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "expiration")
 _MAX_BYTES = 1 << 20  # the size limit of a Secret
 _ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FileFingerprint:
+    """Identifies the content of a file without reading it: equal fingerprints mean equal content."""
+
+    inode: int
+    size: int
+    # When the inode changed. The modification time is no substitute: the owner can set it to any value.
+    changed_ns: int
+
+
+def file_fingerprint(path: Path) -> FileFingerprint | None:
+    """Return the fingerprint of a file, or None if there is no file or it cannot be examined."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return FileFingerprint(status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file; raises OSError also if it is not a regular file or is larger than `max_bytes`."""
+    # Without O_NONBLOCK, opening a pipe blocks until there is a writer.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+    return content
+
 
 Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
 
@@ -34,31 +67,29 @@ class MountedSecret:
 
     def last_changed(self) -> datetime:
         """Return when a file last changed; 1970 if there are no files, or if the kubelet mounted them."""
-        changed = [0]
+        change_times = [0]
         if not (self.directory / "..data").is_symlink():
             files = (file_fingerprint(self.directory / name) for name in self._names())
-            changed += [file.changed_ns for file in files if file]
-        return datetime.fromtimestamp(max(changed) / 1e9, UTC)
+            change_times += [file.changed_ns for file in files if file]
+        return datetime.fromtimestamp(max(change_times) / 1e9, UTC)
 
     def read(self) -> ServedCredentials:
         """Read the credentials; raises NoCredentialsError if there are none.
 
         If the files change while they are read, they are read again, so that all come from the same version.
         """
-        failure = ""
         for _ in range(_ATTEMPTS):
-            before = self.fingerprint()
+            fingerprint = self.fingerprint()
             try:
                 data = dict(self._files())
             except OSError as error:
                 failure = f"cannot read {error.filename}: {error.strerror}"
-            else:
-                failure = f"the files in {self.directory} keep changing while they are read"
-                if self.fingerprint() == before:
-                    return self._parse(data)
-        raise NoCredentialsError(failure)
-
-    def _parse(self, data: dict[str, str]) -> ServedCredentials:
+                continue
+            if self.fingerprint() == fingerprint:
+                break
+            failure = f"the files in {self.directory} keep changing while they are read"
+        else:
+            raise NoCredentialsError(failure)
         if not data.keys() & {self.key, _VARIABLES[0]}:
             raise NoCredentialsError(
                 f"{self.directory} contains neither {self.key} nor {_VARIABLES[0]}: check that the Secret is"
