@@ -86,7 +86,8 @@ class Operator:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
 
-        Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
+        Raises NoClusterError if there is no cluster, BindError if the port cannot be opened, and LeaseLostError if
+        another operator took over.
         """
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
@@ -101,19 +102,20 @@ class Operator:
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
-            ready = lease.responded.is_set if options.leader_elect else (lambda: True)
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, api, lease, configuration)
-            try:
+
+            def not_ready() -> str:
+                is_ready = lease.responded.is_set() or not options.leader_elect
+                return "" if is_ready else "the API server has not responded yet"
+
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
                 task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            finally:
-                await serving.cleanup()
 
     async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
