@@ -93,7 +93,8 @@ class Operator:
     async def run(self) -> None:
         """Run until a signal.
 
-        Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
+        Raises NoClusterError if there is no cluster, BindError if the port cannot be opened, and LeaseLostError if
+        another operator took over.
         """
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
@@ -108,18 +109,19 @@ class Operator:
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
-            ready = lease.responded.is_set if options.leader_elect else (lambda: True)
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
             work = functools.partial(self._work, api, lease, configuration)
-            try:
+
+            def not_ready() -> str:
+                is_ready = lease.responded.is_set() or not options.leader_elect
+                return "" if is_ready else "the API server has not responded yet"
+
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
                 task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
                 self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            finally:
-                await serving.cleanup()
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
         """From now on, call `stop` at each signal, after the log shows what delays the end."""

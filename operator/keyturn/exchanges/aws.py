@@ -38,7 +38,7 @@ class AwsResponse:
 
 
 class Aws:
-    """The clients of AWS, the threads that run their calls, and what earlier calls have shown of each service."""
+    """The AWS clients, the threads that run their calls, and what earlier calls revealed about each service."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Aws:
         signer: Signer = None,
         transmission: Transmission | None = None,
     ) -> AwsResponse:
-        """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None leaves it unsigned.
+        """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
         botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends it.

@@ -15,6 +15,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
+from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
 from keyturn.standalone.atomic_files import (
     LOCK,
     replace_file,
@@ -33,8 +34,8 @@ _RESERVED_BYTES = 66 * 1024
 # Suffixes of hidden files: no name of a Secret begins with a dot. The dry run allocates the reserved file, and the save
 # overwrites it.
 _RESERVED, _TEMPORARY = "reserved", "tmp"
-# The device was removed. A full, read-only or failing disk can recover.
-_VOLUME_GONE = (errno.ENODEV, errno.ENXIO)
+# A full, read-only or failing disk can recover, and ENXIO is also returned for a FIFO without a reader.
+_DEVICE_GONE = errno.ENODEV
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +79,7 @@ class TokenFiles:
             # For example, the volume was unmounted: with an empty directory, a consumed token would be sent again.
             raise UnavailableError("Unavailable", f"{self._directory} is no longer the directory locked at startup")
         try:
-            content = path.read_bytes()
+            content = read_regular_file(path, MAX_SECRET_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -117,7 +118,7 @@ class TokenFiles:
             try:
                 replace_file(path, content, _hidden(path, _RESERVED))
             except OSError as error:
-                if error.errno in _VOLUME_GONE or _is_missing(path.parent):
+                if error.errno == _DEVICE_GONE or _is_missing(path.parent):
                     message = (
                         f"{path.parent} does not exist any more; sign in again and store a new token in the source"
                     )
@@ -160,9 +161,12 @@ def _hidden(path: Path, suffix: str) -> Path:
 
 def _finish_save(reserved: Path, path: Path) -> None:
     """Replace the file with the reserved one if that contains the successor of the live token."""
-    # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
-    content = reserved.read_bytes().rstrip(b"\0")
-    saved, stored = _family(content), _family(path.read_bytes()) if path.exists() else None
+    try:
+        # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
+        content = read_regular_file(reserved, MAX_SECRET_BYTES).rstrip(b"\0")
+        saved, stored = _family(content), _family(read_regular_file(path, MAX_SECRET_BYTES))
+    except (FileNotFoundError, IrregularFileError):
+        return
     if saved and stored and saved.live and saved == stored.rotated(saved.live) and saved.live != stored.live:
         replace_file(path, content, reserved)
         _log.warning("%s: finished a save that was interrupted", path)
