@@ -18,6 +18,7 @@ from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, decide, next_reconcile
 from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, Reconciled, reconcile, report_bug
 
@@ -70,6 +71,9 @@ class Controller:
         The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
         a source that is also a target changes often, and must not bring renewals forward.
         """
+        family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
+        # From the first list on, so from the start of leadership: the intent of another operator must be waited out.
+        self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
         if self._store.cache.observe(meta, alive):
             for uid in self.index.users_of(meta.namespace, meta.name):
                 entry = self.index.entries[uid]
