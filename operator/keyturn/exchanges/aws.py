@@ -1,23 +1,16 @@
-"""Calls to AWS: one session without a credential chain, and its cached clients."""
+"""Calls to AWS, each in a thread, within the rate limit that its service and identity accepted."""
 
 import asyncio
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
-import boto3
-import botocore.credentials
-import botocore.session
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.credentials import CredentialResolver, ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
@@ -25,7 +18,7 @@ from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.ambient import MAX_CLIENTS, Ambient, AmbientClients
+from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_signer
 from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.metrics import Metrics
@@ -44,7 +37,7 @@ class AwsResponse:
 
 
 class Aws:
-    """AWS clients, one per service, region and number of attempts, and the threads that run their calls."""
+    """The clients of AWS, the threads that run their calls, and what earlier calls have shown of each service."""
 
     def __init__(
         self,
@@ -56,18 +49,15 @@ class Aws:
         *,
         allow_ambient: bool = False,
     ) -> None:
-        self._settings = settings
         self._service_health = service_health
         self._rate_limiters = RateLimiters()
         self._metrics = metrics
         self._now = now
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
-        self._connections = threads
-        self._session = _session()
-        self._ambient_clients = AmbientClients(allow_ambient=allow_ambient)
-        self._clients: dict[tuple[str, str, bool, int], Any] = {}
+        self._session = session_without_chain()
+        self._clients = AwsClients(settings, threads, lambda: self._session)
+        self._ambient_clients = AwsClients(settings, threads, partial(ambient_session, is_allowed=allow_ambient))
         self._clock_skews: dict[str, timedelta] = {}
-        self._creating = threading.Lock()
 
     async def call(
         self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer = None
@@ -103,9 +93,10 @@ class Aws:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer) -> dict[str, Any]:
-        _signer.credentials = signer if isinstance(signer, Credentials) else None
+        thread_signer.credentials = signer if isinstance(signer, Credentials) else None
+        clients = self._ambient_clients if isinstance(signer, Ambient) else self._clients
         try:
-            client = self._client_for(operation, region, signer)
+            client = clients.get(operation.service, region, operation.attempts, signed=signer is not None)
             response: dict[str, Any] = getattr(client, operation.name)(**parameters)
             model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation.name])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -114,53 +105,17 @@ class Aws:
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return response if model.output_shape is None else well_typed(model.output_shape, response)
 
-    def _client_for(self, operation: AwsOperation, region: str, signer: Signer) -> Any:
-        service, attempts = operation.service, operation.attempts
-        if isinstance(signer, Ambient):
-            config, options = self._config(service, region, attempts), self._options(service, region)
-            return self._ambient_clients.client((service, region, attempts), config, **options)
-        return self._client(service, region, signed=signer is not None, attempts=attempts)
-
-    def _client(self, service: str, region: str, *, signed: bool, attempts: int = 3) -> Any:
-        key = (service, region, signed, attempts)
-        # Threads may share clients but not a session, so one thread at a time creates a client.
-        with self._creating:
-            if key not in self._clients:
-                config = self._config(service, region, attempts)
-                self._clients[key] = self._session.client(
-                    service,  # type: ignore[call-overload]
-                    region_name=region,
-                    config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
-                    **self._options(service, region),
-                )
-            if len(self._clients) > MAX_CLIENTS:
-                self._clients.pop(next(iter(self._clients)))
-            return self._clients[key]
-
-    def _options(self, service: str, region: str) -> dict[str, Any]:
-        return {"endpoint_url": self._settings.endpoint(service, region), "verify": self._settings.ca_bundle}
-
-    def _config(self, service: str, region: str, attempts: int) -> Config:
-        # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.
-        is_default_endpoint = self._settings.endpoint(service, region) is None
-        proxy = self._settings.proxy
-        return Config(
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            connect_timeout=3,
-            # A call that is sent only once must end within ten seconds in all.
-            read_timeout=10 if attempts > 1 else 7,
-            max_pool_connections=self._connections,
-            use_fips_endpoint=self._settings.fips and is_default_endpoint,
-            use_dualstack_endpoint=self._settings.dual_stack and is_default_endpoint,
-            proxies={"http": proxy, "https": proxy} if proxy else None,
-        )
-
     def _failure(
         self, operation: AwsOperation, error: Exception, region: str, rate_limiter: RateLimiter
     ) -> KeyturnError:
         if isinstance(error, ClientError):
             self._record_clock_skew(operation.service, error.response.get("ResponseMetadata", {}))
-        classified = failure(operation, error, region, self._clock_hint(operation.service))
+        skew = self._clock_skews.get(operation.service, timedelta())
+        clock_hint = ""
+        if abs(skew) >= _REPORTED_CLOCK_SKEW:
+            seconds = int(skew.total_seconds())
+            clock_hint = f"; AWS's clock differs from the local clock by {seconds} s: check the node's clock"
+        classified = failure(operation, error, region, clock_hint)
         if isinstance(classified, ThrottledError):
             rate_limiter.throttled(time.monotonic(), classified.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
@@ -176,12 +131,6 @@ class Aws:
             except (TypeError, ValueError):
                 return  # A proxy may send dates in another format.
             self._metrics.clock_skew.labels(service).set(self._clock_skews[service].total_seconds())
-
-    def _clock_hint(self, service: str) -> str:
-        skew = self._clock_skews.get(service, timedelta())
-        if abs(skew) < _REPORTED_CLOCK_SKEW:
-            return ""
-        return f"; AWS's clock differs from the local clock by {int(skew.total_seconds())} s: check the node's clock"
 
 
 async def _wait_for_slot(operation: AwsOperation, rate_limiter: RateLimiter) -> None:
@@ -211,61 +160,13 @@ def well_typed(shape: Shape, value: Any) -> Any:
         return {
             name: well_typed(shape.members[name], member) if name in shape.members else member
             for name, member in value.items()
-            if name not in shape.members or _matches(shape.members[name], member)
+            if name not in shape.members or _has_type(shape.members[name], member)
         }
     if isinstance(shape, ListShape):
-        return [well_typed(shape.member, item) for item in value if _matches(shape.member, item)]
+        return [well_typed(shape.member, item) for item in value if _has_type(shape.member, item)]
     return value
 
 
-def _matches(shape: Shape, value: Any) -> bool:
+def _has_type(shape: Shape, value: Any) -> bool:
     # Not isinstance: a bool is an int.
     return type(value) is _TYPES.get(shape.type_name, type(value))
-
-
-class _Signer(threading.local):
-    """The credentials that sign the call of this thread."""
-
-    credentials: Credentials | None = None
-
-
-_signer = _Signer()
-
-
-class _CallerCredentials(botocore.credentials.Credentials):
-    """Credentials that are looked up for each signature, so that one client signs for any number of identities.
-
-    A client for each identity would cost 140 KB and its own connections.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("", "")
-
-    def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        credentials = _signer.credentials
-        if credentials is None:
-            raise NoCredentialsError
-        return ReadOnlyCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
-
-
-class _NoChain(CredentialResolver):
-    """An empty credential chain: a Secret with a missing key must never fall back to the operator's own identity."""
-
-    def __init__(self) -> None:
-        super().__init__(providers=[])
-
-    def load_credentials(self) -> _CallerCredentials:
-        return _CallerCredentials()
-
-
-def _session() -> boto3.session.Session:
-    """Create the session, without the default credential chain and without ~/.aws."""
-    core = botocore.session.Session(
-        session_vars={
-            "profile": (None, None, None, None),
-            "config_file": (None, None, os.devnull, None),
-            "credentials_file": (None, None, os.devnull, None),
-        }
-    )
-    core.register_component("credential_provider", _NoChain())
-    return boto3.session.Session(botocore_session=core)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -114,7 +114,7 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
         return RefusedError(
             "SourceInvalid", f"{operation.title} cannot be called with this token: it is empty or malformed"
         )
-    kind, once, service = type(error).__name__, operation.attempts == 1, operation.service_in(region)
+    kind, is_sent_once, service = type(error).__name__, operation.attempts == 1, operation.service_in(region)
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
             "Unavailable",
@@ -122,7 +122,7 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
             service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
-        outcome_unknown = once and not isinstance(error, _NEVER_SENT)
+        outcome_unknown = is_sent_once and not isinstance(error, _NEVER_SENT)
         return UnavailableError(
             "Unreachable",
             f"{operation.title} did not respond in {region} ({kind})",
@@ -133,7 +133,7 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
         "Unavailable",
         f"{operation.title} returned an unusable response ({kind})",
         service=service,
-        outcome_unknown=once,
+        outcome_unknown=is_sent_once,
     )
 
 
@@ -162,12 +162,15 @@ def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names:
 
 
 def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hint: str) -> KeyturnError:
-    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    response: Mapping[str, Any] = error.response
+    metadata = response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
     message = f"{operation.title}: {code}" + (f"; {classification.hint}" if classification.hint else "") + clock_hint
     if classification.reason == "Throttled":
-        return ThrottledError(message, request_id=request_id, retry_after=_retry_after(error.response))
+        # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
+        seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
+        return ThrottledError(message, request_id=request_id, retry_after=parse_retry_after(str(seconds)))
     if classification.reason == "Unavailable":
         # RFC 9110 section 15.6.4: a 503 means that the request was not processed.
         outcome_unknown = operation.attempts == 1 and status >= _FIRST_SERVER_ERROR and status != _SERVICE_UNAVAILABLE
@@ -179,9 +182,11 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
             outcome_unknown=outcome_unknown,
         )
     if code in _WRONG_REGION:
-        named = _region_named_by(error)
-        message += f" ({named})" if named else ""
-        return WrongRegionError(classification.reason, message, region=named, code=code, request_id=request_id)
+        # The rest of a URL is ignored: botocore builds all hosts.
+        match = _REGION.search(" ".join(str(response.get(name, "")) for name in ("Location", "region", "endpoint")))
+        region = match[0] if match else ""
+        message += f" ({region})" if region else ""
+        return WrongRegionError(classification.reason, message, region=region, code=code, request_id=request_id)
     return RefusedError(
         classification.reason,
         message,
@@ -189,21 +194,6 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
         code=code,
         eventually_consistent=classification.eventually_consistent,
     )
-
-
-def _region_named_by(error: ClientError) -> str:
-    """The region in the URL or field of a redirect. The rest of the URL is ignored: botocore builds all hosts."""
-    response: Mapping[str, Any] = error.response
-    match = _REGION.search(
-        f"{response.get('Location', '')} {response.get('region', '')} {response.get('endpoint', '')}"
-    )
-    return match[0] if match else ""
-
-
-def _retry_after(response: Any) -> timedelta:
-    """The pause that the service requires: CodeArtifact's member, or the header (RFC 9110 section 10.2.3)."""
-    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return parse_retry_after(str(response.get("retryAfterSeconds") or headers.get("retry-after") or ""))
 
 
 def _code(error: ClientError) -> str:

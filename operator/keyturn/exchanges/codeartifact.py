@@ -1,6 +1,5 @@
 """AWS CodeArtifact: exchanges credentials for a token, and finds the URLs of the repositories."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
@@ -59,10 +58,19 @@ async def get_authorization_token(
 ) -> PipelineValues:
     """Call codeartifact GetAuthorizationToken, and GetRepositoryEndpoint for endpoints that are not cached."""
     signer = values.signing_credentials
-    seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
+    domain: dict[str, str | int] = {"domain": spec.domain}
+    if spec.domain_owner:
+        domain["domainOwner"] = spec.domain_owner
     # The endpoints first: if one fails, no token has been issued that stays valid unused.
-    endpoints = [await _endpoint(call, signer, parameters) for parameters in _endpoint_parameters(spec)]
-    response = await call.context.aws.call(_GET_TOKEN, call.region, _domain(spec) | seconds, signer)
+    endpoints = []
+    for repository in spec.repositories or ():
+        endpoint_type = {"endpointType": repository.endpoint_type} if repository.endpoint_type else {}
+        for name in dict.fromkeys(repository.formats):
+            parameters = domain | {"repository": repository.repository, "format": name} | endpoint_type
+            url = await _endpoint_url(call, signer, parameters)
+            endpoints.append(PackageEndpoint(name, repository.repository, url))
+    seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
+    response = await call.context.aws.call(_GET_TOKEN, call.region, domain | seconds, signer)
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
     return replace(
         values,
@@ -72,19 +80,7 @@ async def get_authorization_token(
     )
 
 
-def _domain(spec: CodeArtifactGetAuthorizationTokenSpec) -> dict[str, str | int]:
-    owner = {"domainOwner": spec.domain_owner} if spec.domain_owner else {}
-    return {"domain": spec.domain, **owner}
-
-
-def _endpoint_parameters(spec: CodeArtifactGetAuthorizationTokenSpec) -> Iterator[dict[str, str | int]]:
-    for repository in spec.repositories or ():
-        endpoint_type = {"endpointType": repository.endpoint_type} if repository.endpoint_type else {}
-        for name in dict.fromkeys(repository.formats):
-            yield _domain(spec) | {"repository": repository.repository, "format": name} | endpoint_type
-
-
-async def _endpoint(call: Call, signer: Credentials, parameters: dict[str, str | int]) -> PackageEndpoint:
+async def _endpoint_url(call: Call, signer: Credentials, parameters: dict[str, str | int]) -> str:
     key = (call.region, *map(str, parameters.items()))
     cache, url = call.context.endpoints, call.context.endpoints.get(key)
     if url is None:
@@ -93,4 +89,4 @@ async def _endpoint(call: Call, signer: Credentials, parameters: dict[str, str |
     # Without domainOwner the domain is the caller's own, and differs from caller to caller.
     if "domainOwner" in parameters and len(cache) < _MAX_CACHED_ENDPOINTS:
         cache[key] = url
-    return PackageEndpoint(str(parameters["format"]), str(parameters["repository"]), url)
+    return url

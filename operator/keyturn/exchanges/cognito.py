@@ -1,6 +1,5 @@
 """Amazon Cognito identity pools: exchanges the token of a login for credentials, or for a token of the pool."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -56,8 +55,8 @@ _Cognito = CognitoGetCredentialsSpec | CognitoGetOpenIdTokenSpec
 
 async def get_credentials(call: Call, spec: CognitoGetCredentialsSpec, values: PipelineValues) -> PipelineValues:
     """Call cognito-identity GetCredentialsForIdentity, for the stored identity if there is one."""
-    more = {"CustomRoleArn": spec.custom_role_arn} if spec.custom_role_arn else {}
-    identity, response = await _call_for_identity(call, spec, values, _GET_CREDENTIALS, more)
+    custom_role = {"CustomRoleArn": spec.custom_role_arn} if spec.custom_role_arn else {}
+    identity, response = await _call_for_identity(call, spec, values, _GET_CREDENTIALS, custom_role)
     credentials = credentials_from(_GET_CREDENTIALS, response.members, _CREDENTIALS)
     return replace(
         values, credentials=credentials, principal=identity, identity_id=identity, request_id=response.request_id
@@ -73,16 +72,16 @@ async def get_open_id_token(call: Call, spec: CognitoGetOpenIdTokenSpec, values:
 
 
 async def _call_for_identity(
-    call: Call, spec: _Cognito, values: PipelineValues, operation: AwsOperation, more: dict[str, str]
+    call: Call, spec: _Cognito, values: PipelineValues, operation: AwsOperation, custom_role: dict[str, str]
 ) -> tuple[str, AwsResponse]:
     """Call the operation for the stored identity, or for the one from GetId if it is missing or stale."""
     logins = {
-        provider: require_length(values.input_token(which).value, f"the token for {provider}", 1, 50000)
-        for provider, which in spec.logins.items()
+        provider: require_length(values.input_token(token).value, f"the token for {provider}", 1, 50000)
+        for provider, token in spec.logins.items()
     }
 
-    async def get_credentials_for(identity: str) -> tuple[str, AwsResponse]:
-        parameters = {"IdentityId": identity, "Logins": logins, **more}
+    async def call_for(identity: str) -> tuple[str, AwsResponse]:
+        parameters = {"IdentityId": identity, "Logins": logins} | custom_role
         response = await call.context.aws.call(operation, call.region, parameters)
         return response.members.get("IdentityId", identity), response
 
@@ -92,22 +91,15 @@ async def _call_for_identity(
         response = await call.context.aws.call(_GET_ID, call.region, parameters)
         return str(member(_GET_ID, response.members, "IdentityId"))
 
-    return await _with_stored_identity(values.identity_id, get_credentials_for, get_id)
-
-
-async def _with_stored_identity(
-    stored: str,
-    call: Callable[[str], Awaitable[tuple[str, AwsResponse]]],
-    get_id: Callable[[], Awaitable[str]],
-) -> tuple[str, AwsResponse]:
+    stored = values.identity_id
     if not stored:
-        return await call(await get_id())
+        return await call_for(await get_id())
     try:
-        return await call(stored)
+        return await call_for(stored)
     except RefusedError as error:
         if error.code not in _STALE_IDENTITY:
             raise
         identity = await get_id()
         if identity == stored:
             raise
-    return await call(identity)
+    return await call_for(identity)

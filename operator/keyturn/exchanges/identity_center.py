@@ -1,7 +1,7 @@
 """AWS IAM Identity Center: tokens for an application, and the credentials of a user's permission set."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
@@ -91,14 +91,14 @@ async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: 
     parameters: dict[str, Any] = {"clientId": spec.client_id} | await _grant(call, spec, values)
     if spec.scope:
         parameters["scope"] = list(spec.scope)
-    repeatable = "subjectToken" in parameters and values.single_use_credential is None
-    operation = _CREATE_TOKEN if repeatable else _CREATE_TOKEN_ONCE
+    is_repeatable = "subjectToken" in parameters and values.single_use_credential is None
+    operation = _CREATE_TOKEN if is_repeatable else _CREATE_TOKEN_ONCE
     response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
-    if not any(response.members.get(name) for name in (_TOKENS[:1] if repeatable else _TOKENS)):
+    if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
         # botocore reads a page of a proxy as a response without members.
-        raise UnavailableError("Unavailable", f"{operation.title} returned no token", outcome_unknown=not repeatable)
+        raise UnavailableError("Unavailable", f"{operation.title} returned no token", outcome_unknown=not is_repeatable)
     results = _with_tokens(values, response)
-    return replace(results, refresh_token=None) if repeatable else results
+    return replace(results, refresh_token=None) if is_repeatable else results
 
 
 async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:
@@ -107,56 +107,47 @@ async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: Pipeli
         token = values.refresh_token or values.current_token.value
         return {"grantType": REFRESH_TOKEN, "refreshToken": token}
     if spec.grant_type == AUTHORIZATION_CODE:
-        return {"grantType": AUTHORIZATION_CODE} | await _code(call, spec, values)
+        if values.single_use_credential is None:
+            raise RefusedError("InvalidSpec", "grantType authorization_code requires codeFrom")
+        ref = spec.code_verifier_from
+        verifier = {"codeVerifier": await call.secret(ref.secret_key_ref)} if ref else {}
+        return {
+            "grantType": AUTHORIZATION_CODE,
+            "code": values.single_use_credential,
+            "redirectUri": spec.redirect_uri,
+        } | verifier
     if spec.grant_type == JWT_BEARER:
         return {
             "grantType": JWT_BEARER,
             "assertion": values.single_use_credential or values.input_token(spec.from_).value,
         }
-    requested = {"requestedTokenType": spec.requested_token_type} if spec.requested_token_type else {}
+    requested_type = {"requestedTokenType": spec.requested_token_type} if spec.requested_token_type else {}
     return {
         "grantType": spec.grant_type,
         "subjectToken": values.single_use_credential or values.input_token(spec.from_).value,
         "subjectTokenType": spec.subject_token_type or ACCESS_TOKEN_TYPE,
-    } | requested
-
-
-async def _code(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:
-    if values.single_use_credential is None:
-        raise RefusedError("InvalidSpec", "grantType authorization_code requires codeFrom")
-    verifier = spec.code_verifier_from
-    more = {"codeVerifier": await call.secret(verifier.secret_key_ref)} if verifier else {}
-    return {"code": values.single_use_credential, "redirectUri": spec.redirect_uri} | more
+    } | requested_type
 
 
 def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValues:
     """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     members = response.members
     access_token, id_token = members.get("accessToken"), members.get("idToken")
+    expires_at, seconds = jwt_times(access_token or "")[1], members.get("expiresIn") or 0
+    if seconds > 0:
+        expires_at = response.requested_at + timedelta(seconds=min(seconds, _MAX_LIFETIME.total_seconds()))
+    # The claim is signed: STS verifies it, not Keyturn.
+    claim = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
     context = (members.get("awsAdditionalDetails") or {}).get("identityContext")
+    context = context or (claim if isinstance(claim, str) else None) or values.identity_context
     return replace(
         values,
-        access_token=Token(access_token, _expiry(access_token, response)) if access_token else None,
+        access_token=Token(access_token, expires_at) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
         refresh_token=members.get("refreshToken") or None,
-        identity_context=context or _context(id_token) or values.identity_context,
+        identity_context=context,
         request_id=response.request_id,
     )
-
-
-def _expiry(access_token: str, response: AwsResponse) -> datetime | None:
-    seconds = response.members.get("expiresIn") or 0
-    return (
-        response.requested_at + timedelta(seconds=min(seconds, _MAX_LIFETIME.total_seconds()))
-        if seconds > 0
-        else jwt_times(access_token)[1]
-    )
-
-
-def _context(id_token: str | None) -> str | None:
-    """Read the claim with which AWS identifies the user. It is signed: STS verifies it, not Keyturn."""
-    context = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
-    return context if isinstance(context, str) and context else None
 
 
 async def get_role_credentials(

@@ -103,7 +103,12 @@ class IssuerClient:
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
-        slot = await self._slot(host)
+        slot = self._slots.setdefault(host, asyncio.Semaphore(_MAX_IN_FLIGHT))
+        try:
+            async with asyncio.timeout(self._slot_seconds):
+                await slot.acquire()
+        except TimeoutError:
+            raise UnavailableError("Unavailable", f"{host} is busy with other requests from Keyturn") from None
         started, code = time.monotonic(), "other"
         try:
             response = await self._send(form)
@@ -122,15 +127,6 @@ class IssuerClient:
         """Count a throttled request. The host is free text, so it is no label."""
         self._metrics.throttled.labels("oauth").inc()
 
-    async def _slot(self, host: str) -> asyncio.Semaphore:
-        slot = self._slots.setdefault(host, asyncio.Semaphore(_MAX_IN_FLIGHT))
-        try:
-            async with asyncio.timeout(self._slot_seconds):
-                await slot.acquire()
-        except TimeoutError:
-            raise UnavailableError("Unavailable", f"{host} is busy with other requests from Keyturn") from None
-        return slot
-
     async def _send(self, form: Form) -> IssuerResponse:
         requested_at, connected = self._now(), asyncio.Event()
         try:
@@ -140,10 +136,8 @@ class IssuerClient:
                     form.url, data=urlencode(form.fields), headers=form.headers, allow_redirects=False
                 ) as response,
             ):
-                body, retry_after = await _read_body(response), response.headers.get("Retry-After", "")
-                return IssuerResponse(
-                    form.host, response.status, _parse_object(body), parse_retry_after(retry_after), requested_at
-                )
+                members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
+                return IssuerResponse(form.host, response.status, members, parse_retry_after(retry_after), requested_at)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not connected.is_set():
                 # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.
@@ -156,6 +150,18 @@ class IssuerClient:
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
     def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
+        """Create a session, which sets `connected` once there is a connection to the issuer itself.
+
+        Before that, no token can have reached the issuer. The exceptions do not distinguish this: a proxy that hangs up
+        fails like an issuer that has received a token.
+        """
+
+        async def set_connected(*_: object) -> None:
+            connected.set()
+
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(set_connected)
+        trace.on_connection_reuseconn.append(set_connected)
         proxy = self._settings.proxy
         resolver = None if proxy else Resolver(self._settings)
         if resolver:
@@ -167,40 +173,19 @@ class IssuerClient:
         return aiohttp.ClientSession(
             connector=connector,
             proxy=proxy,
-            trace_configs=[_trace(connected)],
+            trace_configs=[trace],
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},
         )
 
 
-def _trace(connected: asyncio.Event) -> aiohttp.TraceConfig:
-    """Set `connected` once there is a connection to the issuer itself. Before that, no token can have reached it.
-
-    The exceptions do not distinguish this: a proxy that hangs up fails like an issuer that has received a token.
-    """
-
-    async def connect(*_: object) -> None:
-        connected.set()
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(connect)
-    trace.on_connection_reuseconn.append(connect)
-    return trace
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any] | None:
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
-            break
-    return body
-
-
-def _parse_object(body: bytes) -> dict[str, Any] | None:
-    if len(body) > _MAX_BODY_BYTES:
-        return None
+            return None
     try:
         # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
         return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])

@@ -1,13 +1,12 @@
 """AWS License Manager: exchanges credentials for a refresh token, and that for an access token of one hour."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from keyturn.api.exchanges.license_manager import LicenseManagerCreateTokenSpec, LicenseManagerGetAccessTokenSpec
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, jwt_times, require_length, require_safe
-from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, WrongRegionError, member
 from keyturn.exchanges.context import Call
 
@@ -95,7 +94,13 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
     AWS returns the same token for the same ClientToken for ten minutes. A token that could not be deleted stays in
     `superseded` for the next renewal; that is not a failure.
     """
-    parameters = {"LicenseArn": spec.license_arn, "ClientToken": call.client_token} | _optional(spec)
+    optional = {
+        "RoleArns": list(spec.role_arns or ()),
+        "ExpirationInDays": spec.expiration_in_days,
+        "TokenProperties": list(spec.token_properties or ()),
+    }
+    parameters: dict[str, Any] = {name: value for name, value in optional.items() if value}
+    parameters |= {"LicenseArn": spec.license_arn, "ClientToken": call.client_token}
     region = call.region
     try:
         response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, values.signing_credentials)
@@ -104,37 +109,20 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
             raise
         region = error.region
         response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, values.signing_credentials)
-    superseded = [
-        token
-        for token in values.superseded
-        if not (_is_due(spec, token, response.requested_at) and await _revoke(call, region, values, token))
-    ]
-    return replace(_with_token(spec, values, response), superseded=tuple(superseded))
-
-
-def _optional(spec: LicenseManagerCreateTokenSpec) -> dict[str, Any]:
-    fields = {
-        "RoleArns": list(spec.role_arns or ()),
-        "ExpirationInDays": spec.expiration_in_days,
-        "TokenProperties": list(spec.token_properties or ()),
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
-def _with_token(spec: LicenseManagerCreateTokenSpec, values: PipelineValues, response: AwsResponse) -> PipelineValues:
+    superseded = []
+    for old in values.superseded:
+        is_due = spec.revoke_superseded and old.at + spec.revoke_superseded.grace_time <= response.requested_at
+        if not (is_due and await _revoke(call, region, values, old)):
+            superseded.append(old)
     token = require_safe(member(_CREATE_TOKEN, response.members, "Token"), "License Manager's token")
-    _, expires_at = jwt_times(token)
     lifetime = timedelta(days=spec.expiration_in_days or _DAYS)
     return replace(
         values,
-        access_token=Token(token, expires_at or response.requested_at + lifetime),
+        access_token=Token(token, jwt_times(token)[1] or response.requested_at + lifetime),
         token_id=str(response.members.get("TokenId", "")),
+        superseded=tuple(superseded),
         request_id=response.request_id,
     )
-
-
-def _is_due(spec: LicenseManagerCreateTokenSpec, token: Superseded, now: datetime) -> bool:
-    return spec.revoke_superseded is not None and token.at + spec.revoke_superseded.grace_time <= now
 
 
 async def _revoke(call: Call, region: str, values: PipelineValues, token: Superseded) -> bool:

@@ -23,9 +23,8 @@ from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_safe
-from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, sts
+from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, oauth, sts
 from keyturn.exchanges.context import Call, ExchangeContext
-from keyturn.exchanges.oauth import token
 
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
 _DEFAULT_TOKEN_SECONDS = 3600
@@ -33,7 +32,7 @@ _DEFAULT_TOKEN_SECONDS = 3600
 EXCHANGES: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
     LicenseManagerGetAccessTokenSpec: license_manager.get_access_token,
     LicenseManagerCreateTokenSpec: license_manager.create_token,
-    OauthTokenSpec: token.token,
+    OauthTokenSpec: oauth.token,
     IdentityCenterCreateTokenSpec: identity_center.create_token,
     IdentityCenterGetRoleCredentialsSpec: identity_center.get_role_credentials,
     AssumeRoleWithWebIdentitySpec: sts.assume_role_with_web_identity,
@@ -53,13 +52,15 @@ async def exchange(
     """Run one exchange of a pipeline, and return the values with its results. Raises only KeyturnError."""
     spec, source = step.exchange, request.spec.source
     region = spec.region if isinstance(spec, AwsExchangeSpec) else None
+    renewal = f"{request.uid}/{values.revision}/{request.exchange_hash}"
     call = Call(
         context=context,
         namespace=request.namespace,
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
-        client_token=_client_token(request, values),
+        # An idempotency token of 56 characters: retries, also after a crash, send the same.
+        client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
     if source.service_account and values.source_token is None:
         values = replace(values, source_token=await _service_account_token(call, source.service_account))
@@ -78,9 +79,3 @@ async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> T
     seconds = spec.expiration_seconds or _DEFAULT_TOKEN_SECONDS
     token = await call.context.make_token(call.namespace, spec.name, audiences, seconds)
     return Token(require_safe(token, "the service account token"), jwt_times(token)[1])
-
-
-def _client_token(request: Request, values: PipelineValues) -> str:
-    """Make the idempotency token of a renewal (56 characters): retries, also after a crash, send the same."""
-    renewal = f"{request.uid}/{values.revision}/{request.exchange_hash}"
-    return f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}"

@@ -40,7 +40,7 @@ class Resolver(AbstractResolver):
         allowed = [
             ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=0)
             for kind, _, proto, _, address in addresses
-            if self.allows(ipaddress.ip_address(str(address[0]).partition("%")[0]))
+            if self.is_allowed(ipaddress.ip_address(str(address[0]).partition("%")[0]))
         ]
         if not allowed:
             raise OSError(None, "none of its addresses is allowed")
@@ -52,28 +52,22 @@ class Resolver(AbstractResolver):
             address = ipaddress.ip_address(host)
         except ValueError:
             return
-        if not self.allows(address):
+        if not self.is_allowed(address):
             raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
 
-    def allows(self, address: _Address) -> bool:
-        """Whether an issuer may have this address."""
-        embedded = _embedded(address)
-        if embedded:
-            return self.allows(embedded)
+    def is_allowed(self, address: _Address) -> bool:
+        """Whether an issuer may have this address. An IPv4 address in an IPv6 one counts as itself."""
+        if isinstance(address, ipaddress.IPv6Address):
+            # NAT64 (RFC 6052), IPv4-mapped, or 6to4 (RFC 3056).
+            nat64 = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+            embedded = nat64 or address.ipv4_mapped or address.sixtofour
+            if embedded:
+                return self.is_allowed(embedded)
         if any(address in network for network in _METADATA if network.version == address.version):
             return False
-        listed = any(address in network for network in self._networks if network.version == address.version)
+        is_listed = any(address in network for network in self._networks if network.version == address.version)
         is_allocated = address.version == 4 or address in _GLOBAL  # noqa: PLR2004 - IPv4
-        return listed or (is_allocated and address.is_global and not address.is_multicast)
+        return is_listed or (is_allocated and address.is_global and not address.is_multicast)
 
     async def close(self) -> None:
         """Nothing to close; required by aiohttp."""
-
-
-def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address in an IPv6 one: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056)."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour

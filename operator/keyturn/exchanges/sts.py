@@ -21,8 +21,8 @@ from keyturn.api.rules.exchanges import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
-from keyturn.exchanges.ambient import AMBIENT, check_ambient
 from keyturn.exchanges.aws import AwsResponse
+from keyturn.exchanges.aws_clients import AMBIENT
 from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
 
@@ -140,45 +140,46 @@ async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) 
     An identity context from Identity Center is passed on.
     """
     is_ambient = call.is_ambient and values.credentials is None
-    if is_ambient:
-        check_ambient(call.context.sources, call.namespace, spec.role_arn)
+    if is_ambient and not any(rule.is_met_by(call.namespace, spec.role_arn) for rule in call.context.sources.ambient):
+        raise RefusedError(
+            "IdentityNotAllowed",
+            f"the operator's settings (sources.ambient) do not allow namespace {call.namespace} to assume"
+            f" {spec.role_arn}",
+        )
+    external_id, ref = spec.external_id, spec.external_id_from
+    if ref and not external_id:
+        external_id = _require_match(ref, await call.secret(ref.secret_key_ref), r"[\w+=,.@:/-]{2,1224}")
     parameters = _parameters(
         spec,
         RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
-        ExternalId=spec.external_id or await _secret(call, spec.external_id_from, r"[\w+=,.@:/-]{2,1224}"),
+        ExternalId=external_id,
         TokenCode=_code(spec, values),
     )
-    parameters |= _provided_contexts(spec, values)
+    if values.identity_context is not None:
+        provider = f"arn:{spec.role_arn.split(':')[1]}:iam::aws:contextProvider/IdentityCenter"
+        context = require_length(values.identity_context, "the identity context of Identity Center", 4, 2048)
+        parameters["ProvidedContexts"] = [{"ProviderArn": provider, "ContextAssertion": context}]
     if is_ambient:
         # With these tags, CloudTrail shows the TokenRequest of each session. The manifest cannot change them.
         ambient_tags = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
+    operation = _mfa_operation(_ASSUME_ROLE, spec)
     signer = AMBIENT if is_ambient else values.signing_credentials
-    response = await call.context.aws.call(_once(_ASSUME_ROLE, spec), call.region, parameters, signer)
+    response = await call.context.aws.call(operation, call.region, parameters, signer)
     return _with_credentials(_ASSUME_ROLE, values, response)
 
 
 async def get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> PipelineValues:
     """Call sts GetSessionToken, signed with the access key of an IAM user."""
-    operation = _once(_GET_SESSION_TOKEN, spec)
+    operation = _mfa_operation(_GET_SESSION_TOKEN, spec)
     parameters = _parameters(spec, TokenCode=_code(spec, values))
     response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
     return _with_credentials(_GET_SESSION_TOKEN, values, response)
 
 
-def _provided_contexts(spec: AssumeRoleSpec, values: PipelineValues) -> dict[str, Any]:
-    """The user for whom the role is assumed, if Identity Center has identified one."""
-    if values.identity_context is None:
-        return {}
-    partition = spec.role_arn.split(":")[1]
-    provider = f"arn:{partition}:iam::aws:contextProvider/IdentityCenter"
-    context = require_length(values.identity_context, "the identity context of Identity Center", 4, 2048)
-    return {"ProvidedContexts": [{"ProviderArn": provider, "ContextAssertion": context}]}
-
-
-def _once(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
-    # A call whose response was lost has consumed the MFA code, too.
+def _mfa_operation(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
+    # A call whose response was lost has consumed the MFA code, too, so it is not repeated.
     return replace(operation, attempts=1) if spec.single_use_credential else operation
 
 
@@ -196,12 +197,12 @@ _PARAMETERS = (
 )
 
 
-def _parameters(spec: Any, **more: str | None) -> dict[str, Any]:
-    """The fields of the spec under AWS's names, and `more`."""
+def _parameters(spec: Any, **parameters: str | None) -> dict[str, Any]:
+    """The fields of the spec under AWS's names, and `parameters`."""
     fields = {name: getattr(spec, name, None) for name in _PARAMETERS}
-    parameters = {"".join(map(str.capitalize, name.split("_"))): _builtins(value) for name, value in fields.items()}
+    converted = {"".join(map(str.capitalize, name.split("_"))): _builtins(value) for name, value in fields.items()}
     # An empty list would be sent as a parameter without a value, which STS may reject.
-    return {name: value for name, value in (parameters | more).items() if value not in (None, [])}
+    return {name: value for name, value in (converted | parameters).items() if value not in (None, [])}
 
 
 def _builtins(value: Any) -> Any:
@@ -210,11 +211,6 @@ def _builtins(value: Any) -> Any:
     if isinstance(value, Tag):
         return {"Key": value.key, "Value": value.value}
     return structs.asdict(value) if isinstance(value, PolicyArn) else value
-
-
-async def _secret(call: Call, ref: SecretValue | None, pattern: str) -> str | None:
-    """Read a Secret key of the spec; raises RefusedError (SourceInvalid) if AWS would reject it."""
-    return _require_match(ref, await call.secret(ref.secret_key_ref), pattern) if ref else None
 
 
 def _code(spec: MfaExchangeSpec, values: PipelineValues) -> str | None:

@@ -68,6 +68,9 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
     expires = _expiry(request, values, context.now)
     data = render(request, values)
     source_issued, source_expires = _source_times(request, values, context)
+    last, superseded = context.last, values.superseded
+    if last and last.token_id not in ("", values.token_id):
+        superseded += (Superseded(last.token_id, issued),)
     issuance = Issuance(
         request=request.name,
         uid=request.uid,
@@ -89,7 +92,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
         once=not values.renewable,
         token_id=values.token_id,
         identity_id=values.identity_id,
-        superseded=_superseded(values, context.last, issued),
+        superseded=superseded[-_REMEMBERED:],
     )
     return issuance, data
 
@@ -119,10 +122,3 @@ def _source_times(
     # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
     return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires
-
-
-def _superseded(values: PipelineValues, last: Issuance | None, now: datetime) -> tuple[Superseded, ...]:
-    """Return the earlier tokens that are not revoked yet, including the one that is replaced now."""
-    is_replaced = last is not None and last.token_id not in ("", values.token_id)
-    before = (Superseded(last.token_id, now),) if last and is_replaced else ()
-    return (*values.superseded, *before)[-_REMEMBERED:]

@@ -59,11 +59,12 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """The source, the stored token if the issuer rotates it, and the fingerprint of the source."""
+    """The source, the stored token if the issuer rotates it, the source's fingerprint, and a hash of all inputs."""
 
     source: SourceValues
     stored: StoredToken | None
     fingerprint: str
+    hash: str
 
 
 async def reconcile(
@@ -97,8 +98,8 @@ async def _renew_if_due(
     try:
         target = await deps.store.read_target(request)
         state = state.with_target(request, target)
-        inputs = await _read_inputs(deps, request)
-        state = dataclasses.replace(state, inputs=_inputs_hash(request, inputs.fingerprint, target))
+        inputs = await _read_inputs(deps, request, target)
+        state = dataclasses.replace(state, inputs=inputs.hash)
         match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
             case Renew(reason):
                 started = time.monotonic()
@@ -140,27 +141,23 @@ def _failed(
     return state, Outcome(now, state.issuance, failure=state.failure, tried=tried), None
 
 
-async def _read_inputs(deps: Dependencies, request: Request) -> _Inputs:
+async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecret | None) -> _Inputs:
     source = await deps.store.read_source(request)
-    consumption = request.spec.consumption
-    if consumption is None:
-        return _Inputs(source, None, source_fingerprint(source, request))
-    namespace, name = token_place(request)
-    stored = live_token(
-        (source.token if source.single_use_credential is None else source.single_use_credential) or "",
-        await deps.tokens.read(request),
-        lambda token: token_fingerprint(token, namespace, name),
-        consumption.source_id,
-        name,
-    )
-    fingerprint = stored.family.initial_tokens[-1] if stored.family else source_fingerprint(source, request)
-    return _Inputs(source, stored, fingerprint)
-
-
-def _inputs_hash(request: Request, fingerprint: str, target: TargetSecret | None) -> str:
+    stored, fingerprint = None, source_fingerprint(source, request)
+    if request.spec.consumption:
+        namespace, name = token_place(request)
+        stored = live_token(
+            (source.token if source.single_use_credential is None else source.single_use_credential) or "",
+            await deps.tokens.read(request),
+            lambda token: token_fingerprint(token, namespace, name),
+            request.spec.consumption.source_id,
+            name,
+        )
+        fingerprint = stored.family.initial_tokens[-1] if stored.family else fingerprint
     # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
     is_writable = target is not None and not target.immutable and is_ours(request, target)
-    return canonical_hash([request.request_hash, fingerprint, target is None, is_writable])
+    inputs_hash = canonical_hash([request.request_hash, fingerprint, target is None, is_writable])
+    return _Inputs(source, stored, fingerprint, inputs_hash)
 
 
 async def _dry_run(

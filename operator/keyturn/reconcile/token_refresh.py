@@ -100,8 +100,7 @@ async def _exchange_and_save(
         except TimeoutError:
             raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=True) from None
     except KeyturnError as error:
-        stored = _after_refusal(step, values, intended, error)
-        raise await _settle_intent(deps, request, stored, error) from None
+        raise await _settle_intent(deps, request, step, values, intended, error) from None
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
     token = response.refresh_token or ("" if values.single_use_credential else intended.value)
@@ -114,26 +113,6 @@ async def _exchange_and_save(
     # The renewal time depends on the expiry of the token that is stored now.
     source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
     return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)
-
-
-def _after_refusal(step: StepSpec, values: PipelineValues, intended: StoredToken, error: KeyturnError) -> StoredToken:
-    """Return what to store after a failure. A single-use credential that was itself refused is not sent again."""
-    # STS reports a wrong MFA code as AccessDenied.
-    is_refused = _concerns_token(error) or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
-    if values.single_use_credential is None or not is_refused or _is_final_attempt(intended):
-        return intended
-    family = structs.replace(_family(intended).rotated(""), intent=_family(intended).intent)
-    return replace(intended, value="", previous=intended.value, family=family)
-
-
-def _concerns_token(error: KeyturnError) -> bool:
-    """Whether the token itself was refused, or may have been."""
-    return error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.may_concern_token)
-
-
-def _is_final_attempt(stored: StoredToken) -> bool:
-    intent = _family(stored).intent
-    return intent is not None and intent.final_attempt
 
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
@@ -151,24 +130,40 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
 
 
 async def _settle_intent(
-    deps: Dependencies, request: Request, intended: StoredToken, error: KeyturnError
+    deps: Dependencies,
+    request: Request,
+    step: StepSpec,
+    values: PipelineValues,
+    intended: StoredToken,
+    error: KeyturnError,
 ) -> KeyturnError:
-    """Withdraw the intent if the token is certainly not consumed, and return the error to report."""
-    family, final_attempt = _family(intended), _is_final_attempt(intended)
+    """Withdraw the intent if the outcome of the call is certain, and return the error to report.
+
+    A single-use credential that was itself refused is recorded as consumed, so that it is not sent again.
+    """
+    family = _family(intended)
+    intent, previous_intent = family.intent, None
+    is_final_attempt = intent is not None and intent.final_attempt
     outcome_unknown = isinstance(error, UnavailableError) and error.outcome_unknown
-    if outcome_unknown or (final_attempt and _concerns_token(error)):
+    concerns_token = error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.may_concern_token)
+    if outcome_unknown or (is_final_attempt and concerns_token):
         deps.metrics.rotations.labels("outcome_unknown").inc()
-        if final_attempt:
+        if is_final_attempt:
             return _final_attempt_failed()
-        if family.intent:
-            deps.token_locks.seconds_seen(request, family.intent)
+        if intent:
+            deps.token_locks.seconds_seen(request, intent)
         return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
-    before = structs.replace(family.intent, final_attempt=False) if final_attempt and family.intent else None
+    # STS reports a wrong MFA code as AccessDenied.
+    is_refused = concerns_token or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
+    if intent and intent.final_attempt:
+        previous_intent = structs.replace(intent, final_attempt=False)
+    elif values.single_use_credential is not None and is_refused:
+        intended, family = replace(intended, value="", previous=intended.value), family.rotated("")
     try:
-        await deps.tokens.keep(request, replace(intended, family=family.with_intent(before)))
-    except (KeyturnError, BeingDeletedError, LeaseLostError) as failed:
+        await deps.tokens.keep(request, replace(intended, family=family.with_intent(previous_intent)))
+    except (KeyturnError, BeingDeletedError, LeaseLostError) as keep_error:
         # The intent stays; at worst it causes an unnecessary wait.
-        _log.warning("an intent was not withdrawn: %s", failed)
+        _log.warning("an intent was not withdrawn: %s", keep_error)
     return error
 
 

@@ -2,15 +2,16 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.config import Config
 
 from keyturn.core.errors import KeyturnError
-from keyturn.exchanges.ambient import MAX_CLIENTS, AmbientClients
+from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.aws_clients import MAX_CLIENTS, AwsClients, ambient_session
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, SECOND
 from tests.support.emulator.client import Emulator
@@ -69,8 +70,7 @@ async def test_ambient_session_is_tagged_with_namespace_and_name(
     set_user_keys(monkeypatch)
     received: list[dict[str, Any]] = []
     with ambient_client(emulator) as client:
-        key = ("sts", "us-east-1", 3)
-        boto_client = client._ambient_clients.client(key, client._config(*key), endpoint_url=emulator.url)
+        boto_client = client._ambient_clients.get("sts", "us-east-1", 3)
         boto_client.meta.events.register("provide-client-params.sts", lambda params, **_: received.append(params))
         await run_pipeline(
             context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
@@ -163,9 +163,9 @@ async def test_request_with_own_keys_never_uses_the_ambient_identity(
 
 def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     set_user_keys(monkeypatch)
-    clients = AmbientClients(allow_ambient=True)
+    clients = AwsClients(AwsSettings(), 1, partial(ambient_session, is_allowed=True))
     for number in range(MAX_CLIENTS + 2):
-        clients.client(("sts", f"eu-west-{number}", 3), Config())
+        clients.get("sts", f"eu-west-{number}", 3)
 
     assert len(clients._clients) == MAX_CLIENTS
-    assert ("sts", f"eu-west-{MAX_CLIENTS + 1}", 3) in clients._clients
+    assert ("sts", f"eu-west-{MAX_CLIENTS + 1}", 3, True) in clients._clients

@@ -128,7 +128,7 @@ async def test_hosts_of_a_region(region: str, domain: str) -> None:
 
     with closing(aws()) as client:
         for service, step in (("license-manager", get_access_token), ("sts", assume_role)):
-            client._client(service, region, signed=False).meta.events.register("before-send", stop)
+            client._clients.get(service, region, 3, signed=False).meta.events.register("before-send", stop)
             with pytest.raises(UnavailableError):
                 await step(client, "token", request(region=region))
 
@@ -140,11 +140,11 @@ async def test_hosts_of_a_region(region: str, domain: str) -> None:
 
 async def test_one_client_per_service_region_and_signing(emulator: Emulator) -> None:
     with new_client(emulator) as (client, _):
-        first = client._client("sts", "us-east-1", signed=False)
+        first = client._clients.get("sts", "us-east-1", 3, signed=False)
 
-        assert client._client("sts", "us-east-1", signed=False) is first
-        assert client._client("sts", "eu-west-1", signed=False) is not first
-        assert client._client("sts", "us-east-1", signed=True) is not first
+        assert client._clients.get("sts", "us-east-1", 3, signed=False) is first
+        assert client._clients.get("sts", "eu-west-1", 3, signed=False) is not first
+        assert client._clients.get("sts", "us-east-1", 3, signed=True) is not first
 
 
 async def test_exchanges_and_throttled_calls_are_counted(emulator: Emulator) -> None:

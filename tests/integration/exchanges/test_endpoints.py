@@ -161,7 +161,7 @@ def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:
     bundle.write_text("")
     settings = AwsSettings(proxy="http://proxy.example:3128", ca_bundle=str(bundle))
     with closing(aws(settings)) as client:
-        session = client._client("sts", "us-east-1", signed=True)._endpoint.http_session
+        session = client._clients.get("sts", "us-east-1", 3, signed=True)._endpoint.http_session
 
     assert session._proxy_config.proxy_url_for("https://sts.us-east-1.amazonaws.com/") == "http://proxy.example:3128"
     assert session._verify == str(bundle)

@@ -10,7 +10,7 @@ import pytest
 from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.oauth.client_authentication import _load_key
+from keyturn.exchanges.oauth import load_key
 from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import REFRESH
 from tests.support.emulator.client import Emulator
@@ -249,7 +249,7 @@ async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, i
 def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"^$"):
-        _load_key(key)
+        load_key(key)
 
     assert time.monotonic() - started < 0.5, bits
 

@@ -201,7 +201,7 @@ async def test_one_client_signs_for_many_identities(emulator: Emulator) -> None:
 
         names = [*users] * 10
         sessions = await asyncio.gather(*(principal(name) for name in names))
-        client_count = len(client._clients)
+        client_count = len(client._clients._clients)
 
     assert sessions == [f"{SESSION}/{name}" for name in names]
     signers = sorted(call["principal"] for call in emulator.recent_calls())

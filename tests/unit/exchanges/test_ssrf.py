@@ -40,7 +40,7 @@ from keyturn.exchanges.ssrf import Resolver
     ],
 )
 def test_allowed_addresses(address: str, *, allowed: bool) -> None:
-    assert Resolver(IssuerSettings()).allows(ipaddress.ip_address(address)) is allowed
+    assert Resolver(IssuerSettings()).is_allowed(ipaddress.ip_address(address)) is allowed
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,12 @@ def test_allowed_addresses(address: str, *, allowed: bool) -> None:
 def test_allowed_private_networks(address: str, *, allowed: bool) -> None:
     networks = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
 
-    assert Resolver(IssuerSettings(allowed_private_networks=networks)).allows(ipaddress.ip_address(address)) is allowed
+    assert (
+        Resolver(IssuerSettings(allowed_private_networks=networks)).is_allowed(ipaddress.ip_address(address)) is allowed
+    )
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16"])
 def test_instance_metadata_is_never_allowed(address: str, network: str) -> None:
-    assert not Resolver(IssuerSettings(allowed_private_networks=(network,))).allows(ipaddress.ip_address(address))
+    assert not Resolver(IssuerSettings(allowed_private_networks=(network,))).is_allowed(ipaddress.ip_address(address))

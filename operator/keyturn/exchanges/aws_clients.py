@@ -1,0 +1,137 @@
+"""boto3 clients of two sessions: one without a credential chain, one with the operator's own identity."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import botocore.credentials
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import CredentialResolver, ReadOnlyCredentials
+from botocore.exceptions import NoCredentialsError
+
+from keyturn.core.pipeline_values import Credentials
+from keyturn.core.settings import AwsSettings
+
+MAX_CLIENTS = 128  # A region is free text, so the oldest client is dropped.
+
+
+class Ambient:
+    """The type of `AMBIENT`, the signer that stands for the operator's own identity."""
+
+
+AMBIENT = Ambient()
+
+
+class AwsClients:
+    """The cached clients of one session, which `open_session` returns: on the first call, and again until it succeeds.
+
+    A client serves up to `connections` calls at a time.
+    """
+
+    def __init__(
+        self, settings: AwsSettings, connections: int, open_session: Callable[[], boto3.session.Session]
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._open_session = open_session
+        self._session: boto3.session.Session | None = None
+        self._clients: dict[tuple[str, str, int, bool], Any] = {}
+        self._creating = threading.Lock()
+
+    def get(self, service: str, region: str, attempts: int, *, signed: bool = True) -> Any:
+        """Return the client for a service, region, number of attempts, and signed or unsigned calls."""
+        key = (service, region, attempts, signed)
+        # Threads may share clients but not a session, so one thread at a time creates a client.
+        with self._creating:
+            if key not in self._clients:
+                self._session = self._session or self._open_session()
+                config = self._config(service, region, attempts)
+                self._clients[key] = self._session.client(
+                    service,  # type: ignore[call-overload]
+                    region_name=region,
+                    config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
+                    endpoint_url=self._settings.endpoint(service, region),
+                    verify=self._settings.ca_bundle,
+                )
+            if len(self._clients) > MAX_CLIENTS:
+                self._clients.pop(next(iter(self._clients)))
+            return self._clients[key]
+
+    def _config(self, service: str, region: str, attempts: int) -> Config:
+        # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.
+        is_default_endpoint = self._settings.endpoint(service, region) is None
+        proxy = self._settings.proxy
+        return Config(
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=3,
+            # A call that is sent only once must end within ten seconds in all.
+            read_timeout=10 if attempts > 1 else 7,
+            max_pool_connections=self._connections,
+            use_fips_endpoint=self._settings.fips and is_default_endpoint,
+            use_dualstack_endpoint=self._settings.dual_stack and is_default_endpoint,
+            proxies={"http": proxy, "https": proxy} if proxy else None,
+        )
+
+
+class ThreadSigner(threading.local):
+    """The credentials that sign the call of this thread."""
+
+    credentials: Credentials | None = None
+
+
+thread_signer = ThreadSigner()
+
+
+class _ThreadCredentials(botocore.credentials.Credentials):
+    """Credentials that are looked up for each signature, so that one client signs for any number of identities.
+
+    A client for each identity would cost 140 KB and its own connections.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("", "")
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        credentials = thread_signer.credentials
+        if credentials is None:
+            raise NoCredentialsError
+        return ReadOnlyCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
+
+
+class _NoChain(CredentialResolver):
+    """An empty credential chain: a Secret with a missing key must never fall back to the operator's own identity."""
+
+    def __init__(self) -> None:
+        super().__init__(providers=[])
+
+    def load_credentials(self) -> _ThreadCredentials:
+        return _ThreadCredentials()
+
+
+def session_without_chain() -> boto3.session.Session:
+    """Create a session without the default credential chain and without ~/.aws. `thread_signer` signs its calls."""
+    core = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    core.register_component("credential_provider", _NoChain())
+    return boto3.session.Session(botocore_session=core)
+
+
+def ambient_session(*, is_allowed: bool) -> boto3.session.Session:
+    """Create a session that signs with the operator's own AWS identity, from botocore's default credential chain.
+
+    Raises NoCredentialsError if the settings do not allow it, or if there is no identity: a pod's may become available
+    after the pod starts. The chain refreshes its credentials itself; a copy of them would expire.
+    """
+    session = boto3.session.Session(botocore_session=botocore.session.Session()) if is_allowed else None
+    if session is None or session.get_credentials() is None:
+        raise NoCredentialsError
+    return session
