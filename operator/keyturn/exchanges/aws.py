@@ -25,6 +25,7 @@ from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
 _REPORTED_CLOCK_SKEW = timedelta(seconds=60)
+_MAX_ITEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ _TYPES: Mapping[str, type] = {
 def well_typed(shape: Shape, value: Any) -> Any:
     """Remove members, at any depth, whose type is not that of their shape: botocore's JSON parser accepts any type.
 
-    Members that the shape does not describe are kept.
+    Members that the shape does not describe are kept. A list ends after 100 items: no operation here returns more.
     """
     if isinstance(shape, StructureShape):
         return {
@@ -163,7 +164,7 @@ def well_typed(shape: Shape, value: Any) -> Any:
             if name not in shape.members or _has_type(shape.members[name], member)
         }
     if isinstance(shape, ListShape):
-        return [well_typed(shape.member, item) for item in value if _has_type(shape.member, item)]
+        return [well_typed(shape.member, item) for item in value[:_MAX_ITEMS] if _has_type(shape.member, item)]
     return value
 
 

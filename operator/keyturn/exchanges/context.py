@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
@@ -43,6 +45,15 @@ class Call:
     is_ambient: bool = False
     client_token: str = ""
 
-    async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
-        """Read a key of a Secret or ConfigMap in the namespace of the request."""
-        return await self.context.read_value(self.namespace, ref)
+    async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef, max_length: int = MAX_VALUE_LENGTH) -> str:
+        """Read a key of a Secret or ConfigMap in the namespace of the request.
+
+        Raises RefusedError (SourceInvalid) if the value is longer than `max_length`.
+        """
+        value = await self.context.read_value(self.namespace, ref)
+        if len(value) > max_length:
+            raise RefusedError(
+                "SourceInvalid",
+                f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are used",
+            )
+        return value

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
 import aiohttp
-import msgspec
 from yarl import URL
 
+from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
@@ -186,8 +186,5 @@ async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any] | Non
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
             return None
-    try:
-        # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
-        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        return None
+    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
+    return decode_object(body.removeprefix(codecs.BOM_UTF8))

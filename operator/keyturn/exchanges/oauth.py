@@ -42,6 +42,8 @@ _MAX_LIFETIME = timedelta(days=366)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFETIME = timedelta(seconds=60)
 _MAX_PEM_LENGTH, _MAX_KEY_BITS = 8192, 4096
+# The bundle of all public authorities, as Mozilla and AWS publish it, has 220 KB.
+_MAX_BUNDLE_LENGTH = 512 * 1024
 Fields = list[tuple[str, str]]
 
 # RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target, and invalid_request also of a bad subject token),
@@ -209,7 +211,7 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
-    bundle = await call.secret(ref)
+    bundle = await call.secret(ref, _MAX_BUNDLE_LENGTH)
     try:
         # Python treats an empty bundle as none, and would trust the default certificates.
         context = ssl.create_default_context(cadata=bundle or "none")

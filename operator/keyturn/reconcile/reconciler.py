@@ -12,7 +12,7 @@ from keyturn.api.status import Status
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint
-from keyturn.core.pipeline_values import SourceValues
+from keyturn.core.pipeline_values import SourceValues, check_lengths
 from keyturn.core.renewal import (
     REPAIR_REASONS,
     ApplyMetadata,
@@ -185,6 +185,7 @@ async def _exchange(
             values = await consume(deps, request, inputs.stored, step, values)
         else:
             values = await deps.exchange(request, step, values)
+        check_lengths(values)
         # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
     issuance, data = issue(request, values, context)

@@ -1,14 +1,17 @@
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.token_family import StoredToken
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
+from tests.support.rotation import RotatingIssuer
 
 GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
@@ -215,6 +218,20 @@ async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
     assert outcome.failure
     assert outcome.failure.error.reason == "WriteDenied"
     assert len(env.aws.issuer.consumed) == 1
+
+
+async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
+    class VerboseIssuer(RotatingIssuer):
+        def refresh(self, token: str, now: datetime) -> PipelineValues:
+            return replace(super().refresh(token, now), access_token=Token("x" * 16385))
+
+    env = environment("seed")
+    env.aws.issuer = VerboseIssuer()
+    outcome = await env.reconcile(rotating())
+
+    assert outcome.failure
+    assert outcome.failure.error.reason == "InvalidSpec"
+    assert stored_token(env).value == env.aws.issuer.live == "refresh-1"
 
 
 async def test_unreachable_issuer_leaves_no_intent() -> None:
