@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from keyturn.core.hosts import canonical_host
+
 Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z")]
 
 
@@ -34,7 +36,8 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     A `proxy` resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
     """
 
-    # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it.
+    # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it. A name
+    # with other letters is written with its A-labels (xn--...), to which it is converted before it is connected to.
     allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
     proxy: Url | None = None
     allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
@@ -43,8 +46,15 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
         """Refuse invalid networks, which would otherwise fail at the first call, and a proxy without allowed hosts."""
         if self.proxy and not self.allowed_hosts:
             raise ValueError("proxy needs allowedHosts: a proxy resolves host names, so addresses cannot be checked")
+        for host in self.allowed_hosts:
+            if canonical_host(host) is None:
+                raise ValueError(f"allowedHosts: {host} is neither a host name nor an IP address in its usual form")
         for network in self.allowed_private_networks:
             ipaddress.ip_network(network)
+
+    def is_allowed(self, host: str) -> bool:
+        """Whether a host, in its canonical form, may be called."""
+        return not self.allowed_hosts or host in map(canonical_host, self.allowed_hosts)
 
 
 _Pattern = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[!-~]+\Z")]

@@ -2,7 +2,6 @@
 
 import asyncio
 import codecs
-import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +16,16 @@ from yarl import URL
 
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.hosts import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.rate_limit import parse_retry_after
-from keyturn.exchanges.ssrf import Resolver
+from keyturn.exchanges.ssrf import AddressFilter
 from keyturn.metrics import Metrics
 
 _MAX_IN_FLIGHT = 2
 _MAX_BODY_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
-_NUMBERS, _DOTTED = re.compile(r"(0x[0-9a-f]+|[0-9.])+"), re.compile(r"([0-9]{1,3}\.){3}[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +43,17 @@ class Form:
 
     @property
     def host(self) -> str:
-        """The host of the URL; raises RefusedError (InvalidSpec) if it has none."""
+        """The host that the URL is connected to; raises RefusedError (InvalidSpec) if there is none.
+
+        It comes from yarl, as in aiohttp: Python's own codec for IDNA maps a name to another one (faß.de to fass.de).
+        """
         try:
             url = URL(self.url)
-            host = (url.host or "").encode("idna").decode() if url.port else ""
+            host = canonical_host(url.raw_host or "") if url.host and url.port and url.user is None else None
         except ValueError:
-            host = ""
-        # Some resolvers take 127.1 and 2130706433 for addresses.
-        if not host or (_NUMBERS.fullmatch(host) and not _DOTTED.fullmatch(host)):
-            raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL: it has no host")
+            host = None
+        if host is None:
+            raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL: it has no host name or IP address")
         return host
 
 
@@ -99,7 +100,7 @@ class IssuerClient:
     async def post(self, exchange: str, form: Form) -> IssuerResponse:
         """Send a form once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
         host = form.host
-        if self._settings.allowed_hosts and host not in self._settings.allowed_hosts:
+        if not self._settings.is_allowed(host):
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
@@ -163,12 +164,13 @@ class IssuerClient:
         trace.on_connection_create_end.append(set_connected)
         trace.on_connection_reuseconn.append(set_connected)
         proxy = self._settings.proxy
-        resolver = None if proxy else Resolver(self._settings)
-        if resolver:
-            resolver.check(form.host)
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
-            resolver=resolver, ssl=form.trusted or True, force_close=True, use_dns_cache=False
+            # A proxy resolves the host itself, and has an address of its own.
+            socket_factory=None if proxy else AddressFilter(self._settings).open_socket,
+            ssl=form.trusted or True,
+            force_close=True,
+            use_dns_cache=False,
         )
         return aiohttp.ClientSession(
             connector=connector,

@@ -84,7 +84,7 @@ async def test_connection_uses_the_checked_address() -> None:
         pytest.param((), False, id="an empty list allows any"),
         pytest.param(("127.0.0.1", "other.example"), False, id="a list with the host"),
         pytest.param(("other.example",), True, id="a list without the host"),
-        pytest.param(("0.0.1", "127.0.0.10"), True, id="a list with similar hosts"),
+        pytest.param(("0.0.0.1", "127.0.0.10"), True, id="a list with similar hosts"),
     ],
 )
 async def test_allowed_hosts(hosts: tuple[str, ...], *, is_refused: bool) -> None:
