@@ -166,7 +166,7 @@ def next_attempt_time(
     service requires.
     """
     wait = REASONS[error.reason].retry_after
-    if isinstance(error, UnavailableError) and error.outcome_unknown:
+    if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
         wait = _AFTER_INTENT
     is_new = now - (request.created_at or now) < _IAM_PROPAGATION
     if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
+from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
@@ -30,7 +31,7 @@ _MAX_ITEMS = 100
 
 @dataclass(frozen=True, slots=True)
 class AwsResponse:
-    """The response to a call, and the time of the request, from which lifetimes are counted."""
+    """The response to a call, and the time of the request in whole seconds, from which lifetimes are counted."""
 
     members: dict[str, Any] = field(repr=False)
     request_id: str
@@ -72,10 +73,11 @@ class Aws:
         user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
         rate_limiter = self._rate_limiters.get((service, user))
         await _wait_for_slot(operation, rate_limiter)
-        requested_at, started, code = self._now(), time.monotonic(), "OK"
+        requested_at, started, code = whole(self._now()), time.monotonic(), "cancelled"
         loop = asyncio.get_running_loop()
         try:
             members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters, signer)
+            code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.

@@ -34,7 +34,8 @@ class ExchangeContext:
 class Call:
     """One exchange: its TokenRequest and AWS region.
 
-    `is_ambient`: the source is the operator's own AWS identity. `client_token` is an idempotency token, the same for
+    `is_ambient`: the source is the operator's own AWS identity. `consumes`: the exchange consumes a stored token, so a
+    lost response leaves the outcome unknown. `client_token` is an idempotency token, the same for
     each attempt of one renewal.
     """
 
@@ -43,6 +44,7 @@ class Call:
     region: str
     name: str
     is_ambient: bool = False
+    consumes: bool = False
     client_token: str = ""
 
     async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef, max_length: int = MAX_VALUE_LENGTH) -> str:

@@ -14,8 +14,9 @@ from weakref import WeakValueDictionary
 import aiohttp
 from yarl import URL
 
+from keyturn.api.times import whole
 from keyturn.core.bounded_json import decode_object
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.hosts import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
@@ -59,7 +60,10 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class IssuerResponse:
-    """The response of an issuer. `json` is None if the body is not a JSON object."""
+    """The response of an issuer. `json` is None if the body is not a JSON object.
+
+    `requested_at` is the time of the request in whole seconds.
+    """
 
     host: str
     status: int
@@ -110,12 +114,14 @@ class IssuerClient:
                 await slot.acquire()
         except TimeoutError:
             raise UnavailableError("Unavailable", f"{host} is busy with other requests from Keyturn") from None
-        started, code = time.monotonic(), "other"
+        started, code = time.monotonic(), "cancelled"
         try:
             response = await self._send(form)
             code = "OK" if response.status in range(200, 300) else "other"
-        except UnavailableError:
-            self._service_health.failed(host)
+        except KeyturnError as error:
+            code = "other"
+            if isinstance(error, UnavailableError):
+                self._service_health.failed(host)
             raise
         finally:
             slot.release()
@@ -129,7 +135,7 @@ class IssuerClient:
         self._metrics.throttled.labels("oauth").inc()
 
     async def _send(self, form: Form) -> IssuerResponse:
-        requested_at, connected = self._now(), asyncio.Event()
+        requested_at, connected = whole(self._now()), asyncio.Event()
         try:
             async with (
                 self._session(form, connected) as session,

@@ -84,21 +84,20 @@ async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Pip
     grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
     else the `exp` of a JWT.
     """
-    consumes = spec.is_refresh_grant or values.single_use_credential is not None or values.refresh_token is not None
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
     trusted = await _trusted_certificates(call, spec)
-    form = Form(spec.token_url, fields + client_fields, headers, trusted, consumes)
+    form = Form(spec.token_url, fields + client_fields, headers, trusted, call.consumes)
     response = await call.context.issuer_client.post("oauthToken", form)
     try:
-        results = _with_tokens(values, response, _members(response, consumes=consumes))
+        results = _with_tokens(values, response, _members(response, consumes=call.consumes))
     except ThrottledError:
         call.context.issuer_client.throttled()
         raise
-    if results.access_token is None and not consumes:
+    if results.access_token is None and not call.consumes:
         # The next exchange would use the source token instead.
         raise UnavailableError("Unavailable", f"{response.host} returned no access token")
-    return results if consumes else replace(results, refresh_token=None)
+    return results if call.consumes else replace(results, refresh_token=None)
 
 
 async def _form_fields(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Fields:

@@ -50,7 +50,7 @@ async def exchange(
     context: ExchangeContext, request: Request, step: StepSpec, values: PipelineValues
 ) -> PipelineValues:
     """Run one exchange of a pipeline, and return the values with its results. Raises only KeyturnError."""
-    spec, source = step.exchange, request.spec.source
+    spec, source, consumption = step.exchange, request.spec.source, request.spec.consumption
     region = spec.region if isinstance(spec, AwsExchangeSpec) else None
     renewal = f"{request.uid}/{values.revision}/{request.exchange_hash}"
     call = Call(
@@ -59,6 +59,7 @@ async def exchange(
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
+        consumes=consumption is not None and consumption.step is spec,
         # An idempotency token of 56 characters: retries, also after a crash, send the same.
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )

@@ -164,7 +164,7 @@ async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) 
         ambient_tags = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
-    operation = _mfa_operation(_ASSUME_ROLE, spec)
+    operation = _mfa_operation(call, _ASSUME_ROLE, spec)
     signer = AMBIENT if is_ambient else values.signing_credentials
     response = await call.context.aws.call(operation, call.region, parameters, signer)
     return _with_credentials(_ASSUME_ROLE, values, response)
@@ -172,15 +172,15 @@ async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) 
 
 async def get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> PipelineValues:
     """Call sts GetSessionToken, signed with the access key of an IAM user."""
-    operation = _mfa_operation(_GET_SESSION_TOKEN, spec)
+    operation = _mfa_operation(call, _GET_SESSION_TOKEN, spec)
     parameters = _parameters(spec, TokenCode=_code(spec, values))
     response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
     return _with_credentials(_GET_SESSION_TOKEN, values, response)
 
 
-def _mfa_operation(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
+def _mfa_operation(call: Call, operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
     # A call whose response was lost has consumed the MFA code, too, so it is not repeated.
-    return replace(operation, attempts=1) if spec.single_use_credential else operation
+    return replace(operation, attempts=1, consumes=call.consumes) if spec.single_use_credential else operation
 
 
 async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:

@@ -3,6 +3,7 @@ from typing import Any
 import jwt
 import pytest
 
+from keyturn.api.times import whole
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
@@ -64,13 +65,14 @@ def with_refresh_token(emulator: Emulator) -> PipelineValues:
 
 
 async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: Emulator) -> None:
-    before = real_now()
+    before = whole(real_now())
     values = await call(client, with_code(emulator), CODE)
 
     assert values.access_token
     assert values.id_token
     assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
     assert values.access_token.expires_at
+    assert values.access_token.expires_at == whole(values.access_token.expires_at)
     assert 0 * SECOND <= values.access_token.expires_at - before - HOUR < 5 * SECOND
     claims = jwt.decode(values.id_token.value, options={"verify_signature": False})
     assert values.identity_context == claims["sts:identity_context"]
@@ -220,6 +222,16 @@ async def test_lost_response_leaves_the_outcome_unknown(
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == (reason, outcome_unknown)
     assert emulator.calls(CREATE) == 1
+
+
+async def test_lost_assertion_of_an_earlier_exchange_is_retryable(client: Aws, emulator: Emulator) -> None:
+    emulator.fault(CREATE, drop="after", times=None)
+    values = PipelineValues(Token("source"), credentials=USER, id_token=Token(emulator.jwt(APPLICATION_ARN)))
+    error = await fail_call(client, values, BEARER, **{"from": "idToken"})
+
+    assert isinstance(error, UnavailableError)
+    # AWS may have accepted it, so botocore must not repeat it; the next attempt starts with a new one.
+    assert (error.reason, error.outcome_unknown, emulator.calls(CREATE)) == ("Unreachable", False, 1)
 
 
 async def test_closed_port_leaves_no_unknown_outcome(emulator: Emulator, unused_tcp_port: int) -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web as server
 
+from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
@@ -54,6 +55,7 @@ async def test_form_is_sent_and_json_is_returned() -> None:
     assert (response.status, response.json, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
     assert response.retry_after == 7 * SECOND
     assert abs(real_now() - response.requested_at) < 5 * SECOND
+    assert response.requested_at == whole(response.requested_at)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,21 @@ async def test_requests_are_counted_and_recovery_is_reported() -> None:
     assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "OK"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "other"}) == 1
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": "oauthToken"}) == 2
+
+
+async def test_cancelled_request_is_not_counted_as_success() -> None:
+    async def hang(request: server.Request) -> server.Response:
+        await asyncio.sleep(1)
+        return await respond(request)
+
+    metrics = Metrics()
+    async with served(hang) as issuer:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await post(issuer.url(), issuer_client(metrics=metrics))
+
+    labels = {"exchange": "oauthToken", "code": "cancelled"}
+    assert metrics.registry.get_sample_value("keyturn_exchanges_total", labels) == 1
 
 
 def test_repr_shows_no_secrets() -> None:

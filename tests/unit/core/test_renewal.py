@@ -237,6 +237,9 @@ def test_metadata_is_needed(uid: str, metadata_hash: str | None, target: TargetS
         pytest.param(UNREACHABLE, 50, 2 * MINUTE, 0.5, 15, id="at most a quarter of the remaining lifetime"),
         pytest.param(UNREACHABLE, 50, timedelta(), 0.5, 30, id="expired: within a minute"),
         pytest.param(UNREACHABLE, 50, -HOUR, 0.5, 30, id="long expired: within a minute"),
+        pytest.param(
+            UnavailableError("Unreachable", "", outcome_unknown=True), 3, HOUR, 0.5, 8, id="nothing to consume: backoff"
+        ),
         pytest.param(ThrottledError("", retry_after=MINUTE), 1, HOUR, 0.5, 60, id="throttled with retry_after"),
         pytest.param(ThrottledError(""), 1, HOUR, 0.5, 2, id="throttled without retry_after: backoff"),
         pytest.param(RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300, id="access denied: 5 min"),
