@@ -1,4 +1,4 @@
-"""The control plane, for all tests."""
+"""The control plane and the cluster's fixtures, for all tests."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,6 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.controlplane import ControlPlane
+
+pytest_plugins = ["tests.support.cluster.fixtures"]
 
 
 @pytest.hookimpl(tryfirst=True)

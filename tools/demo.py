@@ -41,7 +41,10 @@ def main() -> None:
         aws = stack.enter_context(running_emulator(session_seconds=_SESSION_SECONDS))
         print_step("Installing the chart's CRD and RBAC, and starting the operator with its service account")
         stack.enter_context(_installed(cluster))
-        operator = stack.enter_context(_operator(cluster, aws, directory))
+        flags = (f"--watch-namespace={_NAMESPACE}", f"--lease-namespace={_NAMESPACE}")
+        operator = stack.enter_context(
+            running_operator(cluster, aws, directory, account=(_NAMESPACE, "keyturn"), flags=flags)
+        )
         print_step(f"Ready after {time.monotonic() - started:.0f} s")
         _show(cluster, aws, operator)
         if os.environ.get("ONCE"):
@@ -64,6 +67,13 @@ def _cluster(directory: Path) -> Iterator[Cluster]:
             sys.exit(f"KUBECONFIG_DEMO: {kubeconfig} does not exist")
         yield ExistingCluster(Path(kubeconfig).resolve(), directory)
         return
+    with control_plane(directory) as plane:
+        yield plane
+
+
+@contextmanager
+def control_plane(directory: Path) -> Iterator[ControlPlane]:
+    """Start a control plane."""
     print_step("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
     (directory / "plane").mkdir()
     with ControlPlane.started(directory / "plane") as plane:
@@ -83,13 +93,6 @@ def _installed(cluster: Cluster) -> Iterator[None]:
     finally:
         cluster.kubectl("delete", "--wait=false", "-f", "-", stdin=objects, check=False)
         cluster.kubectl("delete", "namespace", _NAMESPACE, "--wait=false", check=False)
-
-
-@contextmanager
-def _operator(cluster: Cluster, aws: Emulator, directory: Path) -> Iterator[Operator]:
-    flags = (f"--watch-namespace={_NAMESPACE}", f"--lease-namespace={_NAMESPACE}")
-    with running_operator(cluster, aws, directory, account=(_NAMESPACE, "keyturn"), flags=flags) as operator:
-        yield operator
 
 
 def _show(cluster: Cluster, aws: Emulator, operator: Operator) -> None:

@@ -1,7 +1,7 @@
 """Builds and runs the container image without a daemon: `python -m tools.image`.
 
 buildah builds and podman runs the image. debootstrap creates the base image from the Debian mirror that apt is
-configured with, so that no image registry is needed. Everything is stored in the user's cache_dir.
+configured with, so that no image registry is needed. Everything is stored in the user's cache directory.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def _build_base() -> None:
         packages = "--include=python3,python3-venv,ca-certificates"
         command = ("debootstrap", "--variant=minbase", packages, SUITE, root, _mirror())
         subprocess.run(command, check=True, stdout=sys.stderr)
-        shutil.rmtree(Path(root, "var/cache_dir/apt/archives"))
+        shutil.rmtree(Path(root, "var/cache/apt/archives"))
         shutil.rmtree(Path(root, "var/lib/apt/lists"))
         _buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
         _buildah("commit", "--quiet", container, BASE)

@@ -25,7 +25,7 @@ from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.prometheus.binaries import prometheus_binary as monitoring
 from tests.support.prometheus.rules import RULES
 from tests.support.prometheus.server import running_prometheus
-from tools.demo import print_step
+from tools.demo import control_plane, print_step
 
 _ENVIRONMENT = Path("build") / "playground.env"
 _NAMESPACE, _ACCOUNT = "keyturn", "keyturn"
@@ -37,7 +37,10 @@ def main(environment: Path) -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-playground-")))
         address = f"127.0.0.1:{free_ports()[0]}"
-        plane, aws = stack.enter_context(_kubernetes(directory)), stack.enter_context(_aws())
+        plane = stack.enter_context(control_plane(directory))
+        sessions = int(os.environ.get("SESSION_SECONDS", "60"))
+        print_step(f"Starting an AWS emulator with sessions of {sessions} s")
+        aws = stack.enter_context(running_emulator(session_seconds=sessions))
         variables = stack.enter_context(monitored(directory, address)) | _variables(plane, aws)
         stack.callback(environment.unlink, missing_ok=True)
         environment.parent.mkdir(exist_ok=True)
@@ -50,22 +53,6 @@ def main(environment: Path) -> None:
         print_step("Keyturn is installed and the operator is running. Its log:")
         print(directory / "operator.log", flush=True)
         signal.pause()
-
-
-@contextmanager
-def _kubernetes(directory: Path) -> Iterator[ControlPlane]:
-    print_step("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
-    (directory / "plane").mkdir()
-    with ControlPlane.started(directory / "plane") as plane:
-        yield plane
-
-
-@contextmanager
-def _aws() -> Iterator[Emulator]:
-    sessions = int(os.environ.get("SESSION_SECONDS", "60"))
-    print_step(f"Starting an AWS emulator with sessions of {sessions} s")
-    with running_emulator(session_seconds=sessions) as aws:
-        yield aws
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The API server accepts every example, and each TokenRequest becomes Ready with the AWS setup that it documents."""
+"""The API server accepts every example; each TokenRequest is issued and renewed with its documented AWS setup."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
-from tests.support.cluster.sources import CODE_VERIFIER
+from tests.support.cluster.sources import CODE_VERIFIER, USER_KEYS, caller_arn, service_account_issuer
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.emulator.constants import (
@@ -24,13 +24,10 @@ from tests.support.emulator.constants import (
     CLIENT_ID,
     DEFAULT_SCOPES,
     OTHER_APPLICATION_ARN,
-    USER_KEY_ID,
-    USER_SECRET_KEY,
 )
 from tests.support.emulator.oauth.client import send
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
-KEYS = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
 PORTAL_ARN = f"{APPLICATION_ARN[:-1]}a"
 EXTERNAL_ID = "partner/1"
 _ROLE = re.compile(r"arn:aws:iam::[0-9]{12}:role/[A-Za-z-]+")
@@ -64,7 +61,7 @@ def ambient_operator(
     installed.kubectl("create", "clusterrolebinding", "token-creator", "--clusterrole=token-creator",
                       "--serviceaccount=keyturn:keyturn")  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**KEYS, "SSL_CERT_FILE": str(directory / "ca.crt")}.items():
+        for name, value in {**USER_KEYS, "SSL_CERT_FILE": str(directory / "ca.crt")}.items():
             patch.setenv(name, value)
         with running_operator(installed, own_aws, directory, settings=settings) as operator:
             yield operator
@@ -160,7 +157,7 @@ def _billing(environment: Environment) -> Values:
 def _reader(environment: Environment) -> Values:
     environment.aws.oauth_client("reader")
     environment.aws.control("POST", "identity-center-applications", arn=APPLICATION_ARN, audiences=["reader"])
-    return {"okta": {"refresh_token": environment.aws.oauth_refresh_token("reader")}, "base-aws": KEYS}
+    return {"okta": {"refresh_token": environment.aws.oauth_refresh_token("reader")}, "base-aws": USER_KEYS}
 
 
 def _orders(environment: Environment) -> Values:
@@ -172,13 +169,13 @@ def _orders(environment: Environment) -> Values:
 def _portal(environment: Environment) -> Values:
     scopes = sorted(DEFAULT_SCOPES | {OTHER_APPLICATION_ARN})
     environment.aws.control("POST", "identity-center-applications", arn=PORTAL_ARN, scopes=scopes)
-    return {"portal-token": {"token": environment.aws.identity_center_token(PORTAL_ARN)}, "base-aws": KEYS}
+    return {"portal-token": {"token": environment.aws.identity_center_token(PORTAL_ARN)}, "base-aws": USER_KEYS}
 
 
 def _sign_in(environment: Environment) -> Values:
     return {
         "sign-in": {"code": environment.aws.authorization_code(CODE_VERIFIER), "verifier": CODE_VERIFIER},
-        "base-aws": KEYS,
+        "base-aws": USER_KEYS,
     }
 
 
@@ -189,7 +186,7 @@ def _account(environment: Environment) -> Values:
 
 
 def _keys(_: Environment) -> Values:
-    return {"base-aws": KEYS}
+    return {"base-aws": USER_KEYS}
 
 
 # By example: prepares AWS and the issuer, and returns the Secrets. Default: the access keys of a user.
@@ -198,7 +195,7 @@ PREPARE: dict[str, Callable[[Environment], Values]] = {
     "client-credentials": _batch,
     "cognito": _login,
     "cognito-basic-flow": _login,
-    "cross-account": lambda _: {"base-aws": KEYS, "partner-secret": {"external_id": EXTERNAL_ID}},
+    "cross-account": lambda _: {"base-aws": USER_KEYS, "partner-secret": {"external_id": EXTERNAL_ID}},
     "identity-center": _sign_in,
     "identity-center-exchange": _portal,
     "identity-center-trusted-issuer": _reader,
@@ -213,9 +210,10 @@ WITH_REQUEST = [example for example in EXAMPLES if _requests(example.read_text()
 
 @pytest.mark.usefixtures("ambient_operator")
 @pytest.mark.parametrize("example", WITH_REQUEST, ids=lambda path: path.stem)
-def test_example_becomes_ready(example: Path, own_aws: Emulator, namespace: Namespace) -> None:
-    cluster = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    environment = Environment(namespace, own_aws, cluster if example.stem == "service-account" else own_aws.issuer_url)
+def test_example_is_issued_and_renewed_twice(example: Path, own_aws: Emulator, namespace: Namespace) -> None:
+    of_cluster = example.stem == "service-account"
+    issuer = service_account_issuer(namespace.plane) if of_cluster else own_aws.issuer_url
+    environment = Environment(namespace, own_aws, issuer)
     text = environment.adapt(example.read_text())
     values = PREPARE.get(example.stem, _keys)(environment)
     environment.create_roles(text)
@@ -225,6 +223,13 @@ def test_example_becomes_ready(example: Path, own_aws: Emulator, namespace: Name
     namespace.apply(request)
     name = request["metadata"]["name"]
     namespace.wait_until_ready(name, timeout=30)
+    secrets = [namespace.secret_data(namespace.status(name)["secretName"])]
+    for revision in (2, 3):
+        namespace.request_renewal(name, str(revision))
+        namespace.wait_for_revision(revision, name)
+        secrets.append(namespace.secret_data(namespace.status(name)["secretName"]))
 
-    assert namespace.condition(name, "Renewed")[:2] == ("True", "Issued")
+    assert len({json.dumps(data, sort_keys=True) for data in secrets}) == 3
+    assert all(caller_arn(data, own_aws) for data in secrets if "AWS_ACCESS_KEY_ID" in data)
+    assert namespace.condition(name, "Renewed")[:2] == ("True", "Renewed")
     assert namespace.condition(name, "Stalled") == ("", "", "")

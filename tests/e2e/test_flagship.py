@@ -1,11 +1,10 @@
 """The main use: a License Manager token becomes credentials in a Secret that is renewed before they expire."""
 
-import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import jwt
+import pytest
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
@@ -13,18 +12,13 @@ from tests.support.cluster.writes import count_writes
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
+pytestmark = pytest.mark.usefixtures("operator")
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 LICENSE_MANAGER: dict[str, Any] = {"licenseManagerGetAccessToken": {}}
-OWN_KEYS = [
-    {"env": {}},
-    {"credentialProcess": {"key": "process.json"}},
-    {"credentialsFile": {"key": "aws", "profile": "billing"}},
-    {"token": {"key": "access_token"}},
-]
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 
-def test_status_describes_the_issue(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_status_describes_the_issue(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, secret="acme-aws")
 
     status = namespace.status("acme")
@@ -42,7 +36,7 @@ def test_status_describes_the_issue(operator: Operator, aws: Emulator, namespace
     ]
 
 
-def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_secret_has_the_default_formats_and_its_owner(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
 
     data, secret = namespace.secret_data("acme"), namespace.get("secret", "acme")
@@ -57,38 +51,7 @@ def test_secret_has_the_default_formats_and_its_owner(operator: Operator, aws: E
     assert "finalizers" not in namespace.get("tokenrequest", "acme")["metadata"]
 
 
-def test_all_formats_contain_the_same_credentials(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issue(aws, target={"formats": OWN_KEYS})
-
-    data = namespace.secret_data("acme")
-    assert json.loads(data["process.json"]) == {
-        "Version": 1,
-        "AccessKeyId": data["AWS_ACCESS_KEY_ID"],
-        "SecretAccessKey": data["AWS_SECRET_ACCESS_KEY"],
-        "SessionToken": data["AWS_SESSION_TOKEN"],
-        "Expiration": data["expiration"],
-    }
-    assert data["aws"].splitlines() == [
-        "[billing]",
-        f"aws_access_key_id = {data['AWS_ACCESS_KEY_ID']}",
-        f"aws_secret_access_key = {data['AWS_SECRET_ACCESS_KEY']}",
-        f"aws_session_token = {data['AWS_SESSION_TOKEN']}",
-    ]
-    assert jwt.decode(data["access_token"], options={"verify_signature": False})["sub"] == "111122223333"
-
-
-def test_token_expires_when_its_jwt_expires(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    aws.settings(access_token_seconds=600)
-    namespace.issue(aws, exchanges=[LICENSE_MANAGER])
-
-    data = namespace.secret_data("acme")
-    expires = jwt.decode(data["token"], options={"verify_signature": False})["exp"]
-    assert set(data) == {"token", "expiration"}
-    assert data["expiration"] == datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert aws.calls("AssumeRoleWithWebIdentity") == 0
-
-
-def test_kubectl_get_shows_the_next_times(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_kubectl_get_shows_the_next_times(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
 
     header, row = namespace.kubectl("get", "treq").splitlines()

@@ -1,4 +1,4 @@
-"""Formats for AWS SDKs: a client works with the Secret alone, also after two renewals."""
+"""Formats that test_sdks.py does not use: an SDK works with the Secret alone, also after two renewals."""
 
 import os
 import subprocess
@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.cluster.namespace import ROLE, Namespace
-from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
 
+pytestmark = pytest.mark.usefixtures("operator")
 WHO_AM_I = "import boto3; print(boto3.client('sts', 'us-east-1').get_caller_identity()['Arn'])"
 SESSION = ROLE.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
-FILE = "[default]\naws_access_key_id={{ accessKeyId }}\naws_secret_access_key={{secretAccessKey}}\n"
 SCRIPT = """\
 export AWS_ACCESS_KEY_ID={{ accessKeyId }} AWS_SECRET_ACCESS_KEY='{{ secretAccessKey }}'
 export AWS_SESSION_TOKEN="{{ sessionToken }}" ENDS="{{ expiration }}"  # {{ principal }}
@@ -43,9 +42,6 @@ CASES = {
         [{"credentialsFile": {"key": "aws", "profile": "billing"}}],
         {"AWS_SHARED_CREDENTIALS_FILE": "{}/aws", "AWS_PROFILE": "billing"},
     ),
-    "awsConfig": FormatCase(
-        [{"credentialProcess": {}}, {"awsConfig": {"mountPath": "{}"}}], {"AWS_CONFIG_FILE": "{}/config"}
-    ),
     "webIdentityToken": FormatCase(
         [{"webIdentityToken": {}}],
         {
@@ -56,13 +52,7 @@ CASES = {
         spec={"exchanges": [{"licenseManagerGetAccessToken": {}}]},
         principal=f"{SESSION}/pod",
     ),
-    "template of a credentials file": FormatCase(
-        [{"template": {"key": "it", "text": FILE + "aws_session_token={{ sessionToken }}"}}],
-        {"AWS_SHARED_CREDENTIALS_FILE": "{}/it"},
-    ),
-    "template of a script": FormatCase(
-        [{"template": {"key": "it", "text": SCRIPT}}], {"FOLDER": "{}"}, prepare='. "$FOLDER/it"'
-    ),
+    "template": FormatCase([{"template": {"key": "it", "text": SCRIPT}}], {"FOLDER": "{}"}, prepare='. "$FOLDER/it"'),
 }
 
 
@@ -81,7 +71,7 @@ def with_folder(folder: Path, value: Any) -> Any:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_client_works_with_the_secret_alone(
-    operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path, case: FormatCase
+    aws: Emulator, namespace: Namespace, tmp_path: Path, case: FormatCase
 ) -> None:
     formats = [with_folder(tmp_path, options) for options in case.formats]
     namespace.issue(aws, target={"formats": formats}, **case.spec)

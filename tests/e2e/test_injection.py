@@ -128,12 +128,6 @@ def test_helm_detects_mutating_policies_and_notes_them(injecting: ControlPlane) 
     assert "get the sidecar" in output.partition("NOTES:")[2]
 
 
-def test_policies_are_valid_in_strict_mode(injecting: ControlPlane) -> None:
-    strict = ("apply", "--dry-run=server", "--validate=strict", "--filename=-")
-
-    assert "unchanged" in injecting.kubectl(*strict, stdin=chart_objects(VALUES, only=["injection"]))
-
-
 def test_large_pod_stays_within_the_cel_budget(injecting: ControlPlane) -> None:
     names = [f"VARIABLE_{number}" for number in range(200)]
     body = pod(*(container(f"app-{number}", *names) for number in range(40)))

@@ -1,43 +1,23 @@
 """Two operators with one Lease: one works, the other one stands by and takes over."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
 import pytest
 
-from tests.support.cluster.leadership import is_leader, is_ready, patch_lease
+from tests.support.cluster.leadership import Start, is_leader, patch_lease
 from tests.support.cluster.namespace import Namespace
-from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.writes import count_writes
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 RENEWALS = 'keyturn_renewals_total{reason="RenewalRequested",result="success"}'
-Start = Callable[[], Operator]
 
 
-@pytest.fixture
-def start(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator[Start]:
-    """Start operators that share the chart's Lease."""
-    with ExitStack() as stack:
-
-        def start_operator() -> Operator:
-            directory = tmp_path / str(len(list(tmp_path.iterdir())))
-            directory.mkdir()
-            return stack.enter_context(running_operator(installed, aws, directory))
-
-        yield start_operator
-        patch_lease(installed, holderIdentity=None)
-
-
-def test_standby_takes_over_when_the_leader_stops(start: Start, aws: Emulator, namespace: Namespace) -> None:
-    first = start()
-    until(lambda: is_leader(first))
+def test_standby_takes_over_when_the_leader_stops(
+    start: Start, installed: ControlPlane, aws: Emulator, namespace: Namespace
+) -> None:
+    first = start(installed)
     namespace.issue(aws)
-    second = start()
-    until(lambda: is_ready(second))
+    second = start(installed)
 
     assert second.metric("keyturn_leader") == 0
     assert second.get("/healthz") == "ok\n"
@@ -54,10 +34,8 @@ def test_standby_takes_over_when_the_leader_stops(start: Start, aws: Emulator, n
 
 
 def test_standby_exits_with_code_0_and_keeps_the_lease(start: Start, installed: ControlPlane) -> None:
-    first = start()
-    until(lambda: is_leader(first))
-    second = start()
-    until(lambda: is_ready(second))
+    first = start(installed)
+    second = start(installed)
 
     assert second.stop() == 0
 
@@ -68,12 +46,10 @@ def test_standby_exits_with_code_0_and_keeps_the_lease(start: Start, installed: 
 def test_failover_renews_and_writes_nothing(
     start: Start, installed: ControlPlane, aws: Emulator, namespace: Namespace
 ) -> None:
-    first = start()
-    until(lambda: is_leader(first))
+    first = start(installed)
     namespace.issue(aws)
     namespace.issue(aws, "retained", target={"deletionPolicy": "Retain"})
-    second = start()
-    until(lambda: is_ready(second))
+    second = start(installed)
     before = [namespace.get(kind, name) for kind in ("secret", "treq") for name in ("acme", "retained")]
     writes, calls = count_writes(installed), aws.calls("GetAccessToken")
 
@@ -87,12 +63,12 @@ def test_failover_renews_and_writes_nothing(
 
 
 @pytest.mark.long
-def test_standby_takes_over_when_the_leader_is_killed(start: Start, aws: Emulator, namespace: Namespace) -> None:
-    first = start()
-    until(lambda: is_leader(first))
+def test_standby_takes_over_when_the_leader_is_killed(
+    start: Start, installed: ControlPlane, aws: Emulator, namespace: Namespace
+) -> None:
+    first = start(installed)
     namespace.issue(aws)
-    second = start()
-    until(lambda: is_ready(second))
+    second = start(installed)
 
     first.kill()
 
@@ -104,8 +80,7 @@ def test_standby_takes_over_when_the_leader_is_killed(start: Start, aws: Emulato
 
 @pytest.mark.long
 def test_operator_that_loses_the_lease_exits_with_code_1(start: Start, installed: ControlPlane) -> None:
-    operator = start()
-    until(lambda: is_leader(operator))
+    operator = start(installed)
 
     patch_lease(installed, holderIdentity="another", renewTime=None)
 
@@ -116,8 +91,7 @@ def test_operator_that_loses_the_lease_exits_with_code_1(start: Start, installed
 
 @pytest.mark.long
 def test_leader_exits_if_the_api_server_is_frozen(start: Start, installed: ControlPlane) -> None:
-    operator = start()
-    until(lambda: is_leader(operator))
+    operator = start(installed)
 
     installed.freeze("kube-apiserver")
     try:

@@ -103,8 +103,10 @@ def test_expiring_source_is_replaced(
 ) -> None:
     namespace.put_token(aws.refresh_token(expires_in=10))
     namespace.apply(token_request())
-    namespace.wait_for_condition("acme", "Ready", "SourceExpiring", seconds=30)
+    message = namespace.wait_for_condition("acme", "Ready", "SourceExpiring", seconds=30)
     expiration = namespace.status("acme")["sourceExpirationTime"]
+    assert f"the source credential expires at {expiration}" in message
+    assert namespace.events("acme") == ["Issued", "SourceExpiring"]
     assert f"  Source expires  {expiration} (" in plugin.succeed("status", "acme")
 
     namespace.put_token(aws.refresh_token())

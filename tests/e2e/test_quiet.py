@@ -42,8 +42,8 @@ def label_the_requests(namespace: Namespace) -> None:
 
 
 def annotate_the_secrets(namespace: Namespace) -> None:
+    namespace.kubectl("label", "secret", *NAMES, "license", "team=blue", "keyturn.dev/source=true")
     namespace.kubectl("annotate", "secret", *NAMES, "license", "note=new")
-    namespace.kubectl("label", "secret", *NAMES, "license", "team=blue")
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """The operator with a real OpenID issuer that rotates tokens and revokes the family of a reused token."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import npm
 from tests.support.cluster.namespace import Namespace, token_request
-from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
-from tests.support.controlplane import ControlPlane
+from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
 from tests.support.issuer.server import AUDIENCE, Issuer, running_issuer
 
@@ -22,14 +20,6 @@ TOKEN: dict[str, Any] = {"formats": [{"token": {}}]}
 def issuer() -> Iterator[Issuer]:
     with running_issuer() as running:
         yield running
-
-
-@pytest.fixture
-def operator(installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
-    """An operator that may call issuers on loopback; the test may stop it."""
-    with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as running:
-        yield running
-        assert "internal error" not in running.log()
 
 
 def sign_in(namespace: Namespace, issuer: Issuer, *, jwt: bool = False) -> None:
@@ -57,7 +47,7 @@ def renew(namespace: Namespace, revision: int) -> None:
 
 
 def test_two_requests_consume_each_token_once(
-    operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
+    own_operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
 ) -> None:
     sign_in(namespace, issuer)
     namespace.apply(*(request(issuer, name, target=TOKEN) for name in NAMES))
@@ -67,11 +57,11 @@ def test_two_requests_consume_each_token_once(
 
     for revision in range(2, 8):
         if revision == 4:
-            operator.kill()
-            operator.start()
+            own_operator.kill()
+            own_operator.start()
         if revision == 6:
-            assert operator.stop() == 0
-            operator.start()
+            assert own_operator.stop() == 0
+            own_operator.start()
         renew(namespace, revision)
         seen |= {namespace.secret_data(name)["token"] for name in NAMES}
 
@@ -79,9 +69,8 @@ def test_two_requests_consume_each_token_once(
     assert len(seen) == 14
 
 
-def test_token_becomes_the_credentials_of_a_role(
-    operator: Operator, aws: Emulator, namespace: Namespace, issuer: Issuer
-) -> None:
+@pytest.mark.usefixtures("own_operator")
+def test_token_becomes_the_credentials_of_a_role(aws: Emulator, namespace: Namespace, issuer: Issuer) -> None:
     role = aws.trust_issuer(issuer.url, issuer.jwks(), AUDIENCE)
     sign_in(namespace, issuer, jwt=True)
     web_identity = {"assumeRoleWithWebIdentity": {"roleArn": role}}

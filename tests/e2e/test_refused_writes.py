@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, allow_secrets, refusing
@@ -12,6 +13,7 @@ from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
+pytestmark = pytest.mark.usefixtures("operator")
 QUOTA = "exceeded quota: few, requested: count/secrets=1"
 TOKEN_SECRET = "source-keyturn"
 
@@ -43,7 +45,7 @@ def renew(namespace: Namespace) -> None:
     namespace.wait_until_ready("acme")
 
 
-def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_policy_at_the_first_issue_costs_no_aws_call(aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     with refusing(namespace, "acme"):
         namespace.apply(token_request())
@@ -59,7 +61,7 @@ def test_policy_at_the_first_issue_costs_no_aws_call(operator: Operator, aws: Em
     assert count_exchanges(aws) == 2
 
 
-def test_policy_at_a_renewal_keeps_the_valid_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_policy_at_a_renewal_keeps_the_valid_secret(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.get("secret", "acme")
     with refusing(namespace, "acme"):
@@ -96,7 +98,7 @@ def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Emu
     assert consumed <= 2 * namespace.status("acme")["revision"]
 
 
-def test_policy_on_the_token_secret_at_the_first_issue(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_policy_on_the_token_secret_at_the_first_issue(aws: Emulator, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     with refusing(namespace, TOKEN_SECRET):
         namespace.apply(rotating_request(aws))
@@ -109,7 +111,7 @@ def test_policy_on_the_token_secret_at_the_first_issue(operator: Operator, aws: 
     assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0], 0)
 
 
-def test_policy_on_the_token_secret_at_a_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_policy_on_the_token_secret_at_a_renewal(aws: Emulator, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -128,7 +130,7 @@ def test_policy_on_the_token_secret_at_a_renewal(operator: Operator, aws: Emulat
     assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 
-def test_policy_on_the_target_loses_no_token(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_policy_on_the_target_loses_no_token(aws: Emulator, namespace: Namespace) -> None:
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
@@ -143,7 +145,7 @@ def test_policy_on_the_target_loses_no_token(operator: Operator, aws: Emulator, 
     assert (family.consumed, family.reuses) == ([*range(len(family.consumed))], 0)
 
 
-def test_full_quota_costs_no_aws_call(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_full_quota_costs_no_aws_call(aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     allow_secrets(namespace, 0)
 
@@ -157,16 +159,16 @@ def test_full_quota_costs_no_aws_call(operator: Operator, aws: Emulator, namespa
     assert namespace.events("acme") == ["WriteDenied", "Issued"]
 
 
-@pytest.mark.parametrize(
-    ("more", "adopted", "consumes"),
-    [
-        pytest.param(0, False, [], id="none left"),
-        pytest.param(0, True, [], id="none left for the token Secret"),
-        pytest.param(1, False, [0], id="one left, which the token Secret takes"),
-    ],
-)
+QUOTAS = {
+    "none left": (0, False, []),
+    "none left for the token Secret": (0, True, []),
+    "one left, which the token Secret takes": (1, False, [0]),
+}
+
+
+@cases("more, adopted, consumes", QUOTAS)
 def test_full_quota_loses_no_token(
-    operator: Operator, aws: Emulator, namespace: Namespace, *, more: int, adopted: bool, consumes: list[int]
+    aws: Emulator, namespace: Namespace, *, more: int, adopted: bool, consumes: list[int]
 ) -> None:
     seed = sign_in(namespace, aws)
     if adopted:

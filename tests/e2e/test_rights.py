@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster.audit import Audit, Right, audited_plane, granted_rights, used_rights
-from tests.support.cluster.chart import Values, chart_objects
+from tests.support.cluster.chart import chart_objects
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, running_operator
 from tests.support.cluster.rotating_source import refresh_step, rotating_request, sign_in
@@ -32,33 +32,19 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlP
         yield plane, audit
 
 
-@pytest.mark.parametrize(
-    ("values", "scoped", "flags"),
-    [
-        pytest.param({}, False, [], id="cluster-wide"),
-        pytest.param({}, True, [], id="one namespace"),
-        pytest.param({"secrets": {"watch": False}}, False, ["--no-watch-secrets"], id="without a watch of Secrets"),
-        pytest.param(
-            {"secrets": {"watch": False}}, True, ["--no-watch-secrets"], id="one namespace, without a watch of Secrets"
-        ),
-    ],
-)
+@pytest.mark.parametrize("watched", [True, False], ids=["with a watch of Secrets", "without"])
+@pytest.mark.parametrize("scoped", [False, True], ids=["cluster-wide", "one namespace"])
 def test_rights_granted_are_rights_used(
-    audited: tuple[ControlPlane, Audit],
-    aws: Emulator,
-    values: Values,
-    *,
-    scoped: bool,
-    flags: list[str],
-    tmp_path: Path,
+    audited: tuple[ControlPlane, Audit], aws: Emulator, tmp_path: Path, *, scoped: bool, watched: bool
 ) -> None:
     plane, audit = audited
     namespace, offset = Namespace.create(plane), audit.size
     scope = {"watchNamespaces": [namespace.name]} if scoped else {}
-    roles = chart_objects({**TOKENS, **values, **scope}, only=["rbac"])
+    roles = chart_objects({**TOKENS, "secrets": {"watch": watched}, **scope}, only=["rbac"])
     plane.kubectl("apply", "-f", "-", stdin=roles)
-    namespaces = [f"--watch-namespace={name}" for names in scope.values() for name in names]
-    with running_operator(plane, aws, tmp_path, settings=LOOPBACK, flags=(*flags, *namespaces)) as operator:
+    flags = [f"--watch-namespace={name}" for names in scope.values() for name in names]
+    flags += [] if watched else ["--no-watch-secrets"]
+    with running_operator(plane, aws, tmp_path, settings=LOOPBACK, flags=tuple(flags)) as operator:
         for flow in FLOWS:
             flow(namespace, aws)
         assert "internal error" not in operator.log()

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
-from tests.support.cluster.operator import Operator
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
+pytestmark = pytest.mark.usefixtures("operator")
 FOREIGN_DATA = {"theirs": "precious", "AWS_REGION": "mars"}
 COLLECTION_SECONDS = 60  # the garbage collector discovers new kinds every 30 s
 RETAIN = {"deletionPolicy": "Retain"}
@@ -30,31 +31,25 @@ def owners(namespace: Namespace, name: str = "acme") -> list[str]:
     return [it["uid"] for it in namespace.get("secret", name)["metadata"].get("ownerReferences", [])]
 
 
-@pytest.mark.parametrize(
-    ("secret", "message"),
-    [
-        pytest.param(foreign(), "Secret acme was not created by Keyturn", id="created by a user"),
-        pytest.param(foreign(immutable=True), "Secret acme is immutable", id="immutable"),
-        pytest.param(
-            foreign(immutable=True, annotations={"keyturn.dev/adoptable-by": "acme"}),
-            "Secret acme is immutable",
-            id="immutable, with its consent",
-        ),
-        pytest.param(
-            foreign(annotations={"keyturn.dev/adoptable-by": "other"}),
-            "Secret acme was not created by Keyturn",
-            id="with its consent to another request",
-        ),
-        pytest.param(
-            foreign(type="kubernetes.io/basic-auth", stringData={"username": "x", "password": "y"}),
-            "Secret acme was not created by Keyturn",
-            id="of another type",
-        ),
-    ],
-)
-def test_foreign_secret_is_refused(
-    operator: Operator, aws: Emulator, namespace: Namespace, secret: Object, message: str
-) -> None:
+FOREIGN = {
+    "created by a user": (foreign(), "was not created by Keyturn"),
+    "immutable, with its consent": (
+        foreign(immutable=True, annotations={"keyturn.dev/adoptable-by": "acme"}),
+        "Secret acme is immutable",
+    ),
+    "with its consent to another request": (
+        foreign(annotations={"keyturn.dev/adoptable-by": "other"}),
+        "was not created by Keyturn",
+    ),
+    "of another type": (
+        foreign(type="kubernetes.io/basic-auth", stringData={"username": "x", "password": "y"}),
+        "was not created by Keyturn",
+    ),
+}
+
+
+@cases("secret, message", FOREIGN)
+def test_foreign_secret_is_refused(aws: Emulator, namespace: Namespace, secret: Object, message: str) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(secret)
     before = namespace.get("secret", "acme")
@@ -68,9 +63,7 @@ def test_foreign_secret_is_refused(
     assert count_exchanges(aws) == 0
 
 
-def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(
-    operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
+def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.apply(foreign("theirs", stringData={"unrelated": "key"}))
     before, calls = namespace.get("secret", "theirs"), count_exchanges(aws)
@@ -84,27 +77,14 @@ def test_foreign_secret_after_the_dry_run_is_refused_by_the_write(
     assert count_exchanges(aws) == 2 * calls  # one more issue, before the write was refused
 
 
-def test_secret_of_another_request_is_refused(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issue(aws)
-    before, calls = namespace.get("secret", "acme"), count_exchanges(aws)
-
-    namespace.apply(token_request("second", secret="acme"))
-
-    assert "Secret acme belongs to TokenRequest acme" in namespace.wait_for_condition(
-        "second", "Stalled", "TargetConflict"
-    )
-    assert namespace.get("secret", "acme") == before
-    assert count_exchanges(aws) == calls
-
-
-def test_only_one_of_two_requests_gets_the_secret(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_only_one_of_two_requests_gets_the_secret(aws: Emulator, namespace: Namespace) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(token_request("first", secret="one"), token_request("second", secret="one"))
 
     until(lambda: {namespace.condition(it, "Ready")[1] for it in ("first", "second")} == {"Issued", "TargetConflict"})
 
 
-def test_adopted_secret_keeps_foreign_keys(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_adopted_secret_keeps_foreign_keys_and_has_no_owner(aws: Emulator, namespace: Namespace) -> None:
     namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
 
     namespace.issue(aws)
@@ -113,23 +93,14 @@ def test_adopted_secret_keeps_foreign_keys(operator: Operator, aws: Emulator, na
     assert (data["theirs"], data["AWS_REGION"]) == ("precious", "us-east-1")
     assert namespace.get("secret", "acme")["metadata"]["labels"]["app"] == "other"
     assert owners(namespace) == []
-
-
-def test_adopted_secret_has_no_owner_after_consent_is_removed(
-    operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
-    namespace.apply(foreign(annotations={"keyturn.dev/adoptable-by": "acme"}))
-    namespace.issue(aws)
-
     namespace.patch("secret", "acme", {"metadata": {"annotations": {"keyturn.dev/adoptable-by": None}}})
     namespace.request_renewal("acme", "1")
     namespace.wait_for_revision(2)
-
     assert owners(namespace) == []
 
 
 @pytest.mark.parametrize("then", ["consents", "is deleted"])
-def test_conflict_ends_when_the_secret(operator: Operator, aws: Emulator, namespace: Namespace, then: str) -> None:
+def test_conflict_ends_when_the_secret(aws: Emulator, namespace: Namespace, then: str) -> None:
     namespace.put_token(aws.refresh_token())
     namespace.apply(foreign(), token_request())
     namespace.wait_for_condition("acme", "Stalled", "TargetConflict")
@@ -144,7 +115,7 @@ def test_conflict_ends_when_the_secret(operator: Operator, aws: Emulator, namesp
     assert namespace.condition("acme", "Stalled")[0] == ""
 
 
-def test_immutable_secret_stays_ready_and_stalls(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_immutable_secret_stays_ready_and_stalls(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     calls = count_exchanges(aws)
 
@@ -157,7 +128,7 @@ def test_immutable_secret_stays_ready_and_stalls(operator: Operator, aws: Emulat
     namespace.wait_for_revision(2)
 
 
-def test_secret_of_a_deleted_request_is_collected(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_secret_of_a_deleted_request_is_collected(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     namespace.kubectl("delete", "treq", "acme")
     until(lambda: not namespace.get("secret", "acme"), seconds=COLLECTION_SECONDS)
@@ -174,7 +145,7 @@ def test_secret_of_a_deleted_request_is_collected(operator: Operator, aws: Emula
     assert not any(namespace.get("secret", name) for name in names)
 
 
-def test_retained_secret_is_taken_over(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_retained_secret_is_taken_over(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws, target=RETAIN)
     before, first = namespace.secret_data("acme"), uid(namespace, "secret")
     assert owners(namespace) == []
@@ -190,9 +161,7 @@ def test_retained_secret_is_taken_over(operator: Operator, aws: Emulator, namesp
     assert namespace.status("acme")["revision"] == 1
 
 
-def test_recreated_request_takes_over_before_collection(
-    operator: Operator, aws: Emulator, namespace: Namespace
-) -> None:
+def test_recreated_request_takes_over_before_collection(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before, first = namespace.secret_data("acme"), uid(namespace, "secret")
 
@@ -216,9 +185,7 @@ def test_recreated_request_takes_over_before_collection(
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
-def test_former_secret_is_deleted_or_released(
-    operator: Operator, aws: Emulator, namespace: Namespace, policy: str
-) -> None:
+def test_former_secret_is_deleted_or_released(aws: Emulator, namespace: Namespace, policy: str) -> None:
     namespace.issue(aws, target={"secretName": "old", "deletionPolicy": policy})
     before = namespace.secret_data("old")
 
@@ -233,13 +200,5 @@ def test_former_secret_is_deleted_or_released(
     until(lambda: "keyturn.dev/issuance" not in namespace.get("secret", "old")["metadata"].get("annotations", {}))
     assert namespace.secret_data("old") == before
     assert "labels" not in namespace.get("secret", "old")["metadata"]
-
-
-def test_released_secret_is_refused_without_consent(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    namespace.issue(aws, target={"secretName": "old", **RETAIN})
-    namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "new"}}})
-    until(lambda: "labels" not in namespace.get("secret", "old")["metadata"])
-
     namespace.apply(token_request("second", secret="old"))
-
     namespace.wait_for_condition("second", "Stalled", "TargetConflict")

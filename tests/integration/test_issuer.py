@@ -37,17 +37,6 @@ def test_reuse_of_a_rotated_token_revokes_the_family(issuer: Issuer) -> None:
 
 
 @needs_node
-@pytest.mark.parametrize(
-    ("secret", "form"), [("wrong", {}), ("", {"scope": "openid admin"})], ids=["wrong secret", "excess scope"]
-)
-def test_refused_request_consumes_nothing(secret: str, form: dict[str, str], issuer: Issuer) -> None:
-    token = issuer.refresh_token()
-
-    assert refresh(issuer, token, secret, **form).status in {400, 401}
-    assert refresh(issuer, token).status == 200
-
-
-@needs_node
 def test_access_token_for_aws_is_a_jwt_of_the_published_keys(issuer: Issuer) -> None:
     second = refresh(issuer, issuer.refresh_token(jwt=True))["refresh_token"]
     token, key = refresh(issuer, second)["access_token"], jwt.PyJWK(issuer.jwks()["keys"][0])

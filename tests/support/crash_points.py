@@ -162,7 +162,7 @@ async def run_next_process(directory: Path, request: Request, *, first: bool) ->
     reasons = []
     for after in (SECOND, 31 * SECOND, HOUR):
         outcome = await process.reconcile(after)
-        reasons.append(outcome.failure.error.reason if outcome.failure else "")
+        reasons.append(outcome.failure_reason)
     stored = await process.tokens.read(request)
     entries = sorted(path.name for name in ("output", "state") for path in (directory / name).iterdir())
     return {

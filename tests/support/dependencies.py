@@ -1,6 +1,7 @@
 """The dependencies of the reconciler in memory: Secrets, AWS, a clock and randomness, all controlled by the test."""
 
 import copy
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,15 +11,19 @@ import jwt
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request, parse
+from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.state import Failure, ReconcileState
+from keyturn.core.token_family import StoredToken
+from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.reconcile.reconciler import Reconciled, reconcile
-from tests.support.memory_store import Secrets
-from tests.support.rotation import Checkpoint, MemoryTokenStore, RotatingIssuer, no_checkpoint
+from tests.support.cluster_secrets import ClusterSecrets, ObservedStore
+from tests.support.rotation import Checkpoint, RotatingIssuer, no_checkpoint
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
@@ -108,6 +113,11 @@ class Attempt:
         return self.reconciled.state.failure
 
     @property
+    def failure_reason(self) -> str:
+        """The reason of the last failure, or ""."""
+        return self.failure.error.reason if self.failure else ""
+
+    @property
     def issuance(self) -> Issuance | None:
         """The issuance record on the target."""
         return self.reconciled.state.issuance
@@ -139,22 +149,26 @@ class FakeEnvironment:
 
     now: datetime = NOW
     rand: float = 0.0
-    secrets: Secrets = field(default_factory=Secrets)
     aws: Issuer = field(default_factory=Issuer)
     states: dict[str, ReconcileState] = field(default_factory=dict)
     statuses: dict[str, Status] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
-    tokens: MemoryTokenStore = field(default_factory=MemoryTokenStore)
+    store: ObservedStore = field(default_factory=ObservedStore)
+    tokens: ObservedStore = field(default_factory=ObservedStore)
     checkpoint: Checkpoint = no_checkpoint
     jumps: timedelta = timedelta()
+    secrets: ClusterSecrets = field(init=False)
     token_locks: TokenLocks = field(init=False)
+    pending_tokens: PendingTokens = field(init=False)
 
     def __post_init__(self) -> None:
-        self.token_locks = TokenLocks(self.monotonic)
+        self.secrets = ClusterSecrets(self.monotonic)
+        self.tokens.store = TokenSecrets(self.secrets.server)
+        self.restart()
 
     def watch(self, checkpoint: Checkpoint) -> None:
         """Await `checkpoint` at each call to a store, an exchange or `sleep`."""
-        self.checkpoint = self.tokens.checkpoint = self.secrets.checkpoint = checkpoint
+        self.checkpoint = self.tokens.checkpoint = self.store.checkpoint = checkpoint
 
     def monotonic(self) -> float:
         """The monotonic clock, which `set_clock` does not change."""
@@ -168,10 +182,13 @@ class FakeEnvironment:
     @property
     def deps(self) -> Dependencies:
         """What `reconcile` receives."""
+        store: Any = self.store
+        tokens: Any = self.tokens
         return Dependencies(
-            store=self.secrets,
-            tokens=self.tokens,
-            exchange=self._exchange,
+            store=store,
+            tokens=tokens,
+            prepare=self._prepare,
+            pending_tokens=self.pending_tokens,
             now=lambda: self.now,
             rand=lambda: self.rand,
             token_locks=self.token_locks,
@@ -187,6 +204,7 @@ class FakeEnvironment:
     async def reconcile(self, request: Request, after: timedelta = timedelta()) -> Attempt:
         """Reconcile a request, `after` later, with the state and status of its last reconciliation."""
         self.now += after
+        self.secrets.create_request(request)
         state, status = self.states.get(request.uid, ReconcileState()), self.statuses.get(request.uid)
         done = await attempt(self.deps, request, state, status)
         self.states[request.uid], self.statuses[request.uid] = done.reconciled.state, done.status
@@ -195,24 +213,46 @@ class FakeEnvironment:
     def restart(self) -> None:
         """Drop what a process keeps only in memory."""
         self.states.clear()
+        self.secrets.restart()
+        self.store.store = self.secrets.store
         self.token_locks = TokenLocks(self.monotonic)
+        self.pending_tokens = PendingTokens(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
         """Return the issuance record of a Secret. Raises LookupError if there is none."""
-        issuance = self.secrets.get(name).issuance
-        if issuance is None:
-            raise LookupError(name)
-        return issuance
+        return self.secrets.issuance(name)
 
-    async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
+    def stored_token(self, name: str = "license-keyturn") -> StoredToken:
+        """Return the token in a token Secret. Raises KeyError if the Secret does not exist."""
+        return self.secrets.stored_token(name)
+
+    async def _prepare(self, _: Request, step: StepSpec, values: PipelineValues) -> Send:
         name = type(step.exchange).__name__.removesuffix("Spec")
-        await self.checkpoint(f"before {name}")
-        result = await self.aws.exchange(step, values, self.now)
-        await self.checkpoint(f"after {name}")
-        return result
+        await self.checkpoint(f"prepare {name}")
+
+        async def send(transmission: Transmission) -> PipelineValues:
+            await self.checkpoint(f"before {name}")
+            transmission.begin()
+            result = await self.aws.exchange(step, values, self.now)
+            await self.checkpoint(f"after {name}")
+            return result
+
+        return send
 
     async def _sleep(self, _: float) -> None:
         await self.checkpoint("sleep")
+
+
+Exchange = Callable[[Request, StepSpec, PipelineValues], Awaitable[PipelineValues]]
+
+
+def unprepared(exchange: Exchange) -> Callable[[Request, StepSpec, PipelineValues], Awaitable[Send]]:
+    """Return the `prepare` of an exchange that has nothing to prepare."""
+
+    async def prepare(request: Request, step: StepSpec, values: PipelineValues) -> Send:
+        return lambda _: exchange(request, step, values)
+
+    return prepare
 
 
 def environment(source: str = "refresh-token") -> FakeEnvironment:
@@ -246,5 +286,5 @@ async def issued() -> FakeEnvironment:
     env = environment()
     await env.reconcile(request())
     env.aws.calls.clear()
-    env.secrets.calls.clear()
+    env.store.calls.clear()
     return env

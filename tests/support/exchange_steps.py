@@ -1,10 +1,12 @@
 """Run exchanges against the emulator, as the reconciler does."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
@@ -14,16 +16,18 @@ from keyturn.core.settings import AmbientRule, AwsSettings, IssuerSettings, Sour
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import Call, ExchangeContext, MakeToken
 from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
+from keyturn.exchanges.registry import prepare
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
-from tests.support.dependencies import ROLE, request
+from tests.support.dependencies import REFRESH, ROLE, request
 from tests.support.emulator.client import Emulator, endpoints
 from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     APPLICATION_ARN,
     CLIENT_ID,
+    CLIENT_SECRET,
     LICENSE_ARN,
     POOL_ID,
     USER_KEY_ID,
@@ -117,6 +121,14 @@ def call(client: Aws) -> Call:
     return Call(context(client), "billing", "us-east-1", "acme")
 
 
+async def exchange(
+    exchange_context: ExchangeContext, token_request: Request, step: StepSpec, values: PipelineValues
+) -> PipelineValues:
+    """Prepare and run one exchange."""
+    send = await prepare(exchange_context, token_request, step, values)
+    return await send(Transmission())
+
+
 async def get_access_token(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
     """Exchange a refresh token for an access token."""
     return await step(client, PipelineValues(Token(token)), token_request or request(), 0)
@@ -164,21 +176,28 @@ async def fail_pipeline(exchange_context: ExchangeContext, namespace: str = "bil
 
 
 async def run_signed(
-    client: Aws, *steps: dict[str, Any], times: int = 1, keys: Credentials = USER_CREDENTIALS
+    client: Aws,
+    *steps: dict[str, Any],
+    times: int = 1,
+    keys: Credentials = USER_CREDENTIALS,
+    secrets: Mapping[str, str] | None = None,
 ) -> PipelineValues:
-    """Run all exchanges `times` times, starting from these keys."""
+    """Run all exchanges `times` times, starting from these keys; `secrets` are values by the name of their Secret."""
     token_request = request(source={"credentials": {"secretRef": {"name": "base"}}}, exchanges=list(steps))
-    exchange_context = context(client)
+    exchange_context = context(client, values=secrets)
     for _ in range(times):
         values = PipelineValues(credentials=keys)
         for step in token_request.spec.exchanges:
+            ref = step.exchange.single_use_credential
+            single_use = (secrets or {})[ref.secret_key_ref.name] if ref else None
+            values = replace(values, single_use_credential=single_use)
             values = await exchange(exchange_context, token_request, step, values)
     return values
 
 
-async def fail_signed(client: Aws, *steps: dict[str, Any], keys: Credentials = USER_CREDENTIALS) -> KeyturnError:
+async def fail_signed(client: Aws, *steps: dict[str, Any], **options: Any) -> KeyturnError:
     with pytest.raises(KeyturnError) as raised:
-        await run_signed(client, *steps, keys=keys)
+        await run_signed(client, *steps, **options)
     return raised.value
 
 
@@ -193,3 +212,33 @@ def refresh_request(emulator: Emulator, *before: dict[str, Any], **changes: Any)
     } | changes
     fields = {key: value for key, value in fields.items() if value is not None}
     return request(exchanges=[*before, {"oauthToken": fields}])
+
+
+class OauthIssuer:
+    """The emulator's issuer, called as the reconciler does. `values` are secret values by the name of their Secret."""
+
+    def __init__(self, client: Aws, emulator: Emulator) -> None:
+        self.client, self.emulator, self.issuers = client, emulator, issuer_client()
+        self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
+
+    async def call(self, values: PipelineValues, **changes: Any) -> PipelineValues:
+        before = [REFRESH] if "from" in changes else []
+        token_request = refresh_request(self.emulator, *before, **changes)
+        exchange_context = context(self.client, self.issuers, self.values)
+        return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
+
+    async def fail(self, values: PipelineValues, **changes: Any) -> KeyturnError:
+        with pytest.raises(KeyturnError) as raised:
+            await self.call(values, **changes)
+        return raised.value
+
+    async def refresh(self, token: str = "", **changes: Any) -> PipelineValues:
+        """Exchange this refresh token, or a new one."""
+        return await self.call(PipelineValues(Token(token or self.emulator.oauth_refresh_token())), **changes)
+
+    async def fail_refresh(self, **changes: Any) -> KeyturnError:
+        return await self.fail(PipelineValues(Token(self.emulator.oauth_refresh_token())), **changes)
+
+    def assertion(self, **claims: Any) -> Token:
+        """A JWT that the issuer accepts as an assertion."""
+        return Token(self.emulator.jwt(self.emulator.issuer_url, **claims))

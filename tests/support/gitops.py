@@ -11,7 +11,7 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
-from tests.support.status import AWAY, FIRST, ISSUED, LATER, SECOND_ISSUE, WARNED
+from tests.support.status import FIRST, ISSUED, LATER, SECOND_ISSUE, UNREACHABLE, WARNED
 
 REFUSED = RefusedError("AccessDenied", "STS AssumeRole: AccessDenied")
 
@@ -53,9 +53,9 @@ SITUATIONS = {
     "issued": Situation(_ISSUED, "Current", "Healthy"),
     "renewed": Situation(_reconciled(Outcome(LATER, SECOND_ISSUE, "Due")), "Current", "Healthy"),
     "the source expires soon": Situation(_reconciled(Outcome(LATER, WARNED)), "Current", "Healthy"),
-    "AWS is unreachable, the Secret is valid": Situation(_failed(AWAY, ISSUED), "Current", "Healthy"),
-    "AWS is unreachable, never issued": Situation(_failed(AWAY), "InProgress", "Progressing"),
-    "AWS is unreachable, expired": Situation(_failed(AWAY, ISSUED, hours=2), "InProgress", "Degraded"),
+    "AWS is unreachable, the Secret is valid": Situation(_failed(UNREACHABLE, ISSUED), "Current", "Healthy"),
+    "AWS is unreachable, never issued": Situation(_failed(UNREACHABLE), "InProgress", "Progressing"),
+    "AWS is unreachable, expired": Situation(_failed(UNREACHABLE, ISSUED, hours=2), "InProgress", "Degraded"),
     "refused, the Secret is valid": Situation(_failed(REFUSED, ISSUED), "Failed", "Degraded"),
     "refused, never issued": Situation(_failed(REFUSED), "Failed", "Degraded"),
     "an invalid spec": Situation(_with_status(invalid(FIRST, 1, "no such field", NOW)), "Failed", "Degraded"),

@@ -14,12 +14,8 @@ from keyturn.core.pipeline_values import SourceValues
 from tests.support.dependencies import HOUR, NOW, request
 
 REQUEST = request()
-
-
 DATA = {"token": "planted", "expiration": "2026-01-02T04:04:05Z"}
-
-
-MADE = Issuance(
+ISSUANCE = Issuance(
     request="acme",
     uid="acme-0001",
     issued=NOW,
@@ -34,11 +30,9 @@ MADE = Issuance(
     revision=1,
     keys=tuple(DATA),
 )
+TARGET = TargetSecret("secret-1", "1", ISSUANCE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
 
 
-OURS = TargetSecret("secret-1", "1", MADE, labels(REQUEST), {}, frozenset({REQUEST.uid}))
-
-
-def changed(**fields: Any) -> TargetSecret:
-    """OURS with other fields."""
-    return replace(OURS, **fields)
+def target_with(**fields: Any) -> TargetSecret:
+    """TARGET with other fields."""
+    return replace(TARGET, **fields)

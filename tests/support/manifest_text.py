@@ -11,7 +11,7 @@ from keyturn.api.token_request import Request, canonical_hash
 from tests.support.dependencies import request
 
 
-def writing(*formats: dict[str, Any], region: str | None = "us-east-1", **target: Any) -> Request:
+def with_formats(*formats: dict[str, Any], region: str | None = "us-east-1", **target: Any) -> Request:
     """The flagship with these formats, without the validation of formats against exchanges."""
     base = request()
     spec = copy.copy(base.spec)

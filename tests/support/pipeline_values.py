@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keyturn.core.formats.registry import render
 from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, RegistryLogin, Token
 from tests.support.dependencies import HOUR, MINUTE, NOW
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 
 HOST = "acme-111122223333.d.codeartifact.us-east-1.amazonaws.com"
 REGISTRY = "111122223333.dkr.ecr.us-east-1.amazonaws.com"
@@ -33,4 +33,4 @@ def rendered(
     *formats: dict[str, Any], values: PipelineValues = VALUES, region: str | None = "us-east-1"
 ) -> dict[str, str]:
     """The data of a Secret with these formats."""
-    return render(writing(*formats, region=region), values)
+    return render(with_formats(*formats, region=region), values)

@@ -9,7 +9,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.issuance import Issuance, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
-from tests.support.issuance import MADE
+from tests.support.issuance import ISSUANCE
 
 SECRETS = "/api/v1/namespaces/billing/secrets"
 TARGET, SOURCE = f"{SECRETS}/acme", f"{SECRETS}/license"
@@ -20,7 +20,7 @@ DATA = {"token": "planted-token", "expiration": "2026-01-02T04:04:05Z"}
 
 
 def issuance(token_request: Request = REQUEST, **changes: Any) -> Issuance:
-    fields = {name: getattr(MADE, name) for name in MADE.__struct_fields__}
+    fields = {name: getattr(ISSUANCE, name) for name in ISSUANCE.__struct_fields__}
     hashes = {name: getattr(token_request, name) for name in ("request_hash", "exchange_hash", "metadata_hash")}
     return Issuance(
         **fields | hashes | {"uid": token_request.uid, "data_hash": data_hash(DATA, token_request)} | changes

@@ -10,23 +10,13 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, report
 from tests.support.dependencies import DAY, MINUTE, NOW, ROLE, request
-from tests.support.issuance import MADE
+from tests.support.issuance import ISSUANCE
 
 REQUEST = request()
-
-
-ISSUED = replace(MADE, renew=NOW + 40 * MINUTE, principal=ROLE)
-
-
+ISSUED = replace(ISSUANCE, renew=NOW + 40 * MINUTE, principal=ROLE)
 SECOND_ISSUE = replace(ISSUED, revision=2)
-
-
 WARNED = replace(ISSUED, source_expires=NOW + DAY, source_warns=NOW)
-
-
-AWAY = UnavailableError("Unreachable", "no response from STS")
-
-
+UNREACHABLE = UnavailableError("Unreachable", "no response from STS")
 LATER = NOW + MINUTE
 
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from tests.support.cluster.chart import RIGHTS, chart_objects
 from tests.support.cluster.operator import Operator, running_operator
+from tests.support.cluster.sources import KEYS_SOURCE, USER_KEYS
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator, running_emulator
-from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tools.bench import usage as process_usage
 from tools.bench.client import API, Client, run_all
 from tools.bench.usage import Usage
@@ -24,9 +24,8 @@ from tools.bench.usage import Usage
 OPERATION = "GetSessionToken"
 _NAMESPACES = 10
 T = TypeVar("T")
-_KEYS = {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY}
 _SPEC = {
-    "source": {"credentials": {"secretRef": {"name": "keys"}}},
+    "source": KEYS_SOURCE,
     "region": "us-east-1",
     "exchanges": [{"getSessionToken": {}}],
     "target": {"formats": [{"env": {}}]},
@@ -135,8 +134,8 @@ def namespaces(prefix: str) -> dict[str, Any]:
     names = [f"{prefix}-{number}" for number in range(_NAMESPACES)]
     about = {"apiVersion": "v1"}
     items = [about | {"kind": "Namespace", "metadata": {"name": name}} for name in names]
-    keys = {"name": "keys"}
-    items += [about | {"kind": "Secret", "metadata": keys | {"namespace": name}, "stringData": _KEYS} for name in names]
+    keys = about | {"kind": "Secret", "stringData": USER_KEYS}
+    items += [keys | {"metadata": {"name": "keys", "namespace": name}} for name in names]
     return about | {"kind": "List", "items": items}
 
 

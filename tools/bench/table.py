@@ -31,15 +31,12 @@ class Table:
         unit: str,
         *,
         at_most: float | None = None,
-        at_least: float | None = None,
         exactly: float | None = None,
     ) -> None:
         """Add and print a result, with its goal if there is one."""
         value = round(value, 3)
         goal, is_met = "", None
-        if at_least is not None:
-            goal, is_met = f"at least {at_least:g}", value >= at_least
-        elif at_most is not None:
+        if at_most is not None:
             goal, is_met = f"at most {at_most:g}", value <= at_most
         elif exactly is not None:
             goal, is_met = f"exactly {exactly:g}", value == exactly

@@ -10,7 +10,7 @@ import click
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.documents import read_settings
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import exit_immediately, fail, freeze_imports, log_to_stderr, rand
+from keyturn.cli.process import exit_immediately, fail, freeze_imports, handle_signals, log_to_stderr, rand
 from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.core.errors import LeaseLostError
 
@@ -39,7 +39,7 @@ def operator(log_level: str, log_format: str, config: str | None, namespaces: tu
     # Anyone may create objects that are nested 10,000 levels deep, and the operator must be able to decode them.
     sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
-    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand)
+    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand, handle_signals)
     freeze_imports()
     try:
         asyncio.run(operator.run())

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from keyturn.cli.process import (
     run_until_stopped,
     stoppable,
 )
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
@@ -98,13 +100,13 @@ def standalone(
 
 
 def _environment(config: str | None) -> StandaloneEnvironment:
-    return StandaloneEnvironment(read_settings(config), now, rand)
+    return StandaloneEnvironment(read_settings(config), now, rand, PendingTokens(time.monotonic))
 
 
 def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:
     """Reconcile once. Exit with 0 if the output directory has usable credentials, else with 1."""
     try:
-        status = asyncio.run(stoppable(_reconcile(files, environment)))
+        status = asyncio.run(stoppable(_reconcile(files, environment), environment.pending_tokens.log))
     except StartupError as error:
         fail(str(error))
     except asyncio.CancelledError:
@@ -131,7 +133,8 @@ def _renew_and_serve(
 ) -> NoReturn:
     """Renew and serve until SIGTERM, SIGINT or SIGHUP. If startup fails, log one line and exit with 1."""
     try:
-        asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
+        serving = _serve(files, environment, addresses, authorization_file)
+        asyncio.run(run_until_stopped(serving, environment.pending_tokens.log))
     except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
     exit_immediately(0)

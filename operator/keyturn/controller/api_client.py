@@ -25,9 +25,10 @@ _METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
 ONE = _METADATA.format("PartialObjectMetadata")
 LIST = _METADATA.format("PartialObjectMetadataList")
 _PAUSES = (0.2, 1.0)
-_TIMEOUT = 10.0
+_TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
 WATCH_SECONDS = 290
-_SILENCE_SECONDS = 90
+# Only ends dead connections: the server closes a watch earlier, and sends a bookmark each minute.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -56,8 +57,9 @@ class ApiResponse:
 
 
 def secrets_path(namespace: str, name: str = "") -> str:
-    """Return the path of a Secret or, without a name, of all Secrets in the namespace."""
-    return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
+    """Return the path of a Secret, of all Secrets in a namespace or, if that is empty, in all namespaces."""
+    place = f"/namespaces/{namespace}" if namespace else ""
+    return f"/api/v1{place}/secrets" + (f"/{name}" if name else "")
 
 
 class ApiClient:
@@ -85,51 +87,21 @@ class ApiClient:
         A 429, a 5xx and a missing response are retried twice; then UnavailableError is raised. Any other error is
         returned as a response, because only the caller knows what it means.
         """
-        return await self._retry(_HttpRequest(method, path, body, kind, query or {}, accept))
-
-    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
-        """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
-        kind = MERGE if method == "PATCH" else JSON
-        return await self._retry(_HttpRequest(method, path, body, kind, query, ignores_lease=True))
-
-    async def user_of(self, token: str) -> str:
-        """Return the user name that the API server derives from a token, or "" if it does not accept the token."""
-        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        try:
-            async with await self._send(_HttpRequest("POST", path, body), _TIMEOUT, token=token) as response:
-                status, content = response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from None
-        if status == HTTPStatus.UNAUTHORIZED:
-            return ""
-        if status not in _OK:
-            raise UnavailableError("Unavailable", f"the API server did not review the token: HTTP {status}")
-        return str(_decoded(status, content)["status"]["userInfo"]["username"])
-
-    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """Stream the lines of a watch until the server ends it. Raises aiohttp's errors if the connection breaks."""
-        # The timeouts only end dead connections: the server closes the watch earlier, and sends a bookmark each minute.
-        response = await self._send(
-            _HttpRequest("GET", path, query=query, accept=ONE), WATCH_SECONDS + 30, silence=_SILENCE_SECONDS
-        )
-        async with response:
-            if response.status not in _OK:
-                raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
-            async for line in response.content:
-                yield line
-
-    async def _retry(self, http_request: "_HttpRequest") -> ApiResponse:
+        url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        data = msgspec.json.encode(body) if body is not None else None
         for pause in (*_PAUSES, None):
-            self._check_leading(http_request)
+            if method != "GET" and not self.may_write():
+                raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
-                response = await self._send(http_request, _TIMEOUT)
-                async with response:
+                headers = await self._headers(kind, accept)
+                async with self._session().request(
+                    method, url, data=data, headers=headers, timeout=_TIMEOUT, proxy=self._client.rest_client.proxy
+                ) as response:
                     content = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 failed = _unreachable(error, service=SYSTEM)
             else:
-                if not _is_temporary(response.status):
+                if response.status not in _TEMPORARY and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                     self._service_health.worked(SYSTEM, time.monotonic())
                     return ApiResponse(response.status, _decoded(response.status, content))
                 failed = UnavailableError(
@@ -141,45 +113,54 @@ class ApiClient:
             await asyncio.sleep(pause)
         raise AssertionError
 
-    def _check_leading(self, http_request: "_HttpRequest") -> None:
-        if http_request.method != "GET" and not (http_request.ignores_lease or self.may_write()):
-            raise LeaseLostError("the Lease is lost: another operator may write now")
+    async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
+        """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
+        without_lease = ApiClient(self._client, self._service_health)
+        return await without_lease.request(method, path, body, kind=MERGE if method == "PATCH" else JSON, query=query)
 
-    async def _send(
-        self, http_request: "_HttpRequest", seconds: float, *, silence: float | None = None, token: str | None = None
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": http_request.accept, "Content-Type": http_request.kind, "User-Agent": "keyturn"}
+    async def user_of(self, token: str) -> str:
+        """Return the user name that the API server derives from a token, or "" if it does not accept the token."""
+        url = f"{self._client.configuration.host}/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        headers = {"Content-Type": JSON, "Accept": JSON, "User-Agent": "keyturn", "Authorization": f"Bearer {token}"}
+        data = msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+        try:
+            async with self._session().post(
+                url, data=data, headers=headers, timeout=_TIMEOUT, proxy=self._client.rest_client.proxy
+            ) as response:
+                status, content = response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error) from None
+        if status == HTTPStatus.UNAUTHORIZED:
+            return ""
+        if status not in _OK:
+            raise UnavailableError("Unavailable", f"the API server did not review the token: HTTP {status}")
+        return str(_decoded(status, content)["status"]["userInfo"]["username"])
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Stream the lines of a watch until the server ends it. Raises aiohttp's errors if the connection breaks."""
+        async with self._session().get(
+            f"{self._client.configuration.host}{path}?{urlencode(query)}",
+            headers=await self._headers(JSON, ONE),
+            timeout=_WATCH_TIMEOUT,
+            proxy=self._client.rest_client.proxy,
+        ) as response:
+            if response.status not in _OK:
+                raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
+            async for line in response.content:
+                yield line
+
+    async def _headers(self, kind: str, accept: str) -> dict[str, str]:
+        headers = {"Content-Type": kind, "Accept": accept, "User-Agent": "keyturn"}
         # This also re-reads the token of the service account, which the kubelet replaces each hour.
-        await self._client.update_params_for_auth(
-            headers, [], ["BearerToken"], http_request.path, http_request.method, http_request.body
-        )
-        if token is not None:
-            headers = {name: headers[name] for name in headers if name.lower() != "authorization"}
-            headers["Authorization"] = f"Bearer {token}"
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        return headers
+
+    def _session(self) -> aiohttp.ClientSession:
         rest = self._client.rest_client
         if rest.pool_manager is None:
             rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client creates it in its first call
-        query = f"?{urlencode(http_request.query)}" if http_request.query else ""
-        response: aiohttp.ClientResponse = await rest.pool_manager.request(
-            http_request.method,
-            f"{self._client.configuration.host}{http_request.path}{query}",
-            data=msgspec.json.encode(http_request.body) if http_request.body is not None else None,
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_TIMEOUT, sock_read=silence),
-            proxy=rest.proxy,
-        )
-        return response
-
-
-@dataclass(frozen=True, slots=True)
-class _HttpRequest:
-    method: str
-    path: str
-    body: object = field(repr=False, default=None)
-    kind: str = JSON
-    query: Mapping[str, str] = field(default_factory=dict)
-    accept: str = JSON
-    ignores_lease: bool = False
+        session: aiohttp.ClientSession = rest.pool_manager
+        return session
 
 
 def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
@@ -204,10 +185,6 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
     return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)
-
-
-def _is_temporary(status: int) -> bool:
-    return status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:

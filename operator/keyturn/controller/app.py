@@ -6,10 +6,9 @@ import functools
 import logging
 import math
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,17 +29,16 @@ from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import watch
-from keyturn.controller.service_account_tokens import ServiceAccounts
-from keyturn.controller.source_reader import SOURCE_LABEL, read_value
+from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
+from keyturn.reconcile.pending_tokens import PendingTokens
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
@@ -63,51 +61,76 @@ class Options:
     lease_namespace: str | None
     watch_secrets: bool = True
 
+    @property
+    def election_namespace(self) -> str:
+        """The namespace of the Lease: as given, or the operator's own."""
+        if self.lease_namespace:
+            return self.lease_namespace
+        return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
+
 
 class Operator:
-    """The composition root: the operator in one cluster."""
+    """The composition root: the operator in one cluster. `handle_signals` registers what to call at each signal."""
 
     def __init__(
-        self, options: Options, settings: Settings, now: Callable[[], datetime], rand: Callable[[], float]
+        self,
+        options: Options,
+        settings: Settings,
+        now: Callable[[], datetime],
+        rand: Callable[[], float],
+        handle_signals: Callable[[Callable[[], object]], None],
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
         self._rand = rand
+        self._handle_signals = handle_signals
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
-        self._held_until: Callable[[], float] = lambda: math.inf
+        self._pending_tokens = PendingTokens(time.monotonic)
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT.
+        """Run until a signal.
 
         Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
         """
         options = self._options
-        configuration = await _configuration(options.kubeconfig)
+        configuration = await load_configuration(options.kubeconfig)
         async with KubernetesClient(configuration) as client:
             lease = Lease(
                 ApiClient(client, self._service_health),
-                _lease_namespace(options),
+                options.election_namespace,
                 options.lease_name,
                 self._instance,
                 self._now,
             )
             self._metrics.leader.set(0)
+            if not options.leader_elect:
+                lease.held_until = math.inf
             ready = lease.responded.is_set if options.leader_elect else (lambda: True)
-            if options.leader_elect:
-                self._held_until = lambda: lease.held_until
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
-            api = ApiClient(client, self._service_health, lambda: time.monotonic() < self._held_until())
+            api = ApiClient(client, self._service_health, lease.is_held)
             serving = await serve(options.http_bind_address, self._metrics.registry, ready)
-            work = functools.partial(self._work, api, configuration)
+            work = functools.partial(self._work, api, lease, configuration)
             try:
-                await _until_signalled(lead(lease, work) if options.leader_elect else work())
+                task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
+                self._on_signal(task.cancel)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             finally:
                 await serving.cleanup()
 
-    async def _work(self, api: ApiClient, configuration: Configuration) -> None:
+    def _on_signal(self, stop: Callable[[], object]) -> None:
+        """From now on, call `stop` at each signal, after the log shows what delays the end."""
+
+        def handle() -> None:
+            self._pending_tokens.log()
+            stop()
+
+        self._handle_signals(handle)
+
+    async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
@@ -124,7 +147,8 @@ class Operator:
             self._service_health,
             threads=options.concurrent,
             token_locks=TokenLocks(time.monotonic),
-            check_lease=self._check_lease,
+            pending_tokens=self._pending_tokens,
+            check_lease=lease.check,
             holder=self._instance,
         ) as deps:
             work_queue = WorkQueue(options.concurrent)
@@ -134,43 +158,31 @@ class Operator:
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
             await self._run(api, configuration, controller, work_queue)
 
-    def _check_lease(self, seconds: float) -> None:
-        """Raise UnavailableError unless this process holds the Lease for that long, even if it is not renewed."""
-        if self._held_until() - time.monotonic() < seconds:
-            raise UnavailableError("Unavailable", "the Lease does not last long enough to consume a token")
-
     async def _run(
         self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
     ) -> None:
         namespaces = self._options.namespaces
         async with asyncio.TaskGroup() as tasks:
             listed = []
-            for path in _secret_paths(namespaces) if self._options.watch_secrets else ():
+            for namespace in (namespaces or ("",)) if self._options.watch_secrets else ():
                 for selector, on_change in (
                     (OUR_LABEL, controller.on_secret),
                     ("=".join(SOURCE_LABEL), controller.on_source_secret),
                 ):
                     listed.append(asyncio.Event())
-                    tasks.create_task(watch(api, path, selector, on_change, listed[-1]))
+                    tasks.create_task(watch(api, secrets_path(namespace), selector, on_change, listed[-1]))
             # Secrets first: the issuance record on a Secret decides whether its request is due.
             await asyncio.gather(*(event.wait() for event in listed))
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
-            await watch_requests(api, configuration, namespaces, controller.on_request, controller.on_request_list)
-            # kopf handles SIGTERM and SIGINT itself and returns; everything else ends with it.
+            await watch_requests(
+                api, configuration, namespaces, controller.on_request, controller.on_request_list, self._on_signal
+            )
+            # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
             raise asyncio.CancelledError
 
 
-async def _until_signalled(work: Coroutine[None, None, None]) -> None:
-    """Run `work` until it ends, or until SIGTERM or SIGINT cancels it."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _configuration(kubeconfig: str | None) -> Configuration:
+async def load_configuration(kubeconfig: str | None) -> Configuration:
+    """Return the configuration from a kubeconfig or the service account. Raises NoClusterError."""
     configuration = Configuration()
     # Otherwise aiohttp looks for a netrc file and proxies in threads before every request: 12 % of all CPU.
     configuration.client_session_kwargs = {"trust_env": False}
@@ -188,21 +200,6 @@ async def _configuration(kubeconfig: str | None) -> Configuration:
         # The client raises this if the kubeconfig is empty or not a mapping.
         raise NoClusterError("no cluster: the kubeconfig is empty or invalid") from error
     if configuration.proxy is None:
-        configuration.proxy = _proxy(configuration.host)
+        url = urlsplit(configuration.host)
+        configuration.proxy = None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
     return configuration
-
-
-def _proxy(url: str) -> str | None:
-    """Return the proxy for the API server from the environment."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-
-
-def _lease_namespace(options: Options) -> str:
-    if options.lease_namespace:
-        return options.lease_namespace
-    return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
-
-
-def _secret_paths(namespaces: tuple[str, ...]) -> list[str]:
-    return [secrets_path(namespace) for namespace in namespaces] or ["/api/v1/secrets"]

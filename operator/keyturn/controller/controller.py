@@ -7,18 +7,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status, read_status
-from keyturn.api.token_request import Request, parse, renew_requested
-from keyturn.controller.request_index import Entry, RequestIndex, restored_failure
+from keyturn.api.token_request import Request
+from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.controller.secret_cache import target_place
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, decide, next_reconcile
 from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, SHORTEST_PAUSE, InvalidRequest, describe_bug, reconcile
 
@@ -45,12 +45,15 @@ class Controller:
         entry = self.index.entries.get(uid)
         if not alive or "deletionTimestamp" in metadata:
             self._drop(uid)
-        elif entry is None or isinstance(entry.request, InvalidRequest):
-            if entry is None or _has_changed(entry.request, metadata):
-                entry = self._first_entry(_parse(body), entry.status if entry else read_status(body))
-                self._add(entry, self._first_due(entry))
-        elif _has_changed(entry.request, metadata):
-            self._add(replace(entry, request=_parse(body)), self._soon(entry))
+        elif entry is None or entry.has_changed(metadata):
+            request = read_request(body)
+            if entry is None or isinstance(entry.request, InvalidRequest):
+                entry = self._first_entry(request, entry.status if entry else read_status(body))
+                due = self._first_due(entry)
+            else:
+                entry, due = replace(entry, request=request), self._soon(entry)
+            self.index.put(entry)
+            self._work_queue.add(uid, due, entry.expires or due, request.namespace)
 
     def on_request_list(self, uids: AbstractSet[str], namespace: str) -> None:
         """Drop the requests that are missing from a full list of one namespace, or of all if `namespace` is empty."""
@@ -63,10 +66,15 @@ class Controller:
         The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
         a source that is also a target changes often, and must not bring renewals forward.
         """
+        family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
+        # From the first list on, so from the start of leadership: the intent of another operator must be waited out.
+        self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
         if self._store.cache.observe(meta, alive):
             for uid in self.index.users_of(meta.namespace, meta.name):
                 entry = self.index.entries[uid]
-                if entry.state.failure or _writes(entry.request, meta):
+                if entry.state.failure or (
+                    isinstance(entry.request, Request) and entry.request.secret_name == meta.name
+                ):
                     self._work_queue.expedite(uid, self._soon(entry))
 
     def on_source_secret(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
@@ -104,7 +112,13 @@ class Controller:
                 for event in reconciled.events:
                     _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
                     await self._status_writer.event(request, event)
-            due = now() + SHORTEST_PAUSE if self._must_read_target(request, reconciled.state) else reconciled.requeue_at
+            # The target changed while it was written, so its cache entry is stale.
+            should_read_target = (
+                isinstance(request, Request)
+                and not (request.spec.suspend or reconciled.state.failure)
+                and self._store.cache.is_stale(request)
+            )
+            due = now() + SHORTEST_PAUSE if should_read_target else reconciled.requeue_at
         except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s/%s: %s", request.namespace, request.name, error)
             due = now() + _DELETION_TIMEOUT
@@ -115,15 +129,7 @@ class Controller:
             _log.error("%s/%s: internal error: %s", request.namespace, request.name, describe_bug(error))
             due = now() + PAUSE_AFTER_BUG
         if self._is_current(request):
-            self._enqueue(self.index.entries[uid], due)
-
-    def _add(self, entry: Entry, due: datetime | None) -> None:
-        self.index.put(entry)
-        self._enqueue(entry, due)
-
-    def _enqueue(self, entry: Entry, due: datetime | None) -> None:
-        issuance = entry.state.issuance
-        self._work_queue.add(entry.request.uid, due, issuance.expires if issuance else due, entry.request.namespace)
+            self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
@@ -141,12 +147,6 @@ class Controller:
         """Whether the request was neither changed nor deleted during its reconciliation."""
         entry = self.index.entries.get(request.uid)
         return entry is not None and entry.request is request
-
-    def _must_read_target(self, request: Request | InvalidRequest, state: ReconcileState) -> bool:
-        """Whether the target changed while it was written, so that its cache entry is stale."""
-        if isinstance(request, InvalidRequest) or request.spec.suspend or state.failure:
-            return False
-        return self._store.cache.is_stale(request)
 
     def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
         """Return the entry of a request that is new to this process, without reading from the API server."""
@@ -180,22 +180,3 @@ class Controller:
         if not isinstance(decision, Idle):
             return now
         return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
-
-
-def _parse(body: Mapping[str, Any]) -> Request | InvalidRequest:
-    try:
-        return parse(body)
-    except InvalidSpecError as error:
-        meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
-        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), refused)
-
-
-def _has_changed(request: Request | InvalidRequest, metadata: Mapping[str, Any]) -> bool:
-    """Whether a new version of a TokenRequest differs in more than labels and status."""
-    if request.generation != metadata.get("generation", 0):
-        return True
-    return isinstance(request, Request) and request.renew_requested != renew_requested(metadata.get("annotations", {}))
-
-
-def _writes(request: Request | InvalidRequest, meta: Meta) -> bool:
-    return isinstance(request, Request) and request.secret_name == meta.name

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import ssl
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -45,8 +45,9 @@ async def watch_requests(
     namespaces: Sequence[str],
     on_request: OnRequest,
     on_list: OnRequestList,
+    on_signal: Callable[[Callable[[], object]], None],
 ) -> None:
-    """Pass every TokenRequest and every change to `on_request`, until SIGTERM or SIGINT (kopf handles both).
+    """Pass every TokenRequest and every change to `on_request`, until a signal: `on_signal` registers a handler.
 
     Waits for the CRD, and survives its deletion. Deletions that were missed show as uids missing from `on_list`.
     """
@@ -60,16 +61,20 @@ async def watch_requests(
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:
-        return _session(await _connection(configuration), configuration.proxy, on_list)
+        return kopf_session(await kopf_connection(configuration), configuration.proxy, on_list)
 
+    stop = asyncio.Event()
     started = await kopf.spawn_tasks(
         registry=registry,
         # Otherwise kopf looks up our user name, and in the image user 65532 has none.
         identity=cast("Any", "keyturn"),
-        settings=_settings(),
+        settings=kopf_settings(),
         clusterwide=not namespaces,
         namespaces=tuple(namespaces),
+        stop_flag=stop,
     )
+    # They replace kopf's handlers, which raise an exception at a second signal.
+    on_signal(stop.set)
     await kopf.run_tasks(started, ignored=_AllTasks())
 
 
@@ -102,7 +107,8 @@ class _NoStorage(kopf.DiffBaseStorage):
         """Store nothing."""
 
 
-def _settings() -> kopf.OperatorSettings:
+def kopf_settings() -> kopf.OperatorSettings:
+    """Return settings with which kopf only lists and watches TokenRequests."""
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = _NoStorage()
     # A name that no user can guess: if an object had kopf's finalizer, kopf would try to remove it again and again.
@@ -132,7 +138,7 @@ async def _wait_for_crd(api: ApiClient) -> None:
     """Wait until the API server serves TokenRequests: kopf never watches a resource that is missing when it starts."""
     for attempt in itertools.count():
         try:
-            if await _is_served(api):
+            if await is_crd_served(api):
                 return
         except UnavailableError as error:
             _log.warning("waiting for the API server: %s", error)
@@ -141,13 +147,14 @@ async def _wait_for_crd(api: ApiClient) -> None:
         await asyncio.sleep(_UNTIL_SERVED_SECONDS)
 
 
-async def _is_served(api: ApiClient) -> bool:
+async def is_crd_served(api: ApiClient) -> bool:
+    """Whether the API server lists both our group and TokenRequests in it."""
     groups = (await api.request("GET", "/apis")).body.get("groups") or ()
     kinds = (await api.request("GET", f"/apis/{GROUP}/{VERSION}")).body.get("resources") or ()
     return GROUP in {group["name"] for group in groups} and PLURAL in {kind["name"] for kind in kinds}
 
 
-async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
+async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
     """Return the connection data for the same API server; called again when a token is refused."""
     auth = (await configuration.auth_settings()).get("BearerToken", {})
     scheme, _, token = (auth.get("value") or "").partition(" ")
@@ -162,10 +169,10 @@ async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
     )
 
 
-def _session(info: kopf.ConnectionInfo, proxy: str | None, on_list: OnRequestList) -> kopf.AiohttpSession:
+def kopf_session(info: kopf.ConnectionInfo, proxy: str | None, on_list: OnRequestList) -> kopf.AiohttpSession:
     """Create kopf's session as kopf does, but with our proxy and middleware."""
     context = info.as_ssl_context()
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in app._configuration
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in app.load_configuration
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         headers=info.as_http_headers(),

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.controller.api_client import MERGE, ApiClient
-from keyturn.core.errors import KeyturnError, LeaseLostError
+from keyturn.core.errors import KeyturnError, LeaseLostError, UnavailableError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
@@ -51,26 +51,35 @@ class Lease:
             self.held_until = before + LEASE_SECONDS
         return acquired
 
+    def is_held(self) -> bool:
+        """Whether our hold has not expired."""
+        return time.monotonic() < self.held_until
+
+    def check(self, seconds: float) -> None:
+        """Raise UnavailableError unless we hold the Lease for that long, even if it is not renewed."""
+        if self.held_until - time.monotonic() < seconds:
+            raise UnavailableError("Unavailable", "the Lease does not last long enough to consume a token")
+
     async def release(self) -> None:
         """Release the Lease, so that a standby need not wait until it expires."""
-        if time.monotonic() >= self.held_until:
+        if not self.is_held():
             return
         self.held_until = 0.0
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                while not await self._is_released():  # noqa: ASYNC110 - a conflict is retried
+                while True:
+                    # Read first: a renewal that was cancelled may still have been processed.
+                    response = await self._api.request("GET", f"{self._path}/{self._name}")
+                    if response.is_error or (response.body.get("spec") or {}).get("holderIdentity") != self._identity:
+                        return
+                    version = {"resourceVersion": response.body["metadata"]["resourceVersion"]}
+                    body = {"metadata": version, "spec": _RELEASED_SPEC}
+                    response = await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)
+                    if not response.is_error:
+                        return
                     await asyncio.sleep(0.1)
         except (KeyturnError, TimeoutError):
             _log.info("the Lease was not released; it expires by itself")
-
-    async def _is_released(self) -> bool:
-        # Read first: a renewal that was cancelled may still have been processed.
-        response = await self._api.request("GET", f"{self._path}/{self._name}")
-        if response.is_error or (response.body.get("spec") or {}).get("holderIdentity") != self._identity:
-            return True
-        version = {"resourceVersion": response.body["metadata"]["resourceVersion"]}
-        body = {"metadata": version, "spec": _RELEASED_SPEC}
-        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).is_error
 
     async def _try(self) -> bool:
         response = await self._api.request("GET", f"{self._path}/{self._name}")
@@ -81,18 +90,16 @@ class Lease:
             _log.warning("reading the Lease is forbidden: %s", response.message)
             return False
         spec, version = response.body.get("spec") or {}, response.body["metadata"]["resourceVersion"]
-        ours = spec.get("holderIdentity") == self._identity
-        if not ours and spec.get("holderIdentity") and not self._is_stale(spec):
-            return False
+        holder = spec.get("holderIdentity")
+        if holder and holder != self._identity:
+            # It is free only if we have seen it unchanged for its full duration.
+            if spec != self._observed[0]:
+                self._observed = (spec, time.monotonic())
+            if time.monotonic() - self._observed[1] <= spec.get("leaseDurationSeconds", LEASE_SECONDS):
+                return False
         # With the resourceVersion only one candidate can win; a conflict means that another one did.
-        body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=not ours)}
+        body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=holder != self._identity)}
         return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).is_error
-
-    def _is_stale(self, spec: dict[str, Any]) -> bool:
-        """Whether the holder has not renewed the Lease for its full duration, as seen by us."""
-        if spec != self._observed[0]:
-            self._observed = (spec, time.monotonic())
-        return bool(time.monotonic() - self._observed[1] > spec.get("leaseDurationSeconds", LEASE_SECONDS))
 
     def _spec(self, *, acquired: bool) -> dict[str, Any]:
         moment = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -131,6 +138,6 @@ async def _keep(lease: Lease) -> None:
     """Renew the Lease until renewals fail for DEADLINE_SECONDS. The rest of the Lease is left for the last write."""
     while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
         await asyncio.sleep(RETRY_SECONDS)
-        if time.monotonic() >= lease.held_until:
+        if not lease.is_held():
             return  # The process was frozen: another operator may have led since, and released the Lease.
         await lease.acquire_or_renew()

@@ -1,14 +1,15 @@
 """Index of the TokenRequests that exist, by uid and by Secret, each with its status and state."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request
+from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.metrics import Series
@@ -23,6 +24,19 @@ class Entry:
     status: Status
     state: ReconcileState = field(default_factory=ReconcileState)
     reconciled_at: datetime | None = None
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the issued credentials expire."""
+        return self.state.issuance.expires if self.state.issuance else None
+
+    def has_changed(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a new version of the request differs in more than labels and status."""
+        if self.request.generation != metadata.get("generation", 0):
+            return True
+        if isinstance(self.request, InvalidRequest):
+            return False
+        return self.request.renew_requested != renew_requested(metadata.get("annotations", {}))
 
 
 class RequestIndex:
@@ -68,12 +82,24 @@ class RequestIndex:
             yield series(entry.request, entry.status, entry.state)
 
 
+def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
+    """Parse a TokenRequest from its manifest; an invalid spec is part of the result."""
+    try:
+        return parse(body)
+    except InvalidSpecError as error:
+        meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), refused)
+
+
 def restored_failure(status: Status) -> Failure | None:
     """Return the last failure as the status reports it: the time of the next attempt survives a restart."""
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
+    kind = RefusedError if status.condition("Stalled") else UnavailableError
+    if error and error.reason == "RefreshOutcomeUnknown" and kind is UnavailableError:
+        # The intent must be observed by this process. Waiting first would postpone that at each change of the leader.
+        next_attempt_time = read_time(status.last_attempt_time) or next_attempt_time
     if error is None or error.reason not in REASONS or next_attempt_time is None:
         return None
-    kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Failure(
         error=kind(error.reason, error.message, request_id=error.request_id or ""),
         failed_attempts=status.failed_attempts,

@@ -93,7 +93,8 @@ def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret
     secret = target_secret(msgspec.convert(body["metadata"], Meta))
     keys = secret.issuance.keys if secret.issuance else ()
     encoded = body.get("data") or {}
-    data = {key: _decoded(encoded[key]) for key in keys if key in encoded}
+    # A value that was edited by hand may not be text; it only has to differ.
+    data = {key: base64.b64decode(encoded[key]).decode(errors="replace") for key in keys if key in encoded}
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 
@@ -104,8 +105,3 @@ def _is_modified_by_others(meta: Meta, issuance: Issuance) -> bool:
     ours = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager == manager))
     theirs = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager != manager))
     return not keys <= ours or bool(keys & theirs)
-
-
-def _decoded(value: str) -> str:
-    # A value that was edited by hand may not be text; it only has to differ.
-    return base64.b64decode(value).decode(errors="replace")

@@ -72,41 +72,55 @@ class SecretStore:
         dry run is skipped if one succeeded in the namespace within the last ten seconds, unless the request consumes a
         token. After a skipped dry run, the write itself reports a conflict, at the cost of one exchange.
         """
+        metadata_hash, passed_at = self._dry_run_passed.get(request.namespace, ("", 0.0))
+        has_just_passed = metadata_hash == request.metadata_hash and self._monotonic() - passed_at < _DRY_RUN_SECONDS
         if self.cache.was_deleted(request):
             await self._check_alive(request)
-        elif not request.spec.consumption and self._is_dry_run_fresh(request):
+        elif has_just_passed and not request.spec.consumption:
             return
+        path = secrets_path(*target_place(request))
+        query = {"fieldManager": field_manager(request.uid), "dryRun": "All"}
         manifest = secret_manifest(request, None, {}, owned=False)
-        response = await self._send(request, manifest, dryRun="All")
+        response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
         if response.status == HTTPStatus.CREATED:
             self._dry_run_passed[request.namespace] = (request.metadata_hash, self._monotonic())
             return
         target, _ = await self._read(request)
         if target:
-            response = await self._dry_run_on(request, target, manifest)
+            check_ours(request, target)
+            if target.type != manifest["type"]:
+                response = await self._dry_run_creation(request, manifest)
+            else:
+                query |= {"force": "true"}
+                response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
         if response.is_error:
             raise refusal(response, f"Secret {request.secret_name}", {})
 
-    async def _dry_run_on(self, request: Request, target: TargetSecret, manifest: dict[str, Any]) -> ApiResponse:
-        check_ours(request, target)
-        if target.type != manifest["type"]:
-            return await self._dry_run_creation(request, manifest)
-        return await self._send(request, manifest, dryRun="All", force="true")
-
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Apply data and issuance record in one request, then release the targets of a former secretName."""
+        place, query = target_place(request), {"fieldManager": field_manager(request.uid)}
+        path = secrets_path(*place)
         try:
-            with self.cache.writing(target_place(request)):
-                await self._apply(request, issuance, data)
+            with self.cache.writing(place):
+                known = self.cache.get(place)
+                manifest = _manifest(request, issuance, data, known)
+                response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
+                if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
+                    response, known = await self._force(request, issuance, data)
+                if response.is_error:
+                    raise refusal(response, f"Secret {request.secret_name}", data)
+                if known and known.issuance and known.issuance.uid != request.uid:
+                    # Removes fields that only the manager of the former request owns, such as its owner reference.
+                    query = {"fieldManager": field_manager(known.issuance.uid), "force": "true"}
+                    empty = empty_manifest(request.secret_name, known.uid)
+                    removal = await self._api.request("PATCH", path, empty, kind=APPLY, query=query, accept=ONE)
+                    response = response if removal.is_error else removal
+                self.cache.was_written(place, target_secret(msgspec.convert(response.body["metadata"], Meta)))
         except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.pop(request.namespace, None)
             raise
-        for former in self.cache.former_targets(request) - {target_place(request)}:
-            try:
-                await self._release(request, former)
-            except UnavailableError as error:
-                # The renewal itself succeeded. The next one tries again to release the former target.
-                _log.warning("Secret %s/%s could not be released: %s", *former, error)
+        for former in self.cache.former_targets(request) - {place}:
+            await self._release(request, former)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret again with its current data: an apply without data would remove them."""
@@ -117,10 +131,6 @@ class SecretStore:
             # It was edited in the meantime; the next reconciliation detects that.
             self.cache.invalidate(request)
 
-    def _is_dry_run_fresh(self, request: Request) -> bool:
-        metadata_hash, passed_at = self._dry_run_passed.get(request.namespace, ("", 0.0))
-        return metadata_hash == request.metadata_hash and self._monotonic() - passed_at < _DRY_RUN_SECONDS
-
     async def _check_alive(self, request: Request) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
         response = await self._api.request("GET", path, accept=ONE)
@@ -128,44 +138,31 @@ class SecretStore:
         if not response.is_found or metadata.get("uid", request.uid) != request.uid or "deletionTimestamp" in metadata:
             raise BeingDeletedError("the TokenRequest was deleted")
 
-    async def _apply(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        known = self.cache.get(target_place(request))
-        response = await self._send(request, _manifest(request, issuance, data, known))
-        if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
-            # Another manager owns one of our fields, or one is immutable. Force the apply only after a read has shown
-            # that the Secret may be written for the request.
-            known, _ = await self._read(request)
-            if known:
-                check_ours(request, known)
-                known = await self._delete_if_type_differs(request, issuance, data, known)
-            response = await self._send(request, _manifest(request, issuance, data, known), force="true")
-        if response.is_error:
-            raise refusal(response, f"Secret {request.secret_name}", data)
-        if known and known.issuance and known.issuance.uid != request.uid:
-            # Removes fields that only the manager of the former request owns, such as its owner reference.
-            former = field_manager(known.issuance.uid)
-            empty = empty_manifest(request.secret_name, known.uid)
-            removal = await self._send(request, empty, fieldManager=former, force="true")
-            response = response if removal.is_error else removal
-        self.cache.was_written(target_place(request), target_secret(_meta(response)))
+    async def _force(
+        self, request: Request, issuance: Issuance, data: dict[str, str]
+    ) -> tuple[ApiResponse, TargetSecret | None]:
+        """Apply with force, because another manager owns one of our fields, or one is immutable.
 
-    async def _delete_if_type_differs(
-        self, request: Request, issuance: Issuance, data: dict[str, str], target: TargetSecret
-    ) -> TargetSecret | None:
-        """Delete a Secret if the formats need another type, which cannot be changed; return it if it still exists."""
-        manifest = _manifest(request, issuance, data, target)
-        if manifest.get("type", target.type) == target.type:
-            return target
-        # Try the new Secret first: if a policy refuses it, the existing one must remain.
-        response = await self._dry_run_creation(request, manifest)
-        if not response.is_error:
-            precondition = {"preconditions": {"uid": target.uid}}
-            path = secrets_path(*target_place(request))
-            response = await self._api.request("DELETE", path, precondition, kind=JSON)
-        if response.is_error and response.is_found:
-            raise refusal(response, f"Secret {request.secret_name}", data)
-        self.cache.forget(target_place(request))
-        return None
+        Before that, a read must show that the Secret may be written for the request. If the formats need another type,
+        which cannot be changed, the Secret is deleted. Returns the response, and the Secret that was applied to.
+        """
+        target, _ = await self._read(request)
+        path, manifest = secrets_path(*target_place(request)), _manifest(request, issuance, data, target)
+        if target:
+            check_ours(request, target)
+        if target and manifest.get("type", target.type) != target.type:
+            # Try the new Secret first: if a policy refuses it, the existing one must remain.
+            response = await self._dry_run_creation(request, manifest)
+            if not response.is_error:
+                precondition = {"preconditions": {"uid": target.uid}}
+                response = await self._api.request("DELETE", path, precondition, kind=JSON)
+            if response.is_error and response.is_found:
+                raise refusal(response, f"Secret {request.secret_name}", data)
+            self.cache.forget(target_place(request))
+            target = None
+            manifest = _manifest(request, issuance, data, None)
+        query = {"fieldManager": field_manager(request.uid), "force": "true"}
+        return await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE), target
 
     async def _dry_run_creation(self, request: Request, manifest: dict[str, Any]) -> ApiResponse:
         """Create a Secret with dryRun, under another name, because the name of the target is taken."""
@@ -174,27 +171,26 @@ class SecretStore:
         return await self._api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
     async def _release(self, request: Request, place: Place) -> None:
+        """Release the target of a former secretName. If that fails, the next renewal tries again."""
         target, path = self.cache.get(place), secrets_path(*place)
         if target is None:
             return
-        if is_adopted(request, target):
-            query = {"fieldManager": field_manager(request.uid), "force": "true"}
-            response = await self._api.request(
-                "PATCH", path, empty_manifest(place[1], target.uid), kind=APPLY, query=query
-            )
-        elif request.should_retain_secret:
-            response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
-        else:
-            response = await self._api.request("DELETE", path, {"preconditions": {"uid": target.uid}}, kind=JSON)
+        try:
+            if is_adopted(request, target):
+                query = {"fieldManager": field_manager(request.uid), "force": "true"}
+                empty = empty_manifest(place[1], target.uid)
+                response = await self._api.request("PATCH", path, empty, kind=APPLY, query=query)
+            elif request.should_retain_secret:
+                response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
+            else:
+                response = await self._api.request("DELETE", path, {"preconditions": {"uid": target.uid}}, kind=JSON)
+        except UnavailableError as error:
+            _log.warning("Secret %s/%s could not be released: %s", *place, error)
+            return
         if response.is_error and response.is_found:
             _log.warning("Secret %s/%s could not be released: %s", *place, response.message)
         else:
             self.cache.forget(place)
-
-    async def _send(self, request: Request, manifest: dict[str, Any], **query: str) -> ApiResponse:
-        query = {"fieldManager": field_manager(request.uid)} | query
-        path = secrets_path(*target_place(request))
-        return await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
 
     async def _read(self, request: Request) -> tuple[TargetSecret | None, dict[str, str]]:
         place = target_place(request)
@@ -223,7 +219,3 @@ def _manifest(
     if target is None:
         manifest["metadata"]["resourceVersion"] = _ABSENT
     return manifest
-
-
-def _meta(response: ApiResponse) -> Meta:
-    return msgspec.convert(response.body["metadata"], Meta)

@@ -77,7 +77,7 @@ async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, l
     `listed` is set after the first list. Deletions that were missed while disconnected are reported after the next
     list. A broken watch resumes at its resourceVersion; if that has expired, the objects are listed again.
     """
-    reported, version, last_warning = _Reported(on_secret), "", ("", 0.0)
+    reported, version, logged, logged_at = _Reported(on_secret), "", "", 0.0
     while True:
         try:
             if not version:
@@ -89,17 +89,12 @@ async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, l
             version = "" if status == HTTPStatus.GONE else version
             kind = f"HTTP {status}" if status else type(error).__name__
             why = str(error) if isinstance(error, UnavailableError) else kind
-            last_warning = _warn(path, why, last_warning)
+            now = asyncio.get_running_loop().time()
+            # Without permission a watch breaks every second.
+            if why != logged or now - logged_at >= _LOG_INTERVAL_SECONDS:
+                logged, logged_at = why, now
+                _log.warning("the watch of %s broke (%s); retrying", path, why)
             await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def _warn(path: str, why: str, last: tuple[str, float]) -> tuple[str, float]:
-    """Log why a watch broke, at most once a minute for the same cause: without permission it breaks every second."""
-    now = asyncio.get_running_loop().time()
-    if why == last[0] and now - last[1] < _LOG_INTERVAL_SECONDS:
-        return last
-    _log.warning("the watch of %s broke (%s); retrying", path, why)
-    return why, now
 
 
 class _Reported:

@@ -1,16 +1,18 @@
-"""Reads sources and other values that a TokenRequest refers to; uncached and read-only."""
+"""Reads sources and other values that a TokenRequest refers to, uncached, and requests tokens of service accounts."""
 
 import base64
 import binascii
+from http import HTTPStatus
 
 from keyturn.api.base import GROUP
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import ApiClient, secrets_path
+from keyturn.controller.api_client import ApiClient
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import SourceValues, parse_source
 
 SOURCE_LABEL = (f"{GROUP}/source", "true")
+_HINT = "; allow it with the chart's rbac.serviceAccountTokens and serviceAccountTokenNames"
 
 
 async def read_source(api: ApiClient, request: Request, *, require_label: bool = False) -> SourceValues:
@@ -20,12 +22,13 @@ async def read_source(api: ApiClient, request: Request, *, require_label: bool =
     """
     source, single_use = request.spec.source, request.spec.single_use_ref
     names = dict.fromkeys((*source.secrets, *((single_use.name,) if single_use else ())))
-    data = {name: await _read(api, request.namespace, name, require_label=require_label) for name in names}
-    return parse_source(
-        token=_value(source.token_ref, data) if source.token_ref else None,
-        keys=_texts(data[source.keys_ref.name]) if source.keys_ref else None,
-        single_use_credential=_value(single_use, data) if single_use else None,
-    )
+    data = {name: await _read(api, request.namespace, "Secret", name, require_label=require_label) for name in names}
+    token = _value(source.token_ref, data) if source.token_ref else None
+    keys = None
+    if source.keys_ref:
+        encoded = data[source.keys_ref.name]
+        keys = {key: _text(value, f"key {key}") for key, value in encoded.items() if key.startswith("AWS_")}
+    return parse_source(token, keys, _value(single_use, data) if single_use else None)
 
 
 async def read_value(
@@ -33,28 +36,54 @@ async def read_value(
 ) -> str:
     """Read a value that an exchange refers to, such as a client secret."""
     if isinstance(ref, ConfigMapKeyRef):
-        return await _config_map_value(api, namespace, ref)
-    return _value(ref, {ref.name: await _read(api, namespace, ref.name, require_label=require_label)}).strip()
+        value = (await _read(api, namespace, "ConfigMap", ref.name)).get(ref.key)
+        if not value:
+            raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
+        return str(value)
+    return _value(ref, {ref.name: await _read(api, namespace, "Secret", ref.name, require_label=require_label)}).strip()
 
 
-async def _config_map_value(api: ApiClient, namespace: str, ref: ConfigMapKeyRef) -> str:
-    response = await api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{ref.name}")
+class ServiceAccounts:
+    """Requests tokens of service accounts for audiences other than the API server.
+
+    Checks once for each set of audiences that the API server does not accept the token.
+    """
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._checked: set[tuple[str, ...]] = set()
+
+    async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
+        """Request a token (the token subresource of a ServiceAccount).
+
+        Raises RefusedError: SourceNotFound if the ServiceAccount does not exist or may not be used, and
+        IdentityNotAllowed if the API server accepts the token itself: it would give access to the cluster.
+        """
+        spec = {"audiences": list(audiences), "expirationSeconds": seconds}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        response = await self._api.request("POST", path, body)
+        if not response.is_found:
+            raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
+        if response.is_error:
+            hint = _HINT if response.status == HTTPStatus.FORBIDDEN else ""
+            raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}{hint}")
+        token = str(response.body["status"]["token"])
+        if audiences not in self._checked:
+            if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":
+                accepted = ", ".join(audiences)
+                raise RefusedError("IdentityNotAllowed", f"the API server itself accepts tokens for {accepted}")
+            self._checked.add(audiences)
+        return token
+
+
+async def _read(api: ApiClient, namespace: str, kind: str, name: str, *, require_label: bool = False) -> dict[str, str]:
+    """Return the data of a Secret or ConfigMap."""
+    response = await api.request("GET", f"/api/v1/namespaces/{namespace}/{kind.lower()}s/{name}")
     if not response.is_found:
-        raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} does not exist")
+        raise RefusedError("SourceNotFound", f"{kind} {name} does not exist")
     if response.is_error:
-        raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} may not be read: {response.message}")
-    value = (response.body.get("data") or {}).get(ref.key)
-    if not value:
-        raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
-    return str(value)
-
-
-async def _read(api: ApiClient, namespace: str, name: str, *, require_label: bool) -> dict[str, str]:
-    response = await api.request("GET", secrets_path(namespace, name))
-    if not response.is_found:
-        raise RefusedError("SourceNotFound", f"Secret {name} does not exist")
-    if response.is_error:
-        raise RefusedError("SourceNotFound", f"Secret {name} may not be read: {response.message}")
+        raise RefusedError("SourceNotFound", f"{kind} {name} may not be read: {response.message}")
     label, value = SOURCE_LABEL
     if require_label and (response.body["metadata"].get("labels") or {}).get(label) != value:
         problem = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) require'
@@ -67,10 +96,6 @@ def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
     if not encoded:
         raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}, or an empty one")
     return _text(encoded, f"key {ref.key} of Secret {ref.name}")
-
-
-def _texts(data: dict[str, str]) -> dict[str, str]:
-    return {key: _text(value, f"key {key}") for key, value in data.items() if key.startswith("AWS_")}
 
 
 def _text(encoded: str, what: str) -> str:

@@ -76,7 +76,11 @@ class WorkQueue:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
         if len(self._busy) >= self.workers:
             return None
-        self._collect(now)
+        while self._delayed and self._delayed[0][0] <= now:
+            _, serial, uid = heapq.heappop(self._delayed)
+            if self._is_current(serial, uid):
+                place = self._places[uid]
+                heapq.heappush(self._ready, (place.expires, serial, uid, place.namespace))
         item = self._next_fair() or self._next_of_single_namespace()
         if item is None:
             return None
@@ -117,13 +121,6 @@ class WorkQueue:
             self._delayed = [item for item in self._delayed if self._is_current(*item[1:])]
             heapq.heapify(self._delayed)
         self.changed.set()
-
-    def _collect(self, now: datetime) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
-            _, serial, uid = heapq.heappop(self._delayed)
-            if self._is_current(serial, uid):
-                place = self._places[uid]
-                heapq.heappush(self._ready, (place.expires, serial, uid, place.namespace))
 
     def _next_fair(self) -> _Waiting | None:
         """Return the most urgent request of a namespace below its share; park requests of other namespaces."""

@@ -7,11 +7,8 @@ import pytest
 
 from tests.support.cluster.namespace import NamespaceOf
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.fixtures import shared_emulator
 from tests.support.node import Node, UnfitError, require_node_support
 from tests.support.node.release import Release
-
-__all__ = ["shared_emulator"]
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, aws_error
-from tests.support.emulator.client import Emulator
+from tests.support.emulator.boto import as_keys, aws_error
 from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN
 
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": []})
@@ -26,10 +25,7 @@ def tags(count: int = 1, **tag: str) -> list[dict[str, str]]:
 @cases(
     "changes, code",
     {
-        "role does not exist": ({"RoleArn": ACCOUNT_ROLE_ARN + "2"}, "AccessDenied"),
         "reserved source identity": ({"SourceIdentity": "aws:x"}, "ValidationError"),
-        "policy is not JSON": ({"Policy": "{"}, "MalformedPolicyDocument"),
-        "policy too large": ({"Policy": json.dumps({"Sid": "x" * 2040})}, "PackedPolicyTooLarge"),
         "policy and ARNs too large": (
             {"Policy": POLICY, "PolicyArns": [{"arn": POLICY_ARN + "x" * 2000}]},
             "PackedPolicyTooLarge",
@@ -44,7 +40,7 @@ def tags(count: int = 1, **tag: str) -> list[dict[str, str]]:
     },
 )
 def test_assume_role_refuses(changes: dict[str, Any], code: str, assume: Assume) -> None:
-    assert aws_error(assume, **changes) == (code, 403 if code == "AccessDenied" else 400)
+    assert aws_error(assume, **changes) == (code, 400)
 
 
 def test_tags_may_contain_letters_of_any_language(assume: Assume) -> None:
@@ -82,14 +78,6 @@ def test_role_can_trust_a_role_or_one_of_its_sessions(new_role: NewRole, assume:
     assert aws_error(assume, RoleArn=trusts_role) == DENIED
 
 
-def test_external_id_must_match_the_trust_policy(new_role: NewRole, assume: Assume) -> None:
-    arn = new_role("External", ACCOUNT, StringEquals={"sts:ExternalId": "our:id"})
-
-    assert assume(RoleArn=arn, ExternalId="our:id")
-    assert aws_error(assume, RoleArn=arn, ExternalId="other") == DENIED
-    assert aws_error(assume, RoleArn=arn) == DENIED
-
-
 @cases(
     "params, action",
     {
@@ -112,29 +100,10 @@ def test_chained_session_lasts_at_most_an_hour(assume: Assume) -> None:
     assert aws_error(assume, first, DurationSeconds=3601) == ("ValidationError", 400)
 
 
-def test_transitive_tags_are_inherited_and_cannot_be_replaced(new_role: NewRole, assume: Assume) -> None:
+def test_only_transitive_tags_are_inherited(new_role: NewRole, assume: Assume) -> None:
     plain = new_role("Plain", ACCOUNT, ["sts:AssumeRole"])
     second = as_keys(assume(as_keys(assume(**TAGGED)["Credentials"]))["Credentials"])
     not_transitive = as_keys(assume(Tags=TAGGED["Tags"])["Credentials"])
 
-    assert aws_error(assume, second, Tags=tags(Key="team")) == ("InvalidParameterValue", 400)
     assert aws_error(assume, second, RoleArn=plain) == DENIED
     assert assume(not_transitive, RoleArn=plain)
-
-
-def test_source_identity_is_inherited_and_cannot_be_changed(assume: Assume) -> None:
-    first = as_keys(assume(SourceIdentity="alice")["Credentials"])
-
-    assert assume(first)["SourceIdentity"] == "alice"
-    assert assume(first, SourceIdentity="alice")["SourceIdentity"] == "alice"
-    assert aws_error(assume, first, SourceIdentity="bob") == DENIED
-
-
-@pytest.mark.parametrize("mfa", [True, False], ids=["with MFA", "without MFA"])
-def test_user_session_remembers_mfa(aws: Emulator, boto: Boto, new_role: NewRole, assume: Assume, *, mfa: bool) -> None:
-    arn = new_role("Mfa", ACCOUNT, Bool={"aws:MultiFactorAuthPresent": str(mfa).lower()})
-    serial, code = aws.mfa_code()
-    params = {"SerialNumber": serial, "TokenCode": code} if mfa else {}
-    keys = as_keys(boto("sts", **USER).get_session_token(**params)["Credentials"])
-
-    assert assume(keys, RoleArn=arn)

@@ -25,31 +25,11 @@ def test_lifetime_over_36_hours_is_refused(name: str, aws: Emulator, boto: Boto)
     assert aws_error(operation(boto, name), DurationSeconds=129601) == ("ValidationError", 400)
 
 
-@EITHER
-def test_session_credentials_are_refused(name: str, aws: Emulator, boto: Boto) -> None:
-    role = boto("sts", **USER).assume_role(RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
-    sessions = [role, operation(boto, "GetSessionToken")(), operation(boto, "GetFederationToken")()]
-    errors = [aws_error(operation(boto, name, as_keys(it["Credentials"]))) for it in sessions]
-
-    assert errors == [("AccessDenied", 403)] * 3
-
-
 def test_federated_user_cannot_assume_a_role(aws: Emulator, boto: Boto) -> None:
     guest = boto("sts", **as_keys(operation(boto, "GetFederationToken")()["Credentials"]))
     error = aws_error(guest.assume_role, RoleArn=ACCOUNT_ROLE_ARN, RoleSessionName="demo")
 
     assert error == ("AccessDenied", 403)
-
-
-@cases(
-    "params, code",
-    {
-        "policy is not JSON": ({"Policy": "{"}, "MalformedPolicyDocument"),
-        "reserved tag key": ({"Tags": [{"Key": "aws:x", "Value": ""}]}, "InvalidParameterValue"),
-    },
-)
-def test_get_federation_token_refuses(params: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
-    assert aws_error(operation(boto, "GetFederationToken"), **params) == (code, 400)
 
 
 def test_mfa_code_expires(aws: Emulator, boto: Boto) -> None:

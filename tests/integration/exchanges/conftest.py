@@ -8,7 +8,7 @@ import pytest
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.rate_limit import RateLimiters
 from tests.support.emulator.client import Emulator, running_emulator
-from tests.support.exchange_steps import aws, emulator_settings
+from tests.support.exchange_steps import OauthIssuer, aws, emulator_settings
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,11 @@ def client(shared_client: Aws) -> Aws:
     """The shared client, with its rate limits reset."""
     shared_client._rate_limiters = RateLimiters()
     return shared_client
+
+
+@pytest.fixture
+def issuer(client: Aws, emulator: Emulator, all_closed: None) -> OauthIssuer:
+    return OauthIssuer(client, emulator)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import KeyturnError
+from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_clients import MAX_CLIENTS, AwsClients, ambient_session
@@ -23,7 +24,6 @@ from tests.support.exchange_steps import (
     aws,
     context,
     emulator_settings,
-    fail_pipeline,
     run_pipeline,
 )
 
@@ -52,13 +52,23 @@ def ambient_client(emulator: Emulator) -> Iterator[Aws]:
         yield client
 
 
+async def assume(client: Aws, *steps: dict[str, Any]) -> PipelineValues:
+    """Assume the role with the ambient identity."""
+    settings = context(client, sources=AMBIENT_SETTINGS)
+    return await run_pipeline(settings, source=AMBIENT_SOURCE, exchanges=[*steps, ASSUME_ROLE_STEP])
+
+
+async def fail_assume(client: Aws) -> KeyturnError:
+    with pytest.raises(KeyturnError) as raised:
+        await assume(client)
+    return raised.value
+
+
 async def test_ambient_identity_assumes_the_role(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     set_user_keys(monkeypatch)
     tagged = {"assumeRole": {"roleArn": ACCOUNT_ROLE_ARN, "tags": [{"key": "team", "value": "blue"}]}}
     with ambient_client(emulator) as client:
-        values = await run_pipeline(
-            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[tagged, ASSUME_ROLE_STEP]
-        )
+        values = await assume(client, tagged)
 
     assert values.principal == f"{SESSION}/billing.acme"
     assert [call["principal"] for call in emulator.recent_calls()] == [USER_ARN, f"{SESSION}/billing.acme"]
@@ -72,9 +82,7 @@ async def test_ambient_session_is_tagged_with_namespace_and_name(
     with ambient_client(emulator) as client:
         boto_client = client._ambient_clients.get("sts", "us-east-1", 3)
         boto_client.meta.events.register("provide-client-params.sts", lambda params, **_: received.append(params))
-        await run_pipeline(
-            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
-        )
+        await assume(client)
 
     assert received[0]["Tags"] == [
         {"Key": "kubernetes-namespace", "Value": "billing"},
@@ -87,10 +95,9 @@ async def test_ambient_identity_that_arrives_later_is_found(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator
 ) -> None:
     with ambient_client(emulator) as client:
-        exchange_context = context(client, sources=AMBIENT_SETTINGS)
-        error = await fail_pipeline(exchange_context, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
+        error = await fail_assume(client)
         set_user_keys(monkeypatch)
-        values = await run_pipeline(exchange_context, source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP])
+        values = await assume(client)
 
     assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
     assert (error.reason, values.principal) == ("Unavailable", f"{SESSION}/billing.acme")
@@ -101,9 +108,7 @@ async def test_credential_chain_is_not_searched_unless_allowed(
 ) -> None:
     set_user_keys(monkeypatch)
     with closing(aws(emulator_settings(emulator))) as client:
-        error = await fail_pipeline(
-            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
-        )
+        error = await fail_assume(client)
         session = client._ambient_clients._session
 
     assert (error.reason, session, emulator.recent_calls()) == ("Unavailable", None, [])
@@ -128,9 +133,7 @@ async def test_ambient_credentials_are_refreshed_by_their_provider(
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
     with ambient_client(emulator) as client:
         for _ in range(3):
-            await run_pipeline(
-                context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
-            )
+            await assume(client)
 
     assert count.read_text() == "2"
 
@@ -142,9 +145,7 @@ async def test_expired_ambient_identity_is_unavailable(
     (tmp_path / "old").write_text(json.dumps(output | {"Expiration": (real_now() - HOUR).isoformat()}))
     (tmp_path / "AWS_CONFIG_FILE").write_text(f"[default]\ncredential_process = cat {tmp_path / 'old'}\n")
     with ambient_client(emulator) as client:
-        error = await fail_pipeline(
-            context(client, sources=AMBIENT_SETTINGS), source=AMBIENT_SOURCE, exchanges=[ASSUME_ROLE_STEP]
-        )
+        error = await fail_assume(client)
 
     assert (error.reason, emulator.recent_calls()) == ("Unavailable", [])
 

@@ -122,39 +122,12 @@ async def test_invalid_keys_are_refused(client: Aws, emulator: Emulator) -> None
 
 
 @pytest.mark.parametrize("operation", [TOKEN, ENDPOINT])
-@pytest.mark.parametrize(
-    ("fault", "reason", "expected_text"),
-    [
-        pytest.param({"code": "AccessDeniedException", "status": 403}, "AccessDenied", "policy allows", id="denied"),
-        pytest.param({"code": "ExpiredTokenException", "status": 403}, "SourceExpired", "", id="expired"),
-        pytest.param({"code": "InternalServerException", "status": 500}, "Unavailable", "", id="broken"),
-        pytest.param({"code": "ResourceNotFoundException", "status": 404}, "InvalidSpec", "", id="not there"),
-        pytest.param({"code": "ValidationException"}, "InvalidSpec", "", id="invalid"),
-    ],
-)
-async def test_each_error(
-    operation: str, fault: dict[str, Any], reason: str, expected_text: str, client: Aws, emulator: Emulator
-) -> None:
-    emulator.fault(operation, times=None, message="planted", **fault)
+async def test_refusal_names_operation_and_permission(operation: str, client: Aws, emulator: Emulator) -> None:
+    emulator.fault(operation, code="AccessDeniedException", status=403, message="planted")
     error = await fail_signed(client, artifact(**PYPI_NPM))
 
-    assert (error.reason, len(error.request_id)) == (reason, 36)
-    assert error.message.startswith(f"CodeArtifact {operation.partition(':')[2]}: {fault['code']}")
-    assert expected_text in error.message
-    assert "planted" not in error.message
-
-
-async def test_missing_permission_is_named(client: Aws, emulator: Emulator) -> None:
-    emulator.fault(TOKEN, code="AccessDeniedException", status=403)
-
-    assert "sts:GetServiceBearerToken" in (await fail_signed(client, artifact())).message
-
-
-@pytest.mark.parametrize(("operation", "expected_text"), [(TOKEN, "durationSeconds"), (ENDPOINT, "format")])
-async def test_invalid_field_is_named(operation: str, expected_text: str, client: Aws, emulator: Emulator) -> None:
-    emulator.fault(operation, code="ValidationException")
-
-    assert expected_text in (await fail_signed(client, artifact(**PYPI_NPM))).message
+    assert error.message.startswith(f"CodeArtifact {operation.partition(':')[2]}: AccessDeniedException; check")
+    assert (operation in error.message, len(error.request_id), "planted" in error.message) == (True, 36, False)
 
 
 async def test_throttling_error_has_retry_after(client: Aws, emulator: Emulator) -> None:

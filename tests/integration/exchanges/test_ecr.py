@@ -68,28 +68,6 @@ async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emu
 
 
 @PRIVATE_AND_PUBLIC
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        pytest.param({"code": "AccessDeniedException"}, "AccessDenied", id="denied"),
-        pytest.param({"code": "ExpiredTokenException"}, "SourceExpired", id="expired"),
-        pytest.param({"code": "InvalidParameterException"}, "InvalidSpec", id="invalid"),
-        pytest.param({"code": "ServerException", "status": 500}, "Unavailable", id="broken"),
-        pytest.param({"code": "UnsupportedCommandException"}, "InvalidSpec", id="not in this region"),
-        pytest.param({"code": "ThrottlingException"}, "Throttled", id="throttled"),
-    ],
-)
-async def test_each_error(
-    step_spec: dict[str, Any], service: str, fault: dict[str, Any], reason: str, client: Aws, emulator: Emulator
-) -> None:
-    emulator.fault(f"{service}:GetAuthorizationToken", times=None, message="planted", **fault)
-    error = await fail_signed(client, step_spec)
-
-    assert (error.reason, "planted" in error.message) == (reason, False)
-    assert f"GetAuthorizationToken: {fault['code']}" in error.message
-
-
-@PRIVATE_AND_PUBLIC
 async def test_invalid_keys_are_refused(
     step_spec: dict[str, Any], service: str, client: Aws, emulator: Emulator
 ) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
+from tests.support.cases import cases
 from tests.support.dependencies import request
-from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 
 ENDPOINTS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
 VALUES = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))
@@ -104,64 +103,37 @@ async def test_repository_endpoints_are_requested_first(client: tuple[Aws, Calls
     assert url == "https://codeartifact.eu-west-1.amazonaws.com/v1/repository/endpoint"
 
 
-@pytest.mark.parametrize(
-    ("settings", "operation", "region", "url"),
-    [
-        pytest.param(
-            AwsSettings(fips=True),
-            "assumeRole",
-            "us-east-1",
-            "https://sts-fips.us-east-1.amazonaws.com/",
-            id="FIPS",
-        ),
-        pytest.param(
+@cases(
+    "settings, operation, region, url",
+    {
+        "FIPS": (AwsSettings(fips=True), "assumeRole", "us-east-1", "https://sts-fips.us-east-1.amazonaws.com/"),
+        "FIPS in GovCloud": (
             AwsSettings(fips=True),
             "ecrGetAuthorizationToken",
             "us-gov-west-1",
             "https://api.ecr-fips.us-gov-west-1.amazonaws.com/",
-            id="FIPS in GovCloud",
         ),
-        pytest.param(
-            AwsSettings(dual_stack=True),
-            "assumeRole",
-            "eu-west-1",
-            "https://sts.eu-west-1.api.aws/",
-            id="dual stack",
-        ),
-        pytest.param(
+        "dual stack": (AwsSettings(dual_stack=True), "assumeRole", "eu-west-1", "https://sts.eu-west-1.api.aws/"),
+        "both": (
             AwsSettings(dual_stack=True, fips=True),
             "licenseManagerGetAccessToken",
             "us-east-1",
             "https://license-manager-fips.us-east-1.api.aws/",
-            id="both",
         ),
-        pytest.param(
+        "an endpoint of a region takes precedence over FIPS and dual stack": (
             AwsSettings(endpoints=ENDPOINTS, fips=True, dual_stack=True),
             "assumeRole",
             "eu-west-1",
             "https://eu.example/",
-            id="an endpoint of a region takes precedence over FIPS and dual stack",
         ),
-        pytest.param(
+        "an endpoint of a service": (
             AwsSettings(endpoints={"sts": "https://vpce.example"}),
             "assumeRole",
             "cn-north-1",
             "https://vpce.example/",
-            id="an endpoint of a service",
         ),
-    ],
+    },
 )
 async def test_endpoints_by_settings(settings: AwsSettings, operation: str, region: str, url: str) -> None:
     with recording_client(settings) as client:
         assert (await first_call(client, operation, region))[0] == url
-
-
-def test_proxy_and_ca_bundle_are_passed_to_the_client(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text("")
-    settings = AwsSettings(proxy="http://proxy.example:3128", ca_bundle=str(bundle))
-    with closing(aws(settings)) as client:
-        session = client._clients.get("sts", "us-east-1", 3, signed=True)._endpoint.http_session
-
-    assert session._proxy_config.proxy_url_for("https://sts.us-east-1.amazonaws.com/") == "http://proxy.example:3128"
-    assert session._verify == str(bundle)

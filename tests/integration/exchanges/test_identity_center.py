@@ -9,7 +9,6 @@ from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, REFRESH, SECOND, request
 from tests.support.emulator.client import Emulator
@@ -23,7 +22,7 @@ from tests.support.emulator.constants import (
     USER_KEY_ID,
     USER_SECRET_KEY,
 )
-from tests.support.exchange_steps import aws, context
+from tests.support.exchange_steps import aws, context, exchange
 from tests.support.manifests.tokens import BEARER, EXCHANGE, TOKEN_AND_KEYS, TYPE, center
 
 CREATE, PORTAL = "CreateTokenWithIAM", "GetRoleCredentials"
@@ -243,37 +242,12 @@ async def test_closed_port_leaves_no_unknown_outcome(emulator: Emulator, unused_
     assert (error.reason, error.outcome_unknown) == ("Unreachable", False)
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "reason", "hint"),
-    [
-        ("InvalidRequestException", 400, "InvalidSpec", "redirectUri"),
-        ("InvalidClientException", 401, "AccessDenied", "clientId"),
-        ("InvalidGrantException", 400, "SourceInvalid", "sign in again"),
-        ("UnauthorizedClientException", 400, "AccessDenied", "clientId"),
-        ("UnsupportedGrantTypeException", 400, "InvalidSpec", "does not allow this grant"),
-        ("InvalidScopeException", 400, "InvalidSpec", "not have this scope"),
-        ("AuthorizationPendingException", 400, "Unavailable", "not signed in"),
-        ("SlowDownException", 400, "Throttled", ""),
-        ("AccessDeniedException", 400, "AccessDenied", "assigned to the application"),
-        ("ExpiredTokenException", 400, "SourceExpired", "has expired"),
-        ("InternalServerException", 500, "Unavailable", ""),
-        ("InvalidRequestRegionException", 400, "InvalidSpec", "another region (eu-west-1)"),
-        ("UnrecognizedClientException", 403, "AccessDenied", "access key that signs the call"),
-        ("InvalidSignatureException", 403, "AccessDenied", "access key that signs the call"),
-    ],
-)
-async def test_each_error_of_create_token(
-    code: str, status: int, reason: str, hint: str, client: Aws, emulator: Emulator
-) -> None:
-    members = {"region": "eu-west-1", "endpoint": "https://evil.example"} if "Region" in code else {}
-    emulator.fault(CREATE, code=code, status=status, message="planted", members=members)
+async def test_region_of_a_redirect_is_named_but_not_its_host(client: Aws, emulator: Emulator) -> None:
+    members = {"region": "eu-west-1", "endpoint": "https://evil.example"}
+    emulator.fault(CREATE, code="InvalidRequestRegionException", members=members)
     error = await fail_call(client, with_refresh_token(emulator), "refresh_token")
 
-    assert error.reason == reason
-    assert error.message.startswith(f"Identity Center CreateTokenWithIAM: {code}")
-    assert hint in error.message
-    assert "planted" not in error.message + repr(vars(error))
-    assert "evil" not in error.message
+    assert (error.message.endswith("another region (eu-west-1)"), "evil" in error.message) == (True, False)
 
 
 async def test_user_without_an_assignment_is_denied(client: Aws, emulator: Emulator) -> None:
@@ -295,27 +269,6 @@ async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: Em
     assert values.credentials.expires_at
     assert abs(values.credentials.expires_at - real_now() - HOUR) < 5 * SECOND
     assert {values.credentials.secret_access_key, values.credentials.session_token} <= {*emulator.secrets()}
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "reason", "hint"),
-    [
-        ("InvalidRequestException", 400, "InvalidSpec", "roleName"),
-        ("UnauthorizedException", 401, "SourceInvalid", "sign in again"),
-        ("TooManyRequestsException", 429, "Throttled", ""),
-        ("ResourceNotFoundException", 404, "AccessDenied", "assigned"),
-        ("ForbiddenException", 403, "AccessDenied", "assigned"),
-    ],
-)
-async def test_each_error_of_get_role_credentials(
-    code: str, status: int, reason: str, hint: str, client: Aws, emulator: Emulator
-) -> None:
-    emulator.fault(PORTAL, times=None, code=code, status=status, message="planted")
-    with pytest.raises(KeyturnError) as raised:
-        await get_role_credentials(client, emulator.identity_center_token())
-
-    assert (raised.value.reason, hint in raised.value.message) == (reason, True)
-    assert "planted" not in raised.value.message
 
 
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])

@@ -1,7 +1,5 @@
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web as server
@@ -11,11 +9,13 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
 from tests.support.exchange_steps import issuer_client
+from tests.support.proxy import Proxy, running_proxy
 from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
@@ -26,7 +26,8 @@ LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 async def post(url: str, client: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED) -> IssuerResponse:
     """Send a form with a secret in it."""
     form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
-    return await (client or issuer_client()).post("oauthToken", form)
+    client = client or issuer_client()
+    return await client.post("oauthToken", client.prepare(form), Transmission())
 
 
 async def unavailable(
@@ -275,53 +276,28 @@ def test_repr_shows_no_secrets() -> None:
     assert "planted" not in repr(IssuerResponse("host", 200, {"access_token": "planted"}, SECOND, real_now()))
 
 
-@asynccontextmanager
-async def behind_proxy(status: int = 200) -> AsyncIterator[tuple[IssuerClient, list[str]]]:
-    """A client behind an HTTP proxy, and the hosts that the proxy was asked to connect to.
-
-    The proxy responds to CONNECT with `status`; if it is 0, it closes the connection.
-    """
-    received: list[str] = []
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        received.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
-        if status:
-            writer.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
-        if status != 200:
-            writer.close()
-            return
-        host, _, port = received[-1].partition(":")
-        upstream = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(copy(reader, upstream[1]), copy(upstream[0], writer))
-
-    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
-        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        yield issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=url)), received
+def behind(proxy: Proxy) -> IssuerClient:
+    return issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=proxy.url))
 
 
 async def test_proxy_connects_by_host_name() -> None:
-    async with served(respond) as issuer, behind_proxy() as (client, received):
-        response = await post(issuer.url("localhost"), client)
+    async with served(respond) as issuer, running_proxy() as proxy:
+        response = await post(issuer.url("localhost"), behind(proxy))
 
-    assert (response.status, received) == (200, [f"localhost:{issuer.port}"])
+    assert (response.status, proxy.hosts) == (200, [f"localhost:{issuer.port}"])
 
 
 @pytest.mark.parametrize("status", [403, pytest.param(0, id="the proxy closes the connection")])
 async def test_proxy_failure_leaves_no_unknown_outcome(status: int) -> None:
-    async with served(respond) as issuer, behind_proxy(status) as (client, _):
-        error = await unavailable(issuer.url("localhost"), client)
+    async with served(respond) as issuer, running_proxy(status) as proxy:
+        error = await unavailable(issuer.url("localhost"), behind(proxy))
 
     assert (error.reason, error.outcome_unknown, issuer.requests) == ("Unreachable", False, 0)
 
 
 async def test_forbidden_host_is_not_requested_through_a_proxy() -> None:
-    async with served(respond) as issuer, behind_proxy() as (client, received):
+    async with served(respond) as issuer, running_proxy() as proxy:
         with pytest.raises(RefusedError, match="do not allow the host"):
-            await post(issuer.url(), client)
+            await post(issuer.url(), behind(proxy))
 
-    assert received == []
+    assert proxy.hosts == []

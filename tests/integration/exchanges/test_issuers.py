@@ -14,10 +14,10 @@ from aiohttp import web as server
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
+from tests.support.cases import cases
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND, request, signed
-from tests.support.exchange_steps import CA_FROM, context, issuer_client
+from tests.support.exchange_steps import CA_FROM, context, exchange, issuer_client
 from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
@@ -47,17 +47,17 @@ async def call(client: Aws, body: bytes, status: int = 200, content_type: str = 
         )
 
 
-@pytest.mark.parametrize(
-    ("members", "lifetime"),
-    [
-        pytest.param(BEARER | EXTRA_MEMBERS | {"expires_in": 300}, 5 * MINUTE, id="Keycloak: an offline token"),
-        pytest.param(BEARER | {"expires_in": "3599", "ext_expires_in": "3599"}, 3599 * SECOND, id="Entra: strings"),
-        pytest.param(BEARER | {"expires_in": 3599, "expires_on": "1"}, 3599 * SECOND, id="ADFS: expires_on"),
-        pytest.param(BEARER | {"expires_in": 3599.9}, 3599 * SECOND, id="a fraction of a second"),
-        pytest.param({"token_type": "Bearer"}, HOUR, id="no expires_in, but a JWT"),
-        pytest.param(BEARER | {"expires_in": "soon"}, None, id="expires_in that is not a number"),
-        pytest.param(BEARER, None, id="no expiry"),
-    ],
+@cases(
+    "members, lifetime",
+    {
+        "Keycloak: an offline token": (BEARER | EXTRA_MEMBERS | {"expires_in": 300}, 5 * MINUTE),
+        "Entra: strings": (BEARER | {"expires_in": "3599", "ext_expires_in": "3599"}, 3599 * SECOND),
+        "ADFS: expires_on": (BEARER | {"expires_in": 3599, "expires_on": "1"}, 3599 * SECOND),
+        "a fraction of a second": (BEARER | {"expires_in": 3599.9}, 3599 * SECOND),
+        "no expires_in, but a JWT": ({"token_type": "Bearer"}, HOUR),
+        "expires_in that is not a number": (BEARER | {"expires_in": "soon"}, None),
+        "no expiry": (BEARER, None),
+    },
 )
 async def test_lifetime_of_known_issuers(members: dict[str, Any], lifetime: timedelta | None, client: Aws) -> None:
     body = {"access_token": signed(expires=real_now() + HOUR)} | members
@@ -70,15 +70,15 @@ async def test_lifetime_of_known_issuers(members: dict[str, Any], lifetime: time
     assert expires_at is None or lifetime is None or abs(expires_at - real_now() - lifetime) < 5 * SECOND
 
 
-@pytest.mark.parametrize(
-    ("prefix", "content_type"),
-    [
-        pytest.param(b"", "text/plain; charset=utf-8", id="as plain text"),
-        pytest.param(b"", "text/html", id="as HTML"),
-        pytest.param(b"", "application/json;charset=ISO-8859-1", id="as JSON in another charset"),
-        pytest.param(codecs.BOM_UTF8, JSON, id="after a byte order mark"),
-        pytest.param(b"\r\n ", JSON, id="after white space"),
-    ],
+@cases(
+    "prefix, content_type",
+    {
+        "as plain text": (b"", "text/plain; charset=utf-8"),
+        "as HTML": (b"", "text/html"),
+        "as JSON in another charset": (b"", "application/json;charset=ISO-8859-1"),
+        "after a byte order mark": (codecs.BOM_UTF8, JSON),
+        "after white space": (b"\r\n ", JSON),
+    },
 )
 async def test_rotated_token_survives_unusual_encodings(prefix: bytes, content_type: str, client: Aws) -> None:
     members = BEARER | {"refresh_token": "next", "expires_in": 300}
@@ -104,46 +104,33 @@ async def test_requested_id_token_is_recognised(client: Aws) -> None:
     assert (values.id_token.value, values.access_token.value) == (token, token)
 
 
-@pytest.mark.parametrize(
-    ("status", "members", "reason", "expected_text"),
-    [
-        pytest.param(
-            401, {"error": "unauthorized_client"}, "AccessDenied", "secret or key", id="Keycloak: wrong secret"
-        ),
-        pytest.param(400, {"error": "invalid_client"}, "AccessDenied", "audience", id="Keycloak: unknown audience"),
-        pytest.param(403, {"error": "access_denied"}, "AccessDenied", "access_denied", id="Keycloak: not allowed"),
-        pytest.param(400, {"error": "invalid_request"}, "InvalidSpec", "subject", id="Keycloak: invalid subject token"),
-        pytest.param(404, {"error": "Realm does not exist"}, "InvalidSpec", "tokenUrl", id="Keycloak: unknown realm"),
-        pytest.param(
-            405, {"error": "HTTP 405 Method Not Allowed"}, "InvalidSpec", "tokenUrl", id="Keycloak: misspelled path"
-        ),
-        pytest.param(
-            400, {"error": "Invalid Request"}, "SourceInvalid", "tokenUrl", id="Keycloak: authorization endpoint"
-        ),
-        pytest.param(403, {"error": "invalid_grant"}, "SourceInvalid", "sign in again", id="Auth0: 403"),
-        pytest.param(401, {"error": "access_denied"}, "AccessDenied", "client", id="Auth0: wrong secret"),
-        pytest.param(
-            403, {"error": "too_many_attempts"}, "AccessDenied", "non-standard", id="403 with a non-standard code"
-        ),
-        pytest.param(401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client", id="Okta: unknown client"),
-        pytest.param(404, {"errorCode": "E0000022"}, "InvalidSpec", "tokenUrl", id="Okta: unknown server"),
-        pytest.param(429, {"errorCode": "E0000047"}, "Throttled", "429", id="Okta: throttled"),
-        pytest.param(
-            400, {"error": "invalid_grant", "error_codes": [700082]}, "SourceInvalid", "sign", id="Entra: expired token"
-        ),
-        pytest.param(
+@cases(
+    "status, members, reason, expected_text",
+    {
+        "Keycloak: wrong secret": (401, {"error": "unauthorized_client"}, "AccessDenied", "secret or key"),
+        "Keycloak: unknown audience": (400, {"error": "invalid_client"}, "AccessDenied", "audience"),
+        "Keycloak: not allowed": (403, {"error": "access_denied"}, "AccessDenied", "access_denied"),
+        "Keycloak: invalid subject token": (400, {"error": "invalid_request"}, "InvalidSpec", "subject"),
+        "Keycloak: unknown realm": (404, {"error": "Realm does not exist"}, "InvalidSpec", "tokenUrl"),
+        "Keycloak: misspelled path": (405, {"error": "HTTP 405 Method Not Allowed"}, "InvalidSpec", "tokenUrl"),
+        "Keycloak: authorization endpoint": (400, {"error": "Invalid Request"}, "SourceInvalid", "tokenUrl"),
+        "Auth0: 403": (403, {"error": "invalid_grant"}, "SourceInvalid", "sign in again"),
+        "Auth0: wrong secret": (401, {"error": "access_denied"}, "AccessDenied", "client"),
+        "403 with a non-standard code": (403, {"error": "too_many_attempts"}, "AccessDenied", "non-standard"),
+        "Okta: unknown client": (401, {"errorCode": "invalid_client"}, "AccessDenied", "invalid_client"),
+        "Okta: unknown server": (404, {"errorCode": "E0000022"}, "InvalidSpec", "tokenUrl"),
+        "Okta: throttled": (429, {"errorCode": "E0000047"}, "Throttled", "429"),
+        "Entra: expired token": (400, {"error": "invalid_grant", "error_codes": [700082]}, "SourceInvalid", "sign"),
+        "Entra: sign-in required": (
             400,
             {"error": "interaction_required", "suberror": "x"},
             "SourceInvalid",
             "non-standard",
-            id="Entra: sign-in required",
         ),
-        pytest.param(
-            400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl", id="an error that is an object"
-        ),
-        pytest.param(503, {"error": "down"}, "Unavailable", "HTTP 503", id="503 with a non-standard code"),
-        pytest.param(408, {"error": "too slow"}, "Unavailable", "HTTP 408", id="408 with a non-standard code"),
-    ],
+        "an error that is an object": (400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl"),
+        "503 with a non-standard code": (503, {"error": "down"}, "Unavailable", "HTTP 503"),
+        "408 with a non-standard code": (408, {"error": "too slow"}, "Unavailable", "HTTP 408"),
+    },
 )
 async def test_refusals_of_known_issuers(
     status: int, members: dict[str, Any], reason: str, expected_text: str, client: Aws
@@ -158,14 +145,14 @@ async def test_refusals_of_known_issuers(
     assert "planted" not in error.message
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "may_concern_token"),
-    [
-        pytest.param(401, "invalid_client", False, id="error of the client"),
-        pytest.param(400, "invalid_scope", False, id="error of the request"),
-        pytest.param(401, "token_reused", True, id="non-standard code"),
-        pytest.param(403, "access_denied", True, id="access_denied"),
-    ],
+@cases(
+    "status, code, may_concern_token",
+    {
+        "error of the client": (401, "invalid_client", False),
+        "error of the request": (400, "invalid_scope", False),
+        "non-standard code": (401, "token_reused", True),
+        "access_denied": (403, "access_denied", True),
+    },
 )
 async def test_refusal_states_whether_it_may_concern_the_token(
     status: int, code: str, *, may_concern_token: bool, client: Aws

@@ -7,6 +7,7 @@ import pytest
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
+from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID, USER_KEY_ID, USER_SECRET_KEY
@@ -35,22 +36,16 @@ async def fail_step(client: Aws, step_spec: dict[str, Any], values: PipelineValu
     return raised.value
 
 
-@pytest.mark.parametrize(
-    ("step_spec", "values", "expected_text"),
-    [
-        pytest.param(
-            ROLE, with_identity_context(3), "identity context of Identity Center has 3 characters", id="a short context"
-        ),
-        pytest.param(
-            ROLE, with_identity_context(2049), "has 2049 characters; AWS accepts 4 to 2048", id="a long context"
-        ),
-        pytest.param(ASSUME_ROLE, with_token(3), "the web identity token has 3 characters", id="a short token"),
-        pytest.param(ASSUME_ROLE, with_token(20001), "AWS accepts 4 to 20000", id="a long token"),
-        pytest.param(
-            ACCESS_TOKEN, with_token(4097), "the refresh token has 4097 characters", id="a long refresh token"
-        ),
-        pytest.param(POOL, with_token(50001), "the token for login.example has 50001 characters", id="a long login"),
-    ],
+@cases(
+    "step_spec, values, expected_text",
+    {
+        "a short context": (ROLE, with_identity_context(3), "identity context of Identity Center has 3 characters"),
+        "a long context": (ROLE, with_identity_context(2049), "has 2049 characters; AWS accepts 4 to 2048"),
+        "a short token": (ASSUME_ROLE, with_token(3), "the web identity token has 3 characters"),
+        "a long token": (ASSUME_ROLE, with_token(20001), "AWS accepts 4 to 20000"),
+        "a long refresh token": (ACCESS_TOKEN, with_token(4097), "the refresh token has 4097 characters"),
+        "a long login": (POOL, with_token(50001), "the token for login.example has 50001 characters"),
+    },
 )
 async def test_value_of_invalid_length_is_not_sent(
     step_spec: dict[str, Any], values: PipelineValues, expected_text: str, client: Aws, emulator: Emulator
@@ -61,14 +56,14 @@ async def test_value_of_invalid_length_is_not_sent(
     assert emulator.recent_calls() == []
 
 
-@pytest.mark.parametrize(
-    ("step_spec", "values"),
-    [
-        pytest.param(ROLE, with_identity_context(2048), id="a context"),
-        pytest.param(ASSUME_ROLE, with_token(20000), id="a web identity token"),
-        pytest.param(ACCESS_TOKEN, with_token(4096), id="a refresh token"),
-        pytest.param(POOL, with_token(50000), id="a login"),
-    ],
+@cases(
+    "step_spec, values",
+    {
+        "a context": (ROLE, with_identity_context(2048)),
+        "a web identity token": (ASSUME_ROLE, with_token(20000)),
+        "a refresh token": (ACCESS_TOKEN, with_token(4096)),
+        "a login": (POOL, with_token(50000)),
+    },
 )
 async def test_value_of_maximum_length_is_sent(
     step_spec: dict[str, Any], values: PipelineValues, client: Aws, emulator: Emulator

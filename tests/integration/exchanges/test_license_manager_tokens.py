@@ -10,12 +10,11 @@ import pytest
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import DAY, HOUR, SECOND, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import context, get_access_token
+from tests.support.exchange_steps import context, exchange, get_access_token
 from tests.support.manifests.tokens import create
 
 USER = PipelineValues(credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY), revision=1)
@@ -136,30 +135,6 @@ async def test_failed_deletion_does_not_fail_the_renewal(
 
     assert values.access_token
     assert len(values.superseded) == remaining
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "reason"),
-    [
-        ("ValidationException", 400, "InvalidSpec"),
-        ("AuthorizationException", 400, "AccessDenied"),
-        ("AccessDeniedException", 400, "AccessDenied"),
-        ("RateLimitExceededException", 400, "Throttled"),
-        ("ResourceLimitExceededException", 400, "InvalidSpec"),
-        ("ServerInternalException", 500, "Unavailable"),
-        ("ResourceNotFoundException", 400, "InvalidSpec"),
-        ("UnrecognizedClientException", 400, "SourceInvalid"),
-        ("InvalidSignatureException", 400, "SourceInvalid"),
-        ("ExpiredTokenException", 400, "SourceExpired"),
-    ],
-)
-async def test_each_error(code: str, status: int, reason: str, client: Aws, emulator: Emulator) -> None:
-    emulator.fault("CreateToken", times=None, code=code, status=status, message="planted")
-    error = await fail_create(client, name="failing")
-
-    assert error.reason == reason
-    assert error.message.startswith(f"License Manager CreateToken: {code}")
-    assert "planted" not in error.message
 
 
 async def test_expiry_of_an_opaque_token(client: Aws, emulator: Emulator) -> None:

@@ -7,50 +7,22 @@ from aiohttp import web
 from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
 from keyturn.metrics import Metrics
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import CLIENT_SECRET, NON_ROTATING_CLIENT_ID
-from tests.support.exchange_steps import OAUTH_OPERATION, context, issuer_client, refresh_request
+from tests.support.emulator.constants import NON_ROTATING_CLIENT_ID
+from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, issuer_client
 from tests.support.tls import served
-
-
-class IssuerCaller:
-    """Calls the emulator's issuer, as the reconciler does."""
-
-    def __init__(self, client: Aws, emulator: Emulator) -> None:
-        self._client, self._emulator, self._issuers = client, emulator, issuer_client()
-        self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
-
-    async def call(self, token: str, issuers: IssuerClient | None = None, **changes: Any) -> PipelineValues:
-        token_request = refresh_request(self._emulator, **changes)
-        exchange_context = context(self._client, issuers or self._issuers, self.values)
-        return await exchange(
-            exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token(token))
-        )
-
-    async def fail(self, **changes: Any) -> KeyturnError:
-        with pytest.raises(KeyturnError) as raised:
-            await self.call(self._emulator.oauth_refresh_token(), **changes)
-        return raised.value
-
-
-@pytest.fixture
-def issuer_caller(client: Aws, emulator: Emulator, all_closed: None) -> IssuerCaller:
-    return IssuerCaller(client, emulator)
 
 
 @pytest.mark.parametrize("method", [None, "client_secret_basic", "client_secret_post"])
 async def test_refresh_token_is_exchanged_for_an_access_token(
-    method: str | None, issuer_caller: IssuerCaller, emulator: Emulator
+    method: str | None, issuer: OauthIssuer, emulator: Emulator
 ) -> None:
     before = emulator.oauth_refresh_token()
-    values = await issuer_caller.call(before, clientAuthentication=method)
+    values = await issuer.refresh(before, clientAuthentication=method)
 
     assert values.access_token
     assert values.id_token
@@ -59,33 +31,26 @@ async def test_refresh_token_is_exchanged_for_an_access_token(
     assert emulator.family(before).consumed == [0]
 
 
-async def test_other_pipeline_values_are_kept(issuer_caller: IssuerCaller, client: Aws, emulator: Emulator) -> None:
-    token_request, keys = refresh_request(emulator), Credentials("AKIA", "key")
-    before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=keys)
-    values = await exchange(
-        context(client, issuer_client(), issuer_caller.values), token_request, token_request.spec.exchanges[0], before
-    )
+async def test_other_pipeline_values_are_kept(issuer: OauthIssuer, emulator: Emulator) -> None:
+    before = PipelineValues(Token(emulator.oauth_refresh_token()), credentials=Credentials("AKIA", "key"))
+    values = await issuer.call(before)
 
-    assert (values.source_token, values.credentials) == (before.source_token, keys)
+    assert (values.source_token, values.credentials) == (before.source_token, before.credentials)
 
 
-async def test_returned_refresh_token_is_valid_for_the_next_request(
-    issuer_caller: IssuerCaller, emulator: Emulator
-) -> None:
+async def test_returned_refresh_token_is_valid_for_the_next_request(issuer: OauthIssuer, emulator: Emulator) -> None:
     token = first = emulator.oauth_refresh_token()
     for _ in range(5):
-        token = (await issuer_caller.call(token)).refresh_token or ""
+        token = (await issuer.refresh(token)).refresh_token or ""
 
     assert emulator.family(first).consumed == [0, 1, 2, 3, 4]
     assert emulator.family(first).reuses == 0
 
 
-async def test_issuer_without_rotation_returns_no_refresh_token(
-    issuer_caller: IssuerCaller, emulator: Emulator
-) -> None:
+async def test_issuer_without_rotation_returns_no_refresh_token(issuer: OauthIssuer, emulator: Emulator) -> None:
     token = emulator.oauth_refresh_token(NON_ROTATING_CLIENT_ID)
 
-    assert (await issuer_caller.call(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
+    assert (await issuer.refresh(token, clientId=NON_ROTATING_CLIENT_ID)).refresh_token is None
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
@@ -98,47 +63,47 @@ async def test_issuer_without_rotation_returns_no_refresh_token(
     ],
 )
 async def test_special_characters_in_client_credentials(
-    method: str, client_id: str, secret: str, issuer_caller: IssuerCaller, emulator: Emulator
+    method: str, client_id: str, secret: str, issuer: OauthIssuer, emulator: Emulator
 ) -> None:
     emulator.control("POST", "oauth-clients", client_id=client_id, client_secret=secret)
-    issuer_caller.values["client"] = secret
+    issuer.values["client"] = secret
 
-    assert await issuer_caller.call(
+    assert await issuer.refresh(
         emulator.oauth_refresh_token(client_id), clientId=client_id, clientAuthentication=method
     )
 
 
-async def test_expiry_counts_from_the_request(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
+async def test_expiry_counts_from_the_request(issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
     before = whole(real_now())
-    values = await issuer_caller.call(emulator.oauth_refresh_token())
+    values = await issuer.refresh()
 
     assert values.access_token
     assert values.access_token.expires_at
     assert values.access_token.expires_at - before - 30 * MINUTE in (0 * SECOND, SECOND)
 
 
-async def test_expiry_falls_back_to_that_of_the_token(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
+async def test_expiry_falls_back_to_that_of_the_token(issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, without="expires_in")
-    values = await issuer_caller.call(emulator.oauth_refresh_token())
+    values = await issuer.refresh()
 
     assert values.access_token
     assert values.access_token.expires_at
     assert abs(values.access_token.expires_at - real_now() - HOUR) < 5 * SECOND
 
 
-async def test_token_of_20_kb_is_accepted(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
+async def test_token_of_20_kb_is_accepted(issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, token_characters=20_000)
-    values = await issuer_caller.call(emulator.oauth_refresh_token())
+    values = await issuer.refresh()
 
     assert values.access_token
     assert len(values.access_token.value) > 20_000
 
 
-async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
+async def test_expired_token_is_passed_on(issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, expired=True)
-    values = await issuer_caller.call(emulator.oauth_refresh_token())
+    values = await issuer.refresh()
 
     assert values.access_token
     assert values.access_token.expires_at
@@ -146,20 +111,18 @@ async def test_expired_token_is_passed_on(issuer_caller: IssuerCaller, emulator:
     assert values.refresh_token
 
 
-async def test_scope_is_sent(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
-    narrowed = await issuer_caller.call(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
-    error = await issuer_caller.fail(scope=["more", "than"])
+async def test_scope_is_sent(issuer: OauthIssuer, emulator: Emulator) -> None:
+    narrowed = await issuer.refresh(emulator.oauth_refresh_token(scope="openid other"), scope=["other"])
+    error = await issuer.fail_refresh(scope=["more", "than"])
 
     assert narrowed.id_token is None
     assert (error.reason, "invalid_scope" in error.message) == ("InvalidSpec", True)
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
-async def test_response_with_only_one_token_is_accepted(
-    missing: str, issuer_caller: IssuerCaller, emulator: Emulator
-) -> None:
+async def test_response_with_only_one_token_is_accepted(missing: str, issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, without=missing)
-    values = await issuer_caller.call(emulator.oauth_refresh_token())
+    values = await issuer.refresh()
 
     assert (values.refresh_token is None, values.access_token is None) == (
         missing == "refresh_token",
@@ -186,10 +149,10 @@ async def test_response_with_only_one_token_is_accepted(
     ],
 )
 async def test_each_error(
-    code: str, status: int, reason: str, issuer_caller: IssuerCaller, emulator: Emulator, *, outcome_unknown: bool
+    code: str, status: int, reason: str, issuer: OauthIssuer, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code=code, status=status, message="planted", members={"error_uri": "planted"})
-    error = await issuer_caller.fail()
+    error = await issuer.fail_refresh()
 
     assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert error.message.startswith(f"127.0.0.1: {code}")
@@ -209,22 +172,22 @@ async def test_non_standard_error(
     status: int,
     reason: str,
     expected_text: str,
-    issuer_caller: IssuerCaller,
+    issuer: OauthIssuer,
     emulator: Emulator,
     *,
     outcome_unknown: bool,
 ) -> None:
     emulator.fault(OAUTH_OPERATION, code="planted", status=status)
-    error = await issuer_caller.fail()
+    error = await issuer.fail_refresh()
 
     assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert error.message == f"127.0.0.1{expected_text}"
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
-async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerCaller, emulator: Emulator) -> None:
+async def test_url_that_is_no_token_endpoint(status: int, issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, status=status, headers={"Location": "/"})
-    error = await issuer_caller.fail()
+    error = await issuer.fail_refresh()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 1)
     assert error.message.startswith(f"127.0.0.1 returned HTTP {status} without an OAuth error; check that tokenUrl")
@@ -247,35 +210,34 @@ async def test_url_that_is_no_token_endpoint(status: int, issuer_caller: IssuerC
     ],
 )
 async def test_unusable_response(
-    fault: dict[str, Any], reason: str, issuer_caller: IssuerCaller, emulator: Emulator, *, outcome_unknown: bool
+    fault: dict[str, Any], reason: str, issuer: OauthIssuer, emulator: Emulator, *, outcome_unknown: bool
 ) -> None:
     emulator.fault(OAUTH_OPERATION, **fault)
-    error = await issuer_caller.fail()
+    error = await issuer.fail_refresh()
 
     assert (error.reason, is_outcome_unknown(error)) == (reason, outcome_unknown)
     assert isinstance(error, UnavailableError)
     assert emulator.calls(OAUTH_OPERATION) == 1
 
 
-async def test_throttling_error_has_retry_after_and_is_counted(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
+async def test_throttling_error_has_retry_after_and_is_counted(issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
     metrics = Metrics()
-    error = await issuer_caller.fail(issuers=issuer_client(metrics=metrics))
+    issuer.issuers = issuer_client(metrics=metrics)
+    error = await issuer.fail_refresh()
 
     assert isinstance(error, ThrottledError)
     assert error.retry_after == 17 * SECOND
     assert metrics.registry.get_sample_value("keyturn_throttled_calls_total", {"service": "oauth"}) == 1
 
 
-async def test_refused_connection_leaves_no_unknown_outcome(issuer_caller: IssuerCaller, unused_tcp_port: int) -> None:
-    error = await issuer_caller.fail(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
+async def test_refused_connection_leaves_no_unknown_outcome(issuer: OauthIssuer, unused_tcp_port: int) -> None:
+    error = await issuer.fail_refresh(tokenUrl=f"https://127.0.0.1:{unused_tcp_port}/token")
 
     assert (error.reason, is_outcome_unknown(error)) == ("Unreachable", False)
 
 
-async def test_ca_without_optional_extensions_is_trusted(
-    issuer_caller: IssuerCaller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ca_without_optional_extensions_is_trusted(issuer: OauthIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     original, certificate = ssl.create_default_context, issue_loopback_certificate(real_now(), plain=True)
 
     def strict_context(*purpose: ssl.Purpose, cadata: str | None = None) -> ssl.SSLContext:
@@ -287,23 +249,31 @@ async def test_ca_without_optional_extensions_is_trusted(
         return web.json_response({"access_token": "planted", "expires_in": 60})
 
     monkeypatch.setattr(ssl, "create_default_context", strict_context)
-    issuer_caller.values["ca"] = certificate.ca
-    async with served(respond, certificate) as issuer:
-        values = await issuer_caller.call("planted-refresh", tokenUrl=issuer.url())
+    issuer.values["ca"] = certificate.ca
+    async with served(respond, certificate) as server:
+        values = await issuer.refresh("planted-refresh", tokenUrl=server.url())
 
     assert values.access_token
 
 
-async def test_issuer_is_unreachable_without_its_ca(issuer_caller: IssuerCaller, emulator: Emulator) -> None:
-    error = await issuer_caller.fail(caBundleFrom=None)
+@pytest.mark.parametrize("comment", ["Autorité de certification", "認証局", "a comment in ASCII"])
+async def test_ca_bundle_may_contain_comments(comment: str, issuer: OauthIssuer, emulator: Emulator) -> None:
+    issuer.values["ca"] = f"# {comment}\n{emulator.ca}\n# {comment}\n"
+    values = await issuer.refresh()
+
+    assert values.access_token
+
+
+async def test_issuer_is_unreachable_without_its_ca(issuer: OauthIssuer, emulator: Emulator) -> None:
+    error = await issuer.fail_refresh(caBundleFrom=None)
 
     assert (error.reason, is_outcome_unknown(error), emulator.calls(OAUTH_OPERATION)) == ("Unreachable", False, 0)
 
 
 @pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer_caller: IssuerCaller, emulator: Emulator) -> None:
-    issuer_caller.values["ca"] = bundle
-    error = await issuer_caller.fail()
+async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer: OauthIssuer, emulator: Emulator) -> None:
+    issuer.values["ca"] = bundle
+    error = await issuer.fail_refresh()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
     assert error.message == "caBundleFrom contains no certificates in PEM"
@@ -317,8 +287,8 @@ async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer_caller: Iss
         pytest.param({"clientId": NON_ROTATING_CLIENT_ID}, "invalid_grant", id="the token of another client"),
     ],
 )
-async def test_client_errors(changes: dict[str, Any], code: str, issuer_caller: IssuerCaller) -> None:
-    error = await issuer_caller.fail(**changes)
+async def test_client_errors(changes: dict[str, Any], code: str, issuer: OauthIssuer) -> None:
+    error = await issuer.fail_refresh(**changes)
 
     assert isinstance(error, RefusedError)
     assert error.message.startswith(f"127.0.0.1: {code}")

@@ -7,15 +7,11 @@ from typing import Any
 import jwt
 import pytest
 
-from keyturn.core.errors import KeyturnError, UnavailableError
+from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
-from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.oauth import load_key
-from keyturn.exchanges.registry import exchange
-from tests.support.dependencies import REFRESH
-from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_SECRET
-from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, context, issuer_client, refresh_request
+from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, OauthIssuer
 from tests.support.signing_keys import EC, RSA, keys
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -43,34 +39,6 @@ def _der(tag: int, content: bytes) -> bytes:
     return bytes([tag]) + (bytes([size]) if size < 128 else bytes([0x80 + len(length)]) + length) + content
 
 
-class Issuer:
-    """The emulator's issuer, called as the reconciler does."""
-
-    def __init__(self, client: Aws, emulator: Emulator) -> None:
-        self.client, self.emulator, self.issuer_client = client, emulator, issuer_client()
-        self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
-
-    async def call(self, values: PipelineValues, **changes: Any) -> PipelineValues:
-        before = [REFRESH] if "from" in changes else []
-        token_request = refresh_request(self.emulator, *before, **changes)
-        exchange_context = context(self.client, self.issuer_client, self.values)
-        return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
-
-    async def fail(self, values: PipelineValues, **changes: Any) -> KeyturnError:
-        with pytest.raises(KeyturnError) as raised:
-            await self.call(values, **changes)
-        return raised.value
-
-    def assertion(self, **claims: Any) -> Token:
-        """A JWT that the issuer accepts as an assertion."""
-        return Token(self.emulator.jwt(self.emulator.issuer_url, **claims))
-
-
-@pytest.fixture
-def issuer(client: Aws, emulator: Emulator, all_closed: None) -> Issuer:
-    return Issuer(client, emulator)
-
-
 def claims(values: PipelineValues) -> dict[str, Any]:
     assert values.access_token
     body: dict[str, Any] = jwt.decode(values.access_token.value, options={"verify_signature": False})
@@ -78,7 +46,7 @@ def claims(values: PipelineValues) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-async def test_client_credentials_grant(method: str, issuer: Issuer) -> None:
+async def test_client_credentials_grant(method: str, issuer: OauthIssuer) -> None:
     values = await issuer.call(
         PipelineValues(), grantType="client_credentials", clientAuthentication=method, scope=["a", "b"]
     )
@@ -90,7 +58,7 @@ async def test_client_credentials_grant(method: str, issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("token", ["subject", "access", "id"])
-async def test_current_or_id_token_is_exchanged(token: str, issuer: Issuer) -> None:
+async def test_current_or_id_token_is_exchanged(token: str, issuer: OauthIssuer) -> None:
     values = PipelineValues(
         source_token=issuer.assertion(subject="subject"),
         access_token=issuer.assertion(subject="access") if token != "subject" else None,
@@ -101,7 +69,7 @@ async def test_current_or_id_token_is_exchanged(token: str, issuer: Issuer) -> N
     assert claims(await issuer.call(values, **EXCHANGE_FIELDS, **field))["sub"] == token
 
 
-async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
+async def test_all_token_exchange_parameters_are_sent(issuer: OauthIssuer) -> None:
     issuer.values["actor"] = issuer.assertion(subject="robot").value
     values = await issuer.call(
         PipelineValues(issuer.assertion()),
@@ -120,7 +88,7 @@ async def test_all_token_exchange_parameters_are_sent(issuer: Issuer) -> None:
     assert values.id_token
 
 
-async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issuer) -> None:
+async def test_refresh_token_replaces_the_single_use_subject_token(issuer: OauthIssuer) -> None:
     fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token", "scope": ["openid"]}
     first = await issuer.call(PipelineValues(single_use_credential=issuer.assertion().value), **fields)
     second = await issuer.call(PipelineValues(refresh_token=first.refresh_token), **fields)
@@ -131,7 +99,7 @@ async def test_refresh_token_replaces_the_single_use_subject_token(issuer: Issue
     assert issuer.emulator.family(first.refresh_token or "").consumed == [0, 1]
 
 
-async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> None:
+async def test_refresh_token_in_access_token_is_recognised(issuer: OauthIssuer) -> None:
     """RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type."""
     issuer.emulator.fault(OAUTH_OPERATION, without="refresh_token")
     fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token"}
@@ -140,7 +108,7 @@ async def test_refresh_token_in_access_token_is_recognised(issuer: Issuer) -> No
     assert (values.access_token, values.refresh_token in issuer.emulator.secrets()) == (None, True)
 
 
-async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer) -> None:
+async def test_missing_access_token_is_not_replaced_by_the_source(issuer: OauthIssuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
     error = await issuer.fail(PipelineValues(issuer.assertion()), **EXCHANGE_FIELDS)
 
@@ -149,7 +117,7 @@ async def test_missing_access_token_is_not_replaced_by_the_source(issuer: Issuer
 
 
 @pytest.mark.parametrize("kind", ["single_use_credential", "refresh_token"])
-async def test_lost_response_leaves_the_outcome_unknown(kind: str, issuer: Issuer) -> None:
+async def test_lost_response_leaves_the_outcome_unknown(kind: str, issuer: OauthIssuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token"}
     error = await issuer.fail(PipelineValues(**{kind: issuer.assertion().value}), **fields)  # type: ignore[arg-type]
@@ -158,7 +126,7 @@ async def test_lost_response_leaves_the_outcome_unknown(kind: str, issuer: Issue
     assert error.outcome_unknown
 
 
-async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
+async def test_assertion_is_accepted_once(issuer: OauthIssuer) -> None:
     values = PipelineValues(issuer.assertion(subject="alice"))
     first = await issuer.call(values, grantType=BEARER)
     error = await issuer.fail(values, grantType=BEARER)
@@ -175,13 +143,13 @@ async def test_assertion_is_accepted_once(issuer: Issuer) -> None:
         pytest.param({"clientSecretFrom": None}, "AccessDenied", "invalid_client", id="no secret"),
     ],
 )
-async def test_refused_token_exchange(changes: dict[str, Any], reason: str, code: str, issuer: Issuer) -> None:
+async def test_refused_token_exchange(changes: dict[str, Any], reason: str, code: str, issuer: OauthIssuer) -> None:
     error = await issuer.fail(PipelineValues(issuer.assertion()), **(EXCHANGE_FIELDS | changes))
 
     assert (error.reason, code in error.message) == (reason, True)
 
 
-async def test_missing_id_token_is_invalid_spec(issuer: Issuer) -> None:
+async def test_missing_id_token_is_invalid_spec(issuer: OauthIssuer) -> None:
     error = await issuer.fail(PipelineValues(issuer.assertion()), **EXCHANGE_FIELDS, **{"from": "idToken"})
 
     assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
@@ -189,7 +157,7 @@ async def test_missing_id_token_is_invalid_spec(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("grant", ["client_credentials", BEARER, EXCHANGE])
-async def test_lost_response_that_consumes_nothing_is_retryable(grant: str, issuer: Issuer) -> None:
+async def test_lost_response_that_consumes_nothing_is_retryable(grant: str, issuer: OauthIssuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, drop="after")
     more = {"subjectTokenType": f"{TYPE}jwt"} if grant == EXCHANGE else {}
     error = await issuer.fail(PipelineValues(issuer.assertion()), grantType=grant, **more)
@@ -207,7 +175,7 @@ async def test_lost_response_that_consumes_nothing_is_retryable(grant: str, issu
     ],
 )
 async def test_client_authenticates_with_its_key(
-    pair: tuple[str, str], changes: dict[str, str], issuer: Issuer
+    pair: tuple[str, str], changes: dict[str, str], issuer: OauthIssuer
 ) -> None:
     issuer.emulator.oauth_client("with-key", public_key=pair[1])
     issuer.values["key"] = pair[0]
@@ -227,7 +195,7 @@ async def test_client_authenticates_with_its_key(
         pytest.param("-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----", "ES256", id="a broken key"),
     ],
 )
-async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, issuer: Issuer) -> None:
+async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, issuer: OauthIssuer) -> None:
     issuer.values["key"] = key
     key_fields = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
     error = await issuer.fail(PipelineValues(), grantType="client_credentials", **key_fields)
@@ -253,7 +221,7 @@ def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
     assert time.monotonic() - started < 0.5, bits
 
 
-async def test_key_of_another_client_is_refused(issuer: Issuer) -> None:
+async def test_key_of_another_client_is_refused(issuer: OauthIssuer) -> None:
     issuer.emulator.oauth_client("with-key", public_key=RSA[1])
     issuer.values["key"] = keys("rsa")[0]
     key_fields = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
@@ -262,7 +230,7 @@ async def test_key_of_another_client_is_refused(issuer: Issuer) -> None:
     assert (error.reason, "invalid_client" in error.message) == ("AccessDenied", True)
 
 
-async def test_public_client_sends_its_id_without_a_secret(issuer: Issuer) -> None:
+async def test_public_client_sends_its_id_without_a_secret(issuer: OauthIssuer) -> None:
     issuer.emulator.oauth_client("public")
     public = {"clientId": "public", "clientSecretFrom": None, "clientAuthentication": "none"}
     token = Token(issuer.emulator.oauth_refresh_token("public"))
@@ -270,13 +238,13 @@ async def test_public_client_sends_its_id_without_a_secret(issuer: Issuer) -> No
     assert claims(await issuer.call(PipelineValues(token), **public))["client_id"] == "public"
 
 
-async def test_ca_bundle_from_a_config_map(issuer: Issuer) -> None:
+async def test_ca_bundle_from_a_config_map(issuer: OauthIssuer) -> None:
     from_config_map = {"configMapKeyRef": CA_FROM["secretKeyRef"]}
 
     assert await issuer.call(PipelineValues(), grantType="client_credentials", caBundleFrom=from_config_map)
 
 
-async def test_errors_show_no_secrets(issuer: Issuer) -> None:
+async def test_errors_show_no_secrets(issuer: OauthIssuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, code="invalid_client", message="planted")
     error = await issuer.fail(PipelineValues(), grantType="client_credentials", clientSecretFrom=SECRET_FROM)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.sources import KEYS_SOURCE, USER_KEYS
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import USER_KEY_ID, USER_SECRET_KEY
 from tests.support.processes import until
 from tests.support.prometheus.rules import ALERTS
 from tests.support.prometheus.server import Prometheus
@@ -60,13 +60,12 @@ class Scenario:
     def create_requests(self) -> None:
         """Create seven TokenRequests: one is refused, and the Secret of one is deleted too often to be recreated."""
         namespace, aws = self.namespace, self.aws
-        namespace.put_secret("keys", {"AWS_ACCESS_KEY_ID": USER_KEY_ID, "AWS_SECRET_ACCESS_KEY": USER_SECRET_KEY})
+        namespace.put_secret("keys", USER_KEYS)
         namespace.put_token(aws.refresh_token(expires_in=DAY_SECONDS))
         namespace.put_token(aws.refresh_token(expires_in=16), name="short", labels=SOURCE_LABEL)
         sign_in(namespace, aws)
         namespace.kubectl("label", "secret", "source", "keyturn.dev/source=true")
         unknown_role = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Unknown"}}
-        keys = {"credentials": {"secretRef": {"name": "keys"}}}
         namespace.apply(
             rotating_request(aws, "unknown-outcome"),
             token_request(
@@ -75,7 +74,7 @@ class Scenario:
             token_request("deleted-secret"),
             token_request("late"),
             token_request("stalled", exchanges=[{"licenseManagerGetAccessToken": {}}, unknown_role]),
-            token_request("throttled", source=keys, exchanges=[{"getSessionToken": {}}]),
+            token_request("throttled", source=KEYS_SOURCE, exchanges=[{"getSessionToken": {}}]),
         )
         for name in ("unknown-outcome", "expiring-source", "deleted-secret", "late", "throttled"):
             namespace.wait_until_ready(name)

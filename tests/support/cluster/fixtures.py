@@ -7,21 +7,19 @@ import pytest
 
 from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.chart import RIGHTS, chart_objects
+from tests.support.cluster.leadership import start
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.fixtures import aws, shared_emulator
 
-__all__ = ["aws", "shared_emulator"]
+__all__ = ["aws", "shared_emulator", "start"]
 
 
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> ControlPlane:
     """The control plane with the chart's CRD and RBAC."""
-    # tests/e2e and tests/docs each have this fixture, but the control plane is one for the session.
-    if plane.kubectl("get", "namespace", "keyturn", "--ignore-not-found"):
-        return plane
     plane.kubectl("create", "namespace", "keyturn")
     plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
     plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
@@ -71,6 +69,7 @@ def own_operator(installed: ControlPlane, aws: Emulator, namespace: Namespace, t
     """An operator for this test and its namespace only: the test may stop it. It may call issuers on loopback."""
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, settings=LOOPBACK) as operator:
         yield operator
+        assert "internal error" not in operator.log()
 
 
 @pytest.fixture

@@ -12,10 +12,13 @@ _PROBE = "probe-of-the-policy"
 
 
 @contextmanager
-def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secrets",)) -> Iterator[None]:
+def refusing(
+    namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secrets",), quote: str = "''"
+) -> Iterator[None]:
     """Let the API server refuse to create or change objects with these names, with POLICY_MESSAGE.
 
-    `kinds` are plurals, such as "secrets" or "tokenrequests/status". The policy is in force inside the context.
+    `kinds` are plurals, such as "secrets" or "tokenrequests/status". `quote` is a CEL expression of a text that the
+    message repeats. The policy is in force inside the context.
     """
     name = f"refuse-in-{namespace.name}"
     common = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
@@ -28,7 +31,7 @@ def refusing(namespace: Namespace, *names: str, kinds: tuple[str, ...] = ("secre
     }
     policy = {
         "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": expression, "message": POLICY_MESSAGE}],
+        "validations": [{"expression": expression, "messageExpression": f"'{POLICY_MESSAGE} ' + {quote}"}],
     }
     here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here}

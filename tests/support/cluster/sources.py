@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import boto3
 
 from tests.support.cluster.namespace import Namespace
+from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, USER_KEY_ID, USER_SECRET_KEY, trust_policy
 
@@ -30,15 +31,15 @@ def caller_arn(data: Mapping[str, str], aws: Emulator) -> str:
     return arn
 
 
-def service_account_issuer(namespace: Namespace) -> str:
+def service_account_issuer(plane: ControlPlane) -> str:
     """Return the issuer of the cluster's service account tokens."""
-    issuer: str = json.loads(namespace.plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
+    issuer: str = json.loads(plane.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     return issuer
 
 
 def trust_service_account(aws: Emulator, namespace: Namespace) -> None:
     """Let the service account "app" of a namespace assume APP_ROLE_ARN."""
-    issuer = service_account_issuer(namespace)
+    issuer = service_account_issuer(namespace.plane)
     aws.trust_issuer(
         issuer, json.loads(namespace.plane.kubectl("get", "--raw", "/openid/v1/jwks")), "sts.amazonaws.com"
     )

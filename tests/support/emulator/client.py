@@ -66,9 +66,9 @@ class Emulator:
         body = {"properties": properties or [], "expires_in": expires_in, **more}
         return str(self.control("POST", "refresh-tokens", **body)["token"])
 
-    def mfa_code(self, name: str = "keyturn") -> tuple[str, str]:
-        """Return the serial number of a user's MFA device, and a code that is valid once within 90 seconds."""
-        mfa = self.control("POST", "mfa-codes", name=name)
+    def mfa_code(self) -> tuple[str, str]:
+        """Return the serial number of the user's MFA device, and a code that is valid once within 90 seconds."""
+        mfa = self.control("POST", "mfa-codes")
         return mfa["serial"], mfa["code"]
 
     def trust_issuer(self, url: str, jwks: dict[str, Any], audience: str) -> str:

@@ -26,7 +26,7 @@ def _expiry(call: Call) -> datetime:
     if 0 < seconds < _MIN_SECONDS:
         raise _invalid(f"durationSeconds must be 0 or {_MIN_SECONDS} to {_DEFAULT_SECONDS}")
     if seconds:
-        return call.expiry(min(seconds, call.state.settings.package_token_seconds))
+        return call.expiry(seconds)
     if call.signer.expires_at is None:
         raise _invalid("durationSeconds may be 0 only for temporary credentials")
     return call.signer.expires_at

@@ -57,14 +57,14 @@ def _trust_issuer(state: State, url: str, jwks: dict[str, Any], audience: str) -
     return arn
 
 
-def _add_user(state: State, name: str, account: str = ACCOUNT) -> dict[str, str]:
-    user = Principal(f"arn:aws:iam::{account}:user/{name}", iam_id("AIDA"))
+def _add_user(state: State, name: str) -> dict[str, str]:
+    user = Principal(f"arn:aws:iam::{ACCOUNT}:user/{name}", iam_id("AIDA"))
     key = state.add_access_key(AccessKey(iam_id("AKIA"), random_secret(30), user))
     return {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}
 
 
-def _add_mfa_code(state: State, name: str, account: str = ACCOUNT) -> dict[str, str]:
-    serial, code = f"arn:aws:iam::{account}:mfa/{name}", f"{secrets.randbelow(10**6):06}"
+def _add_mfa_code(state: State) -> dict[str, str]:
+    serial, code = f"arn:aws:iam::{ACCOUNT}:mfa/keyturn", f"{secrets.randbelow(10**6):06}"
     state.mfa_codes[serial, code] = state.now()
     return {"serial": serial, "code": code}
 
@@ -105,24 +105,24 @@ def _add_application(state: State, **application: Any) -> None:
     state.directory.applications[new.arn] = new
 
 
-def _add_code(state: State, application: str, challenge: str, user: str = "demo-user") -> str:
+def _add_code(state: State, application: str, challenge: str) -> str:
     code = secrets.token_urlsafe(32)
-    state.directory.codes[code] = AuthorizationCode(application, user, REDIRECT_URI, challenge, state.now())
+    state.directory.codes[code] = AuthorizationCode(application, "demo-user", REDIRECT_URI, challenge, state.now())
     state.record_secrets(code)
     return code
 
 
-def _add_identity_center_token(state: State, application: str, user: str = "demo-user") -> str:
+def _add_identity_center_token(state: State, application: str) -> str:
     scopes = state.directory.applications[application].scopes
     expires_at = in_seconds(state.now(), state.settings.identity_center_seconds)
-    token = state.directory.add_session(UserSession(user, application, scopes, expires_at))
+    token = state.directory.add_session(UserSession("demo-user", application, scopes, expires_at))
     state.record_secrets(token)
     return token
 
 
-def _add_identity_center_refresh_token(state: State, application: str, user: str = "demo-user") -> str:
+def _add_identity_center_refresh_token(state: State, application: str) -> str:
     scopes = state.directory.applications[application].scopes
-    family = state.directory.families.start(application, user, scopes)
+    family = state.directory.families.start(application, "demo-user", scopes)
     state.record_secrets(family.newest)
     return family.newest
 
@@ -142,7 +142,6 @@ _ROUTES: dict[str, Callable[..., Any]] = {
     "POST reset": State.reset,
     "POST settings": _change_settings,
     "POST roles": State.add_role,
-    "POST licenses": lambda state, arn: state.licenses.add(arn),
     "POST users": _add_user,
     "POST mfa-codes": _add_mfa_code,
     "POST refresh-tokens": _add_license_token,

@@ -27,7 +27,7 @@ def get_public_authorization_token(call: Call) -> dict[str, Any]:
 
 def _login(call: Call) -> dict[str, Any]:
     password = random_secret(900)
-    expires_at = call.expiry(min(_SECONDS, call.state.settings.registry_seconds))
+    expires_at = call.expiry(_SECONDS)
     call.state.registry_passwords[password] = expires_at
     token = base64.b64encode(f"AWS:{password}".encode()).decode()
     call.state.record_secrets(password, token)

@@ -32,8 +32,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access_token_seconds: int = 3600
     oauth_access_seconds: int = 3600
     identity_center_seconds: int = 3600
-    package_token_seconds: int = 43200
-    registry_seconds: int = 43200
     registry_url: str = ""
     latency_seconds: float = 0
     clock_offset_seconds: float = 0

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-Operator = Literal["Bool", "StringEquals", "StringLike", "ForAnyValue:StringEquals", "ForAnyValue:StringLike"]
+Operator = Literal["Bool", "StringEquals", "ForAnyValue:StringLike"]
 PrincipalType = Literal["AWS", "Federated"]
 # The names of a caller: a role session also has those of its role and its account.
 Principals = dict[PrincipalType, set[str]]
@@ -15,11 +15,10 @@ ConditionContext = dict[str, list[str]]
 class Statement(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
     """A statement; policy elements that the emulator does not implement are rejected when the role is created."""
 
-    effect: Literal["Allow", "Deny"]
+    effect: Literal["Allow"]
     principal: dict[PrincipalType, str | list[str]]
     action: str | list[str]
     condition: dict[Operator, dict[str, str | list[str]]] = {}
-    sid: str = ""
 
     def applies(self, action: str, principals: Principals, context: ConditionContext) -> bool:
         return (
@@ -40,21 +39,15 @@ class TrustPolicy(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_f
     statement: list[Statement]
 
     def allows(self, action: str, principals: Principals, context: ConditionContext) -> bool:
-        """Evaluate as IAM does: an explicit Deny wins, and without an Allow access is denied."""
-        return {it.effect for it in self.statement if it.applies(action, principals, context)} == {"Allow"}
+        return any(it.applies(action, principals, context) for it in self.statement)
 
 
-def _matches(operator: str, values: list[str], patterns: list[str]) -> bool:
-    quantifier, _, comparison = operator.rpartition(":")
-    matches = [any(_compare(comparison, value, pattern) for pattern in patterns) for value in values]
+def _matches(operator: Operator, values: list[str], patterns: list[str]) -> bool:
+    if operator == "ForAnyValue:StringLike":
+        regex = "|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
+        return any(re.fullmatch(regex, value) for value in values)
     # Without a quantifier IAM compares a single value: none and several do not match.
-    return any(matches) if quantifier == "ForAnyValue" else matches == [True]
-
-
-def _compare(comparison: str, value: str, pattern: str) -> bool:
-    if comparison in {"Bool", "StringEquals"}:
-        return value == pattern
-    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), value) is not None
+    return len(values) == 1 and values[0] in patterns
 
 
 def _as_list(value: str | list[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Invalid specs that do not belong to the topic of another module."""
+"""Invalid specs that do not belong to the topic of another module.
+
+tests/e2e/test_security.py tries invalid names, keys, regions and token endpoints.
+"""
 
 from typing import Any
 
@@ -27,11 +30,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "source without a key": {"source": {"token": {"secretKeyRef": {"name": "license"}}}},
         "client secret reference without a key": refresh(clientSecretFrom={"secretKeyRef": {"name": "client"}}),
     },
-    "spec.source.token.secretKeyRef.name": {
-        "source Secret with a capital letter": source_token("License"),
-        "source Secret with a newline at the end": source_token("license\n"),
-    },
-    "spec.source.token.secretKeyRef.key": {"source key with a slash": source_token(key="a/b")},
+    "spec.source.token.secretKeyRef.name": {"source Secret with a capital letter": source_token("License")},
     "the target must not be a Secret that the spec reads or stores a token in": {
         "source Secret as the default target": source_token("acme"),
         "source Secret as the target": {"target": {"secretName": "license"}},
@@ -69,7 +68,6 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     },
     "roleSessionName": {
         "session name of one character": role(roleSessionName="a"),
-        "session name of 65 characters": role(roleSessionName="a" * 65),
         "session name with a space": role(roleSessionName="a b"),
     },
     "durationSeconds": {
@@ -82,12 +80,6 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "region in one of two exchanges": {"region": None} | role(region="us-east-1"),
         "role after a refresh_token grant, without a region": {"exchanges": [REFRESH, ASSUME_ROLE], "region": None},
     },
-    "spec.region": {
-        "region with a dot": {"region": "us-east-1.evil.example"},
-        "region with a newline at the end": {"region": "us-east-1\n"},
-        "empty region": {"region": ""},
-    },
-    "assumeRoleWithWebIdentity.region": {"region of an exchange with a slash": role(region="a/b")},
     "spec.target.formats": {"empty list of formats": formats()},
     "exactly one of env, credentialProcess, credentialsFile, token": {
         "format without a member": formats({}),
@@ -123,7 +115,6 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "33 labels": labels(**{f"l{n}": "x" for n in range(33)}),
     },
     "spec.target.deletionPolicy": {"unknown deletion policy": {"target": {"deletionPolicy": "Orphan"}}},
-    "spec.target.secretName": {"target Secret with a slash": {"target": {"secretName": "a/b"}}},
     "renewBefore and renewBeforePercentage are mutually exclusive": {
         "renewBefore and renewBeforePercentage": {"renewal": {"renewBefore": "5m", "renewBeforePercentage": 5}}
     },
@@ -142,16 +133,10 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "renewBeforePercentage": {"renewBeforePercentage 100": {"renewal": {"renewBeforePercentage": 100}}},
     "spec.suspend": {"suspend as a string": {"suspend": "yes"}},
     "secretRef": {"credentials without a Secret": with_user_keys(source={"credentials": {}})},
-    "spec.source.credentials.secretRef.name": {
-        "credentials Secret with a capital letter": with_user_keys(
-            source={"credentials": {"secretRef": {"name": "Base"}}}
-        )
-    },
     "saveTo.secretName must not be the source Secret": {
         "saveTo the source Secret": with_source_token(saveTo={"secretName": "license"})
     },
     "secretName": {"saveTo without a name": with_source_token(saveTo={})},
-    "saveTo.secretName": {"saveTo a Secret with a slash": with_source_token(saveTo={"secretName": "a/b"})},
     "token is missing: set source.token, or put an exchange that produces a token before": {
         "License Manager without a token": with_user_keys(ACCESS_TOKEN),
         "web identity after a role without a token": with_user_keys(assume(), ASSUME_ROLE),
@@ -180,20 +165,12 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "role after a web identity over an hour": {"exchanges": [ASSUME_ROLE, assume(durationSeconds=3601)]},
     },
     "assumeRole.durationSeconds": {"role over 12 hours": with_user_keys(assume(durationSeconds=43201))},
-    "assumeRole.region": {"role with a region with a dot": with_user_keys(assume(region="a.b"))},
     "grantType refresh_token uses source.token": {
         "refresh_token grant after a token": {"exchanges": [ACCESS_TOKEN, REFRESH]},
         "two refresh_token grants": {"exchanges": [REFRESH, REFRESH]},
     },
     "tokenUrl": {"no token endpoint": refresh(tokenUrl=None)},
-    "oauthToken.tokenUrl": {
-        "token endpoint without TLS": token_url("http://issuer.example/token"),
-        "token endpoint without a host": token_url("https:///token"),
-        "token endpoint with a user": token_url("https://me:pass@issuer.example"),
-        "token endpoint with a query": token_url("https://issuer.example/token?a=b"),
-        "token endpoint with a fragment": token_url("https://issuer.example/token#a"),
-        "token endpoint with a space": token_url("https://issuer.example/a b"),
-    },
+    "oauthToken.tokenUrl": {"token endpoint with a space": token_url("https://issuer.example/a b")},
     "grantType": {"no grantType": refresh(grantType=None)},
     "oauthToken.grantType": {"unknown grantType": refresh(grantType="password")},
     "clientId": {"refresh_token grant without clientId (issuer)": refresh(clientId=None)},

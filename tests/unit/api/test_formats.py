@@ -6,8 +6,7 @@ from keyturn.api.base import Kind
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS
 from keyturn.api.formats.template import TemplateFormat
 from keyturn.api.token_request import DOCKER, OPAQUE
-from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, request
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 
 
 def test_formats_have_default_keys_and_kinds() -> None:
@@ -40,17 +39,6 @@ def test_template_has_the_names_and_kinds_of_its_placeholders(
     assert (template.names, template.kinds) == (names, kinds)
 
 
-@pytest.mark.parametrize(
-    ("exchanges", "names"),
-    [
-        pytest.param([ACCESS_TOKEN, ASSUME_ROLE], ["env", "credentialProcess"], id="credentials"),
-        pytest.param([ASSUME_ROLE, ACCESS_TOKEN], ["token"], id="a token after credentials"),
-    ],
-)
-def test_default_formats_follow_the_last_exchange(exchanges: list[dict[str, Any]], names: list[str]) -> None:
-    assert [choice.name for choice in request(exchanges=exchanges).spec.formats] == names
-
-
 def test_default_format_of_registry_logins() -> None:
     assert [choice.name for choice in DEFAULT_FORMATS["registryLogins"]] == ["dockerConfigJson"]
 
@@ -64,4 +52,4 @@ def test_default_format_of_registry_logins() -> None:
     ],
 )
 def test_secret_type_follows_the_formats(formats: list[dict[str, Any]], kind: str) -> None:
-    assert writing(*formats).spec.secret_type == kind
+    assert with_formats(*formats).spec.secret_type == kind

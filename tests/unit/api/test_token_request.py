@@ -7,7 +7,7 @@ from keyturn.api.base import InvalidSpecError
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.token_request import RENEW_REQUESTED, parse
-from tests.support.dependencies import ACCESS_TOKEN, manifest, request
+from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, manifest, request
 from tests.support.manifests import MANIFESTS, NAMES
 
 _READY = Condition(type="Ready", status="True", reason="Issued", message="", last_transition_time="")
@@ -48,7 +48,7 @@ def test_secret_name_defaults_to_the_name_of_the_request() -> None:
     ("spec", "names"),
     [
         pytest.param({}, ["env", "credentialProcess"], id="credentials"),
-        pytest.param({"exchanges": [ACCESS_TOKEN]}, ["token"], id="token"),
+        pytest.param({"exchanges": [ASSUME_ROLE, ACCESS_TOKEN]}, ["token"], id="a token after credentials"),
         pytest.param({"target": {"formats": [{"credentialsFile": {}}]}}, ["credentialsFile"], id="explicit"),
         pytest.param(
             {"target": {"formats": [{"token": {}}]}}, ["token"], id="explicit token in addition to credentials"

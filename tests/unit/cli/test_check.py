@@ -4,6 +4,7 @@ import pytest
 from click.testing import Result
 
 from keyturn.cli.documents import dump_document
+from tests.support.cases import cases
 from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
 from tests.support.pods import container, pod
@@ -11,7 +12,6 @@ from tests.support.pods import container, pod
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 POD_WITH_ENV_FROM = pod(container(envFrom=[{"secretRef": {"name": "acme"}}]), inject=None)
 POD_WITH_PROFILE = pod(container("app", "AWS_PROFILE"))
-SHORT_SESSION = {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/a", "durationSeconds": 60}}
 
 
 def check(*arguments: str, stdin: str = "") -> Result:
@@ -57,24 +57,9 @@ def test_warning_fails_only_with_strict() -> None:
         pytest.param(manifest(exchanges=[]), "Expected `array` of length >= 1 (at spec.exchanges)", id="schema"),
         pytest.param(manifest(target={"secretName": "license"}), "", id="a validation rule"),
         pytest.param(
-            manifest(exchanges=[{"licenseManagerGetAccessToken": {}}, SHORT_SESSION]),
-            "Expected `int` >= 900 (at spec.exchanges[1]",
-            id="an AWS limit",
-        ),
-        pytest.param(
             manifest() | {"apiVersion": "keyturn.dev/v2"},
             "Invalid enum value 'keyturn.dev/v2' (at apiVersion)",
             id="an unknown version",
-        ),
-        pytest.param(
-            manifest() | {"apiVersion": "keyturn.io/v1alpha1"},
-            "Invalid enum value 'keyturn.io/v1alpha1' (at apiVersion)",
-            id="a wrong group",
-        ),
-        pytest.param(
-            manifest() | {"apiVersion": "Keyturn.dev/v1alpha1"},
-            "Invalid enum value 'Keyturn.dev/v1alpha1' (at apiVersion)",
-            id="a group in upper case",
         ),
         pytest.param(
             {"kind": "TokenRequest", "metadata": {"name": "acme"}}, "apiVersion is missing", id="no apiVersion"
@@ -97,30 +82,25 @@ def test_invalid_token_request_is_an_error(body: dict[str, object], line: str) -
     assert f"-, document 1: TokenRequest/acme: error: {line}" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        pytest.param(
+@cases(
+    "text, line",
+    {
+        "a misspelled kind": (
             dump_document(manifest() | {"kind": "Tokenrequest"}),
             "Tokenrequest/acme: error: Invalid enum value 'Tokenrequest' (at kind)",
-            id="a misspelled kind",
         ),
-        pytest.param(
-            "apiVersion: keyturn.dev/v1alpha1\nmetadata: {name: acme}\n", "/acme: error: kind is missing", id="no kind"
-        ),
-        pytest.param(
+        "no kind": ("apiVersion: keyturn.dev/v1alpha1\nmetadata: {name: acme}\n", "/acme: error: kind is missing"),
+        "an invalid Pod": (
             dump_document(pod(container(env=5))),
             "Pod/app: error: Expected `array`, got `int` (at spec.containers[0].env)",
-            id="an invalid Pod",
         ),
-        pytest.param("- 1", "error: a manifest must be an object", id="not an object"),
-        pytest.param("{", "error: not valid YAML: ", id="not YAML"),
-        pytest.param(
+        "not an object": ("- 1", "error: a manifest must be an object"),
+        "not YAML": ("{", "error: not valid YAML: "),
+        "an item of a List": (
             dump_document({"kind": "List", "items": [{"kind": "Secret"}, {**POD_WITH_ENV_FROM, "spec": 5}]}),
             "Pod/app items[1]: error: Expected `object`, got `int` (at spec)",
-            id="an item of a List",
         ),
-    ],
+    },
 )
 def test_unusable_document_is_an_error(text: str, line: str) -> None:
     result = check("-f", "-", stdin=text)
@@ -129,13 +109,13 @@ def test_unusable_document_is_an_error(text: str, line: str) -> None:
     assert f"-, document 1: {line}" in result.stdout
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
-    [
-        pytest.param("apiVersion: authentication.k8s.io/v1\nkind: TokenRequest\n", id="Kubernetes' own TokenRequest"),
-        pytest.param("null\n", id="an empty document"),
-        pytest.param("kind: 5\nmetadata: 5\nspec: []\n", id="nonsense"),
-    ],
+    {
+        "Kubernetes' own TokenRequest": "apiVersion: authentication.k8s.io/v1\nkind: TokenRequest\n",
+        "an empty document": "null\n",
+        "nonsense": "kind: 5\nmetadata: 5\nspec: []\n",
+    },
 )
 def test_other_kinds_are_ignored(text: str) -> None:
     assert check("-f", "-", stdin=text).exit_code == 0
@@ -151,16 +131,13 @@ def test_unreadable_document_does_not_hide_other_findings(tmp_path: Path) -> Non
 METADATA = {"uid": "1", "resourceVersion": "2", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 3}
 
 
-@pytest.mark.parametrize(
+@cases(
     "change",
-    [
-        pytest.param({"metadata": {"generateName": "acme-"}}, id="a generated name"),
-        pytest.param(
-            {"metadata": {"name": "acme", "managedFields": [{"manager": "kubectl"}]} | METADATA},
-            id="kubectl get output",
-        ),
-        pytest.param({"spec": manifest()["spec"] | {"target": None, "renewal": None}}, id="null fields"),
-    ],
+    {
+        "a generated name": {"metadata": {"generateName": "acme-"}},
+        "kubectl get output": {"metadata": {"name": "acme", "managedFields": [{"manager": "kubectl"}]} | METADATA},
+        "null fields": {"spec": manifest()["spec"] | {"target": None, "renewal": None}},
+    },
 )
 def test_manifest_that_the_api_server_accepts_has_no_finding(change: dict[str, object]) -> None:
     result = check("-f", "-", stdin=dump_document(manifest() | change))

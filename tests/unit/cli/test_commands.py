@@ -39,22 +39,12 @@ def test_help_lists_every_command_with_its_summary() -> None:
         assert run_keyturn(name, "--help").output.startswith("Usage: main ")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param("aws: {endpoint: {}}", "Object contains unknown field `endpoint` - at `$.aws`", id="a typo"),
-        pytest.param("{", "document 1: error: not valid YAML: ", id="not YAML"),
-        pytest.param("[]", "Expected `object`, got `array`", id="a list"),
-    ],
-)
-def test_invalid_settings_are_a_usage_error(content: str, message: str, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(content)
-    result = run_keyturn("operator", f"--config={config}")
+def test_invalid_settings_are_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("aws: {endpoint: {}}")
+    result = run_keyturn("operator", f"--config={tmp_path / 'config.yaml'}")
 
-    assert (result.exit_code, f"Invalid value for --config: {config}" in result.output) == (2, True)
-    assert message in result.output
-    assert "Traceback" not in result.output
+    assert (result.exit_code, f"Invalid value for --config: {tmp_path / 'config.yaml'}" in result.output) == (2, True)
+    assert "Object contains unknown field `endpoint` - at `$.aws`" in result.output
 
 
 def documented_flags(command: str) -> list[tuple[str, str]]:
@@ -140,16 +130,11 @@ def test_sidecar_mode_has_its_own_options(mode: str) -> None:
     ("command", "message"),
     [
         pytest.param("operator --config=/not/there", "does not exist", id="no settings file"),
-        pytest.param("operator --concurrent=0", "0 is not in the range", id="too few workers"),
         pytest.param("operator --concurrent=257", "257 is not in the range", id="too many workers"),
-        pytest.param("operator --concurrent=many", "is not a valid integer", id="not a number"),
         pytest.param("operator --log-level=loud", "Invalid value for '--log-level'", id="unknown level"),
         pytest.param("sidecar --mode=other", "Invalid value for '--mode'", id="unknown mode"),
         pytest.param("sidecar", "Missing option '--secret-dir'", id="no Secret"),
         pytest.param("sidecar --secret-dir=/x --key=../x", "../x is not a valid Secret key", id="a path as key"),
-        pytest.param("sidecar --secret-dir=/x --key=..data", "..data is not a valid Secret key", id="a link as key"),
-        pytest.param("sidecar --secret-dir=/x --loud", "No such option", id="unknown option"),
-        pytest.param("sidecar --secret-dir=/x more", "unexpected extra argument", id="an argument"),
         pytest.param("sidecar --secret-dir=", "Invalid value for '--secret-dir'", id="an empty Secret directory"),
         pytest.param("sidecar --mode=standalone", "Missing option '--filename' / '-f'", id="standalone, no manifest"),
         pytest.param("credential-process --secret-dir=", "the path is empty", id="credential process, empty path"),

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from keyturn.cli.run import run, standalone
+from tests.support.cases import cases
 from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
 
@@ -14,21 +15,15 @@ def manifest_file(tmp_path: Path) -> str:
     return str(tmp_path / "request.yaml")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param("run --output-dir={}/w --filename=/not/there", "does not exist", id="no manifest"),
-        pytest.param("run --once --output-dir={}/w --filename=/not/there", "does not exist", id="once, no manifest"),
-        pytest.param("run --listen=0.0.0.0:0 --authorization-file={}/t", "127.0.0.1", id="not loopback"),
-        pytest.param(
-            "sidecar --mode=standalone --authorization-file={}/not/there", "authorization", id="no authorization file"
-        ),
-        pytest.param(
-            "run --once --output-dir={0}/w --sources-dir={0}/s",
-            "license_token does not exist",
-            id="no source",
-        ),
-    ],
+@cases(
+    "arguments, message",
+    {
+        "no manifest": ("run --output-dir={}/w --filename=/not/there", "does not exist"),
+        "once, no manifest": ("run --once --output-dir={}/w --filename=/not/there", "does not exist"),
+        "not loopback": ("run --listen=0.0.0.0:0 --authorization-file={}/t", "127.0.0.1"),
+        "no authorization file": ("sidecar --mode=standalone --authorization-file={}/not/there", "authorization"),
+        "no source": ("run --once --output-dir={0}/w --sources-dir={0}/s", "license_token does not exist"),
+    },
 )
 def test_run_reports_a_startup_failure_in_one_line(
     arguments: str, message: str, manifest_file: str, tmp_path: Path

@@ -3,7 +3,7 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 
-from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal
+from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
@@ -24,6 +24,18 @@ class Responses:
         self.headers.append(dict(request.headers))
         status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
         return web.Response(status=status, text=self._text)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        pytest.param(("",), "/api/v1/secrets", id="all namespaces"),
+        pytest.param(("a",), "/api/v1/namespaces/a/secrets", id="a namespace"),
+        pytest.param(("a", "b"), "/api/v1/namespaces/a/secrets/b", id="a Secret"),
+    ],
+)
+def test_secrets_path_covers_a_secret_or_many(place: tuple[str, ...], path: str) -> None:
+    assert secrets_path(*place) == path
 
 
 async def test_request_sends_body_query_and_headers() -> None:
@@ -59,15 +71,6 @@ async def test_temporary_error_is_retried(status: int) -> None:
         response = await api.request("GET", "/a")
 
     assert (response.status, len(responses.requests)) == (200, 2)
-
-
-async def test_third_failed_attempt_raises_unavailable() -> None:
-    responses = Responses(503)
-    async with served(responses.response) as api:
-        with pytest.raises(UnavailableError, match="HTTP 503") as raised:
-            await api.request("GET", "/a")
-
-    assert (raised.value.reason, len(responses.requests)) == ("Unavailable", 3)
 
 
 async def test_untrusted_certificate_is_reported() -> None:
@@ -125,15 +128,15 @@ async def test_save_without_the_lease_still_writes() -> None:
     assert responses.headers[0]["Content-Type"] == MERGE
 
 
-async def test_recovery_of_the_api_server_is_reported() -> None:
+async def test_recovery_after_three_failed_attempts_is_reported() -> None:
     service_health, recovered = ServiceHealth(), list[str]()
     service_health.on_recovery(recovered.append)
     async with served(Responses(503, 503, 503, 200).response, service_health=service_health) as api:
-        with pytest.raises(UnavailableError) as raised:
+        with pytest.raises(UnavailableError, match="HTTP 503") as raised:
             await api.request("GET", "/a")
         await api.request("GET", "/a")
 
-    assert (raised.value.service, recovered) == (SYSTEM, [SYSTEM])
+    assert (raised.value.reason, raised.value.service, recovered) == ("Unavailable", SYSTEM, [SYSTEM])
 
 
 async def test_watch_yields_lines() -> None:

@@ -13,7 +13,14 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from yarl import URL
 
-from keyturn.controller.kopf_adapter import _AllTasks, _connection, _EndlessBackoff, _is_served, _session, _settings
+from keyturn.controller.kopf_adapter import (
+    _AllTasks,
+    _EndlessBackoff,
+    is_crd_served,
+    kopf_connection,
+    kopf_session,
+    kopf_settings,
+)
 from tests.support.api_endpoints import served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
@@ -23,7 +30,7 @@ KINDS = {"resources": [{"name": "tokenrequests"}]}
 
 
 def test_kopf_needs_no_cluster_wide_permissions() -> None:
-    settings = _settings()
+    settings = kopf_settings()
 
     assert (settings.scanning.disabled, settings.posting.enabled, settings.peering.standalone) == (
         True,
@@ -33,10 +40,10 @@ def test_kopf_needs_no_cluster_wide_permissions() -> None:
 
 
 def test_kopf_stores_no_finalizer_and_reads_no_annotation() -> None:
-    persistence = _settings().persistence
+    persistence = kopf_settings().persistence
     body: Any = {"metadata": {"annotations": {"kopf.zalando.org/last-handled-configuration": "not JSON"}}}
 
-    assert persistence.finalizer != _settings().persistence.finalizer
+    assert persistence.finalizer != kopf_settings().persistence.finalizer
     assert persistence.diffbase_storage.fetch(body=kopf.Body(body)) is None
 
 
@@ -54,7 +61,7 @@ async def test_kopf_connects_to_the_configured_api_server(
     configuration = Configuration(host="https://127.0.0.1:6443", ssl_ca_cert="/ca.crt")
     if value:
         configuration.api_key = {"BearerToken": value}
-    connection = await _connection(configuration)
+    connection = await kopf_connection(configuration)
 
     assert (connection.server, connection.ca_path) == ("https://127.0.0.1:6443", "/ca.crt")
     assert (connection.scheme, connection.token, connection.insecure) == (scheme, token, False)
@@ -92,7 +99,7 @@ async def connected(recorder: ListRecorder, bodies: dict[str, Any]) -> AsyncIter
 
     async with served(response) as api:
         info = kopf.ConnectionInfo(server=api._client.configuration.host)
-        async with _session(info, None, recorder).aiohttp_session as session:
+        async with kopf_session(info, None, recorder).aiohttp_session as session:
             session._base_url = URL(info.server)
             yield session
 
@@ -130,7 +137,7 @@ async def test_kopf_uses_the_proxy_of_the_kubeconfig() -> None:
 
     async with served(response) as api:
         info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), api._client.configuration.host
-        async with _session(info, proxy, ListRecorder()).aiohttp_session as session:
+        async with kopf_session(info, proxy, ListRecorder()).aiohttp_session as session:
             url = await (await session.get("http://cluster.example/version")).text()
 
     assert url == "http://cluster.example/version"
@@ -171,9 +178,9 @@ async def test_crd_is_served_if_group_and_version_list_it(groups: object, kinds:
         return web.json_response(body or {"message": "404"}, status=200 if body else 404)
 
     async with served(response) as api:
-        assert await _is_served(api) is is_served
+        assert await is_crd_served(api) is is_served
 
 
 def test_kopf_retries_without_end() -> None:
-    assert isinstance(_settings().networking.error_backoffs, _EndlessBackoff)
+    assert isinstance(kopf_settings().networking.error_backoffs, _EndlessBackoff)
     assert list(itertools.islice(_EndlessBackoff(), 1000))[-1] == 5

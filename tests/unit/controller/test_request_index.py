@@ -1,15 +1,18 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
-from keyturn.controller.request_index import Entry, RequestIndex, restored_failure
+from keyturn.api.token_request import RENEW_REQUESTED
+from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.core.errors import RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
+from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.dependencies import HOUR, NOW, request
-from tests.support.issuance import MADE
+from tests.support.issuance import ISSUANCE
 from tests.support.status import FIRST, REQUEST, failed
 
 
@@ -21,19 +24,16 @@ def index_of(*names: str) -> RequestIndex:
 
 
 @pytest.mark.parametrize(
-    ("secret", "uids"),
+    ("namespace", "secret", "uids"),
     [
-        pytest.param("acme", {"acme-0001"}, id="target of one"),
-        pytest.param("license", {"acme-0001", "other-0001"}, id="source of both"),
-        pytest.param("else", set(), id="unrelated Secret"),
+        pytest.param("billing", "acme", {"acme-0001"}, id="target of one"),
+        pytest.param("billing", "license", {"acme-0001", "other-0001"}, id="source of both"),
+        pytest.param("billing", "else", set(), id="unrelated Secret"),
+        pytest.param("other", "acme", set(), id="another namespace"),
     ],
 )
-def test_users_of_a_secret_read_or_write_it(secret: str, uids: set[str]) -> None:
-    assert index_of("acme", "other").users_of("billing", secret) == uids
-
-
-def test_secret_of_another_namespace_has_no_users() -> None:
-    assert index_of("acme").users_of("other", "acme") == frozenset()
+def test_users_of_a_secret_read_or_write_it(namespace: str, secret: str, uids: set[str]) -> None:
+    assert index_of("acme", "other").users_of(namespace, secret) == uids
 
 
 def test_changed_target_replaces_the_former_one() -> None:
@@ -53,9 +53,32 @@ def test_dropped_request_leaves_nothing() -> None:
     assert index.drop("acme-0001") is None
 
 
+@pytest.mark.parametrize(
+    ("metadata", "has_changed"),
+    [
+        pytest.param({"generation": 1}, False, id="the same generation"),
+        pytest.param({"generation": 1, "labels": {"team": "billing"}}, False, id="another label"),
+        pytest.param({"generation": 2}, True, id="another generation"),
+        pytest.param({"generation": 1, "annotations": {RENEW_REQUESTED: "1"}}, True, id="a requested renewal"),
+    ],
+)
+def test_entry_has_changed_with_generation_or_renewal(metadata: dict[str, Any], *, has_changed: bool) -> None:
+    assert Entry(request(), Status()).has_changed(metadata) is has_changed
+
+
+def test_request_with_an_invalid_spec_is_read_with_its_error() -> None:
+    metadata = {"namespace": "billing", "name": "acme", "uid": "acme-0001", "generation": 3}
+    invalid_request = read_request({"metadata": metadata, "spec": {}})
+
+    assert isinstance(invalid_request, InvalidRequest)
+    assert (invalid_request.generation, invalid_request.error.reason) == (3, "InvalidSpec")
+    assert Entry(invalid_request, Status()).has_changed({"generation": 4})
+    assert not Entry(invalid_request, Status()).has_changed({"generation": 3})
+
+
 def test_series_contain_times_conditions_and_suspension() -> None:
     index = RequestIndex()
-    issuance = replace(MADE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
+    issuance = replace(ISSUANCE, source_expires=NOW + 2 * HOUR, source_warns=NOW + HOUR)
     index.put(Entry(request(suspend=True), FIRST, ReconcileState(issuance=issuance)))
     (one,) = index.series()
 
@@ -63,12 +86,6 @@ def test_series_contain_times_conditions_and_suspension() -> None:
     assert (one.source_expires, one.source_warns) == (NOW + 2 * HOUR, NOW + HOUR)
     assert one.conditions == (("Ready", "True"), ("Renewed", "True"))
     assert one.suspended
-
-
-def test_series_without_issuance_have_no_times() -> None:
-    (one,) = index_of("acme").series()
-
-    assert (one.issued, one.expires, one.failed_attempts, one.suspended) == (None, None, 0, False)
 
 
 def test_failure_is_restored_from_the_last_error() -> None:

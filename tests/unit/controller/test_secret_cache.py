@@ -5,9 +5,29 @@ from msgspec.structs import replace
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
-from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, data_hash
+from keyturn.core.issuance import MANAGED_BY, data_hash
+from keyturn.core.pipeline_values import SourceValues
 from tests.support.api_server import ApiServer
-from tests.support.secret_store import DATA, REQUEST, TARGET, cluster, issuance, issued
+from tests.support.secret_store import DATA, REQUEST, SOURCE, TARGET, cluster, issuance, issued
+
+
+async def test_written_target_is_read_from_the_cache() -> None:
+    server, store = await issued()
+    target = await store.read_target(REQUEST)
+
+    assert target
+    assert target.issuance
+    assert (server.data(TARGET), target.owners, target.modified_by_others) == (DATA, frozenset({"acme-0001"}), False)
+    assert server.requests == []
+
+
+async def test_source_is_not_cached() -> None:
+    server, store = cluster()
+    server.put(SOURCE, data={"license_token": "Zmlyc3Q="})
+    first = await store.read_source(REQUEST)
+    server.put(SOURCE, data={"license_token": "c2Vjb25k"})
+
+    assert (first, await store.read_source(REQUEST)) == (SourceValues("first"), SourceValues("second"))
 
 
 async def test_watch_event_before_the_response_of_own_write_is_ignored() -> None:
@@ -53,25 +73,6 @@ async def test_edit_that_metadata_do_not_show_is_read_too() -> None:
 
     assert target
     assert target.immutable
-
-
-@pytest.mark.parametrize(
-    ("edit", "stale"),
-    [
-        pytest.param({}, False, id="not edited"),
-        pytest.param({"data": {"token": "ZWRpdGVk"}}, True, id="our key changed by another manager"),
-        pytest.param({"data": {"token": None}}, True, id="our key removed"),
-        pytest.param({"data": {"theirs": "eA=="}}, False, id="key added by another manager"),
-        pytest.param({"metadata": {"annotations": {ISSUANCE_ANNOTATION: "{}"}}}, True, id="issuance record edited"),
-    ],
-)
-async def test_only_edited_secrets_are_stale_after_a_start(edit: dict[str, Any], *, stale: bool) -> None:
-    server, _ = await issued()
-    server.put(TARGET, **edit)
-    fresh = SecretStore(server)
-
-    assert fresh.cache.observe(server.meta(TARGET), alive=True) is True
-    assert fresh.cache.is_stale(REQUEST) is stale
 
 
 async def test_deleted_secret_is_read_before_it_counts_as_deleted() -> None:

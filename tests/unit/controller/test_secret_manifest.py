@@ -7,17 +7,16 @@ import pytest
 from keyturn.controller.secret_manifest import (
     empty_manifest,
     read_secret,
-    release_patch,
     secret_manifest,
     target_secret,
 )
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
-from tests.support.issuance import DATA, MADE, REQUEST
-from tests.support.manifest_text import writing
+from tests.support.issuance import DATA, ISSUANCE, REQUEST
+from tests.support.manifest_text import with_formats
 
-OURS, THEIRS = "keyturn-acme-000", "kubectl-edit"
+KEYTURN, OTHER = "keyturn-acme-000", "kubectl-edit"
 ENCODED = {key: base64.b64encode(value.encode()).decode() for key, value in DATA.items()}
 
 
@@ -28,39 +27,24 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
         for manager, keys in fields.items()
     ]
     metadata = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
-    return metadata | {"annotations": {ISSUANCE_ANNOTATION: MADE.encoded(), "note": "x"}} | more
+    return metadata | {"annotations": {ISSUANCE_ANNOTATION: ISSUANCE.encoded(), "note": "x"}} | more
 
 
 def test_manifest_contains_the_whole_secret() -> None:
-    manifest = secret_manifest(REQUEST, MADE, DATA, owned=True)
+    manifest = secret_manifest(REQUEST, ISSUANCE, DATA, owned=True)
 
     assert (manifest["type"], manifest["data"]) == ("Opaque", ENCODED)
     assert manifest["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
     assert manifest["metadata"]["annotations"][EXPIRES_AT] == "2026-01-02T04:04:05Z"
     assert read_issuance(manifest["metadata"]["annotations"])
-
-
-def test_owner_reference_does_not_block_deletion() -> None:
-    (owner,) = secret_manifest(REQUEST, MADE, DATA, owned=True)["metadata"]["ownerReferences"]
-
-    assert owner == {
-        "apiVersion": "keyturn.dev/v1alpha1",
-        "kind": "TokenRequest",
-        "name": "acme",
-        "uid": "acme-0001",
-    }
-
-
-def test_manifest_without_an_owner() -> None:
-    assert "ownerReferences" not in secret_manifest(REQUEST, MADE, DATA, owned=False)["metadata"]
-
-
-def test_dry_run_manifest_has_no_issuance_record() -> None:
-    assert secret_manifest(REQUEST, None, {}, owned=False)["metadata"]["annotations"] == {}
+    # Without blockOwnerDeletion, the Secret never delays the deletion of its TokenRequest.
+    assert manifest["metadata"]["ownerReferences"] == [
+        {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequest", "name": "acme", "uid": "acme-0001"}
+    ]
 
 
 def test_dry_run_manifest_has_data_valid_for_its_type() -> None:
-    manifest = secret_manifest(writing({"dockerConfigJson": {}}), None, {}, owned=False)
+    manifest = secret_manifest(with_formats({"dockerConfigJson": {}}), None, {}, owned=False)
 
     assert (manifest["type"], manifest["data"]) == ("kubernetes.io/dockerconfigjson", {".dockerconfigjson": "e30="})
 
@@ -69,7 +53,8 @@ def test_manifest_contains_metadata_of_the_spec() -> None:
     labelled = request(target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}})
     manifest = secret_manifest(labelled, None, {}, owned=False)["metadata"]
 
-    assert (manifest["labels"]["team"], manifest["annotations"]["note"]) == ("blue", "x")
+    assert (manifest["labels"]["team"], manifest["annotations"]) == ("blue", {"note": "x"})
+    assert "ownerReferences" not in manifest
 
 
 def test_empty_manifest_only_identifies_the_secret() -> None:
@@ -78,30 +63,23 @@ def test_empty_manifest_only_identifies_the_secret() -> None:
     assert empty_manifest("acme", "secret-1") == {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
 
 
-def test_release_patch_keeps_the_data() -> None:
-    secret = target_secret(msgspec.convert(meta({}), Meta))
-
-    assert release_patch(secret).keys() == {"metadata"}
-    assert release_patch(secret)["metadata"]["uid"] == "1"
-
-
 def test_target_secret_is_read_from_metadata() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    secret = target_secret(msgspec.convert(meta({OURS: [*DATA], THEIRS: []}, **more), Meta))
+    secret = target_secret(msgspec.convert(meta({KEYTURN: [*DATA], OTHER: []}, **more), Meta))
 
     assert (secret.resource_version, secret.labels, secret.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
-    assert (secret.managers, secret.annotations) == (frozenset({OURS}), {"note": "x"})
+    assert (secret.managers, secret.annotations) == (frozenset({KEYTURN}), {"note": "x"})
     assert secret.data_hash is None
 
 
 @pytest.mark.parametrize(
     ("fields", "modified_by_others"),
     [
-        pytest.param({OURS: ["token", "expiration"]}, False, id="all keys are ours"),
-        pytest.param({OURS: ["token", "expiration"], THEIRS: ["note"]}, False, id="another manager owns another key"),
-        pytest.param({OURS: ["token", "expiration"], THEIRS: ["token"]}, True, id="another manager shares a key"),
-        pytest.param({OURS: ["token"], THEIRS: ["expiration"]}, True, id="another manager took a key over"),
-        pytest.param({OURS: ["token"]}, True, id="a key was removed"),
+        pytest.param({KEYTURN: ["token", "expiration"]}, False, id="all keys are ours"),
+        pytest.param({KEYTURN: ["token", "expiration"], OTHER: ["note"]}, False, id="another manager owns another key"),
+        pytest.param({KEYTURN: ["token", "expiration"], OTHER: ["token"]}, True, id="another manager shares a key"),
+        pytest.param({KEYTURN: ["token"], OTHER: ["expiration"]}, True, id="another manager took a key over"),
+        pytest.param({KEYTURN: ["token"]}, True, id="a key was removed"),
         pytest.param({}, True, id="no managed fields"),
     ],
 )
@@ -110,13 +88,13 @@ def test_modification_by_others_is_detected(fields: dict[str, list[str]], *, mod
 
 
 def test_secret_without_issuance_record_counts_as_modified() -> None:
-    assert target_secret(msgspec.convert(meta({OURS: [*DATA]}, annotations={}), Meta)).modified_by_others
+    assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), Meta)).modified_by_others
 
 
 def test_full_read_returns_only_data_of_our_keys() -> None:
-    secret, data = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
+    secret, data = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
 
-    assert (data, secret.data_hash) == (DATA, MADE.data_hash)
+    assert (data, secret.data_hash) == (DATA, ISSUANCE.data_hash)
     assert (secret.immutable, secret.type) == (False, "Opaque")
 
 
@@ -129,7 +107,7 @@ def test_full_read_returns_only_data_of_our_keys() -> None:
     ],
 )
 def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
-    secret, _ = read_secret(REQUEST, {"metadata": meta({OURS: [*DATA]}), "data": data, "immutable": True})
+    secret, _ = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": data, "immutable": True})
 
     assert secret.data_hash != data_hash(DATA, REQUEST)
     assert secret.immutable

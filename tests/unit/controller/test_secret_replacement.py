@@ -10,7 +10,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.secret_store import (
     DATA,
     REQUEST,
@@ -22,14 +22,14 @@ from tests.support.secret_store import (
     issued,
 )
 
-DOCKER_REQUEST = writing({"dockerConfigJson": {}})
+DOCKER_REQUEST = with_formats({"dockerConfigJson": {}})
 LOGINS = {".dockerconfigjson": '{"auths": {"planted-host": {}}}', "expiration": DATA["expiration"]}
 BASIC_AUTH = "kubernetes.io/basic-auth"
 CONSENT = {"annotations": {ADOPTABLE_BY: "acme"}}
 DOCKER_ISSUANCE = issuance(DOCKER_REQUEST, data_hash=data_hash(LOGINS, DOCKER_REQUEST), keys=tuple(LOGINS))
 
 
-async def test_own_secret_of_another_type_is_recreate() -> None:
+async def test_own_secret_of_another_type_is_recreated() -> None:
     server, store = await issued()
     before = server.meta(TARGET).uid
     await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
@@ -42,15 +42,7 @@ async def test_own_secret_of_another_type_is_recreate() -> None:
     ]  # fmt: skip
 
 
-async def test_secret_is_recreate_when_the_type_changes_back() -> None:
-    server, store = cluster()
-    await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
-    await store.write(REQUEST, issuance(), DATA)
-
-    assert (server.objects[TARGET]["type"], server.data(TARGET)) == (OPAQUE, DATA)
-
-
-async def test_deletion_event_of_the_recreate_secret_is_ignored() -> None:
+async def test_deletion_event_of_the_recreated_secret_is_ignored() -> None:
     server, store = await issued()
     former = server.meta(TARGET)
     await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from keyturn.controller.api_client import ApiClient, ApiResponse
-from keyturn.controller.secret_watch import Fields, Meta, watch
+from keyturn.controller.secret_watch import Meta, watch
 from keyturn.core.errors import UnavailableError
 
 PATH = "/api/v1/secrets"
@@ -168,13 +168,6 @@ async def test_list_whose_pages_expired_is_restarted() -> None:
     server = WatchServer([listed("a", remaining="more"), ApiResponse(410, {}), listed("b")], [])
 
     assert await events(server) == ["+a", "+b", "-a"]
-
-
-def test_data_keys_are_those_that_a_manager_owns() -> None:
-    fields = Fields(fields_v1={"f:data": {".": {}, "f:token": {}, "f:a.b": {}}, "f:metadata": {"f:labels": {}}})
-
-    assert fields.data_keys() == {"token", "a.b"}
-    assert Fields().data_keys() == frozenset()
 
 
 async def test_object_nested_too_deeply_is_ignored() -> None:

@@ -7,7 +7,7 @@ from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
-from tests.support.dependencies import request
+from tests.support.dependencies import request, rotating
 from tests.support.secret_store import (
     DATA,
     REQUEST,
@@ -20,24 +20,15 @@ from tests.support.secret_store import (
 )
 
 
-async def test_adopted_secret_keeps_its_keys_and_gets_no_owner() -> None:
+async def test_adopted_secret_keeps_the_keys_of_others_and_gets_no_owner() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
     await store.dry_run(REQUEST)
     await store.write(REQUEST, issuance(), DATA)
+    assert (server.data(TARGET), server.meta(TARGET).owner_references) == ({"theirs": "x", **DATA}, ())
 
-    assert server.data(TARGET) == {"theirs": "x", **DATA}
-    assert server.meta(TARGET).owner_references == ()
-
-
-async def test_released_adopted_secret_keeps_only_the_keys_of_others() -> None:
-    server, store = cluster()
-    server.put(TARGET, data={"theirs": "eA=="}, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
-    await store.dry_run(REQUEST)
-    await store.write(REQUEST, issuance(), DATA)
     moved = request(target={"secretName": "new"})
     await store.write(moved, issuance(moved), DATA)
-
     assert server.data(TARGET) == {"theirs": "x"}
 
 
@@ -59,21 +50,6 @@ async def test_dry_run_for_a_deleted_secret_checks_the_request(uid: str, *, is_d
     assert server.requests == [f"GET {TOKEN_REQUEST}"] + ([] if is_deleted else [f"PATCH {TARGET}"])
 
 
-async def test_dry_run_for_a_new_secret_is_one_request() -> None:
-    server, store = cluster()
-    await store.dry_run(REQUEST)
-
-    assert server.requests == [f"PATCH {TARGET}"]
-
-
-REFRESHING = request(
-    exchanges=[
-        {"oauthToken": {"tokenUrl": "https://id.example", "grantType": "refresh_token", "clientId": "me"}},
-        {"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/LicenseConsumer"}},
-    ]
-)
-
-
 @pytest.mark.parametrize(
     ("second", "seconds", "dry_runs"),
     [
@@ -81,7 +57,7 @@ REFRESHING = request(
         pytest.param(request("other"), 10, 2, id="after ten seconds"),
         pytest.param(request("other", namespace="else"), 0, 2, id="in another namespace"),
         pytest.param(request("other", target={"metadata": {"labels": {"a": "b"}}}), 0, 2, id="with other labels"),
-        pytest.param(REFRESHING, 0, 2, id="request consumes a token"),
+        pytest.param(rotating(), 0, 2, id="request consumes a token"),
     ],
 )
 async def test_dry_run_is_skipped_after_a_recent_one(second: Request, seconds: float, dry_runs: int) -> None:
@@ -91,7 +67,8 @@ async def test_dry_run_is_skipped_after_a_recent_one(second: Request, seconds: f
     clock[0] += seconds
     await store.dry_run(second)
 
-    assert server.count("PATCH") == dry_runs
+    assert (server.count("PATCH"), len(server.requests)) == (dry_runs, dry_runs)
+    assert TARGET not in server.objects
 
 
 async def test_dry_run_is_repeated_after_a_refused_write() -> None:
@@ -151,15 +128,6 @@ async def test_immutable_secret_is_refused() -> None:
         await store.write(REQUEST, issuance(), {**DATA, "token": "new"})
 
 
-async def test_apply_metadata_keeps_the_data() -> None:
-    server, store = await issued()
-    labelled = request(target={"metadata": {"labels": {"team": "blue"}}})
-    await store.apply_metadata(labelled, issuance(labelled))
-
-    assert server.data(TARGET) == DATA
-    assert server.meta(TARGET).labels["team"] == "blue"
-
-
 async def test_apply_metadata_skips_a_secret_edited_in_the_meantime() -> None:
     server, store = await issued()
     server.put(TARGET, data={"token": "ZWRpdGVk"})
@@ -177,14 +145,23 @@ async def test_recreated_request_takes_over_its_secret() -> None:
     assert {fields.manager for fields in server.meta(TARGET).managed_fields} == {"keyturn-else-000"}
 
 
-@pytest.mark.parametrize(("policy", "exists"), [("Delete", False), ("Retain", True)])
-async def test_changed_secret_name_follows_the_deletion_policy(policy: str, *, exists: bool) -> None:
+async def test_changed_secret_name_deletes_the_former_secret() -> None:
     server, store = await issued()
-    moved = request(target={"secretName": "new", "deletionPolicy": policy})
+    moved = request(target={"secretName": "new"})
     await store.write(moved, issuance(moved), DATA)
 
-    assert (TARGET in server.objects) is exists
+    assert TARGET not in server.objects
     assert server.data(f"{SECRETS}/new") == DATA
+
+
+async def test_retained_secret_keeps_its_data_without_our_metadata() -> None:
+    server, store = await issued(request(target={"deletionPolicy": "Retain"}))
+    moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
+    await store.write(moved, issuance(moved), DATA)
+    meta = server.meta(TARGET)
+
+    assert server.data(TARGET) == server.data(f"{SECRETS}/new") == DATA
+    assert not {ISSUANCE_ANNOTATION, MANAGED_BY} & (meta.annotations.keys() | meta.labels.keys())
 
 
 async def test_former_secret_that_cannot_be_released_fails_no_renewal() -> None:
@@ -197,16 +174,3 @@ async def test_former_secret_that_cannot_be_released_fails_no_renewal() -> None:
 
     assert TARGET not in server.objects
     assert server.data(f"{SECRETS}/new") == DATA
-
-
-async def test_released_secret_keeps_its_data_without_our_metadata() -> None:
-    server, store = await issued(request(target={"deletionPolicy": "Retain"}))
-    moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
-    await store.write(moved, issuance(moved), DATA)
-    meta = server.meta(TARGET)
-
-    assert (server.data(TARGET), ISSUANCE_ANNOTATION in meta.annotations, MANAGED_BY in meta.labels) == (
-        DATA,
-        False,
-        False,
-    )

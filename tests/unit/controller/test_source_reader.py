@@ -10,7 +10,7 @@ from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import request
+from tests.support.dependencies import CODE, request
 from tests.support.secret_store import SECRETS
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "planted/key+"}
@@ -45,7 +45,6 @@ async def refusal(api: ApiServer) -> RefusedError:
     [
         pytest.param({}, "has no label keyturn.dev/source", id="no label"),
         pytest.param({"keyturn.dev/source": "false"}, "has no label keyturn.dev/source", id="label false"),
-        pytest.param({"app.kubernetes.io/managed-by": "keyturn"}, "has no label", id="label of a managed Secret"),
         pytest.param({"keyturn.dev/source": "true"}, "", id="label true"),
     ],
 )
@@ -140,38 +139,28 @@ async def test_value_of_an_exchange_is_stripped() -> None:
     assert await read_value(api, "billing", SecretKeyRef(name="client", key="secret")) == "s3cr et"
 
 
-async def test_missing_value_of_an_exchange_is_refused() -> None:
-    with pytest.raises(RefusedError, match="Secret client has no key other") as refused:
-        await read_value(server(client={"secret": "x"}), "billing", SecretKeyRef(name="client", key="other"))
+@pytest.mark.parametrize(
+    ("data", "reason", "message"),
+    [
+        ({"other": "x"}, "SourceNotFound", "Secret client has no key secret, or an empty one"),
+        ({"secret": ""}, "SourceNotFound", "Secret client has no key secret, or an empty one"),
+        ({"secret": b"\xff"}, "SourceInvalid", "key secret of Secret client is not text"),
+    ],
+    ids=["no key", "an empty key", "binary value"],
+)
+async def test_unreadable_value_is_refused(data: dict[str, str | bytes], reason: str, message: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        await read_value(server(client=data), "billing", SecretKeyRef(name="client", key="secret"))
 
-    assert refused.value.reason == "SourceNotFound"
-
-
-CODE = {
-    "identityCenterCreateToken": {
-        "clientId": "arn:aws:sso::111122223333:application/ssoins-1/apl-1",
-        "grantType": "authorization_code",
-        "codeFrom": {"secretKeyRef": {"name": "sign-in", "key": "code"}},
-        "redirectUri": "http://127.0.0.1/callback",
-    }
-}
+    assert (refused.value.reason, refused.value.message) == (reason, message)
 
 
 async def test_single_use_credential_is_read_with_the_source() -> None:
-    api = ApiServer()
-    code = {"code": base64.b64encode(b"the-code\n").decode()}
-    api.put(f"{SECRETS}/base", data={key: base64.b64encode(value.encode()).decode() for key, value in KEYS.items()})
-    api.put(f"{SECRETS}/sign-in", data=code)
+    api = server(base={**KEYS})
+    api.put(f"{SECRETS}/sign-in", data={"code": base64.b64encode(b"the-code\n").decode()})
     values = await read_source(api, request(source=keys_source(), exchanges=[CODE]))
 
     assert (values.single_use_credential, values.credentials is not None) == ("the-code", True)
-
-
-async def test_missing_single_use_credential_is_refused() -> None:
-    with pytest.raises(RefusedError) as refused:
-        await read_source(server(base={**KEYS}), request(source=keys_source(), exchanges=[CODE]))
-
-    assert (refused.value.reason, refused.value.message) == ("SourceNotFound", "Secret sign-in does not exist")
 
 
 async def test_request_without_a_source_reads_nothing() -> None:

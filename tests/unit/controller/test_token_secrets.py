@@ -4,10 +4,11 @@ import pytest
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
-from keyturn.core.errors import LeaseLostError, RefusedError, UnavailableError
-from keyturn.core.issuance import MANAGED_BY, OWNER_UID
+from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.issuance import MANAGED_BY
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
+from tests.support.cases import cases
 from tests.support.dependencies import NOW, rotating
 from tests.support.secret_store import SECRETS
 
@@ -28,30 +29,13 @@ async def cluster() -> tuple[ApiServer, TokenSecrets, StoredToken]:
     return server, tokens, stored
 
 
-async def test_created_token_is_read_back() -> None:
-    server, tokens, stored = await cluster()
-
-    assert await tokens.read(REQUEST) == stored
-    assert stored == replace(STORED, uid=server.meta(TOKEN).uid, version=server.meta(TOKEN).resource_version)
-    assert server.data(TOKEN) == {"license_token": "planted-token", "license_token.previous": "planted-before"}
-
-
-async def test_token_secret_has_no_owner() -> None:
+async def test_token_secret_has_labels_and_no_owner() -> None:
     server, _, _ = await cluster()
     meta = server.meta(TOKEN)
 
-    assert meta.owner_references == ()
-    assert (meta.labels, OWNER_UID in meta.labels) == ({MANAGED_BY: "keyturn", TOKEN_OF: "license"}, False)
-
-
-async def test_metadata_contain_no_token() -> None:
-    server, _, _ = await cluster()
-
+    assert server.data(TOKEN) == {"license_token": "planted-token", "license_token.previous": "planted-before"}
+    assert (meta.labels, meta.owner_references) == ({MANAGED_BY: "keyturn", TOKEN_OF: "license"}, ())
     assert "planted" not in repr(server.objects[TOKEN]["metadata"])
-
-
-async def test_missing_token_secret_is_none() -> None:
-    assert await TokenSecrets(ApiServer()).read(REQUEST) is None
 
 
 async def test_secret_of_another_owner_has_no_token_family() -> None:
@@ -61,21 +45,6 @@ async def test_secret_of_another_owner_has_no_token_family() -> None:
 
     assert token
     assert (token.value, token.family) == ("theirs", None)
-
-
-async def test_create_fails_if_the_secret_exists() -> None:
-    _, tokens, _ = await cluster()
-
-    with pytest.raises(UnavailableError, match="was changed in the meantime"):
-        await tokens.create(REQUEST, STORED)
-
-
-async def test_dry_run_writes_nothing() -> None:
-    server, tokens, stored = await cluster()
-    before = server.objects[TOKEN]
-    await tokens.keep(REQUEST, stored, dry_run=True)
-
-    assert server.objects[TOKEN] == before
 
 
 async def test_dry_run_on_an_immutable_secret_is_refused() -> None:
@@ -89,99 +58,35 @@ async def test_dry_run_on_an_immutable_secret_is_refused() -> None:
     assert refused.value.reason == "WriteDenied"
 
 
-@pytest.mark.parametrize("dry_run", [True, False])
-async def test_keep_does_not_overwrite_a_changed_secret(*, dry_run: bool) -> None:
+async def test_keep_and_save_are_one_request_each() -> None:
     server, tokens, stored = await cluster()
-    server.put(TOKEN, metadata={"labels": {"note": "x"}})
+    kept = await tokens.keep(REQUEST, replace(stored, family=KNOWN))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=kept.uid, version=kept.version))()
 
-    with pytest.raises(UnavailableError, match="was changed in the meantime"):
-        await tokens.keep(REQUEST, stored, dry_run=dry_run)
-    assert server.data(TOKEN)["license_token"] == "planted-token"
-
-
-async def test_keep_does_not_recreate_a_deleted_secret() -> None:
-    server, tokens, stored = await cluster()
-    del server.objects[TOKEN]
-
-    with pytest.raises(UnavailableError):
-        await tokens.keep(REQUEST, stored)
-    assert TOKEN not in server.objects
-
-
-async def test_keep_is_one_request() -> None:
-    server, tokens, stored = await cluster()
-    written = await tokens.keep(REQUEST, replace(stored, family=KNOWN))
-
-    assert (written.family, written.version > stored.version) == (KNOWN, True)
-    assert server.requests == [f"PATCH {TOKEN}"]
+    assert server.requests == [f"PATCH {TOKEN}"] * 2
 
 
 async def test_save_succeeds_after_changes_by_others() -> None:
     server, tokens, stored = await cluster()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
-    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
     assert server.data(TOKEN) == {"license_token": "planted-after", "license_token.previous": "planted-token"}
     assert server.meta(TOKEN).labels["note"] == "x"
 
 
-async def test_save_is_one_request() -> None:
-    server, tokens, stored = await cluster()
-    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
-
-    assert server.requests == [f"PATCH {TOKEN}"]
-
-
-@pytest.mark.parametrize(
-    ("family", "wins"),
-    [
-        pytest.param(KNOWN, True, id="the token that was consumed"),
-        pytest.param(KNOWN.rotated("3"), True, id="the same token, as after a lost response"),
-        pytest.param(TokenFamily(source_id=KNOWN.source_id, initial_tokens=("1",), live="1"), True, id="an old copy"),
-        pytest.param(KNOWN.with_initial_token("9"), False, id="the user has signed in again"),
-        pytest.param(KNOWN.rotated("4"), False, id="a token that another process received"),
-    ],
-)
-async def test_late_save_is_kept_unless_superseded(family: TokenFamily, *, wins: bool) -> None:
-    server, tokens, stored = await cluster()
-    await tokens.keep(REQUEST, replace(stored, value="stored", family=family))
-    saved = await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
-
-    assert saved.value == ("planted-after" if wins else "stored")
-    assert server.data(TOKEN)["license_token"] == saved.value
-
-
-async def test_save_succeeds_after_the_lease_is_lost() -> None:
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_save_succeeds_after_the_lease_is_lost(*, deleted: bool) -> None:
     server, tokens, stored = await cluster()
     server.may_write = lambda: False
     with pytest.raises(LeaseLostError):
         await tokens.keep(REQUEST, stored)
-    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+    if deleted:
+        del server.objects[TOKEN]
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
     assert server.data(TOKEN)["license_token"] == "planted-after"
-
-
-@pytest.mark.parametrize("lost", [True, False])
-async def test_save_recreates_a_deleted_secret(*, lost: bool) -> None:
-    server, tokens, stored = await cluster()
-    del server.objects[TOKEN]
-    if lost:
-        server.may_write = lambda: False
-    saved = await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
-
-    assert saved.uid != stored.uid
-    assert (saved.value, saved.family) == ("planted-after", NEXT.family)
     assert server.meta(TOKEN).labels[MANAGED_BY] == "keyturn"
-
-
-async def test_save_into_a_recreated_token_secret_succeeds() -> None:
-    server, tokens, stored = await cluster()
-    del server.objects[TOKEN]
-    await tokens.create(REQUEST, replace(STORED, value="put back"))
-    saved = await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
-
-    assert saved.uid != stored.uid
-    assert server.data(TOKEN)["license_token"] == "planted-after"
 
 
 async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
@@ -190,8 +95,53 @@ async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
     with pytest.raises(UnavailableError, match="is no longer a token Secret of Keyturn; delete it"):
-        await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
     assert server.data(TOKEN) == {"license_token": "theirs"}
+
+
+NOT_JSON = {"message": "HTTP 200 with a response that is not JSON", "metadata": {}}
+
+
+@cases(
+    "path, response",
+    {
+        "a page of a proxy": (f"PATCH {TOKEN}", ApiResponse(200, NOT_JSON)),
+        "an empty object": (f"PATCH {TOKEN}", ApiResponse(200, {})),
+        "no metadata": (f"PATCH {TOKEN}", ApiResponse(201, {"metadata": None, "data": None})),
+        "a page of a proxy to the read": (f"GET {TOKEN}", ApiResponse(200, NOT_JSON)),
+        "404 of a proxy": (f"POST {SECRETS}", ApiResponse(404, NOT_JSON)),
+        "404 of a gateway": (f"POST {SECRETS}", ApiResponse(404, {"message": "no route"})),
+        "404 of the API server for the resource": (f"POST {SECRETS}", ApiResponse(404, {"reason": "NotFound"})),
+    },
+)
+async def test_save_is_no_success_without_the_secret(path: str, response: ApiResponse) -> None:
+    server, tokens, stored = await cluster()
+    if not path.startswith("PATCH"):
+        del server.objects[TOKEN]
+    server.responses[path] = response
+    save = tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+
+    with pytest.raises(UnavailableError):
+        await save()
+    server.responses.clear()
+    await save()
+    assert server.data(TOKEN)["license_token"] == "planted-after"
+
+
+@cases(
+    "response",
+    {
+        "gone": ApiResponse(404, {"reason": "NotFound", "details": {"kind": "namespaces", "name": "billing"}}),
+        "terminating": ApiResponse(403, {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}),
+    },
+)
+async def test_save_ends_if_the_namespace_is_gone(response: ApiResponse) -> None:
+    server, tokens, stored = await cluster()
+    del server.objects[TOKEN]
+    server.responses[f"POST {SECRETS}"] = response
+
+    with pytest.raises(BeingDeletedError):
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
 
 async def test_refusal_contains_no_token() -> None:
@@ -199,7 +149,7 @@ async def test_refusal_contains_no_token() -> None:
     server.responses[f"PATCH {TOKEN}"] = ApiResponse(403, {"message": "planted-after and planted-token are not"})
 
     with pytest.raises(RefusedError) as refused:
-        await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
     assert refused.value.reason == "WriteDenied"
     assert "planted" not in refused.value.message

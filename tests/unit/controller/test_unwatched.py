@@ -13,12 +13,6 @@ DUE = NOW + 40 * MINUTE
 READ = [f"GET {TARGET}", f"GET {SOURCE}"]
 
 
-async def test_first_issuance_schedules_the_renewal() -> None:
-    operator = await issued(watched=False)
-
-    assert (await operator.reconcile_due(), operator.work_queue.next_due()) == (0, DUE)
-
-
 async def test_renewal_reads_the_target_first() -> None:
     operator = await issued(watched=False)
 

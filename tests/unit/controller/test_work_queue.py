@@ -40,12 +40,6 @@ def test_equal_requests_are_first_in_first_out() -> None:
     assert drain(queue) == ["c", "a", "b"]
 
 
-def test_requests_in_progress_are_limited_to_the_workers() -> None:
-    queue = work_queue("a", "b", "c", workers=2)
-
-    assert [queue.get(NOW) for _ in range(3)] == ["a", "b", None]
-
-
 def test_namespace_gets_half_of_the_workers_while_others_wait() -> None:
     queue = work_queue("a", "b", "c", "d", workers=4)
     queue.add("x", NOW, NOW + DAY, "other")
@@ -86,28 +80,14 @@ def test_parked_requests_continue_after_a_removal() -> None:
     assert drain(queue) == ["d", "x1", "x2"]
 
 
-def test_request_in_progress_is_not_returned_again() -> None:
-    queue = work_queue("a")
-    queue.get(NOW)
-    queue.add("a", NOW, NOW, "billing")
-
-    assert queue.get(NOW) is None
-
-
 def test_request_added_during_reconciliation_runs_after_it() -> None:
     queue = work_queue("a")
     queue.get(NOW)
     queue.add("a", NOW, NOW, "billing")
+    during = queue.get(NOW)
     queue.done("a")
 
-    assert queue.get(NOW) == "a"
-
-
-def test_added_request_replaces_its_place() -> None:
-    queue = work_queue("a")
-    queue.add("a", NOW + HOUR, NOW + DAY, "billing")
-
-    assert (queue.get(NOW), queue.next_due()) == (None, NOW + HOUR)
+    assert (during, queue.get(NOW)) == (None, "a")
 
 
 def test_added_request_replaces_its_overdue_place() -> None:
@@ -116,7 +96,7 @@ def test_added_request_replaces_its_overdue_place() -> None:
     queue.add("b", NOW + HOUR, NOW + DAY, "billing")
     queue.done("a")
 
-    assert queue.get(NOW) is None
+    assert (queue.get(NOW), queue.next_due()) == (None, NOW + HOUR)
 
 
 @pytest.mark.parametrize(
@@ -135,32 +115,20 @@ def test_expedite_moves_a_request_only_forward(due: datetime, expedited: datetim
     assert queue.get(NOW) == uid
 
 
-def test_expedited_request_in_progress_runs_again() -> None:
+@pytest.mark.parametrize(
+    ("reconciliations", "uid"),
+    [pytest.param(1, "a", id="the next one"), pytest.param(2, None, id="not the one after it")],
+)
+def test_expedited_request_in_progress_runs_again_once(reconciliations: int, uid: str | None) -> None:
     queue = work_queue("a")
     queue.get(NOW)
-    queue.expedite("a", NOW)
-    queue.add("a", NOW + HOUR, NOW + DAY, "billing")
-    queue.done("a")
-
-    assert queue.get(NOW) == "a"
-
-
-def test_expedite_applies_to_one_reconciliation() -> None:
-    queue = work_queue("a")
-    queue.get(NOW)
-    queue.expedite("a", NOW)
-    for _ in range(2):
+    for expedited in ("a", "unknown"):
+        queue.expedite(expedited, NOW)
+    for _ in range(reconciliations):
         queue.add("a", NOW + HOUR, NOW + DAY, "billing")
     queue.done("a")
 
-    assert queue.get(NOW) is None
-
-
-def test_expedite_ignores_an_unknown_request() -> None:
-    queue = WorkQueue(4)
-    queue.expedite("a", NOW)
-
-    assert queue.get(NOW) is None
+    assert queue.get(NOW) == uid
 
 
 def test_removed_request_is_not_returned() -> None:

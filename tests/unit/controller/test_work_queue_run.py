@@ -15,6 +15,7 @@ class Worker:
         self.in_progress: set[str] = set()
         self.max_in_progress = 0
         self.done: list[str] = []
+        self.three_in_progress = asyncio.Event()
         self.open = asyncio.Event()
         self.finished = asyncio.Event()
         self.clock_set_backs = 0
@@ -26,6 +27,8 @@ class Worker:
         assert uid not in self.in_progress
         self.in_progress.add(uid)
         self.max_in_progress = max(self.max_in_progress, len(self.in_progress))
+        if len(self.in_progress) == 3:
+            self.three_in_progress.set()
         await self.open.wait()
         self.in_progress.remove(uid)
         self.done.append(uid)
@@ -43,8 +46,11 @@ class Worker:
 
 async def test_run_reconciles_due_requests_with_all_workers() -> None:
     worker, queue = Worker(), work_queue(*"abcdefgh", workers=3)
-    asyncio.get_running_loop().call_later(0.01, worker.open.set)
-    await worker.run(queue, 8)
+    running = asyncio.create_task(worker.run(queue, 8))
+    await asyncio.wait_for(worker.three_in_progress.wait(), 5)
+    await asyncio.sleep(0.01)
+    worker.open.set()
+    await running
 
     assert (sorted(worker.done), worker.max_in_progress) == (list("abcdefgh"), 3)
 

@@ -27,39 +27,40 @@ from keyturn.core.issuance import (
 )
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from keyturn.core.token_family import read_family
+from tests.support.cases import cases
 from tests.support.dependencies import HOUR, NOW, manifest, request
-from tests.support.issuance import DATA, MADE, OURS, REQUEST, changed
+from tests.support.issuance import DATA, ISSUANCE, REQUEST, TARGET, target_with
 
 GOLDEN = Path(__file__).with_name("golden_hashes.json")
 
 
 def test_record_is_read_back_as_written() -> None:
-    assert read_issuance({ISSUANCE_ANNOTATION: MADE.encoded()}) == MADE
+    assert read_issuance({ISSUANCE_ANNOTATION: ISSUANCE.encoded()}) == ISSUANCE
 
 
 def _compact(fields: dict[str, Any]) -> str:
     return json.dumps(fields, separators=(",", ":"))
 
 
-@pytest.mark.parametrize("field", [*json.loads(MADE.encoded())])
+@pytest.mark.parametrize("field", [*json.loads(ISSUANCE.encoded())])
 def test_record_with_an_edited_field_is_ignored(field: str) -> None:
-    edited = json.loads(MADE.encoded())
+    edited = json.loads(ISSUANCE.encoded())
     values = {"keys": ["x"], "revision": 2, "jitter": 0.5}
     edited[field] = values.get(field, "2031-01-01T00:00:00Z")
 
-    assert read_issuance({ISSUANCE_ANNOTATION: _compact(json.loads(MADE.encoded()))}) == MADE
+    assert read_issuance({ISSUANCE_ANNOTATION: _compact(json.loads(ISSUANCE.encoded()))}) == ISSUANCE
     assert read_issuance({ISSUANCE_ANNOTATION: _compact(edited)}) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     "annotations",
-    [
-        pytest.param({}, id="no annotation"),
-        pytest.param({ISSUANCE_ANNOTATION: ""}, id="empty"),
-        pytest.param({ISSUANCE_ANNOTATION: "{"}, id="not JSON"),
-        pytest.param({ISSUANCE_ANNOTATION: "{}"}, id="an empty object"),
-        pytest.param({ISSUANCE_ANNOTATION: "[]"}, id="a list"),
-    ],
+    {
+        "no annotation": {},
+        "empty": {ISSUANCE_ANNOTATION: ""},
+        "not JSON": {ISSUANCE_ANNOTATION: "{"},
+        "an empty object": {ISSUANCE_ANNOTATION: "{}"},
+        "a list": {ISSUANCE_ANNOTATION: "[]"},
+    },
 )
 def test_invalid_record_is_ignored(annotations: dict[str, str]) -> None:
     assert read_issuance(annotations) is None
@@ -73,27 +74,28 @@ class NewerIssuance(Issuance, frozen=True, kw_only=True):
 
 def test_record_of_a_newer_release_is_read() -> None:
     assert (
-        read_issuance({ISSUANCE_ANNOTATION: NewerIssuance(**msgspec.structs.asdict(MADE), new="x").encoded()}) == MADE
+        read_issuance({ISSUANCE_ANNOTATION: NewerIssuance(**msgspec.structs.asdict(ISSUANCE), new="x").encoded()})
+        == ISSUANCE
     )
 
 
 def test_record_with_an_added_field_is_ignored() -> None:
-    assert read_issuance({ISSUANCE_ANNOTATION: MADE.encoded().replace(',"digest"', ',"new":"x","digest"')}) is None
+    assert read_issuance({ISSUANCE_ANNOTATION: ISSUANCE.encoded().replace(',"digest"', ',"new":"x","digest"')}) is None
 
 
 def test_record_contains_no_secret() -> None:
-    assert "planted" not in MADE.encoded()
-    assert "refresh-token" not in MADE.encoded()
+    assert "planted" not in ISSUANCE.encoded()
+    assert "refresh-token" not in ISSUANCE.encoded()
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        pytest.param("v1:a", "v1:a", True, id="the same hash"),
-        pytest.param("v1:a", "v1:b", False, id="another hash"),
-        pytest.param("v1:a", "v2:b", True, id="an unknown version"),
-        pytest.param("v1:a", "", True, id="no hash"),
-    ],
+@cases(
+    "ours, theirs, expected",
+    {
+        "the same hash": ("v1:a", "v1:a", True),
+        "another hash": ("v1:a", "v1:b", False),
+        "an unknown version": ("v1:a", "v2:b", True),
+        "no hash": ("v1:a", "", True),
+    },
 )
 def test_only_hashes_of_one_version_are_compared(ours: str, theirs: str, *, expected: bool) -> None:
     assert is_unchanged(ours, theirs) is expected
@@ -108,26 +110,26 @@ def test_fingerprint_is_short_and_keyed_with_the_name() -> None:
     assert value == fingerprint("token", request(uid="another"))
 
 
-@pytest.mark.parametrize(
+@cases(
     "other",
-    [
-        pytest.param(SourceValues("other"), id="another token"),
-        pytest.param(SourceValues(None, Credentials("AKIA", "key")), id="credentials instead of a token"),
-        pytest.param(SourceValues("token", Credentials("AKIA", "key")), id="additional credentials"),
-    ],
+    {
+        "another token": SourceValues("other"),
+        "credentials instead of a token": SourceValues(None, Credentials("AKIA", "key")),
+        "additional credentials": SourceValues("token", Credentials("AKIA", "key")),
+    },
 )
 def test_fingerprint_changes_with_the_source(other: SourceValues) -> None:
     assert source_fingerprint(other, REQUEST) != source_fingerprint(SourceValues("token"), REQUEST)
 
 
-@pytest.mark.parametrize(
+@cases(
     "other",
-    [
-        pytest.param(Credentials("AKIB", "key", "session"), id="another access key ID"),
-        pytest.param(Credentials("AKIA", "yek", "session"), id="another secret key"),
-        pytest.param(Credentials("AKIA", "key", "other"), id="another session token"),
-        pytest.param(Credentials("AKIA", "key"), id="no session token"),
-    ],
+    {
+        "another access key ID": Credentials("AKIB", "key", "session"),
+        "another secret key": Credentials("AKIA", "yek", "session"),
+        "another session token": Credentials("AKIA", "key", "other"),
+        "no session token": Credentials("AKIA", "key"),
+    },
 )
 def test_fingerprint_changes_with_the_credentials(other: Credentials) -> None:
     before = SourceValues(None, Credentials("AKIA", "key", "session"))
@@ -135,17 +137,17 @@ def test_fingerprint_changes_with_the_credentials(other: Credentials) -> None:
     assert source_fingerprint(SourceValues(None, other), REQUEST) != source_fingerprint(before, REQUEST)
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        pytest.param(dict(reversed(DATA.items())), True, id="another order"),
-        pytest.param({**DATA, "token": "other"}, False, id="another value"),
-        pytest.param({"expiration": DATA["expiration"]}, False, id="a key removed"),
-        pytest.param({"expiration": DATA["token"], "token": DATA["expiration"]}, False, id="two values swapped"),
-    ],
+@cases(
+    "data, expected",
+    {
+        "another order": (dict(reversed(DATA.items())), True),
+        "another value": ({**DATA, "token": "other"}, False),
+        "a key removed": ({"expiration": DATA["expiration"]}, False),
+        "two values swapped": ({"expiration": DATA["token"], "token": DATA["expiration"]}, False),
+    },
 )
 def test_data_hash_ignores_only_the_order(data: dict[str, str], *, expected: bool) -> None:
-    assert (data_hash(data, REQUEST) == MADE.data_hash) is expected
+    assert (data_hash(data, REQUEST) == ISSUANCE.data_hash) is expected
 
 
 @pytest.mark.parametrize("pinned", json.loads(GOLDEN.read_text()))
@@ -159,38 +161,30 @@ def test_hashes_of_a_manifest_are_stable(pinned: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        pytest.param(OURS, True, id="the record names the request"),
-        pytest.param(
-            changed(issuance=msgspec.structs.replace(MADE, uid="before"), owners=frozenset()),
+@cases(
+    "target, expected",
+    {
+        "the record names the request": (TARGET, True),
+        "the record has the uid before a restore": (
+            target_with(issuance=msgspec.structs.replace(ISSUANCE, uid="before"), owners=frozenset()),
             True,
-            id="the record has the uid before a restore",
         ),
-        pytest.param(
-            changed(issuance=msgspec.structs.replace(MADE, request="other")),
+        "the record names another request": (
+            target_with(issuance=msgspec.structs.replace(ISSUANCE, request="other")),
             False,
-            id="the record names another request",
         ),
-        pytest.param(changed(issuance=None), True, id="no record, but our label"),
-        pytest.param(changed(issuance=None, labels={}), True, id="no record, but our owner reference"),
-        pytest.param(
-            changed(issuance=None, labels={}, owners=frozenset(), managers=frozenset({"keyturn-acme-000"})),
+        "no record, but our label": (target_with(issuance=None), True),
+        "no record, but our owner reference": (target_with(issuance=None, labels={}), True),
+        "no record, but our field manager": (
+            target_with(issuance=None, labels={}, owners=frozenset(), managers=frozenset({"keyturn-acme-000"})),
             True,
-            id="no record, but our field manager",
         ),
-        pytest.param(
-            changed(issuance=None, labels={}, owners=frozenset(), annotations={ADOPTABLE_BY: "acme"}),
+        "a foreign Secret with consent": (
+            target_with(issuance=None, labels={}, owners=frozenset(), annotations={ADOPTABLE_BY: "acme"}),
             True,
-            id="a foreign Secret with consent",
         ),
-        pytest.param(
-            changed(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})),
-            False,
-            id="a foreign Secret",
-        ),
-    ],
+        "a foreign Secret": (target_with(issuance=None, labels={OWNER_UID: "x"}, owners=frozenset({"x"})), False),
+    },
 )
 def test_secret_belongs_to_the_request(target: TargetSecret, *, expected: bool) -> None:
     assert is_ours(REQUEST, target) is expected
@@ -199,33 +193,30 @@ def test_secret_belongs_to_the_request(target: TargetSecret, *, expected: bool) 
 LABELLED = {"target": {"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}}}
 
 
-@pytest.mark.parametrize(
-    ("spec", "target", "expected"),
-    [
-        pytest.param({}, OURS, True, id="unchanged"),
-        pytest.param({}, changed(labels={**OURS.labels, "more": "x"}), True, id="an additional label"),
-        pytest.param({}, changed(labels={}), False, id="our labels removed"),
-        pytest.param({}, changed(owners=frozenset()), False, id="the owner removed"),
-        pytest.param(LABELLED, OURS, False, id="without the metadata in the spec"),
-        pytest.param(
+@cases(
+    "spec, target, expected",
+    {
+        "unchanged": ({}, TARGET, True),
+        "an additional label": ({}, target_with(labels={**TARGET.labels, "more": "x"}), True),
+        "our labels removed": ({}, target_with(labels={}), False),
+        "the owner removed": ({}, target_with(owners=frozenset()), False),
+        "without the metadata in the spec": (LABELLED, TARGET, False),
+        "with the metadata in the spec": (
             LABELLED,
-            changed(labels={**OURS.labels, "team": "blue"}, annotations={"note": "x"}),
+            target_with(labels={**TARGET.labels, "team": "blue"}, annotations={"note": "x"}),
             True,
-            id="with the metadata in the spec",
         ),
-        pytest.param({"target": {"deletionPolicy": "Retain"}}, OURS, False, id="retained, with an owner"),
-        pytest.param(
-            {"target": {"deletionPolicy": "Retain"}}, changed(owners=frozenset()), True, id="retained, without an owner"
-        ),
-        pytest.param({}, changed(annotations={ADOPTABLE_BY: "acme"}), False, id="adopted, with an owner"),
-    ],
+        "retained, with an owner": ({"target": {"deletionPolicy": "Retain"}}, TARGET, False),
+        "retained, without an owner": ({"target": {"deletionPolicy": "Retain"}}, target_with(owners=frozenset()), True),
+        "adopted, with an owner": ({}, target_with(annotations={ADOPTABLE_BY: "acme"}), False),
+    },
 )
 def test_metadata_is_current(spec: dict[str, Any], target: TargetSecret, *, expected: bool) -> None:
     assert has_current_metadata(request(**spec), target) is expected
 
 
 def test_consent_names_one_request() -> None:
-    target = changed(annotations={ADOPTABLE_BY: "acme"})
+    target = target_with(annotations={ADOPTABLE_BY: "acme"})
 
     assert is_adoptable(REQUEST, target)
     assert not is_adoptable(request("other"), target)
@@ -236,20 +227,17 @@ def test_field_manager_contains_the_uid() -> None:
     assert field_manager("0123456789") == "keyturn-01234567"
 
 
-@pytest.mark.parametrize(
-    ("last", "identity_id"),
-    [
-        pytest.param(None, "", id="never issued"),
-        pytest.param(MADE, "", id="no identity"),
-        pytest.param(
-            msgspec.structs.replace(MADE, identity_id="us-east-1:1"), "us-east-1:1", id="the identity of the last issue"
-        ),
-        pytest.param(
-            msgspec.structs.replace(MADE, identity_id="us-east-1:1", exchange_hash="v1:other"),
+@cases(
+    "last, identity_id",
+    {
+        "never issued": (None, ""),
+        "no identity": (ISSUANCE, ""),
+        "the identity of the last issue": (msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1"), "us-east-1:1"),
+        "the exchanges changed since": (
+            msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1", exchange_hash="v1:other"),
             "",
-            id="the exchanges changed since",
         ),
-    ],
+    },
 )
 def test_identity_is_reused_while_the_exchanges_are_unchanged(last: Issuance | None, identity_id: str) -> None:
     assert kept_identity(last, REQUEST) == identity_id
@@ -265,41 +253,38 @@ def forged(text: str) -> dict[str, str]:
 
 
 def with_fields(**fields: Any) -> str:
-    return msgspec.json.encode(json.loads(msgspec.json.encode(MADE)) | fields).decode()
+    return msgspec.json.encode(json.loads(msgspec.json.encode(ISSUANCE)) | fields).decode()
 
 
 def test_record_with_a_correct_digest_is_read() -> None:
-    assert read_issuance(forged(with_fields())) == MADE
+    assert read_issuance(forged(with_fields())) == ISSUANCE
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
-    [
-        pytest.param(DEEP, id="nested too deep"),
-        pytest.param(with_fields(jitter=1e300), id="a jitter above 1"),
-        pytest.param(with_fields(revision=2**63 - 1), id="a revision whose successor overflows int64"),
-        pytest.param(with_fields(expires="2026-01-02T03:04:05"), id="a time without a time zone"),
-        pytest.param(with_fields(expires="9999-12-31T23:59:59Z"), id="a lifetime of thousands of years"),
-        pytest.param(with_fields(renew=(NOW - 9 * HOUR).isoformat()), id="a renewal before the issue"),
-        pytest.param(with_fields(request="x" * 40_000), id="a name that is too long"),
-        pytest.param(with_fields(issued=(NOW + timedelta(days=9000)).isoformat()), id="an issue after the expiry"),
-    ],
+    {
+        "nested too deep": DEEP,
+        "a jitter above 1": with_fields(jitter=1e300),
+        "a revision whose successor overflows int64": with_fields(revision=2**63 - 1),
+        "a time without a time zone": with_fields(expires="2026-01-02T03:04:05"),
+        "a lifetime of thousands of years": with_fields(expires="9999-12-31T23:59:59Z"),
+        "a renewal before the issue": with_fields(renew=(NOW - 9 * HOUR).isoformat()),
+        "a name that is too long": with_fields(request="x" * 40_000),
+        "an issue after the expiry": with_fields(issued=(NOW + timedelta(days=9000)).isoformat()),
+    },
 )
 def test_implausible_record_is_ignored(text: str) -> None:
     assert read_issuance(forged(text)) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
-    [
-        pytest.param(DEEP, id="nested too deep"),
-        pytest.param('{"sourceId":"a","initialTokens":[],"live":"x","consumed":3}', id="fields of wrong types"),
-        pytest.param(
-            json.dumps({"sourceId": "x" * 40_000, "initialTokens": [], "live": "x"}),
-            id="a source ID that is too long",
-        ),
-        pytest.param(json.dumps({"sourceId": "a\nforged log line", "initialTokens": [], "live": "x"}), id="a newline"),
-    ],
+    {
+        "nested too deep": DEEP,
+        "fields of wrong types": '{"sourceId":"a","initialTokens":[],"live":"x","consumed":3}',
+        "a source ID that is too long": json.dumps({"sourceId": "x" * 40_000, "initialTokens": [], "live": "x"}),
+        "a newline": json.dumps({"sourceId": "a\nforged log line", "initialTokens": [], "live": "x"}),
+    },
 )
 def test_implausible_token_family_is_ignored(text: str) -> None:
     assert read_family(text) is None

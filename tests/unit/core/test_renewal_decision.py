@@ -11,17 +11,17 @@ from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import ApplyMetadata, Decision, Idle, Refuse, Renew, Wait, decide, next_reconcile
 from keyturn.core.state import Failure, ReconcileState
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
-from tests.support.issuance import MADE, OURS, REQUEST, changed
+from tests.support.issuance import ISSUANCE, REQUEST, TARGET, target_with
 
-ISSUED = replace_struct(MADE, renew=NOW + 40 * MINUTE)
-CURRENT = changed(issuance=ISSUED)
+ISSUED = replace_struct(ISSUANCE, renew=NOW + 40 * MINUTE)
+CURRENT = target_with(issuance=ISSUED)
 STATE = ReconcileState(issuance=ISSUED, last=ISSUED, revision=1, inputs="inputs")
 UNAVAILABLE = UnavailableError("Unavailable", "STS: InternalFailure")
 FAILURE = Failure(UNAVAILABLE, 1, NOW + MINUTE, generation=1, inputs="inputs", failed_at=NOW)
 
 
 def decision(target: TargetSecret | None, state: ReconcileState, after: timedelta = timedelta()) -> Decision:
-    return decide(REQUEST, target, MADE.source, state, NOW + after, 10 * SECOND)
+    return decide(REQUEST, target, ISSUANCE.source, state, NOW + after, 10 * SECOND)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,11 @@ def decision(target: TargetSecret | None, state: ReconcileState, after: timedelt
         pytest.param(None, ReconcileState(), timedelta(), Renew("SecretMissing"), id="first issue"),
         pytest.param(CURRENT, STATE, MINUTE, Idle(ISSUED.renew), id="nothing is due"),
         pytest.param(CURRENT, STATE, 40 * MINUTE, Renew("Due"), id="due"),
-        pytest.param(changed(issuance=ISSUED, data_hash="v1:x"), STATE, SECOND, Renew("DriftDetected"), id="repair"),
         pytest.param(
-            changed(issuance=ISSUED, data_hash="v1:x"),
+            target_with(issuance=ISSUED, data_hash="v1:x"), STATE, SECOND, Renew("DriftDetected"), id="repair"
+        ),
+        pytest.param(
+            target_with(issuance=ISSUED, data_hash="v1:x"),
             replace(STATE, repairs=1),
             SECOND,
             Idle(NOW + MINUTE),
@@ -60,7 +62,7 @@ def test_decision_after_a_restart_waits_with_the_current_inputs() -> None:
 
 
 def test_decision_refuses_an_immutable_secret() -> None:
-    refused = decision(replace(OURS, immutable=True), STATE)
+    refused = decision(replace(TARGET, immutable=True), STATE)
 
     assert isinstance(refused, Refuse)
     assert isinstance(refused.error, RefusedError)
@@ -68,7 +70,7 @@ def test_decision_refuses_an_immutable_secret() -> None:
 
 
 def test_decision_applies_changed_metadata_at_most_once_a_minute() -> None:
-    target = changed(issuance=ISSUED, labels={})
+    target = target_with(issuance=ISSUED, labels={})
     first = decision(target, STATE)
     again = decision(target, replace(STATE, metadata_applied_at=NOW), SECOND)
 

@@ -12,7 +12,18 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.state import Failure
 from keyturn.core.status import Event, Outcome, events, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
-from tests.support.status import AWAY, FIRST, ISSUED, LATER, REQUEST, SECOND_ISSUE, WARNED, conditions, failed, row
+from tests.support.status import (
+    FIRST,
+    ISSUED,
+    LATER,
+    REQUEST,
+    SECOND_ISSUE,
+    UNREACHABLE,
+    WARNED,
+    conditions,
+    failed,
+    row,
+)
 
 REFUSED = [
     pytest.param(RefusedError(reason, "no"), reason, id=reason)
@@ -26,7 +37,7 @@ REFUSED = [
     )
 ]
 TRANSIENT = [
-    pytest.param(AWAY, "Unreachable", id="Unreachable"),
+    pytest.param(UNREACHABLE, "Unreachable", id="Unreachable"),
     pytest.param(UnavailableError("Unavailable", "no"), "Unavailable", id="Unavailable"),
     pytest.param(ThrottledError("slow"), "Throttled", id="Throttled"),
     pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="SourceNotFound"),
@@ -63,12 +74,12 @@ def test_transient_failure_of_the_first_issue(error: KeyturnError, reason: str) 
 
 
 def test_expired_credentials_are_reported_once() -> None:
-    before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
-    status = report(REQUEST, before, failed(AWAY, ISSUED, NOW + HOUR))
+    before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
+    status = report(REQUEST, before, failed(UNREACHABLE, ISSUED, NOW + HOUR))
 
     assert conditions(status) == row("False Expired", "False Unreachable")
     assert [event.reason for event in events(before, status)] == ["Expired"]
-    assert list(events(status, report(REQUEST, status, failed(AWAY, ISSUED, NOW + 2 * HOUR)))) == []
+    assert list(events(status, report(REQUEST, status, failed(UNREACHABLE, ISSUED, NOW + 2 * HOUR)))) == []
 
 
 @pytest.mark.parametrize(("error", "reason"), REFUSED)
@@ -133,7 +144,7 @@ def test_source_that_expires_soon_is_reported_once() -> None:
 @pytest.mark.parametrize(
     ("error", "event"),
     [
-        pytest.param(AWAY, "RenewalFailed", id="unreachable"),
+        pytest.param(UNREACHABLE, "RenewalFailed", id="unreachable"),
         pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
         pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="access denied"),
         pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="source not found"),
@@ -149,7 +160,7 @@ def test_failure_records_one_event_in_a_series(error: KeyturnError, event: str) 
 
 
 def test_failure_of_another_kind_records_an_event() -> None:
-    first = report(REQUEST, FIRST, failed(AWAY, ISSUED))
+    first = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     throttled = report(REQUEST, first, failed(ThrottledError("slow"), ISSUED))
     refused = report(REQUEST, throttled, failed(RefusedError("AccessDenied", "no"), ISSUED))
 
@@ -158,7 +169,7 @@ def test_failure_of_another_kind_records_an_event() -> None:
 
 
 def test_success_ends_a_series_without_an_event() -> None:
-    before = report(REQUEST, FIRST, failed(AWAY, ISSUED))
+    before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     status = report(REQUEST, before, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
 
     assert conditions(status) == row("True Renewed", "True Renewed")
@@ -228,9 +239,9 @@ def test_reconciliation_without_an_attempt_keeps_the_status() -> None:
     ("kind", "outcome", "has_changed"),
     [
         pytest.param("Ready", Outcome(LATER, SECOND_ISSUE, "Due"), False, id="another reason, the same status"),
-        pytest.param("Renewed", failed(AWAY, ISSUED), True, id="another status"),
-        pytest.param("Ready", failed(AWAY, ISSUED), False, id="a failure with a valid Secret"),
-        pytest.param("Ready", failed(AWAY, ISSUED, NOW + HOUR), True, id="the expiry"),
+        pytest.param("Renewed", failed(UNREACHABLE, ISSUED), True, id="another status"),
+        pytest.param("Ready", failed(UNREACHABLE, ISSUED), False, id="a failure with a valid Secret"),
+        pytest.param("Ready", failed(UNREACHABLE, ISSUED, NOW + HOUR), True, id="the expiry"),
     ],
 )
 def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcome, *, has_changed: bool) -> None:
@@ -242,7 +253,7 @@ def test_transition_time_changes_only_with_the_status(kind: str, outcome: Outcom
 
 
 def test_revision_is_kept_if_the_secret_is_deleted() -> None:
-    assert report(REQUEST, FIRST, failed(AWAY)).revision == 1
+    assert report(REQUEST, FIRST, failed(UNREACHABLE)).revision == 1
 
 
 @pytest.mark.parametrize(
@@ -250,7 +261,9 @@ def test_revision_is_kept_if_the_secret_is_deleted() -> None:
     [
         pytest.param(Outcome(LATER, replace(ISSUED, handled_renew_request="t1")), "t1", id="renewed"),
         pytest.param(
-            Outcome(LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(AWAY, 1, LATER, 1, "t2")),
+            Outcome(
+                LATER, replace(ISSUED, handled_renew_request="t1"), failure=Failure(UNREACHABLE, 1, LATER, 1, "t2")
+            ),
             "t2",
             id="failed",
         ),

@@ -1,6 +1,3 @@
-import importlib
-import pkgutil
-
 import pytest
 from botocore.exceptions import (
     BotoCoreError,
@@ -11,19 +8,15 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-import keyturn.exchanges
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, failure, member
+from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, failure, member
 
 OPERATION = AwsOperation(
     exchange="example",
     service="sts",
     name="example",
     title="Example",
-    classifications={
-        "Known": ErrorClassification("SourceInvalid", hint="check the spec"),
-        "Settles": ErrorClassification("AccessDenied", eventually_consistent=True),
-    },
+    classifications={"Known": ErrorClassification("SourceInvalid", hint="check the spec")},
 )
 
 
@@ -84,13 +77,6 @@ def test_known_code_has_its_hint() -> None:
     assert failure(OPERATION, client_error("Known"), "us-east-1", "").message == "Example: Known; check the spec"
 
 
-def test_eventually_consistent_refusal() -> None:
-    error = failure(OPERATION, client_error("Settles", 403), "us-east-1", "")
-
-    assert isinstance(error, RefusedError)
-    assert error.eventually_consistent
-
-
 @pytest.mark.parametrize(
     "code",
     [pytest.param("planted token", id="a sentence"), "", "x" * 65, pytest.param("a\nb", id="two lines")],
@@ -139,25 +125,3 @@ def test_required_member_is_returned() -> None:
 def test_missing_member_is_unavailable(members: dict[str, object]) -> None:
     with pytest.raises(UnavailableError, match="Example returned no A"):
         member(OPERATION, members, "A")
-
-
-@pytest.mark.parametrize(
-    ("codes", "classification"),
-    [
-        pytest.param(
-            {"InvalidClientTokenId", "SignatureDoesNotMatch", "InvalidSignatureException",
-             "UnrecognizedClientException"},
-            KEYS,
-            id="keys",
-        ),
-        pytest.param({"ExpiredToken"}, EXPIRED, id="a session"),
-    ],
-)  # fmt: skip
-def test_signature_errors_share_one_hint(codes: set[str], classification: ErrorClassification) -> None:
-    names = [info.name for info in pkgutil.walk_packages(keyturn.exchanges.__path__, "keyturn.exchanges.")]
-    values = [value for name in names for value in vars(importlib.import_module(name)).values()]
-    operations = [value for value in values if isinstance(value, AwsOperation)]
-    entries = [entry for operation in operations for code, entry in operation.classifications.items() if code in codes]
-
-    assert {entry.hint for entry in entries} == {classification.hint}
-    assert "source" not in classification.hint

@@ -138,9 +138,9 @@ class Guarantees(RuleBasedStateMachine):
         after=MOMENTS,
     )
     def fail_api_server(self, name: str, error: KeyturnError, after: timedelta) -> None:
-        self.env.secrets.failures[name] = error
+        self.env.store.failures[name] = [error]
         self._reconcile(after)
-        self.env.secrets.failures.clear()
+        self.env.store.failures.clear()
 
     @rule(name=st.sampled_from(["dry_run", "keep", "save"]), times=st.integers(1, 4), after=MOMENTS)
     def fail_token_store(self, name: str, times: int, after: timedelta) -> None:
@@ -183,10 +183,9 @@ class Guarantees(RuleBasedStateMachine):
 
     @invariant()
     def received_token_is_stored(self) -> None:
-        stored_token = self.env.tokens.stored.get(("billing", f"{self.SOURCE[0]}-keyturn"))
-        issuer = self.env.aws.issuer
-        if stored_token and not self.token_lost and issuer.consumed:
-            assert stored_token.value == issuer.live
+        name, issuer = f"{self.SOURCE[0]}-keyturn", self.env.aws.issuer
+        if not self.token_lost and issuer.consumed:
+            assert self.env.stored_token(name).value == issuer.live
 
     @invariant()
     def reconciliation_without_renewal_exchanges_nothing(self) -> None:
@@ -203,8 +202,8 @@ class Guarantees(RuleBasedStateMachine):
 
     @invariant()
     def foreign_secrets_are_unchanged(self) -> None:
-        assert self.env.secrets.get("theirs").data == {"password": "x"}
-        assert self.env.secrets.get(self.SOURCE[0]).data.keys() == {self.SOURCE[1]}
+        assert self.env.secrets.data("theirs") == {"password": "x"}
+        assert self.env.secrets.data(self.SOURCE[0]).keys() == {self.SOURCE[1]}
 
     @invariant()
     def failure_reports_next_attempt_time(self) -> None:

@@ -1,24 +1,17 @@
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
-from keyturn.core.token_family import StoredToken
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
 from tests.support.rotation import RotatingIssuer
 
 GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
-
-
-def stored_token(env: FakeEnvironment) -> StoredToken:
-    return env.tokens.stored["billing", "license-keyturn"]
 
 
 async def consumed(times: int = 1) -> FakeEnvironment:
@@ -30,27 +23,16 @@ async def consumed(times: int = 1) -> FakeEnvironment:
     return env
 
 
-async def test_new_token_is_saved_and_the_source_unchanged() -> None:
-    env = await consumed()
-
-    assert stored_token(env).value == env.aws.issuer.live == "refresh-1"
-    assert env.secrets.get("license").data == {"license_token": "seed"}
-
-
-async def test_intent_is_removed_by_the_save() -> None:
-    env = await consumed(2)
-
-    family = stored_token(env).family
-    assert family
-    assert family.intent is None
-    assert env.tokens.calls == {"read": 2, "create": 1, "dry_run": 2, "keep": 2, "save": 2}
-
-
 async def test_twenty_renewals_consume_twenty_tokens_in_order() -> None:
     env = await consumed(20)
+    stored_token, issuer = env.stored_token(), env.aws.issuer
 
-    assert env.aws.issuer.consumed == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
-    assert env.aws.issuer.reuses == 0
+    assert issuer.consumed == ["seed", *(f"refresh-{n}" for n in range(1, 20))]
+    assert (stored_token.value, issuer.live, issuer.reuses) == ("refresh-20", "refresh-20", 0)
+    assert stored_token.family
+    assert stored_token.family.intent is None
+    assert env.tokens.calls == {"read": 20, "create": 1, "dry_run": 20, "keep": 20, "save": 20}
+    assert env.secrets.data("license") == {"license_token": "seed"}
 
 
 @pytest.mark.parametrize("life", [HOUR, 12 * HOUR], ids=str)
@@ -113,7 +95,7 @@ async def test_token_of_an_issuer_that_does_not_rotate_is_kept() -> None:
     for _ in range(3):
         await env.reconcile(rotating(), DUE)
 
-    assert stored_token(env).value == "seed"
+    assert env.stored_token().value == "seed"
     assert env.issuance().revision == 3
 
 
@@ -134,36 +116,23 @@ async def test_source_with_a_token_of_the_family_is_ignored(restored: str) -> No
     assert len(env.aws.issuer.consumed) == 5
 
 
-async def test_new_token_in_the_source_starts_a_new_family() -> None:
-    env = await consumed(3)
-    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
-
-    outcome = await env.reconcile(rotating(), MINUTE)
-
-    assert outcome.reason == "SourceChanged"
-    assert stored_token(env).value == env.aws.issuer.live
-
-
 async def test_consumed_token_restored_in_the_token_secret_is_not_sent() -> None:
     env = await consumed(3)
-    old = StoredToken("refresh-1", stored_token(env).family, uid=stored_token(env).uid, version="9999")
-    env.tokens.stored["billing", "license-keyturn"] = old
+    env.secrets.put("license-keyturn", data={"license_token": "refresh-1"})
 
     outcome = await env.reconcile(rotating(), DUE)
 
-    assert outcome.failure
-    assert outcome.failure.error.reason == "StaleTokenRestored"
+    assert outcome.failure_reason == "StaleTokenRestored"
     assert (len(env.aws.issuer.consumed), env.aws.issuer.reuses) == (3, 0)
 
 
 async def test_foreign_token_secret_is_not_written() -> None:
     env = environment("seed")
-    env.tokens.stored["billing", "license-keyturn"] = StoredToken("theirs", None, uid="u", version="1")
+    env.secrets.put("license-keyturn", data={"license_token": "theirs"})
 
     outcome = await env.reconcile(rotating())
 
-    assert outcome.failure
-    assert outcome.failure.error.reason == "TargetConflict"
+    assert outcome.failure_reason == "TargetConflict"
     assert env.aws.issuer.consumed == []
 
 
@@ -185,28 +154,7 @@ async def test_save_is_retried_until_it_succeeds() -> None:
     outcome = await env.reconcile(rotating())
 
     assert outcome.failure is None
-    assert stored_token(env).value == env.aws.issuer.live
-
-
-async def test_cancelled_renewal_saves_the_received_token() -> None:
-    env = environment("seed")
-    called, released = asyncio.Event(), asyncio.Event()
-
-    async def wait_after_exchange(point: str) -> None:
-        if point == "after OauthToken":
-            called.set()
-            await released.wait()
-
-    env.checkpoint = wait_after_exchange
-    task = asyncio.create_task(env.reconcile(rotating()))
-    await called.wait()
-    task.cancel()
-    await asyncio.sleep(0)
-    released.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-    assert stored_token(env).value == env.aws.issuer.live
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
@@ -215,8 +163,7 @@ async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
 
     outcome = await env.reconcile(rotating(), DUE)
 
-    assert outcome.failure
-    assert outcome.failure.error.reason == "WriteDenied"
+    assert outcome.failure_reason == "WriteDenied"
     assert len(env.aws.issuer.consumed) == 1
 
 
@@ -231,7 +178,7 @@ async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
 
     assert outcome.failure
     assert outcome.failure.error.reason == "InvalidSpec"
-    assert stored_token(env).value == env.aws.issuer.live == "refresh-1"
+    assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
 
 
 async def test_unreachable_issuer_leaves_no_intent() -> None:
@@ -239,54 +186,18 @@ async def test_unreachable_issuer_leaves_no_intent() -> None:
     env.aws.issuer.unavailable = 1
     await env.reconcile(rotating(), DUE)
 
-    family = stored_token(env).family
+    family = env.stored_token().family
     assert family
     assert family.intent is None
 
 
-def lose_response(env: FakeEnvironment) -> None:
-    env.aws.issuer.lost = 1
-
-
-def die_after_intent(env: FakeEnvironment) -> None:
-    async def die(point: str) -> None:
-        if point == "before OauthToken":
-            raise asyncio.CancelledError
-
-    env.checkpoint = die
-
-
-@pytest.mark.parametrize(
-    ("failure", "is_live"),
-    [
-        pytest.param(lose_response, False, id="response lost: the final attempt is refused"),
-        pytest.param(die_after_intent, True, id="died before sending: the final attempt succeeds"),
-    ],
-)
-async def test_unknown_outcome_leads_to_a_final_attempt(
-    failure: Callable[[FakeEnvironment], None], *, is_live: bool
-) -> None:
-    env = await consumed()
-    failure(env)
-    try:
-        await env.reconcile(rotating(), DUE)
-    except asyncio.CancelledError:
-        env.restart()
-        env.__post_init__()
-        env.checkpoint = type(env)().checkpoint
-    reasons = [await reason(env, rotating(), after) for after in (SECOND, GIVE_UP_TIME, GIVE_UP_TIME)]
-
-    assert reasons[0] == "RefreshOutcomeUnknown"
-    assert (reasons[2] == "") is is_live
-    assert env.aws.issuer.reuses == (0 if is_live else 1)
-
-
-async def test_after_the_final_attempt_the_token_is_never_sent_again() -> None:
+async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
     env = await consumed()
     env.aws.issuer.lost = 1
-    for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME, HOUR, HOUR, HOUR):
-        await env.reconcile(rotating(), after)
+    times = (DUE, SECOND, GIVE_UP_TIME, GIVE_UP_TIME, HOUR, HOUR)
+    attempts = [await env.reconcile(rotating(), after) for after in times]
 
+    assert {outcome.failure_reason for outcome in attempts} == {"RefreshOutcomeUnknown"}
     assert env.aws.issuer.reuses == 1
 
 
@@ -298,33 +209,29 @@ async def test_after_the_final_attempt_the_token_is_never_sent_again() -> None:
     ],
 )
 async def test_final_attempt_is_repeated_only_if_the_client_was_refused(*, may_concern_token: bool, calls: int) -> None:
-    env, sent = await consumed(), []
+    env = await consumed()
     env.aws.issuer.lost = 1
     await env.reconcile(rotating(), DUE)
-
-    async def refuse(point: str) -> None:
-        if point == "before OauthToken":
-            sent.append(point)
-            error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
-            raise error
-
-    env.watch(refuse)
+    requests = env.aws.issuer.requests
+    env.aws.issuer.refusal = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
     for _ in range(3):
         await env.reconcile(rotating(), HOUR)
 
-    assert len(sent) == calls
+    assert env.aws.issuer.requests - requests == calls
 
 
-async def test_new_token_is_used_after_an_unknown_outcome() -> None:
+@pytest.mark.parametrize("lost", [0, 1], ids=["after a success", "after an unknown outcome"])
+async def test_new_token_in_the_source_starts_a_new_family(lost: int) -> None:
     env = await consumed()
-    env.aws.issuer.lost = 1
+    env.aws.issuer.lost = lost
     for after in (DUE, GIVE_UP_TIME, GIVE_UP_TIME):
         await env.reconcile(rotating(), after)
     env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
 
     outcome = await env.reconcile(rotating(), MINUTE)
 
-    assert outcome.failure is None
+    assert (outcome.failure, outcome.reason) == (None, "SourceChanged")
+    assert env.stored_token().value == env.aws.issuer.live
 
 
 @pytest.mark.parametrize(
@@ -342,8 +249,3 @@ async def test_new_target_waits_for_the_next_renewal(change: dict[str, Any]) -> 
 
     await env.reconcile(rotating(**change), DUE)
     assert len(env.aws.issuer.consumed) == 2
-
-
-async def reason(env: FakeEnvironment, token_request: Request, after: timedelta) -> str:
-    outcome = await env.reconcile(token_request, after)
-    return outcome.failure.error.reason if outcome.failure else ""

@@ -1,3 +1,4 @@
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.file_store import ISSUANCE_FILE, CredentialPublisher, FileStore, Target, is_servable
 from keyturn.standalone.source_files import SourceFiles
+from tests.support.cluster_secrets import ClusterSecrets
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, SECOND, request
 from tests.support.disk import limited_file_size
-from tests.support.memory_store import Secrets
 from tests.support.mounts import names, put, visible_files
 
 REQUEST = request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]})
@@ -61,12 +62,12 @@ LABELLED = with_target(metadata={"labels": {"team": "blue"}})
 READ, WRITE, DRY_RUN, DELETE, EDIT, RELABEL = "read", "write", "dry run", "delete", "edit", "apply metadata"
 
 
-async def step(side: Output | Secrets, name: str) -> object:
-    """Perform a step on the directory or on Secrets in memory, and return the result as a reconciliation sees it."""
-    store = side.store if isinstance(side, Output) else side
+async def step(side: Output | ClusterSecrets, name: str) -> object:
+    """Perform a step on the directory or on a Secret, and return the result as a reconciliation sees it."""
+    store = side.store
     if name == DELETE:
         (side.path / "..data").unlink() if isinstance(side, Output) and side.path else None
-        side.delete("acme") if isinstance(side, Secrets) else None
+        side.delete("acme") if isinstance(side, ClusterSecrets) else None
     elif name == EDIT:
         side.edit("token", "x") if isinstance(side, Output) else side.put("acme", data={"token": "x"})
     elif name == READ:
@@ -81,7 +82,7 @@ async def step(side: Output | Secrets, name: str) -> object:
     return None
 
 
-async def outcomes(side: Output | Secrets, steps: list[str]) -> list[object]:
+async def outcomes(side: Output | ClusterSecrets, steps: list[str]) -> list[object]:
     results: list[object] = []
     for name in steps:
         try:
@@ -102,10 +103,11 @@ async def outcomes(side: Output | Secrets, steps: list[str]) -> list[object]:
     ],
 )
 async def test_directory_behaves_like_a_secret(tmp_path: Path, steps: list[str]) -> None:
-    output, secrets = Output(tmp_path), Secrets()
+    output, secrets = Output(tmp_path), ClusterSecrets(time.monotonic)
+    secrets.create_request(REQUEST)
 
     assert await outcomes(output, steps) == await outcomes(secrets, steps)
-    assert visible_files(tmp_path) == secrets.get("acme").data
+    assert visible_files(tmp_path) == secrets.data("acme")
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])

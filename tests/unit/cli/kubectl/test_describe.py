@@ -10,6 +10,7 @@ from keyturn.cli.kubectl.describe import absolute_and_relative, describe, relati
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, report
+from tests.support.cases import cases
 from tests.support.dependencies import (
     ASSUME_ROLE,
     CODE,
@@ -72,107 +73,88 @@ def test_renewed_request_is_described_completely() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("body", "line"),
-    [
-        pytest.param(failed(UNREACHABLE), "Failures        3 in a row", id="repeated failures"),
-        pytest.param(failed(UNREACHABLE), "Next attempt    2026-01-02T03:10:05Z (in 1m)", id="next attempt"),
-        pytest.param(failed(DENIED), "Stalled         True AccessDenied: STS", id="stalled"),
-        pytest.param(failed(DENIED), "id-9", id="AWS request ID"),
-        pytest.param(
+@cases(
+    "body, line",
+    {
+        "repeated failures": (failed(UNREACHABLE), "Failures        3 in a row"),
+        "next attempt": (failed(UNREACHABLE), "Next attempt    2026-01-02T03:10:05Z (in 1m)"),
+        "stalled": (failed(DENIED), "Stalled         True AccessDenied: STS"),
+        "AWS request ID": (failed(DENIED), "id-9"),
+        "source expires": (
             reconciled(Outcome(NOW, SOURCE_EXPIRING)),
             "Source expires  2026-01-03T03:04:05Z (in 23h55m)",
-            id="source expires",
         ),
-        pytest.param(manifest(), "Note            not reconciled yet; is an operator", id="not reconciled"),
-        pytest.param(
-            reconciled(Outcome(NOW, ISSUED), suspend=True), "Note            spec.suspend is true", id="suspended"
-        ),
-        pytest.param(
+        "not reconciled": (manifest(), "Note            not reconciled yet; is an operator"),
+        "suspended": (reconciled(Outcome(NOW, ISSUED), suspend=True), "Note            spec.suspend is true"),
+        "a spec of another release": (
             manifest(exchanges=[{"newInAnotherRelease": {}}]),
             "cannot read the spec: Object",
-            id="a spec of another release",
         ),
-        pytest.param(
+        "a ServiceAccount as source": (
             manifest(source={"token": {"serviceAccount": {"name": "app"}}}, exchanges=[ASSUME_ROLE]),
             "token: ServiceAccount app",
-            id="a ServiceAccount as source",
         ),
-        pytest.param(
+        "a rotating token": (
             manifest(
                 source={"token": {"secretKeyRef": {"name": "source", "key": "rt"}}},
                 exchanges=[REFRESH],
                 target={"formats": [{"token": {}}]},
             ),
             "token: key rt of Secret source, stored in Secret source-keyturn",
-            id="a rotating token",
         ),
-        pytest.param(
+        "access keys as source": (
             manifest(source={"credentials": {"secretRef": {"name": "keys"}}}, exchanges=[CODE], target=None),
             "credentials: Secret keys",
-            id="access keys as source",
         ),
-    ],
+    },
 )
 def test_description_contains_the_state(body: dict[str, Any], line: str) -> None:
     assert line in text(body)
 
 
-@pytest.mark.parametrize(
-    ("body", "advice"),
-    [
-        pytest.param(
+@cases(
+    "body, advice",
+    {
+        "a new generation": (
             change(RENEWED, generation=2),
             "the status is of generation 1, the spec of 2; is an operator running for this namespace?",
-            id="a new generation",
         ),
-        pytest.param(
+        "a renewal request": (
             change(RENEWED, **REQUESTED),
             "the renewal requested at t1 has not started; is an operator running for this namespace?",
-            id="a renewal request",
         ),
-        pytest.param(
+        "a renewal request, but the operator runs": (
             change(RENEWED, **REQUESTED, status={"lastAttemptTime": "2026-01-02T03:09:00Z"}),
             "the renewal requested at t1 has not started",
-            id="a renewal request, but the operator runs",
         ),
-        pytest.param(
+        "being deleted": (
             change(RENEWED, deletionTimestamp="2026-01-02T04:04:05Z"),
             "the TokenRequest is being deleted",
-            id="being deleted",
         ),
-        pytest.param(
+        "overdue": (
             change(RENEWED, status={"renewalTime": "2026-01-02T03:00:05Z"}),
             "the next attempt is overdue by 9m; is an operator running for this namespace?",
-            id="overdue",
         ),
-        pytest.param(
-            change(RENEWED, **REQUESTED, status={"lastHandledRenewRequest": "t1"}), None, id="a handled renewal request"
-        ),
-        pytest.param(change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None, id="recently due"),
-    ],
+        "a handled renewal request": (change(RENEWED, **REQUESTED, status={"lastHandledRenewRequest": "t1"}), None),
+        "recently due": (change(RENEWED, status={"renewalTime": "2026-01-02T03:09:00Z"}), None),
+    },
 )
 def test_advice_describes_the_problem(body: dict[str, Any], advice: str | None) -> None:
     assert view_request(body, LATER).advice == ((advice,) if advice else ())
 
 
-@pytest.mark.parametrize(
-    ("body", "cells"),
-    [
-        pytest.param(RENEWED, "billing acme True Issued|55m|35m|succeeded|-", id="renewed"),
-        pytest.param(failed(UNREACHABLE), "billing acme True Issued|55m|35m|Unreachable|1m", id="failing"),
-        pytest.param(
-            failed(DENIED, is_valid=False),
-            "billing acme False AccessDenied|-|-|AccessDenied, stalled|1m",
-            id="stalled",
-        ),
-        pytest.param(manifest(), "billing acme Unknown |-|-|-|-", id="not reconciled"),
-        pytest.param(
+@cases(
+    "body, cells",
+    {
+        "renewed": (RENEWED, "billing acme True Issued|55m|35m|succeeded|-"),
+        "failing": (failed(UNREACHABLE), "billing acme True Issued|55m|35m|Unreachable|1m"),
+        "stalled": (failed(DENIED, is_valid=False), "billing acme False AccessDenied|-|-|AccessDenied, stalled|1m"),
+        "not reconciled": (manifest(), "billing acme Unknown |-|-|-|-"),
+        "expired without an operator": (
             change(RENEWED, status={"expirationTime": "2026-01-02T03:08:05Z"}),
             "billing acme True Issued, expired|1m ago|35m|succeeded|-",
-            id="expired without an operator",
         ),
-    ],
+    },
 )
 def test_table_row_summarizes_the_request(body: dict[str, Any], cells: str) -> None:
     row = table_row(view_request(body, LATER), LATER)

@@ -2,14 +2,15 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-import pytest
 
 from keyturn.cli.kubectl.secret_commands import forget_effect
 from keyturn.cli.kubectl.secret_view import SecretView, describe
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, Intent, TokenFamily, token_fingerprint
+from tests.support.cases import cases
 from tests.support.dependencies import DAY, NOW, REFRESH, ROLE, SECOND, request
-from tests.support.kubectl_views import DATA, ISSUED, REQUEST
+from tests.support.issuance import REQUEST
+from tests.support.kubectl_views import DATA, ISSUED
 
 TARGET = SecretView(
     name="acme",
@@ -53,29 +54,26 @@ OTHER_TARGET = request(target={"secretName": "other"})
 OTHER_KEY = request(target={"formats": [{"credentialProcess": {"key": "mine.json"}}]})
 
 
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        pytest.param({"requests": ()}, "TokenRequest acme, which no longer exists", id="owner deleted"),
-        pytest.param({"requests": (request(uid="new"),)}, "was recreated and takes", id="owner recreated"),
-        pytest.param({"requests": (OTHER_TARGET,)}, "which now writes Secret other", id="a former target"),
-        pytest.param({"requests": None}, "you may not list TokenRequests here", id="no right to list"),
-        pytest.param({"data": {**TARGET.data, "credentials.json": b"edited"}}, "(DriftDetected)", id="edited data"),
-        pytest.param({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn", id="an unmanaged key"),
-        pytest.param({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or was edited", id="edited record"),
-        pytest.param({"annotations": {}}, "is missing or was edited", id="no record"),
-        pytest.param({"annotations": {}, "labels": {}}, "someone else", id="written by another program"),
-        pytest.param(
-            {"name": "license", "annotations": {}, "labels": {}}, "Read by         TokenRequest acme", id="a source"
-        ),
-        pytest.param({"annotations": record(once=True)}, "never: the source credential is single-use", id="single-use"),
-        pytest.param({"annotations": record(source_expires=NOW + 3 * DAY)}, "(in 3d)", id="source expires"),
-        pytest.param(
+@cases(
+    "changes, line",
+    {
+        "owner deleted": ({"requests": ()}, "TokenRequest acme, which no longer exists"),
+        "owner recreated": ({"requests": (request(uid="new"),)}, "was recreated and takes"),
+        "a former target": ({"requests": (OTHER_TARGET,)}, "which now writes Secret other"),
+        "no right to list": ({"requests": None}, "you may not list TokenRequests here"),
+        "edited data": ({"data": {**TARGET.data, "credentials.json": b"edited"}}, "(DriftDetected)"),
+        "an unmanaged key": ({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn"),
+        "edited record": ({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or was edited"),
+        "no record": ({"annotations": {}}, "is missing or was edited"),
+        "written by another program": ({"annotations": {}, "labels": {}}, "someone else"),
+        "a source": ({"name": "license", "annotations": {}, "labels": {}}, "Read by         TokenRequest acme"),
+        "single-use": ({"annotations": record(once=True)}, "never: the source credential is single-use"),
+        "source expires": ({"annotations": record(source_expires=NOW + 3 * DAY)}, "(in 3d)"),
+        "a key that the spec names": (
             {"requests": (OTHER_KEY,), "annotations": record(keys=("mine.json",)), "data": {"mine.json": b"{}"}},
             "mine.json                       2 B  credentialProcess",
-            id="a key that the spec names",
         ),
-    ],
+    },
 )
 def test_description_contains_the_state(changes: dict[str, Any], line: str) -> None:
     assert line in text(replace(TARGET, **changes))
@@ -112,29 +110,23 @@ def token_secret(family: TokenFamily = FAMILY, token: bytes = b"live") -> Secret
     )
 
 
-@pytest.mark.parametrize(
-    ("view", "line"),
-    [
-        pytest.param(token_secret(), "Token of        Secret source, key rt", id="source"),
-        pytest.param(token_secret(), "Used by         TokenRequest acme", id="user"),
-        pytest.param(replace(token_secret(), requests=()), "no TokenRequest here", id="no user"),
-        pytest.param(token_secret(), "Token family    1 from the source, 1 consumed", id="family"),
-        pytest.param(token_secret(), "Contains        the live token", id="live"),
-        pytest.param(
-            token_secret(NEVER_ROTATED, b"initial"), "the live token, as it was in the source", id="never rotated"
-        ),
-        pytest.param(token_secret(token=b"initial"), "a consumed token (StaleTokenRestored)", id="restored"),
-        pytest.param(token_secret(token=b"late"), "newer than the recorded token family", id="a late save"),
-        pytest.param(token_secret(token=b""), "no token", id="empty token"),
-        pytest.param(token_secret(USED, b""), "single-use source credential has already been used", id="used"),
-        pytest.param(token_secret(), "no renewal is in progress", id="no intent"),
-        pytest.param(
-            token_secret(FAMILY.with_intent(INTENT)),
-            "pod-1 started using the token 10s ago, for at most 30s",
-            id="intent",
-        ),
-        pytest.param(token_secret(FAMILY.with_intent(FINAL)), "; this is the final attempt", id="final attempt"),
-    ],
+@cases(
+    "view, line",
+    {
+        "source": (token_secret(), "Token of        Secret source, key rt"),
+        "user": (token_secret(), "Used by         TokenRequest acme"),
+        "no user": (replace(token_secret(), requests=()), "no TokenRequest here"),
+        "family": (token_secret(), "Token family    1 from the source, 1 consumed"),
+        "live": (token_secret(), "Contains        the live token"),
+        "never rotated": (token_secret(NEVER_ROTATED, b"initial"), "the live token, as it was in the source"),
+        "restored": (token_secret(token=b"initial"), "a consumed token (StaleTokenRestored)"),
+        "a late save": (token_secret(token=b"late"), "newer than the recorded token family"),
+        "empty token": (token_secret(token=b""), "no token"),
+        "used": (token_secret(USED, b""), "single-use source credential has already been used"),
+        "no intent": (token_secret(), "no renewal is in progress"),
+        "intent": (token_secret(FAMILY.with_intent(INTENT)), "pod-1 started using the token 10s ago, for at most 30s"),
+        "final attempt": (token_secret(FAMILY.with_intent(FINAL)), "; this is the final attempt"),
+    },
 )
 def test_token_secret_description_contains_the_state(view: SecretView, line: str) -> None:
     assert line in text(view)
@@ -144,18 +136,17 @@ PLANTED = "planted-value"
 LAST_APPLIED = {"kubectl.kubernetes.io/last-applied-configuration": PLANTED}
 
 
-@pytest.mark.parametrize(
+@cases(
     "view",
-    [
-        pytest.param(TARGET, id="target"),
-        pytest.param(token_secret(), id="token Secret"),
-        pytest.param(token_secret(token=b"initial"), id="token Secret with a consumed token"),
-        pytest.param(replace(TARGET, annotations={}, labels={}), id="another Secret"),
-        pytest.param(
-            replace(TARGET, annotations=LAST_APPLIED, data={"key": PLANTED.encode(), "bytes": b"\xff\xfeplanted"}),
-            id="values in an annotation",
+    {
+        "target": TARGET,
+        "token Secret": token_secret(),
+        "token Secret with a consumed token": token_secret(token=b"initial"),
+        "another Secret": replace(TARGET, annotations={}, labels={}),
+        "values in an annotation": replace(
+            TARGET, annotations=LAST_APPLIED, data={"key": PLANTED.encode(), "bytes": b"\xff\xfeplanted"}
         ),
-    ],
+    },
 )
 def test_no_value_is_shown(view: SecretView) -> None:
     shown = text(view) + repr(view)
@@ -165,14 +156,14 @@ def test_no_value_is_shown(view: SecretView) -> None:
     assert FAMILY.live not in shown
 
 
-@pytest.mark.parametrize(
-    ("token", "message"),
-    [
-        pytest.param("live", "the same token, not yet consumed: nothing is lost", id="never rotated"),
-        pytest.param("initial", "a CONSUMED token", id="consumed"),
-        pytest.param("new", "a new token, which Keyturn uses without forget", id="new sign-in"),
-        pytest.param(None, "no readable token", id="no token"),
-    ],
+@cases(
+    "token, message",
+    {
+        "never rotated": ("live", "the same token, not yet consumed: nothing is lost"),
+        "consumed": ("initial", "a CONSUMED token"),
+        "new sign-in": ("new", "a new token, which Keyturn uses without forget"),
+        "no token": (None, "no readable token"),
+    },
 )
 def test_forget_effect_depends_on_the_source(token: str | None, message: str) -> None:
     assert message in forget_effect(fingerprint(token) if token else None, FAMILY, "source")

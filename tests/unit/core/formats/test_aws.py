@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, require_safe
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, MINUTE, NOW, request
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.pipeline_values import CREDENTIALS, SAFE_TEXTS, VALUES, rendered
 
 LONG_LIVED = PipelineValues(credentials=Credentials("AKIA1", "secret"))
@@ -64,7 +64,7 @@ def test_token_formats_write_no_newline(name: str, key: str) -> None:
 
 @pytest.mark.parametrize("name", ["env", "credentialProcess", "credentialsFile", "token", "webIdentityToken"])
 def test_format_writes_the_keys_that_it_declares(name: str) -> None:
-    own, other = writing({name: {}}), writing({name: {"key": "other"} if name != "env" else {}})
+    own, other = with_formats({name: {}}), with_formats({name: {"key": "other"} if name != "env" else {}})
 
     for request_with_format in (own, other):
         keys = request_with_format.spec.formats[0].options.keys
@@ -174,7 +174,7 @@ def test_default_profile_reads_the_mounted_secret() -> None:
 
 
 def test_path_follows_secret_name_and_first_key() -> None:
-    request = writing({"awsConfig": {"key": "it"}}, {"credentialProcess": {"key": "a"}}, {"credentialProcess": {}})
+    request = with_formats({"awsConfig": {"key": "it"}}, {"credentialProcess": {"key": "a"}}, {"credentialProcess": {}})
     text = render(replace(request, secret_name="other"), VALUES)["it"]
 
     assert text.endswith("credential_process = cat /var/run/secrets/keyturn/other/a\n")

@@ -12,7 +12,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.formats.registry import expiry
 from keyturn.core.pipeline_values import PipelineValues, Token
 from tests.support.dependencies import HOUR, MINUTE, NOW, signed
-from tests.support.manifest_text import writing
+from tests.support.manifest_text import with_formats
 from tests.support.manifests.parts import template
 from tests.support.pipeline_values import ENDPOINTS, HOST, LOGIN, REGISTRY, VALUES, rendered
 
@@ -113,7 +113,7 @@ def test_value_that_needs_escaping_is_refused(value: str) -> None:
     ],
 )
 def test_expiry_is_the_earliest_of_the_named_values(formats: list[dict[str, Any]], expires_at: object) -> None:
-    assert expiry(writing(*formats).spec.formats, ALL) == expires_at
+    assert expiry(with_formats(*formats).spec.formats, ALL) == expires_at
 
 
 def test_expiration_in_the_text_is_the_expiry_of_the_secret() -> None:

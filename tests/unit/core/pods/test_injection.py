@@ -7,6 +7,7 @@ import yaml
 from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from keyturn.core.pods.lint import lint_pod
 from keyturn.core.pods.manifest import INJECT, ManifestError
+from tests.support.cases import cases
 from tests.support.pods import CASES, Case, container, pod
 
 SIDECAR = SidecarConfig(image="keyturn:1")
@@ -134,18 +135,14 @@ def test_existing_fields_are_kept(case: Case) -> None:
         assert [it["name"] for it in before.get(name) or () if it["name"] not in kept] == []
 
 
-@pytest.mark.parametrize(
-    ("context", "expected"),
-    [
-        pytest.param({}, {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}, id="without a group"),
-        pytest.param({"fsGroup": 7}, {"fsGroup": 7}, id="a group"),
-        pytest.param({"fsGroup": 0}, {"fsGroup": 0}, id="group 0"),
-        pytest.param(
-            {"fsGroupChangePolicy": "Always"},
-            {"fsGroup": 65532, "fsGroupChangePolicy": "Always"},
-            id="a policy",
-        ),
-    ],
+@cases(
+    "context, expected",
+    {
+        "without a group": ({}, {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}),
+        "a group": ({"fsGroup": 7}, {"fsGroup": 7}),
+        "group 0": ({"fsGroup": 0}, {"fsGroup": 0}),
+        "a policy": ({"fsGroupChangePolicy": "Always"}, {"fsGroup": 65532, "fsGroupChangePolicy": "Always"}),
+    },
 )
 def test_fs_group_is_set_unless_the_pod_has_one(context: dict[str, Any], expected: dict[str, Any]) -> None:
     assert inject_sidecar(pod(securityContext=context), SIDECAR)["spec"]["securityContext"] == expected
@@ -195,33 +192,26 @@ def test_items_of_a_list_are_changed() -> None:
     assert inject_sidecar(listed, SIDECAR)["items"] == [inject_sidecar(pod(), SIDECAR), {"kind": "Secret"}, 7]
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        pytest.param({**pod(), "spec": []}, "Expected `object`, got `array` (at spec)", id="a list for a spec"),
-        pytest.param(
+@cases(
+    "body, message",
+    {
+        "a list for a spec": ({**pod(), "spec": []}, "Expected `object`, got `array` (at spec)"),
+        "a number for a variable": (
             pod(container(env=[{"name": "A", "value": 5}])),
             "Expected `str`, got `int` (at spec.containers[0].env[0].value)",
-            id="a number for a variable",
         ),
-        pytest.param(
-            pod(inject=5), "Expected `str`, got `int` (at metadata.annotations[...])", id="a number for a name"
-        ),
-        pytest.param({"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)", id="no template"),
-        pytest.param(
+        "a number for a name": (pod(inject=5), "Expected `str`, got `int` (at metadata.annotations[...])"),
+        "no template": ({"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)"),
+        "no object on the way": (
             {"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"jobTemplate": 1}},
             "expected an object (at spec.jobTemplate)",
-            id="no object on the way",
         ),
-        pytest.param(
+        "no list in a template": (
             workload("apps/v1", "Deployment", ("spec", "template"), {"spec": {"containers": 1}}),
             "Expected `array`, got `int` (at spec.template.spec.containers)",
-            id="no list in a template",
         ),
-        pytest.param(
-            {**pod(), "metadata": 1, "spec": None}, "Expected `object`, got `int` (at metadata)", id="no metadata"
-        ),
-    ],
+        "no metadata": ({**pod(), "metadata": 1, "spec": None}, "Expected `object`, got `int` (at metadata)"),
+    },
 )
 def test_malformed_pod_is_refused_with_its_path(body: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError) as error:

@@ -42,6 +42,10 @@ def projected(**more: Any) -> Body:
     return {"name": "aws", "projected": {"sources": sources}}
 
 
+def error(path: str, message: str) -> Finding:
+    return Finding(path, message, is_error=True)
+
+
 CORRECT: dict[str, Body] = {
     "a pod with the sidecar in it": dict(inject_sidecar(pod(os={"name": "linux"}), SidecarConfig("keyturn"))),
     "a mounted Secret": mounting(),
@@ -68,18 +72,15 @@ CORRECT: dict[str, Body] = {
 MISTAKES: dict[str, tuple[Body, Finding]] = {
     "env of a renewed Secret": (
         pod(container(env=from_secret("AWS_ACCESS_KEY_ID", "acme-aws")), inject=None),
-        Finding(
-            "spec.containers[0].env[0]",
-            "a variable is not updated after a renewal: mount Secret acme-aws as a volume",
-            is_error=True,
+        error(
+            "spec.containers[0].env[0]", "a variable is not updated after a renewal: mount Secret acme-aws as a volume"
         ),
     ),
     "env of an init container": (
         pod(initContainers=[container(env=from_secret("X", "acme-aws"))], inject=None),
-        Finding(
+        error(
             "spec.initContainers[0].env[0]",
             "a variable is not updated after a renewal: mount Secret acme-aws as a volume",
-            is_error=True,
         ),
     ),
     "a session token from any Secret": (
@@ -88,26 +89,23 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "envFrom of a renewed Secret": (
         pod(container(envFrom=[{"configMapRef": {"name": "x"}}, {"secretRef": {"name": "acme-aws"}}]), inject=None),
-        Finding(
+        error(
             "spec.containers[0].envFrom[1]",
             "variables are not updated after a renewal: mount Secret acme-aws as a volume",
-            is_error=True,
         ),
     ),
     "subPath": (
         mounting(mount={"subPath": "credentials.json"}),
-        Finding(
+        error(
             "spec.containers[0].volumeMounts[0].subPath",
             "a subPath mount is not updated after a renewal: mount Secret acme-aws as a directory",
-            is_error=True,
         ),
     ),
     "subPathExpr of a projected volume": (
         mounting(projected(), mount={"subPathExpr": "$(A)"}),
-        Finding(
+        error(
             "spec.containers[0].volumeMounts[0].subPath",
             "a subPath mount is not updated after a renewal: mount Secret acme-aws as a directory",
-            is_error=True,
         ),
     ),
     "an optional volume": (
@@ -120,31 +118,28 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "an item that the TokenRequest does not write": (
         mounting(volume(items=[{"key": "password", "path": "a"}])),
-        Finding("spec.volumes[0]", "the TokenRequest writes no key password into Secret acme-aws", is_error=True),
+        error("spec.volumes[0]", "the TokenRequest writes no key password into Secret acme-aws"),
     ),
     "a missing volume": (
         pod(container(volumeMounts=[{"name": "aws", "mountPath": MOUNT_PATH}]), inject=None),
-        Finding("spec.containers[0].volumeMounts[0]", "the pod has no volume aws", is_error=True),
+        error("spec.containers[0].volumeMounts[0]", "the pod has no volume aws"),
     ),
     "a token file without a volume": (
         pod(container(env=variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/x/token")), inject=None),
-        Finding(
-            "spec.containers[0].env[0]",
-            "no volume is mounted at the path in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            is_error=True,
+        error(
+            "spec.containers[0].env[0]", "no volume is mounted at the path in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
         ),
     ),
     "a config file without a volume": (
         pod(container(env=variable("AWS_CONFIG_FILE", "/var/run/secrets/keyturn/a/config")), inject=None),
-        Finding("spec.containers[0].env[0]", "no volume is mounted at the path in AWS_CONFIG_FILE", is_error=True),
+        error("spec.containers[0].env[0]", "no volume is mounted at the path in AWS_CONFIG_FILE"),
     ),
     "a config file for another directory": (
         mounting(volume("with-config"), env=variable("AWS_CONFIG_FILE", f"{MOUNT_PATH}/config")),
-        Finding(
+        error(
             "spec.containers[0].volumeMounts[0].mountPath",
             "the config file refers to files in /var/run/secrets/keyturn/with-config: mount Secret with-config there, "
             "or set mountPath in the awsConfig format",
-            is_error=True,
         ),
     ),
     "access keys before files": (
@@ -179,34 +174,28 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "a volume with the name of a sidecar volume": (
         pod(volumes=[{"name": "data"}, {"name": "keyturn-secret"}]),
-        Finding(
+        error(
             "spec.volumes[1].name",
             "the sidecar needs a volume named keyturn-secret: rename this one, or the pod is refused",
-            is_error=True,
         ),
     ),
     "a sidecar on Windows": (
         pod(os={"name": "windows"}),
-        Finding("spec.os.name", "the sidecar runs on Linux only: on Windows mount the Secret", is_error=True),
+        error("spec.os.name", "the sidecar runs on Linux only: on Windows mount the Secret"),
     ),
     "a sidecar on Windows nodes": (
         pod(nodeSelector={"kubernetes.io/os": "windows"}),
-        Finding("spec.nodeSelector", "the sidecar runs on Linux only: on Windows mount the Secret", is_error=True),
+        error("spec.nodeSelector", "the sidecar runs on Linux only: on Windows mount the Secret"),
     ),
     "an annotation with the name of the TokenRequest": (
         pod(inject="acme"),
-        Finding(
-            f"metadata.annotations.{INJECT}",
-            "TokenRequest acme writes Secret acme-aws: use the name of the Secret",
-            is_error=True,
-        ),
+        error(f"metadata.annotations.{INJECT}", "TokenRequest acme writes Secret acme-aws: use the name of the Secret"),
     ),
     "a Secret that the sidecar cannot serve": (
         pod(inject="only-token"),
-        Finding(
+        error(
             f"metadata.annotations.{INJECT}",
             "Secret only-token has neither credentials.json nor AWS_ACCESS_KEY_ID, so the sidecar cannot serve it",
-            is_error=True,
         ),
     ),
 }

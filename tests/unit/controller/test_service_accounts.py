@@ -1,7 +1,7 @@
 import pytest
 
 from keyturn.controller.api_client import ApiResponse
-from keyturn.controller.service_account_tokens import ServiceAccounts
+from keyturn.controller.source_reader import ServiceAccounts
 from keyturn.core.errors import RefusedError, UnavailableError
 from tests.support.api_server import ApiServer
 

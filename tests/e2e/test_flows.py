@@ -1,22 +1,22 @@
-"""Flows through token exchanges: kubectl apply, use of the Secret, and two renewals."""
+"""Flows that no example shows, and sources that are consumed once: kubectl apply, use of the Secret, renewals."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
+from tests.support.cluster.rotating_source import refresh_step
 from tests.support.cluster.sources import CODE_VERIFIER, KEYS_SOURCE, USER_KEYS, caller_arn
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import (
     ACCOUNT,
     ACCOUNT_ROLE_ARN,
     APPLICATION_ARN,
-    CLIENT_ID,
     CLIENT_SECRET,
     LICENSE_ARN,
-    OIDC_ROLE_ARN,
     OTHER_APPLICATION_ARN,
     PERMISSION_SET,
     REDIRECT_URI,
@@ -35,30 +35,14 @@ NO_REFRESH_ARN = f"{APPLICATION_ARN[:-1]}0"
 
 @pytest.fixture
 def flows(loopback_operator: Operator, aws: Emulator, namespace: Namespace) -> Namespace:
-    """A namespace with the user's keys, the client's secrets, and the issuer's CA in a ConfigMap."""
+    """A namespace with the user's keys and the client's secrets."""
     namespace.put_secret("keys", USER_KEYS)
-    namespace.put_secret("client", {"secret": CLIENT_SECRET, "verifier": CODE_VERIFIER})
-    ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": aws.ca}}
-    namespace.apply(ca)
+    namespace.put_secret("client", {"secret": CLIENT_SECRET, "verifier": CODE_VERIFIER, "ca": aws.ca})
     return namespace
 
 
 def key_ref(name: str, key: str) -> dict[str, Any]:
     return {"secretKeyRef": {"name": name, "key": key}}
-
-
-def oauth(aws: Emulator, grant: str, **fields: Any) -> dict[str, Any]:
-    """Return an oauthToken exchange for the emulator's issuer."""
-    return {
-        "oauthToken": {
-            "tokenUrl": f"{aws.issuer_url}/token",
-            "grantType": grant,
-            "clientId": CLIENT_ID,
-            "clientSecretFrom": key_ref("client", "secret"),
-            "caBundleFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
-            **fields,
-        }
-    }
 
 
 def center(grant: str, application: str = APPLICATION_ARN, **fields: Any) -> dict[str, Any]:
@@ -98,49 +82,12 @@ Prepare = Callable[[Namespace, Emulator], Any]
 Exchanges = Callable[[Emulator], list[dict[str, Any]]]
 
 
-def no_preparation(_namespace: Namespace, _aws: Emulator) -> None:
-    """The flow needs no source but the user's keys."""
-
-
 FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
-    "client credentials, with the CA in a ConfigMap": (
-        {},
-        no_preparation,
-        lambda aws: [oauth(aws, "client_credentials")],
-    ),
-    "a token exchange": (
-        KEYS_SOURCE,
-        no_preparation,
-        lambda aws: [
-            oauth(aws, "client_credentials"),
-            oauth(aws, EXCHANGE, subjectTokenType=JWT, audience=["api"]),
-        ],
-    ),
-    "an assertion of a client": (
-        KEYS_SOURCE,
-        no_preparation,
-        lambda aws: [oauth(aws, "client_credentials", audience=[aws.issuer_url]), oauth(aws, BEARER)],
-    ),
-    "an ID token for a role": (
-        SOURCE,
-        lambda namespace, aws: put_source(namespace, aws.oauth_refresh_token()),
-        lambda aws: [
-            oauth(aws, "refresh_token"),
-            {"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN, "from": "idToken"}},
-        ],
-    ),
-    "a code, and then a role for the user": (KEYS_SOURCE, put_code, lambda _: [code(), ROLE]),
     "a code, and then a permission set": (KEYS_SOURCE, put_code, lambda _: [code(), PORTAL]),
-    "a code, with the credentials of a role": (KEYS_SOURCE, put_code, lambda _: [ROLE, code(), ROLE]),
     "a refresh token of Identity Center": (
         SOURCE | KEYS_SOURCE,
         lambda namespace, aws: put_source(namespace, aws.identity_center_token(refresh=True)),
         lambda _: [center("refresh_token"), PORTAL],
-    ),
-    "an assertion of a trusted issuer, issued for each renewal": (
-        SOURCE | KEYS_SOURCE,
-        lambda namespace, aws: put_source(namespace, aws.oauth_refresh_token()),
-        lambda aws: [oauth(aws, "refresh_token", audience=[APPLICATION_ARN]), center(BEARER), ROLE],
     ),
     "a single-use assertion, then its refresh token": (
         SOURCE | KEYS_SOURCE,
@@ -152,11 +99,6 @@ FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
         lambda namespace, aws: namespace.put_token(aws.jwt(APPLICATION_ARN), name="jwt", key="assertion"),
         lambda _: [center(BEARER, assertionFrom=key_ref("jwt", "assertion")), ROLE],
     ),
-    "a token of another application": (
-        SOURCE | KEYS_SOURCE,
-        lambda namespace, aws: put_source(namespace, aws.identity_center_token(OTHER_APPLICATION_ARN)),
-        lambda _: [center(EXCHANGE), ROLE],
-    ),
     "a token of another application, exchanged once for a refresh token": (
         SOURCE | KEYS_SOURCE,
         lambda namespace, aws: put_source(namespace, aws.identity_center_token(OTHER_APPLICATION_ARN)),
@@ -165,12 +107,12 @@ FLOWS: dict[str, tuple[dict[str, Any], Prepare, Exchanges]] = {
     "a token of any issuer, exchanged once for a refresh token": (
         SOURCE,
         lambda namespace, aws: put_source(namespace, aws.jwt("orders", expires_in=6)),
-        lambda aws: [oauth(aws, EXCHANGE, subjectTokenType=JWT, requestedTokenType=REFRESH)],
+        lambda aws: [refresh_step(aws, grantType=EXCHANGE, subjectTokenType=JWT, requestedTokenType=REFRESH)],
     ),
 }
 
 
-@pytest.mark.parametrize(("source", "prepare", "exchanges"), FLOWS.values(), ids=FLOWS)
+@cases("source, prepare, exchanges", FLOWS)
 def test_flow_is_renewed_twice(
     source: dict[str, Any], prepare: Prepare, exchanges: Exchanges, flows: Namespace, aws: Emulator
 ) -> None:
@@ -242,10 +184,15 @@ def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: E
     assert flows.status("license")["expirationTime"] > "2027"
 
 
-def test_html_response_of_an_issuer_is_not_repeated(flows: Namespace, aws: Emulator) -> None:
-    aws.fault("oauth:token", times=None, body="html")
-    flows.apply(token_request(source=KEYS_SOURCE, exchanges=[oauth(aws, "client_credentials")]))
-    message = flows.wait_for_condition("acme", "Renewed", "Unavailable")
+def test_mfa_code_is_consumed_once(flows: Namespace, aws: Emulator) -> None:
+    serial, mfa_code = aws.mfa_code()
+    flows.put_secret("mfa", {"code": mfa_code})
+    aws.settings(session_seconds=8)
+    mfa = {"serialNumber": serial, "tokenCodeFrom": key_ref("mfa", "code")}
+    flows.apply(token_request(source=KEYS_SOURCE, exchanges=[{"assumeRole": ROLE["assumeRole"] | mfa}]))
+    flows.wait_until_ready("acme")
+    assert "renewalTime" not in flows.status("acme")
 
-    assert "without a token" in message
-    assert "<html" not in message
+    flows.wait_for_condition("acme", "Stalled", "SourceConsumed", seconds=30)
+    flows.wait_for_condition("acme", "Ready", "Expired", seconds=30)
+    assert aws.calls("AssumeRole") == 1
