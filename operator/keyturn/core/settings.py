@@ -33,6 +33,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     """Which OAuth issuers may be called: `allowed_hosts` (empty for any), at public addresses or in private networks.
 
     A `proxy` resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
+    `max_concurrent_requests` is the limit for each issuer.
     """
 
     # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it. A name
@@ -40,6 +41,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
     proxy: Url | None = None
     allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+    max_concurrent_requests: Annotated[int, Meta(ge=1, le=64)] = 2
 
     def __post_init__(self) -> None:
         """Refuse invalid networks, which would otherwise fail at the first call, and a proxy without allowed hosts."""

@@ -1,10 +1,10 @@
 """HTTPS requests to the issuers that users name: bounded in time and size, and protected against SSRF."""
 
-import asyncio
 import codecs
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,16 +16,15 @@ from yarl import URL
 
 from keyturn.api.times import whole
 from keyturn.core.bounded_json import decode_object
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.hosts import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges.rate_limit import parse_retry_after
+from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
 from keyturn.exchanges.ssrf import AddressFilter
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
-_MAX_IN_FLIGHT = 2
 _MAX_BODY_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
 
@@ -84,10 +83,7 @@ class IssuerResponse:
 
 
 class IssuerClient:
-    """HTTP client for issuers. At most two requests are in flight per host.
-
-    A request fails after `timeout_seconds`, or if no request to its host ends within `slot_seconds`.
-    """
+    """HTTP client for issuers. A request fails after `timeout_seconds`."""
 
     def __init__(
         self,
@@ -97,20 +93,41 @@ class IssuerClient:
         service_health: ServiceHealth,
         *,
         timeout_seconds: float = 10,
-        slot_seconds: float = 5,
     ) -> None:
         self._settings = settings
         self._timeout_seconds = timeout_seconds
-        self._slot_seconds = slot_seconds
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
         # A host is free text, so its entry goes with its last request.
-        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._limiters: WeakValueDictionary[tuple[str, int | None], ConcurrencyLimiter] = WeakValueDictionary()
 
     def now(self) -> datetime:
         """Return the current time, for signatures."""
         return self._now()
+
+    @contextmanager
+    def reserve(self, token_url: str) -> Iterator[None]:
+        """Hold the right to send a request to an issuer; raises ThrottledError if too many are in progress.
+
+        Not a part of `post`: an intent to consume a token is written before it, and waiting would occupy a worker.
+        """
+        url = URL(token_url)
+        limiter = self._limiters.setdefault(
+            (url.raw_host or "", url.port), ConcurrencyLimiter(self._settings.max_concurrent_requests)
+        )
+        started = time.monotonic()
+        wait_seconds = limiter.acquire(started)
+        if wait_seconds:
+            raise ThrottledError(
+                f"{url.raw_host} is busy with other requests from Keyturn",
+                retry_after=timedelta(seconds=wait_seconds),
+                nothing_sent=True,
+            )
+        try:
+            yield
+        finally:
+            limiter.release(time.monotonic() - started)
 
     def prepare(self, form: Form) -> IssuerRequest:
         """Check where a form is sent, and encode it. Raises RefusedError (InvalidSpec)."""
@@ -124,12 +141,6 @@ class IssuerClient:
     async def post(self, exchange: str, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
         """Send a request once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
         host = request.host
-        slot = self._slots.setdefault(host, asyncio.Semaphore(_MAX_IN_FLIGHT))
-        try:
-            async with asyncio.timeout(self._slot_seconds):
-                await slot.acquire()
-        except TimeoutError:
-            raise UnavailableError("Unavailable", f"{host} is busy with other requests from Keyturn") from None
         started, code = time.monotonic(), "cancelled"
         try:
             response = await self._send(request, transmission)
@@ -140,7 +151,6 @@ class IssuerClient:
                 self._service_health.failed(host)
             raise
         finally:
-            slot.release()
             self._metrics.exchanges.labels(exchange, code).inc()
             self._metrics.exchange_duration.labels(exchange).observe(time.monotonic() - started)
         self._service_health.worked(host, time.monotonic())

@@ -1,4 +1,4 @@
-"""Adaptive rate limit per service, region and identity, learned from throttling errors."""
+"""Limits on calls: a rate per AWS service, region and identity, learned from throttling, and a number per issuer."""
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
@@ -8,6 +8,7 @@ from datetime import timedelta
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
+_MAX_RETURN_SECONDS = 30.0
 _MAX_LIMITERS = 1024
 _MAX_RETRY_AFTER_SECONDS = 3600
 
@@ -45,6 +46,34 @@ class RateLimiter:
     def succeeded(self) -> None:
         """Increase the rate by 2 %."""
         self.rate = min(self.rate * 1.02, _MAX_RATE)
+
+
+class ConcurrencyLimiter:
+    """Limits how many calls are in progress. A call above the limit does not wait: it comes back later.
+
+    Each one gets a time of its own, one after the other at the pace of recent calls, so that those that wait neither
+    come back together nor ask more often than necessary.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_progress = 0
+        self._mean_seconds = 1.0
+        self._last_return = 0.0
+
+    def acquire(self, now: float) -> float:
+        """Start a call and return 0, or return the seconds after which to try again. Call `release` afterwards."""
+        if self._in_progress < self._limit:
+            self._in_progress += 1
+            return 0.0
+        self._last_return = max(self._last_return, now) + self._mean_seconds / self._limit
+        self._last_return = min(self._last_return, now + _MAX_RETURN_SECONDS)
+        return self._last_return - now
+
+    def release(self, seconds: float) -> None:
+        """End a call that took this long."""
+        self._in_progress -= 1
+        self._mean_seconds += (seconds - self._mean_seconds) / 5
 
 
 class RateLimiters:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +74,11 @@ async def prepare(context: ExchangeContext, request: Request, step: StepSpec, va
     if prepare_exchange := CONSUMING.get(type(spec)):
         return await prepare_exchange(call, spec, values)
     return lambda _: EXCHANGES[type(spec)](call, spec, values)
+
+
+def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:
+    """Hold the right to run an exchange, up to its response; raises ThrottledError if the issuer is busy."""
+    return context.issuer_client.reserve(step.oauth_token.token_url) if step.oauth_token else nullcontext()
 
 
 async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> Token:
