@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.errors import RefusedError
+from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
@@ -27,7 +29,7 @@ class ExchangeContext:
     read_value: Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
-    endpoints: dict[tuple[str, ...], str] = field(default_factory=dict)
+    endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
 
 
 @dataclass(frozen=True, slots=True)

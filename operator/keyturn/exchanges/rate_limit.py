@@ -1,9 +1,11 @@
 """Limits on calls: a rate per AWS service, region and identity, learned from throttling, and a number per issuer."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+from keyturn.core.lru import LruDict
 
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
@@ -80,15 +82,11 @@ class RateLimiters:
     """A rate limiter for each key. The least recently used is dropped when there are too many."""
 
     def __init__(self) -> None:
-        self._rate_limiters: OrderedDict[Hashable, RateLimiter] = OrderedDict()
+        self._rate_limiters: LruDict[Hashable, RateLimiter] = LruDict(_MAX_LIMITERS)
 
     def get(self, key: Hashable) -> RateLimiter:
         """Return the rate limiter of a key, which may be new."""
-        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter())
-        self._rate_limiters.move_to_end(key)
-        if len(self._rate_limiters) > _MAX_LIMITERS:
-            self._rate_limiters.popitem(last=False)
-        return rate_limiter
+        return self._rate_limiters.get(key) or self._rate_limiters.put(key, RateLimiter())
 
 
 def is_too_long(wait_seconds: float) -> bool:
