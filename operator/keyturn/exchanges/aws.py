@@ -75,11 +75,11 @@ class Aws:
         botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends it.
         """
-        service = operation.service_in(region)
-        # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
-        user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
-        rate_limiter = self._rate_limiters.get((service, user))
-        await _wait_for_slot(operation, rate_limiter)
+        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer)
+        wait_seconds = rate_limiter.reserve(time.monotonic())
+        _check_wait(operation, wait_seconds)
+        if wait_seconds > 0:
+            await asyncio.sleep(wait_seconds)
         requested_at, started, code = whole(self._now()), time.monotonic(), "cancelled"
         loop = asyncio.get_running_loop()
         try:
@@ -99,6 +99,15 @@ class Aws:
         metadata = members["ResponseMetadata"]
         self._record_clock_skew(operation.service, metadata)
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at)
+
+    def check_rate(self, operation: AwsOperation, region: str, signer: Signer) -> None:
+        """Raise ThrottledError if the rate limit delays a call for long. Before an intent to consume a token."""
+        _check_wait(operation, self._rate_limiter(operation, region, signer).wait_seconds(time.monotonic()))
+
+    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer) -> RateLimiter:
+        # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
+        user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
+        return self._rate_limiters.get((operation.service_in(region), user))
 
     def close(self) -> None:
         """Stop the threads. A call in progress ends by its own timeout."""
@@ -153,17 +162,14 @@ class Aws:
             self._metrics.clock_skew.labels(service).set(self._clock_skews[service].total_seconds())
 
 
-async def _wait_for_slot(operation: AwsOperation, rate_limiter: RateLimiter) -> None:
-    """Wait until the rate limit permits a call; raises ThrottledError if that would take a worker too long."""
-    wait_seconds = rate_limiter.reserve(time.monotonic())
+def _check_wait(operation: AwsOperation, wait_seconds: float) -> None:
+    """Raise ThrottledError if the wait for the rate limit would occupy a worker for too long."""
     if is_too_long(wait_seconds):
         raise ThrottledError(
             f"{operation.title} has throttled recent calls; the next one is delayed",
             retry_after=timedelta(seconds=wait_seconds),
             nothing_sent=True,
         )
-    if wait_seconds > 0:
-        await asyncio.sleep(wait_seconds)
 
 
 _TYPES: Mapping[str, type] = {

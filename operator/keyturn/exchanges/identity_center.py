@@ -94,6 +94,8 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
     # A call whose response was lost may have consumed the code, assertion or refresh token.
     operation = _CREATE_TOKEN if is_repeatable else replace(_CREATE_TOKEN, attempts=1, consumes=call.consumes)
     signer = values.signing_credentials
+    if call.consumes:
+        call.context.aws.check_rate(operation, call.region, signer)
 
     async def send(transmission: Transmission) -> PipelineValues:
         response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)

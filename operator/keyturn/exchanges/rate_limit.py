@@ -34,6 +34,10 @@ class RateLimiter:
             self._free_at = slot + 1 / self.rate
         return slot - now
 
+    def wait_seconds(self, now: float) -> float:
+        """Return the seconds until the next slot, without reserving it."""
+        return max(0.0, self._free_at - now)
+
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Reduce the rate to 70 % of the recent rate of calls, after the pause that the service requires."""
         self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))

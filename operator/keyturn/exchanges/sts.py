@@ -179,6 +179,9 @@ async def prepare_get_session_token(call: Call, spec: GetSessionTokenSpec, value
 def _prepared(
     call: Call, operation: AwsOperation, parameters: dict[str, Any], values: PipelineValues, signer: Signer
 ) -> Send:
+    if call.consumes:
+        call.context.aws.check_rate(operation, call.region, signer)
+
     async def send(transmission: Transmission) -> PipelineValues:
         response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
         return _with_credentials(operation, values, response)
