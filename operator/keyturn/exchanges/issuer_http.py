@@ -99,8 +99,8 @@ class IssuerClient:
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
-        # A host is free text, so its entry goes with its last request.
-        self._limiters: WeakValueDictionary[tuple[str, int | None], ConcurrencyLimiter] = WeakValueDictionary()
+        # A URL is free text, so its entry goes with its last request.
+        self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
 
     def now(self) -> datetime:
         """Return the current time, for signatures."""
@@ -110,12 +110,12 @@ class IssuerClient:
     def reserve(self, token_url: str) -> Iterator[None]:
         """Hold the right to send a request to an issuer; raises ThrottledError if too many are in progress.
 
-        Not a part of `post`: an intent to consume a token is written before it, and waiting would occupy a worker.
+        Not a part of `post`: an intent to consume a token is written before it, and waiting would occupy a worker. The
+        limit is for a token endpoint, not for a host, on which one tenant may know a page that never responds.
         """
         url = URL(token_url)
-        limiter = self._limiters.setdefault(
-            (url.raw_host or "", url.port), ConcurrencyLimiter(self._settings.max_concurrent_requests)
-        )
+        endpoint = (url.raw_host, url.port, url.raw_path)
+        limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
         started = time.monotonic()
         wait_seconds = limiter.acquire(started)
         if wait_seconds:

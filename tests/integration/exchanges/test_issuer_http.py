@@ -155,12 +155,12 @@ async def test_body_that_is_no_json_object(text: str) -> None:
 
 def test_requests_to_an_issuer_are_limited() -> None:
     client = issuer_client()
-    with client.reserve(URL), client.reserve(f"{URL}/other"):
+    with client.reserve(URL), client.reserve(URL.replace("id", "ID").replace("/token", ":443/token")):
         with pytest.raises(ThrottledError) as raised, client.reserve(URL):
             pass
-        # Another port is another issuer, and cannot delay the requests to this one.
-        with client.reserve("https://id.example:8443/token"), client.reserve("https://other.example/token"):
-            pass
+        for other in (f"{URL}/other", "https://id.example:8443/token", "https://other.example/token"):
+            with client.reserve(other):
+                pass
     with client.reserve(URL):
         pass
 
