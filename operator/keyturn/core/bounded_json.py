@@ -12,8 +12,7 @@ _BRACKET_OR_STRING = re.compile(rb'[\[{}\]]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 def decode_object(text: bytes) -> dict[str, Any] | None:
     """Decode a JSON object; None for anything else, and for an object that is nested deeper than 32 levels.
 
-    The depth is checked before decoding: decoders recurse, and the operator raises Python's recursion limit to a depth
-    that the stack of the process may not allow.
+    The depth is checked before decoding: decoders recurse, and a recursion limit is not a limit of the stack.
     """
     depth = 0
     for match in _BRACKET_OR_STRING.finditer(text):

@@ -9,7 +9,7 @@ from keyturn.core.bounded_json import decode_object
 
 @pytest.fixture
 def raised_recursion_limit() -> Iterator[None]:
-    """The recursion limit of `keyturn operator`."""
+    """A recursion limit that does not protect the stack."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(40_000)
     yield
