@@ -51,7 +51,7 @@ class SecretCache:
             return False
         secret = target_secret(meta)
         self._store(place, secret)
-        if known or secret.modified_by_others:
+        if known or secret.modified_by_others or meta.is_partial:
             self._stale.add(place)
         return True
 

@@ -88,9 +88,15 @@ def target_secret(meta: Meta) -> TargetSecret:
     )
 
 
+def read_meta(request: Request, body: Mapping[str, Any]) -> Meta:
+    """Return the metadata of a Secret from its manifest, with all that the request's spec contains."""
+    names = {request.uid, *labels(request), *annotations(request)}
+    return msgspec.convert(body["metadata"], Meta).bounded(names)
+
+
 def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret, dict[str, str]]:
     """Return a Secret from its full manifest, and the data of the keys that were issued."""
-    secret = target_secret(msgspec.convert(body["metadata"], Meta))
+    secret = target_secret(read_meta(request, body))
     keys = secret.issuance.keys if secret.issuance else ()
     encoded = body.get("data") or {}
     # A value that was edited by hand may not be text; it only has to differ.

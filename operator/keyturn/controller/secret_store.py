@@ -10,16 +10,17 @@ import msgspec
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ONE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.response_body import ONE
 from keyturn.controller.secret_cache import Place, SecretCache, target_place
 from keyturn.controller.secret_manifest import (
     empty_manifest,
+    read_meta,
     read_secret,
     release_patch,
     secret_manifest,
     target_secret,
 )
-from keyturn.controller.secret_watch import Meta
 from keyturn.controller.source_reader import read_source
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted
@@ -115,7 +116,7 @@ class SecretStore:
                     empty = empty_manifest(request.secret_name, known.uid)
                     removal = await self._api.request("PATCH", path, empty, kind=APPLY, query=query, accept=ONE)
                     response = response if removal.is_error else removal
-                self.cache.was_written(place, target_secret(msgspec.convert(response.body["metadata"], Meta)))
+                self.cache.was_written(place, target_secret(read_meta(request, response.body)))
         except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.pop(request.namespace, None)
             raise
