@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
+from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
 from keyturn.controller.secret_store import SecretStore
@@ -59,6 +60,7 @@ class Options:
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
+    issuance_key_secret: str | None = None
     watch_secrets: bool = True
 
     @property
@@ -101,13 +103,20 @@ class Operator:
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
-            ready = lease.responded.is_set if options.leader_elect else (lambda: True)
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            serving = await serve(options.http_bind_address, self._metrics.registry, ready)
-            work = functools.partial(self._work, api, lease, configuration)
+            key_secret = IssuanceKeySecret(
+                api, options.election_namespace, options.issuance_key_secret or f"{options.lease_name}-issuance-key"
+            )
+
+            def problem() -> str:
+                is_lease_read = lease.responded.is_set() or not options.leader_elect
+                return key_secret.problem or ("" if is_lease_read else "the Lease has not been read yet")
+
+            serving = await serve(options.http_bind_address, self._metrics.registry, problem)
+            work = functools.partial(self._work, api, lease, configuration, key_secret)
             try:
-                task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
+                task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
@@ -115,12 +124,21 @@ class Operator:
             finally:
                 await serving.cleanup()
 
-    async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
+    async def _start(
+        self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        await key_secret.wait()
+        await (lead(lease, work) if self._options.leader_elect else work())
+
+    async def _work(
+        self, api: ApiClient, lease: Lease, configuration: Configuration, key_secret: IssuanceKeySecret
+    ) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
+        keys = await key_secret.load()
         require_label = settings.sources.require_label
-        store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
+        store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
         read = functools.partial(read_value, api, require_label=require_label)
         stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
         with build_dependencies(
@@ -140,13 +158,19 @@ class Operator:
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.index.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            await self._run(api, configuration, controller, work_queue)
+            await self._run(api, configuration, controller, work_queue, key_secret.keep(keys))
 
     async def _run(
-        self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
+        self,
+        api: ApiClient,
+        configuration: Configuration,
+        controller: Controller,
+        work_queue: WorkQueue,
+        keep_keys: Coroutine[None, None, None],
     ) -> None:
         namespaces = self._options.namespaces
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_keys)
             listed = []
             for namespace in (namespaces or ("",)) if self._options.watch_secrets else ():
                 for selector, on_change in (

@@ -11,11 +11,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 _log = logging.getLogger(__name__)
 
 
-async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> web.AppRunner:
+async def serve(listen: str, registry: CollectorRegistry, problem: Callable[[], str]) -> web.AppRunner:
     """Serve on HOST:PORT until the returned runner is cleaned up.
 
     Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. /healthz
-    tests that the event loop responds, /readyz that the API server has responded.
+    tests that the event loop responds; /readyz returns what `problem` returns, and succeeds if that is empty.
     """
 
     async def metrics(_: web.Request) -> web.Response:
@@ -27,7 +27,8 @@ async def serve(listen: str, registry: CollectorRegistry, ready: Callable[[], bo
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if ready() else web.Response(text="not ready\n", status=503)
+        reason = problem()
+        return web.Response(text=f"not ready: {reason}\n", status=503) if reason else web.Response(text="ok\n")
 
     app = web.Application()
     app.add_routes(

@@ -46,7 +46,8 @@ class ReconcileState:
     `issuance` is the issuance record on the target now, `last` the one of the last issue, wherever it was written, and
     `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
     exchanges, `metadata_applied_at` when metadata was last applied. `inputs` is the hash of the spec, source and target
-    that were last read. `unwritten`: the credentials of the last exchange could not be written.
+    that were last read. `unwritten`: the credentials of the last exchange could not be written. `unverified` is the
+    record on the target if it is not verified: nothing but the order of renewals depends on it.
     """
 
     issuance: Issuance | None = None
@@ -58,13 +59,19 @@ class ReconcileState:
     metadata_applied_at: datetime | None = None
     inputs: str = ""
     unwritten: bool = False
+    unverified: Issuance | None = None
 
     def with_target(self, request: Request, target: TargetSecret | None) -> "ReconcileState":
         """Return the state with the issuance record of a target that was read."""
-        return self.with_issuance(target.issuance if target and is_ours(request, target) else None)
+        ours = target if target and is_ours(request, target) else None
+        return replace(
+            self.with_issuance(ours.issuance if ours else None), unverified=ours.unverified if ours else None
+        )
 
     def with_issuance(self, issuance: Issuance | None) -> "ReconcileState":
-        """Return the state with the issuance record that is on the target now."""
+        """Return the state with the verified record that is on the target now; `last` is never an earlier one."""
         if issuance is None:
             return replace(self, issuance=None)
-        return replace(self, issuance=issuance, last=issuance, revision=issuance.revision)
+        if self.last and issuance.revision < self.last.revision:
+            return replace(self, issuance=issuance, unverified=None)
+        return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)

@@ -21,7 +21,7 @@ class Outcome:
 
     `issuance` is the issuance record on the Secret afterwards, if it belongs to the request. `reason` is why the
     credentials were renewed, empty if they were not. `failure` is the last failure, new or still pending. `tried`:
-    a renewal was attempted.
+    a renewal was attempted. `unverified`: the Secret has an issuance record that is not verified.
     """
 
     at: datetime
@@ -30,6 +30,7 @@ class Outcome:
     request_id: str = ""
     failure: Failure | None = None
     tried: bool = False
+    unverified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Event:
 
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event, which repeats the message of its condition
 _LONGEST_ERROR = 700  # of it; the request ID and the time of the next attempt follow
+UNVERIFIED = "IssuanceUnverified"
 _EVENT_TYPES = {"Issued": "Normal", "DriftCorrected": "Warning"}
 
 
@@ -107,7 +109,7 @@ def events(previous: Status, now: Status) -> Iterator[Event]:
         yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
     before, ready = previous.condition("Ready"), now.condition("Ready")
     is_new = ready and (before is None or before.reason != ready.reason)
-    if ready and is_new and ready.reason in ("Expired", "SourceExpiring"):
+    if ready and is_new and ready.reason in ("Expired", "SourceExpiring", UNVERIFIED):
         yield Event("Warning", ready.reason, ready.message)
 
 
@@ -118,7 +120,9 @@ def _event_reason(condition: Condition) -> str:
 def _ready(request: Request, outcome: Outcome) -> Condition:
     issuance, failure, secret = outcome.issuance, outcome.failure, f"Secret {request.secret_name}"
     status = "False"
-    if issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
+    if issuance is None and outcome.unverified:
+        status, reason, message = "Unknown", UNVERIFIED, f"{_unverified(request)}; the next renewal replaces it"
+    elif issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
         reason, message = "Pending", f"{secret} has not been written for the current spec"
         if failure:
             reason, message = failure.error.reason, failure.error.message
@@ -136,6 +140,10 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
     return _condition("Ready", status, reason, message)
 
 
+def _unverified(request: Request) -> str:
+    return f"the issuance record on Secret {request.secret_name} is not signed with a key of this operator"
+
+
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     failure, issuance = outcome.failure, outcome.issuance
     if failure:
@@ -144,6 +152,8 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
         message = f"{error.message[:_LONGEST_ERROR]}{_with_id(error.request_id)}"
         next_attempt = f"next attempt at {rfc3339(failure.next_attempt_time)}"
         return _condition("Renewed", status, error.reason, f"{message}; {next_attempt}")
+    if issuance is None and outcome.unverified:
+        return _condition("Renewed", "Unknown", UNVERIFIED, _unverified(request))
     if issuance is None:
         return _condition("Renewed", "Unknown", "Pending", "no renewal has been attempted yet")
     before = previous.condition("Renewed")

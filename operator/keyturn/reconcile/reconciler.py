@@ -110,7 +110,8 @@ async def _renew_if_due(
                 # If the write fails, the next attempt starts with a dry run.
                 state = dataclasses.replace(state, unwritten=True)
                 await deps.store.write(request, issuance, data)
-                repairs = state.repairs + 1 if reason in REPAIR_REASONS and last else 0
+                # Without the last record, for example after a restart, a missing Secret may never have been issued.
+                repairs = state.repairs + 1 if reason in REPAIR_REASONS and (last or target) else 0
                 state = dataclasses.replace(state, unwritten=False, repairs=repairs)
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
@@ -206,6 +207,7 @@ def _reconciled(
     outcome: Outcome,
     requeue_at: datetime | None = None,
 ) -> Reconciled:
+    outcome = dataclasses.replace(outcome, unverified=state.unverified is not None)
     now, status = deps.now(), report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None

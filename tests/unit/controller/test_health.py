@@ -7,8 +7,8 @@ from keyturn.controller.health import serve
 from keyturn.metrics import Metrics
 
 
-async def get(listen: str, path: str, *, ready: bool = True) -> tuple[int, str]:
-    runner = await serve(listen, Metrics().registry, lambda: ready)
+async def get(listen: str, path: str, problem: str = "") -> tuple[int, str]:
+    runner = await serve(listen, Metrics().registry, lambda: problem)
     host, port, *_ = runner.addresses[0]
     try:
         async with (
@@ -22,17 +22,21 @@ async def get(listen: str, path: str, *, ready: bool = True) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "ready", "status"),
+    ("path", "problem", "status"),
     [
-        pytest.param("/healthz", True, 200, id="healthy"),
-        pytest.param("/healthz", False, 200, id="healthy but not ready"),
-        pytest.param("/readyz", True, 200, id="ready"),
-        pytest.param("/readyz", False, 503, id="not ready"),
-        pytest.param("/other", True, 404, id="unknown path"),
+        pytest.param("/healthz", "", 200, id="healthy"),
+        pytest.param("/healthz", "no Lease", 200, id="healthy but not ready"),
+        pytest.param("/readyz", "", 200, id="ready"),
+        pytest.param("/readyz", "no Lease", 503, id="not ready"),
+        pytest.param("/other", "", 404, id="unknown path"),
     ],
 )
-async def test_probe_status_code(path: str, status: int, *, ready: bool) -> None:
-    assert (await get("127.0.0.1:0", path, ready=ready))[0] == status
+async def test_probe_status_code(path: str, problem: str, status: int) -> None:
+    assert (await get("127.0.0.1:0", path, problem))[0] == status
+
+
+async def test_readyz_returns_the_problem() -> None:
+    assert (await get("127.0.0.1:0", "/readyz", "no Lease"))[1] == "not ready: no Lease\n"
 
 
 async def test_metrics_are_served_in_prometheus_text_format() -> None:
@@ -46,7 +50,7 @@ async def test_bind_address_in_brackets_is_ipv6() -> None:
 
 
 async def test_bind_address_without_a_host_listens_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
-    runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: True)
+    runner = await serve(f":{unused_tcp_port}", Metrics().registry, lambda: "")
     async with aiohttp.ClientSession() as http:
         for host in ("127.0.0.1", "[::1]"):
             async with http.get(f"http://{host}:{unused_tcp_port}/healthz") as response:
