@@ -179,6 +179,11 @@ def is_unchanged(ours: str, theirs: str) -> bool:
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
 
 
+def is_earlier(issuance: Issuance, last: Issuance) -> bool:
+    """Whether a record is older than the last known one, because an earlier version of the Secret was put back."""
+    return issuance.revision < last.revision or issuance.issued < last.issued
+
+
 def kept_identity(last: Issuance | None, request: Request) -> str:
     """Return Cognito's identity ID of the last issue, so that a renewal need not request it again."""
     return last.identity_id if last and is_unchanged(last.exchange_hash, request.exchange_hash) else ""

@@ -10,7 +10,15 @@ from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
+from keyturn.core.issuance import (
+    Issuance,
+    TargetSecret,
+    has_current_metadata,
+    is_earlier,
+    is_ours,
+    is_unchanged,
+    may_delete,
+)
 from keyturn.core.state import Failure, ReconcileState
 
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "IssuanceUnverified", "DriftDetected"})
@@ -266,7 +274,7 @@ def decide(
     reason = renewal_reason(request, target, source_fingerprint, now, state.last)
     if reason is None:
         return _decide_metadata(request, target, state, now)
-    if target and target.issuance and state.last and target.issuance.revision < state.last.revision:
+    if target and target.issuance and state.last and is_earlier(target.issuance, state.last):
         # An earlier version of the Secret was put back. Its record is genuine, but as often as that happens, it must
         # not cause more exchanges than any other edit.
         reason = "DriftDetected"

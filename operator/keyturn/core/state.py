@@ -5,7 +5,7 @@ from datetime import datetime
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import Issuance, TargetSecret, is_ours
+from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,6 @@ class ReconcileState:
         """Return the state with the verified record that is on the target now; `last` is never an earlier one."""
         if issuance is None:
             return replace(self, issuance=None)
-        if self.last and issuance.revision < self.last.revision:
+        if self.last and is_earlier(issuance, self.last):
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)

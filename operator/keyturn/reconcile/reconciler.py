@@ -112,7 +112,7 @@ async def _renew_if_due(
                 await deps.store.write(request, issuance, data)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
                 repairs = state.repairs + 1 if reason in REPAIR_REASONS and (last or target) else 0
-                state = dataclasses.replace(state, unwritten=False, repairs=repairs)
+                state = dataclasses.replace(state, unwritten=False, repairs=repairs, last=issuance)
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):

@@ -1,7 +1,7 @@
 """A record that the operator did not sign causes at most one exchange per drift interval, and no deletion."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -106,6 +106,30 @@ async def test_forgery_each_second_costs_as_much_as_drift(forgery: Forgery) -> N
 
     # Immediately, and after 1, 2 and 4 minutes.
     assert env.exchanges == 4 * CALLS
+
+
+async def test_each_version_put_back_after_a_restart_is_drift() -> None:
+    env, versions = await issued(), []
+    for _ in range(5):
+        versions.append((env.secrets.meta("acme").annotations[ISSUANCE_ANNOTATION], env.secrets.data("acme")))
+        await env.reconcile(request(), after=50 * MINUTE)
+    env.restart()
+    env.aws.calls.clear()
+    for record, data in versions:
+        put_record(env, record, **data)
+        await env.reconcile(request(), after=5 * SECOND)
+
+    # The first is due, as far as a new process knows; the second is repaired immediately.
+    assert env.exchanges == 2 * CALLS
+
+
+async def test_clock_that_was_set_back_makes_no_record_an_earlier_one() -> None:
+    env = await issued()
+    env.set_clock(-2 * HOUR)
+    await env.reconcile(replace(request(), renew_requested="1"), after=MINUTE)
+    reasons = [(await env.reconcile(request(), after=MINUTE)).reason for _ in range(45)]
+
+    assert [reason for reason in reasons if reason] == ["Due"]
 
 
 async def test_forgery_before_a_restart_does_not_reset_the_interval() -> None:
