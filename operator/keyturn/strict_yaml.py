@@ -1,9 +1,10 @@
 """YAML read as kubectl and the API server read it: no timestamps, no sexagesimal numbers, no duplicate keys."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,6 +25,11 @@ PLAIN_SCALARS = {
 _MAX_KEY_CHARACTERS = 63
 # JSON writes larger numbers with an exponent, which is not an integer.
 _MAX_JSON_INTEGER = 1e21
+# A CustomResourceDefinition, the deepest object that people write, has about 50 levels.
+_MAX_DEPTH = 100
+# With its aliases expanded, a document may have ten times its own characters, and some more for a short one. Each value
+# counts as four more characters, so that empty values count too; a document without aliases stays below five times.
+_MAX_EXPANSION, _FREE_CHARACTERS, _VALUE_CHARACTERS = 10, 64 * 1024, 4
 
 
 class YamlError(ValueError):
@@ -55,16 +61,50 @@ def _describe(error: Exception) -> str:
     return " ".join(f"not valid YAML: {problem}{position}".split())
 
 
+class _Extent(NamedTuple):
+    """The extent of a value whose aliases are expanded."""
+
+    characters: int
+    depth: int
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Raises only YAMLError. PyYAML raises other errors for `!!int ''`, `!!bool x` and half a surrogate pair."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
     bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._max_characters = _MAX_EXPANSION * len(text) + _FREE_CHARACTERS
+        self._extents: dict[yaml.Node | None, _Extent] = {}
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             self.check_alias(self.peek_event())  # type: ignore[no-untyped-call]
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        if node not in self._extents:
+            self._extents[node] = self._extent(node)
+        return node
+
+    def _extent(self, node: Any) -> _Extent:
+        """Return the extent of a node, from those of its children.
+
+        A few lines of nested aliases expand to gigabytes, and a chain of them to any depth. PyYAML shares the values,
+        but whatever walks them visits each as often as it is repeated.
+        """
+        is_scalar, is_mapping = isinstance(node, yaml.ScalarNode), isinstance(node, yaml.MappingNode)
+        children = () if is_scalar else itertools.chain(*node.value) if is_mapping else node.value
+        extents = [self._extents[child] for child in children]
+        characters = _VALUE_CHARACTERS + sum(it.characters for it in extents) + (len(node.value) if is_scalar else 0)
+        depth = 1 + max((it.depth for it in extents), default=0)
+        if characters > self._max_characters:
+            raise yaml.composer.ComposerError(
+                None, None, "the aliases (*) expand to more than 10 times the document", node.start_mark
+            )
+        if depth > _MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {_MAX_DEPTH} levels deep", node.start_mark)
+        return _Extent(characters, depth)
 
     def check_alias(self, event: Any) -> None:
         """Refuse an alias of a collection that contains it: code that walks the value would never return."""

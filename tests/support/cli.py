@@ -1,7 +1,6 @@
 """Runs `keyturn` in this process."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,11 +17,10 @@ def run_keyturn(*arguments: str, stdin: str = "", **environment: str) -> Result:
 
 @contextmanager
 def _process_state() -> Iterator[None]:
-    """Restore the log handlers and the recursion limit that commands change. The log level is not restored."""
-    root, depth = logging.getLogger(), sys.getrecursionlimit()
+    """Restore the log handlers that commands change. The log level is not restored."""
+    root = logging.getLogger()
     before, root.handlers = root.handlers, []
     try:
         yield
     finally:
         root.handlers = before
-        sys.setrecursionlimit(depth)

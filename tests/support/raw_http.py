@@ -38,7 +38,7 @@ class EchoHandler:
         self.targets: list[bytes] = []
         self.errors: list[int] = []
 
-    def respond(self, http_request: HttpRequest) -> HttpResponse:
+    async def respond(self, http_request: HttpRequest) -> HttpResponse:
         self.targets.append(http_request.target)
         path = http_request.target.removeprefix(b"/")
         return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -51,6 +52,47 @@ def test_value_that_contradicts_its_tag_is_refused(text: str, tag: str) -> None:
         load(f"a:\n- {text}\n")
 
 
+def bomb(first: str, repeated: str) -> str:
+    """Return nine levels of ten aliases: a billion values in less than a kilobyte."""
+    lines = [f"a0: &a0 {first}"]
+    lines += [f"a{level}: &a{level} {repeated.format(f'*a{level - 1}')}" for level in range(1, 10)]
+    return "\n".join(lines)
+
+
+TEN = ", ".join(["{0}"] * 10)
+CHAIN = "- &a0 []\n" + "".join(f"- &a{level} [*a{level - 1}]\n" for level in range(1, 10_000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(bomb("x", f"[{TEN}]"), id="lists"),
+        pytest.param(bomb("{x: 1}", f"{{{{<<: [{TEN}]}}}}"), id="merge keys"),
+        pytest.param(bomb("x", "{{" + ", ".join(f"k{n}: {{0}}" for n in range(10)) + "}}"), id="mappings"),
+        pytest.param(f"- &a {'x' * 100_000}\n" + "- *a\n" * 1000, id="a long text"),
+        pytest.param(CHAIN, id="a chain"),
+    ],
+)
+def test_aliases_that_repeat_too_much_are_refused_quickly(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(YamlError, match=r"the aliases \(\*\) expand to more than 10 times|nested more than 100 levels"):
+        load(text)
+
+    assert time.process_time() - start < 10
+
+
+def test_aliases_of_an_ordinary_manifest_are_expanded() -> None:
+    env = "".join(f"  - {{name: NAME_{number}, value: 'value {number}'}}\n" for number in range(100))
+    text = f"env: &env\n{env}containers:\n" + "- {name: app, env: *env}\n" * 20
+
+    assert all(len(container["env"]) == 100 for container in load(text)["containers"])
+
+
+@pytest.mark.parametrize("text", ["- ?\n" * 10_000, "-\n" * 10_000, "[[]" + ",[]" * 10_000 + "]"])
+def test_document_of_short_values_needs_no_alias_limit(text: str) -> None:
+    assert len(load(text)) in (10_000, 10_001)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -58,6 +100,7 @@ def test_value_that_contradicts_its_tag_is_refused(text: str, tag: str) -> None:
         pytest.param("a: &a\n  b: [*a]\n", "an alias refers to a collection that contains it", id="a recursive alias"),
         pytest.param("{", "^not valid YAML: ", id="an open brace"),
         pytest.param("[" * 5000, "^nested too deeply$", id="deep nesting"),
+        pytest.param("[" * 101 + "]" * 101, r"nested more than 100 levels deep \(line 1, column 1\)$", id="101 levels"),
         pytest.param("a: planted: c", r"^not valid YAML: .* \(line 1, column 11\)$", id="a syntax error"),
     ],
 )

@@ -9,14 +9,10 @@ from msgspec import Meta
 GROUP = "keyturn.dev"
 
 # Patterns end in \Z, which the CRD shows as $: Python's $ would accept a newline at the end.
-Name = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z",
-    ),
-]
+_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+Name = Annotated[str, Meta(min_length=1, max_length=253, pattern=_NAME_PATTERN)]
+# The token Secret has the same name with the suffix -keyturn.
+ConsumedSecretName = Annotated[str, Meta(min_length=1, max_length=245, pattern=_NAME_PATTERN)]
 Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 

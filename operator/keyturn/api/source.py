@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Key, Name, Rule, exactly_one_of
+from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of
 
 
 class SecretKeyRef(ApiStruct, frozen=True):
@@ -24,6 +24,18 @@ class SecretValue(ApiStruct, frozen=True):
     """A value that is too sensitive for a manifest."""
 
     secret_key_ref: Annotated[SecretKeyRef, Meta(description="Secret key to read the value from, at each renewal.")]
+
+
+class SingleUseKeyRef(SecretKeyRef, frozen=True):
+    """A key of a Secret whose value is consumed."""
+
+    name: Annotated[ConsumedSecretName, Meta(description="Name of the Secret.")]
+
+
+class SingleUseValue(SecretValue, frozen=True):
+    """A value that is too sensitive for a manifest, and that can be used once."""
+
+    secret_key_ref: Annotated[SingleUseKeyRef, Meta(description="Secret key to read the value from, at each renewal.")]
 
 
 class ConfigMapKeyRef(ApiStruct, frozen=True):

@@ -14,6 +14,7 @@ from keyturn.api.target import LABEL_NAME, LabelValue
 from keyturn.api.token_request import KIND, Request, parse, with_path
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
+from keyturn.cli.terminal import echo
 from keyturn.core.pods.lint import lint_pod
 from keyturn.core.pods.manifest import ManifestError
 
@@ -82,9 +83,9 @@ def check(filenames: tuple[str, ...], more_filenames: tuple[str, ...], *, strict
         raise click.UsageError("no file to check: use keyturn check -f FILE")
     diagnostics = check_files(files)
     for diagnostic in diagnostics:
-        click.echo(diagnostic.line)
+        echo(diagnostic.line)
     errors = sum(diagnostic.is_error for diagnostic in diagnostics)
-    click.echo(f"{_count(errors, 'error')}, {_count(len(diagnostics) - errors, 'warning')}", err=True)
+    echo(f"{_count(errors, 'error')}, {_count(len(diagnostics) - errors, 'warning')}", err=True)
     sys.exit(1 if errors or (strict and diagnostics) else 0)
 
 

@@ -10,6 +10,7 @@ import click
 
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import FILE, secret_options
+from keyturn.cli.terminal import echo
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials
 from keyturn.sidecar.mounted_files import MountedSecret
 
@@ -42,10 +43,10 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
             raise click.UsageError("set --secret-dir, or --url and --authorization-file")
         fields = json.loads(CredentialCache(now, credentials, failure="").document())
     except NoCredentialsError as error:
-        click.echo(f"keyturn credential-process: {error}", err=True)
+        echo(f"keyturn credential-process: {error}", err=True)
         sys.exit(1)
     fields["SessionToken"] = fields.pop("Token")
-    click.echo(json.dumps({"Version": 1} | fields))
+    echo(json.dumps({"Version": 1} | fields))
 
 
 def _read(secret: MountedSecret) -> ServedCredentials:

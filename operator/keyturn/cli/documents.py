@@ -1,8 +1,9 @@
 """YAML and JSON documents in files, read as kubectl reads them: manifests, and the settings of --config."""
 
+import errno
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import click
 import msgspec
 import yaml
 
+from keyturn.cli.terminal import printable
 from keyturn.core.settings import Settings, parse_settings
+from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, read_regular_file
 from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
+
+# The rendered chart of a large application, with its CustomResourceDefinitions, has 5 MB.
+_MAX_CHARACTERS = 16 * 1024 * 1024
 
 
 class UnreadableError(Exception):
@@ -52,8 +58,43 @@ class Document:
 
 def read_documents(file: str) -> Iterator[Document]:
     """Read the YAML or JSON documents of a file, or of stdin for `-`. Raises UnreadableError."""
+    yield from _parse(file, _read_stream)
+
+
+def read_settings(path: str | None) -> Settings:
+    """Read the settings; None means the defaults. Raises click.BadParameter, which never quotes the file."""
+    if path is None:
+        return Settings()
     try:
-        content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        bodies = [document.body for document in _parse(path, _read_settings_file)]
+        if len(bodies) > 1:
+            raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
+        return parse_settings(bodies[0] if bodies else None)
+    except UnreadableError as error:
+        raise click.BadParameter(printable(str(error)), param_hint="--config") from error
+    except msgspec.ValidationError as error:
+        raise click.BadParameter(printable(f"{path}: {error}"), param_hint="--config") from error
+
+
+def _read_stream(file: str) -> str:
+    """Read a file or stdin. A pipe is read too: the user chose it, such as in `keyturn check -f <(helm template .)`."""
+    if file == "-":
+        content = sys.stdin.read(_MAX_CHARACTERS + 1)
+    else:
+        with Path(file).open(encoding="utf-8") as stream:
+            content = stream.read(_MAX_CHARACTERS + 1)
+    if len(content) > _MAX_CHARACTERS:
+        raise OSError(errno.EFBIG, f"larger than {_MAX_CHARACTERS} characters")
+    return content
+
+
+def _read_settings_file(file: str) -> str:
+    return read_regular_file(Path(file), MAX_SECRET_BYTES).decode()
+
+
+def _parse(file: str, read: Callable[[str], str]) -> Iterator[Document]:
+    try:
+        content = read(file)
     except (OSError, UnicodeError) as error:
         message = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UnreadableError(f"{file}: error: {message}") from None
@@ -63,21 +104,6 @@ def read_documents(file: str) -> Iterator[Document]:
         except YamlError as error:
             raise UnreadableError(f"{_location(file, number)} error: {error}") from None
         yield Document(file, number, text, body)
-
-
-def read_settings(path: str | None) -> Settings:
-    """Read the settings; None means the defaults. Raises click.BadParameter, which never quotes the file."""
-    if path is None:
-        return Settings()
-    try:
-        bodies = [document.body for document in read_documents(path)]
-        if len(bodies) > 1:
-            raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
-        return parse_settings(bodies[0] if bodies else None)
-    except UnreadableError as error:
-        raise click.BadParameter(str(error), param_hint="--config") from error
-    except msgspec.ValidationError as error:
-        raise click.BadParameter(f"{path}: {error}", param_hint="--config") from error
 
 
 def dump_document(body: Any) -> str:

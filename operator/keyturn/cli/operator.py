@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.documents import read_settings
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import exit_immediately, fail, freeze_imports, log_to_stderr, rand
+from keyturn.cli.process import exit_immediately, fail, freeze_imports, log_to_stderr, raise_file_limit, rand
 from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.core.errors import LeaseLostError
+from keyturn.sidecar.http_server import BindError
 
 
 @click.command(help=COMMANDS["operator"].summary)
@@ -37,15 +37,20 @@ from keyturn.core.errors import LeaseLostError
 )
 @log_options
 def operator(log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any) -> None:
-    # Anyone may create objects that are nested 10,000 levels deep, and the operator must be able to decode them.
-    sys.setrecursionlimit(40_000)
     log_to_stderr(log_level, log_format)
+    raise_file_limit()
     operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand)
     freeze_imports()
     try:
-        asyncio.run(operator.run())
-    except NoClusterError as error:
+        asyncio.run(_run_to_exit(operator))
+    except (BindError, NoClusterError) as error:
         fail(str(error))
+
+
+async def _run_to_exit(operator: Operator) -> NoReturn:
+    """Exit here because asyncio.run would wait for threads, such as one that waits for DNS."""
+    try:
+        await operator.run()
     except LeaseLostError as error:
         logging.getLogger("keyturn").error("%s", error)  # noqa: TRY400 - one line, not a traceback
         exit_immediately(1)

@@ -5,11 +5,14 @@ import gc
 import logging
 import os
 import random  # noqa: TID251 - the real random numbers
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
+
+from keyturn.cli.terminal import printable
 
 Result = TypeVar("Result")
 rand = random.random
@@ -24,11 +27,21 @@ def log_to_stderr(level: str, log_format: str) -> None:
         names = {"asctime": "time", "levelname": "level", "name": "logger"}
         handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Never at debug level: botocore logs requests and responses with tokens, kopf logs whole objects.
     for name in ("botocore", "boto3", "urllib3", "kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _TextFormatter(logging.Formatter):
+    """Escapes control characters: messages contain text of issuers and of other users of the cluster."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the same
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
@@ -44,10 +57,20 @@ async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
     return await task
 
 
-async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, which does not end by itself, until a signal stops it. Errors of `work` are raised."""
+async def run_until_stopped(work: Coroutine[Any, Any, None]) -> NoReturn:
+    """Run `work` until a signal stops it, then exit the process with 0. Errors of `work` are raised."""
     with suppress(asyncio.CancelledError):
         await stoppable(work)
+    # Not after asyncio.run, which waits for threads: one may be reading from a file system that no longer responds.
+    exit_immediately(0)
+
+
+def raise_file_limit() -> None:
+    """Raise the limit of open files as far as the process may: a default of 1,024 counts idle connections too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS refuses its own hard limit if that is unlimited.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def freeze_imports() -> None:

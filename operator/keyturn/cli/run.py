@@ -17,6 +17,7 @@ from keyturn.cli.process import (
     fail,
     freeze_imports,
     log_to_stderr,
+    raise_file_limit,
     rand,
     run_until_stopped,
     stoppable,
@@ -72,6 +73,7 @@ def run(  # noqa: PLR0913 - one for each option
     if listen and not authorization_file:
         raise click.UsageError("--listen needs --authorization-file: clients must send the token in that file")
     log_to_stderr(log_level, log_format)
+    raise_file_limit()
     if once:
         _renew_once(StandaloneFiles(**files), _environment(config))
     _renew_and_serve(
@@ -92,6 +94,7 @@ def standalone(
     This is `keyturn run` with the listen addresses of --mode reader. Nothing is stored in the cluster.
     """
     log_to_stderr(log_level, log_format)
+    raise_file_limit()
     _renew_and_serve(
         StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
     )
@@ -104,17 +107,24 @@ def _environment(config: str | None) -> StandaloneEnvironment:
 def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:
     """Reconcile once. Exit with 0 if the output directory has usable credentials, else with 1."""
     try:
-        status = asyncio.run(stoppable(_reconcile(files, environment)))
+        status = asyncio.run(_reconcile_until_stopped(files, environment))
     except StartupError as error:
         fail(str(error))
-    except asyncio.CancelledError:
-        fail("stopped before the renewal was finished")
     ready, renewed = status.condition("Ready"), status.condition("Renewed")
     if ready is None or renewed is None or ready.status != "True":
         fail(renewed.message if renewed else "internal error; see the log")
     log = logging.getLogger("keyturn")
     log.log(logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message)
     exit_immediately(0)
+
+
+async def _reconcile_until_stopped(files: StandaloneFiles, environment: StandaloneEnvironment) -> Status:
+    try:
+        return await stoppable(_reconcile(files, environment))
+    except asyncio.CancelledError:
+        logging.getLogger("keyturn").error("stopped before the renewal was finished")  # noqa: TRY400 - one line
+        # asyncio.run would wait for threads, as in run_until_stopped.
+        exit_immediately(1)
 
 
 async def _reconcile(files: StandaloneFiles, environment: StandaloneEnvironment) -> Status:
@@ -134,7 +144,6 @@ def _renew_and_serve(
         asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
     except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
-    exit_immediately(0)
 
 
 async def _serve(

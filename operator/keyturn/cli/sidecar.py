@@ -8,7 +8,7 @@ import click
 
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import log_options, option, secret_options, serving_options
-from keyturn.cli.process import fail, freeze_imports, log_to_stderr, run_until_stopped
+from keyturn.cli.process import fail, freeze_imports, log_to_stderr, raise_file_limit, run_until_stopped
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
@@ -47,6 +47,7 @@ def reader(  # noqa: PLR0913 - one for each option
     --mode standalone --help.
     """
     log_to_stderr(log_level, log_format)
+    raise_file_limit()
     secret, addresses = MountedSecret(secret_dir, key), ListenAddresses(listen, http_bind_address)
     try:
         asyncio.run(run_until_stopped(_serve(secret, addresses, authorization_file)))

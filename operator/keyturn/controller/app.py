@@ -88,7 +88,8 @@ class Operator:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
 
-        Raises NoClusterError if there is no cluster, and LeaseLostError if another operator took over.
+        Raises NoClusterError if there is no cluster, BindError if the port cannot be opened, and LeaseLostError if
+        another operator took over.
         """
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
@@ -108,21 +109,18 @@ class Operator:
             key_secret = IssuanceKeySecret(
                 api, options.election_namespace, options.issuance_key_secret or f"{options.lease_name}-issuance-key"
             )
-
-            def problem() -> str:
-                is_lease_read = lease.responded.is_set() or not options.leader_elect
-                return key_secret.problem or ("" if is_lease_read else "the Lease has not been read yet")
-
-            serving = await serve(options.http_bind_address, self._metrics.registry, problem)
             work = functools.partial(self._work, api, lease, configuration, key_secret)
-            try:
+
+            def not_ready() -> str:
+                is_lease_read = lease.responded.is_set() or not options.leader_elect
+                return key_secret.problem or ("" if is_lease_read else "the API server has not responded yet")
+
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
                 task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            finally:
-                await serving.cleanup()
 
     async def _start(
         self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]

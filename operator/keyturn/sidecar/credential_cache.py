@@ -50,6 +50,14 @@ class CredentialCache:
             raise NoCredentialsError(f"the credentials expired at {self.credentials.expiration}; {reason}")
         return self.credentials.document
 
+    def why_unavailable(self) -> str:
+        """Return why no credentials are valid, or "" if they are."""
+        try:
+            self.document()
+        except NoCredentialsError as error:
+            return str(error)
+        return ""
+
 
 def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> ServedCredentials:
     """Parse the data of a Secret: the credential process document in `key`, or else the environment variables.

@@ -19,11 +19,10 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
-from keyturn.sidecar.http_server import BindError, HttpRequest, HttpResponse, HttpServer
+from keyturn.sidecar.http_server import METHODS, BindError, HttpRequest, HttpResponse, HttpServer, split_address
+from keyturn.sidecar.probes import ProbesHandler
 
 _JSON = b"application/json"
-_EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
-_METHODS = (b"GET", b"HEAD")
 # SDKs use these hosts. In a DNS rebinding attack, a browser sends the attacker's host name.
 _HOST = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(2|23))(:\d{1,5})?", re.IGNORECASE)
 _FORWARDED = re.compile(rb"forwarded|via|x-forwarded-.*")
@@ -58,11 +57,15 @@ async def serve_endpoint(
     """
     counts: Counter[int] = Counter()
     endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))
-    probes = HttpServer(_ProbesHandler(cache, counts, metrics))
+
+    async def all_metrics() -> bytes:
+        return _exposition(cache, counts) + metrics()
+
+    probes = HttpServer(ProbesHandler(cache.why_unavailable, all_metrics))
     try:
         bound_addresses = ListenAddresses(
             await endpoint.listen(*_split_loopback(addresses.credentials)) if addresses.credentials else "",
-            await probes.listen(*_split(addresses.probes)) if addresses.probes else "",
+            await probes.listen(*split_address(addresses.probes)) if addresses.probes else "",
         )
         if bound_addresses.credentials:
             _log.info("serving credentials on %s", bound_addresses.credentials)
@@ -73,15 +76,8 @@ async def serve_endpoint(
         await asyncio.gather(endpoint.close(), probes.close())
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not (colon and port.isdecimal() and int(port) <= 0xFFFF):  # noqa: PLR2004 - the highest port
-        raise BindError(f"cannot listen on {address}: it is not HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
 def _split_loopback(address: str) -> tuple[str, int]:
-    host, port = _split(address)
+    host, port = split_address(address)
     try:
         is_loopback = host == "::1" or socket.inet_pton(socket.AF_INET, host)[0] == 127  # noqa: PLR2004 - 127.0.0.0/8
     except OSError:
@@ -102,13 +98,13 @@ class _CredentialsHandler:
         self._counts = counts
         self._logged_at: dict[int, datetime] = {}
 
-    def respond(self, http_request: HttpRequest) -> HttpResponse:
+    async def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the credentials or an error document."""
         host = b"".join(http_request.values(b"host"))
         is_forwarded = any(_FORWARDED.fullmatch(name) for name, _ in http_request.headers)
         if is_forwarded or not http_request.target.startswith(b"/") or not _HOST.fullmatch(host):
             return self.error(403, "requests through a proxy or with a Host that is not loopback are not allowed")
-        if http_request.method not in _METHODS:
+        if http_request.method not in METHODS:
             return self.error(405, "only GET is allowed")
         tokens = http_request.values(b"authorization")
         if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._token):
@@ -134,40 +130,12 @@ class _CredentialsHandler:
         return HttpResponse(status, json.dumps({"code": code, "message": message}).encode(), _JSON)
 
 
-class _ProbesHandler:
-    """Serves probes to the kubelet and metrics to Prometheus."""
-
-    def __init__(self, cache: CredentialCache, counts: Counter[int], metrics: Callable[[], bytes]) -> None:
-        self._cache = cache
-        self._counts = counts
-        self._metrics = metrics
-
-    def respond(self, http_request: HttpRequest) -> HttpResponse:
-        """Return the response for the path."""
-        path = http_request.target.partition(b"?")[0]
-        if path not in (b"/healthz", b"/readyz", b"/metrics"):
-            return self.error(404, "not found: the paths are /healthz, /readyz and /metrics")
-        if http_request.method not in _METHODS:
-            return self.error(405, "only GET is allowed")
-        if path == b"/metrics":
-            return HttpResponse(200, self._exposition(), _EXPOSITION)
-        if path == b"/readyz":
-            try:
-                self._cache.document()
-            except NoCredentialsError as error:
-                return self.error(503, str(error))
-        return HttpResponse(200, b"ok\n")
-
-    def error(self, status: int, message: str) -> HttpResponse:
-        """Return an error as one line of text."""
-        return HttpResponse(status, f"{message}\n".encode())
-
-    def _exposition(self) -> bytes:
-        name = "keyturn_sidecar_requests_total"
-        lines = [f"# HELP {name} Responses of the credentials endpoint, by status code.", f"# TYPE {name} counter"]
-        lines += [f'{name}{{code="{code}"}} {number}' for code, number in sorted(self._counts.items())]
-        if self._cache.credentials:
-            name = "keyturn_sidecar_credentials_expiration_timestamp_seconds"
-            lines += [f"# HELP {name} Unix time at which the served credentials expire.", f"# TYPE {name} gauge"]
-            lines += [f"{name} {self._cache.credentials.expires_at.timestamp():.0f}"]
-        return "".join(f"{line}\n" for line in lines).encode() + self._metrics()
+def _exposition(cache: CredentialCache, counts: Counter[int]) -> bytes:
+    name = "keyturn_sidecar_requests_total"
+    lines = [f"# HELP {name} Responses of the credentials endpoint, by status code.", f"# TYPE {name} counter"]
+    lines += [f'{name}{{code="{code}"}} {number}' for code, number in sorted(counts.items())]
+    if cache.credentials:
+        name = "keyturn_sidecar_credentials_expiration_timestamp_seconds"
+        lines += [f"# HELP {name} Unix time at which the served credentials expire.", f"# TYPE {name} gauge"]
+        lines += [f"{name} {cache.credentials.expires_at.timestamp():.0f}"]
+    return "".join(f"{line}\n" for line in lines).encode()

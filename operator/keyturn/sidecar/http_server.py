@@ -13,6 +13,7 @@ from typing import Protocol
 
 import h11
 
+METHODS = (b"GET", b"HEAD")
 # How much is read from one connection, and responded to, before other connections are served.
 _READ_BYTES = 2048
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
@@ -72,10 +73,18 @@ class Limits:
     drain_seconds: float = 2
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """Split HOST:PORT; raises BindError."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal() and int(port) <= 0xFFFF):  # noqa: PLR2004 - the highest port
+        raise BindError(f"cannot listen on {address}: it is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
 class Handler(Protocol):
     """Produces the responses of a server."""
 
-    def respond(self, http_request: HttpRequest) -> HttpResponse:
+    async def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the response to a request; must not block."""
 
     def error(self, status: int, message: str) -> HttpResponse:
@@ -206,7 +215,7 @@ class HttpServer:
             return _encode(http, response, is_last=True)
         if http_request is None:
             return b""
-        response = self._handler.respond(http_request)
+        response = await self._handler.respond(http_request)
         is_last = self._is_closing or http_request.has_body
         return _encode(http, response, is_last=is_last, without_body=http_request.method == b"HEAD")
 

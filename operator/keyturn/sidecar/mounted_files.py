@@ -1,5 +1,6 @@
-"""Reads files that other processes write and replace, such as a mounted Secret."""
+"""Reads and opens files that other processes may write and replace, such as a mounted Secret."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -10,9 +11,13 @@ from pathlib import Path
 
 from keyturn.sidecar.credential_cache import DEFAULT_KEY, NoCredentialsError, ServedCredentials, parse_credentials
 
+MAX_SECRET_BYTES = 1024 * 1024
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "expiration")
-_MAX_BYTES = 1 << 20  # the size limit of a Secret
 _ATTEMPTS = 5
+
+
+class IrregularFileError(OSError):
+    """The path is not a regular file, or the file is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +40,39 @@ def file_fingerprint(path: Path) -> FileFingerprint | None:
 
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
-    """Read a file; raises OSError also if it is not a regular file or is larger than `max_bytes`."""
-    # Without O_NONBLOCK, opening a pipe blocks until there is a writer.
+    """Read a file; raises OSError: IrregularFileError if it is not a regular file or is larger than `max_bytes`."""
+    # Before it is opened, because opening a device can have side effects.
+    _require_regular(path, path.stat())
+    # The path may be a pipe by now. Without O_NONBLOCK, opening a pipe blocks until there is a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        _require_regular(path, os.fstat(file.fileno()))
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+        raise IrregularFileError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
     return content
+
+
+def open_regular_file(path: Path) -> int:
+    """Open a file for writing, and create it with mode 0600 if it does not exist. The caller closes the descriptor.
+
+    Anything else at the path, such as a pipe or a link, is removed: writing to it could block or reach another file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+    # The path may be a pipe or a link again by now.
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        _require_regular(path, os.fstat(file))
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise IrregularFileError(errno.EINVAL, "not a regular file", str(path))
 
 
 Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
@@ -111,7 +140,7 @@ class MountedSecret:
         for name in self._names():
             path = version / name
             try:
-                yield name, read_regular_file(path, _MAX_BYTES).decode()
+                yield name, read_regular_file(path, MAX_SECRET_BYTES).decode()
             except FileNotFoundError:
                 continue
             except UnicodeDecodeError:

@@ -2,20 +2,31 @@
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keyturn.core.errors import RefusedError
-from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint
+from keyturn.sidecar.mounted_files import (
+    MAX_SECRET_BYTES,
+    FileFingerprint,
+    IrregularFileError,
+    file_fingerprint,
+    open_regular_file,
+    read_regular_file,
+)
 
 LOCK = "..lock"
 _VERSION_PREFIX, _DATA = "..keyturn-", "..data"
 _TEMPORARY = _NEW_DATA, _NEW_LINK, _DRY_RUN = "..data_tmp", "..link", "..dry-run"
 _DRY_RUN_BYTES = 64 * 1024
+# A version is a Secret's data and the issuance record, which is smaller.
+_MAX_BYTES = 2 * MAX_SECRET_BYTES
+_MAX_ENTRIES = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +53,7 @@ def replace_file(path: Path, content: bytes, temporary: Path) -> None:
 
 def write_in_place(path: Path, content: bytes, mode: int) -> None:
     """Write a file and flush it to disk. An existing file is overwritten in place: its blocks are reused."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = open_regular_file(path)
     try:
         rest = memoryview(content)
         while rest:
@@ -64,7 +75,7 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked_directory(directory: Path, mode: int) -> Iterator[None]:
+def locked_directory(directory: Path, mode: int, flock: Callable[[int, int], None] = fcntl.flock) -> Iterator[None]:
     """Lock a directory for this process; create it with `mode` if it does not exist. Raises StartupError.
 
     The kernel releases the lock when the process ends, even if it is killed.
@@ -75,10 +86,16 @@ def locked_directory(directory: Path, mode: int) -> Iterator[None]:
     except OSError as error:
         raise StartupError(f"{directory} cannot be used: {error.strerror or error}") from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartupError(f"another process uses {directory}: give each process its own directory") from None
+        except OSError as error:
+            cause = error.strerror or type(error).__name__
+            raise StartupError(
+                f"{directory} cannot be locked: {cause}: use a file system that supports flock"
+            ) from None
         yield
-    except BlockingIOError:
-        raise StartupError(f"another process uses {directory}: give each process its own directory") from None
     finally:
         os.close(file)
 
@@ -105,7 +122,7 @@ class AtomicDir:
         if version is None:
             return None
         with reporting_write_errors(self.path):
-            files = {file.name: file.read_bytes().decode(errors="replace") for file in version.iterdir()}
+            files = _read_files(version)
             self._create_links(files)
         self._seen = self._fingerprints()
         return files
@@ -214,9 +231,29 @@ class AtomicDir:
         fingerprints = {}
         for directory in (self.path, self.path / _DATA):
             with contextlib.suppress(OSError):
-                for entry in os.scandir(directory):
-                    fingerprints[entry.path] = file_fingerprint(Path(entry.path))
+                for path in _entries(directory):
+                    fingerprints[str(path)] = file_fingerprint(path)
         return fingerprints
+
+
+def _read_files(version: Path) -> dict[str, str]:
+    """Return the content of the files. What Keyturn cannot have written, such as a pipe, counts as an empty file.
+
+    An empty file is an edit like any other: the credentials are issued again, in a new version.
+    """
+    files, remaining = {}, _MAX_BYTES
+    for path in _entries(version):
+        content = b""
+        with contextlib.suppress(IrregularFileError):
+            content = read_regular_file(path, remaining)
+        remaining -= len(content)
+        files[path.name] = content.decode(errors="replace")
+    return files
+
+
+def _entries(directory: Path) -> list[Path]:
+    with os.scandir(directory) as entries:
+        return [Path(entry.path) for entry in itertools.islice(entries, _MAX_ENTRIES)]
 
 
 def _visible(names: Iterable[str]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Reads sources from files, and the pod's own service account token."""
 
 import asyncio
-import errno
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,14 @@ from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import SourceValues, jwt_claims, jwt_times, parse_source
-from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint, read_regular_file
+from keyturn.sidecar.mounted_files import (
+    MAX_SECRET_BYTES,
+    FileFingerprint,
+    IrregularFileError,
+    file_fingerprint,
+    read_regular_file,
+)
 
-_MAX_BYTES = 1024 * 1024  # the size limit of a Secret
-_NOT_A_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG)  # a directory, a pipe, or too large
 _ATTEMPTS = 5
 _REQUIRED_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _KEYS = (*_REQUIRED_KEYS, "AWS_SESSION_TOKEN")
@@ -136,11 +139,11 @@ class ProjectedToken:
 def read_text(path: Path) -> str:
     """Read a file; raises RefusedError: SourceNotFound if it is missing or empty, SourceInvalid if it is not text."""
     try:
-        content = read_regular_file(path, _MAX_BYTES)
+        content = read_regular_file(path, MAX_SECRET_BYTES)
     except FileNotFoundError:
         raise RefusedError("SourceNotFound", f"{path} does not exist") from None
     except OSError as error:
-        reason = "SourceInvalid" if error.errno in _NOT_A_FILE else "SourceNotFound"
+        reason = "SourceInvalid" if isinstance(error, IrregularFileError) else "SourceNotFound"
         raise RefusedError(reason, f"{path} cannot be read: {error.strerror}") from None
     if not content:
         raise RefusedError("SourceNotFound", f"{path} is empty")

@@ -12,6 +12,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
+from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
 from keyturn.standalone.atomic_files import (
     LOCK,
     replace_file,
@@ -73,7 +74,7 @@ class TokenFiles:
             # For example, the volume was unmounted: with an empty directory, a consumed token would be sent again.
             raise UnavailableError("Unavailable", f"{self._directory} is no longer the directory locked at startup")
         try:
-            content = path.read_bytes()
+            content = read_regular_file(path, MAX_SECRET_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -134,9 +135,12 @@ def _hidden(path: Path, suffix: str) -> Path:
 
 def _finish_save(reserved: Path, path: Path) -> None:
     """Replace the file with the reserved one if that contains the successor of the live token."""
-    # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
-    content = reserved.read_bytes().rstrip(b"\0")
-    saved, stored = _family(content), _family(path.read_bytes()) if path.exists() else None
+    try:
+        # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
+        content = read_regular_file(reserved, MAX_SECRET_BYTES).rstrip(b"\0")
+        saved, stored = _family(content), _family(read_regular_file(path, MAX_SECRET_BYTES))
+    except (FileNotFoundError, IrregularFileError):
+        return
     if saved and stored and saved.live and saved == stored.rotated(saved.live) and saved.live != stored.live:
         replace_file(path, content, reserved)
         _log.warning("%s: finished a save that was interrupted", path)

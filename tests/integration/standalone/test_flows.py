@@ -1,4 +1,5 @@
 import json
+import os
 import time
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Emulato
             keys.add(str(credentials.get_frozen_credentials().access_key))
             time.sleep(0.2)
         assert count_exchanges(aws) == 2 * renewals(sidecar)
+        assert sidecar.stop() == 0
+
+
+def test_pipe_in_the_output_stops_neither_renewal_nor_exit(directory: StandaloneDirectory) -> None:
+    directory.write_flagship()
+    with directory.running("write") as sidecar:
+        until(lambda: is_ready(sidecar))
+        for path in ("..data/AWS_ACCESS_KEY_ID", "..dry-run"):
+            (directory.path / "write" / path).unlink(missing_ok=True)
+            os.mkfifo(directory.path / "write" / path)
+        until(lambda: renewals(sidecar) > 1)
+
+        assert directory.output("AWS_ACCESS_KEY_ID").startswith("ASIA")
         assert sidecar.stop() == 0
 
 

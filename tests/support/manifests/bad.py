@@ -133,6 +133,9 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "renewBeforePercentage": {"renewBeforePercentage 100": {"renewal": {"renewBeforePercentage": 100}}},
     "spec.suspend": {"suspend as a string": {"suspend": "yes"}},
     "secretRef": {"credentials without a Secret": with_user_keys(source={"credentials": {}})},
+    "the name of the token Secret, <name of the source Secret>-keyturn, is longer than 253 characters": {
+        "rotating source Secret with a name of 246 characters": refresh() | source_token("a" * 246),
+    },
     "saveTo.secretName must not be the source Secret": {
         "saveTo the source Secret": with_source_token(saveTo={"secretName": "license"})
     },

@@ -13,6 +13,7 @@ from tests.support.manifests.parts import (
     role,
     secret_at,
     session,
+    source_token,
     token_url,
     with_source_token,
     with_user_keys,
@@ -67,6 +68,14 @@ GOOD: dict[str, dict[str, Any]] = {
     ),
     "token endpoint without a path": token_url("https://issuer.example"),
     "token endpoint with an IP address": token_url("https://[2001:db8::1]:8443/token"),
+    "source Secret with the longest name for which there is a token Secret": refresh() | source_token("a" * 245),
+    "source Secret with the longest name, and saveTo": refresh()
+    | {
+        "source": {
+            "token": {"secretKeyRef": {"name": "a" * 253, "key": "token"}, "saveTo": {"secretName": "license-live"}}
+        }
+    },
+    "source Secret with the longest name, which is not consumed": source_token("a" * 253),
     "saveTo": refresh() | with_source_token(saveTo={"secretName": "license-live"}),
     "target with the default name of the token Secret, and saveTo": refresh()
     | with_source_token(saveTo={"secretName": "license-live"})

@@ -129,6 +129,11 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 BAD: dict[str, dict[str, dict[str, Any]]] = {
+    "codeFrom.secretKeyRef.name": {
+        "authorization code in a Secret with a name of 246 characters": with_user_keys(
+            *center(codeFrom=secret_at("a" * 246))["exchanges"]
+        )
+    },
     "grantType client_credentials requires": {
         "client_credentials grant without a secret or key": oauth(clientSecretFrom=None)
     },

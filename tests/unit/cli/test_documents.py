@@ -1,6 +1,4 @@
 import io
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,19 +7,13 @@ import yaml
 
 from keyturn.cli.documents import UnreadableError, dump_document, read_documents, read_settings
 from keyturn.core.settings import Settings
+from tests.support.cli import run_keyturn
+from tests.support.irregular_files import put_irregular_file
 
 STRINGS = [
     *("y", "N", "yes", "Off", "1e3", "0x1f", "012", "+1", ".5", "1_0", "~", "", "null", "<<", "2024-01-01", "12:30"),
     *("true", "a\n b\n", "# x", "a: b", "- a", "22", "*a", "&a", "!a", "%a", "@a", "'", '"', "a ", "é"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _default_recursion_limit() -> Iterator[None]:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(1000)
-    yield
-    sys.setrecursionlimit(before)
 
 
 def read(text: str, tmp_path: Path) -> list[object]:
@@ -56,6 +48,19 @@ def test_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(document.file, document.number, document.body) for document in read_documents("-")] == [("-", 1, {"a": 1})]
 
 
+def test_endless_file_is_refused() -> None:
+    with pytest.raises(UnreadableError, match="/dev/zero: error: larger than 16777216 characters"):
+        list(read_documents("/dev/zero"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sparse file"])
+def test_irregular_settings_file_is_refused(kind: str, tmp_path: Path) -> None:
+    put_irregular_file(tmp_path / "settings.yaml", kind)
+
+    with pytest.raises(click.BadParameter, match=r"not a regular file|larger than 1048576 bytes"):
+        read_settings(str(tmp_path / "settings.yaml"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -83,6 +88,17 @@ def test_error_does_not_quote_the_file(tmp_path: Path) -> None:
 
     assert "hunter2" not in str(caught.value)
     assert "(line 2, column " in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["check", "inject"])
+def test_nested_aliases_are_refused_before_they_are_expanded(command: str, tmp_path: Path) -> None:
+    lines = ["kind: Pod", "a0: &a0 x"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
+    (tmp_path / "pod.yaml").write_text("\n".join(lines))
+    result = run_keyturn(command, "-f", str(tmp_path / "pod.yaml"))
+
+    assert result.exit_code == 1
+    assert "document 1: error: not valid YAML: the aliases (*) expand to more than 10 times" in result.output
 
 
 def test_missing_file_is_an_error() -> None:

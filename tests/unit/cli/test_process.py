@@ -1,11 +1,24 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from keyturn.cli.process import stoppable
+
+BLOCKED = """
+import asyncio, time
+from keyturn.cli.process import run_until_stopped
+
+async def work():
+    print("started", flush=True)
+    await asyncio.to_thread(time.sleep, 60)
+
+asyncio.run(run_until_stopped(work()))
+"""
 
 
 @pytest.fixture
@@ -30,3 +43,15 @@ async def test_sighup_stops_a_process_that_does_not_ignore_it(handler: signal.Ha
         asyncio.get_running_loop().remove_signal_handler(number)
 
     assert work.cancelled() == is_stopped
+
+
+def test_sigterm_ends_a_process_with_a_thread_that_hangs() -> None:
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", BLOCKED], stdout=subprocess.PIPE, text=True, env=variables) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        process.terminate()
+        try:
+            assert process.wait(timeout=10) == 0
+        finally:
+            process.kill()

@@ -10,6 +10,7 @@ import pytest
 
 from keyturn.sidecar.credential_cache import NoCredentialsError
 from keyturn.sidecar.mounted_files import MountedSecret, file_fingerprint, read_regular_file
+from tests.support.irregular_files import IRREGULAR_KINDS, put_irregular_file
 from tests.support.kubelet_mount import process, swap, swapping, variables
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -82,7 +83,7 @@ def test_secret_without_credentials_is_refused(data: dict[str, str], reason: str
     [
         pytest.param(b"\xff", "credentials.json is not UTF-8", id="not text"),
         pytest.param(b"x" * (1 << 20) + b"x", "credentials.json: larger than 1048576 bytes", id="too large"),
-        pytest.param(None, "cannot read .*credentials.json: Is a directory", id="a directory"),
+        pytest.param(None, "cannot read .*credentials.json: not a regular file", id="a directory"),
     ],
 )
 def test_unreadable_file_is_refused(content: bytes | None, reason: str, tmp_path: Path) -> None:
@@ -141,15 +142,18 @@ def test_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         pytest.param("file", "larger than 6 bytes", id="too large"),
-        pytest.param("directory", "Is a directory", id="a directory"),
+        pytest.param("directory", "not a regular file", id="a directory"),
         pytest.param("pipe", "not a regular file", id="a pipe does not block"),
+        pytest.param("socket", "not a regular file", id="a socket"),
+        pytest.param("link", "not a regular file", id="a link to a device"),
+        pytest.param("sparse file", "larger than 6 bytes", id="a sparse file"),
         pytest.param("missing", "No such file", id="missing"),
     ],
 )
 def test_unreadable_regular_file_is_refused_and_closed(name: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
-    (tmp_path / "directory").mkdir()
-    os.mkfifo(tmp_path / "pipe")
+    for kind in (*IRREGULAR_KINDS, "directory", "sparse file"):
+        put_irregular_file(tmp_path / kind, kind)
     before = len(list(DESCRIPTORS.iterdir()))
     with pytest.raises(OSError, match=reason):
         read_regular_file(tmp_path / name, 6)

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from keyturn.standalone.atomic_files import (
     write_in_place,
 )
 from tests.support.disk import limited_file_size
+from tests.support.irregular_files import IRREGULAR_KINDS, put_irregular_file
 from tests.support.mounts import names, visible_files
 
 ONE = {"config": "one", "credentials.json": "1", "..issuance": "m1"}
@@ -57,10 +59,18 @@ def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.write_bytes(b"foreign")
     (tmp_path / "..next").symlink_to(foreign)
+    replace_file(tmp_path / "token", b"after", tmp_path / "..next")
 
-    with pytest.raises(OSError, match="symbolic links"):
-        replace_file(tmp_path / "token", b"after", tmp_path / "..next")
+    assert (tmp_path / "token").read_bytes() == b"after"
     assert foreign.read_bytes() == b"foreign"
+
+
+@pytest.mark.parametrize("kind", IRREGULAR_KINDS)
+def test_irregular_file_is_replaced_without_blocking(kind: str, tmp_path: Path) -> None:
+    put_irregular_file(tmp_path / "..next", kind)
+    replace_file(tmp_path / "token", b"after", tmp_path / "..next")
+
+    assert (tmp_path / "token").read_bytes() == b"after"
 
 
 def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:
@@ -77,6 +87,20 @@ def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:
 
     with locked_directory(tmp_path / "state", 0o700):
         assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_directory_without_lock_support_is_refused(tmp_path: Path) -> None:
+    def flock(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    message = f"{tmp_path} cannot be locked: No locks available"
+    with pytest.raises(StartupError, match=message), locked_directory(tmp_path, 0o700, flock):
+        pass
+
+
+def test_blocking_error_of_the_body_is_not_a_lock_conflict(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), locked_directory(tmp_path, 0o700):
+        raise BlockingIOError
 
 
 def test_directory_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
@@ -150,6 +174,44 @@ def test_edited_file_is_read_unchanged(tmp_path: Path) -> None:
 
     assert directory.has_changed()
     assert directory.read() == ONE | {"config": "\ufffd"}
+
+
+@pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "directory", "sparse file"])
+@pytest.mark.parametrize("name", ["config", "..issuance"])
+def test_irregular_file_is_read_as_empty(kind: str, name: str, tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    directory.write(ONE)
+    (tmp_path / "..data" / name).unlink()
+    put_irregular_file(tmp_path / "..data" / name, kind)
+
+    assert directory.has_changed()
+    assert directory.read() == ONE | {name: ""}
+
+
+def test_version_with_too_many_files_is_read_in_part(tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    directory.write(ONE)
+    for number in range(10_001):
+        (tmp_path / "..data" / str(number)).touch()
+
+    assert len(directory.read() or ()) == 10_000
+
+
+def test_files_of_a_version_are_read_up_to_two_megabytes(tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    directory.write(ONE)
+    for number in range(5):
+        (tmp_path / "..data" / str(number)).write_bytes(bytes(600_000))
+
+    assert sum(map(len, (directory.read() or {}).values())) < 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("kind", IRREGULAR_KINDS)
+def test_dry_run_replaces_an_irregular_file(kind: str, tmp_path: Path) -> None:
+    put_irregular_file(tmp_path / "..dry-run", kind)
+    AtomicDir(tmp_path).dry_run(["config"])
+
+    assert names(tmp_path) == []
 
 
 def test_other_files_are_kept(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ async def test_projected_volume_is_read(tmp_path: Path) -> None:
         pytest.param(b"\xff\xfe", "SourceInvalid", "license/license_token is not UTF-8", id="not text"),
         pytest.param(b"x" * (1024 * 1024 + 1), "SourceInvalid", "larger than 1048576 bytes", id="too long"),
         pytest.param(b"a b", "SourceInvalid", "contains characters that are not valid in a token", id="not a token"),
-        pytest.param("directory", "SourceInvalid", "cannot be read: Is a directory", id="a directory"),
+        pytest.param("directory", "SourceInvalid", "cannot be read: not a regular file", id="a directory"),
         pytest.param("pipe", "SourceInvalid", "cannot be read: not a regular file", id="a pipe"),
         pytest.param("loop", "SourceNotFound", "cannot be read: Too many levels", id="a link to itself"),
     ],

@@ -10,6 +10,7 @@ from keyturn.standalone.atomic_files import locked_directory
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, request, rotating
 from tests.support.disk import full, limited_file_size, read_only, small_disk
+from tests.support.irregular_files import IRREGULAR_KINDS, put_irregular_file
 from tests.support.mounts import names
 
 REQUEST = rotating()
@@ -125,6 +126,41 @@ async def test_save_overwrites_a_corrupt_file(tmp_path: Path) -> None:
 
     assert loaded
     assert loaded.value == NEXT.value
+
+
+@pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "directory", "sparse file"])
+async def test_irregular_token_file_is_refused(kind: str, tmp_path: Path) -> None:
+    tokens, _ = await stored(tmp_path)
+    file(tmp_path).unlink()
+    put_irregular_file(file(tmp_path), kind)
+
+    with pytest.raises(
+        RefusedError, match=r"license-keyturn.json cannot be read: (not a regular file|larger)"
+    ) as error:
+        await tokens.read(REQUEST)
+    assert error.value.reason == "WriteDenied"
+
+
+@pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "sparse file"])
+async def test_save_replaces_irregular_files(kind: str, tmp_path: Path) -> None:
+    tokens, created = await stored(tmp_path)
+    file(tmp_path).unlink()
+    for path in (file(tmp_path), tmp_path / "..license-keyturn.reserved"):
+        put_irregular_file(path, kind)
+    await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
+
+    assert (await tokens.read(REQUEST) or created).value == NEXT.value
+
+
+@pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "sparse file"])
+async def test_clean_up_removes_irregular_leftovers(kind: str, tmp_path: Path) -> None:
+    tokens, created = await stored(tmp_path)
+    for suffix in ("reserved", "tmp"):
+        put_irregular_file(tmp_path / f"..license-keyturn.{suffix}", kind)
+    TokenFiles(tmp_path).clean_up()
+
+    assert names(tmp_path) == ["license-keyturn.json"]
+    assert await tokens.read(REQUEST) == created
 
 
 async def test_token_of_another_namespace_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from keyturn.api.exchanges.base import (
     AwsExchangeSpec,
     TokenToRead,
 )
-from keyturn.api.source import SecretValue
+from keyturn.api.source import SecretValue, SingleUseValue
 
 _RULES = (
     Rule(
@@ -99,7 +99,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-    code_from: Annotated[SecretValue, Meta(description="The authorization code, for single use.")] | None = None
+    code_from: Annotated[SingleUseValue, Meta(description="The authorization code, for single use.")] | None = None
     redirect_uri: (
         Annotated[
             str,
@@ -117,7 +117,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     ) = None
     assertion_from: (
         Annotated[
-            SecretValue,
+            SingleUseValue,
             Meta(description="A JWT of a trusted token issuer, for single use. Default: the token selected by `from`."),
         ]
         | None

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from keyturn.api.base import TEXT, ApiStruct, Kind, Rule
 from keyturn.api.exchanges.base import AwsExchangeSpec, RoleArn, TokenToRead
-from keyturn.api.source import SecretValue
+from keyturn.api.source import SecretValue, SingleUseValue
 
 DEFAULT_ROLE_SECONDS = 3600
 DEFAULT_SESSION_SECONDS = 43200
@@ -107,7 +107,7 @@ class MfaExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     serial_number: SerialNumber | None = None
     token_code_from: (
-        Annotated[SecretValue, Meta(description="The current code of the MFA device, for single use.")] | None
+        Annotated[SingleUseValue, Meta(description="The current code of the MFA device, for single use.")] | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (_MFA_RULE,)

@@ -31,6 +31,9 @@ CONSUMES_TOKEN = f"""(
 SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef)"  # noqa: S105
 
 
+_LONGEST_NAME = 253
+
+
 def _consumed_credentials(spec: Any) -> int:
     count = sum(bool(exchange.is_refresh_grant or exchange.single_use_credential) for exchange, _ in pipeline(spec))
     # Several exchanges may consume a token, but only the first reads the source token: it produces another one.
@@ -58,5 +61,15 @@ CONSUMPTION_RULES = (
             ({SOURCE_IS_SECRET} && steps.exists(i, x, {CONSUMES_TOKEN} && !{earlier(PRODUCE["token"])}) ? 1 : 0) <= 1
         """,
         is_met_by=lambda spec: _consumed_credentials(spec) <= 1,
+    ),
+    Rule(
+        message="the name of the token Secret, <name of the source Secret>-keyturn, is longer than 253 characters: set"
+        " source.token.saveTo",
+        cel=f"""
+            !({SOURCE_IS_SECRET}) || has(self.source.token.saveTo) ||
+            self.source.token.secretKeyRef.name.size() <= 245 ||
+            !steps.exists(i, x, {REFRESHES} || ({CONSUMES_TOKEN} && !{earlier(PRODUCE["token"])}))
+        """,
+        is_met_by=lambda spec: spec.consumption is None or len(spec.consumption.secret) <= _LONGEST_NAME,
     ),
 )

@@ -14,6 +14,7 @@ from click.shell_completion import ShellComplete
 from keyturn import __version__
 from keyturn.cli import COMMANDS as KEYTURN_COMMANDS
 from keyturn.cli import LazyCommand, LazyGroup
+from keyturn.cli.terminal import echo, printable
 
 COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
@@ -45,5 +46,5 @@ def complete() -> None:
     *words, unfinished = sys.argv[1:] or [""]
     completion = ShellComplete(plugin, {}, "kubectl keyturn", _COMPLETION_VARIABLE)
     for item in completion.get_completions(words, unfinished):
-        click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
-    click.echo(_NO_FILE_COMPLETION)
+        click.echo("\t".join(printable(part) for part in (item.value, item.help) if part))  # noqa: TID251
+    echo(_NO_FILE_COMPLETION)

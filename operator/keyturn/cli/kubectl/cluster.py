@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
 from keyturn.cli.options import Command
+from keyturn.cli.terminal import printable
 
 REQUESTS = f"{PLURAL}.{GROUP}"
 Object = dict[str, Any]
@@ -43,6 +44,10 @@ _ADVICE: Mapping[str, str] = {
 
 class ClusterError(click.ClickException):
     """kubectl failed. The message is kubectl's, followed by what the user can do."""
+
+    def format_message(self) -> str:
+        """Return what is printed. Line breaks separate messages about several objects."""
+        return "\n".join(map(printable, self.message.split("\n")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,10 @@ def _environment() -> dict[str, str]:
 
 
 def _parse(text: str) -> Object:
-    body: Object = json.loads(text)
+    try:
+        body: Object = json.loads(text)
+    except RecursionError:
+        raise ClusterError("kubectl returned an object that is nested too deeply") from None
     return body
 
 

@@ -8,6 +8,7 @@ from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, describe, table, table_row, view_request
+from keyturn.cli.terminal import echo, printable
 
 
 @click.command(help=COMMANDS["status"].summary)
@@ -26,7 +27,7 @@ def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: b
         for changed in cluster.watch(REQUESTS, *selection):
             view = view_request(changed, now())
             if output == "text" and not name:
-                click.echo("   ".join(table_row(view, now())))
+                echo("   ".join(table_row(view, now())))
             else:
                 _show(view, output, in_stream=True)
     elif request:
@@ -55,23 +56,23 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: b
     requested_at = now().isoformat().replace("+00:00", "Z")
     cluster.run("annotate", REQUESTS, *active, "--overwrite", f"{RENEW_REQUESTED}={requested_at}")
     if not wait:
-        click.echo(f"renewal requested: {', '.join(active)}")
+        echo(f"renewal requested: {', '.join(active)}")
         return
     cluster.run("wait", f"--for=jsonpath={{.status.lastHandledRenewRequest}}={requested_at}", f"--timeout={timeout}s",
                 *(f"{REQUESTS}/{name}" for name in active))  # fmt: skip
     failures = []
     for view in [view_request(cluster.get(REQUESTS, name), now()) for name in active]:
         if view.last_error:
-            failures.append(f"{view.name}: {view.last_error}")
+            failures.append(printable(f"{view.name}: {view.last_error}"))
         else:
-            click.echo(f"{view.name}: renewed, valid until {view.status.expiration_time}")
+            echo(f"{view.name}: renewed, valid until {view.status.expiration_time}")
     if failures:
         raise ClusterError("\n".join(failures))
 
 
 def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:
     if output == "text":
-        click.echo("\n".join(describe(view, now())) + ("\n" if in_stream else ""))
+        echo(*describe(view, now()), *([""] if in_stream else []))
     else:
         _write(view, output, in_stream=in_stream)
 
@@ -81,9 +82,9 @@ def _show_all(requests: list[Object], output: str, *, namespaces: bool) -> None:
     if output != "text":
         _write(views, output)
     elif views:
-        click.echo("\n".join(table(views, now(), namespaces=namespaces)))
+        echo(*table(views, now(), namespaces=namespaces))
     else:
-        click.echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
+        echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
 
 
 def _write(value: RequestView | list[RequestView], output: str, *, in_stream: bool = False) -> None:
@@ -92,7 +93,7 @@ def _write(value: RequestView | list[RequestView], output: str, *, in_stream: bo
         import yaml  # noqa: PLC0415 - the other outputs do not need it, and importing it takes time
 
         fields = msgspec.to_builtins(value)
-        click.echo(yaml.safe_dump(fields, sort_keys=False, width=120, explicit_start=in_stream), nl=False)
+        text = yaml.safe_dump(fields, sort_keys=False, width=120, explicit_start=in_stream).removesuffix("\n")
     else:
-        text = msgspec.json.encode(value)
-        click.echo(text if in_stream else msgspec.json.format(text, indent=2))
+        text = msgspec.json.format(msgspec.json.encode(value).decode(), indent=-1 if in_stream else 2)
+    echo(*text.split("\n"))

@@ -10,6 +10,7 @@ from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import row
 from keyturn.cli.kubectl.secret_view import describe, describe_family, read_secret
+from keyturn.cli.terminal import echo
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import unwrap
 from keyturn.core.token_family import TokenFamily, token_fingerprint
@@ -19,7 +20,7 @@ from keyturn.core.token_family import TokenFamily, token_fingerprint
 @click.argument("secret", shell_complete=completing("secret"))
 @cluster_options
 def inspect(cluster: Cluster, secret: str) -> None:
-    click.echo("\n".join(describe(read_secret(cluster, secret), now())))
+    echo(*describe(read_secret(cluster, secret), now()))
 
 
 @click.command(help=COMMANDS["forget"].summary)
@@ -31,17 +32,15 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     family = view.family
     if family is None:
         raise ClusterError(f"Secret {secret} is not a token Secret of Keyturn; use kubectl delete secret")
-    click.echo("\n".join((f"Token Secret {view.namespace}/{secret}", *describe_family(view, family, now()))))
+    echo(f"Token Secret {view.namespace}/{secret}", *describe_family(view, family, now()))
     source, _, key = family.source_id.partition("/")
-    click.echo(
-        row("Effect", f"the stored token is deleted but stays valid at the issuer; Secret {source} is used next")
-    )
+    echo(row("Effect", f"the stored token is deleted but stays valid at the issuer; Secret {source} is used next"))
     try:
         value = read_secret(cluster, source).data.get(key, b"").decode(errors="replace")
         fingerprint = token_fingerprint(unwrap(value, "the token"), view.namespace, view.name)
     except (ClusterError, RefusedError):
         fingerprint = None
-    click.echo(row("", forget_effect(fingerprint, family, source)))
+    echo(row("", forget_effect(fingerprint, family, source)))
     intent = family.intent
     if intent and now() < intent.start + timedelta(seconds=intent.give_up_seconds):
         raise ClusterError(f"{intent.holder} is using the token now and would recreate the Secret; retry in a minute")
@@ -51,7 +50,7 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     options = {"preconditions": {"uid": view.uid, "resourceVersion": view.resource_version}}
     path = f"/api/v1/namespaces/{view.namespace}/secrets/{secret}"
     cluster.run("delete", "--raw", path, "--filename=-", stdin=json.dumps(options))
-    click.echo(f"Secret {secret} deleted")
+    echo(f"Secret {secret} deleted")
 
 
 def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> str:

@@ -1,0 +1,20 @@
+"""Output for a terminal: text from the cluster or from a file must not control it."""
+
+import json
+
+import click
+
+
+def printable(text: str) -> str:
+    """Escape what is not printable as JSON does: control characters, such as ESC, and bidirectional overrides.
+
+    A line break is escaped too, because it could forge a line of the output or of the log.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+
+
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines to stdout or stderr, each of them escaped. JSON stays valid: only its strings can need it."""
+    click.echo("\n".join(map(printable, lines)), err=err)  # noqa: TID251 - escaped

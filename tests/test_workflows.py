@@ -1,0 +1,50 @@
+"""The GitHub workflows: no job that can sign runs what was downloaded from a package registry."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from keyturn import __version__
+
+ROOT = Path(__file__).parents[1]
+# Programs that install packages, or that run what was installed.
+INSTALLERS = re.compile(
+    r"\b(make|pip|pipx|uv|uvx|npm|npx|go|cargo|apt|apt-get|curl|wget|python3?)\b|\.venv|setup-(python|node|go)\b"
+)
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    return {
+        f"{path.name}: {name}": job
+        for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+        for name, job in yaml.safe_load(path.read_text())["jobs"].items()
+    }
+
+
+SIGNING_JOBS = {name: job for name, job in jobs().items() if (job.get("permissions") or {}).get("id-token") == "write"}
+
+
+def test_one_job_can_sign() -> None:
+    assert list(SIGNING_JOBS) == ["release.yaml: image"]
+
+
+@pytest.mark.parametrize("name", SIGNING_JOBS)
+def test_job_that_can_sign_installs_nothing(name: str) -> None:
+    steps = [f"{step.get('uses', '')} {step.get('run', '')}" for step in SIGNING_JOBS[name]["steps"]]
+
+    assert [step for step in steps if INSTALLERS.search(step)] == []
+
+
+@pytest.mark.parametrize(("tag", "is_released"), [(f"v{__version__}", True), ("v9.9.9", False)])
+def test_tag_must_match_the_version(tag: str, tmp_path: Path, *, is_released: bool) -> None:
+    [script] = [step["run"] for step in SIGNING_JOBS["release.yaml: image"]["steps"] if step.get("id") == "version"]
+    variables = os.environ | {"GITHUB_REF_NAME": tag, "GITHUB_OUTPUT": str(tmp_path / "output")}
+    result = subprocess.run(["bash", "-e", "-c", script], cwd=ROOT, env=variables, check=False)
+
+    assert (result.returncode == 0) == is_released
+    assert not is_released or (tmp_path / "output").read_text() == f"version={__version__}\n"
