@@ -37,7 +37,7 @@ class Entry:
             return True
         if isinstance(self.request, InvalidRequest):
             return False
-        return self.request.renew_requested != renew_requested(metadata.get("annotations", {}))
+        return self.request.renew_requested != renew_requested(metadata.get("annotations"))
 
 
 class RequestIndex:
@@ -89,7 +89,8 @@ def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
         return parse(body)
     except InvalidSpecError as error:
         meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
-        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), refused)
+        generation = meta["generation"] if isinstance(meta.get("generation"), int) else 0
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused)
 
 
 def restored_failure(status: Status) -> Failure | None:

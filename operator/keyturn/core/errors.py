@@ -123,4 +123,5 @@ REASONS = {
     "TargetConflict": _SOURCE_REFUSED,
     "SourceNotFound": ReasonPolicy("SourceNotFound", retry_after=_MINUTE),
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
+    "InternalError": ReasonPolicy("InternalError"),
 }

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import GROUP
+from keyturn.api.status import MAX_REVISION
 from keyturn.api.times import Moment
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.pipeline_values import SourceValues, Superseded
@@ -47,7 +48,7 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     metadata_hash: str
     data_hash: str
     source: str
-    revision: Annotated[int, Meta(ge=0, le=2**53)]
+    revision: Annotated[int, Meta(ge=0, le=MAX_REVISION)]
     keys: tuple[str, ...]
     handled_renew_request: str = ""
     principal: str = ""
@@ -129,8 +130,8 @@ def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
 
     The digest covers the text, not the parsed fields: a record of a newer release, with an additional field, is valid.
     """
-    text, _, digest = annotations.get(ISSUANCE_ANNOTATION, "").rpartition(',"digest":"')
     try:
+        text, _, digest = annotations.get(ISSUANCE_ANNOTATION, "").rpartition(',"digest":"')
         if digest != _digest(text + "}") + '"}':
             return None
         issuance = msgspec.json.decode(text + "}", type=Issuance)

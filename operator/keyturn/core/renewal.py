@@ -10,17 +10,10 @@ from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import (
-    Issuance,
-    TargetSecret,
-    has_current_metadata,
-    is_earlier,
-    is_ours,
-    is_unchanged,
-    may_delete,
-)
+from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
 from keyturn.core.state import Failure, ReconcileState
 
+WAITING_FOR_RENEWAL = "WaitingForRenewal"
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "IssuanceUnverified", "DriftDetected"})
 # How long an operator must have seen another's intent unchanged before it makes the final attempt.
 INTENT_SECONDS = 30
@@ -44,6 +37,8 @@ def renewal_reason(
         # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
         if not _should_defer(request, last):
             return "SpecChanged"
+        if request.renew_requested not in ("", last.handled_renew_request):
+            return "RenewalRequested"
         return None if now < last.renew else "Due"
     issuance = target.issuance
     if issuance is None:
@@ -62,8 +57,12 @@ def renewal_reason(
 
 
 def _should_defer(request: Request, issuance: Issuance) -> bool:
-    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due."""
-    return request.spec.consumption is not None and is_unchanged(request.exchange_hash, issuance.exchange_hash)
+    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due.
+
+    A single-use source is not renewed when it is due: waiting would only delay the report that a new one is needed.
+    """
+    is_renewable = request.spec.consumption is not None and not issuance.once
+    return is_renewable and is_unchanged(request.exchange_hash, issuance.exchange_hash)
 
 
 def target_conflict(request: Request, target: TargetSecret) -> RefusedError | None:
@@ -247,10 +246,22 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """A renewal that is needed and will be attempted at `until`, because another exchange now would be too many.
+
+    `reason` is why it is needed, or WaitingForRenewal if a change waits for the next renewal of a rotating source.
+    """
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing is due; reconcile again at `requeue_at`, or only after a change if it is None."""
+    """Nothing is to be done now; reconcile again at `requeue_at`, or only after a change if it is None."""
 
     requeue_at: datetime | None
+    postponed: Postponed | None = None
 
 
 Decision = Renew | ApplyMetadata | Wait | Refuse | Idle
@@ -274,7 +285,7 @@ def decide(
     reason = renewal_reason(request, target, source_fingerprint, now, state.last)
     if reason is None:
         return _decide_metadata(request, target, state, now)
-    if target and target.issuance and state.last and is_earlier(target.issuance, state.last):
+    if target and state.has_newer_than(target):
         # An earlier version of the Secret was put back. Its record is genuine, but as often as that happens, it must
         # not cause more exchanges than any other edit.
         reason = "DriftDetected"
@@ -282,7 +293,7 @@ def decide(
         return _decide_retry(request, state, state.failure, reason, now, minimum)
     earliest = _earliest_renewal(request, state, reason, now, minimum)
     if earliest and now < earliest:
-        return Idle(_before_expiry(earliest, state, now))
+        return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
 
 
@@ -291,11 +302,14 @@ def _decide_metadata(
 ) -> ApplyMetadata | Idle:
     if target is None or target.issuance is None:
         # Only formats or secretName of a rotating source changed: the new Secret is written when the old one is due.
-        return Idle(state.last.renew if state.last else now)
+        renew = state.last.renew if state.last else now
+        return Idle(renew, Postponed(WAITING_FOR_RENEWAL, renew))
     issuance = target.issuance
     idle = Idle(next_reconcile(request, issuance, None, now))
-    # If the spec has changed, the data does not match it, and the metadata must not claim that it does.
-    if not should_apply_metadata(request, target) or not is_unchanged(request.request_hash, issuance.request_hash):
+    if not is_unchanged(request.request_hash, issuance.request_hash):
+        # The data does not match the spec yet, and the metadata must not claim that it does.
+        return dataclasses.replace(idle, postponed=Postponed(WAITING_FOR_RENEWAL, issuance.renew))
+    if not should_apply_metadata(request, target):
         return idle
     is_requested = issuance.uid != request.uid or not is_unchanged(request.metadata_hash, issuance.metadata_hash)
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL

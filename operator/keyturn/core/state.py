@@ -5,7 +5,7 @@ from datetime import datetime
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours
+from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class ReconcileState:
     `issuance` is the issuance record on the target now, `last` the one of the last issue, wherever it was written, and
     `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
     exchanges, `metadata_applied_at` when metadata was last applied. `inputs` is the hash of the spec, source and target
-    that were last read. `unwritten`: the credentials of the last exchange could not be written. `unverified` is the
-    record on the target if it is not verified: nothing but the order of renewals depends on it.
+    that were last read. `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason
+    to repair the target as it was last read, empty if it is intact. `unverified` is the record on the target if it is
+    not verified: nothing but the order of renewals depends on it.
     """
 
     issuance: Issuance | None = None
@@ -59,14 +60,14 @@ class ReconcileState:
     metadata_applied_at: datetime | None = None
     inputs: str = ""
     unwritten: bool = False
+    damage: str = ""
     unverified: Issuance | None = None
 
     def with_target(self, request: Request, target: TargetSecret | None) -> "ReconcileState":
-        """Return the state with the issuance record of a target that was read."""
+        """Return the state with the issuance record and the damage of a target that was read."""
         ours = target if target and is_ours(request, target) else None
-        return replace(
-            self.with_issuance(ours.issuance if ours else None), unverified=ours.unverified if ours else None
-        )
+        state = self.with_issuance(ours.issuance if ours else None)
+        return replace(state, damage=_damage(request, target), unverified=ours.unverified if ours else None)
 
     def with_issuance(self, issuance: Issuance | None) -> "ReconcileState":
         """Return the state with the verified record that is on the target now; `last` is never an earlier one."""
@@ -75,3 +76,18 @@ class ReconcileState:
         if self.last and is_earlier(issuance, self.last):
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
+
+    def has_newer_than(self, target: TargetSecret) -> bool:
+        """Whether an earlier version of the Secret than that of the last issue was put back."""
+        return bool(target.issuance and self.last and is_earlier(target.issuance, self.last))
+
+
+def _damage(request: Request, target: TargetSecret | None) -> str:
+    if target is None:
+        return "SecretMissing"
+    if not is_ours(request, target):
+        return ""
+    if target.issuance is None:
+        return "IssuanceUnverified" if target.unverified else "IssuanceUnreadable"
+    is_edited = target.data_hash is not None and not is_unchanged(target.data_hash, target.issuance.data_hash)
+    return "DriftDetected" if is_edited else ""

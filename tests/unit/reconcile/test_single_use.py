@@ -213,6 +213,16 @@ async def test_refresh_token_of_one_step_is_not_passed_to_the_next() -> None:
     assert refresh_tokens == [None, None, None, None]
 
 
+async def test_new_formats_of_a_consumed_code_are_refused_at_once() -> None:
+    env = with_code("seed")
+    env.aws.issuer.refreshes = False
+    await env.reconcile(single_use())
+    outcome = await env.reconcile(single_use(target={"formats": [{"env": {}}]}), MINUTE)
+
+    assert outcome.failure
+    assert (outcome.failure.error.reason, env.aws.issuer.reuses) == ("SourceConsumed", 0)
+
+
 @pytest.mark.parametrize("step", SINGLE_USE_STEPS.values(), ids=SINGLE_USE_STEPS)
 async def test_single_use_source_token_is_exchanged_for_refresh_tokens(step: dict[str, Any]) -> None:
     env = with_code()

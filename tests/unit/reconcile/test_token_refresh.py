@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
+from tests.support.status import conditions, row
 
 GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
@@ -233,8 +235,20 @@ async def test_new_token_in_the_source_starts_a_new_family(lost: int) -> None:
 async def test_new_target_waits_for_the_next_renewal(change: dict[str, Any]) -> None:
     env = await consumed()
 
-    await env.reconcile(rotating(**change), MINUTE)
+    waiting = await env.reconcile(rotating(**change), MINUTE)
     assert len(env.aws.issuer.consumed) == 1
+    assert conditions(waiting.status) == row("False WaitingForRenewal", "True Issued")
 
     await env.reconcile(rotating(**change), DUE)
     assert len(env.aws.issuer.consumed) == 2
+
+
+@pytest.mark.parametrize("change", [{"formats": [{"env": {}}]}, {"secretName": "elsewhere"}], ids=["formats", "name"])
+async def test_new_target_is_written_at_once_if_requested(change: dict[str, Any]) -> None:
+    env, token_request = await consumed(), rotating(target=change)
+    await env.reconcile(token_request, MINUTE)
+
+    outcome = await env.reconcile(dataclasses.replace(token_request, renew_requested="now"), MINUTE)
+
+    assert (outcome.reason, len(env.aws.issuer.consumed)) == ("RenewalRequested", 2)
+    assert conditions(outcome.status)["Ready"] == "True Renewed"
