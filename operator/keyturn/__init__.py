@@ -1,13 +1,13 @@
 """Keyturn keeps short-lived AWS credentials fresh: a pipeline of exchanges from a source to a Secret.
 
-The packages, each importing only what stands below it:
+Each package imports only from the packages below it:
 
-    cli         commands; the only real clock and randomness, the wiring of processes
-    controller  Kubernetes: watches in, a work queue, Secrets, status and Events out
-    standalone  the same reconciliation on files
+    cli         commands; the only code that reads the real clock and random numbers
+    controller  Kubernetes: watches, the work queue, Secrets, status and Events
+    standalone  the same reconciliation with files instead of Secrets
     sidecar     serves a mounted Secret to the AWS SDKs of a pod
     reconcile   reconcile(): the one place where the order of a renewal is decided
-    exchanges   the calls, one module or package per external system
+    exchanges   calls to external systems, one module for each
     metrics     every metric name
     core        decisions without I/O
     api         TokenRequest v1alpha1: types, rules, CRD generation

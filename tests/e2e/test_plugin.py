@@ -204,7 +204,7 @@ def test_missing_rights_are_reported(namespace: Namespace, tmp_path: Path) -> No
     assert "SourceNotFound" in plugin.succeed("status", "acme")
     error = plugin.fail("renew", "acme")
     assert "cannot patch resource" in error
-    assert "ask your cluster administrator for this right" in error
+    assert "ask your cluster administrator for this permission" in error
     assert "cannot get resource" in plugin.fail("inspect", "acme")
 
 

@@ -33,10 +33,7 @@ def pod(*containers: Body, inject: Any = "acme-billing", **spec: Any) -> Body:
 
 
 def own_credentials(name: str, variable: str) -> str:
-    return (
-        f"container {name} has {variable}, which SDKs read instead of the sidecar: "
-        "the container keeps its own credentials"
-    )
+    return f"container {name} has {variable}, which SDKs prefer to the sidecar: the container keeps its own credentials"
 
 
 _WAIT = container("wait")
@@ -45,7 +42,7 @@ _OWN_SIDECAR = container("keyturn", restartPolicy="Always")
 _VOLUMES: Body = {"volumes": [{"name": "data", "emptyDir": {}}]}
 _MOUNTED = container(volumeMounts=[{"name": "data", "mountPath": "/data"}])
 _FROM: Body = {"envFrom": [{"secretRef": {"name": "blue"}}, {"configMapRef": {"name": "red"}}]}
-_FROM_MESSAGE = ": SDKs read AWS_ACCESS_KEY_ID or AWS_PROFILE among them instead of the sidecar"
+_FROM_MESSAGE = ": SDKs prefer AWS_ACCESS_KEY_ID or AWS_PROFILE among them to the sidecar"
 
 _NAME_MESSAGE = "keyturn.dev/inject must be the name of a Secret: no sidecar was added"
 # A container with one of these is left alone.
@@ -110,7 +107,7 @@ CASES: dict[str, Case] = {
     "a config file": Case(
         pod(container("app", "AWS_CONFIG_FILE")),
         ("app",),
-        ("container app has AWS_CONFIG_FILE: SDKs read credentials in it instead of the sidecar",),
+        ("container app has AWS_CONFIG_FILE: SDKs prefer credentials in that file to the sidecar",),
     ),
     "envFrom": Case(
         pod(container(**_FROM)),

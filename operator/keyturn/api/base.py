@@ -41,7 +41,7 @@ class Rule(NamedTuple):
 
 
 class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Base of all API types. Unknown fields are errors: to ignore one could grant more than the user intended."""
+    """Base of all API types. Unknown fields are errors: ignoring one could grant more than the user intended."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
     # If set, the CRD evaluates each group of RULES as one rule, with these CEL expressions bound to names.

@@ -59,7 +59,7 @@ def schema() -> dict[str, Any]:
         # No description: the API server allows none, and publishes its own.
         "metadata": {
             "type": "object",
-            # The API server enforces this limit anyway, but its cost estimate of rules that read the name needs it.
+            # The API server enforces this limit anyway, but needs it here to estimate the cost of rules with the name.
             "properties": {"name": {"type": "string", "maxLength": 253, "description": "Name of the TokenRequest."}},
         },
     }
@@ -134,7 +134,7 @@ def _merged(rules: Sequence[Rule], variables: Mapping[str, str]) -> dict[str, st
 
 
 def _strings(node: dict[str, Any]) -> dict[str, Any]:
-    """Add the type to enums, translate patterns to RE2, and unindent docstrings."""
+    """Add the type to enums, translate patterns to RE2, and dedent docstrings."""
     if "description" in node:
         node["description"] = inspect.cleandoc(node["description"])
     if "enum" in node:

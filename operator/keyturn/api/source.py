@@ -143,7 +143,7 @@ class TokenSourceSpec(ApiStruct, frozen=True):
 
 
 class AmbientSpec(ApiStruct, frozen=True):
-    """The operator's own AWS identity. Its settings list the namespaces and roles that may use it."""
+    """The operator's own AWS identity. The operator's settings list which namespaces may assume which roles with it."""
 
 
 class CredentialSourceSpec(ApiStruct, frozen=True):

@@ -32,7 +32,7 @@ class LastError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     reason: Annotated[str, Meta(max_length=128, description="One of the reasons of the condition Renewed.")]
     message: Annotated[str, Meta(max_length=1024, description="What failed.")]
-    # No default is left out when it is encoded: in a merge patch, only null removes an old ID.
+    # Encoded even if it is null: in a merge patch, only null removes an old ID.
     request_id: Annotated[str, Meta(max_length=256, description="The AWS request ID.")] | None = None
 
 
@@ -51,7 +51,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     secret_name: Annotated[str, Meta(description="Name of the Secret with the credentials.")] | None = None
     issue_time: Annotated[Time, Meta(description="Time at which the current credentials were issued.")] = None
     expiration_time: Annotated[
-        Time, Meta(description="Time at which the first of the current credentials expires.")
+        Time, Meta(description="Time at which the current credentials expire (the earliest, if they differ).")
     ] = None
     renewal_time: Annotated[Time, Meta(description="Time of the next scheduled renewal.")] = None
     last_attempt_time: Annotated[Time, Meta(description="Time of the last renewal attempt.")] = None

@@ -11,7 +11,7 @@ from keyturn.api.base import ApiStruct, Name, Rule
 from keyturn.api.formats.registry import FormatSpec, key_in_cel
 from keyturn.api.times import DURATION, duration
 
-# The syntax of label keys. It is also that of annotation keys, except that their prefix may have capital letters.
+# The syntax of label keys. Annotation keys have the same syntax, except that their prefix may have capital letters.
 LABEL_NAME = (
     r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
@@ -132,7 +132,7 @@ class RenewalSpec(ApiStruct, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="Duration such as 20m or 1h30m. Limited to half of the actual lifetime.",
+                description="How long before expiry, such as 20m or 1h30m. Limited to half of the actual lifetime.",
             ),
         ]
         | None
@@ -140,7 +140,7 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="Percentage of the actual lifetime. Limited to 50."),
+            Meta(description="How long before expiry, as a percentage of the actual lifetime. Limited to 50."),
         ]
         | None
     ) = None

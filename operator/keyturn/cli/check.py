@@ -76,7 +76,7 @@ class _Object(msgspec.Struct):
     "--filename", "-f", "filenames", multiple=True, metavar="FILE", help="File to check, or - for stdin. Repeatable."
 )
 @click.argument("more_filenames", nargs=-1, metavar="[FILE]...")
-@click.option("--strict", is_flag=True, help="Exit with code 1 also if there are only warnings.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 even if there are only warnings.")
 def check(filenames: tuple[str, ...], more_filenames: tuple[str, ...], *, strict: bool) -> None:
     files = (*filenames, *more_filenames)
     if not files:

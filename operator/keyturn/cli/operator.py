@@ -23,7 +23,11 @@ from keyturn.sidecar.http_server import BindError
     help="Watch only this namespace. May be repeated. Default: all namespaces.",
 )
 @option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings file (YAML).")
-@option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: the Pod's service account.")
+@option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False),
+    help="Kubeconfig file. Default: that of KUBECONFIG, or else the Pod's service account.",
+)
 @option("--concurrent", type=click.IntRange(1, 256), default=16, help="Maximum number of concurrent reconciliations.")
 @option("--http-bind-address", default=":8080", metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz.")
 @option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")

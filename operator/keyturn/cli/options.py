@@ -32,8 +32,16 @@ def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
 
 def log_options(command: Command) -> Command:
     """Add --log-level and --log-format."""
-    level = option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-    return level(option("--log-format", type=click.Choice(["text", "json"]), default="text")(command))
+    level = option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        help="Lowest level of the messages to log.",
+    )
+    log_format = option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", help="Format of log messages."
+    )
+    return level(log_format(command))
 
 
 def secret_options(*, required: bool) -> Callable[[Command], Command]:

@@ -168,7 +168,7 @@ async def run(
     now: Callable[[], datetime],
     on_clock_set_back: Callable[[], None],
 ) -> None:
-    """Reconcile due requests until cancelled, each in a task of its own.
+    """Reconcile due requests until cancelled, each in its own task.
 
     Sleeps are monotonic and at most 30 s long, so setting the clock delays nothing for longer. `on_clock_set_back` is
     called if the clock was set back, because the times in the queue were computed from the earlier clock.

@@ -37,7 +37,7 @@ class AwsResponse:
 
 
 class Aws:
-    """The clients of AWS, the threads that run their calls, and what earlier calls have shown of each service."""
+    """The AWS clients, the threads that run their calls, and what earlier calls revealed about each service."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Aws:
     async def call(
         self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer = None
     ) -> AwsResponse:
-        """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None leaves it unsigned.
+        """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
         botocore retries up to the operation's number of attempts. Raises only KeyturnError.
         """

@@ -91,7 +91,7 @@ _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"}
 _REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
-# Codes of all services, also if their models do not list them. botocore retries most of these itself, not all.
+# Codes that any service may return, even if its model does not list them. botocore itself retries most of them.
 _COMMON = {
     "RequestExpired": _UNAVAILABLE,
     "RequestLimitExceeded": _THROTTLED,

@@ -61,7 +61,7 @@ async def get_authorization_token(
     domain: dict[str, str | int] = {"domain": spec.domain}
     if spec.domain_owner:
         domain["domainOwner"] = spec.domain_owner
-    # The endpoints first: if one fails, no token has been issued that stays valid unused.
+    # The endpoints first: a failure after GetAuthorizationToken would leave behind an unused but valid token.
     endpoints = []
     for repository in spec.repositories or ():
         endpoint_type = {"endpointType": repository.endpoint_type} if repository.endpoint_type else {}

@@ -25,7 +25,7 @@ _CLASSIFICATIONS = {
     "InternalErrorException": ErrorClassification("Unavailable"),
     "InvalidIdentityPoolConfigurationException": ErrorClassification(
         "AccessDenied",
-        hint="check that the pool has a role, whose trust policy allows cognito-identity.amazonaws.com for the pool",
+        hint="check that the pool has a role whose trust policy allows cognito-identity.amazonaws.com for this pool",
         eventually_consistent=True,
     ),
     "InvalidParameterException": ErrorClassification("InvalidSpec", hint="check the name of the login provider"),

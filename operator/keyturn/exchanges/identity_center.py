@@ -16,12 +16,12 @@ _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
 _MAX_LIFETIME = timedelta(days=366)
 _CREDENTIALS = ("roleCredentials", "accessKeyId", "secretAccessKey", "sessionToken", "expiration")
-_APPLICATION = "check that clientId is the application's ARN and that this caller is among its authentication methods"
+_APPLICATION = "check that clientId is the application's ARN and that its authentication methods allow this caller"
 _ASSIGNED = (
     "check that the user is assigned to the application (unless it requires no assignments), that the application"
     " allows this grant, and that the caller's policy allows sso-oauth:CreateTokenWithIAM"
 )
-# Not SourceInvalid: that would mean that the code or assertion was refused itself, and must not be sent again.
+# Not SourceInvalid: that would mean that the code or assertion itself was refused and must not be sent again.
 _KEYS = replace(KEYS, reason="AccessDenied")
 
 # Errors of the operations in the AWS API reference.

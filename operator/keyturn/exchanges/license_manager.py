@@ -1,4 +1,4 @@
-"""AWS License Manager: exchanges credentials for a refresh token, and that for an access token of one hour."""
+"""AWS License Manager: exchanges credentials for a refresh token, and a refresh token for a one-hour access token."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""OAuth 2.0: the token endpoint of any issuer, with one of four grants, and the authentication of the client to it."""
+"""OAuth 2.0: requests tokens from any issuer, with one of four grants and any of four client authentications."""
 
 import base64
 import secrets

@@ -1,4 +1,4 @@
-"""SSRF protection: the addresses that an issuer may have are public ones, and those that the settings allow."""
+"""SSRF protection: issuers may have only public addresses, and those that the settings allow."""
 
 import asyncio
 import ipaddress
@@ -56,7 +56,7 @@ class Resolver(AbstractResolver):
             raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
 
     def is_allowed(self, address: _Address) -> bool:
-        """Whether an issuer may have this address. An IPv4 address in an IPv6 one counts as itself."""
+        """Whether an issuer may have this address. An IPv4 address embedded in an IPv6 address is checked as IPv4."""
         if isinstance(address, ipaddress.IPv6Address):
             # NAT64 (RFC 6052), IPv4-mapped, or 6to4 (RFC 3056).
             nat64 = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None

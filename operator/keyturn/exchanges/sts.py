@@ -39,7 +39,7 @@ _CREDENTIALS = ("Credentials", "AccessKeyId", "SecretAccessKey", "SessionToken",
 # The codes are not the names of the error shapes: IDPRejectedClaim, not IDPRejectedClaimException.
 _COMMON = {
     "InvalidParameterValue": ErrorClassification(
-        "InvalidSpec", hint="check the tags, also those passed on from an earlier role (transitive)"
+        "InvalidSpec", hint="check the tags, including transitive tags from an earlier role"
     ),
     "MalformedPolicyDocument": ErrorClassification("InvalidSpec", hint="check that `policy` is an IAM policy in JSON"),
     "PackedPolicyTooLarge": ErrorClassification(
@@ -75,7 +75,8 @@ _WITH_WEB_IDENTITY = AwsOperation(
         "IDPRejectedClaim": ErrorClassification("AccessDenied", hint="the issuer rejected the claims of the token"),
         "InvalidIdentityToken": ErrorClassification(
             "SourceInvalid",
-            hint="check that the role's account has an OIDC provider for the issuer, and that this is no refresh token",
+            hint="check that the role's account has an OIDC provider for the issuer, and that the token is not a"
+            " refresh token",
         ),
     },
 )
@@ -88,8 +89,8 @@ _ASSUME_ROLE = AwsOperation(
     | {
         "ValidationError": ErrorClassification(
             "InvalidSpec",
-            hint="check that durationSeconds does not exceed the maximum session duration of the role, and 3600 if the"
-            " caller is a role itself, as the operator may be",
+            hint="check that durationSeconds does not exceed the maximum session duration of the role, or 3600 if the"
+            " caller is itself a role, as the operator may be",
         )
     },
 )

@@ -108,7 +108,7 @@ class _CredentialsHandler:
             return self.error(405, "only GET is allowed")
         tokens = http_request.values(b"authorization")
         if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._token):
-            return self.error(401, "the Authorization header is not the token in the authorization file")
+            return self.error(401, "the Authorization header does not match the token in the authorization file")
         try:
             document = self._cache.document()
         except NoCredentialsError as error:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class RenewalLoop:
-    """Renews a request, and follows changes of its manifest."""
+    """Renews a request, and applies changes to its manifest."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class RenewalLoop:
             request = self._manifest.read()
             if _name(request) != _name(self._request):
                 raise RefusedError(
-                    "InvalidSpec", f"the manifest contains {_name(request)} now: start another process for it"
+                    "InvalidSpec", f"the manifest now contains {_name(request)}: start another process for it"
                 )
             if self._publisher.has_endpoint and not is_servable(request):
                 raise RefusedError("InvalidSpec", NO_SERVABLE_FORMAT)

@@ -175,7 +175,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "resource that is not a URI": oauth(resource=["api"]),
         "resource with a fragment": oauth(resource=["https://api.example/#a"]),
     },
-    "names of extraParameters must not be OAuth parameters or sound like secrets": {
+    "names of extraParameters must not be OAuth parameters or contain words such as secret and password": {
         "scope in the extra parameters": oauth(extraParameters={"scope": "a"}),
         "grant type in the extra parameters": oauth(extraParameters={"grant_type": "password"}),
         "password in the extra parameters": oauth(extraParameters={"user_password": "a"}),

@@ -185,7 +185,7 @@ async def test_new_manifest_is_used_within_a_second(tmp_path: Path, caplog: pyte
         pytest.param(lambda it: it.manifest.write_text("kind: Tok"), "must contain a TokenRequest", id="truncated"),
         pytest.param(lambda it: it.manifest.unlink(), "does not exist", id="removed"),
         pytest.param(lambda it: it.write_manifest(region=7), "(at spec.region)", id="invalid"),
-        pytest.param(lambda it: it.write_manifest(name="other"), "contains billing/other now", id="another request"),
+        pytest.param(lambda it: it.write_manifest(name="other"), "now contains billing/other", id="another request"),
         pytest.param(
             lambda it: it.write_manifest(target={"formats": [{"credentialsFile": {}}]}),
             "one of the formats env and credentialProcess", id="nothing to serve",

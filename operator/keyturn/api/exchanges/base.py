@@ -40,7 +40,7 @@ TokenToRead = Annotated[
 
 
 class ExchangeSpec(ApiStruct, frozen=True):
-    """Base of all exchanges: the kinds of value that an exchange requires and produces, and what it consumes.
+    """Base of all exchanges: the kinds of value that an exchange requires, produces and consumes.
 
     `DEFAULT_SECONDS` is AWS's default for `durationSeconds`, None if the exchange has no such field. `IS_ROLE`: it
     produces the session of a role. `FOR_USERS_ONLY`: it accepts only the access keys of an IAM user.

@@ -87,8 +87,8 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             "urn:ietf:params:oauth:grant-type:token-exchange",
         ],
         Meta(
-            description="authorization_code consumes codeFrom and later renewals use the refresh token from the"
-            " response. refresh_token uses source.token. jwt-bearer sends a token of a trusted token issuer."
+            description="authorization_code consumes codeFrom; later renewals use the refresh token from the response."
+            " refresh_token uses source.token. jwt-bearer sends a token of a trusted token issuer."
             " token-exchange sends an access token that Identity Center issued to another application."
         ),
     ]

@@ -26,7 +26,7 @@ _Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
 
-# Parameters that have, or would need, a field of their own: an extra parameter could override it.
+# Parameters that have, or would need, their own field, which an extra parameter could override.
 PROTOCOL_PARAMETERS = [
     "grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "audience",
     "resource", "refresh_token", "assertion", "subject_token", "subject_token_type", "requested_token_type",
@@ -118,8 +118,8 @@ _RULES = (
         is_met_by=lambda spec: spec.from_ is None or spec.grant_type in (TOKEN_EXCHANGE, JWT_BEARER),
     ),
     Rule(
-        message="names of extraParameters must not be OAuth parameters or sound like secrets, and may contain only"
-        " letters, digits, '.', '-' and '_'",
+        message="names of extraParameters must not be OAuth parameters or contain words such as secret and password,"
+        " and may contain only letters, digits, '.', '-' and '_'",
         cel=f"""
             !has(self.extraParameters) || self.extraParameters.all(k,
                 !(k in {PROTOCOL_PARAMETERS}) && k.matches(r'^{PARAMETER}$') && !k.matches(r'{SECRET_PARAMETER}'))

@@ -30,7 +30,7 @@ FederatedUserName = Annotated[
 # A literal ÿ: RE2 and Python have no common escape for it.
 _POLICY = r"^[\t\n\r -ÿ]+\Z"
 _POLICY_TEXT = "Session policy (JSON). It limits the permissions of the session."
-# Only for AssumeRole botocore's model has no maximum; AWS reports PackedPolicyTooLarge.
+# botocore's model sets no maximum for AssumeRole; AWS reports PackedPolicyTooLarge instead.
 LongPolicy = Annotated[str, Meta(min_length=1, max_length=10240, pattern=_POLICY, description=_POLICY_TEXT)]
 Policy = Annotated[str, Meta(min_length=1, max_length=2048, pattern=_POLICY, description=_POLICY_TEXT)]
 _TagText = rf"{TEXT}_.:/=+@-"
@@ -78,7 +78,7 @@ Tags = Annotated[tuple[Tag, ...], Meta(max_length=50, description="Session tags.
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 TAG_KEYS_RULE = Rule(
     message="tag keys must be unique, ignoring case",
-    # The list of one binds `keys`: lowerAscii() in each comparison would exceed the API server's cost limit.
+    # The one-element list binds `keys`: lowerAscii() in each comparison would exceed the API server's cost limit.
     cel="""
         !has(self.tags) || [self.tags.map(t, t.key.lowerAscii())].all(keys,
             keys.all(k, keys.exists_one(other, other == k)))

@@ -8,8 +8,8 @@ from msgspec import Meta
 from keyturn.api.base import Key, Kind, Rule
 from keyturn.api.formats.base import KEY_RULE, FormatOptions
 
-# The names of placeholders, with the kind of value that an exchange must produce for it. None: no exchange is needed,
-# or it is known only after the exchange whether there is a value.
+# The names of placeholders, and the kind of value that an exchange must produce for each. None: no exchange is needed,
+# or whether there is a value is known only after the exchange.
 NAMES: dict[str, Kind | None] = {
     "accessToken": "token",
     "idToken": "token",
@@ -34,7 +34,7 @@ EXPIRING_NAMES = [
     if kind not in (None, "packageEndpoints") and name not in ("principal", "tokenId")
 ]
 PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z]+) *\}\}")
-# Every {{ must start a placeholder with a known name: a misspelt one would be written to the Secret unchanged.
+# Every {{ must start a placeholder with a known name: a misspelled one would be written to the Secret unchanged.
 TEXT_PATTERN = rf"(?:[^{{]|\{{[^{{]|\{{\{{ *(?:{'|'.join(NAMES)}) *\}}\}})*\{{?"
 
 

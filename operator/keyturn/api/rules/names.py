@@ -13,7 +13,7 @@ def _exchanges(has_property: Callable[[type[ExchangeSpec]], bool]) -> list[str]:
 
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
-# Without the exchanges that require a kind only with some values of their fields.
+# Excludes exchanges that require a kind only if a field has a certain value.
 REQUIRE = {kind: _exchanges(lambda exchange, kind=kind: kind in exchange.REQUIRES) for kind in _KINDS}  # type: ignore[misc]
 PRODUCE = {kind: _exchanges(lambda exchange, kind=kind: kind in exchange.PRODUCES) for kind in _KINDS}  # type: ignore[misc]
 PRODUCE_ID_TOKEN = _exchanges(lambda exchange: exchange.PRODUCES_ID_TOKEN)

@@ -21,7 +21,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
     "inspect": LazyCommand("keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values."),
     "check": KEYTURN_COMMANDS["check"],
-    "forget": LazyCommand("keyturn.cli.kubectl.secret_commands", "Delete a token Secret and start from the source."),
+    "forget": LazyCommand(
+        "keyturn.cli.kubectl.secret_commands", "Delete a token Secret, so that the source is used next."
+    ),
 }
 _COMPLETION_VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"
 # A completion directive of cobra, the library that kubectl is written with.

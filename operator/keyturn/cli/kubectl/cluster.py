@@ -1,4 +1,4 @@
-"""Access to the cluster through kubectl, with the user's own rights."""
+"""Access to the cluster through kubectl, with the user's own permissions."""
 
 import difflib
 import functools
@@ -31,7 +31,7 @@ _ADVICE: Mapping[str, str] = {
     r"doesn't have a resource type|could not find the requested resource": (
         "this cluster has no TokenRequest CRD; is Keyturn installed? The chart installs it with crds.enabled"
     ),
-    r"\(Forbidden\)": "ask your cluster administrator for this right; `kubectl auth can-i --list` shows yours",
+    r"\(Forbidden\)": "ask your cluster administrator for this permission; `kubectl auth can-i --list` shows yours",
     # A login plugin tried to prompt for a name or to open a browser, but stdin is closed.
     r"Unauthorized|provide credentials|^(Please enter .*)?EOF$": "log in first, for example with `kubectl get pods`",
     r"[Uu]nable to connect|was refused|no such host|i/o timeout|deadline exceeded": (

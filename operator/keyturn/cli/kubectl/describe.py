@@ -158,7 +158,7 @@ def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, no
     elif not status.conditions:
         yield f"not reconciled yet; {_OPERATOR_HINT}"
     elif status.observed_generation < generation:
-        yield f"the status is of generation {status.observed_generation}, the spec of {generation}; {_OPERATOR_HINT}"
+        yield f"the status describes generation {status.observed_generation}, not {generation}; {_OPERATOR_HINT}"
     elif request and request.spec.suspend:
         yield "spec.suspend is true: credentials are not renewed"
     else:

@@ -14,7 +14,14 @@ from keyturn.cli.terminal import echo, printable
 @click.command(help=COMMANDS["status"].summary)
 @click.argument("name", required=False, shell_complete=completing(REQUESTS))
 @click.option("-A", "--all-namespaces", is_flag=True, help="List TokenRequests in all namespaces.")
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
 @click.option("-w", "--watch", is_flag=True, help="Keep watching and show each change.")
 @cluster_options
 def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:

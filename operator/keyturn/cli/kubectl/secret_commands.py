@@ -67,4 +67,4 @@ def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> 
             f"Secret {source} contains a CONSUMED token, and the issuer may revoke the whole family if it is sent: "
             "store a new one there first"
         )
-    return f"Secret {source} contains a new token, which Keyturn uses without forget"
+    return f"Secret {source} contains a new token, which Keyturn uses even without forget"

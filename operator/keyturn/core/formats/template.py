@@ -10,7 +10,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.formats.context import FormatContext, check_endpoint, registry_logins
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 
-# Characters without a meaning in a shell, in quotes, in JSON, XML and INI: the syntax of the text is unknown.
+# Characters with no special meaning in shells, quoted strings, JSON, XML and INI: the syntax of the text is unknown.
 _PLAIN = re.compile(r"[-A-Za-z0-9._~+/=:,@]+")
 # Returns a value with its own expiration time, or None if the pipeline does not provide it.
 _Getter = Callable[[PipelineValues], Token | None]

@@ -227,17 +227,17 @@ def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
         yield Finding(path, message, is_error=True)
     for name in credential_variables(container):
         message = (
-            f"container {container.name} has {name}, which SDKs read instead of the sidecar: "
+            f"container {container.name} has {name}, which SDKs prefer to the sidecar: "
             "the container keeps its own credentials"
         )
         yield Finding(f"{path}.env", message)
     if "AWS_CONFIG_FILE" in container.literals:
-        message = f"container {container.name} has AWS_CONFIG_FILE: SDKs read credentials in it instead of the sidecar"
+        message = f"container {container.name} has AWS_CONFIG_FILE: SDKs prefer credentials in that file to the sidecar"
         yield Finding(f"{path}.env", message)
     for source in container.env_from:
         message = (
             f"container {container.name} takes variables from {source.origin}: "
-            "SDKs read AWS_ACCESS_KEY_ID or AWS_PROFILE among them instead of the sidecar"
+            "SDKs prefer AWS_ACCESS_KEY_ID or AWS_PROFILE among them to the sidecar"
         )
         yield Finding(f"{path}.envFrom", message)
 

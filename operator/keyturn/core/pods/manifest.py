@@ -8,7 +8,7 @@ import msgspec
 from keyturn.api.base import GROUP, without_nulls
 
 INJECT = f"{GROUP}/inject"
-# The path of the pod template by API group and kind: other groups have a Job of their own.
+# The path of the pod template by API group and kind, because other groups define kinds such as Job too.
 _TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "Pod"): (),
     ("", "PodTemplate"): ("template",),

@@ -32,7 +32,7 @@ TIMEOUT = "error: timed out waiting for the condition on tokenrequests/acme\n"
     ("stderr", "message"),
     [
         pytest.param(NO_CRD, "is Keyturn installed?", id="no CRD"),
-        pytest.param(FORBIDDEN, "ask your cluster administrator for this right", id="forbidden"),
+        pytest.param(FORBIDDEN, "ask your cluster administrator for this permission", id="forbidden"),
         pytest.param(FORBIDDEN, 'User "eve" cannot list resource', id="forbidden, kubectl's own message"),
         pytest.param(RETRIES, "kubectl config current-context", id="no cluster"),
         pytest.param("Unable to connect to the server: EOF\n", "is this the right cluster?", id="connection closed"),

@@ -117,7 +117,7 @@ def test_description_contains_the_state(body: dict[str, Any], line: str) -> None
     {
         "a new generation": (
             change(RENEWED, generation=2),
-            "the status is of generation 1, the spec of 2; is an operator running for this namespace?",
+            "the status describes generation 1, not 2; is an operator running for this namespace?",
         ),
         "a renewal request": (
             change(RENEWED, **REQUESTED),
