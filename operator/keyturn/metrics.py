@@ -85,7 +85,9 @@ class Metrics:
         self.internal_errors = self._counter(
             "keyturn_internal_errors", "Bugs: exceptions that no code expected, by component.", ("component",)
         )
-        self.rotations = self._counter("keyturn_token_rotations", "Refresh-token uses by result.", ("result",))
+        self.rotations = self._counter(
+            "keyturn_token_rotations", "Refresh-token uses by result.", ("result",), "unsaved"
+        )
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
             "Time between the renewal time and the start of the renewal.",
@@ -122,8 +124,15 @@ class Metrics:
         """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
         self.registry.register(_RequestCollector(series, work_queue))
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...], *values: str) -> Counter:
+        """Create a counter, and its series with these values of the label.
+
+        Prometheus sees an increase only if the series exists before it.
+        """
+        counter = Counter(name, text, labels, registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

@@ -1,6 +1,7 @@
 """The dependencies of the reconciler in memory: Secrets, AWS, a clock and randomness, all controlled by the test."""
 
 import copy
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +17,10 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.token_family import StoredToken
+from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.cluster_secrets import ClusterSecrets, ObservedStore
 from tests.support.rotation import Checkpoint, RotatingIssuer, no_checkpoint
@@ -156,6 +159,7 @@ class FakeEnvironment:
     jumps: timedelta = timedelta()
     secrets: ClusterSecrets = field(init=False)
     token_locks: TokenLocks = field(init=False)
+    pending_tokens: PendingTokens = field(init=False)
 
     def __post_init__(self) -> None:
         self.secrets = ClusterSecrets(self.monotonic)
@@ -183,7 +187,8 @@ class FakeEnvironment:
         return Dependencies(
             store=store,
             tokens=tokens,
-            exchange=self._exchange,
+            prepare=self._prepare,
+            pending_tokens=self.pending_tokens,
             now=lambda: self.now,
             rand=lambda: self.rand,
             token_locks=self.token_locks,
@@ -211,6 +216,7 @@ class FakeEnvironment:
         self.secrets.restart()
         self.store.store = self.secrets.store
         self.token_locks = TokenLocks(self.monotonic)
+        self.pending_tokens = PendingTokens(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
         """Return the issuance record of a Secret. Raises LookupError if there is none."""
@@ -220,15 +226,33 @@ class FakeEnvironment:
         """Return the token in a token Secret. Raises KeyError if the Secret does not exist."""
         return self.secrets.stored_token(name)
 
-    async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
+    async def _prepare(self, _: Request, step: StepSpec, values: PipelineValues) -> Send:
         name = type(step.exchange).__name__.removesuffix("Spec")
-        await self.checkpoint(f"before {name}")
-        result = await self.aws.exchange(step, values, self.now)
-        await self.checkpoint(f"after {name}")
-        return result
+        await self.checkpoint(f"prepare {name}")
+
+        async def send(transmission: Transmission) -> PipelineValues:
+            await self.checkpoint(f"before {name}")
+            transmission.begin()
+            result = await self.aws.exchange(step, values, self.now)
+            await self.checkpoint(f"after {name}")
+            return result
+
+        return send
 
     async def _sleep(self, _: float) -> None:
         await self.checkpoint("sleep")
+
+
+Exchange = Callable[[Request, StepSpec, PipelineValues], Awaitable[PipelineValues]]
+
+
+def unprepared(exchange: Exchange) -> Callable[[Request, StepSpec, PipelineValues], Awaitable[Send]]:
+    """Return the `prepare` of an exchange that has nothing to prepare."""
+
+    async def prepare(request: Request, step: StepSpec, values: PipelineValues) -> Send:
+        return lambda _: exchange(request, step, values)
+
+    return prepare
 
 
 def environment(source: str = "refresh-token") -> FakeEnvironment:

@@ -18,6 +18,7 @@ from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, decide, next_reconcile
 from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, Reconciled, reconcile, report_bug
 
@@ -70,6 +71,9 @@ class Controller:
         The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
         a source that is also a target changes often, and must not bring renewals forward.
         """
+        family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
+        # From the first list on, so from the start of leadership: the intent of another operator must be waited out.
+        self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
         if self._store.cache.observe(meta, alive):
             for uid in self.index.users_of(meta.namespace, meta.name):
                 entry = self.index.entries[uid]
@@ -158,7 +162,10 @@ class Controller:
 
     def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
         """Return the entry of a request that is new to this process, without reading from the API server."""
-        state, cache = ReconcileState(revision=status.revision, failure=restored_failure(status)), self._store.cache
+        ready, cache = status.condition("Ready"), self._store.cache
+        # Until the Secret is read, it counts as damaged if the status says so.
+        damage = "DriftDetected" if ready and ready.reason == "DriftDetected" else ""
+        state = ReconcileState(revision=status.revision, failure=restored_failure(status), damage=damage)
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
         target = cache.get(target_place(request))
@@ -180,11 +187,13 @@ class Controller:
         if isinstance(request, InvalidRequest) or not self._store.watched:
             return now
         if state.failure:
-            is_held_back = state.failure.should_wait(request, "", now)
+            # The credentials may have expired while no operator ran, which the status does not report yet.
+            has_expired = state.issuance is not None and state.issuance.expires <= now
+            is_held_back = not has_expired and state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         target = self._store.cache.get(target_place(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
-        if target is None or self._store.cache.is_stale(request) or not is_reported:
+        if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now
         decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):

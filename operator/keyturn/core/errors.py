@@ -80,6 +80,10 @@ class RefusedError(KeyturnError):
         self.may_concern_token: Final = may_concern_token
 
 
+class StorageGoneError(RefusedError):
+    """The volume to store a token on does not exist any more, so that repeating the write cannot succeed."""
+
+
 class BeingDeletedError(Exception):
     """The TokenRequest or its namespace is being deleted. No status is written: the watch delivers the deletion."""
 

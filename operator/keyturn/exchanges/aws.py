@@ -18,9 +18,10 @@ from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_signer
+from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
 from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
@@ -60,11 +61,17 @@ class Aws:
         self._clock_skews: dict[str, timedelta] = {}
 
     async def call(
-        self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer = None
+        self,
+        operation: AwsOperation,
+        region: str,
+        parameters: dict[str, Any],
+        signer: Signer = None,
+        transmission: Transmission | None = None,
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        botocore retries up to the operation's number of attempts. Raises only KeyturnError.
+        botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
+        botocore has validated and signed the request, and before it sends it.
         """
         service = operation.service_in(region)
         # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
@@ -74,7 +81,9 @@ class Aws:
         requested_at, started, code = self._now(), time.monotonic(), "OK"
         loop = asyncio.get_running_loop()
         try:
-            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters, signer)
+            members = await loop.run_in_executor(
+                self._threads, self._send, operation, region, parameters, signer, transmission
+            )
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
@@ -92,8 +101,16 @@ class Aws:
         """Stop the threads. A call in progress ends by its own timeout."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer) -> dict[str, Any]:
-        thread_signer.credentials = signer if isinstance(signer, Credentials) else None
+    def _send(
+        self,
+        operation: AwsOperation,
+        region: str,
+        parameters: dict[str, Any],
+        signer: Signer,
+        transmission: Transmission | None,
+    ) -> dict[str, Any]:
+        thread_call.credentials = signer if isinstance(signer, Credentials) else None
+        thread_call.transmission = transmission
         clients = self._ambient_clients if isinstance(signer, Ambient) else self._clients
         try:
             client = clients.get(operation.service, region, operation.attempts, signed=signer is not None)

@@ -15,6 +15,7 @@ from botocore.exceptions import NoCredentialsError
 
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A region is free text, so the oldest client is dropped.
 
@@ -57,6 +58,7 @@ class AwsClients:
                     endpoint_url=self._settings.endpoint(service, region),
                     verify=self._settings.ca_bundle,
                 )
+                self._clients[key].meta.events.register("before-send", _begin_transmission)
             if len(self._clients) > MAX_CLIENTS:
                 self._clients.pop(next(iter(self._clients)))
             return self._clients[key]
@@ -77,13 +79,20 @@ class AwsClients:
         )
 
 
-class ThreadSigner(threading.local):
-    """The credentials that sign the call of this thread."""
+class ThreadCall(threading.local):
+    """The call of this thread: the credentials that sign it, and its transmission if it consumes a token."""
 
     credentials: Credentials | None = None
+    transmission: Transmission | None = None
 
 
-thread_signer = ThreadSigner()
+thread_call = ThreadCall()
+
+
+def _begin_transmission(**_: object) -> None:
+    """Handle botocore's event before-send. A returned value would replace the response."""
+    if thread_call.transmission:
+        thread_call.transmission.begin()
 
 
 class _ThreadCredentials(botocore.credentials.Credentials):
@@ -96,7 +105,7 @@ class _ThreadCredentials(botocore.credentials.Credentials):
         super().__init__("", "")
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        credentials = thread_signer.credentials
+        credentials = thread_call.credentials
         if credentials is None:
             raise NoCredentialsError
         return ReadOnlyCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
@@ -113,7 +122,7 @@ class _NoChain(CredentialResolver):
 
 
 def session_without_chain() -> boto3.session.Session:
-    """Create a session without the default credential chain and without ~/.aws. `thread_signer` signs its calls."""
+    """Create a session without the default credential chain and without ~/.aws. `thread_call` signs its calls."""
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),

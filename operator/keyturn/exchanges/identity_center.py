@@ -11,6 +11,7 @@ from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
+from keyturn.exchanges.transmission import Send, Transmission
 
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
@@ -81,8 +82,8 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
 )
 
 
-async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> PipelineValues:
-    """Call sso-oidc CreateTokenWithIAM, signed with the credentials of the pipeline.
+async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> Send:
+    """Prepare a call of sso-oidc CreateTokenWithIAM, signed with the credentials of the pipeline.
 
     A single-use code, assertion or subject token is sent only until it has yielded a refresh token, which is sent
     from then on. The expiry is `expiresIn` from the time of the request. The identity context is that of the
@@ -93,12 +94,18 @@ async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: 
         parameters["scope"] = list(spec.scope)
     is_repeatable = "subjectToken" in parameters and values.single_use_credential is None
     operation = _CREATE_TOKEN if is_repeatable else _CREATE_TOKEN_ONCE
-    response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
-    if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
-        # botocore reads a page of a proxy as a response without members.
-        raise UnavailableError("Unavailable", f"{operation.title} returned no token", outcome_unknown=not is_repeatable)
-    results = _with_tokens(values, response)
-    return replace(results, refresh_token=None) if is_repeatable else results
+    signer = values.signing_credentials
+
+    async def send(transmission: Transmission) -> PipelineValues:
+        response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
+        if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
+            # botocore reads a page of a proxy as a response without members.
+            message = f"{operation.title} returned no token"
+            raise UnavailableError("Unavailable", message, outcome_unknown=not is_repeatable)
+        results = _with_tokens(values, response)
+        return replace(results, refresh_token=None) if is_repeatable else results
+
+    return send
 
 
 async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:

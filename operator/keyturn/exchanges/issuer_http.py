@@ -21,6 +21,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.rate_limit import parse_retry_after
 from keyturn.exchanges.ssrf import Resolver
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_IN_FLIGHT = 2
@@ -54,6 +55,16 @@ class Form:
         if not host or (_NUMBERS.fullmatch(host) and not _DOTTED.fullmatch(host)):
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL: it has no host")
         return host
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerRequest:
+    """A form that was encoded, for a host that the settings allow."""
+
+    form: Form = field(repr=False)
+    host: str
+    url: URL
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +107,20 @@ class IssuerClient:
         """Return the current time, for signatures."""
         return self._now()
 
-    async def post(self, exchange: str, form: Form) -> IssuerResponse:
-        """Send a form once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
+    def prepare(self, form: Form) -> IssuerRequest:
+        """Check where a form is sent, and encode it. Raises RefusedError (InvalidSpec) or UnavailableError."""
         host = form.host
         if self._settings.allowed_hosts and host not in self._settings.allowed_hosts:
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
+        if not self._settings.proxy:
+            Resolver(self._settings).check(host)
+        return IssuerRequest(form, host, URL(form.url), urlencode(form.fields).encode())
+
+    async def post(self, exchange: str, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+        """Send a request once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
+        host = request.host
         slot = self._slots.setdefault(host, asyncio.Semaphore(_MAX_IN_FLIGHT))
         try:
             async with asyncio.timeout(self._slot_seconds):
@@ -111,7 +129,7 @@ class IssuerClient:
             raise UnavailableError("Unavailable", f"{host} is busy with other requests from Keyturn") from None
         started, code = time.monotonic(), "other"
         try:
-            response = await self._send(form)
+            response = await self._send(request, transmission)
             code = "OK" if response.status in range(200, 300) else "other"
         except UnavailableError:
             self._service_health.failed(host)
@@ -127,45 +145,41 @@ class IssuerClient:
         """Count a throttled request. The host is free text, so it is no label."""
         self._metrics.throttled.labels("oauth").inc()
 
-    async def _send(self, form: Form) -> IssuerResponse:
-        requested_at, connected = self._now(), asyncio.Event()
+    async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+        requested_at, form, host = self._now(), request.form, request.host
         try:
             async with (
-                self._session(form, connected) as session,
-                session.post(
-                    form.url, data=urlencode(form.fields), headers=form.headers, allow_redirects=False
-                ) as response,
+                self._session(form, transmission) as session,
+                session.post(request.url, data=request.body, headers=form.headers, allow_redirects=False) as response,
             ):
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
-                return IssuerResponse(form.host, response.status, members, parse_retry_after(retry_after), requested_at)
+                return IssuerResponse(host, response.status, members, parse_retry_after(retry_after), requested_at)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if not connected.is_set():
+            if not transmission.has_begun:
                 # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.
-                raise UnavailableError("Unreachable", f"{form.host} could not be reached", service=form.host) from None
-            message = f"{form.host} returned no complete response ({type(error).__name__})"
-            raise UnavailableError(
-                "Unreachable", message, service=form.host, outcome_unknown=form.consumes_token
-            ) from None
+                raise UnavailableError("Unreachable", f"{host} could not be reached", service=host) from None
+            message = f"{host} returned no complete response ({type(error).__name__})"
+            raise UnavailableError("Unreachable", message, service=host, outcome_unknown=form.consumes_token) from None
         except ValueError:
+            if transmission.has_begun:
+                raise
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
-    def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
-        """Create a session, which sets `connected` once there is a connection to the issuer itself.
+    def _session(self, form: Form, transmission: Transmission) -> aiohttp.ClientSession:
+        """Create a session, which begins the transmission once there is a connection to the issuer itself.
 
         Before that, no token can have reached the issuer. The exceptions do not distinguish this: a proxy that hangs up
         fails like an issuer that has received a token.
         """
 
-        async def set_connected(*_: object) -> None:
-            connected.set()
+        async def begin(*_: object) -> None:
+            transmission.begin()
 
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(set_connected)
-        trace.on_connection_reuseconn.append(set_connected)
+        trace.on_connection_create_end.append(begin)
+        trace.on_connection_reuseconn.append(begin)
         proxy = self._settings.proxy
         resolver = None if proxy else Resolver(self._settings)
-        if resolver:
-            resolver.check(form.host)
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
             resolver=resolver, ssl=form.trusted or True, force_close=True, use_dns_cache=False

@@ -29,6 +29,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form, IssuerResponse
+from keyturn.exchanges.transmission import Send, Transmission
 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
 # RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed.
@@ -74,8 +75,8 @@ _ERRORS = {
 }
 
 
-async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> PipelineValues:
-    """Send one request to a token endpoint.
+async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Send:
+    """Build one request to a token endpoint, and return the call that sends it.
 
     A response to the refresh_token grant without a refresh_token leaves the old one valid. A single-use subject
     token is sent only until it has yielded a refresh token, which is sent from then on; a refresh token from other
@@ -86,17 +87,22 @@ async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Pip
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
     trusted = await _trusted_certificates(call, spec)
-    form = Form(spec.token_url, fields + client_fields, headers, trusted, consumes)
-    response = await call.context.issuer_client.post("oauthToken", form)
-    try:
-        results = _with_tokens(values, response, _members(response, consumes=consumes))
-    except ThrottledError:
-        call.context.issuer_client.throttled()
-        raise
-    if results.access_token is None and not consumes:
-        # The next exchange would use the source token instead.
-        raise UnavailableError("Unavailable", f"{response.host} returned no access token")
-    return results if consumes else replace(results, refresh_token=None)
+    issuer_client = call.context.issuer_client
+    request = issuer_client.prepare(Form(spec.token_url, fields + client_fields, headers, trusted, consumes))
+
+    async def send(transmission: Transmission) -> PipelineValues:
+        response = await issuer_client.post("oauthToken", request, transmission)
+        try:
+            results = _with_tokens(values, response, _members(response, consumes=consumes))
+        except ThrottledError:
+            issuer_client.throttled()
+            raise
+        if results.access_token is None and not consumes:
+            # The next exchange would use the source token instead.
+            raise UnavailableError("Unavailable", f"{response.host} returned no access token")
+        return results if consumes else replace(results, refresh_token=None)
+
+    return send
 
 
 async def _form_fields(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Fields:
@@ -209,10 +215,11 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
-    bundle = await call.secret(ref)
+    # Comments between the certificates may have any characters, but Python accepts only ASCII. Python also treats an
+    # empty bundle as none, and would trust the default certificates.
+    bundle = (await call.secret(ref)).encode("ascii", "replace").decode() or "none"
     try:
-        # Python treats an empty bundle as none, and would trust the default certificates.
-        context = ssl.create_default_context(cadata=bundle or "none")
+        context = ssl.create_default_context(cadata=bundle)
     except (ssl.SSLError, ValueError):
         raise RefusedError("InvalidSpec", "caBundleFrom contains no certificates in PEM") from None
     # Python 3.13 requires extensions that the certificates of many private CAs lack.

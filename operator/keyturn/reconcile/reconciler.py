@@ -29,6 +29,7 @@ from keyturn.core.renewal import (
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics, Series
 from keyturn.reconcile.dependencies import Dependencies, token_place
 from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_values, issue
@@ -216,7 +217,8 @@ async def _exchange(
             # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
             values = await consume(deps, request, inputs.stored, step, values)
         else:
-            values = await deps.exchange(request, step, values)
+            send = await deps.prepare(request, step, values)
+            values = await send(Transmission())
         # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
     issuance, data = issue(request, values, context)

@@ -8,7 +8,6 @@ from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, REFRESH, SECOND, request
 from tests.support.emulator.client import Emulator
@@ -22,7 +21,7 @@ from tests.support.emulator.constants import (
     USER_KEY_ID,
     USER_SECRET_KEY,
 )
-from tests.support.exchange_steps import aws, context
+from tests.support.exchange_steps import aws, context, exchange
 from tests.support.manifests.tokens import BEARER, EXCHANGE, TOKEN_AND_KEYS, TYPE, center
 
 CREATE, PORTAL = "CreateTokenWithIAM", "GetRoleCredentials"

@@ -8,6 +8,7 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
@@ -24,7 +25,8 @@ LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 async def post(url: str, client: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED) -> IssuerResponse:
     """Send a form with a secret in it."""
     form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
-    return await (client or issuer_client()).post("oauthToken", form)
+    client = client or issuer_client()
+    return await client.post("oauthToken", client.prepare(form), Transmission())
 
 
 async def unavailable(

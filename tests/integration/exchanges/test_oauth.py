@@ -255,6 +255,14 @@ async def test_ca_without_optional_extensions_is_trusted(issuer: OauthIssuer, mo
     assert values.access_token
 
 
+@pytest.mark.parametrize("comment", ["Autorité de certification", "認証局", "a comment in ASCII"])
+async def test_ca_bundle_may_contain_comments(comment: str, issuer: OauthIssuer, emulator: Emulator) -> None:
+    issuer.values["ca"] = f"# {comment}\n{emulator.ca}\n# {comment}\n"
+    values = await issuer.refresh()
+
+    assert values.access_token
+
+
 async def test_issuer_is_unreachable_without_its_ca(issuer: OauthIssuer, emulator: Emulator) -> None:
     error = await issuer.fail_refresh(caBundleFrom=None)
 

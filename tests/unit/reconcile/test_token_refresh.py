@@ -194,21 +194,15 @@ async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
     ],
 )
 async def test_final_attempt_is_repeated_only_if_the_client_was_refused(*, may_concern_token: bool, calls: int) -> None:
-    env, sent = await consumed(), []
+    env = await consumed()
     env.aws.issuer.lost = 1
     await env.reconcile(rotating(), DUE)
-
-    async def refuse(point: str) -> None:
-        if point == "before OauthToken":
-            sent.append(point)
-            error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
-            raise error
-
-    env.watch(refuse)
+    requests = env.aws.issuer.requests
+    env.aws.issuer.refusal = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
     for _ in range(3):
         await env.reconcile(rotating(), HOUR)
 
-    assert len(sent) == calls
+    assert env.aws.issuer.requests - requests == calls
 
 
 @pytest.mark.parametrize("lost", [0, 1], ids=["after a success", "after an unknown outcome"])
