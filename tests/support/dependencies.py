@@ -1,7 +1,8 @@
 """The dependencies of the reconciler in memory: Secrets, AWS, a clock and randomness, all controlled by the test."""
 
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request, parse
 from keyturn.controller.token_secrets import TokenSecrets
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, ThrottledError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.state import Failure, ReconcileState
@@ -71,12 +72,27 @@ def signed(issued: datetime | None = None, expires: datetime | None = None, **cl
 
 @dataclass(slots=True)
 class Issuer:
-    """AWS and an issuer. Credentials are valid for `life` and never repeat. A call raises the next of `failures`."""
+    """AWS and an issuer. Credentials are valid for `life` and never repeat. A call raises the next of `failures`.
+
+    `busy` are the times after which Keyturn's own limit allows an exchange, `reserved` is the exchange that it allows.
+    """
 
     life: timedelta = HOUR
     failures: list[KeyturnError] = field(default_factory=list)
+    busy: dict[str, list[timedelta]] = field(default_factory=dict)
+    reserved: str = ""
     calls: list[str] = field(default_factory=list)
     issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
+
+    @contextmanager
+    def reserve(self, step: StepSpec) -> Iterator[None]:
+        """Allow an exchange, or raise ThrottledError."""
+        name = type(step.exchange).__name__.removesuffix("Spec")
+        if waits := self.busy.get(name):
+            raise ThrottledError("busy", retry_after=waits.pop(), nothing_sent=True)
+        self.reserved = name
+        yield
+        self.reserved = ""
 
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Return what the step produces, or raise the next failure."""
@@ -188,6 +204,7 @@ class FakeEnvironment:
             store=store,
             tokens=tokens,
             prepare=self._prepare,
+            reserve=self.aws.reserve,
             pending_tokens=self.pending_tokens,
             now=lambda: self.now,
             rand=lambda: self.rand,

@@ -41,7 +41,7 @@ class UnavailableError(KeyturnError):
 class ThrottledError(UnavailableError):
     """A call that was throttled: calls must slow down. `retry_after` is the wait that the service requires, or zero.
 
-    `nothing_sent`: our own rate limit delayed the call, so the service has not rejected anything since the last error.
+    `nothing_sent`: Keyturn's own limit delays the call until `retry_after`. That is not a failure.
     """
 
     def __init__(

@@ -174,7 +174,7 @@ def next_attempt_time(
     service requires.
     """
     wait = REASONS[error.reason].retry_after
-    if isinstance(error, UnavailableError) and error.outcome_unknown:
+    if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
         wait = _AFTER_INTENT
     is_new = now - (request.created_at or now) < _IAM_PROPAGATION
     if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
@@ -373,10 +373,7 @@ def after_failure(
             before, generation=request.generation, handled_renew_request=request.renew_requested, inputs=state.inputs
         )
         return dataclasses.replace(state, failure=failure), False
-    failed_attempts = before.failed_attempts if before else 0
-    # A call that our own rate limit delayed reveals nothing about the service, so the next wait must not grow.
-    is_own_limit = isinstance(error, ThrottledError) and error.nothing_sent
-    failed_attempts = max(failed_attempts, 1) if is_own_limit else failed_attempts + 1
+    failed_attempts = before.failed_attempts + 1 if before else 1
     life_left = timedelta()
     if issuance := state.issuance:
         life_left = issuance.issued + life(request, issuance) - now

@@ -13,11 +13,12 @@ from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
+from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.transmission import Transmission
 
-MAX_CLIENTS = 128  # A region is free text, so the oldest client is dropped.
+MAX_CLIENTS = 128  # A region is free text.
 
 
 class Ambient:
@@ -40,7 +41,7 @@ class AwsClients:
         self._connections = connections
         self._open_session = open_session
         self._session: boto3.session.Session | None = None
-        self._clients: dict[tuple[str, str, int, bool], Any] = {}
+        self._clients: LruDict[tuple[str, str, int, bool], Any] = LruDict(MAX_CLIENTS)
         self._creating = threading.Lock()
 
     def get(self, service: str, region: str, attempts: int, *, signed: bool = True) -> Any:
@@ -48,20 +49,19 @@ class AwsClients:
         key = (service, region, attempts, signed)
         # Threads may share clients but not a session, so one thread at a time creates a client.
         with self._creating:
-            if key not in self._clients:
-                self._session = self._session or self._open_session()
-                config = self._config(service, region, attempts)
-                self._clients[key] = self._session.client(
-                    service,  # type: ignore[call-overload]
-                    region_name=region,
-                    config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
-                    endpoint_url=self._settings.endpoint(service, region),
-                    verify=self._settings.ca_bundle,
-                )
-                self._clients[key].meta.events.register("before-send", _begin_transmission)
-            if len(self._clients) > MAX_CLIENTS:
-                self._clients.pop(next(iter(self._clients)))
-            return self._clients[key]
+            if client := self._clients.get(key):
+                return client
+            self._session = self._session or self._open_session()
+            config = self._config(service, region, attempts)
+            client = self._session.client(
+                service,  # type: ignore[call-overload]
+                region_name=region,
+                config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
+                endpoint_url=self._settings.endpoint(service, region),
+                verify=self._settings.ca_bundle,
+            )
+            client.meta.events.register("before-send", _begin_transmission)
+            return self._clients.put(key, client)
 
     def _config(self, service: str, region: str, attempts: int) -> Config:
         # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.

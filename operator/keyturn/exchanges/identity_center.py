@@ -59,8 +59,6 @@ _CREATE_TOKEN = AwsOperation(
         ),
     },
 )
-# A call whose response was lost may have consumed the code, assertion or refresh token.
-_CREATE_TOKEN_ONCE = replace(_CREATE_TOKEN, attempts=1)
 _GET_ROLE_CREDENTIALS = AwsOperation(
     exchange="identityCenterGetRoleCredentials",
     service="sso",
@@ -93,15 +91,18 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
     if spec.scope:
         parameters["scope"] = list(spec.scope)
     is_repeatable = "subjectToken" in parameters and values.single_use_credential is None
-    operation = _CREATE_TOKEN if is_repeatable else _CREATE_TOKEN_ONCE
+    # A call whose response was lost may have consumed the code, assertion or refresh token.
+    operation = _CREATE_TOKEN if is_repeatable else replace(_CREATE_TOKEN, attempts=1, consumes=call.consumes)
     signer = values.signing_credentials
+    if call.consumes:
+        call.context.aws.check_rate(operation, call.region, signer)
 
     async def send(transmission: Transmission) -> PipelineValues:
         response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
         if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
             # botocore reads a page of a proxy as a response without members.
             message = f"{operation.title} returned no token"
-            raise UnavailableError("Unavailable", message, outcome_unknown=not is_repeatable)
+            raise UnavailableError("Unavailable", message, outcome_unknown=operation.consumes)
         results = _with_tokens(values, response)
         return replace(results, refresh_token=None) if is_repeatable else results
 

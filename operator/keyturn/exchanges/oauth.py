@@ -43,6 +43,8 @@ _MAX_LIFETIME = timedelta(days=366)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFETIME = timedelta(seconds=60)
 _MAX_PEM_LENGTH, _MAX_KEY_BITS = 8192, 4096
+# The bundle of all public authorities, as Mozilla and AWS publish it, has 220 KB.
+_MAX_BUNDLE_LENGTH = 512 * 1024
 Fields = list[tuple[str, str]]
 
 # RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target, and invalid_request also of a bad subject token),
@@ -83,11 +85,10 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
     else the `exp` of a JWT.
     """
-    consumes = spec.is_refresh_grant or values.single_use_credential is not None or values.refresh_token is not None
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
     trusted = await _trusted_certificates(call, spec)
-    issuer_client = call.context.issuer_client
+    issuer_client, consumes = call.context.issuer_client, call.consumes
     request = issuer_client.prepare(Form(spec.token_url, fields + client_fields, headers, trusted, consumes))
 
     async def send(transmission: Transmission) -> PipelineValues:
@@ -217,7 +218,7 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
         return None
     # Comments between the certificates may have any characters, but Python accepts only ASCII. Python also treats an
     # empty bundle as none, and would trust the default certificates.
-    bundle = (await call.secret(ref)).encode("ascii", "replace").decode() or "none"
+    bundle = (await call.secret(ref, _MAX_BUNDLE_LENGTH)).encode("ascii", "replace").decode() or "none"
     try:
         context = ssl.create_default_context(cadata=bundle)
     except (ssl.SSLError, ValueError):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +56,7 @@ async def prepare(context: ExchangeContext, request: Request, step: StepSpec, va
 
     Nothing has been sent to the exchange's service then. Raises KeyturnError, and so does the call.
     """
-    spec, source = step.exchange, request.spec.source
+    spec, source, consumption = step.exchange, request.spec.source, request.spec.consumption
     region = spec.region if isinstance(spec, AwsExchangeSpec) else None
     renewal = f"{request.uid}/{values.revision}/{request.exchange_hash}"
     call = Call(
@@ -64,6 +65,7 @@ async def prepare(context: ExchangeContext, request: Request, step: StepSpec, va
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
+        consumes=consumption is not None and consumption.step is spec,
         # An idempotency token of 56 characters: retries, also after a crash, send the same.
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
@@ -72,6 +74,11 @@ async def prepare(context: ExchangeContext, request: Request, step: StepSpec, va
     if prepare_exchange := CONSUMING.get(type(spec)):
         return await prepare_exchange(call, spec, values)
     return lambda _: EXCHANGES[type(spec)](call, spec, values)
+
+
+def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:
+    """Hold the right to run an exchange, up to its response; raises ThrottledError if the issuer is busy."""
+    return context.issuer_client.reserve(step.oauth_token.token_url) if step.oauth_token else nullcontext()
 
 
 async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> Token:

@@ -167,18 +167,22 @@ async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: Pipeline
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
     signer = AMBIENT if is_ambient else values.signing_credentials
-    return _prepared(call, _mfa_operation(_ASSUME_ROLE, spec), parameters, values, signer)
+    return _prepared(call, _mfa_operation(call, _ASSUME_ROLE, spec), parameters, values, signer)
 
 
 async def prepare_get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> Send:
     """Prepare a call of sts GetSessionToken, signed with the access key of an IAM user."""
     parameters = _parameters(spec, TokenCode=_code(spec, values))
-    return _prepared(call, _mfa_operation(_GET_SESSION_TOKEN, spec), parameters, values, values.signing_credentials)
+    operation = _mfa_operation(call, _GET_SESSION_TOKEN, spec)
+    return _prepared(call, operation, parameters, values, values.signing_credentials)
 
 
 def _prepared(
     call: Call, operation: AwsOperation, parameters: dict[str, Any], values: PipelineValues, signer: Signer
 ) -> Send:
+    if call.consumes:
+        call.context.aws.check_rate(operation, call.region, signer)
+
     async def send(transmission: Transmission) -> PipelineValues:
         response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
         return _with_credentials(operation, values, response)
@@ -186,9 +190,9 @@ def _prepared(
     return send
 
 
-def _mfa_operation(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
+def _mfa_operation(call: Call, operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
     # A call whose response was lost has consumed the MFA code, too, so it is not repeated.
-    return replace(operation, attempts=1) if spec.single_use_credential else operation
+    return replace(operation, attempts=1, consumes=call.consumes) if spec.single_use_credential else operation
 
 
 async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:

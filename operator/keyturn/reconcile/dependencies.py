@@ -4,7 +4,7 @@ import asyncio
 import functools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -21,7 +21,7 @@ from keyturn.core.token_family import Intent, StoredToken
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import ExchangeContext, MakeToken
 from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import prepare
+from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
 from keyturn.reconcile.pending_tokens import PendingTokens
@@ -126,6 +126,7 @@ def token_place(request: Request) -> tuple[str, str]:
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
+    `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
     """
 
@@ -137,6 +138,7 @@ class Dependencies:
     token_locks: TokenLocks
     metrics: Metrics
     pending_tokens: PendingTokens
+    reserve: Callable[[StepSpec], AbstractContextManager[None]] = lambda _: nullcontext()
     check_lease: Callable[[float], None] = lambda _: None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
@@ -172,8 +174,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
 
     `threads` is the maximum number of concurrent AWS calls.
     """
-    allow_ambient = bool(settings.sources.ambient)
-    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient)
+    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=bool(settings.sources.ambient))
     context = ExchangeContext(
         aws=aws,
         issuer_client=IssuerClient(settings.issuers, metrics, clock, service_health),
@@ -186,6 +187,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             store=stores.targets,
             tokens=stores.tokens,
             prepare=functools.partial(prepare, context),
+            reserve=functools.partial(reserve, context),
             now=clock,
             rand=rand,
             metrics=metrics,

@@ -12,9 +12,16 @@ from pathlib import Path
 from keyturn.api.status import MAX_REVISION, Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, canonical_hash
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.errors import (
+    BeingDeletedError,
+    KeyturnError,
+    LeaseLostError,
+    RefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint
-from keyturn.core.pipeline_values import SourceValues
+from keyturn.core.pipeline_values import SourceValues, check_lengths
 from keyturn.core.renewal import (
     REPAIR_REASONS,
     ApplyMetadata,
@@ -36,6 +43,7 @@ from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_va
 from keyturn.reconcile.token_refresh import consume
 
 SHORTEST_PAUSE = timedelta(seconds=1)
+_LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 
@@ -147,7 +155,11 @@ def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Ex
 
 def _failed(
     deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
-) -> tuple[ReconcileState, Outcome, None]:
+) -> tuple[ReconcileState, Outcome, datetime | None]:
+    if isinstance(error, ThrottledError) and error.nothing_sent:
+        # Keyturn's own limit is no failure. A long wait is divided, so that an expiry meanwhile is reported.
+        outcome = Outcome(now, state.issuance, failure=state.failure)
+        return state, outcome, now + min(error.retry_after, _LONGEST_LIMIT_WAIT)
     # The state keeps the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand())
@@ -213,12 +225,21 @@ async def _exchange(
     context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
     values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
     for step in request.spec.exchanges:
-        if inputs.stored and consumption and step.exchange is consumption.step:
-            # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
-            values = await consume(deps, request, inputs.stored, step, values)
-        else:
-            send = await deps.prepare(request, step, values)
-            values = await send(Transmission())
+        try:
+            if inputs.stored and consumption and step.exchange is consumption.step:
+                # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
+                values = await consume(deps, request, inputs.stored, step, values)
+            else:
+                send = await deps.prepare(request, step, values)
+                with deps.reserve(step):
+                    values = await send(Transmission())
+        except ThrottledError as error:
+            if error.nothing_sent and step is not request.spec.exchanges[0]:
+                # The exchanges before this one are repeated, too.
+                wait = max(error.retry_after, deps.min_interval)
+                raise ThrottledError(error.message, retry_after=wait, nothing_sent=True) from None
+            raise
+        check_lengths(values)
         # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
     issuance, data = issue(request, values, context)

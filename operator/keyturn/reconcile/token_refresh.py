@@ -91,26 +91,28 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 async def _exchange_and_save(
     deps: Dependencies, request: Request, use: _Use, stored: StoredToken, send: Send
 ) -> PipelineValues:
-    intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
-    try:
-        # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
-        deps.check_lease(CONSUME_SECONDS)
+    # Reserved before the intent, which would have to be withdrawn. Released before the save, which may take long.
+    with deps.reserve(use.step):
+        intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
         try:
-            # The call must end before another process may assume that this one died.
-            async with asyncio.timeout(CONSUME_SECONDS):
-                response = await send(transmission)
-        except TimeoutError:
-            is_sent = transmission.abandon()
-            raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=is_sent) from None
-    except KeyturnError as error:
-        raise await _settle_intent(deps, request, use, intended, error, is_sent=transmission.abandon()) from None
-    except BaseException:
-        # A bug or a cancellation. Only if nothing was sent, its outcome is certain.
-        if transmission.abandon():
-            deps.token_locks.observe(token_place(request), _family(intended).intent)
-        else:
-            await _withdraw_intent(deps, request, intended, _family(stored).intent)
-        raise
+            # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
+            deps.check_lease(CONSUME_SECONDS)
+            try:
+                # The call must end before another process may assume that this one died.
+                async with asyncio.timeout(CONSUME_SECONDS):
+                    response = await send(transmission)
+            except TimeoutError:
+                is_sent = transmission.abandon()
+                raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=is_sent) from None
+        except KeyturnError as error:
+            raise await _settle_intent(deps, request, use, intended, error, is_sent=transmission.abandon()) from None
+        except BaseException:
+            # A bug or a cancellation. Only if nothing was sent, its outcome is certain.
+            if transmission.abandon():
+                deps.token_locks.observe(token_place(request), _family(intended).intent)
+            else:
+                await _withdraw_intent(deps, request, intended, _family(stored).intent)
+            raise
     values = use.values
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.

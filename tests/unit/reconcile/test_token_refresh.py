@@ -1,12 +1,14 @@
 import asyncio
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.pipeline_values import PipelineValues, Token
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
+from tests.support.rotation import RotatingIssuer
 from tests.support.status import conditions, row
 
 GIVE_UP_TIME = 31 * SECOND
@@ -164,6 +166,48 @@ async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
 
     assert outcome.failure_reason == "WriteDenied"
     assert len(env.aws.issuer.consumed) == 1
+
+
+async def test_full_issuer_queue_costs_neither_an_attempt_nor_a_write() -> None:
+    env = await consumed()
+    before = env.statuses[rotating().uid]
+    env.aws.busy["OauthToken"] = [2 * SECOND]
+    env.tokens.calls.clear()
+    outcome = await env.reconcile(rotating(), DUE)
+
+    assert (outcome.failure, outcome.tried, outcome.reconciled.events) == (None, False, ())
+    assert outcome.status == before
+    assert outcome.reconciled.requeue_at == env.now + 2 * SECOND
+    assert env.tokens.calls == {"read": 1}
+    assert (await env.reconcile(rotating(), 2 * SECOND)).reason == "Due"
+
+
+async def test_issuer_is_not_busy_while_a_token_is_saved() -> None:
+    env, reserved = await consumed(), list[str]()
+
+    async def record(point: str) -> None:
+        if "save" in point or "OauthToken" in point:
+            reserved.append(f"{point}: {env.aws.reserved}")
+
+    env.watch(record)
+    await env.reconcile(rotating(), DUE)
+
+    assert "before OauthToken: OauthToken" in reserved
+    assert [text for text in reserved if "save" in text] == [text for text in reserved if text.endswith("save: ")]
+
+
+async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
+    class VerboseIssuer(RotatingIssuer):
+        def refresh(self, token: str, now: datetime) -> PipelineValues:
+            return dataclasses.replace(super().refresh(token, now), access_token=Token("x" * 16385))
+
+    env = environment("seed")
+    env.aws.issuer = VerboseIssuer()
+    outcome = await env.reconcile(rotating())
+
+    assert outcome.failure
+    assert outcome.failure.error.reason == "InvalidSpec"
+    assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
 
 
 async def test_unreachable_issuer_leaves_no_intent() -> None:
