@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
+from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
 from keyturn.controller.request_responses import RequestResponses
@@ -62,6 +63,7 @@ class Options:
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
+    issuance_key_secret: str | None = None
     watch_secrets: bool = True
 
     @property
@@ -116,11 +118,14 @@ class Operator:
                 lease.held_until = math.inf
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            work = functools.partial(self._work, api, lease, configuration)
-            not_ready = functools.partial(self._not_ready, lease)
+            key_secret = IssuanceKeySecret(
+                api, options.election_namespace, options.issuance_key_secret or f"{options.lease_name}-issuance-key"
+            )
+            work = functools.partial(self._work, api, lease, configuration, key_secret)
+            not_ready = functools.partial(self._not_ready, lease, key_secret)
             boundary = Boundary("probes", "serving probes", self._metrics)
             async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary):
-                task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
+                task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -134,18 +139,29 @@ class Operator:
 
         self._handle_signals(handle)
 
-    def _not_ready(self, lease: Lease) -> str:
+    def _not_ready(self, lease: Lease, key_secret: IssuanceKeySecret) -> str:
         """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
+        if key_secret.problem:
+            return key_secret.problem
         if self._options.leader_elect and not lease.responded.is_set():
             return "the API server has not responded yet"
         return "; ".join(problem for each in self._lists if (problem := each()))
 
-    async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
+    async def _start(
+        self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        await key_secret.wait()
+        await (lead(lease, work) if self._options.leader_elect else work())
+
+    async def _work(
+        self, api: ApiClient, lease: Lease, configuration: Configuration, key_secret: IssuanceKeySecret
+    ) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
+        keys = await key_secret.load()
         require_label = settings.sources.require_label
-        store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
+        store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
         read = functools.partial(read_value, api, require_label=require_label)
         stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
         with build_dependencies(
@@ -166,10 +182,15 @@ class Operator:
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.index.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            await self._run(api, configuration, controller, work_queue)
+            await self._run(api, configuration, controller, work_queue, key_secret.keep(keys))
 
     async def _run(
-        self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
+        self,
+        api: ApiClient,
+        configuration: Configuration,
+        controller: Controller,
+        work_queue: WorkQueue,
+        keep_keys: Coroutine[None, None, None],
     ) -> None:
         options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
         responses = RequestResponses(
@@ -185,6 +206,7 @@ class Operator:
         ]
         self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_keys)
             for watch in watches:
                 tasks.create_task(watch.run())
             # Secrets first: the issuance record on a Secret decides whether its request is due.
