@@ -63,10 +63,10 @@ def secrets_path(namespace: str, name: str = "") -> str:
 
 
 class ApiClient:
-    """A client of one API server. While `may_write` returns False, `request` writes nothing; `save` still writes."""
+    """A client of one API server. `request` writes only what `may_write` allows, by path; `save` writes always."""
 
     def __init__(
-        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[], bool] = lambda: True
+        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[str], bool] = lambda _: True
     ) -> None:
         self._client = client
         self._service_health = service_health
@@ -90,7 +90,7 @@ class ApiClient:
         url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         data = msgspec.json.encode(body) if body is not None else None
         for pause in (*_PAUSES, None):
-            if method != "GET" and not self.may_write():
+            if method != "GET" and not self.may_write(path):
                 raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
                 headers = await self._headers(kind, accept)

@@ -24,16 +24,19 @@ from yaml import YAMLError
 
 from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
+from keyturn.controller.cluster_scope import ClusterScope
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
+from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import watch
 from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.controller.yielding import Yielding
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
@@ -73,12 +76,19 @@ class Operator:
     """The composition root: the operator in one cluster."""
 
     def __init__(
-        self, options: Options, settings: Settings, now: Callable[[], datetime], rand: Callable[[], float]
+        self,
+        options: Options,
+        settings: Settings,
+        now: Callable[[], datetime],
+        rand: Callable[[], float],
+        *,
+        hold_seconds: int = HOLD_SECONDS,
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
         self._rand = rand
+        self._hold_seconds = hold_seconds
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -92,32 +102,44 @@ class Operator:
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
         async with KubernetesClient(configuration) as client:
-            lease = Lease(
-                ApiClient(client, self._service_health),
-                options.election_namespace,
-                options.lease_name,
-                self._instance,
-                self._now,
-            )
+            electing = ApiClient(client, self._service_health)
+            lease = Lease(electing, options.election_namespace, options.lease_name, self._instance, self._now)
+            scope = self._scope(electing)
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
-            # Compared on each write, not set by an event: a frozen process would write before it handles the event.
-            api = ApiClient(client, self._service_health, lease.is_held)
-            work = functools.partial(self._work, api, lease, configuration)
+                lease.responded.set()
 
             def not_ready() -> str:
-                is_ready = lease.responded.is_set() or not options.leader_elect
-                return "" if is_ready else "the API server has not responded yet"
+                return scope.problem() if lease.responded.is_set() else "the API server has not responded yet"
 
-            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
+            def may_write(path: str) -> bool:
+                return lease.is_held() and scope.may_write(path)
+
+            # Compared on each write, not set by an event: a frozen process would write before it handles the event.
+            api = ApiClient(client, self._service_health, may_write)
+            # About requests that it leaves to another installation, the leader may write too.
+            leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
+            yielding = Yielding(scope, StatusWriter(leading, self._now, self._instance))
+            work = functools.partial(self._work, api, lease, yielding, configuration)
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready, scope.note):
                 task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
+    def _scope(self, api: ApiClient) -> Scope:
+        options = self._options
+        place = options.election_namespace
+        identity = f"{place}/{options.lease_name}"
+        if options.namespaces:
+            return NamespacedScope(
+                api, options.namespaces, identity, self._now, self._metrics, hold_seconds=self._hold_seconds
+            )
+        return ClusterScope(api, place, identity, self._now, self._metrics, hold_seconds=self._hold_seconds)
+
+    async def _work(self, api: ApiClient, lease: Lease, yielding: Yielding, configuration: Configuration) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
@@ -138,17 +160,29 @@ class Operator:
             holder=self._instance,
         ) as deps:
             work_queue = WorkQueue(options.concurrent)
-            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
+            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
             self._service_health.on_recovery(controller.on_service_recovered)
-            metrics.export(controller.index.series, work_queue.counts)
+            metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            await self._run(api, configuration, controller, work_queue)
+            await yielding.scope.check()
+            try:
+                await self._run(api, configuration, controller, work_queue, yielding.scope)
+            finally:
+                # Another replica that holds our Lease holds the scope under the same identity.
+                if lease.is_held():
+                    await yielding.scope.release()
 
     async def _run(
-        self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
+        self,
+        api: ApiClient,
+        configuration: Configuration,
+        controller: Controller,
+        work_queue: WorkQueue,
+        scope: Scope,
     ) -> None:
         namespaces = self._options.namespaces
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(scope.run())
             listed = []
             for namespace in (namespaces or ("",)) if self._options.watch_secrets else ():
                 for selector, on_change in (

@@ -15,11 +15,13 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[], str]) -> AsyncIterator[str]:
+async def serve(
+    listen: str, registry: CollectorRegistry, not_ready: Callable[[], str], note: Callable[[], str] = lambda: ""
+) -> AsyncIterator[str]:
     """Serve on HOST:PORT while the block runs; yields the address with the actual port. Raises BindError.
 
     Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. `not_ready`
-    returns why the process is not ready, or "".
+    returns why the process is not ready, or "", and `note` a line to show when it is ready.
     """
     # One at a time: with 10,000 requests a response has megabytes, and a client need not read it.
     lock = asyncio.Lock()
@@ -29,7 +31,7 @@ async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[]
         async with lock:
             return await asyncio.to_thread(generate_latest, registry)
 
-    server = HttpServer(ProbesHandler(not_ready, metrics))
+    server = HttpServer(ProbesHandler(not_ready, metrics, note))
     try:
         address = await server.listen(*split_address(listen))
         _log.info("listening on %s", address)

@@ -110,7 +110,7 @@ async def test_error_page_that_is_not_json_mentions_proxies() -> None:
 async def test_request_without_the_lease_writes_nothing() -> None:
     responses = Responses(200)
     async with served(responses.response) as api:
-        api.may_write = lambda: False
+        api.may_write = lambda _: False
         await api.request("GET", "/a")
         with pytest.raises(LeaseLostError):
             await api.request("PATCH", "/a", {})
@@ -121,7 +121,7 @@ async def test_request_without_the_lease_writes_nothing() -> None:
 async def test_save_without_the_lease_still_writes() -> None:
     responses = Responses(503, 200)
     async with served(responses.response) as api:
-        api.may_write = lambda: False
+        api.may_write = lambda _: False
         await api.save("PATCH", "/a", {"b": 1}, query={"fieldManager": "x"})
 
     assert responses.requests == [("PATCH", "/a?fieldManager=x", '{"b":1}')] * 2
