@@ -13,9 +13,8 @@ from botocore.compat import HTTPHeaders
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import request
-from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 from tests.support.manifests.tokens import BEARER
 
 KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
