@@ -212,7 +212,9 @@ class Controller:
         ready, cache = status.condition("Ready"), self._store.cache
         # Until the Secret is read, it counts as damaged if the status says so.
         damage = "DriftDetected" if ready and ready.reason == "DriftDetected" else ""
-        state = ReconcileState(revision=status.revision, failure=restored_failure(status), damage=damage)
+        state = ReconcileState(
+            revision=status.revision, failure=restored_failure(status, self._deps.now()), damage=damage
+        )
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
         target = cache.get(target_place(request))
