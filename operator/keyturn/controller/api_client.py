@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
+from kubernetes.aio.config import ConfigException
 
 from keyturn.controller.response_body import (
     LIST,
@@ -229,7 +230,10 @@ class ApiClient:
         # Compressed, a body of a hundred megabytes would arrive in a chunk of a few kilobytes.
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "keyturn"}
         # This also re-reads the token of the service account, which the kubelet replaces each hour.
-        await self._client.update_params_for_auth(sent, [], ["BearerToken"], "", "", None)
+        try:
+            await self._client.update_params_for_auth(sent, [], ["BearerToken"], "", "", None)
+        except ConfigException:
+            raise UnavailableError("Unavailable", "the token of the service account could not be read") from None
         return sent
 
     def _session(self) -> aiohttp.ClientSession:
