@@ -264,6 +264,8 @@ class ClusterScope(Scope):
         if not self._own.user:
             body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
             response = await self._api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+            # Without it, others would not count our Lease, and two installations would renew.
+            _raise_if_refused(response, "reviewing the operator's own user")
             self._own.user = ((response.body.get("status") or {}).get("userInfo") or {}).get("username", "")
 
 

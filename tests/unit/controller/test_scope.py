@@ -284,3 +284,18 @@ def test_holder_in_a_message_is_short() -> None:
         assert len(scoped.conflict("web")) < 500
 
     run(test())
+
+
+def test_installation_that_others_cannot_verify_renews_nothing() -> None:
+    async def test() -> None:
+        installations = Installations()
+        path = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
+        installations.server.responses[path] = ApiResponse(403, {"message": "forbidden"})
+        wide = await installations.start("wide")
+        assert await wide.claim("web")
+        assert "own user: forbidden" in wide.problem()
+        del installations.server.responses[path]
+        await wide.check()
+        assert await wide.claim("web") == ""
+
+    run(test())
