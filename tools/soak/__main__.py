@@ -46,6 +46,7 @@ async def main() -> int:
             "faults": dict(Counter(fault.kind for fault in journal.faults)),
             "restarts after a lost Lease": journal.restarts,
             "refresh tokens lost, as documented": dict(journal.losses),
+            "new sign-ins after a failed final attempt": invariants.sign_ins,
             "longest Ready after the expiry": f"{invariants.longest_stale:.0f} s (limit {TOLERANCE_SECONDS} s)",
             "growth of the leader": growth.judge(journal),
             "load": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs",

@@ -20,7 +20,7 @@ _LOST = "the Lease could not be renewed in time"
 _AWS = ("GetSessionToken", "GetAccessToken", "AssumeRoleWithWebIdentity")
 _AWS_FAULTS: tuple[dict[str, Any], ...] = (
     {"code": "ThrottlingException"}, {"code": "InternalFailure", "status": 500}, {"status": 503, "body": "html"},
-    {"drop": "before"}, {"drop": "after"}, {"delay_seconds": 15}, {"expired": True}, {"body": "empty"},
+    {"drop": "before"}, {"drop": "after"}, {"delay_seconds": 15}, {"body": "empty"},
 )  # fmt: skip
 # A hang ends before the issuer consumes the token: a response that comes too late would be a lost one.
 _ISSUER_FAULTS: tuple[dict[str, Any], ...] = (
@@ -77,7 +77,7 @@ _GROUPS: dict[str, tuple[float, dict[str, Callable[[Scenario, random.Random], Co
         "watches cut": lambda it, _: asyncio.to_thread(it.proxy.drop_watches),
         "broken JSON": _break_json,
     }),
-    "remote": (4, {
+    "remote": (6, {
         "AWS": lambda it, rand: asyncio.to_thread(
             it.aws.fault, rand.choice(_AWS), times=rand.randint(1, 4), **rand.choice(_AWS_FAULTS)
         ),

@@ -28,7 +28,7 @@ class Invariants:
         self._calm_since = float("inf")
         self._lost: set[tuple[str, str]] = set()
         self.growth: Growth | None = None
-        self.longest_stale = 0.0
+        self.longest_stale, self.sign_ins = 0.0, 0
         self.requests: list[dict[str, Any]] = []
 
     async def check_until_cancelled(self) -> None:
@@ -45,7 +45,9 @@ class Invariants:
                 self._check_expiry(request)
             calls = [call for call in self._scenario.aws.recent_calls() if call["operation"] == "oauth:token"]
             for source in self._scenario.sources:
-                await self._check_family(source, [call for call in calls if call["principal"] == source.client])
+                if source.client:
+                    self._check_family(source, [call for call in calls if call["principal"] == source.client])
+                    await self._sign_in_if_lost(source)
             if leader and self.growth:
                 self.growth.sample(leader)
             await asyncio.sleep(1)
@@ -75,10 +77,10 @@ class Invariants:
         if stale > TOLERANCE_SECONDS:
             self._journal.add_violation(f"{_name(request)} is Ready although its credentials expired at {expires}")
 
-    async def _check_family(self, source: Source, calls: list[dict[str, str]]) -> None:
+    def _check_family(self, source: Source, calls: list[dict[str, str]]) -> None:
         """Check the token requests that the issuer refused since it last consumed a token: at most a final attempt."""
         consumed = [number for number, call in enumerate(calls) if call["outcome"] in {"200", "dropped after"}]
-        if not source.client or not consumed:
+        if not consumed:
             return
         last, refused = calls[consumed[-1]], sum(it["outcome"] == "invalid_grant" for it in calls[consumed[-1] :])
         about = f"the token that {source.client} consumed at {last['at']}"
@@ -92,7 +94,20 @@ class Invariants:
             self._journal.losses[reason] += 1
         else:
             self._journal.add_violation(f"{about} was sent again, although the process that sent it lived")
-        await self._scenario.sign_in(source)
+
+    async def _sign_in_if_lost(self, source: Source) -> None:
+        """Sign in again if a TokenRequest needs that: its final attempt was refused, or received no response either."""
+        for request in self.requests:
+            status, metadata = request["status"], request["metadata"]
+            stalled = {it["reason"] for it in status["conditions"] if (it["type"], it["status"]) == ("Stalled", "True")}
+            is_new = datetime.fromisoformat(status["lastAttemptTime"]).timestamp() > source.signed_in
+            if metadata["namespace"] != source.namespace or "rotating" not in metadata["name"] or not is_new:
+                continue
+            if stalled & {"SourceInvalid", "StaleTokenRestored"}:
+                self._journal.add_violation(f"{_name(request)} reports {stalled}")
+            if stalled & {"RefreshOutcomeUnknown", "SourceInvalid", "StaleTokenRestored"}:
+                self.sign_ins += 1
+                await self._scenario.sign_in(source)
 
     async def _leader(self) -> Operator | None:
         for operator in self._scenario.operators:

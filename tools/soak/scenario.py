@@ -18,6 +18,7 @@ from tests.support.emulator.constants import CLIENT_SECRET
 from tools.bench import environment
 from tools.bench.client import API
 from tools.bench.environment import Environment, running_environment
+from tools.soak.journal import now
 
 LIFETIME_SECONDS = 20
 _GROUPS = 4
@@ -26,12 +27,16 @@ _APPLY = "application/apply-patch+yaml"
 
 @dataclass(slots=True)
 class Source:
-    """A source Secret as the user last wrote it; `client` is the OAuth client that rotates its token."""
+    """A source Secret as the user last wrote it; `client` is the OAuth client that rotates its token.
+
+    `signed_in` is when the user got that token, in Unix time.
+    """
 
     namespace: str
     name: str
     data: dict[str, str] = field(repr=False)
     client: str = ""
+    signed_in: float = 0
 
     @property
     def path(self) -> str:
@@ -72,6 +77,7 @@ class Scenario:
         """Start a new token family, as a person does."""
         source.data = {"refresh_token": self.aws.oauth_refresh_token(source.client)}
         await self.put(source)
+        source.signed_in = now()
 
     async def create(self) -> None:
         """Create four groups: two requests that share a rotating token, a License Manager role and a session."""
