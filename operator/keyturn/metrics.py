@@ -83,7 +83,7 @@ class Metrics:
             "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
         )
         self.internal_errors = self._counter(
-            "keyturn_internal_errors", "Bugs: exceptions that no code expected, by component.", ("component",)
+            "keyturn_internal_errors", "Bugs and unexpected input, by component.", ("component",)
         )
         self.rotations = self._counter(
             "keyturn_token_rotations", "Refresh-token uses by result.", ("result",), "unsaved"
@@ -91,17 +91,13 @@ class Metrics:
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
             "Time between the renewal time and the start of the renewal.",
-            (),
-            _LATENESS_BUCKETS,
+            buckets=_LATENESS_BUCKETS,
         )
         self.duration = self._histogram(
-            "keyturn_renewal_duration_seconds",
-            "Duration of a renewal, from the decision to the written Secret.",
-            (),
-            _DURATION_BUCKETS,
+            "keyturn_renewal_duration_seconds", "Duration of a renewal, from the decision to the written Secret."
         )
         self.exchange_duration = self._histogram(
-            "keyturn_exchange_duration_seconds", "Duration of an exchange.", ("exchange",), _DURATION_BUCKETS
+            "keyturn_exchange_duration_seconds", "Duration of an exchange.", ("exchange",)
         )
         self.clock_skew = self._gauge(
             "keyturn_clock_skew_seconds",
@@ -120,6 +116,15 @@ class Metrics:
         """
         return self._gauge("keyturn_leader", "1 if this process is the leader.", ())
 
+    @cached_property
+    def scope_conflict(self) -> Gauge:
+        """Where this installation yields to another one. Only the operator has a scope."""
+        return self._gauge(
+            "keyturn_scope_conflict",
+            "Number of namespaces left to another installation; 1 if all are.",
+            (),
+        )
+
     def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
         """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
         self.registry.register(_RequestCollector(series, work_queue))
@@ -137,7 +142,9 @@ class Metrics:
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = _DURATION_BUCKETS
+    ) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
 

@@ -12,6 +12,10 @@
 {{- default (include "keyturn.fullname" .) .Values.leaseName }}
 {{- end }}
 
+{{- define "keyturn.issuanceKeySecret" -}}
+{{- default (printf "%s-issuance-key" (include "keyturn.leaseName" .)) .Values.issuanceKeySecret }}
+{{- end }}
+
 {{- define "keyturn.serviceAccountName" -}}
 {{- default (.Values.serviceAccount.create | ternary (include "keyturn.fullname" .) "default") .Values.serviceAccount.name }}
 {{- end }}
@@ -92,6 +96,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+# The Lease that keeps two installations from renewing in one namespace. RBAC cannot restrict create to a name.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [keyturn-scope]
+  verbs: [get, patch]
 {{- if .Values.rbac.serviceAccountTokens }}
 - apiGroups: [""]
   resources: [serviceaccounts/token]

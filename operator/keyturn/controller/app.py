@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,18 +21,25 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
+from keyturn.api.token_request import PLURAL
 from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
+from keyturn.controller.cluster_scope import ClusterScope
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
+from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
+from keyturn.controller.request_responses import RequestResponses
+from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.secret_watch import watch
+from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
+from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.controller.yielding import Yielding
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
@@ -59,7 +66,13 @@ class Options:
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
+    issuance_key_secret: str | None = None
     watch_secrets: bool = True
+
+    @property
+    def key_secret(self) -> str:
+        """The name of the Secret with the issuance key."""
+        return self.issuance_key_secret or f"{self.lease_name}-issuance-key"
 
     @property
     def election_namespace(self) -> str:
@@ -79,14 +92,18 @@ class Operator:
         now: Callable[[], datetime],
         rand: Callable[[], float],
         handle_signals: Callable[[Callable[[], object]], None],
+        *,
+        hold_seconds: int = HOLD_SECONDS,
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
         self._rand = rand
+        self._hold_seconds = hold_seconds
         self._handle_signals = handle_signals
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
+        self._lists: list[Callable[[], str]] = []
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._pending_tokens = PendingTokens(time.monotonic)
 
@@ -99,29 +116,42 @@ class Operator:
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
         async with KubernetesClient(configuration) as client:
-            lease = Lease(
-                ApiClient(client, self._service_health),
-                options.election_namespace,
-                options.lease_name,
-                self._instance,
-                self._now,
-            )
+            electing = ApiClient(client, self._service_health)
+            boundary = Boundary("lease", "keeping the Lease", self._metrics)
+            lease = Lease(electing, options.election_namespace, options.lease_name, self._instance, self._now, boundary)
+            scope = self._scope(electing)
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
+                lease.responded.set()
+
+            def may_write(path: str) -> bool:
+                return lease.is_held() and scope.may_write(path)
+
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
-            api = ApiClient(client, self._service_health, lease.is_held)
-            work = functools.partial(self._work, api, lease, configuration)
-
-            def not_ready() -> str:
-                is_ready = lease.responded.is_set() or not options.leader_elect
-                return "" if is_ready else "the API server has not responded yet"
-
-            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
-                task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
+            api = ApiClient(client, self._service_health, may_write)
+            # Outside of its scope, the leader may write the issuance key and reports about requests that it leaves out.
+            leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
+            key_secret = IssuanceKeySecret(leading, options.election_namespace, options.key_secret)
+            yielding = Yielding(scope, StatusWriter(leading, self._now, self._instance))
+            work = functools.partial(self._work, api, lease, yielding, configuration, key_secret)
+            not_ready = functools.partial(self._not_ready, lease, scope, key_secret)
+            boundary = Boundary("probes", "serving probes", self._metrics)
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary, scope.note):
+                task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+    def _scope(self, api: ApiClient) -> Scope:
+        options = self._options
+        place = options.election_namespace
+        identity = f"{place}/{options.lease_name}"
+        if options.namespaces:
+            return NamespacedScope(
+                api, options.namespaces, identity, self._now, self._metrics, hold_seconds=self._hold_seconds
+            )
+        return ClusterScope(api, place, identity, self._now, self._metrics, hold_seconds=self._hold_seconds)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
         """From now on, call `stop` at each signal, after the log shows what delays the end."""
@@ -132,12 +162,34 @@ class Operator:
 
         self._handle_signals(handle)
 
-    async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
+    def _not_ready(self, lease: Lease, scope: Scope, key_secret: IssuanceKeySecret) -> str:
+        """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
+        if key_secret.problem:
+            return key_secret.problem
+        if not lease.responded.is_set():
+            return "the API server has not responded yet"
+        return "; ".join(problem for each in (scope.problem, *self._lists) if (problem := each()))
+
+    async def _start(
+        self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        await key_secret.wait()
+        await (lead(lease, work) if self._options.leader_elect else work())
+
+    async def _work(
+        self,
+        api: ApiClient,
+        lease: Lease,
+        yielding: Yielding,
+        configuration: Configuration,
+        key_secret: IssuanceKeySecret,
+    ) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
+        keys = await key_secret.load()
         require_label = settings.sources.require_label
-        store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
+        store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
         read = functools.partial(read_value, api, require_label=require_label)
         stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
         with build_dependencies(
@@ -154,31 +206,44 @@ class Operator:
             holder=self._instance,
         ) as deps:
             work_queue = WorkQueue(options.concurrent)
-            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
+            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
             self._service_health.on_recovery(controller.on_service_recovered)
-            metrics.export(controller.index.series, work_queue.counts)
+            metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            await self._run(api, configuration, controller, work_queue)
+            background = (yielding.scope.run, functools.partial(key_secret.keep, keys))
+            async with yielding.scope.working(lease.is_held):
+                await self._run(api, configuration, controller, work_queue, background)
 
     async def _run(
-        self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
+        self,
+        api: ApiClient,
+        configuration: Configuration,
+        controller: Controller,
+        work_queue: WorkQueue,
+        background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
-        namespaces = self._options.namespaces
-        async with asyncio.TaskGroup() as tasks:
-            listed = []
-            for namespace in (namespaces or ("",)) if self._options.watch_secrets else ():
-                for selector, on_change in (
-                    (OUR_LABEL, controller.on_secret),
-                    ("=".join(SOURCE_LABEL), controller.on_source_secret),
-                ):
-                    listed.append(asyncio.Event())
-                    tasks.create_task(watch(api, secrets_path(namespace), selector, on_change, listed[-1]))
-            # Secrets first: the issuance record on a Secret decides whether its request is due.
-            await asyncio.gather(*(event.wait() for event in listed))
-            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
-            await watch_requests(
-                api, configuration, namespaces, controller.on_request, controller.on_request_list, self._on_signal
+        options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
+        responses = RequestResponses(
+            api, controller.on_request_list, Boundary("request_watch", f"the watch of {PLURAL}", metrics)
+        )
+        watches = [
+            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", metrics))
+            for path in map(secrets_path, (namespaces or ("",)) if options.watch_secrets else ())
+            for component, selector, on_change in (
+                ("secret_watch", OUR_LABEL, controller.on_secret),
+                ("source_watch", "=".join(SOURCE_LABEL), controller.on_source_secret),
             )
+        ]
+        self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
+        async with asyncio.TaskGroup() as tasks:
+            for run in background:
+                tasks.create_task(run())
+            for watch in watches:
+                tasks.create_task(watch.run())
+            # Secrets first: the issuance record on a Secret decides whether its request is due.
+            await asyncio.gather(*(watch.listed.wait() for watch in watches))
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
+            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
             # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
             raise asyncio.CancelledError
 

@@ -2,24 +2,50 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from keyturn.sidecar.http_server import HttpServer, split_address
+from keyturn.controller.streams import Boundary
+from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, split_address
 from keyturn.sidecar.probes import ProbesHandler
 
 _log = logging.getLogger(__name__)
 
 
+class _Handler(ProbesHandler):
+    def __init__(
+        self,
+        not_ready: Callable[[], str],
+        metrics: Callable[[], Awaitable[bytes]],
+        note: Callable[[], str],
+        boundary: Boundary,
+    ) -> None:
+        super().__init__(not_ready, metrics, note)
+        self._boundary = boundary
+
+    async def respond(self, http_request: HttpRequest) -> HttpResponse:
+        try:
+            return await super().respond(http_request)
+        except Exception as error:  # noqa: BLE001 - no request ends the process
+            self._boundary.report(error)
+            return self.error(500, "internal error")
+
+
 @asynccontextmanager
-async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[], str]) -> AsyncIterator[str]:
+async def serve(
+    listen: str,
+    registry: CollectorRegistry,
+    not_ready: Callable[[], str],
+    boundary: Boundary,
+    note: Callable[[], str] = lambda: "",
+) -> AsyncIterator[str]:
     """Serve on HOST:PORT while the block runs; yields the address with the actual port. Raises BindError.
 
     Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. `not_ready`
-    returns why the process is not ready, or "".
+    returns why the process is not ready, or "", and `note` a line to show when it is ready.
     """
     # One at a time: with 10,000 requests a response has megabytes, and a client need not read it.
     lock = asyncio.Lock()
@@ -29,7 +55,7 @@ async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[]
         async with lock:
             return await asyncio.to_thread(generate_latest, registry)
 
-    server = HttpServer(ProbesHandler(not_ready, metrics))
+    server = HttpServer(_Handler(not_ready, metrics, note, boundary))
     try:
         address = await server.listen(*split_address(listen))
         _log.info("listening on %s", address)

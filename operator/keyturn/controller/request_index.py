@@ -18,17 +18,19 @@ from keyturn.reconcile.reconciler import InvalidRequest, series
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A TokenRequest, its last written status, its state, and when it was last reconciled."""
+    """A TokenRequest, its last status, its state, when it was last reconciled, and the version that was parsed."""
 
     request: Request | InvalidRequest
     status: Status
     state: ReconcileState = field(default_factory=ReconcileState)
     reconciled_at: datetime | None = None
+    version: str = ""
 
     @property
     def expires(self) -> datetime | None:
-        """When the issued credentials expire."""
-        return self.state.issuance.expires if self.state.issuance else None
+        """When the issued credentials expire, for the order of renewals; a record that is not verified may be wrong."""
+        record = self.state.issuance or self.state.unverified
+        return record.expires if record else None
 
     def has_changed(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a new version of the request differs in more than labels and status."""

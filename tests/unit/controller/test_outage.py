@@ -13,11 +13,14 @@ from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue, run
+from keyturn.controller.yielding import Yielding
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest, unprepared
+from tests.support.issuance_keys import KEYS
+from tests.support.scope import FakeScope
 from tests.support.virtual_time import VirtualTime
 
 NUMBER, WORKERS, NAMESPACES = 200, 3, 10
@@ -73,11 +76,12 @@ class Simulation:
         """Run until this second; return how many requests have failed and not been renewed since."""
         server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), FakeEnvironment()
         rand = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
-        store = SecretStore(server)
+        store = SecretStore(server, KEYS)
         deps = replace(
             outside.deps, store=store, prepare=unprepared(self.exchange), now=self.now, rand=lambda: next(rand)
         )
-        controller = Controller(deps, store, work_queue, StatusWriter(server, self.now, "pod-1"))
+        status_writer = StatusWriter(server, self.now, "pod-1")
+        controller = Controller(deps, store, work_queue, status_writer, Yielding(FakeScope(), status_writer))
         self.service_health.on_recovery(controller.on_service_recovered)
         for number in range(NUMBER):
             body = manifest(str(number), f"team-{number % NAMESPACES}", exchanges=[ASSUME_ROLE])
