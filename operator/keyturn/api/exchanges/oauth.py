@@ -138,6 +138,11 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     REQUIRES: ClassVar[tuple[Kind, ...]] = ()
     PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
     PRODUCES_ID_TOKEN: ClassVar[bool] = True
+    CEL_IS_REFRESH_GRANT: ClassVar[str] = f"self.grantType == '{REFRESH_TOKEN}'"
+    CEL_IS_TOKEN_SINGLE_USE: ClassVar[str] = (
+        f"has(self.requestedTokenType) && self.requestedTokenType == '{REFRESH_TOKEN_TYPE}'"
+    )
+    CEL_REQUIRES_TOKEN: ClassVar[str] = f"self.grantType != '{CLIENT_CREDENTIALS}'"
     RULES: ClassVar[tuple[Rule, ...]] = _RULES
 
     token_url: Annotated[
