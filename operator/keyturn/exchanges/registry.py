@@ -29,7 +29,7 @@ from keyturn.exchanges.context import Call, ExchangeContext
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
 _DEFAULT_TOKEN_SECONDS = 3600
 
-EXCHANGES: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
+CALLS: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
     LicenseManagerGetAccessTokenSpec: license_manager.get_access_token,
     LicenseManagerCreateTokenSpec: license_manager.create_token,
     OauthTokenSpec: oauth.token,
@@ -64,7 +64,7 @@ async def exchange(
     )
     if source.service_account and values.source_token is None:
         values = replace(values, source_token=await _service_account_token(call, source.service_account))
-    return await EXCHANGES[type(spec)](call, spec, values)
+    return await CALLS[type(spec)](call, spec, values)
 
 
 async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> Token:

@@ -1,14 +1,14 @@
 from contextlib import closing
 
-from keyturn.api.exchanges.registry import EXCHANGES as SPECS
+from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.exchanges.context import Call, ExchangeContext
-from keyturn.exchanges.registry import EXCHANGES
+from keyturn.exchanges.registry import CALLS
 from tests.support.exchange_steps import aws, issuer_client, no_token
 
 
 def test_every_exchange_type_has_an_implementation() -> None:
-    assert EXCHANGES.keys() == {*SPECS.values()}
+    assert CALLS.keys() == {*EXCHANGES.values()}
 
 
 async def test_secrets_are_read_in_the_namespace_of_the_request() -> None:
