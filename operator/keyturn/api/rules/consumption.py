@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keyturn.api.base import Rule
+from keyturn.api.base import MAX_NAME_LENGTH, Rule
 from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
 from keyturn.api.rules.names import PRODUCE, earlier, exchange_meets, has_producer, pipeline
 
@@ -15,9 +15,6 @@ HAS_SINGLE_USE_CREDENTIAL = exchange_meets(
 CONSUMES_TOKEN = exchange_meets(lambda exchange: exchange.CEL_IS_TOKEN_SINGLE_USE)
 
 SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef)"  # noqa: S105
-
-
-_LONGEST_NAME = 253
 
 
 def _consumed_credentials(spec: Any) -> int:
@@ -49,13 +46,13 @@ CONSUMPTION_RULES = (
         is_met_by=lambda spec: _consumed_credentials(spec) <= 1,
     ),
     Rule(
-        message="the name of the token Secret, <name of the source Secret>-keyturn, is longer than 253 characters: set"
-        " source.token.saveTo",
+        message=f"the name of the token Secret, <name of the source Secret>-keyturn, is longer than {MAX_NAME_LENGTH}"
+        " characters: set source.token.saveTo",
         cel=f"""
             !({SOURCE_IS_SECRET}) || has(self.source.token.saveTo) ||
             self.source.token.secretKeyRef.name.size() <= 245 ||
             !steps.exists(i, x, {REFRESHES} || ({CONSUMES_TOKEN} && !{earlier(PRODUCE["token"])}))
         """,
-        is_met_by=lambda spec: spec.consumption is None or len(spec.consumption.secret) <= _LONGEST_NAME,
+        is_met_by=lambda spec: spec.consumption is None or len(spec.consumption.secret) <= MAX_NAME_LENGTH,
     ),
 )
